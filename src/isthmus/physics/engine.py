@@ -1,0 +1,49 @@
+"""The contract of a physics engine: code that steps N worlds, each with its own dynamics, and nothing else.
+
+An engine never sees a reward, an observation or a policy. Its `rows` are opaque and exact (written back into any
+simulator of the same model they continue bit for bit); `qpos` and `qvel` are the engine-neutral configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+VELOCITY_BOUND = 1e4
+"""A world whose joint velocity (m/s or rad/s) exceeds this has diverged: robots here stay below 100."""
+
+
+class Simulator(Protocol):
+    """N worlds of one robot. `ids` are the worlds meant, int [n]; arrays have one row a world."""
+
+    n: int
+    dt: float  # seconds a step (frame skip included)
+    rows: np.ndarray  # float64 [N, S], live and writable
+    qpos: np.ndarray  # float64 [N, nq], live
+    qvel: np.ndarray  # float64 [N, nv], live
+    qpos0: np.ndarray  # float64 [nq], the model's default pose
+
+    def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
+        """Give worlds the dynamics `values` (n, P), in absolute units and in the order of the simulator's names."""
+        ...
+
+    def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        """Put worlds at rest in a configuration and compute what derives from it."""
+        ...
+
+    def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
+        """Advance worlds by one step under `control` (n, A); return which of them diverged, bool (n,).
+
+        Divergence is contained, not repaired: other worlds are untouched, the row of a diverged one is what the engine
+        left there.
+        """
+        ...
+
+    def position(self, body: str) -> np.ndarray:
+        """World positions (N, 3) of a body, live; they may lag the state by one substep, as in MuJoCo's `mj_step`."""
+        ...
+
+    def contact_forces(self, ids: np.ndarray) -> np.ndarray:
+        """External contact forces (n, bodies, 6) in MuJoCo's `cfrc_ext` layout, after the last step."""
+        ...

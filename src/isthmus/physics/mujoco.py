@@ -1,0 +1,118 @@
+"""MuJoCo behind the engine contract: N worlds in one `mujoco.batch.Batch`, stepped by MuJoCo's own thread pool."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import mujoco
+import mujoco.batch
+import numpy as np
+
+from isthmus.physics.engine import VELOCITY_BOUND
+from isthmus.physics.parameters import Parameter, mujoco_parameters
+from isthmus.types import BadValue
+
+warnings: list[str] = []
+"""What MuJoCo warned of, newest last (at most 1,000): without this it would print, and write a log file into the
+user's current folder."""
+
+
+def _collect(message: str) -> None:
+    if len(warnings) < 1000:
+        warnings.append(message)
+
+
+def threads() -> int:
+    """MuJoCo's threads a simulator: ISTHMUS_THREADS, else all CPUs. The number changes no bit of any result."""
+    return int(os.environ.get("ISTHMUS_THREADS", "0")) or len(os.sched_getaffinity(0))
+
+
+@lru_cache(maxsize=32)
+def load_model(path: Path) -> mujoco.MjModel:
+    """Compile an MJCF file. Raises BadValue when there is none or it does not compile."""
+    mujoco.set_mju_user_warning(_collect)  # e.g. the deprecation in Gymnasium's own half_cheetah.xml
+    if not path.is_file():
+        raise BadValue(f"no MJCF file at {path}")
+    try:
+        model = mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise BadValue(f"{path} does not compile: {str(error).splitlines()[0]}") from None
+    # A diverged world would be reset inside the step to the default pose, finite and upright: see it instead.
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    return model
+
+
+@lru_cache(maxsize=32)
+def parameters(path: Path) -> dict[str, Parameter]:
+    return mujoco_parameters(load_model(path))
+
+
+class MujocoSimulator:
+    """See `isthmus.physics.engine.Simulator`.
+
+    `names` are the parameters that differ between worlds; `forces` keeps one MjData a world, which Ant's contact
+    forces need.
+    """
+
+    def __init__(self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False):
+        mujoco.set_mju_user_warning(_collect)
+        self.model = load_model(path)
+        self.n, self.frame_skip = n, frame_skip
+        self.dt = self.model.opt.timestep * frame_skip
+        self.batch = mujoco.batch.Batch(self.model, n, threads(), persistent=forces)
+        self.rows = self.batch.state
+        self.qpos, self.qvel, self.control = (self.batch.bind(f) for f in ("qpos", "qvel", "ctrl"))
+        self.qpos0 = np.array(self.model.qpos0)
+        self.nq, self.nv = self.model.nq, self.model.nv
+        table = parameters(path)
+        self.parameters = [table[name] for name in names]
+        self.values = np.tile([p.default for p in self.parameters], (n, 1))
+        fields = {field for p in self.parameters for field in p.fields}
+        self._fields = {field: self.batch.expand(field) for field in sorted(fields)}
+        self._defaults = {field: rows[0].copy() for field, rows in self._fields.items()}
+        self._xpos = None
+        self._data = mujoco.MjData(self.model) if forces else None
+
+    def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
+        changed = np.any(self.values[ids] != values, axis=1)
+        if not changed.any():
+            return
+        ids, values = ids[changed], values[changed]
+        self.values[ids] = values
+        fields = {f: np.repeat(default[None], len(ids), axis=0) for f, default in self._defaults.items()}
+        for parameter, value in zip(self.parameters, values.T, strict=True):
+            parameter.apply(fields, value)
+        for field, rows in fields.items():
+            self._fields[field][ids] = rows
+        if any(p.constants for p in self.parameters):
+            self.batch.set_const(ids)
+
+    def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self.qpos[ids], self.qvel[ids] = qpos, qvel
+        self.batch.forward(ids)
+
+    def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
+        self.control[ids] = control
+        whole = None if len(ids) == self.n else ids
+        self.batch.step(whole, nstep=self.frame_skip)
+        qpos, qvel = (self.qpos, self.qvel) if whole is None else (self.qpos[ids], self.qvel[ids])
+        with np.errstate(invalid="ignore"):
+            good = np.isfinite(qpos).all(1) & (np.abs(qvel) < VELOCITY_BOUND).all(1)
+        return ~good
+
+    def position(self, body: str) -> np.ndarray:
+        if self._xpos is None:
+            self._xpos = self.batch.bind("xpos")
+        return self._xpos[:, self.model.body(body).id]
+
+    def contact_forces(self, ids: np.ndarray) -> np.ndarray:
+        # Gymnasium computes these after mj_step; a batch cannot, so worlds are walked one by one. The one such place.
+        out = np.empty((len(ids), self.model.nbody, 6))
+        for row, i in enumerate(ids):
+            self.batch.get_data(int(i), self._data)
+            mujoco.mj_rnePostConstraint(self.model, self._data)
+            out[row] = self._data.cfrc_ext
+        return out

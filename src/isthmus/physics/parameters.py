@@ -1,0 +1,236 @@
+"""Physical parameters by name: unit, default, bounds, what they change; and the one grammar for shifts.
+
+    torso_mass=6            absolute                 friction=x0.5            relative to the default
+    torso_mass=1..9         uniform                  friction=x0.5..x2        uniform, relative
+    damping=log:0.1..10     log-uniform              torso_mass=normal:6:1.5:3..9    normal, truncated to 3..9
+    torso_mass=0.5..11.5:12  a grid of 12 values (only for targets and landscapes)
+
+A parameter is always applied to the model's defaults, never to a value that was already changed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from isthmus.physics.random import Streams
+from isthmus.types import BadValue, UnknownName
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One physical parameter of one robot.
+
+    `apply(fields, values)` writes values (n,) into `fields`, a mapping from model field to its rows (n, ...), which
+    hold the defaults; `fields` lists them. `constants` says that derived constants depend on it.
+    """
+
+    name: str
+    unit: str
+    default: float
+    low: float
+    high: float
+    fields: tuple[str, ...]
+    apply: Callable[[Mapping[str, np.ndarray], np.ndarray], None]
+    meaning: str
+    constants: bool = False
+
+    def check(self, value: float) -> float:
+        if not (math.isfinite(value) and self.low <= value <= self.high):
+            raise BadValue(f"{self.name}={value:g} is out of bounds; allowed: {self.low:g}..{self.high:g} {self.unit}")
+        return value
+
+
+@dataclass(frozen=True)
+class Law:
+    """How a parameter is drawn, in absolute units: `uniform`, `log` (log-uniform) or `normal` (truncated)."""
+
+    kind: str
+    low: float
+    high: float
+    mean: float = 0.0
+    sd: float = 0.0
+
+    def draw(self, random: Streams) -> np.ndarray:
+        """One value a stream, float64 [n]."""
+        u = random.uniform(0.0, 1.0, 1)[:, 0]
+        if self.kind == "uniform":
+            return self.low + u * (self.high - self.low)
+        if self.kind == "log":
+            return self.low * (self.high / self.low) ** u
+        from scipy.special import ndtr, ndtri
+
+        a, b = ndtr((self.low - self.mean) / self.sd), ndtr((self.high - self.mean) / self.sd)
+        return np.clip(self.mean + self.sd * ndtri(a + u * (b - a)), self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Values:
+    """A grid axis: the values a parameter takes, in absolute units."""
+
+    values: tuple[float, ...]
+
+
+Setting = float | Law | Values
+
+NUMBER = r"x?[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+RANGE = re.compile(rf"(?P<kind>log:)?(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})(?::(?P<count>\d+))?")
+NORMAL = re.compile(rf"normal:(?P<mean>{NUMBER}):(?P<sd>{NUMBER}):(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})")
+
+
+def parse_setting(text: str, parameter: Parameter) -> Setting:
+    """Read the right side of `name=...`; relative values (x2) become absolute by the parameter's default.
+
+    Raises BadValue with the grammar in one line.
+    """
+
+    def number(s: str) -> float:
+        return float(s[1:]) * parameter.default if s.startswith("x") else float(s)
+
+    if re.fullmatch(NUMBER, text):
+        return parameter.check(number(text))
+    if match := RANGE.fullmatch(text):
+        low, high = parameter.check(number(match["low"])), parameter.check(number(match["high"]))
+        if low > high:
+            raise BadValue(f"{parameter.name}={text}: the lower end comes first")
+        if match["count"]:
+            count = int(match["count"])
+            if not 1 <= count <= 1000:
+                raise BadValue(f"{parameter.name}={text}: a grid axis has 1 to 1000 values")
+            axis = np.geomspace(low, high, count) if match["kind"] else np.linspace(low, high, count)
+            return Values(tuple(float(v) for v in axis))
+        if match["kind"] and low <= 0:
+            raise BadValue(f"{parameter.name}={text}: a log-uniform law needs a lower end above 0")
+        return Law("log" if match["kind"] else "uniform", low, high)
+    if match := NORMAL.fullmatch(text):
+        low, high = parameter.check(number(match["low"])), parameter.check(number(match["high"]))
+        mean, sd = number(match["mean"]), number(match["sd"])
+        if not (low < high and sd > 0 and low <= mean <= high):
+            raise BadValue(f"{parameter.name}={text}: normal:MEAN:SD:LOW..HIGH needs LOW <= MEAN <= HIGH and SD > 0")
+        return Law("normal", low, high, mean, sd)
+    raise BadValue(
+        f"{parameter.name}={text!r} is no setting; write a number (2), a relative one (x2), "
+        "a law (1..9, log:1..9, normal:6:1.5:3..9) or a grid (1..9:5)"
+    )
+
+
+def format_setting(setting: Setting) -> str:
+    """The canonical text of a setting: `parse_setting` reads it back to an equal one."""
+    if isinstance(setting, Values):
+        v = np.array(setting.values)
+        if len(v) == 1 or np.array_equal(v, np.linspace(v[0], v[-1], len(v))):
+            return f"{v[0]!s}..{v[-1]!s}:{len(v)}"
+        return f"log:{v[0]!s}..{v[-1]!s}:{len(v)}"
+    if isinstance(setting, Law):
+        span = f"{setting.low!r}..{setting.high!r}"
+        if setting.kind == "normal":
+            return f"normal:{setting.mean!r}:{setting.sd!r}:{span}"
+        return span if setting.kind == "uniform" else f"log:{span}"
+    return f"{setting:g}" if float(f"{setting:g}") == setting else repr(setting)
+
+
+def mujoco_parameters(model) -> dict[str, Parameter]:
+    """The parameters of a compiled MuJoCo model, by name.
+
+    Names come from the model: every body with mass gives `<body>_mass`; every actuated joint `<joint>_damping`,
+    `<joint>_armature`, `<joint>_strength`, `<joint>_range` (the suffix `_joint` of a joint's name is dropped).
+    """
+    import mujoco
+
+    table: dict[str, Parameter] = {}
+
+    def add(name, unit, default, low, high, fields, apply, meaning, constants=False) -> None:
+        table[name] = Parameter(name, unit, float(default), low, high, tuple(fields), apply, meaning, constants)
+
+    def scaled(field: str, index=slice(None)) -> Callable:
+        def apply(fields, values):
+            rows = fields[field]
+            rows[:, index] = rows[:, index] * values.reshape((-1,) + (1,) * (rows[:, index].ndim - 1))
+
+        return apply
+
+    def assigned(field: str, index: int) -> Callable:
+        def apply(fields, values):
+            fields[field][:, index] = values
+
+        return apply
+
+    gravity = float(np.linalg.norm(model.opt.gravity)) or 1.0
+
+    def set_gravity(fields, values):
+        fields["opt.gravity"][:] = fields["opt.gravity"] * (values[:, None] / gravity)
+
+    add("gravity", "m/s2", gravity, 0.0, 1000.0, ["opt.gravity"], set_gravity, "magnitude; its direction stays")
+
+    sliding = np.asarray(model.geom_friction)[:, 0]
+    floor = [g for g in range(model.ngeom) if model.geom_bodyid[g] == 0]
+    feet = [g for g in range(model.ngeom) if "foot" in (model.geom(g).name or "")] or [
+        g for g in range(model.ngeom) if model.geom_bodyid[g] != 0
+    ]
+    contact = float(max(sliding[feet].max(), sliding[floor].max() if floor else 0.0))
+
+    def set_friction(fields, values):
+        fields["geom_friction"][:, :, 0] = fields["geom_friction"][:, :, 0] * (values[:, None] / contact)
+
+    add(
+        "friction", "1", contact, 0.0, 100.0, ["geom_friction"], set_friction,
+        "the sliding friction of the foot's (or limbs') contact with the floor: floor and robot scaled together",
+    )  # fmt: skip
+
+    if any("foot" in (model.geom(g).name or "") for g in range(model.ngeom)):
+
+        def set_foot(fields, values):
+            fields["geom_friction"][:, feet, 0] = values[:, None]
+
+        add(
+            "foot_friction", "1", sliding[feet].max(), 0.0, 100.0, ["geom_friction"], set_foot,
+            "the feet's own coefficient, as published; contact takes the larger of foot and floor, "
+            f"so that below the floor's {sliding[floor].max():g} it changes nothing",
+        )  # fmt: skip
+
+    def set_density(fields, values):
+        fields["body_mass"][:] = fields["body_mass"] * values[:, None]
+        fields["body_inertia"][:] = fields["body_inertia"] * values[:, None, None]
+
+    add(
+        "density", "x", 1.0, 0.01, 100.0, ["body_mass", "body_inertia"], set_density,
+        "mass and inertia of all bodies together", constants=True,
+    )  # fmt: skip
+    for b in range(1, model.nbody):
+        if model.body_mass[b] > 0 and model.body(b).name:
+            add(
+                f"{model.body(b).name}_mass", "kg", model.body_mass[b], 1e-3, 1e4, ["body_mass"],
+                assigned("body_mass", b), "mass alone, as published: the body's inertia stays", constants=True,
+            )  # fmt: skip
+
+    joints = {int(model.actuator_trnid[a, 0]): a for a in range(model.nu)
+              if model.actuator_trntype[a] == mujoco.mjtTrn.mjTRN_JOINT}  # fmt: skip
+    dofs = [int(model.jnt_dofadr[j]) for j in joints]
+    limited = [j for j in joints if model.jnt_limited[j]]
+    add("damping", "x", 1.0, 0.0, 1000.0, ["dof_damping"], scaled("dof_damping", dofs), "all actuated joints")
+    add("armature", "x", 1.0, 0.0, 1000.0, ["dof_armature"], scaled("dof_armature", dofs),
+        "rotor inertia of all actuated joints", constants=True)  # fmt: skip
+    add("motor_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear"), "all motors' gear")
+    if limited:
+        add("joint_range", "x", 1.0, 0.0, 10.0, ["jnt_range"], scaled("jnt_range", limited),
+            "both ends of all limited, actuated joints' ranges")  # fmt: skip
+    for j, a in joints.items():
+        name, d = model.joint(j).name.removesuffix("_joint"), int(model.jnt_dofadr[j])
+        add(f"{name}_damping", "N m s/rad", model.dof_damping[d], 0.0, 1e4, ["dof_damping"],
+            assigned("dof_damping", d), "absolute")  # fmt: skip
+        add(f"{name}_armature", "kg m2", model.dof_armature[d], 0.0, 1e4, ["dof_armature"],
+            assigned("dof_armature", d), "absolute", constants=True)  # fmt: skip
+        add(f"{name}_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear", a), "one motor's gear")
+        if model.jnt_limited[j]:
+            add(f"{name}_range", "x", 1.0, 0.0, 10.0, ["jnt_range"], scaled("jnt_range", j), "both ends")
+    return table
+
+
+def find(table: Mapping[str, Parameter], name: str, robot: str) -> Parameter:
+    if name not in table:
+        raise UnknownName(f"parameter of {robot}", name, table)
+    return table[name]

@@ -1,0 +1,67 @@
+"""Counter-based random numbers for worlds: what a world draws depends on its own key and counter alone.
+
+A batch of N generators with the interface of `numpy.random.Generator`'s two methods that tasks need, so that a task's
+start is written once: `Streams` serves a batch, `Single` serves one Gymnasium environment with Gymnasium's own bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """The finalizer of splitmix64 (Steele, Lea and Flood 2014), a bijection of uint64 with full avalanche."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def fold(key: np.ndarray, *counters: np.ndarray | int) -> np.ndarray:
+    """Keys (uint64 [N]) derived from keys and counters (broadcast): equal inputs, equal keys."""
+    key = np.asarray(key, np.uint64)
+    with np.errstate(over="ignore"):
+        for counter in counters:
+            key = mix(mix(key + GOLDEN) + np.asarray(counter).astype(np.uint64) * GOLDEN)
+    return key
+
+
+def keys(seed: int, n: int) -> np.ndarray:
+    """n world keys (uint64 [n]) of a seed; the first n of a longer list are the same."""
+    return fold(np.full(n, seed % 2**64, np.uint64), np.arange(n))
+
+
+class Streams:
+    """One stream of random numbers per world; worlds left out by `where` keep their place in the stream."""
+
+    def __init__(self, key: np.ndarray):
+        self.key = np.asarray(key, np.uint64)  # [n]
+        self.drawn = np.zeros(len(self.key), np.int64)
+
+    def _bits(self, size: int, where: np.ndarray | None) -> np.ndarray:
+        place = self.drawn[:, None] + np.arange(size)
+        self.drawn = self.drawn + (size if where is None else size * where)
+        return fold(self.key[:, None], place)
+
+    def uniform(self, low: float, high: float, size: int, where: np.ndarray | None = None) -> np.ndarray:
+        """float64 [n, size] in [low, high)."""
+        return low + (high - low) * ((self._bits(size, where) >> np.uint64(11)) * 2.0**-53)
+
+    def standard_normal(self, size: int, where: np.ndarray | None = None) -> np.ndarray:
+        """float64 [n, size], by Box and Muller (1958)."""
+        u = ((self._bits(2 * size, where) >> np.uint64(11)) + 0.5) * 2.0**-53
+        return np.sqrt(-2 * np.log(u[:, :size])) * np.cos(2 * np.pi * u[:, size:])
+
+
+class Single:
+    """A `numpy.random.Generator` behind the interface of `Streams`, for one world."""
+
+    def __init__(self, generator: np.random.Generator):
+        self.generator = generator
+
+    def uniform(self, low: float, high: float, size: int, where: np.ndarray | None = None) -> np.ndarray:
+        return self.generator.uniform(low, high, size)[None]
+
+    def standard_normal(self, size: int, where: np.ndarray | None = None) -> np.ndarray:
+        return self.generator.standard_normal(size)[None]

@@ -1,0 +1,142 @@
+"""A task: what a robot observes, what it is paid for, when it has fallen. All of it on N worlds at once.
+
+Write one by subclassing `Task` in a file of your own, decorate it with `@register`, and name the file with `--import`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from isthmus.physics.engine import Simulator
+from isthmus.physics.random import Single, Streams
+from isthmus.types import UnknownName
+
+Random = Streams | Single
+
+
+class View:
+    """Worlds `ids` of a simulator as a task sees them: rows [n, ...] of the state and of what derives from it."""
+
+    def __init__(self, simulator: Simulator, ids: np.ndarray):
+        self.simulator, self.ids = simulator, ids
+        self.dt = simulator.dt
+        self._rows: np.ndarray | slice = slice(None) if len(ids) == simulator.n else ids
+
+    @property
+    def qpos(self) -> np.ndarray:
+        return self.simulator.qpos[self._rows]
+
+    @property
+    def qvel(self) -> np.ndarray:
+        return self.simulator.qvel[self._rows]
+
+    def position(self, body: str) -> np.ndarray:
+        return self.simulator.position(body)[self._rows]
+
+    @property
+    def contact_forces(self) -> np.ndarray:
+        return self.simulator.contact_forces(self.ids)
+
+
+class Task:
+    """The contract. Every method takes and returns one row a world.
+
+    Reward terms are named and signed; those in `costs` are summed apart and added last, which is the order in which
+    Gymnasium adds, so that rewards agree to the last bit.
+    """
+
+    name: ClassVar[str]
+    model: ClassVar[str | Path]  # an MJCF file; a bare name is one of the installed gymnasium package
+    frame_skip: ClassVar[int]
+    time_limit: ClassVar[int] = 1000
+    observation_names: ClassVar[tuple[str, ...]]
+    costs: ClassVar[tuple[str, ...]] = ("control",)
+    forces: ClassVar[bool] = False  # needs contact forces
+    main_body: ClassVar[str] = "torso"  # what a camera follows
+    reference: ClassVar[str | None] = None  # the Gymnasium id that this task equals to the bit
+
+    @classmethod
+    def model_path(cls) -> Path:
+        path = Path(cls.model)
+        if path.is_absolute() or path.parent != Path("."):
+            return path
+        spec = importlib.util.find_spec("gymnasium")
+        assert spec is not None and spec.origin is not None
+        return Path(spec.origin).parent / "envs" / "mujoco" / "assets" / path
+
+    def start(self, simulator: Simulator, random: Random) -> tuple[np.ndarray, np.ndarray]:
+        """First configuration (qpos, qvel) of an episode, one row a stream of `random`."""
+        raise NotImplementedError
+
+    def remember(self, view: View) -> np.ndarray:
+        """What the next step's reward needs of this moment, float64 [n, ?]."""
+        raise NotImplementedError
+
+    def observe(self, view: View) -> np.ndarray:
+        """Observations float64 [n, O]."""
+        raise NotImplementedError
+
+    def rewards(self, view: View, memory: np.ndarray, action: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Named reward terms, [n] each, after a step that began at `memory` with `action` [n, A] chosen."""
+        raise NotImplementedError
+
+    def terminated(self, view: View) -> np.ndarray:
+        """Which worlds have fallen, bool [n]. A time limit is not a fall: it is the domain's."""
+        return np.zeros(len(view.ids), bool)
+
+    def progress(self, view: View) -> np.ndarray:
+        """The task's own measure, [n]: metres forward, or the distance to a goal."""
+        raise NotImplementedError
+
+    def total(self, terms: Mapping[str, np.ndarray]) -> np.ndarray:
+        gains = [v for k, v in terms.items() if k not in self.costs]
+        costs = [v for k, v in terms.items() if k in self.costs]
+        total = gains[0]
+        for term in gains[1:]:
+            total = total + term
+        if costs:
+            cost = costs[0]
+            for term in costs[1:]:
+                cost = cost + term
+            total = total + cost
+        return total
+
+
+def control_cost(weight: float, action: np.ndarray) -> np.ndarray:
+    """-weight |a|^2, in the action's own precision, as Gymnasium computes it (float32 actions: float32)."""
+    return -(weight * np.square(action).sum(axis=-1))
+
+
+_registry: dict[str, type[Task]] = {}
+BUILT_IN = {
+    "hopper": "isthmus.tasks.hopper",
+    "half_cheetah": "isthmus.tasks.half_cheetah",
+    "walker2d": "isthmus.tasks.walker2d",
+    "ant": "isthmus.tasks.ant",
+    "reacher": "isthmus.tasks.reacher",
+}
+
+
+def register(task: type[Task]) -> type[Task]:
+    """Class decorator: make a task known by its name."""
+    _registry[task.name] = task
+    return task
+
+
+def names() -> list[str]:
+    return sorted({*BUILT_IN, *_registry})
+
+
+def find(name: str) -> Task:
+    """A task by name. Raises UnknownName with the nearest names."""
+    if name not in _registry and name in BUILT_IN:
+        importlib.import_module(BUILT_IN[name])
+    if name not in _registry:
+        raise UnknownName("task", name, names())
+    return _registry[name]()

@@ -1,0 +1,125 @@
+"""What the parts of Isthmus hand to each other: arrays with names, and the errors a user can meet.
+
+Shape letters, used in every docstring of the package:
+
+    T time steps    N worlds    M members (seeds or policies side by side)    B batch rows
+    O observation   A action    P physical parameters    S numbers in one exact physics row
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any  # a NumPy or JAX array: learning code takes both
+Metrics = dict[str, float]
+
+
+class IsthmusError(Exception):
+    """A mistake that its user can mend: the message is one line that names the fix."""
+
+
+class UnknownName(IsthmusError):
+    """A name that is not in a table; the message lists the nearest names that are."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]):
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+
+class BadValue(IsthmusError, ValueError):
+    """A value of the wrong type or outside its bounds."""
+
+
+class BudgetExceeded(IsthmusError):
+    """The meter refused: the next batch would touch the target more than the problem allows."""
+
+
+class Spaces(NamedTuple):
+    """What a learner may know of a domain.
+
+    `low` and `high` (A,) bound the actions; `parameters` is the number of physical parameters that are
+    recorded with each world (a privileged critic sees them).
+    """
+
+    observation: int
+    low: np.ndarray
+    high: np.ndarray
+    parameters: int = 0
+
+    @property
+    def action(self) -> int:
+        return len(self.low)
+
+
+class Decision(NamedTuple):
+    """One world's choice.
+
+    `action` (A,) is stored and charged by the task's control cost; `executed` (A,) goes to the actuators (None: the
+    same); `extra` is what the method wants back with the transition.
+    """
+
+    action: Array
+    executed: Array | None = None
+    extra: Mapping[str, Array] = {}
+
+
+class Transition(NamedTuple):
+    """Transitions [T, N, ...] of N worlds over T steps, as NumPy arrays.
+
+    `next_obs` is always the true next state, also at an episode's end: resets are kept apart. `terminated` is death,
+    `truncated` a time limit: values bootstrap there. `parameters` [T, N, P] are the dynamics in force.
+    """
+
+    obs: Array  # float32 [T, N, O]
+    action: Array  # float32 [T, N, A]
+    reward: Array  # float32 [T, N]
+    next_obs: Array  # float32 [T, N, O]
+    terminated: Array  # bool [T, N]
+    truncated: Array  # bool [T, N]
+    parameters: Array  # float32 [T, N, P]
+    extra: Mapping[str, Array]  # [T, N, ...]
+
+
+class Worlds(NamedTuple):
+    """N worlds as a value: everything their future depends on. All arrays are NumPy's, float64 unless said.
+
+    Derived fields of a physics engine lag behind its state, so that the last observation cannot be rebuilt from the
+    rows: it is part of the value.
+    """
+
+    rows: Array  # [N, S] the engine's exact state
+    parameters: Array  # [N, P] the dynamics drawn for each world's task
+    observation: Array  # [N, O] what the policy sees next (after gaps and sensing)
+    task_memory: Array  # [N, ?] what the task needs of the step before
+    gap_memory: Array  # [N, ?] delay queues, histories
+    behaviour_memory: Any  # a tree with leading axis N
+    key: Array  # uint64 [N], each world's own
+    task: Array  # int64 [N] tasks begun: dynamics are drawn per task
+    episode: Array  # int64 [N] episodes begun
+    step: Array  # int64 [N] steps since the episode began
+    total: Array  # int64 [N] steps ever
+    returns: Array  # [N] reward since the episode began
+    finished: Array  # int64 [N] episodes finished
+    diverged: Array  # int64 [N] episodes ended because the physics blew up
+    diverged_rows: Array  # [N, S] the last finite state before the last divergence
+
+    @property
+    def size(self) -> int:
+        return len(self.key)
+
+
+class Episodes(NamedTuple):
+    """Finished episodes of `play`, one row an episode."""
+
+    returns: Array  # float64 [E]
+    lengths: Array  # int64 [E]
+    terminated: Array  # bool [E]
+    diverged: Array  # bool [E]
+    parameters: Array  # float64 [E, P]
+    forward: Array  # float64 [E] the task's own measure of progress at the end (metres, or distance to the goal)
