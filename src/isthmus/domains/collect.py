@@ -1,0 +1,287 @@
+"""Where learning meets physics: `collect` for training, `play` for evaluation, and `Live`, the worlds that both step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from isthmus.domains.domain import BEHAVE, SENSE, START, Simulation
+from isthmus.physics.random import Streams, fold
+from isthmus.types import BadValue, Episodes, Transition, Worlds
+
+if TYPE_CHECKING:
+    from isthmus.domains.domain import Domain
+
+WIDTH = 64
+"""Rows a policy call when playing: a row's bits depend on the batch's size (not on its neighbours), so it is fixed."""
+
+
+class Live:
+    """N worlds in a running simulation: gaps, time limits, tasks and episodes, divergence. Mutable; `worlds()` is its value.
+
+    `new` makes worlds at the begin of their first episode, `resume` continues a value.
+    """
+
+    def __init__(self, domain: Domain, simulation: Simulation, n: int):
+        self.domain, self.simulation = domain, simulation
+        self.gaps = domain.gap_chain()
+        self.all = np.arange(n)
+        self.state: dict[str, Any] = {}
+
+    @staticmethod
+    def new(domain: Domain, key: np.ndarray, parameters: np.ndarray | None = None, purpose: str = "collect") -> Live:
+        n = len(key)
+        live = Live(domain, domain.simulation(n, purpose), n)
+        zeros = lambda: np.zeros(n, np.int64)  # noqa: E731
+        live.state = {
+            "parameters": np.zeros((n, len(domain.names))),
+            "observation": np.zeros((n, live.gaps.observation)),
+            "gap_memory": np.zeros((n, live.gaps.memory)),
+            "task_memory": None,
+            "behaviour_memory": None,
+            "key": np.array(key, np.uint64),
+            "task": zeros(), "episode": zeros(), "step": zeros(), "total": zeros(),
+            "returns": np.zeros(n), "finished": zeros(), "diverged": zeros(),
+            "diverged_rows": np.zeros_like(live.simulation.rows),
+        }  # fmt: skip
+        live.begin(live.all, parameters)
+        return live
+
+    @staticmethod
+    def resume(domain: Domain, worlds: Worlds, purpose: str = "collect") -> Live:
+        live = Live(domain, domain.simulation(worlds.size, purpose), worlds.size)
+        copy = lambda name, x: x if name == "behaviour_memory" else np.array(x)  # noqa: E731
+        live.state = {k: copy(k, v) for k, v in worlds._asdict().items() if k != "rows"}
+        if not live.simulation.restore(worlds.rows, worlds.parameters):
+            live.begin(live.all)
+        return live
+
+    def worlds(self) -> Worlds:
+        copy = lambda name, x: x if name == "behaviour_memory" else np.array(x)  # noqa: E731
+        return Worlds(rows=self.simulation.rows.copy(), **{k: copy(k, v) for k, v in self.state.items()})
+
+    def begin(self, ids: np.ndarray, parameters: np.ndarray | None = None, random: Any = None) -> np.ndarray:
+        """Begin an episode in worlds `ids`; returns which of them began a new task, bool [n].
+
+        A task is `episodes_per_task` episodes under one draw of the dynamics.
+        """
+        s = self.state
+        new_task = s["episode"][ids] % self.domain.episodes_per_task == 0
+        s["task"][ids] += new_task
+        s["episode"][ids] += 1
+        if parameters is not None:
+            s["parameters"][ids] = parameters
+        elif new_task.any() and self.domain.settings:
+            fresh = ids[new_task]
+            s["parameters"][fresh] = self.domain.draw(s["key"][fresh], s["task"][fresh])
+        random = random or Streams(fold(s["key"][ids], START, s["episode"][ids]))
+        obs, memory = self.simulation.begin(ids, s["parameters"][ids], random)
+        if s["task_memory"] is None:
+            s["task_memory"] = np.zeros((len(self.all), memory.shape[1]))
+        s["task_memory"][ids] = memory
+        gap_memory = s["gap_memory"][ids]
+        s["observation"][ids] = self.gaps.begin(gap_memory, obs, self._sense(ids))
+        s["gap_memory"][ids] = gap_memory
+        s["step"][ids], s["returns"][ids] = 0, 0.0
+        return new_task
+
+    def _sense(self, ids: np.ndarray) -> Streams:
+        s = self.state
+        return Streams(fold(s["key"][ids], SENSE, s["episode"][ids], s["step"][ids]))
+
+    def step(self, ids: np.ndarray, action: np.ndarray, executed: np.ndarray | None = None):
+        """One step of worlds `ids`; reward, terminated, truncated (n,); the new observations are in `state`.
+
+        `action` (n, A) is charged, `executed` moves the robot. A world that diverges ends its episode as a fall with
+        reward 0 and keeps its last observation.
+        """
+        s = self.state
+        if not np.isfinite(action).all() or (executed is not None and not np.isfinite(executed).all()):
+            raise BadValue("an action is not finite: the policy's weights or its observations are not numbers")
+        before = self.simulation.rows[ids].copy()
+        gap_memory = s["gap_memory"][ids]
+        moved = self.gaps.act(gap_memory, action if executed is None else executed, action)
+        obs, reward, terminated, truncated, diverged, memory = self.simulation.step(
+            ids, moved, action, s["task_memory"][ids]
+        )
+        s["step"][ids] += 1
+        s["total"][ids] += 1
+        obs = self.gaps.sense(gap_memory, obs, self._sense(ids)) if self.gaps.gaps else obs
+        if diverged.any():
+            lost = ids[diverged]
+            s["diverged"][lost] += 1
+            s["diverged_rows"][lost] = before[diverged]
+            obs[diverged], reward[diverged] = s["observation"][lost], 0.0
+            memory[diverged] = s["task_memory"][lost]
+            terminated = terminated | diverged
+        s["gap_memory"][ids], s["observation"][ids], s["task_memory"][ids] = gap_memory, obs, memory
+        s["returns"][ids] += reward
+        truncated = (truncated | (s["step"][ids] >= self.simulation.time_limit)) & ~terminated
+        s["finished"][ids] += terminated | truncated
+        return reward, terminated, truncated
+
+    def behaviour_keys(self, ids: np.ndarray) -> np.ndarray:
+        """Raw JAX keys uint32 (n, 2) for the worlds' next decisions."""
+        s = self.state
+        return fold(s["key"][ids], BEHAVE, s["total"][ids])[:, None].view(np.uint32)
+
+
+@cache
+def _decide() -> Callable:
+    """The jitted call of a behaviour on worlds: shared parameters, one memory, observation and key a world."""
+    import jax
+
+    @jax.jit
+    def decide(behaviour, memory, obs, keys):
+        one = lambda m, o, k: behaviour.act(m, o, jax.random.wrap_key_data(k))  # noqa: E731
+        return jax.vmap(one)(memory, obs, keys)
+
+    return decide
+
+
+@cache
+def _decide_members() -> Callable:
+    """The same with M stacked behaviours, worlds [M, N/M]: one member after the other, so that bits do not depend on M."""
+    import jax
+
+    @jax.jit
+    def decide(behaviours, memory, obs, keys):
+        split = lambda x: x.reshape(-1, len(x) // members, *x.shape[1:])  # noqa: E731
+        members = len(jax.tree.leaves(behaviours)[0])
+        one = lambda b, m, o, k: b.act(m, o, jax.random.wrap_key_data(k))  # noqa: E731
+        member = lambda a: jax.vmap(one, (None, 0, 0, 0))(*a)  # noqa: E731
+        out = jax.lax.map(member, (behaviours, *jax.tree.map(split, (memory, obs, keys))))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+
+    return decide
+
+
+def _rows(tree: Any, n: int) -> Any:
+    import jax
+
+    return jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], n, axis=0), tree)
+
+
+def collect(
+    domain: Domain, worlds: Worlds, behaviour: Any, steps: int, members: bool = False
+) -> tuple[Worlds, Transition]:
+    """Step all N worlds `steps` times under `behaviour`: the worlds after, and the transitions [T, N, ...].
+
+    A world whose episode ends begins the next one at once; a behaviour's memory begins anew with a new task. With
+    `members` the behaviour's leaves have a leading axis M, and worlds [0, N/M) follow the first.
+    """
+    import jax
+
+    live = Live.resume(domain, worlds)
+    s, ids, n = live.state, live.all, worlds.size
+    shape = (steps, n)
+    one = jax.tree.map(lambda x: x[0], behaviour) if members else behaviour
+    initial = one.memory()
+    memory = _rows(initial, n) if s["behaviour_memory"] is None else s["behaviour_memory"]
+    stateful = bool(jax.tree.leaves(initial))
+    decide = _decide_members() if members else _decide()
+    out: dict[str, Any] = {
+        "obs": np.empty((*shape, live.gaps.observation), np.float32),
+        "action": np.empty((*shape, len(domain.spaces.low)), np.float32),
+        "reward": np.empty(shape, np.float32),
+        "next_obs": np.empty((*shape, live.gaps.observation), np.float32),
+        "terminated": np.empty(shape, bool),
+        "truncated": np.empty(shape, bool),
+        "parameters": np.empty((*shape, len(domain.names)), np.float32),
+    }
+    extra: dict[str, np.ndarray] = {}
+    for t in range(steps):
+        out["obs"][t], out["parameters"][t] = s["observation"], s["parameters"]
+        decision, memory = decide(behaviour, memory, out["obs"][t], live.behaviour_keys(ids))
+        out["action"][t] = action = np.asarray(decision.action)
+        executed = None if decision.executed is None else np.asarray(decision.executed)
+        for name, value in decision.extra.items():
+            value = np.asarray(value)
+            extra.setdefault(name, np.empty((*shape, *value.shape[1:]), value.dtype))[t] = value
+        reward, terminated, truncated = live.step(ids, action, executed)
+        out["reward"][t], out["next_obs"][t] = reward, s["observation"]
+        out["terminated"][t], out["truncated"][t] = terminated, truncated
+        done = terminated | truncated
+        if done.any():
+            ended = ids[done]
+            new_task = ended[live.begin(ended)]
+            if stateful and len(new_task):
+                fresh = np.isin(ids, new_task)
+                memory = jax.tree.map(
+                    lambda m, i: np.where(fresh.reshape((-1,) + (1,) * np.ndim(i)), i, np.asarray(m)), memory, initial
+                )
+    s["behaviour_memory"] = jax.tree.map(np.asarray, memory)
+    return live.worlds(), Transition(**out, extra=extra)
+
+
+def finished_returns(worlds: Worlds, transitions: Transition) -> np.ndarray:
+    """Returns of the episodes that finished in `transitions`, which began at `worlds`; float64 [E]."""
+    running, out = np.array(worlds.returns), []
+    for reward, done in zip(transitions.reward, transitions.terminated | transitions.truncated, strict=True):
+        running = running + reward
+        out.append(running[done])
+        running = np.where(done, 0.0, running)
+    return np.concatenate(out) if out else np.zeros(0)
+
+
+def play(
+    domain: Domain, worlds: Worlds, policy: Any | Sequence[Any], on_step: Callable[[Live, int], None] | None = None
+) -> Episodes:
+    """One episode in each of the worlds, to its end; Episodes in the worlds' order.
+
+    Only living worlds are stepped. A list of policies shares the worlds out evenly, in order. `on_step(live, done)`
+    sees every step (rendering, progress): `done` counts the episodes that have ended.
+    """
+    import jax
+
+    policies = list(policy) if isinstance(policy, list | tuple) and not hasattr(policy, "act") else [policy]
+    live = Live.resume(domain, worlds, purpose="play")
+    s, n = live.state, worlds.size
+    if n % len(policies):
+        raise BadValue(f"{n} worlds cannot be shared out evenly among {len(policies)} policies")
+    owner = np.repeat(np.arange(len(policies)), n // len(policies))
+    memory = _rows(policies[0].memory(), n)
+    stateful = bool(jax.tree.leaves(memory))
+    ended = np.zeros(n, bool)
+    fell = np.zeros(n, bool)
+    forward = np.zeros(n)
+    action = np.zeros((n, len(domain.spaces.low)), np.float32)
+    if on_step:
+        on_step(live, 0)
+    while not ended.all():
+        ids = np.flatnonzero(~ended)
+        calls = []
+        for member, each in enumerate(policies):
+            mine = ids[owner[ids] == member]
+            for start in range(0, len(mine), WIDTH):
+                chunk = mine[start : start + WIDTH]
+                padded = np.pad(chunk, (0, WIDTH - len(chunk)), mode="edge")
+                m = jax.tree.map(lambda x: x[padded], memory)
+                calls.append((chunk, _act()(each, m, s["observation"][padded].astype(np.float32))))
+        for chunk, (chosen, m) in calls:
+            action[chunk] = np.asarray(chosen)[: len(chunk)]
+            if stateful:
+                for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(m), strict=True):
+                    leaf[chunk] = np.asarray(new)[: len(chunk)]
+        _, terminated, truncated = live.step(ids, action[ids])
+        done = terminated | truncated
+        if done.any():
+            last = ids[done]
+            ended[last], fell[last] = True, terminated[done]
+            forward[last] = live.simulation.progress(last)
+        if on_step:
+            on_step(live, int(ended.sum()))
+    return Episodes(
+        s["returns"].copy(), s["step"].copy(), fell, s["diverged"] > worlds.diverged, s["parameters"].copy(), forward
+    )
+
+
+@cache
+def _act() -> Callable:
+    """The jitted call of a policy: shared parameters, one memory and observation a world."""
+    import jax
+
+    return jax.jit(lambda policy, memory, obs: jax.vmap(policy.act)(memory, obs))

@@ -1,0 +1,245 @@
+"""A domain: the recipe for worlds (task, engine, physical parameters, gaps), written `task/name=setting,...`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from isthmus.domains.gaps import GAPS, Gap, Gaps
+from isthmus.physics.parameters import Law, Parameter, Setting, Values, find, format_setting, parse_setting
+from isthmus.physics.random import Streams, fold, keys
+from isthmus.tasks.task import Random, Task, View
+from isthmus.tasks.task import find as find_task
+from isthmus.types import BadValue, Spaces, UnknownName, Worlds
+
+# What a world's random numbers are for; each purpose has a stream of its own.
+DYNAMICS, START, SENSE, BEHAVE = 1, 2, 3, 4
+
+
+class Simulation(Protocol):
+    """N worlds of one domain that can be stepped: a task in an engine, or somebody else's environment.
+
+    What `collect`, `play` and the Gymnasium environments drive. Rows as in `isthmus.physics.engine`.
+    """
+
+    rows: np.ndarray
+    time_limit: int
+
+    def restore(self, rows: np.ndarray, parameters: np.ndarray) -> bool:
+        """Make the worlds continue from `rows`; False where the environment cannot (episodes then begin anew)."""
+        ...
+
+    def begin(self, ids: np.ndarray, parameters: np.ndarray, random: Random) -> tuple[np.ndarray, np.ndarray]:
+        """Begin episodes; first observations (n, O) and the task's memory (n, ?)."""
+        ...
+
+    def step(
+        self, ids: np.ndarray, executed: np.ndarray, chosen: np.ndarray, memory: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """One step; observation, reward, terminated, truncated, diverged, memory, each (n, ...).
+
+        `executed` goes to the actuators, `chosen` is charged.
+        """
+        ...
+
+    def progress(self, ids: np.ndarray) -> np.ndarray:
+        """The task's own measure, (n,)."""
+        ...
+
+
+class PhysicsSimulation:
+    """A task of ours in a physics engine."""
+
+    def __init__(self, domain: Domain, n: int):
+        from isthmus.physics.mujoco import MujocoSimulator
+
+        self.task = find_task(domain.task)
+        self.simulator = MujocoSimulator(
+            self.task.model_path(), domain.names, n, self.task.frame_skip, forces=self.task.forces
+        )
+        self.rows = self.simulator.rows
+        self.time_limit = self.task.time_limit
+
+    def restore(self, rows, parameters):
+        self.rows[:] = rows
+        self.simulator.set_parameters(np.arange(self.simulator.n), parameters)
+        return True
+
+    def begin(self, ids, parameters, random):
+        self.simulator.set_parameters(ids, parameters)
+        self.simulator.reset(ids, *self.task.start(self.simulator, random))
+        view = View(self.simulator, ids)
+        return self.task.observe(view), self.task.remember(view)
+
+    def step(self, ids, executed, chosen, memory):
+        diverged = self.simulator.step(ids, executed)
+        view = View(self.simulator, ids)
+        with np.errstate(invalid="ignore", over="ignore"):
+            reward = self.task.total(self.task.rewards(view, memory, chosen))
+            terminated = self.task.terminated(view)
+            return (self.task.observe(view), reward, terminated, np.zeros(len(ids), bool), diverged,
+                    self.task.remember(view))  # fmt: skip
+
+    def progress(self, ids):
+        return self.task.progress(View(self.simulator, ids))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The recipe for worlds.
+
+    `settings` holds the physical parameters that are not the robot's own: a value, a law (drawn per task) or grid
+    values (drawn uniformly per task where the domain trains or is played; a landscape visits them all).
+    """
+
+    task: str
+    settings: tuple[tuple[str, Setting], ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    engine: str = "mujoco"
+    episodes_per_task: int = 1
+
+    @staticmethod
+    def parse(text: str) -> Domain:
+        """Read `task/name=setting,...`. Raises UnknownName or BadValue, in one line."""
+        task, _, rest = text.partition("/")
+        return Domain(task)._check().shift(rest)
+
+    def _check(self) -> Domain:
+        find_task(self.task)
+        return self
+
+    def shift(self, text: str) -> Domain:
+        """This domain with settings changed or added, `name=setting,...`; an empty text changes nothing."""
+        settings, gaps, domain = dict(self.settings), {g.name: g for g in self.gaps}, self
+        for part in filter(None, (p.strip() for p in re.split(r"[,\s]+", text))):
+            name, equals, value = part.partition("=")
+            if not equals or not value:
+                raise BadValue(f"{part!r} is no setting; write name=value, for instance gravity=x2")
+            if name == "engine":
+                if value != "mujoco":
+                    raise UnknownName("engine", value, ["mujoco"])
+                domain = replace(domain, engine=value)
+            elif name == "episodes_per_task":
+                if not value.isdigit() or not 1 <= int(value) <= 1000:
+                    raise BadValue(f"episodes_per_task={value}: needs a whole number in 1..1000")
+                domain = replace(domain, episodes_per_task=int(value))
+            elif name in GAPS:
+                try:
+                    gaps[name] = GAPS[name](float(value)).check()
+                except ValueError as error:
+                    if isinstance(error, BadValue):
+                        raise
+                    raise BadValue(f"{name}={value!r}: needs a number") from None
+            else:
+                settings[name] = parse_setting(value, self._find(name))
+        return replace(
+            domain,
+            settings=tuple(sorted(settings.items())),
+            gaps=tuple(gaps[name] for name in GAPS if name in gaps),
+        )
+
+    def _find(self, name: str) -> Parameter:
+        table = self.table()
+        known = {**table, **dict.fromkeys(GAPS), "engine": None, "episodes_per_task": None}
+        if name not in known:
+            raise UnknownName(f"parameter of {self.task}", name, known)
+        return find(table, name, self.task)
+
+    def table(self) -> dict[str, Parameter]:
+        """The physical parameters this domain has, by name."""
+        from isthmus.physics.mujoco import parameters
+
+        return parameters(find_task(self.task).model_path())
+
+    def __str__(self) -> str:
+        parts = [f"{name}={format_setting(setting)}" for name, setting in self.settings]
+        parts += [f"{gap.name}={gap.value:g}" for gap in self.gaps]
+        if self.engine != "mujoco":
+            parts.append(f"engine={self.engine}")
+        if self.episodes_per_task != 1:
+            parts.append(f"episodes_per_task={self.episodes_per_task}")
+        return self.task + ("/" + ",".join(parts) if parts else "")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The physical parameters recorded with each world, in the order of `Worlds.parameters`."""
+        return tuple(name for name, _ in self.settings)
+
+    @property
+    def grid(self) -> dict[str, tuple[float, ...]]:
+        """The axes of a grid, by name; empty where this is no grid."""
+        return {name: setting.values for name, setting in self.settings if isinstance(setting, Values)}
+
+    @property
+    def replayable(self) -> bool:
+        """Whether worlds can be put back exactly as they were."""
+        return True
+
+    def without(self, names) -> Domain:
+        return replace(self, settings=tuple((n, s) for n, s in self.settings if n not in names))
+
+    def draw(self, key: np.ndarray, task: np.ndarray) -> np.ndarray:
+        """Dynamics (n, P) of the worlds' tasks: equal keys and task numbers, equal dynamics.
+
+        A parameter's draw depends on its name, not on which others are drawn beside it.
+        """
+        out = np.empty((len(key), len(self.settings)))
+        for column, (name, setting) in enumerate(self.settings):
+            salt = int.from_bytes(name.encode()[:8].ljust(8, b"\0"), "little")
+            random = Streams(fold(key, DYNAMICS, task, salt, len(name)))
+            if isinstance(setting, Law):
+                out[:, column] = setting.draw(random)
+            elif isinstance(setting, Values):
+                index = (random.uniform(0, 1, 1)[:, 0] * len(setting.values)).astype(int)
+                out[:, column] = np.array(setting.values)[index]
+            else:
+                out[:, column] = setting
+        return out
+
+    def description(self) -> Task:
+        return find_task(self.task)
+
+    @property
+    def time_limit(self) -> int:
+        return find_task(self.task).time_limit
+
+    def gap_chain(self) -> Gaps:
+        spaces = self.inner_spaces()
+        return Gaps(self.gaps, spaces.observation, spaces.action)
+
+    def inner_spaces(self) -> Spaces:
+        """Spaces before gaps and sensing."""
+        from isthmus.physics.mujoco import load_model
+
+        task = find_task(self.task)
+        low, high = load_model(task.model_path()).actuator_ctrlrange.astype(np.float32).T
+        return Spaces(len(task.observation_names), low.copy(), high.copy(), len(self.settings))
+
+    @property
+    def spaces(self) -> Spaces:
+        return self.inner_spaces()._replace(observation=self.gap_chain().observation)
+
+    def simulation(self, n: int, purpose: str = "collect") -> Simulation:
+        """A simulation of n worlds, kept for the next call; worlds are loaded into it by value."""
+        return _simulation(self, n, purpose)
+
+    def build(self, n: int) -> Simulation:
+        return PhysicsSimulation(self, n)
+
+    def worlds(self, n: int, seed: int, parameters: np.ndarray | None = None) -> Worlds:
+        """n worlds at the begin of their first episode, determined by `seed`.
+
+        `parameters` (n, P) fixes each world's dynamics instead of drawing them.
+        """
+        from isthmus.domains.collect import Live
+
+        return Live.new(self, keys(seed, n), parameters=parameters).worlds()
+
+
+@lru_cache(maxsize=8)
+def _simulation(domain: Domain, n: int, purpose: str) -> Simulation:
+    return domain.build(n)

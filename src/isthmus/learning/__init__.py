@@ -1,0 +1,1 @@
+"""Learners: what turns transitions into a better policy. They know arrays only."""

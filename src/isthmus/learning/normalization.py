@@ -1,0 +1,61 @@
+"""Running mean and variance, merged in float64 outside jit: part of the policy, frozen within a round."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from isthmus.types import Array
+
+
+class Moments(NamedTuple):
+    """Count, mean and variance of rows seen so far."""
+
+    count: np.int64
+    mean: np.ndarray  # float64 [...]
+    variance: np.ndarray  # float64 [...]
+
+    @staticmethod
+    def empty(shape: int | tuple[int, ...]) -> Moments:
+        return Moments(np.int64(0), np.zeros(shape), np.ones(shape))
+
+    def merge(self, rows: np.ndarray) -> Moments:
+        """Add rows [B, ...] (Chan, Golub and LeVeque 1983)."""
+        rows = np.asarray(rows, np.float64)
+        if not len(rows):
+            return self
+        mean, variance, total = rows.mean(0), rows.var(0), self.count + len(rows)
+        delta = mean - self.mean
+        second = self.variance * self.count + variance * len(rows) + delta**2 * self.count * len(rows) / total
+        return Moments(np.int64(total), self.mean + delta * len(rows) / total, second / total)
+
+
+class Normalizer(NamedTuple):
+    """Moments as a policy carries them, float32: x to (x - mean) / std, clipped to +-10."""
+
+    mean: Array
+    std: Array
+
+    @staticmethod
+    def of(moments: Moments) -> Normalizer:
+        return Normalizer(
+            np.asarray(moments.mean, np.float32), np.asarray(np.sqrt(moments.variance + 1e-8), np.float32)
+        )
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.clip((x - self.mean) / self.std, -10.0, 10.0)
+
+
+def discounted_returns(start: np.ndarray, reward: np.ndarray, done: np.ndarray, discount: float):
+    """Running discounted reward sums R_t = discount R_{t-1} + r_t, cut where an episode ends: [T, N] and the last [N].
+
+    Their spread scales rewards (Engstrom et al. 2020, "reward scaling").
+    """
+    out, running = np.empty(reward.shape), np.array(start, np.float64)
+    for t in range(len(reward)):
+        running = discount * running + reward[t]
+        out[t] = running
+        running = np.where(done[t], 0.0, running)
+    return out, running

@@ -1,0 +1,282 @@
+"""Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347), clipped surrogate.
+
+    1.  act with the policy, observations normalized by moments frozen for the round
+    2.  V, V': values of all states and of their true next states
+    3.  advantages by GAE, bootstrapped where a time limit cut the episode
+    4.  for each epoch, for each minibatch:
+    5.      L = E[-min(rho A, clip(rho, 1 +- eps) A)] + c_v E[(V - R)^2] - c_h H
+    6.      Adam on L, gradients clipped by their global norm
+    7.  merge the round's observations and returns into the moments
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
+from isthmus.learning.networks import MLP, init_mlp, mlp
+from isthmus.learning.normalization import Moments, Normalizer, discounted_returns
+from isthmus.types import Array, Decision, Metrics, Spaces, Transition
+
+
+class GaussianPolicy(NamedTuple):
+    """What is deployed: the mean action, clipped to the robot's bounds. Carries its normalizer."""
+
+    normalizer: Normalizer
+    actor: MLP
+    low: Array  # (A,)
+    high: Array  # (A,)
+
+    def memory(self) -> tuple:
+        return ()
+
+    def act(self, memory: tuple, observation: Array) -> tuple[Array, tuple]:
+        return jnp.clip(mlp(self.actor, self.normalizer(observation)), self.low, self.high), memory
+
+
+class GaussianBehaviour(NamedTuple):
+    """What collects: a sample. Its unclipped value comes back with the transition as `sample`."""
+
+    policy: GaussianPolicy
+    log_std: Array  # (A,)
+
+    def memory(self) -> tuple:
+        return ()
+
+    def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
+        mean = mlp(self.policy.actor, self.policy.normalizer(observation))
+        sample = mean + jnp.exp(self.log_std) * jax.random.normal(key, mean.shape)
+        action = jnp.clip(sample, self.policy.low, self.policy.high)
+        return Decision(action, extra={"sample": sample}), memory
+
+
+class UniformBehaviour(NamedTuple):
+    """Random actions between the bounds: what feeds normalizers before the first round, and benchmarks."""
+
+    low: Array
+    high: Array
+
+    def memory(self) -> tuple:
+        return ()
+
+    def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
+        action = jax.random.uniform(key, self.low.shape, minval=self.low, maxval=self.high)
+        return Decision(action, extra={"sample": action}), memory
+
+
+class Networks(NamedTuple):
+    actor: MLP
+    log_std: Array
+    critic: MLP
+
+
+class PPOState(NamedTuple):
+    networks: Networks
+    optimizer: Any
+    observations: Moments
+    parameters: Moments  # of the dynamics, for a critic that sees them
+    returns: Moments
+    running: np.ndarray  # float64 [N], discounted rewards of the worlds' episodes so far
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Rollout(NamedTuple):
+    """What one update needs, rows (B, ...)."""
+
+    obs: Array
+    critic_obs: Array
+    sample: Array
+    log_prob: Array
+    advantage: Array
+    target: Array
+
+
+def surrogate(ratio: Array, advantage: Array, clip: float) -> Array:
+    """Eq. 7 of PPO: min(rho A, clip(rho, 1 - eps, 1 + eps) A), one sample."""
+    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
+
+
+def gae(
+    reward: Array, value: Array, next_value: Array, terminated: Array, done: Array, discount: float, decay: float
+) -> Array:
+    """Advantages (T,) of one world: Eqs. 11 and 12 of Schulman et al. 2015 (arXiv 1506.02438).
+
+    delta_t = r_t + discount V(s'_t) (0 where terminated) - V(s_t); A_t = delta_t + discount decay A_{t+1}, cut where
+    an episode is `done`. At a time limit V(s'_t) stays: it is no death (Pardo et al. 2018).
+    """
+    delta = reward + discount * next_value * (1.0 - terminated) - value
+    carry = discount * decay * (1.0 - done)
+
+    def back(after: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
+        advantage = x[0] + x[1] * after
+        return advantage, advantage
+
+    return jax.lax.scan(back, jnp.zeros(()), (delta, carry), reverse=True)[1]
+
+
+def explained_variance(value: Array, target: Array) -> Array:
+    """1 - Var(target - value) / Var(target): 1 perfect, 0 no better than the mean."""
+    return 1 - jnp.var(target - value) / (jnp.var(target) + 1e-8)
+
+
+@dataclass(frozen=True)
+class PPO:
+    """A learner. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round."""
+
+    worlds: int = 64
+    steps: int = 64
+    hidden: tuple[int, ...] = (64, 64)
+    learning_rate: float = 3e-4
+    epochs: int = 10
+    minibatch: int = 64
+    discount: float = 0.99
+    gae_decay: float = 0.95
+    clip: float = 0.2
+    value_weight: float = 0.5
+    entropy_weight: float = 0.0
+    max_gradient: float = 0.5
+    initial_log_std: float = 0.0
+    target_kl: float = 0.0  # stop a round's updates when the policy has moved this far (nats); 0: never
+    privileged: bool = False  # the critic sees the drawn dynamics
+
+    @property
+    def rollout(self) -> tuple[int, int]:
+        """(worlds, steps) of one round."""
+        return self.worlds, self.steps
+
+    @property
+    def _optimizer(self) -> optax.GradientTransformation:
+        adam = optax.adam(self.learning_rate, eps=1e-5)
+        return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_gradient), adam))
+
+    def init(self, spaces: Spaces, key: Array) -> PPOState:
+        k_actor, k_critic = jax.random.split(key)
+        extra = spaces.parameters if self.privileged else 0
+        networks = Networks(
+            init_mlp(k_actor, (spaces.observation, *self.hidden, spaces.action), 0.01),
+            jnp.full(spaces.action, self.initial_log_std, jnp.float32),
+            init_mlp(k_critic, (spaces.observation + extra, *self.hidden, 1), 1.0),
+        )
+        return PPOState(
+            networks,
+            self._optimizer.init(networks),
+            Moments.empty(spaces.observation),
+            Moments.empty(spaces.parameters),
+            Moments.empty(()),
+            np.zeros(self.worlds),
+            np.asarray(spaces.low, np.float32),
+            np.asarray(spaces.high, np.float32),
+        )
+
+    def random(self, s: PPOState) -> UniformBehaviour:
+        """What collects before the first round."""
+        return UniformBehaviour(s.low, s.high)
+
+    def policy(self, s: PPOState) -> GaussianPolicy:
+        return GaussianPolicy(Normalizer.of(s.observations), s.networks.actor, s.low, s.high)
+
+    def behaviour(self, s: PPOState) -> GaussianBehaviour:
+        return GaussianBehaviour(self.policy(s), s.networks.log_std)
+
+    def observe(self, s: PPOState, tr: Transition) -> PPOState:
+        """Box line 7: merge a round into the moments (also that of random steps before the first)."""
+        flat = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])  # noqa: E731
+        returns, running = discounted_returns(s.running, tr.reward, tr.terminated | tr.truncated, self.discount)
+        return s._replace(
+            observations=s.observations.merge(flat(tr.obs)),
+            parameters=s.parameters.merge(flat(tr.parameters)),
+            returns=s.returns.merge(flat(returns)),
+            running=running,
+        )
+
+    def learn(self, s: PPOState, tr: Transition, key: Array) -> tuple[PPOState, Metrics]:
+        """One round: transitions [T, N, ...] to a new state."""
+        arrays = (tr.obs, tr.next_obs, tr.parameters, tr.extra["sample"], tr.reward, tr.terminated,
+                  tr.terminated | tr.truncated)  # fmt: skip
+        scale = np.float32(1 / np.sqrt(s.returns.variance + 1e-8))
+        norms = (Normalizer.of(s.observations), Normalizer.of(s.parameters))
+        networks, optimizer, metrics = self._round(s.networks, s.optimizer, norms, scale, arrays, key)
+        s = self.observe(s._replace(networks=networks, optimizer=optimizer), tr)
+        return s, {k: float(v) for k, v in metrics.items()}
+
+    @partial(jax.jit, static_argnums=0)
+    def _round(self, networks: Networks, optimizer, norms, scale, arrays, key):
+        obs, next_obs, parameters, sample, reward, terminated, done = arrays
+        reward = jnp.clip(reward * scale, -10.0, 10.0)
+        normalize, normalize_parameters = norms
+        obs, next_obs = normalize(obs), normalize(next_obs)
+        see = obs, next_obs
+        if self.privileged:
+            dynamics = normalize_parameters(parameters)
+            see = tuple(jnp.concatenate([x, dynamics], -1) for x in see)
+        # 2.
+        value, next_value = (mlp(networks.critic, x)[..., 0] for x in see)
+        # 3.
+        advantage = jax.vmap(gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)(
+            reward, value, next_value, terminated, done, self.discount, self.gae_decay
+        )
+        target = advantage + value
+        flat = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])  # noqa: E731
+        log_prob = jax.vmap(gaussian_log_prob, (0, 0, None))(
+            flat(sample), mlp(networks.actor, flat(obs)), networks.log_std
+        )
+        rows = Rollout(flat(obs), flat(see[0]), flat(sample), log_prob, flat(advantage), flat(target))
+        # 4.
+        size = rows.obs.shape[0]
+        count = size // self.minibatch
+
+        def epoch(carry, key):
+            order = jax.random.permutation(key, size)[: count * self.minibatch]
+            batches = jax.tree.map(lambda x: x[order].reshape(count, self.minibatch, *x.shape[1:]), rows)
+            return jax.lax.scan(self._minibatch, carry, batches)
+
+        carry, health = jax.lax.scan(epoch, (networks, optimizer, jnp.zeros((), bool)), jax.random.split(key, self.epochs))
+        networks, optimizer, _ = carry
+        metrics = {name: x.mean() for name, x in health.items()}
+        metrics["kl"] = health["kl"][-1].mean()
+        metrics |= {
+            "explained_variance": explained_variance(flat(value), rows.target),
+            "entropy": gaussian_entropy(networks.log_std),
+            "value": value.mean(),
+            "reward_scale": scale,
+        }
+        return networks, optimizer, metrics
+
+    def _minibatch(self, carry, batch: Rollout):
+        """5. and 6."""
+        networks, optimizer, stopped = carry
+        (_, health), gradient = jax.value_and_grad(self.loss, has_aux=True)(networks, batch)
+        updates, new_optimizer = self._optimizer.update(gradient, optimizer, networks)
+        new = optax.apply_updates(networks, updates)
+        if self.target_kl:
+            stopped = stopped | (health["kl"] > 1.5 * self.target_kl)
+            keep = lambda old, fresh: jnp.where(stopped, old, fresh)  # noqa: E731
+            new = jax.tree.map(keep, networks, new)
+            new_optimizer = jax.tree.map(keep, optimizer, new_optimizer)
+        return (new, new_optimizer, stopped), health
+
+    def loss(self, networks: Networks, batch: Rollout) -> tuple[Array, dict[str, Array]]:
+        """Box line 5, over a minibatch, with advantages standardized in it."""
+        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+        mean = mlp(networks.actor, batch.obs)
+        log_ratio = jax.vmap(gaussian_log_prob, (0, 0, None))(batch.sample, mean, networks.log_std) - batch.log_prob
+        ratio = jnp.exp(log_ratio)
+        policy_loss = -surrogate(ratio, advantage, self.clip).mean()
+        value = mlp(networks.critic, batch.critic_obs)[:, 0]
+        value_loss = jnp.square(value - batch.target).mean()
+        entropy = gaussian_entropy(networks.log_std)
+        health = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimator of KL(old || new)
+            "clip_fraction": (jnp.abs(ratio - 1) > self.clip).mean(),
+        }
+        return policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy, health
