@@ -1,0 +1,44 @@
+"""What every test stands on: one XLA thread, no stray log of MuJoCo's, and where Chromium is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ["NPROC"] = "1"  # before jax computes anything: XLA's bits depend on the number of CPUs it sees
+
+import pytest
+
+LOG = "MUJOCO_LOG.TXT"
+
+
+@pytest.fixture(autouse=True)
+def no_mujoco_log(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test during which MuJoCo wrote its log: a warning that nobody collected, lost in the user's folder."""
+
+    def logs() -> dict[Path, int]:
+        found = [Path.cwd() / LOG]
+        if "tmp_path" in request.fixturenames:
+            found += request.getfixturevalue("tmp_path").rglob(LOG)
+        return {path: path.stat().st_size for path in found if path.exists()}
+
+    before = logs()
+    yield
+    written = {
+        path: path.read_text()[before.get(path, 0) :] for path, size in logs().items() if size > before.get(path, 0)
+    }
+    if written:
+        pytest.fail(f"MuJoCo wrote {LOG} (in another worker's test, if not in this one): {written}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """A Chromium to look at pages with. Without one the test is skipped, or fails where CI says that it must run."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if path := shutil.which(name):
+            return path
+    if os.environ.get("ISTHMUS_REQUIRE_CHROMIUM") == "1":
+        pytest.fail("no Chromium found, and ISTHMUS_REQUIRE_CHROMIUM=1 says that this test must run", pytrace=False)
+    pytest.skip("no Chromium found: install chromium to have the report looked at")

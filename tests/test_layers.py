@@ -1,0 +1,113 @@
+"""Imports point one way: the order of the rooms, and which of them must open without jax."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "isthmus"
+
+ORDER = (
+    "types < physics < tasks < domains < learning < evaluation < methods < training < studies < report, deploy < cli"
+)
+ROOT = "isthmus"  # the package's own face: it may import all, and no room imports it
+RANK = {room.strip(): rank for rank, rooms in enumerate(ORDER.split("<")) for room in rooms.split(",")}
+RANK[ROOT] = len(RANK)
+
+
+def room(module: str) -> str:
+    """The room a dotted module name lies in: "isthmus.physics.mujoco" -> "physics"."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ROOT
+
+
+def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """Every import in a module of `package`, as (line, room); one made late, or for types alone, counts too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            # `from isthmus import physics` names a room; `from isthmus import train` names the root's own attribute.
+            named = base == ROOT
+            modules = [f"{ROOT}.{a.name}" if named and a.name in RANK else base for a in node.names]
+        else:
+            continue
+        for module in modules:
+            if module.split(".")[0] == ROOT:
+                yield node.lineno, room(module)
+
+
+def breaches(source: Path) -> list[str]:
+    """One line for each import that goes up, across, or from learning to anything but types."""
+    found = []
+    for path in sorted(source.rglob("*.py")):
+        parts = [ROOT, *path.relative_to(source).with_suffix("").parts]
+        package = ".".join(parts[:-1])
+        here = ROOT if parts[1:] in (["__init__"], ["__main__"]) else parts[1]
+        if here not in RANK:
+            found.append(f"{path.relative_to(source)}: {here} has no place in the order {ORDER}")
+            continue
+        for line, there in imported(ast.parse(path.read_text()), package):
+            if there == here:
+                continue
+            where = f"{path.relative_to(source)}:{line}"
+            if there not in RANK or RANK[there] >= RANK[here]:
+                found.append(f"{where}: {here} imports {there}; the order is {ORDER}")
+            elif here == "learning" and there != "types":
+                found.append(f"{where}: learning imports {there}; it may import types alone")
+    return found
+
+
+def test_imports_point_one_way() -> None:
+    assert breaches(SOURCE) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "breach"),
+    [
+        ("types.py", "from isthmus.physics.mujoco import Engine", "types imports physics"),
+        ("physics/mujoco.py", "from ..tasks import hopper", "physics imports tasks"),
+        ("tasks/hopper.py", "def late():\n    import isthmus.cli.main", "tasks imports cli"),
+        ("report/page.py", "from isthmus import deploy", "report imports deploy"),
+        ("studies/matl.py", "from isthmus import train", "studies imports isthmus"),
+        ("learning/ppo.py", "from isthmus.domains.collect import collect", "learning imports domains"),
+        ("helpers/strings.py", "", "helpers has no place"),
+        ("cli/main.py", "from isthmus.report import page", None),
+        ("learning/ppo.py", "from isthmus.types import Transition\nfrom .networks import MLP", None),
+        ("physics/__init__.py", "from .mujoco import Engine\nfrom .. import types", None),
+        ("__init__.py", "from isthmus.training.train import train", None),
+    ],
+)
+def test_the_walk_sees_a_breach(tmp_path: Path, path: str, line: str, breach: str | None) -> None:
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text(line)
+    found = breaches(tmp_path)
+    assert (len(found) == 1 and breach in found[0]) if breach else found == []
+
+
+def loads(modules: list[str]) -> set[str]:
+    """The top-level packages in a fresh interpreter that has imported `modules`."""
+    code = f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\nprint(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return {name.split(".")[0] for name in out.split()}
+
+
+def test_import_isthmus_loads_nothing_heavy() -> None:
+    heavy = {"jax", "numpy", "scipy", "mujoco", "gymnasium", "matplotlib", "rich", "tyro"}
+    assert not loads(["isthmus"]) & heavy
+
+
+@pytest.mark.parametrize("part", ["types", "physics", "tasks", "evaluation/statistics", "report", "cli"])
+def test_opens_without_jax(part: str) -> None:
+    """These answer in an instant, or run where no learning does; jax takes seconds to import."""
+    files = [SOURCE / f"{part}.py", *(SOURCE / part).rglob("*.py")]
+    modules = [".".join([ROOT, *f.relative_to(SOURCE).with_suffix("").parts]) for f in files if f.exists()]
+    assert modules
+    assert "jax" not in loads([m.removesuffix(".__init__") for m in modules])
