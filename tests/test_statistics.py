@@ -1,0 +1,221 @@
+"""Intervals and verdicts: by hand, by simulation, and against rliable where it is installed."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from isthmus.evaluation.statistics import (
+    Estimate,
+    difference,
+    equivalent,
+    holm,
+    interval,
+    iqm,
+    probability_of_improvement,
+    verdict,
+)
+from isthmus.types import BadValue
+
+T_2 = 4.302652729749464  # Student's 97.5 % point with two degrees of freedom, from the tables
+
+
+def test_student_interval_by_hand():
+    estimate = interval([1.0, 2.0, 3.0])
+    assert (estimate.value, estimate.n, estimate.method) == (2.0, 3, "Student over seeds")
+    assert estimate.low == pytest.approx(2.0 - T_2 / math.sqrt(3.0))
+    assert estimate.high == pytest.approx(2.0 + T_2 / math.sqrt(3.0))
+
+
+def test_tasks_are_averaged_before_the_interval():
+    """Tasks are no seeds either: the interval is over seed means."""
+    assert interval([[0.0, 2.0], [1.0, 3.0], [2.0, 4.0]]) == interval([1.0, 2.0, 3.0])
+
+
+def test_welch_by_hand():
+    """Variances 1 and 16 over 3 seeds: Welch's degrees of freedom are (17/3)^2 / ((1/3)^2 / 2 + (16/3)^2 / 2)."""
+    estimate = difference([11.0, 12.0, 13.0], [1.0, 5.0, 9.0])
+    freedom = (17 / 3) ** 2 / ((1 / 3) ** 2 / 2 + (16 / 3) ** 2 / 2)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(17 / 3)
+    assert estimate.value == pytest.approx(7.0)
+    assert (estimate.low, estimate.high) == pytest.approx((7.0 - half, 7.0 + half))
+    assert estimate.method == "Welch over seeds"
+
+
+def test_pairing_removes_what_seeds_share():
+    shared = np.array([0.0, 100.0, 200.0, 300.0, 400.0])
+    a, b = shared + np.array([3.0, 4.0, 5.0, 4.0, 4.0]), shared
+    paired, unpaired = difference(a, b, paired=True), difference(a, b)
+    assert paired.value == pytest.approx(unpaired.value) == pytest.approx(4.0)
+    assert verdict(paired) == "better" and verdict(unpaired) == "no detectable difference"
+    assert paired.method == "Student over seeds, paired"
+
+
+def test_ten_seeds_bring_the_iqm():
+    scores = np.arange(10.0) ** 2  # trimming 25 % of ten leaves the third to the eighth
+    assert interval(scores[:9]).value == pytest.approx(np.mean(scores[:9]))
+    estimate = interval(scores)
+    assert estimate.value == iqm(scores) == pytest.approx(np.mean(scores[2:8]))
+    assert estimate.method == "stratified bootstrap of the IQM"
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate == interval(scores), "the same scores, the same interval"
+
+
+def test_strata_are_resampled_by_themselves():
+    """Two tasks far apart: resampling within each leaves every draw's IQM between the tasks' spread, so that the
+    interval is as narrow as the seeds' spread and does not see the distance of the tasks."""
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(0.0, 1.0, size=(12, 1)), rng.normal(1000.0, 1.0, size=(12, 1))
+    estimate = interval(np.hstack([near, far]))
+    assert estimate.high - estimate.low < 3.0
+    assert 490.0 < estimate.value < 510.0
+
+
+def test_bootstrapped_differences():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(1.0, 1.0, size=(12, 3)), rng.normal(0.0, 1.0, size=(15, 3))
+    estimate = difference(a, b)
+    assert estimate.value == pytest.approx(iqm(a) - iqm(b)) and estimate.n == 12
+    assert verdict(estimate) == "better" and verdict(difference(b, a)) == "worse"
+    paired = difference(a, b[:12], paired=True)
+    assert paired.value == pytest.approx(iqm(a - b[:12])) and paired.method.endswith("paired")
+    assert difference(a[:9], b).method == "Welch over seeds", "both sides need ten seeds"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 9])
+def test_student_intervals_cover(seeds):
+    """1000 experiments: a true 95 % falls outside [0.93, 0.97] once in 250 times, and the seeds are fixed."""
+    rng = np.random.default_rng(seeds)
+    hits = paired = welch = 0
+    experiments = 1000
+    for a, b in rng.normal(size=(experiments, 2, seeds)):
+        estimate = interval(5.0 + 2.0 * a)
+        hits += estimate.low <= 5.0 <= estimate.high
+        estimate = difference(a, b, paired=True)
+        paired += estimate.low <= 0.0 <= estimate.high
+        estimate = difference(a, b)
+        welch += estimate.low <= 0.0 <= estimate.high
+    assert 0.93 < hits / experiments < 0.97
+    assert 0.93 < paired / experiments < 0.97
+    assert 0.93 < welch / experiments < 0.99  # with two seeds a side Welch is known to be too wide
+
+
+def test_bootstrap_intervals_cover():
+    rng = np.random.default_rng(0)
+    estimates = [interval(scores) for scores in rng.normal(size=(300, 10))]
+    assert 0.9 < np.mean([e.low <= 0.0 <= e.high for e in estimates]) < 0.98
+
+
+@pytest.mark.parametrize("seeds", [4, 12])
+def test_pvalues_belong_to_their_intervals(seeds):
+    rng = np.random.default_rng(1)
+    estimates = [difference(rng.normal(0.7, 1.0, seeds), rng.normal(0.0, 1.0, seeds)) for _ in range(120)]
+    outside = [not e.low <= 0.0 <= e.high for e in estimates]
+    assert outside == [e.pvalue < 0.05 for e in estimates]
+    assert 0 < sum(outside) < 120
+
+
+def test_one_seed_has_no_interval():
+    for estimate in (interval([3.0]), difference([5.0], [2.0]), difference([5.0], [2.0], paired=True)):
+        assert (estimate.value, estimate.low, estimate.high) == (3.0, -math.inf, math.inf)
+        assert estimate.method == "no interval from one seed"
+        assert verdict(estimate) == "no verdict from one seed"
+    assert verdict(difference([5.0, 6.0, 7.0], [2.0])) == "no verdict from one seed"
+
+
+def test_verdicts():
+    def given(low, high, n):
+        return Estimate((low + high) / 2, low, high, n, "given")
+
+    assert verdict(given(1.0, 2.0, 5)) == "better"
+    assert verdict(given(-2.0, -1.0, 5)) == "worse"
+    assert verdict(given(1.0, 2.0, 4)) == "points to better"
+    assert verdict(given(-2.0, -1.0, 2)) == "points to worse"
+    assert verdict(given(-1.0, 2.0, 50)) == "no detectable difference"
+    assert verdict(given(0.0, 2.0, 50)) == "no detectable difference"
+    assert verdict(given(1.0, 2.0, 5), pvalue=0.2) == "no detectable difference"
+    assert verdict(given(1.0, 2.0, 5), pvalue=0.01) == "better"
+
+
+def test_seeds_that_all_score_the_same():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = difference([1000.0] * 5, [1000.0] * 5)
+        assert (same.low, same.high, same.pvalue) == (0.0, 0.0, 1.0)
+        assert verdict(same) == "no detectable difference"
+        assert interval([7.0] * 5).low == 7.0 == interval([7.0] * 12).high
+
+
+def test_probability_of_improvement():
+    assert probability_of_improvement([2.0, 4.0], [1.0, 3.0]).value == 0.75
+    assert probability_of_improvement([1.0, 1.0], [1.0, 1.0]).value == 0.5
+    few = probability_of_improvement([5.0, 6.0, 7.0], [1.0, 2.0, 3.0])
+    assert (few.value, few.low, few.high) == (1.0, 0.0, 1.0), "no overlap of three seeds is no certainty"
+    rng = np.random.default_rng(0)
+    many = probability_of_improvement(rng.normal(1.0, 1.0, (20, 2)), rng.normal(0.0, 1.0, (15, 2)))
+    assert many.low < many.value < many.high and many.n == 15
+    assert many.low < stats.norm.cdf(1.0 / math.sqrt(2.0)) < many.high
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_equivalence_has_to_be_shown():
+    rng = np.random.default_rng(0)
+    a = rng.normal(0.0, 1.0, 40)
+    b = rng.permutation(a)
+    assert equivalent(a, b, 1.0) and not equivalent(a, b, 0.1)
+    assert not equivalent(a, b + 3.0, 1.0) and not equivalent(a, b - 3.0, 1.0)
+    assert equivalent(a, a + 0.5, 0.6, paired=True) and not equivalent(a, a + 0.5, 0.4, paired=True)
+    assert not equivalent(a[:4], a[:4], 100.0), "four seeds show nothing"
+    assert not equivalent([1.0] * 5, [2.0] * 5, 1.0) and equivalent([1.0] * 5, [2.0] * 5, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: interval([]), "at least one"),
+        (lambda: interval(np.zeros((2, 2, 2))), "shape"),
+        (lambda: interval([1.0, 2.0, math.nan]), "row 2"),
+        (lambda: difference([1.0, 2.0], [1.0], paired=True), "same seeds"),
+        (lambda: difference(np.zeros((3, 2)), np.zeros((3, 3))), "same tasks"),
+        (lambda: equivalent([1.0], [1.0], 0.0), "margin"),
+    ],
+)
+def test_scores_that_make_no_sense(call, message):
+    with pytest.raises(BadValue, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tasks", [1, 4])
+def test_agrees_with_rliable(tasks):
+    """Development only: the library that made these estimates the field's habit gives the same numbers."""
+    library = pytest.importorskip("rliable.library", reason="rliable is not installed (a development-only check)")
+    metrics = pytest.importorskip("rliable.metrics")
+    rng = np.random.default_rng(tasks)
+    a, b = rng.gamma(2.0, 1.0, (12, tasks)), rng.gamma(1.5, 1.0, (15, tasks))
+    np.random.seed(0)  # rliable draws from NumPy's global generator
+
+    def peer(scores, statistic):
+        points, intervals = library.get_interval_estimates(
+            {"": scores}, lambda *x: np.array([statistic(*x)]), reps=4000
+        )
+        return points[""][0], *intervals[""][:, 0]
+
+    for ours, theirs in (
+        (interval(a), peer(a, metrics.aggregate_iqm)),
+        (
+            probability_of_improvement(a, b),
+            peer([a, b], lambda x, y: np.mean(np.sign(x[:, None] - y[None]) / 2 + 0.5)),
+        ),
+    ):
+        assert ours.value == pytest.approx(theirs[0], abs=1e-12)
+        width = theirs[2] - theirs[1]
+        assert (ours.low, ours.high) == pytest.approx(theirs[1:], abs=0.06 * width), "but for the draws' own noise"
+    ours = probability_of_improvement(a, b).value
+    assert ours == pytest.approx(metrics.probability_of_improvement(a, b), abs=1e-12)
