@@ -15,7 +15,7 @@ VELOCITY_BOUND = 1e4
 
 
 class Simulator(Protocol):
-    """N worlds of one robot. `ids` are the worlds meant, int [n]; arrays have one row a world."""
+    """N worlds of one robot. `ids` are the worlds meant, int [n], ascending; arrays have one row a world."""
 
     n: int
     dt: float  # seconds a step (frame skip included)
@@ -35,8 +35,9 @@ class Simulator(Protocol):
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
         """Advance worlds by one step under `control` (n, A); return which of them diverged, bool (n,).
 
-        Divergence is contained, not repaired: other worlds are untouched, the row of a diverged one is what the engine
-        left there.
+        Divergence is a state that is not finite, a velocity beyond VELOCITY_BOUND, a control that is not finite, or an
+        error of the engine. It is contained, not repaired: other worlds are untouched, the row of a diverged one is
+        what the engine left there.
         """
         ...
 

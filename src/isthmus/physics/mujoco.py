@@ -26,7 +26,10 @@ def _collect(message: str) -> None:
 
 def threads() -> int:
     """MuJoCo's threads a simulator: ISTHMUS_THREADS, else all CPUs. The number changes no bit of any result."""
-    return int(os.environ.get("ISTHMUS_THREADS", "0")) or len(os.sched_getaffinity(0))
+    text = os.environ.get("ISTHMUS_THREADS", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise BadValue(f"ISTHMUS_THREADS={text!r} is no number of threads; unset it, or write 0 for all CPUs")
+    return int(text) or len(os.sched_getaffinity(0))
 
 
 @lru_cache(maxsize=32)
@@ -68,12 +71,17 @@ class MujocoSimulator:
         self.nq, self.nv = self.model.nq, self.model.nv
         table = parameters(path)
         self.parameters = [table[name] for name in names]
+        # What is written last holds: the table goes from the whole robot to its parts, so that density=2,torso_mass=6
+        # means a torso of 6 kg in whatever order the two are named.
+        self._order = sorted(range(len(names)), key=lambda i: list(table).index(names[i]))
         self.values = np.tile([p.default for p in self.parameters], (n, 1))
         fields = {field for p in self.parameters for field in p.fields}
         self._fields = {field: self.batch.expand(field) for field in sorted(fields)}
         self._defaults = {field: rows[0].copy() for field, rows in self._fields.items()}
-        self._xpos = None
+        self._xpos = self.batch.bind("xpos")  # now: what is bound between two calls is zero until the second
         self._data = mujoco.MjData(self.model) if forces else None
+        self._forces = np.zeros((n, self.model.nbody, 6))
+        self._forces_known = np.zeros(n, bool)
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
         changed = np.any(self.values[ids] != values, axis=1)
@@ -82,8 +90,8 @@ class MujocoSimulator:
         ids, values = ids[changed], values[changed]
         self.values[ids] = values
         fields = {f: np.repeat(default[None], len(ids), axis=0) for f, default in self._defaults.items()}
-        for parameter, value in zip(self.parameters, values.T, strict=True):
-            parameter.apply(fields, value)
+        for i in self._order:
+            self.parameters[i].apply(fields, values[:, i])
         for field, rows in fields.items():
             self._fields[field][ids] = rows
         if any(p.constants for p in self.parameters):
@@ -93,26 +101,34 @@ class MujocoSimulator:
         self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
         self.qpos[ids], self.qvel[ids] = qpos, qvel
         self.batch.forward(ids)
+        self._forces_known[ids] = False
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
         self.control[ids] = control
         whole = None if len(ids) == self.n else ids
-        self.batch.step(whole, nstep=self.frame_skip)
+        failed = None
+        try:
+            self.batch.step(whole, nstep=self.frame_skip)
+        except mujoco.batch.SimulationError as error:  # the others ran to completion
+            failed = error.ids
+        self._forces_known[ids] = False
         qpos, qvel = (self.qpos, self.qvel) if whole is None else (self.qpos[ids], self.qvel[ids])
         with np.errstate(invalid="ignore"):
             good = np.isfinite(qpos).all(1) & (np.abs(qvel) < VELOCITY_BOUND).all(1)
+        good &= np.isfinite(control).all(1)  # MuJoCo would take NaN for zero
+        if failed is not None:
+            good &= ~np.isin(ids, failed)
         return ~good
 
     def position(self, body: str) -> np.ndarray:
-        if self._xpos is None:
-            self._xpos = self.batch.bind("xpos")
         return self._xpos[:, self.model.body(body).id]
 
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
-        # Gymnasium computes these after mj_step; a batch cannot, so worlds are walked one by one. The one such place.
-        out = np.empty((len(ids), self.model.nbody, 6))
-        for row, i in enumerate(ids):
+        # Gymnasium computes these after mj_step; a batch cannot, so worlds are walked one by one, once a step. The one
+        # such place.
+        for i in ids[~self._forces_known[ids]]:
             self.batch.get_data(int(i), self._data)
             mujoco.mj_rnePostConstraint(self.model, self._data)
-            out[row] = self._data.cfrc_ext
-        return out
+            self._forces[i] = self._data.cfrc_ext
+        self._forces_known[ids] = True
+        return self._forces[ids]

@@ -5,7 +5,9 @@
     damping=log:0.1..10     log-uniform              torso_mass=normal:6:1.5:3..9    normal, truncated to 3..9
     torso_mass=0.5..11.5:12  a grid of 12 values (only for targets and landscapes)
 
-A parameter is always applied to the model's defaults, never to a value that was already changed.
+A parameter is always applied to the model's defaults, never to a value that was already changed. Parameters of the
+whole robot come before those of its parts, whatever the order they are named in: with density=2,torso_mass=6 the torso
+weighs 6 kg.
 """
 
 from __future__ import annotations
@@ -59,13 +61,15 @@ class Law:
         """One value a stream, float64 [n]."""
         u = random.uniform(0.0, 1.0, 1)[:, 0]
         if self.kind == "uniform":
-            return self.low + u * (self.high - self.low)
-        if self.kind == "log":
-            return self.low * (self.high / self.low) ** u
-        from scipy.special import ndtr, ndtri
+            value = self.low + u * (self.high - self.low)
+        elif self.kind == "log":
+            value = self.low * (self.high / self.low) ** u
+        else:
+            from scipy.special import ndtr, ndtri
 
-        a, b = ndtr((self.low - self.mean) / self.sd), ndtr((self.high - self.mean) / self.sd)
-        return np.clip(self.mean + self.sd * ndtri(a + u * (b - a)), self.low, self.high)
+            a, b = ndtr((self.low - self.mean) / self.sd), ndtr((self.high - self.mean) / self.sd)
+            value = self.mean + self.sd * ndtri(a + u * (b - a))
+        return np.clip(value, self.low, self.high)  # rounding may step over an end
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Values:
 
 Setting = float | Law | Values
 
-NUMBER = r"x?[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+NUMBER = r"x?[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"  # no bare final point: 0...5 would read two ways
 RANGE = re.compile(rf"(?P<kind>log:)?(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})(?::(?P<count>\d+))?")
 NORMAL = re.compile(rf"normal:(?P<mean>{NUMBER}):(?P<sd>{NUMBER}):(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})")
 
@@ -97,14 +101,14 @@ def parse_setting(text: str, parameter: Parameter) -> Setting:
         low, high = parameter.check(number(match["low"])), parameter.check(number(match["high"]))
         if low > high:
             raise BadValue(f"{parameter.name}={text}: the lower end comes first")
+        if match["kind"] and low <= 0:
+            raise BadValue(f"{parameter.name}={text}: log: needs a lower end above 0")
         if match["count"]:
             count = int(match["count"])
-            if not 1 <= count <= 1000:
-                raise BadValue(f"{parameter.name}={text}: a grid axis has 1 to 1000 values")
+            if not (1 if low == high else 2) <= count <= 1000:
+                raise BadValue(f"{parameter.name}={text}: a grid axis has 2 to 1000 values (1 where its ends are equal)")
             axis = np.geomspace(low, high, count) if match["kind"] else np.linspace(low, high, count)
             return Values(tuple(float(v) for v in axis))
-        if match["kind"] and low <= 0:
-            raise BadValue(f"{parameter.name}={text}: a log-uniform law needs a lower end above 0")
         return Law("log" if match["kind"] else "uniform", low, high)
     if match := NORMAL.fullmatch(text):
         low, high = parameter.check(number(match["low"])), parameter.check(number(match["high"]))
@@ -159,37 +163,38 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
 
         return apply
 
-    gravity = float(np.linalg.norm(model.opt.gravity)) or 1.0
+    gravity = float(np.linalg.norm(model.opt.gravity))
 
     def set_gravity(fields, values):
         fields["opt.gravity"][:] = fields["opt.gravity"] * (values[:, None] / gravity)
 
-    add("gravity", "m/s2", gravity, 0.0, 1000.0, ["opt.gravity"], set_gravity, "magnitude; its direction stays")
+    if gravity > 0:
+        add("gravity", "m/s2", gravity, 0.0, 1000.0, ["opt.gravity"], set_gravity, "magnitude; its direction stays")
 
     sliding = np.asarray(model.geom_friction)[:, 0]
     floor = [g for g in range(model.ngeom) if model.geom_bodyid[g] == 0]
-    feet = [g for g in range(model.ngeom) if "foot" in (model.geom(g).name or "")] or [
-        g for g in range(model.ngeom) if model.geom_bodyid[g] != 0
-    ]
-    contact = float(max(sliding[feet].max(), sliding[floor].max() if floor else 0.0))
+    limbs = [g for g in range(model.ngeom) if model.geom_bodyid[g] != 0]
+    feet = [g for g in limbs if "foot" in model.geom(g).name]
+    ground = float(max(sliding[floor], default=0.0))
+    contact = max(float(max(sliding[feet or limbs], default=0.0)), ground)
 
     def set_friction(fields, values):
         fields["geom_friction"][:, :, 0] = fields["geom_friction"][:, :, 0] * (values[:, None] / contact)
 
-    add(
-        "friction", "1", contact, 0.0, 100.0, ["geom_friction"], set_friction,
-        "the sliding friction of the foot's (or limbs') contact with the floor: floor and robot scaled together",
-    )  # fmt: skip
+    if contact > 0:
+        add(
+            "friction", "1", contact, 0.0, 100.0, ["geom_friction"], set_friction,
+            "the sliding friction of the foot's (or limbs') contact with the floor: floor and robot scaled together",
+        )  # fmt: skip
 
-    if any("foot" in (model.geom(g).name or "") for g in range(model.ngeom)):
+    def set_foot(fields, values):
+        fields["geom_friction"][:, feet, 0] = values[:, None]
 
-        def set_foot(fields, values):
-            fields["geom_friction"][:, feet, 0] = values[:, None]
-
+    if feet:
         add(
             "foot_friction", "1", sliding[feet].max(), 0.0, 100.0, ["geom_friction"], set_foot,
             "the feet's own coefficient, as published; contact takes the larger of foot and floor, "
-            f"so that below the floor's {sliding[floor].max():g} it changes nothing",
+            f"so that all values up to the floor's {ground:g} are the same",
         )  # fmt: skip
 
     def set_density(fields, values):
@@ -214,7 +219,8 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
     add("damping", "x", 1.0, 0.0, 1000.0, ["dof_damping"], scaled("dof_damping", dofs), "all actuated joints")
     add("armature", "x", 1.0, 0.0, 1000.0, ["dof_armature"], scaled("dof_armature", dofs),
         "rotor inertia of all actuated joints", constants=True)  # fmt: skip
-    add("motor_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear"), "all motors' gear")
+    add("motor_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear"), "all motors' gear",
+        constants=True)  # fmt: skip
     if limited:
         add("joint_range", "x", 1.0, 0.0, 10.0, ["jnt_range"], scaled("jnt_range", limited),
             "both ends of all limited, actuated joints' ranges")  # fmt: skip
@@ -224,7 +230,8 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
             assigned("dof_damping", d), "absolute")  # fmt: skip
         add(f"{name}_armature", "kg m2", model.dof_armature[d], 0.0, 1e4, ["dof_armature"],
             assigned("dof_armature", d), "absolute", constants=True)  # fmt: skip
-        add(f"{name}_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear", a), "one motor's gear")
+        add(f"{name}_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear", a),
+            "one motor's gear", constants=True)  # fmt: skip
         if model.jnt_limited[j]:
             add(f"{name}_range", "x", 1.0, 0.0, 10.0, ["jnt_range"], scaled("jnt_range", j), "both ends")
     return table

@@ -110,7 +110,8 @@ class Task:
 
 def control_cost(weight: float, action: np.ndarray) -> np.ndarray:
     """-weight |a|^2, in the action's own precision, as Gymnasium computes it (float32 actions: float32)."""
-    return -(weight * np.square(action).sum(axis=-1))
+    # In C order a row's sum is taken in the same order in any batch.
+    return -(weight * np.square(action, order="C").sum(axis=-1))
 
 
 _registry: dict[str, type[Task]] = {}

@@ -1,0 +1,66 @@
+"""Ant: four legs, eight motors, in space; feels the ground push back. Gymnasium 1.4's Ant-v5 to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isthmus.tasks.task import Task, control_cost, register
+
+# Bodies in the model's order; Gymnasium leaves the world's contact force out of the observation.
+_LEGS = ("front left", "front right", "back left", "back right")
+_BODIES = ("torso", *(f"{leg} {part}" for leg in _LEGS for part in ("hip", "thigh", "shin")))
+_JOINTS = tuple(f"{leg} {joint}" for leg in _LEGS for joint in ("hip", "ankle"))
+
+
+@register
+class Ant(Task):
+    """`remember` keeps the torso's position as MuJoCo derived it before the step: one substep behind the state, as
+    Gymnasium reads it.
+    """
+
+    name = "ant"
+    model = "ant.xml"
+    frame_skip = 5
+    reference = "Ant-v5"
+    costs = ("control", "contact")
+    forces = True
+    observation_names = (
+        "z", "quaternion w", "quaternion x", "quaternion y", "quaternion z",
+        *(f"{joint} angle" for joint in _JOINTS),
+        "x velocity", "y velocity", "z velocity", "x angular velocity", "y angular velocity", "z angular velocity",
+        *(f"{joint} velocity" for joint in _JOINTS),
+        *(f"{body} contact {kind} {axis}" for body in _BODIES for kind in ("torque", "force") for axis in "xyz"),
+    )  # fmt: skip
+
+    def start(self, simulator, random):
+        noise = 0.1
+        qpos = simulator.qpos0 + random.uniform(-noise, noise, len(simulator.qpos0))
+        return qpos, noise * random.standard_normal(simulator.qvel.shape[1])
+
+    def remember(self, view):
+        return view.position("torso")[:, :1].copy()
+
+    def observe(self, view):
+        forces = self._forces(view)[:, 1:].reshape(len(view.ids), -1)
+        return np.concatenate([view.qpos[:, 2:], view.qvel, forces], axis=1)
+
+    def rewards(self, view, memory, action):
+        forces = self._forces(view).reshape(len(view.ids), -1)
+        return {
+            "forward": (view.position("torso")[:, 0] - memory[:, 0]) / view.dt,
+            "alive": 1.0 * ~self.terminated(view),
+            "control": control_cost(0.5, action),
+            "contact": -(5e-4 * np.square(forces).sum(axis=1)),
+        }
+
+    def terminated(self, view):
+        z = view.qpos[:, 2]
+        finite = np.isfinite(view.qpos).all(1) & np.isfinite(view.qvel).all(1)
+        return ~(finite & (z >= 0.2) & (z <= 1))
+
+    def progress(self, view):
+        return view.qpos[:, 0].copy()
+
+    def _forces(self, view) -> np.ndarray:
+        """Contact forces [n, bodies, 6], clipped."""
+        return np.clip(view.contact_forces, -1, 1)

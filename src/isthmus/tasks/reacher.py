@@ -1,0 +1,63 @@
+"""Reacher: a planar arm whose fingertip seeks a goal, a new one each episode. Gymnasium 1.4's Reacher-v5 to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isthmus.tasks.task import Task, control_cost, register
+
+
+@register
+class Reacher(Task):
+    """The goal is part of the configuration (the joints of the body `target`). The fingertip's position is the one that
+    MuJoCo derived in the last step, one substep behind the state, as Gymnasium reads it. `progress` is the distance
+    from fingertip to goal in metres: less is better.
+    """
+
+    name = "reacher"
+    model = "reacher.xml"
+    frame_skip = 2
+    time_limit = 50
+    main_body = "body0"  # the upper arm, whose frame stays at the shoulder: a camera at rest
+    reference = "Reacher-v5"
+    observation_names = (
+        "cos shoulder", "cos elbow", "sin shoulder", "sin elbow", "goal x", "goal y",
+        "shoulder velocity", "elbow velocity", "fingertip to goal x", "fingertip to goal y",
+    )  # fmt: skip
+
+    def start(self, simulator, random):
+        qpos = random.uniform(-0.1, 0.1, len(simulator.qpos0)) + simulator.qpos0
+        seeking = np.ones(len(qpos), bool)
+        while seeking.any():  # a goal uniform in the disc: points outside are drawn again, each world on its own
+            goal = random.uniform(-0.2, 0.2, 2, where=seeking)
+            qpos[seeking, -2:] = goal[seeking]
+            seeking &= ~(_length(goal) < 0.2)
+        qvel = random.uniform(-0.005, 0.005, simulator.qvel.shape[1])
+        qvel[:, -2:] = 0
+        return qpos, qvel
+
+    def remember(self, view):
+        return np.empty((len(view.ids), 0))
+
+    def observe(self, view):
+        angles = view.qpos[:, :2]
+        return np.concatenate(
+            [np.cos(angles), np.sin(angles), view.qpos[:, 2:], view.qvel[:, :2], self._miss(view)[:, :2]], axis=1
+        )
+
+    def rewards(self, view, memory, action):
+        return {"distance": -_length(self._miss(view)), "control": control_cost(1, action)}
+
+    def progress(self, view):
+        return _length(self._miss(view))
+
+    def _miss(self, view) -> np.ndarray:
+        """From the goal to the fingertip, [n, 3]."""
+        return view.position("fingertip") - view.position("target")
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    """Euclidean norms [n] by the dot product that `numpy.linalg.norm` takes of one vector: sums of squares along an
+    axis differ from it in the last bit.
+    """
+    return np.sqrt(np.vecdot(vectors, vectors))

@@ -1,0 +1,193 @@
+"""Every built-in task equals its Gymnasium reference to the bit, in a batch, at any number of threads."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.seeding import np_random
+
+from isthmus.physics.mujoco import MujocoSimulator, parameters
+from isthmus.physics.random import Single, Streams, fold, keys
+from isthmus.tasks import task as tasks
+from isthmus.types import UnknownName
+
+# One world a row: its seed and how strong its random actions are. Weak ones let walkers stand for a while, and the
+# last are beyond the bounds, which motors clip and the control cost does not.
+WORLDS = [(0, 1.0), (1, 0.3), (2, 0.03), (3, 1.5)]
+STEPS = 1000
+ALL = sorted(tasks.BUILT_IN)
+
+
+def bits(array: np.ndarray) -> tuple:
+    array = np.asarray(array)
+    return array.dtype, array.shape, array.tobytes()
+
+
+def make(task: tasks.Task, n: int, names: tuple[str, ...] = ()) -> MujocoSimulator:
+    return MujocoSimulator(task.model_path(), names, n, task.frame_skip, task.forces)
+
+
+def actions(task: tasks.Task, steps: int) -> np.ndarray:
+    """float32 [T, N, A]"""
+    size = make(task, 1).control.shape[1]
+    draws = [np.random.default_rng(seed).uniform(-scale, scale, (steps, size)) for seed, scale in WORLDS]
+    return np.stack(draws, axis=1).astype(np.float32)
+
+
+@cache
+def gymnasium_episodes(name: str) -> dict[str, np.ndarray]:
+    """The reference, stepped on after a fall: [T, N, ...], and [N, ...] for starts."""
+    task = tasks.find(name)
+    chosen = actions(task, STEPS)
+    env = gymnasium.make(task.reference).unwrapped
+    columns = []
+    for world, (seed, _) in enumerate(WORLDS):
+        first, _ = env.reset(seed=seed)
+        start = {"qpos": env.data.qpos.copy(), "qvel": env.data.qvel.copy(), "first": first}
+        steps = [env.step(chosen[t, world]) for t in range(STEPS)]
+        obs, reward, terminated = (np.array([s[i] for s in steps]) for i in range(3))
+        columns.append({**start, "obs": obs, "reward": reward, "terminated": terminated})
+    env.close()
+    out = {k: np.stack([c[k] for c in columns]) for k in ("qpos", "qvel", "first")}
+    return out | {k: np.stack([c[k] for c in columns], axis=1) for k in ("obs", "reward", "terminated")}
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("setting", ["1 thread", "2 threads", "default parameters, set"])
+def test_episodes_equal_gymnasium(name, setting, monkeypatch):
+    monkeypatch.setenv("ISTHMUS_THREADS", "1" if setting == "1 thread" else "2")
+    task, want = tasks.find(name), gymnasium_episodes(name)
+    chosen, n = actions(task, STEPS), len(WORLDS)
+    ids = np.arange(n)
+    if setting == "default parameters, set":
+        table = parameters(task.model_path())
+        simulator = make(task, n, tuple(table))
+        defaults = np.tile([p.default for p in table.values()], (n, 1))
+        simulator.set_parameters(ids, defaults * 0.9)
+        simulator.set_parameters(ids, defaults)
+    else:
+        simulator = make(task, n)
+    simulator.reset(ids, want["qpos"], want["qvel"])
+    view = tasks.View(simulator, ids)
+    assert bits(task.observe(view)) == bits(want["first"])
+    for t in range(STEPS):
+        memory = task.remember(view)
+        assert not simulator.step(ids, chosen[t]).any()
+        reward = task.total(task.rewards(view, memory, chosen[t]))
+        assert bits(task.observe(view)) == bits(want["obs"][t]), t
+        assert bits(reward) == bits(want["reward"][t]), t
+        assert bits(task.terminated(view)) == bits(want["terminated"][t]), t
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_episodes_are_worth_comparing(name):
+    """Worlds fall where they can, not at once; Ant feels the ground."""
+    want = gymnasium_episodes(name)
+    if name in ("hopper", "walker2d", "ant"):
+        alive = (~want["terminated"]).sum(0)
+        assert (alive > 10).all()
+        assert (alive < STEPS).any()
+    if name == "ant":
+        assert (want["obs"][..., 27:] != 0).any(axis=(0, 2)).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_start_equals_gymnasium(name):
+    task, want = tasks.find(name), gymnasium_episodes(name)
+    simulator = make(task, 1)
+    for world, (seed, _) in enumerate(WORLDS):
+        qpos, qvel = task.start(simulator, Single(np_random(seed)[0]))
+        assert bits(qpos) == bits(want["qpos"][world : world + 1])
+        assert bits(qvel) == bits(want["qvel"][world : world + 1])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_start_depends_on_a_worlds_own_key_alone(name):
+    task = tasks.find(name)
+    simulator = make(task, 3)
+    key = fold(keys(7, 64), 1)
+    together = task.start(simulator, Streams(key))
+    alone = [task.start(simulator, Streams(key[i : i + 1])) for i in range(len(key))]
+    for part in range(2):
+        assert bits(together[part]) == bits(np.concatenate([a[part] for a in alone]))
+        assert len(np.unique(together[part], axis=0)) == len(key)
+
+
+def test_reachers_goals_fill_the_disc():
+    task = tasks.find("reacher")
+    qpos, qvel = task.start(make(task, 1), Streams(keys(0, 20_000)))
+    radius = np.hypot(*qpos[:, -2:].T) / 0.2
+    assert radius.max() < 1
+    # Uniform in the disc: P(radius < r) = r^2.
+    assert np.allclose([(radius < r).mean() for r in (0.3, 0.5, 0.8)], [0.09, 0.25, 0.64], atol=0.012)
+    assert not qvel[:, -2:].any()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_task_describes_itself(name):
+    task = tasks.find(name)
+    reference = gymnasium.make(task.reference)
+    assert len(task.observation_names) == len(set(task.observation_names)) == reference.observation_space.shape[0]
+    assert task.time_limit == reference.spec.max_episode_steps
+    simulator = make(task, 1)
+    assert simulator.dt == reference.unwrapped.dt
+    assert np.array_equal(simulator.model.actuator_ctrlrange.T[0], reference.action_space.low)
+    assert simulator.position(task.main_body).shape == (1, 3)
+    reference.close()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_progress(name):
+    """Metres forward; for Reacher from fingertip to goal."""
+    task = tasks.find(name)
+    simulator, ids = make(task, 2), np.arange(2)
+    qpos, qvel = task.start(simulator, Streams(keys(0, 2)))
+    if name == "reacher":
+        qpos[:] = 0.0
+        qpos[:, 2:] = [[0.21, 0.0], [0.21, 0.2]]  # the stretched arm ends at x = 0.1 + 0.11
+        want = [0.0, 0.2]
+    else:
+        qpos[:, 0] = want = [0.0, 2.5]
+    simulator.reset(ids, qpos, qvel)
+    assert np.allclose(task.progress(tasks.View(simulator, ids)), want, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_view_of_some_worlds_is_a_part_of_the_whole(name):
+    task = tasks.find(name)
+    simulator, everyone, some = make(task, 5), np.arange(5), np.array([1, 4])
+    simulator.reset(everyone, *task.start(simulator, Streams(keys(3, 5))))
+    chosen = np.random.default_rng(0).uniform(-1, 1, (5, simulator.control.shape[1])).astype(np.float32)
+    whole, part = tasks.View(simulator, everyone), tasks.View(simulator, some)
+    before = task.remember(whole)
+    assert bits(task.remember(part)) == bits(before[some])
+    for _ in range(40):
+        simulator.step(everyone, chosen)
+    assert bits(task.observe(part)) == bits(task.observe(whole)[some])
+    assert bits(task.terminated(part)) == bits(task.terminated(whole)[some])
+    assert bits(task.progress(part)) == bits(task.progress(whole)[some])
+    for actions in (chosen, np.asfortranarray(chosen)):
+        terms = task.rewards(whole, before, actions)
+        for term, values in task.rewards(part, before[some], chosen[some]).items():
+            assert bits(values) == bits(terms[term][some]), term
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_a_task_remembers_is_its_own(name):
+    """Not a view of live state, which the step would change."""
+    task = tasks.find(name)
+    simulator, ids = make(task, 1), np.arange(1)
+    simulator.reset(ids, *task.start(simulator, Streams(keys(0, 1))))
+    view = tasks.View(simulator, ids)
+    kept = [task.remember(view), task.observe(view), task.progress(view)]
+    copies = [k.copy() for k in kept]
+    simulator.step(ids, np.ones((1, simulator.control.shape[1])))
+    assert all(bits(a) == bits(b) for a, b in zip(kept, copies, strict=True))
+
+
+def test_an_unknown_task_names_its_neighbours():
+    with pytest.raises(UnknownName, match="half_cheetah"):
+        tasks.find("halfcheetah")
