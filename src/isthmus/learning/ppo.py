@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -169,12 +169,20 @@ class PPO:
             networks,
             self._optimizer.init(networks),
             Moments.empty(spaces.observation),
-            Moments.empty(spaces.parameters),
+            Moments.empty(extra),
             Moments.empty(()),
             np.zeros(self.worlds),
             np.asarray(spaces.low, np.float32),
             np.asarray(spaces.high, np.float32),
         )
+
+    def transfer(self, s: PPOState) -> PPOState:
+        """The state to go on with in other worlds: weights and moments stay, the optimizer begins anew."""
+        return s._replace(optimizer=self._optimizer.init(s.networks), running=np.zeros(self.worlds))
+
+    def resized(self, worlds: int) -> PPO:
+        """The same learner for another number of worlds."""
+        return replace(self, worlds=worlds)
 
     def random(self, s: PPOState) -> UniformBehaviour:
         """What collects before the first round."""
@@ -192,7 +200,7 @@ class PPO:
         returns, running = discounted_returns(s.running, tr.reward, tr.terminated | tr.truncated, self.discount)
         return s._replace(
             observations=s.observations.merge(flat(tr.obs)),
-            parameters=s.parameters.merge(flat(tr.parameters)),
+            parameters=s.parameters.merge(flat(tr.parameters)) if self.privileged else s.parameters,
             returns=s.returns.merge(flat(returns)),
             running=running,
         )

@@ -1,0 +1,216 @@
+"""A problem: a source, a target, what is believed of the target, and how much it may be touched. The meter is here."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isthmus.domains.domain import Domain
+from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds
+
+
+class Access(StrEnum):
+    """How the target may be touched in training: not at all, by a log, freely, or for a few steps of adaptation."""
+
+    NONE = "none"
+    DATASET = "dataset"
+    ONLINE = "online"
+    FEW_SHOT = "few_shot"
+
+    @staticmethod
+    def parse(text: str) -> Access:
+        if text not in list(Access):
+            raise UnknownName("access", text, list(Access))
+        return Access(text)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that training may take from the target; None: no limit. Seconds are the robot's own, at its control rate."""
+
+    transitions: int | None = None
+    episodes: int | None = None
+    seconds: float | None = None
+
+
+class Book(NamedTuple):
+    """What training has taken from the target. Part of the run's tree: rolled back with it."""
+
+    transitions: np.int64 = np.int64(0)
+    episodes: np.int64 = np.int64(0)  # begun
+    seconds: np.float64 = np.float64(0.0)
+
+    def add(self, transitions: int, episodes: int, seconds: float) -> Book:
+        return Book(
+            np.int64(self.transitions + transitions),
+            np.int64(self.episodes + episodes),
+            np.float64(self.seconds + seconds),
+        )
+
+
+class Ledger:
+    """The second book, for targets that cannot be replayed: a file that only grows, synced before each step.
+
+    A robot that moved has moved, whatever checkpoint a run continues from; this book is never rolled back.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.transitions = 0
+        self.episodes = 0
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # a line cut short by a crash: its step was not taken, for the sync comes first
+                self.transitions += entry.get("transitions", 0)
+                self.episodes += entry.get("episodes", 0)
+
+    def enter(self, **counts: int) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(counts) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.transitions += counts.get("transitions", 0)
+        self.episodes += counts.get("episodes", 0)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two domains and what is allowed between them.
+
+    `uncertainty` is what the user believes of the target: settings of the source's parameters as laws, in the one
+    grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the target's log where access is `dataset`.
+    """
+
+    source: Domain
+    target: Domain
+    access: Access = Access.NONE
+    budget: Budget = Budget()
+    uncertainty: str = ""
+    data: str | None = None
+    name: str = ""
+    ledger: Any = None  # a Ledger, set by the training loop where the target cannot be replayed
+
+    def __post_init__(self) -> None:
+        source, target = self.source.spaces, self.target.spaces
+        if source.observation != target.observation or source.action != target.action:
+            raise BadValue(
+                f"source and target do not fit: {source.observation} observations and {source.action} actions in "
+                f"{self.source}, {target.observation} and {target.action} in {self.target}"
+            )
+        self.believed  # noqa: B018  a wrong setting should be said now, not in the middle of training
+
+    @property
+    def believed(self) -> Domain:
+        """The source under the user's uncertainty: what domain randomization trains in."""
+        return self.source.shift(self.uncertainty)
+
+    def describe(self) -> dict[str, Any]:
+        """The problem as plain data, enough to make it again with `from_data`."""
+        return {
+            "name": self.name, "source": str(self.source), "target": str(self.target), "access": str(self.access),
+            "uncertainty": self.uncertainty, "data": self.data,
+            "budget": {k: v for k, v in vars(self.budget).items() if v is not None},
+        }  # fmt: skip
+
+    @staticmethod
+    def from_data(data: dict[str, Any]) -> Problem:
+        return Problem(
+            Domain.parse(data["source"]), Domain.parse(data["target"]), Access.parse(data["access"]),
+            Budget(**data["budget"]), data["uncertainty"], data["data"], data["name"],
+        )  # fmt: skip
+
+    def with_ledger(self, path: Path) -> Problem:
+        return self if self.target.replayable else replace(self, ledger=Ledger(path))
+
+    def rehearsal(self) -> Problem:
+        """The problem with a target that costs nothing to touch: only shapes are right in it."""
+        return self if self.target.replayable else replace(self, target=self.target.hollow(), ledger=None)
+
+    # The meter: the only way in which training touches the target.
+
+    def target_worlds(self, book: Book, n: int, seed: int, parameters: np.ndarray | None = None) -> tuple[Book, Worlds]:
+        """Begin n worlds of the target; their first episodes are counted."""
+        self._grant(book, 0, n, 0.0)
+        if self.ledger:
+            self.ledger.enter(episodes=n)
+        return book.add(0, n, 0.0), self.target.worlds(n, seed, parameters)
+
+    def collect(
+        self, book: Book, worlds: Worlds, behaviour: Any, steps: int, members: bool = False
+    ) -> tuple[Book, Worlds, Transition]:
+        """`isthmus.domains.collect.collect` in the target, granted whole or not at all.
+
+        Raises BudgetExceeded before anything moves if the transitions or seconds would go over the budget. Episodes
+        that end inside the batch may begin others: they are counted, and refuse the next batch.
+        """
+        from isthmus.domains.collect import collect
+
+        transitions = steps * worlds.size
+        seconds = transitions * self.target.step_seconds
+        self._grant(book, transitions, 0, seconds)
+        before = (lambda n: self.ledger.enter(transitions=n)) if self.ledger else None
+        begun = int(worlds.episode.sum())
+        worlds, tr = collect(self.target, worlds, behaviour, steps, members, before_step=before)
+        episodes = int(worlds.episode.sum()) - begun
+        if self.ledger and episodes:
+            self.ledger.enter(episodes=episodes)
+        return book.add(transitions, episodes, seconds), worlds, tr
+
+    def _grant(self, book: Book, transitions: int, episodes: int, seconds: float) -> None:
+        if self.access not in (Access.ONLINE, Access.FEW_SHOT):
+            raise BudgetExceeded(f"this problem's access is {self.access}: training may not step its target")
+        spent_t, spent_e = int(book.transitions), int(book.episodes)
+        if self.ledger:
+            spent_t, spent_e = max(spent_t, self.ledger.transitions), max(spent_e, self.ledger.episodes)
+        for what, spent, asked, limit in (
+            ("transitions", spent_t, transitions, self.budget.transitions),
+            ("episodes", spent_e, episodes, self.budget.episodes),
+            ("seconds", float(book.seconds), seconds, self.budget.seconds),
+        ):
+            if limit is not None and spent + asked > limit:
+                raise BudgetExceeded(
+                    f"the target's budget is {limit:g} {what}: {spent:g} are spent and {asked:g} more were asked for"
+                )
+
+
+def make_problem(
+    text: str,
+    *,
+    source: str = "",
+    target: str = "",
+    access: str | None = None,
+    uncertainty: str | None = None,
+    data: str | None = None,
+    budget: Budget | None = None,
+) -> Problem:
+    """A problem by name or by shift.
+
+    `text` is a row of the catalog, or a target written `task/shift`, whose source is then the task as it is. `source`
+    and `target` change either domain by further settings; the other arguments override the row's.
+    """
+    from isthmus.domains.catalog import CATALOG
+
+    if text in CATALOG:
+        row = CATALOG[text]
+        first, second, default, believed = row.source, row.target, row.access, row.uncertainty
+    else:
+        whole = Domain.parse(text)
+        first, second, default, believed = str(whole.bare()), str(whole), "online", ""
+    return Problem(
+        Domain.parse(first).shift(source),
+        Domain.parse(second).shift(target),
+        Access.parse(access or default),
+        budget or Budget(),
+        believed if uncertainty is None else uncertainty,
+        data,
+        text,
+    )

@@ -1,0 +1,68 @@
+"""Evaluation: a deployed policy in a domain it names itself, never under the training's randomization."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isthmus.domains.collect import play
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Book
+from isthmus.physics.parameters import Law
+from isthmus.physics.random import keys
+from isthmus.types import Episodes
+
+SEED = 20_000_000
+"""Evaluation's own seed: all methods meet the same starts and dynamics, and none of them is a training seed's."""
+
+TARGETS = 10  # where dynamics are drawn and a method adapts, it adapts to so many draws
+
+
+class Evaluation(NamedTuple):
+    """Finished episodes in `domain`, and what adapting took from each target."""
+
+    domain: Domain
+    episodes: Episodes
+    adaptation: Book
+
+    @property
+    def mean(self) -> float:
+        return float(self.episodes.returns.mean())
+
+
+def targets(domain: Domain, episodes: int, seed: int, adapting: bool = False) -> tuple[np.ndarray, int]:
+    """The dynamics (M, P) to evaluate in and the episodes for each.
+
+    A grid has its cells, a law one draw an episode, anything else one.
+    """
+    grid, laws = domain.grid, any(isinstance(setting, Law) for _, setting in domain.settings)
+    if grid:
+        fixed = domain.draw(keys(seed, 1), np.ones(1, np.int64))[0]
+        axes = [grid.get(name, (value,)) for name, value in zip(domain.names, fixed, strict=True)]
+        cells = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
+        return cells, max(1, round(episodes / len(cells)))
+    count = min(TARGETS if adapting else episodes, episodes) if laws else 1
+    draws = domain.draw(keys(seed, count), np.ones(count, np.int64))
+    return draws, max(1, round(episodes / count))
+
+
+def evaluate(policy: Any, domain: Domain, episodes: int = 100, seed: int = SEED, on_step: Any = None) -> Evaluation:
+    """Play a policy as it is: `episodes` episodes as one batch (for a grid, at least one a cell).
+
+    Returns are in `Evaluation.episodes.returns` (E,), in reward units of the task.
+    """
+    parameters, each = targets(domain, episodes, seed)
+    worlds = domain.worlds(len(parameters) * each, seed, np.repeat(parameters, each, axis=0))
+    return Evaluation(domain, play(domain, worlds, policy, on_step), Book())
+
+
+def evaluate_method(
+    method: Any, s: Any, problem: Any, domain: Domain, episodes: int = 100, seed: int = SEED, on_step: Any = None
+) -> Evaluation:
+    """Evaluate what a method deploys: where it adapts, it adapts to each target first, at the target's cost."""
+    adapting = method.adapts
+    parameters, each = targets(domain, episodes, seed, adapting)
+    policies, book = method.adapt(s, problem, domain, parameters, seed)
+    worlds = domain.worlds(len(parameters) * each, seed, np.repeat(parameters, each, axis=0))
+    return Evaluation(domain, play(domain, worlds, policies, on_step), book)

@@ -1,0 +1,99 @@
+"""A landscape: mean return over a grid of two physical parameters, all cells and episodes as one batch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isthmus.domains.domain import Domain
+from isthmus.evaluation.evaluate import SEED, evaluate, evaluate_method
+from isthmus.physics.parameters import Law
+from isthmus.types import BadValue
+
+
+class Landscape(NamedTuple):
+    """Mean returns over a grid.
+
+    `returns` [rows, columns, episodes]: the first axis varies `names[0]`. `box` is the training range per axis (None
+    where the training did not vary it), in the parameters' absolute units.
+    """
+
+    names: tuple[str, str]
+    axes: tuple[np.ndarray, np.ndarray]
+    returns: np.ndarray
+    lengths: np.ndarray
+    box: tuple[tuple[float, float] | None, tuple[float, float] | None]
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.returns.mean(-1)
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Which cells lie in the training box, bool [rows, columns]; a value held fixed is a box of its own."""
+        within = []
+        for axis, box in zip(self.axes, self.box, strict=True):
+            low, high = box or (-np.inf, np.inf)
+            within.append((axis >= low - 1e-9) & (axis <= high + 1e-9))
+        return within[0][:, None] & within[1][None, :]
+
+    def csv(self) -> str:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([*self.names, "mean_return", "sd", "mean_length", "episodes", "in_training_box"])
+        for i, x in enumerate(self.axes[0]):
+            for j, y in enumerate(self.axes[1]):
+                r = self.returns[i, j]
+                row = [f"{x:.6g}", f"{y:.6g}", f"{r.mean():.2f}", f"{r.std():.2f}", f"{self.lengths[i, j].mean():.1f}"]
+                writer.writerow([*row, len(r), int(self.inside[i, j])])
+        return out.getvalue()
+
+    def save(self, path: Path) -> None:
+        path.write_text(self.csv())
+
+
+def training_box(domain: Domain, names: tuple[str, str]) -> tuple[Any, Any]:
+    """What training varied, per parameter: a law's ends, a fixed value twice, None where the domain says nothing."""
+    settings = dict(domain.settings)
+
+    def span(name: str):
+        setting = settings.get(name)
+        if isinstance(setting, Law):
+            return setting.low, setting.high
+        if isinstance(setting, float):
+            return setting, setting
+        return (min(setting.values), max(setting.values)) if setting else None
+
+    return span(names[0]), span(names[1])
+
+
+def landscape(
+    policy: Any,
+    grid: Domain,
+    episodes: int = 20,
+    seed: int = SEED,
+    trained_in: Domain | None = None,
+    method: tuple[Any, Any, Any] | None = None,
+    on_step: Any = None,
+) -> Landscape:
+    """Play `episodes` episodes in every cell of a grid domain with two axes.
+
+    `policy` is played as it is; or pass `method=(method, state, problem)` to adapt in each cell first. Raises BadValue
+    where the grid has not exactly two axes.
+    """
+    names = tuple(grid.grid)
+    if len(names) != 2:
+        raise BadValue(f"a landscape has two axes, this domain has {len(names)}: write name=low..high:count for each")
+    axes = (np.array(grid.grid[names[0]]), np.array(grid.grid[names[1]]))
+    count = episodes * len(axes[0]) * len(axes[1])
+    if method:
+        played = evaluate_method(*method, grid, count, seed, on_step).episodes
+    else:
+        played = evaluate(policy, grid, count, seed, on_step).episodes
+    shape = (len(axes[0]), len(axes[1]), episodes)
+    box = training_box(trained_in, names) if trained_in else (None, None)
+    return Landscape(names, axes, played.returns.reshape(shape), played.lengths.reshape(shape), box)

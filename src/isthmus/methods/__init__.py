@@ -1,0 +1,1 @@
+"""Methods: what crosses from a source to a target. One paper, one file."""

@@ -1,0 +1,116 @@
+"""The contract of a method, and what all of them share: one state shape, one way to run a round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from isthmus.domains.collect import collect, finished_returns
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Access, Book, Problem
+from isthmus.types import Array, Metrics, Worlds
+
+
+class State(NamedTuple):
+    """All that a run's future depends on: one tree of arrays."""
+
+    learner: Any
+    worlds: Worlds
+    key: Array  # the run's own; rounds fold it with their number
+    phase: np.int64
+    round: np.int64  # of this phase
+    source_steps: np.int64
+    book: Book  # what was taken from the target
+
+
+class Method(Protocol):
+    """One algorithm box. Everything else (progress, evaluation, logging, checkpoints, budgets) is the training loop's.
+
+    `accepts` says which access suffices; a method that accepts `none` runs on every problem.
+    """
+
+    accepts: frozenset[Access]
+    adapts: bool  # whether `adapt` does anything
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        """State before the first round; `start` is the learner's state of another run to begin from, or None."""
+        ...
+
+    def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        """One round of the box."""
+        ...
+
+    def policy(self, s: State) -> Any:
+        """What is deployed."""
+        ...
+
+    def adapt(
+        self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
+    ) -> tuple[Sequence[Any], Book]:
+        """One policy for each of M targets, dynamics (M, P) of `target`, and what adapting took from each of them."""
+        ...
+
+
+class NoAdaptation:
+    """The default: the deployed policy is the same everywhere and touches no target."""
+
+    adapts: ClassVar[bool] = False
+
+    def policy(self, s: State) -> Any:
+        raise NotImplementedError
+
+    def adapt(self, s, problem, target, parameters, seed):
+        return [self.policy(s)], Book()
+
+
+def run_key(seed: int) -> Array:
+    return jax.random.key_data(jax.random.key(seed))
+
+
+def fold(key: Array, *counters: int) -> Array:
+    """A typed key for one purpose of one round."""
+    out = jax.random.wrap_key_data(jax.numpy.asarray(key, np.uint32))
+    for counter in counters:
+        out = jax.random.fold_in(out, counter)
+    return out
+
+
+def begin(learner: Any, domain: Domain, seed: int, start: Any = None) -> State:
+    """Worlds of `domain`, and a learner that is new and fed by random steps, or that `start`s where another stopped."""
+    n, steps = learner.rollout
+    key = np.asarray(run_key(seed))
+    worlds = domain.worlds(n, seed)
+    if start is not None:
+        return State(learner.transfer(start), worlds, key, np.int64(0), np.int64(0), np.int64(0), Book())
+    s = learner.init(domain.spaces, fold(key, 0))
+    worlds, tr = collect(domain, worlds, learner.random(s), steps)
+    return State(learner.observe(s, tr), worlds, key, np.int64(0), np.int64(0), np.int64(n * steps), Book())
+
+
+def learn(learner: Any, s: State, before: Worlds, worlds: Worlds, tr: Any) -> tuple[State, Metrics]:
+    """The learner's part of a round, and the round's metrics."""
+    state, metrics = learner.learn(s.learner, tr, fold(s.key, 1, int(s.phase), int(s.round)))
+    returns = finished_returns(before, tr)
+    if len(returns):
+        metrics["training_return"] = float(returns.mean())
+    metrics["episodes"] = float(len(returns))
+    return s._replace(learner=state, worlds=worlds, round=np.int64(s.round + 1)), metrics
+
+
+def source_round(learner: Any, domain: Domain, s: State) -> tuple[State, Metrics]:
+    """Collect in a simulated domain, learn."""
+    n, steps = learner.rollout
+    worlds, tr = collect(domain, s.worlds, learner.behaviour(s.learner), steps)
+    s, metrics = learn(learner, s, s.worlds, worlds, tr)
+    return s._replace(source_steps=np.int64(s.source_steps + n * steps)), metrics
+
+
+def target_round(learner: Any, problem: Problem, s: State) -> tuple[State, Metrics]:
+    """Collect in the target through the meter, learn."""
+    _, steps = learner.rollout
+    book, worlds, tr = problem.collect(s.book, s.worlds, learner.behaviour(s.learner), steps)
+    s, metrics = learn(learner, s, s.worlds, worlds, tr)
+    return s._replace(book=book), metrics

@@ -1,0 +1,134 @@
+"""The floor, the ceiling and the plain ways between them: every method here trains one policy in one domain at a time.
+
+    source_only             1. collect in the source          2. learn            repeat; deploy as it is
+    domain_randomization    1. collect in the source, dynamics drawn per task from what is believed of the target
+                            2. learn            repeat; deploy as it is
+    target_only             1. collect in the target, metered  2. learn            repeat
+    fine_tuning             1. source_only (or --start)        2. target_only from there
+    few_shot_ppo            1. domain_randomization            2. at deployment, K PPO updates in each target, metered
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from isthmus.domains.collect import collect
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Access, Book, Problem
+from isthmus.learning.ppo import PPO
+from isthmus.methods.method import NoAdaptation, State, begin, fold, source_round, target_round
+from isthmus.types import BudgetExceeded, Metrics
+
+
+@dataclass(frozen=True)
+class SourceOnly(NoAdaptation):
+    """Train in the source, deploy as it is: "naive", "RL on source", "direct transfer". The floor."""
+
+    accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
+    learner: PPO = field(default_factory=PPO)
+
+    def domain(self, problem: Problem) -> Domain:
+        return problem.source
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        return begin(self.learner, self.domain(problem), seed, start)
+
+    def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        return source_round(self.learner, self.domain(problem), s)
+
+    def policy(self, s: State) -> Any:
+        return self.learner.policy(s.learner)
+
+
+@dataclass(frozen=True)
+class DomainRandomization(SourceOnly):
+    """Train in the source under dynamics drawn per task from the problem's uncertainty (Peng et al. 2018)."""
+
+    def domain(self, problem: Problem) -> Domain:
+        return problem.believed
+
+
+@dataclass(frozen=True)
+class TargetOnly(NoAdaptation):
+    """Train in the target: "RL on target". The ceiling, where the target's budget allows it."""
+
+    accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
+    learner: PPO = field(default_factory=PPO)
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        n, steps = self.learner.rollout
+        book, worlds = problem.target_worlds(Book(), n, seed)
+        s = State(None, worlds, np.asarray(jax.random.key_data(jax.random.key(seed))), *np.zeros(3, np.int64), book)
+        if start is not None:
+            return s._replace(learner=self.learner.transfer(start))
+        learner = self.learner.init(problem.target.spaces, fold(s.key, 0))
+        book, worlds, tr = problem.collect(book, worlds, self.learner.random(learner), steps)
+        return s._replace(learner=self.learner.observe(learner, tr), worlds=worlds, book=book)
+
+    def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        return target_round(self.learner, problem, s)
+
+    def policy(self, s: State) -> Any:
+        return self.learner.policy(s.learner)
+
+
+@dataclass(frozen=True)
+class FineTuning(TargetOnly):
+    """Train in the source, go on in the target; with `start` the first phase is another run's."""
+
+    pretraining: int = 500_000  # source steps of the first phase
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        s = begin(self.learner, problem.source, seed, start)
+        return s if start is None else self._cross(problem, s)
+
+    def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        if s.phase == 0 and s.source_steps < self.pretraining:
+            return source_round(self.learner, problem.source, s)
+        if s.phase == 0:
+            s = self._cross(problem, s)
+        return target_round(self.learner, problem, s)
+
+    def _cross(self, problem: Problem, s: State) -> State:
+        book, worlds = problem.target_worlds(s.book, self.learner.rollout[0], int(s.key[-1]))
+        learner = self.learner.transfer(s.learner)
+        return s._replace(learner=learner, worlds=worlds, phase=np.int64(1), round=np.int64(0), book=book)
+
+
+@dataclass(frozen=True)
+class FewShotPPO(DomainRandomization):
+    """Domain randomization, then K PPO updates in each target: the control that ES-sim2real's abstract leaves out.
+
+    K = 3 updates of 4,096 steps are the abstract's inner loop.
+    """
+
+    accepts: ClassVar[frozenset[Access]] = frozenset({Access.FEW_SHOT, Access.ONLINE})
+    adapts: ClassVar[bool] = True
+    updates: int = 3
+    adaptation_worlds: int = 8
+    adaptation_steps: int = 512
+
+    def adapt(self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int):
+        members, n = len(parameters), self.adaptation_worlds
+        budget = problem.budget.transitions
+        spent = self.updates * n * self.adaptation_steps
+        if budget is not None and spent > budget:
+            raise BudgetExceeded(
+                f"adaptation takes {spent} transitions a target and the budget is {budget}; "
+                f"lower updates, adaptation_worlds or adaptation_steps"
+            )
+        learner = self.learner.resized(n)
+        learners = [learner.transfer(s.learner) for _ in range(members)]
+        worlds = target.worlds(members * n, seed, np.repeat(parameters, n, axis=0))
+        for update in range(self.updates):
+            behaviours = jax.tree.map(lambda *x: np.stack(x), *[learner.behaviour(each) for each in learners])
+            worlds, tr = collect(target, worlds, behaviours, self.adaptation_steps, members=True)
+            for m in range(members):
+                mine = jax.tree.map(lambda x, m=m: x[:, m * n : (m + 1) * n], tr)
+                learners[m], _ = learner.learn(learners[m], mine, fold(s.key, 2, seed, update))
+        episodes = int(worlds.episode.sum()) // members
+        return [learner.policy(each) for each in learners], Book().add(spent, episodes, spent * target.step_seconds)

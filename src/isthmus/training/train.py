@@ -1,0 +1,218 @@
+"""The training loop, once for all methods: progress, metrics, evaluation, checkpoints, signals, resume.
+
+    state = method.init(problem, seed)
+    while steps are left:
+        state, metrics = method.step(problem, state)
+        log; evaluate and save when due
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isthmus.domains.problem import Problem
+from isthmus.evaluation.evaluate import SEED, evaluate
+from isthmus.training import checkpoint
+from isthmus.training.progress import Progress
+from isthmus.training.run import Run, RunError, new_folder, versions, write_text
+from isthmus.types import BadValue, Worlds
+
+SAVE_SECONDS = 20.0
+EVALUATIONS = 10  # a run, evenly spaced in steps
+EVALUATION_EPISODES = 16
+
+
+def train(
+    method: str,
+    problem: Problem,
+    *,
+    seed: int = 0,
+    steps: int = 1_000_000,
+    out: Path | str | None = None,
+    settings: dict[str, Any] | None = None,
+    start: Run | Path | str | None = None,
+    imports: tuple[str, ...] = (),
+    quiet: bool = False,
+) -> Run:
+    """Train a method on a problem; the finished run.
+
+    `steps` counts all environment steps, of source and target; `settings` changes the method's
+    (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from. Ctrl-C saves and stops.
+    """
+    if not 0 <= seed < 2**31:
+        raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")
+    if steps < 1:
+        raise BadValue(f"steps={steps}: needs a whole number above 0")
+    folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
+    begun = start if isinstance(start, Run) or start is None else Run.open(start)
+    if begun:
+        begun.checkpoint()
+    run = Run.create(folder, method, problem, seed, steps, settings or {}, begun, imports)
+    return _loop(run, None, {}, quiet)
+
+
+def resume(folder: Path | str, quiet: bool = False) -> Run:
+    """Go on with a run from its newest good checkpoint; it ends with the bits of one that was never stopped."""
+    run = Run.open(folder)
+    state, extra, notes = None, {}, []
+    if (run.folder / "checkpoints").exists():
+        state, extra, notes = run.restore()
+    told = Progress.note if not quiet else lambda text: None
+    for note in notes:
+        told(note)
+    now = versions()
+    changed = [k for k, v in run.config["versions"].items() if now.get(k) != v]
+    if changed:
+        told(f"made with another version of {', '.join(changed)}: its bits may differ from here on")
+    return _loop(run, state, extra, quiet)
+
+
+def counters(s: Any) -> dict[str, int]:
+    return {"source_steps": int(s.source_steps), "target_transitions": int(s.book.transitions)}
+
+
+def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
+    method, problem = run.method, run.problem
+    log = MetricsLog(run.folder / "metrics.jsonl", extra.get("metrics_offset", 0))
+    with Progress(run, quiet) as progress, stop_requested() as stop:
+        if state is None:
+            state = run.initial()
+        evaluations = extra.get("evaluations", 0)
+        seen = _divergences(state)
+        saved = time.monotonic()
+
+        def save() -> None:
+            nonlocal saved
+            record = {"metrics_offset": log.sync(), "evaluations": evaluations, **counters(state)}
+            checkpoint.save(run.folder / "checkpoints", state, extra=record, name=sum(counters(state).values()))
+            saved = time.monotonic()
+
+        if not extra:
+            save()
+        while (done := sum(counters(state).values())) < run.steps and not stop():
+            began = time.monotonic()
+            state, metrics = method.step(problem, state)
+            now = counters(state)
+            log.write("round", {**now, **metrics, "seconds": time.monotonic() - began})
+            progress.update(sum(now.values()), now, metrics)
+            seen = _keep_divergences(run.folder, state, seen, progress)
+            if sum(now.values()) * EVALUATIONS >= (evaluations + 1) * run.steps:
+                evaluations = sum(now.values()) * EVALUATIONS // run.steps
+                scores = _evaluate(method.policy(state), problem)
+                log.write("evaluation", {**now, **scores})
+                progress.evaluated(now, scores)
+            if time.monotonic() - saved > SAVE_SECONDS or sum(now.values()) >= run.steps:
+                save()
+        if done < run.steps:
+            save()
+            progress.stopped()
+            return run
+    path, _ = run.checkpoint()
+    write_text(run.folder / "finished.json", json.dumps({"digest": checkpoint.digest(path), **counters(state)}) + "\n")
+    return run
+
+
+def _evaluate(policy: Any, problem: Problem) -> dict[str, float]:
+    """Returns in both domains, outside every book: evaluation is metered apart, and selects nothing.
+
+    A target that cannot be replayed is not touched here: only `isthmus evaluate` does, when its user says so.
+    """
+    out: dict[str, float] = {}
+    for name, domain in (("source", problem.source), ("target", problem.target)):
+        if domain.replayable:
+            # A grid's cells are drawn, not visited: the curve is a sketch of what `landscape` measures.
+            worlds = domain.worlds(EVALUATION_EPISODES, SEED + 1)
+            from isthmus.domains.collect import play
+
+            episodes = play(domain, worlds, policy)
+            out[f"{name}_return"] = float(episodes.returns.mean())
+            out[f"{name}_length"] = float(episodes.lengths.mean())
+    return out
+
+
+def _worlds(state: Any) -> list[Worlds]:
+    import jax
+
+    leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Worlds))
+    return [leaf for leaf in leaves if isinstance(leaf, Worlds)]
+
+
+def _divergences(state: Any) -> int:
+    return sum(int(w.diverged.sum()) for w in _worlds(state))
+
+
+def _keep_divergences(folder: Path, state: Any, seen: int, progress: Progress) -> int:
+    """Save the last finite states of worlds that diverged, for somebody to look at."""
+    now = _divergences(state)
+    if now > seen:
+        worlds = [w for w in _worlds(state) if w.diverged.any()]
+        target = folder / "diverged"
+        target.mkdir(exist_ok=True)
+        for i, w in enumerate(worlds):
+            which = w.diverged > 0
+            np.savez(target / f"{i}.npz", rows=w.diverged_rows[which], times=w.diverged[which], key=w.key[which])
+        progress.note(f"{now - seen} worlds diverged and began anew; their last states are in {target}")
+    return max(now, seen)
+
+
+class MetricsLog:
+    """metrics.jsonl, cut to the checkpoint's offset on resume, so that no round is told twice."""
+
+    def __init__(self, path: Path, offset: int):
+        self.path = path
+        try:
+            with path.open("ab") as file:
+                file.truncate(offset)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from None
+
+    def write(self, kind: str, values: dict[str, Any]) -> None:
+        line = json.dumps({"kind": kind, **{k: _short(v) for k, v in values.items()}})
+        try:
+            with self.path.open("a") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.path}: {error.strerror}; the last checkpoint is good, free some space and resume"
+            ) from None
+
+    def sync(self) -> int:
+        """Force it to the disk; its length in bytes."""
+        with self.path.open("ab") as file:
+            os.fsync(file.fileno())
+            return file.tell()
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+@contextmanager
+def stop_requested() -> Iterator[Any]:
+    """A function that says whether Ctrl-C or SIGTERM came; a second Ctrl-C interrupts at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
