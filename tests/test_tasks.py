@@ -169,10 +169,44 @@ def test_a_view_of_some_worlds_is_a_part_of_the_whole(name):
     assert bits(task.observe(part)) == bits(task.observe(whole)[some])
     assert bits(task.terminated(part)) == bits(task.terminated(whole)[some])
     assert bits(task.progress(part)) == bits(task.progress(whole)[some])
-    for actions in (chosen, np.asfortranarray(chosen)):
-        terms = task.rewards(whole, before, actions)
-        for term, values in task.rewards(part, before[some], chosen[some]).items():
-            assert bits(values) == bits(terms[term][some]), term
+    terms = task.rewards(whole, before, chosen)
+    for term, values in task.rewards(part, before[some], chosen[some]).items():
+        assert bits(values) == bits(terms[term][some]), term
+
+
+@pytest.mark.parametrize("name", ["hopper", "walker2d", "ant"])
+def test_falls_where_gymnasium_says(name):
+    """On both sides of every bound, and on it."""
+    task = tasks.find(name)
+    env = gymnasium.make(task.reference).unwrapped
+    env.reset(seed=0)
+    nq, nv = env.model.nq, env.model.nv
+    bounds = {0.7, 0.8, 2.0, 0.2, 1.0, 100.0, 10.0, np.inf, np.nan}
+    values = [w for v in bounds for w in (v, -v, np.nextafter(v, 0), np.nextafter(v, np.inf))]
+    rest = np.concatenate([env.init_qpos, env.init_qvel])
+    states = np.repeat(rest[None], len(values) * len(rest), axis=0)
+    for i in range(len(rest)):
+        states[i * len(values) : (i + 1) * len(values), i] = values
+    simulator = make(task, len(states))
+    simulator.qpos[:], simulator.qvel[:] = states[:, :nq], states[:, nq:]  # no physics: only what the task says of it
+    view = tasks.View(simulator, np.arange(len(states)))
+    want, seen = [], []
+    for state in states:
+        env.data.qpos[:], env.data.qvel[:] = state[:nq], state[nq:]
+        want.append(not env.is_healthy)
+        seen.append(env._get_obs()[: nq + nv - 2])
+    assert 0 < sum(want) < len(want)
+    assert bits(task.terminated(view)) == bits(np.array(want))
+    if name != "ant":  # whose contact forces would need physics
+        assert bits(task.observe(view)[:, : nq + nv - 2]) == bits(np.array(seen))
+    env.close()
+
+
+def test_a_control_cost_depends_on_no_neighbour_and_no_layout():
+    action = np.random.default_rng(0).uniform(-1, 1, (1000, 8)).astype(np.float32)
+    want = np.array([-(0.1 * np.sum(np.square(row))) for row in action])
+    for same in (action, np.asfortranarray(action), action[::-1][::-1], np.repeat(action, 2, axis=1)[:, ::2]):
+        assert bits(tasks.control_cost(0.1, same)) == bits(want)
 
 
 @pytest.mark.parametrize("name", ALL)

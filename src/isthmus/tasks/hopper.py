@@ -39,7 +39,7 @@ class Hopper(Task):
     def terminated(self, view):
         qpos, qvel = view.qpos, view.qvel
         state = (np.abs(qpos[:, 2:]) < 100).all(1) & (np.abs(qvel) < 100).all(1)
-        return ~(state & (qpos[:, 1] > 0.7) & (np.abs(qpos[:, 2]) < 0.2))
+        return ~(state & (qpos[:, 1] > 0.7) & (qpos[:, 1] < np.inf) & (np.abs(qpos[:, 2]) < 0.2))
 
     def progress(self, view):
         return view.qpos[:, 0].copy()
