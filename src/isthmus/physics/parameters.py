@@ -106,7 +106,9 @@ def parse_setting(text: str, parameter: Parameter) -> Setting:
         if match["count"]:
             count = int(match["count"])
             if not (1 if low == high else 2) <= count <= 1000:
-                raise BadValue(f"{parameter.name}={text}: a grid axis has 2 to 1000 values (1 where its ends are equal)")
+                raise BadValue(
+                    f"{parameter.name}={text}: a grid axis has 2 to 1000 values (1 where its ends are equal)"
+                )
             axis = np.geomspace(low, high, count) if match["kind"] else np.linspace(low, high, count)
             return Values(tuple(float(v) for v in axis))
         return Law("log" if match["kind"] else "uniform", low, high)
@@ -216,16 +218,20 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
               if model.actuator_trntype[a] == mujoco.mjtTrn.mjTRN_JOINT}  # fmt: skip
     dofs = [int(model.jnt_dofadr[j]) for j in joints]
     limited = [j for j in joints if model.jnt_limited[j]]
-    add("damping", "x", 1.0, 0.0, 1000.0, ["dof_damping"], scaled("dof_damping", dofs), "all actuated joints")
-    add("armature", "x", 1.0, 0.0, 1000.0, ["dof_armature"], scaled("dof_armature", dofs),
-        "rotor inertia of all actuated joints", constants=True)  # fmt: skip
-    add("motor_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear"), "all motors' gear",
-        constants=True)  # fmt: skip
+    if joints:
+        add("damping", "x", 1.0, 0.0, 1000.0, ["dof_damping"], scaled("dof_damping", dofs), "all actuated joints")
+        add("armature", "x", 1.0, 0.0, 1000.0, ["dof_armature"], scaled("dof_armature", dofs),
+            "rotor inertia of all actuated joints", constants=True)  # fmt: skip
+    if model.nu:
+        add("motor_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear"), "all motors' gear",
+            constants=True)  # fmt: skip
     if limited:
         add("joint_range", "x", 1.0, 0.0, 10.0, ["jnt_range"], scaled("jnt_range", limited),
             "both ends of all limited, actuated joints' ranges")  # fmt: skip
     for j, a in joints.items():
         name, d = model.joint(j).name.removesuffix("_joint"), int(model.jnt_dofadr[j])
+        if not name:
+            continue
         add(f"{name}_damping", "N m s/rad", model.dof_damping[d], 0.0, 1e4, ["dof_damping"],
             assigned("dof_damping", d), "absolute")  # fmt: skip
         add(f"{name}_armature", "kg m2", model.dof_armature[d], 0.0, 1e4, ["dof_armature"],
