@@ -1,6 +1,35 @@
-"""Isthmus: sim-to-real reinforcement learning, from a source you can simulate to a target you can hardly touch."""
+"""Isthmus: sim-to-real reinforcement learning, from a source you can simulate to a target you can hardly touch.
 
+    problem = isthmus.problem("half_cheetah/gravity=x2")
+    run = isthmus.train("domain_randomization", problem, seed=0)
+    isthmus.evaluate(run.policy, problem.target, episodes=100)
+"""
+
+import importlib
 import os
+from typing import Any
 
 # XLA's results depend on the number of CPUs it sees; only this fixes it, and only before the first computation.
 os.environ.setdefault("NPROC", "1")
+
+_WHERE = {
+    "problem": "isthmus.domains.problem:make_problem",
+    "Domain": "isthmus.domains.domain:Domain",
+    "Problem": "isthmus.domains.problem:Problem",
+    "audit": "isthmus.domains.audit:audit",
+    "train": "isthmus.training.train:train",
+    "resume": "isthmus.training.train:resume",
+    "Run": "isthmus.training.run:Run",
+    "evaluate": "isthmus.evaluation.evaluate:evaluate",
+    "landscape": "isthmus.evaluation.landscape:landscape",
+    "IsthmusError": "isthmus.types:IsthmusError",
+}
+__all__ = [*_WHERE]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used: jax takes seconds."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
+    module, _, attribute = _WHERE[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -65,7 +65,9 @@ class Run:
         accepts = built.accepts
         if Access.NONE not in accepts and problem.access not in accepts:
             needs = " or ".join(sorted(accepts))
-            raise BadValue(f"{method} needs access {needs}, this problem's is {problem.access}; say --access {needs.split()[0]}")
+            raise BadValue(
+                f"{method} needs access {needs}, this problem's is {problem.access}; say --access {needs.split()[0]}"
+            )
         config = {
             "format": FORMAT,
             "method": method,
@@ -80,7 +82,9 @@ class Run:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
-                raise RunError(f"{folder} is not empty; name another folder with --out, or continue it with: isthmus resume {folder}")
+                raise RunError(
+                    f"{folder} is not empty; name another folder with --out, or continue it with: isthmus resume {folder}"
+                )
         except OSError as error:
             raise RunError(f"cannot make the run's folder {folder}: {error.strerror}") from None
         write_text(folder / "run.json", json.dumps(config, indent=2) + "\n")
@@ -138,13 +142,10 @@ class Run:
         return self.method.init(problem, self.seed, Run.open(start).state().learner if start else None)
 
     def checkpoint(self) -> tuple[Path, list[str]]:
-        """The newest good checkpoint, and what was wrong with newer ones. Raises RunError where there is none."""
+        """The newest good checkpoint, and what was wrong with newer ones. Raises CheckpointError where there is none."""
         from isthmus.training import checkpoint
 
-        found, notes = checkpoint.latest(self.folder / "checkpoints")
-        if found is None:
-            raise RunError(f"{self.folder} has no good checkpoint yet; {'; '.join(notes) or 'it never reached its first'}")
-        return found, notes
+        return checkpoint.latest(self.folder / "checkpoints")
 
     def restore(self) -> tuple[Any, dict[str, Any], list[str]]:
         """State, the checkpoint's extra data, and notes on damage."""

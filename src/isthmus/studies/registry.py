@@ -1,0 +1,16 @@
+"""Studies as rows of strings."""
+
+from __future__ import annotations
+
+import importlib
+
+from isthmus.studies.study import Study
+from isthmus.types import UnknownName
+
+STUDIES = {"ppo": "isthmus.studies.ppo", "es-sim2real": "isthmus.studies.es_sim2real"}
+
+
+def find(name: str) -> Study:
+    if name not in STUDIES:
+        raise UnknownName("study", name, STUDIES)
+    return importlib.import_module(STUDIES[name]).STUDY
