@@ -12,7 +12,7 @@ import numpy as np
 from isthmus.domains.domain import Domain
 from isthmus.evaluation.evaluate import SEED, evaluate, evaluate_method
 from isthmus.physics.parameters import Law
-from isthmus.types import BadValue
+from isthmus.types import BadValue, Episodes
 
 
 class Landscape(NamedTuple):
@@ -22,7 +22,7 @@ class Landscape(NamedTuple):
     where the training did not vary it), in the parameters' absolute units.
     """
 
-    names: tuple[str, str]
+    names: tuple[str, ...]
     axes: tuple[np.ndarray, np.ndarray]
     returns: np.ndarray
     lengths: np.ndarray
@@ -56,7 +56,7 @@ class Landscape(NamedTuple):
         path.write_text(self.csv())
 
 
-def training_box(domain: Domain, names: tuple[str, str]) -> tuple[Any, Any]:
+def training_box(domain: Domain, names: tuple[str, ...]) -> tuple[Any, Any]:
     """What training varied, per parameter: a law's ends, a fixed value twice, None where the domain says nothing."""
     settings = dict(domain.settings)
 
@@ -85,15 +85,25 @@ def landscape(
     `policy` is played as it is; or pass `method=(method, state, problem)` to adapt in each cell first. Raises BadValue
     where the grid has not exactly two axes.
     """
-    names = tuple(grid.grid)
-    if len(names) != 2:
-        raise BadValue(f"a landscape has two axes, this domain has {len(names)}: write name=low..high:count for each")
-    axes = (np.array(grid.grid[names[0]]), np.array(grid.grid[names[1]]))
+    axes = _axes(grid)
     count = episodes * len(axes[0]) * len(axes[1])
     if method:
         played = evaluate_method(*method, grid, count, seed, on_step).episodes
     else:
         played = evaluate(policy, grid, count, seed, on_step).episodes
-    shape = (len(axes[0]), len(axes[1]), episodes)
+    return from_episodes(grid, played, trained_in)
+
+
+def from_episodes(grid: Domain, played: Episodes, trained_in: Domain | None = None) -> Landscape:
+    """The landscape of episodes played in a grid's cells, as `evaluate` plays them."""
+    axes, names = _axes(grid), tuple(grid.grid)
+    shape = (len(axes[0]), len(axes[1]), -1)
     box = training_box(trained_in, names) if trained_in else (None, None)
     return Landscape(names, axes, played.returns.reshape(shape), played.lengths.reshape(shape), box)
+
+
+def _axes(grid: Domain) -> tuple[np.ndarray, np.ndarray]:
+    axes = [np.array(values) for values in grid.grid.values()]
+    if len(axes) != 2:
+        raise BadValue(f"a landscape has two axes, this domain has {len(axes)}: write name=low..high:count for each")
+    return axes[0], axes[1]

@@ -47,6 +47,10 @@ class Method(Protocol):
         """What is deployed."""
         ...
 
+    def trained_in(self, problem: Problem) -> Domain:
+        """Where the deployed policy learned: a landscape draws its box."""
+        ...
+
     def adapt(
         self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
     ) -> tuple[Sequence[Any], Book]:

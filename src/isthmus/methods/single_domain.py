@@ -31,14 +31,14 @@ class SourceOnly(NoAdaptation):
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
     learner: PPO = field(default_factory=PPO)
 
-    def domain(self, problem: Problem) -> Domain:
+    def trained_in(self, problem: Problem) -> Domain:
         return problem.source
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        return begin(self.learner, self.domain(problem), seed, start)
+        return begin(self.learner, self.trained_in(problem), seed, start)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
-        return source_round(self.learner, self.domain(problem), s)
+        return source_round(self.learner, self.trained_in(problem), s)
 
     def policy(self, s: State) -> Any:
         return self.learner.policy(s.learner)
@@ -48,7 +48,7 @@ class SourceOnly(NoAdaptation):
 class DomainRandomization(SourceOnly):
     """Train in the source under dynamics drawn per task from the problem's uncertainty (Peng et al. 2018)."""
 
-    def domain(self, problem: Problem) -> Domain:
+    def trained_in(self, problem: Problem) -> Domain:
         return problem.believed
 
 
@@ -58,6 +58,9 @@ class TargetOnly(NoAdaptation):
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
     learner: PPO = field(default_factory=PPO)
+
+    def trained_in(self, problem: Problem) -> Domain:
+        return problem.target
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         n, steps = self.learner.rollout

@@ -1,0 +1,194 @@
+"""Compare methods on one problem: seeds, a floor, a ceiling, the same starts and dynamics for all, and intervals.
+
+A comparison is a folder: one run a method and seed, `evaluation.csv` and (for a grid of two axes) `landscape.csv` in
+each, and `comparison.json` with the table.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isthmus.domains.problem import Problem
+from isthmus.evaluation import statistics
+from isthmus.training.executor import Executor, Processes
+from isthmus.types import BadValue
+
+FLOOR, CEILING = "source_only", "target_only"
+COMPARISON, EVALUATION, LANDSCAPE = "comparison.json", "evaluation.csv", "landscape.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's line: mean target return per seed, what it took, and what can be said against the floor."""
+
+    method: str
+    role: str  # "floor", "ceiling" or ""
+    scores: list[float]
+    low: float
+    high: float
+    interval: str  # the kind of interval
+    value: float
+    against_floor: float | None
+    against_floor_low: float | None
+    against_floor_high: float | None
+    verdict: str
+    source_steps: int
+    target_transitions: int  # in training
+    adaptation_transitions: int  # for each target, at deployment
+    runs: list[str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    folder: Path
+    problem: dict[str, Any]
+    seeds: int
+    steps: int
+    episodes: int
+    rows: list[Row]
+
+    @staticmethod
+    def read(folder: Path) -> Comparison:
+        data = json.loads((folder / COMPARISON).read_text())
+        rows = [Row(**row) for row in data.pop("rows")]
+        return Comparison(folder=folder, rows=rows, **data)
+
+    def save(self) -> None:
+        from isthmus.training.run import write_text
+
+        data = {k: v for k, v in asdict(self).items() if k != "folder"}
+        write_text(self.folder / COMPARISON, json.dumps(data, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Job:
+    method: str
+    problem: dict[str, Any]
+    seed: int
+    steps: int
+    settings: dict[str, Any]
+    folder: Path
+    episodes: int
+    imports: tuple[str, ...]
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Train (or go on, or find it done), then play the deployed policy in the target."""
+    from isthmus.cli.imports import import_files
+    from isthmus.evaluation.evaluate import evaluate_method
+    from isthmus.evaluation.landscape import landscape
+    from isthmus.training.run import Run
+    from isthmus.training.train import resume, train
+
+    import_files(job.imports)
+    problem = Problem.from_data(job.problem)
+    if (job.folder / "run.json").exists():
+        run = Run.open(job.folder)
+        asked = (job.method, job.seed, job.steps)
+        if (run.name, run.seed, run.steps) != asked or run.config["problem"] != job.problem:
+            raise BadValue(f"{job.folder} holds another run; name another folder with --out")
+        run = run if run.finished else resume(job.folder, quiet=True)
+    else:
+        run = train(job.method, problem, seed=job.seed, steps=job.steps, settings=job.settings, out=job.folder,
+                    quiet=True, imports=job.imports)  # fmt: skip
+    if not run.finished:
+        raise KeyboardInterrupt
+    state, method = run.state(), run.method
+    played = evaluate_method(method, state, problem, problem.target, job.episodes)
+    e = played.episodes
+    with (job.folder / EVALUATION).open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*problem.target.names, "return", "length", "fell", "forward"])
+        for i in range(len(e.returns)):
+            row = [f"{v:.6g}" for v in e.parameters[i]]
+            writer.writerow([*row, f"{e.returns[i]:.3f}", e.lengths[i], int(e.terminated[i]), f"{e.forward[i]:.4f}"])
+    if len(problem.target.grid) == 2:
+        from isthmus.evaluation.landscape import from_episodes
+
+        trained_in = method.trained_in(problem)
+        from_episodes(problem.target, e, trained_in).save(job.folder / LANDSCAPE)
+    return {
+        "score": played.mean,
+        "source_steps": int(state.source_steps),
+        "target_transitions": int(state.book.transitions),
+        "adaptation_transitions": int(played.adaptation.transitions),
+    }
+
+
+def compare(
+    problem: Problem,
+    methods: Sequence[str],
+    *,
+    seeds: int = 5,
+    steps: int = 1_000_000,
+    out: Path | str = "runs/comparison",
+    episodes: int = 100,
+    settings: dict[str, Any] | None = None,
+    ceiling: bool = True,
+    executor: Executor | None = None,
+    imports: tuple[str, ...] = (),
+    poll: Callable[[list[Path]], None] | None = None,
+) -> Comparison:
+    """Train every method on every seed and say what can be said.
+
+    The floor `source_only` is always there; the ceiling `target_only` too, where the target can be stepped freely (it
+    is given online access for that, whatever the problem's). Runs that are there already are not trained again.
+    """
+    from dataclasses import replace
+
+    from isthmus.domains.problem import Access, Budget
+
+    if seeds < 1:
+        raise BadValue(f"seeds={seeds}: needs a whole number above 0")
+    names = list(dict.fromkeys([FLOOR, *methods]))
+    if ceiling and CEILING not in names and problem.target.replayable:
+        names.append(CEILING)
+    folder = Path(out)
+    ceiling_problem = replace(problem, access=Access.ONLINE, budget=Budget())
+    jobs = [
+        Job(name, (ceiling_problem if name == CEILING else problem).describe(), seed, steps, _relevant(name, settings),
+            folder / f"{name}-s{seed}", episodes, imports)
+        for seed in range(seeds) for name in names
+    ]  # fmt: skip
+    results: dict[int, dict[str, Any]] = {}
+    show = (lambda: poll([job.folder for job in jobs])) if poll else None
+    for index, result in (executor or Processes()).map(run_job, jobs, show):
+        results[index] = result
+    rows = []
+    by_method = {name: [results[i] for i, job in enumerate(jobs) if job.method == name] for name in names}
+    floor = [r["score"] for r in by_method[FLOOR]]
+    for name in names:
+        scores = [r["score"] for r in by_method[name]]
+        e = statistics.interval(scores)
+        d = None if name == FLOOR else statistics.difference(scores, floor, paired=seeds > 1)
+        first = by_method[name][0]
+        rows.append(
+            Row(
+                name, {FLOOR: "floor", CEILING: "ceiling"}.get(name, ""), scores, _finite(e.low), _finite(e.high),
+                e.method, e.value, *((d.value, _finite(d.low), _finite(d.high)) if d else (None, None, None)),
+                statistics.verdict(d) if d else "the floor", first["source_steps"], first["target_transitions"],
+                first["adaptation_transitions"], [job.folder.name for job in jobs if job.method == name],
+            )
+        )  # fmt: skip
+    comparison = Comparison(folder, problem.describe(), seeds, steps, episodes, rows)
+    comparison.save()
+    return comparison
+
+
+def _relevant(method: str, settings: dict[str, Any] | None) -> dict[str, Any]:
+    """The settings that this method has; each must be some method's, which building them all checks."""
+    from isthmus.methods import registry
+
+    known = registry.settings_of(registry.build(method))
+    return {k: v for k, v in (settings or {}).items() if k in known}
+
+
+def _finite(x: float) -> Any:
+    return float(x) if np.isfinite(x) else None  # JSON has no infinity; an interval from one seed is none
