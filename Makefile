@@ -20,9 +20,10 @@ PYTEST = .venv/bin/python -m pytest
 setup: .venv/complete
 
 # An environment counts once its last line, the stamp, is written: one cut short is made again from nothing.
+# What builds packages goes in first, so that it is pinned as well.
 .venv/complete: pyproject.toml constraints.txt
 	$(call make_venv,.venv)
-	$(call install,.venv,constraints.txt) hatchling editables
+	$(call install,.venv,constraints.txt) editables hatchling setuptools
 	$(call install,.venv,constraints.txt) --no-build-isolation -e '.[dev]'
 	touch $@
 
