@@ -22,6 +22,9 @@ PUBLISHED = {  # means over box and outside cells, read off the figure's colours
     "naive": (1306, 661),
     "domain_randomization": (2918, 969),
 }
+# Chosen on seeds 100 and 101, which are not reported: with minibatches of 64 and discount 0.99 randomization stays
+# near 1,500 in its own box after 3M steps; the paper's authors use 512 and 0.995.
+SETTINGS = {"learner.minibatch": 256, "learner.discount": 0.995}
 METHODS = {"naive": "source_only", "domain_randomization": "domain_randomization"}
 
 
@@ -29,7 +32,7 @@ def units(scale: str, figure: str | None) -> list[Unit]:
     steps, seeds, episodes = {"smoke": (8_192, 1, 1), "laptop": (3_000_000, 5, 10), "paper": (10_000_000, 5, 20)}[scale]
     return [
         Unit(
-            f"{scale}-{name}-s{seed}", method, "hopper-es-sim2real", seed, steps,
+            f"{scale}-{name}-s{seed}", method, "hopper-es-sim2real", seed, steps, SETTINGS,
             landscapes=READINGS, landscape_episodes=episodes,
         )
         for seed in range(seeds)
@@ -37,10 +40,10 @@ def units(scale: str, figure: str | None) -> list[Unit]:
     ]  # fmt: skip
 
 
-def box(mass: np.ndarray, friction: np.ndarray) -> np.ndarray:
-    """The training range's cells, bool [mass, friction]: 1..9 kg and 1.5..2.5, 48 of 180."""
+def box(friction: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """The training range's cells, bool [friction, mass]: 1.5..2.5 and 1..9 kg, 48 of 180."""
     inside = lambda x, low, high: (x >= low - 1e-6) & (x <= high + 1e-6)  # noqa: E731
-    return inside(mass, 1, 9)[:, None] & inside(friction, 1.5, 2.5)[None, :]
+    return inside(friction, 1.5, 2.5)[:, None] & inside(mass, 1, 9)[None, :]
 
 
 def report(results: dict[str, Results], folder: Path) -> list[str]:
@@ -50,8 +53,8 @@ def report(results: dict[str, Results], folder: Path) -> list[str]:
         outside: dict[str, list[float]] = {name: [] for name in METHODS}
         for unit, result in results.items():
             name = unit.split("-")[1]
-            mass, friction, returns = result.cells(reading)
-            within = box(mass, friction)
+            friction, mass, returns = result.cells(reading)
+            within = box(friction, mass)
             inside[name].append(float(returns[within].mean()))
             outside[name].append(float(returns[~within].mean()))
         for name in METHODS:
