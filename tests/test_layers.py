@@ -95,8 +95,9 @@ def test_the_walk_sees_a_breach(tmp_path: Path, path: str, line: str, breach: st
 def loads(modules: list[str]) -> set[str]:
     """The top-level packages in a fresh interpreter that has imported `modules`."""
     code = f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\nprint(*sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    return {name.split(".")[0] for name in out.split()}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {name.split(".")[0] for name in done.stdout.split()}
 
 
 def test_import_isthmus_loads_nothing_heavy() -> None:

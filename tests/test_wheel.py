@@ -38,7 +38,9 @@ def test_the_wheel_runs_where_it_is_installed(wheel: Path, tmp_path: Path) -> No
     python = tmp_path / "env" / "bin" / "python"
 
     def run(*command: str | Path) -> str:
-        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     run(python, "-m", "pip", "install", "--no-deps", "--no-index", wheel)
     # This environment lends the dependencies, through a line that adds its folder but no editable install in it.
