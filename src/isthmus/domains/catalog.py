@@ -55,7 +55,9 @@ def _rows() -> dict[str, Row]:
         ("ant-joints-hard", "hip_1_range=x0.2,hip_2_range=x0.2", "two hips"),
     ):
         robot = name.split("-")[0]
-        rows[name] = Row(robot, f"{robot}/{shift}", "online", "", ODRL, f"joint range, {note}; the factor is our choice")
+        rows[name] = Row(
+            robot, f"{robot}/{shift}", "online", "", ODRL, f"joint range, {note}; the factor is our choice"
+        )
     for robot, shift in (
         ("hopper", "density=x1.5"),
         ("half_cheetah", "gravity=x2"),

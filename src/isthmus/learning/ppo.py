@@ -1,12 +1,12 @@
 """Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347), clipped surrogate.
 
-    1.  act with the policy, observations normalized by moments frozen for the round
-    2.  V, V': values of all states and of their true next states
-    3.  advantages by GAE, bootstrapped where a time limit cut the episode
-    4.  for each epoch, for each minibatch:
-    5.      L = E[-min(rho A, clip(rho, 1 +- eps) A)] + c_v E[(V - R)^2] - c_h H
-    6.      Adam on L, gradients clipped by their global norm
-    7.  merge the round's observations and returns into the moments
+1.  act with the policy, observations normalized by moments frozen for the round
+2.  V, V': values of all states and of their true next states
+3.  advantages by GAE, bootstrapped where a time limit cut the episode
+4.  for each epoch, for each minibatch:
+5.      L = E[-min(rho A, clip(rho, 1 +- eps) A)] + c_v E[(V - R)^2] - c_h H
+6.      Adam on L, gradients clipped by their global norm
+7.  merge the round's observations and returns into the moments
 """
 
 from __future__ import annotations
@@ -246,7 +246,9 @@ class PPO:
             batches = jax.tree.map(lambda x: x[order].reshape(count, self.minibatch, *x.shape[1:]), rows)
             return jax.lax.scan(self._minibatch, carry, batches)
 
-        carry, health = jax.lax.scan(epoch, (networks, optimizer, jnp.zeros((), bool)), jax.random.split(key, self.epochs))
+        carry, health = jax.lax.scan(
+            epoch, (networks, optimizer, jnp.zeros((), bool)), jax.random.split(key, self.epochs)
+        )
         networks, optimizer, _ = carry
         metrics = {name: x.mean() for name, x in health.items()}
         metrics["kl"] = health["kl"][-1].mean()

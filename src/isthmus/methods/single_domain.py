@@ -1,11 +1,11 @@
 """The floor, the ceiling and the plain ways between them: every method here trains one policy in one domain at a time.
 
-    source_only             1. collect in the source          2. learn            repeat; deploy as it is
-    domain_randomization    1. collect in the source, dynamics drawn per task from what is believed of the target
-                            2. learn            repeat; deploy as it is
-    target_only             1. collect in the target, metered  2. learn            repeat
-    fine_tuning             1. source_only (or --start)        2. target_only from there
-    few_shot_ppo            1. domain_randomization            2. at deployment, K PPO updates in each target, metered
+source_only             1. collect in the source          2. learn            repeat; deploy as it is
+domain_randomization    1. collect in the source, dynamics drawn per task from what is believed of the target
+                        2. learn            repeat; deploy as it is
+target_only             1. collect in the target, metered  2. learn            repeat
+fine_tuning             1. source_only (or --start)        2. target_only from there
+few_shot_ppo            1. domain_randomization            2. at deployment, K PPO updates in each target, metered
 """
 
 from __future__ import annotations

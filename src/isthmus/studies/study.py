@@ -1,10 +1,10 @@
 """A study is a table of units. A finished unit is one small CSV file; what is there is not run again.
 
-    kind,key,x,y,value
-    meta,...        versions, wall seconds, the run's digest
-    curve,...       x = source steps, y = target transitions
-    final,...       mean returns over the final episodes
-    cell,KEY,...    one cell of the landscape KEY: x and y its parameters
+kind,key,x,y,value
+meta,...        versions, wall seconds, the run's digest
+curve,...       x = source steps, y = target transitions
+final,...       mean returns over the final episodes
+cell,KEY,...    one cell of the landscape KEY: x and y its parameters
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def run_unit(job: tuple[Unit, Path, Path]) -> str:
         run = Run.open(folder)
         run = run if run.finished else resume(folder, quiet=True)
     else:
-        run = train(unit.method, problem, seed=unit.seed, steps=unit.steps, settings=unit.settings, out=folder, quiet=True)
+        run = train(
+            unit.method, problem, seed=unit.seed, steps=unit.steps, settings=unit.settings, out=folder, quiet=True
+        )
     if not run.finished:
         return unit.name  # stopped by its user: saved, and no result yet
     state, method = run.state(), run.method
@@ -153,4 +155,6 @@ def forecast(units: Sequence[Unit], results: Path, workers: int) -> str:
     if not done:
         return f"{said}; no unit has been timed yet"
     rate = sum(r.value("meta", "wall_seconds") for r in done) / sum(r.value("meta", "steps") for r in done)
-    return f"{said}: about {steps * rate / 60 / workers:.0f} minutes on {workers} processes, at the finished units' rate"
+    return (
+        f"{said}: about {steps * rate / 60 / workers:.0f} minutes on {workers} processes, at the finished units' rate"
+    )

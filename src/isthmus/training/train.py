@@ -1,9 +1,9 @@
 """The training loop, once for all methods: progress, metrics, evaluation, checkpoints, signals, resume.
 
-    state = method.init(problem, seed)
-    while steps are left:
-        state, metrics = method.step(problem, state)
-        log; evaluate and save when due
+state = method.init(problem, seed)
+while steps are left:
+    state, metrics = method.step(problem, state)
+    log; evaluate and save when due
 """
 
 from __future__ import annotations

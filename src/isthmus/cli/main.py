@@ -1,0 +1,478 @@
+"""The `isthmus` command: thin functions over the Python API. Heavy imports happen inside them, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import OmitSubcommandPrefixes, Positional, UseAppendAction, arg
+
+from isthmus.types import BadValue, IsthmusError
+
+out = Console(highlight=False)
+
+Access = Literal["none", "dataset", "online", "few_shot"]
+Imports = Annotated[
+    UseAppendAction[tuple[str, ...]], arg(name="import", metavar="FILE", help="a Python file of yours to import first")
+]
+Settings = Annotated[
+    UseAppendAction[tuple[str, ...]],
+    arg(
+        name="set",
+        metavar="NAME=VALUE",
+        help="change a method's setting, e.g. learner.epochs=5; see: isthmus methods NAME",
+    ),
+]
+ProblemName = Annotated[str, arg(aliases=["-p"], help="a row of `isthmus problems`, or task/name=setting,...")]
+
+
+def methods(name: Positional[str | None] = None) -> None:
+    """What there is to train with; with a NAME, its settings and their defaults."""
+    from isthmus.methods import registry
+
+    if name:
+        method = registry.build(name)
+        out.print(f"[bold]{name}[/]: {(type(method).__doc__ or '').strip()}\n")
+        for key, value in registry.settings_of(method).items():
+            out.print(f"  --set {key}={','.join(map(str, value)) if isinstance(value, tuple) else value}")
+        return
+    table = _table("method", "needs access", "learners", "from")
+    for key, row in registry.METHODS.items():
+        table.add_row(key, row.access, row.learners, row.citation)
+    out.print(table)
+
+
+def problems() -> None:
+    """Problems by name. Any shift is a problem too: half_cheetah/gravity=x2."""
+    from isthmus.domains.catalog import CATALOG
+
+    table = _table("problem", "source", "target", "access", "from")
+    for key, row in CATALOG.items():
+        table.add_row(key, row.source, row.target, row.access, row.citation)
+    out.print(table)
+
+
+def tasks(imports: Imports = ()) -> None:
+    """Robots, and what they observe."""
+    from isthmus.tasks.imports import import_files
+    from isthmus.tasks.task import find, names
+
+    import_files(imports)
+    table = _table("task", "observation", "steps at most", "equals", "in one line")
+    for name in names():
+        task = find(name)
+        first = (sys.modules[type(task).__module__].__doc__ or "").strip().splitlines()
+        table.add_row(
+            name,
+            str(len(task.observation_names)),
+            str(task.time_limit),
+            task.reference or "-",
+            first[0] if first else "",
+        )
+    out.print(table)
+
+
+def parameters(task: Positional[str] = "hopper", imports: Imports = ()) -> None:
+    """Physical parameters of a robot by name, and the gaps, with units, defaults and bounds.
+
+    Write them name=2 (absolute), name=x2 (relative), name=1..9 or name=log:0.1..10 or name=normal:6:1.5:3..9 (drawn per
+    task), name=1..9:5 (a grid).
+    """
+    from isthmus.domains.domain import Domain
+    from isthmus.domains.gaps import GAPS
+    from isthmus.tasks.imports import import_files
+
+    import_files(imports)
+    table = _table("parameter", "default", "unit", "bounds", "what it changes")
+    for p in Domain.parse(task).table().values():
+        table.add_row(p.name, f"{p.default:.4g}", p.unit, f"{p.low:g}..{p.high:g}", p.meaning)
+    table.add_section()
+    for gap in GAPS.values():
+        table.add_row(gap.name, "off", gap.unit, f"{gap.low:g}..{gap.high:g}", gap.meaning)
+    out.print(table)
+
+
+def audit(
+    problem: Positional[str],
+    source: Annotated[str, arg(help="settings to change the source by")] = "",
+    target: Annotated[str, arg(help="settings to change the target by")] = "",
+    seed: int = 0,
+    imports: Imports = (),
+) -> None:
+    """Is the shift real, how large, and in which states; the contact friction that results."""
+    from isthmus.domains.audit import audit as run_audit
+    from isthmus.domains.problem import make_problem
+    from isthmus.tasks.imports import import_files
+
+    import_files(imports)
+    made = make_problem(problem, source=source, target=target)
+    for line in run_audit(made.source, made.target, seed=seed).lines():
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def train(
+    method: Positional[str],
+    problem: ProblemName,
+    source: Annotated[str, arg(help="settings to change the source by")] = "",
+    target: Annotated[str, arg(help="settings to change the target by, e.g. gravity=x2")] = "",
+    access: Annotated[Access | None, arg(help="how training may touch the target")] = None,
+    uncertainty: Annotated[str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")] = None,
+    budget: Annotated[int | None, arg(help="most target transitions that training may take")] = None,
+    steps: Annotated[int, arg(help="environment steps in all, source and target")] = 1_000_000,
+    seed: int = 0,
+    start: Annotated[Path | None, arg(help="a run whose policy to start from")] = None,
+    out_: Annotated[Path | None, arg(name="out", help="the run's folder (default: a new one under runs/)")] = None,
+    settings: Settings = (),
+    imports: Imports = (),
+    quiet: bool = False,
+) -> None:
+    """Train a method on a problem into a run folder. Ctrl-C is safe: it saves, and `isthmus resume` goes on."""
+    from isthmus.domains.problem import Budget, make_problem
+    from isthmus.tasks.imports import import_files
+
+    import_files(imports)
+    made = make_problem(
+        problem, source=source, target=target, access=access, uncertainty=uncertainty, budget=Budget(transitions=budget)
+    )
+    from isthmus.training.train import train as run_train
+
+    run = run_train(
+        method,
+        made,
+        seed=seed,
+        steps=steps,
+        out=out_,
+        settings=_pairs(settings),
+        start=start,
+        imports=imports,
+        quiet=quiet,
+    )
+    _after(run)
+
+
+def resume(run: Positional[Path], imports: Imports = (), quiet: bool = False) -> None:
+    """Go on with a run from its newest good checkpoint: the same bits as if it had never stopped."""
+    from isthmus.tasks.imports import import_files
+
+    import_files(imports)
+    from isthmus.training.train import resume as run_resume
+
+    _after(run_resume(run, quiet))
+
+
+def _after(run) -> None:
+    if not run.finished:
+        raise SystemExit(130)
+    last = [row for row in run.metrics() if row["kind"] == "evaluation"][-1:]
+    for row in last:
+        scores = ", ".join(f"{k.removesuffix('_return')} {v:.0f}" for k, v in row.items() if k.endswith("_return"))
+        out.print(f"last evaluation, mean return: {scores}", markup=False)
+    out.print(f"{run.folder}", markup=False, soft_wrap=True)
+
+
+def evaluate(
+    run: Positional[Path],
+    domain: Annotated[str | None, arg(help="where (default: the run's target and source)")] = None,
+    episodes: int = 100,
+    imports: Imports = (),
+) -> None:
+    """Play a run's policy: mean return, its spread over episodes, falls. One run is one seed: no interval over seeds."""
+    from isthmus.domains.domain import Domain
+    from isthmus.evaluation.evaluate import evaluate_method
+    from isthmus.tasks.imports import import_files
+
+    import_files(imports)
+    opened = _open(run)
+    if episodes < 1:
+        raise BadValue(f"episodes={episodes}: needs a whole number above 0")
+    state = opened.state()
+    where = [Domain.parse(domain)] if domain else [opened.problem.source, opened.problem.target]
+    table = _table("domain", "episodes", "mean return", "sd", "fell", "mean length", "adaptation")
+    for each in dict.fromkeys(where):
+        with _bar(f"{each}", episodes) as step:
+            e = evaluate_method(opened.method, state, opened.problem, each, episodes, on_step=step)
+        r = e.episodes
+        table.add_row(
+            str(each), str(len(r.returns)), f"{e.mean:.1f}", f"{r.returns.std():.1f}", f"{r.terminated.mean():.0%}",
+            f"{r.lengths.mean():.0f}", f"{int(e.adaptation.transitions):,}",
+        )  # fmt: skip
+    out.print(table)
+
+
+def landscape(
+    run: Positional[Path],
+    over: Annotated[tuple[str, ...], arg(metavar="NAME=LOW..HIGH:COUNT", help="the two axes")],
+    episodes: Annotated[int, arg(help="episodes a cell")] = 20,
+    out_: Annotated[Path | None, arg(name="out", help="CSV; the picture lies beside it (default: in the run)")] = None,
+    imports: Imports = (),
+) -> None:
+    """Mean return over a grid of two parameters, the training box drawn: a CSV and a PNG."""
+    from isthmus.evaluation.landscape import landscape as run_landscape
+    from isthmus.tasks.imports import import_files
+    from isthmus.training.run import write_text
+
+    import_files(imports)
+    opened = _open(run)
+    if episodes < 1:
+        raise BadValue(f"episodes={episodes}: needs a whole number above 0")
+    grid = opened.problem.target.bare().shift(",".join(over))
+    path = out_ or opened.folder / f"landscape-{'-'.join(grid.grid)}.csv"
+    cells = 1
+    for values in grid.grid.values():
+        cells *= len(values)
+    adapting = (opened.method, opened.state(), opened.problem) if opened.method.adapts else None
+    with _bar(f"{cells} cells", cells * episodes) as step:
+        result = run_landscape(
+            opened.policy,
+            grid,
+            episodes,
+            trained_in=opened.method.trained_in(opened.problem),
+            method=adapting,
+            on_step=step,
+        )
+    write_text(path, result.csv())
+    from isthmus.report.figures import draw_landscapes
+
+    picture = path.with_suffix(".png")
+    draw_landscapes([(f"{opened.name}, seed {opened.seed}", result)], picture)
+    inside = result.inside
+    if inside.any() and not inside.all():
+        box, rest = result.mean[inside].mean(), result.mean[~inside].mean()
+        out.print(f"mean return in the training box {box:.0f} ({inside.sum()} cells), outside {rest:.0f}")
+    else:
+        out.print(f"mean return {result.mean.mean():.0f}")
+    out.print(f"{path}\n{picture}", markup=False, soft_wrap=True)
+
+
+def compare(
+    problem: ProblemName,
+    methods: Annotated[tuple[str, ...], arg(help="besides the floor source_only and the ceiling target_only")],
+    seeds: int = 5,
+    steps: int = 1_000_000,
+    episodes: Annotated[int, arg(help="episodes a seed, in the target")] = 100,
+    source: Annotated[str, arg(help="settings to change the source by")] = "",
+    target: Annotated[str, arg(help="settings to change the target by")] = "",
+    access: Access | None = None,
+    uncertainty: str | None = None,
+    ceiling: Annotated[bool, arg(help="also train target_only, with free access to the target")] = True,
+    out_: Annotated[Path, arg(name="out")] = Path("runs/comparison"),
+    executor: Literal["processes"] = "processes",
+    workers: Annotated[int | None, arg(help="at once (default: one a CPU)")] = None,
+    settings: Settings = (),
+    imports: Imports = (),
+) -> None:
+    """Train methods on several seeds and say, with intervals, which of them works in the target."""
+    from isthmus.domains.problem import make_problem
+    from isthmus.tasks.imports import import_files
+
+    import_files(imports)
+    made = make_problem(problem, source=source, target=target, access=access, uncertainty=uncertainty)
+    from isthmus.cli.show import Jobs, comparison_table
+    from isthmus.studies.compare import compare as run_compare
+    from isthmus.training.executor import EXECUTORS
+
+    with Jobs() as jobs:
+        result = run_compare(
+            made, methods, seeds=seeds, steps=steps, out=out_, episodes=episodes, settings=_pairs(settings),
+            ceiling=ceiling, executor=EXECUTORS[executor](workers), imports=imports, poll=jobs.poll,
+        )  # fmt: skip
+    out.print(comparison_table(result))
+    out.print(f"pictures: isthmus report {out_} -o report.html", markup=False, soft_wrap=True)
+
+
+def reproduce(
+    study: Positional[str],
+    figure: Annotated[str | None, arg(help="one figure of the paper only")] = None,
+    scale: Annotated[
+        Literal["smoke", "laptop", "paper"], arg(help="smoke: does it run; laptop: an evening")
+    ] = "laptop",
+    forecast: Annotated[bool, arg(help="say what is left to run and what it costs, and stop")] = False,
+    results: Annotated[Path, arg(help="where units' files are")] = Path("results"),
+    runs: Annotated[Path, arg(help="where runs are kept")] = Path("runs"),
+    workers: int | None = None,
+) -> None:
+    """A paper's experiment as a table of units: runs those that have no result file yet, then writes what came out."""
+    from isthmus.studies.registry import find
+
+    found = find(study)
+    if figure and figure not in found.figures:
+        raise BadValue(f"{study} has no figure {figure} here; it has: {', '.join(found.figures) or 'none'}")
+    from isthmus.cli.show import Jobs
+    from isthmus.studies.study import Results, run_units
+    from isthmus.studies.study import forecast as say
+    from isthmus.training.executor import Processes, cpus
+
+    units = found.units(scale, figure)
+    folder = results / study
+    if forecast:
+        out.print(say(units, folder, workers or cpus()), markup=False)
+        return
+    with Jobs() as jobs:
+        run_units(
+            units, folder, runs / study, Processes(workers), lambda: jobs.poll([runs / study / u.name for u in units])
+        )
+    for line in found.report({u.name: Results.read(folder / f"{u.name}.csv") for u in units}, folder):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def watch(
+    run: Positional[Path],
+    domain: Annotated[str | None, arg(help="another target to watch it in")] = None,
+    out_: Annotated[Path, arg(name="out", aliases=["-o"], help=".webp, .gif or .png")] = Path("clip.webp"),
+    seconds: float = 10.0,
+    seed: int = 0,
+    imports: Imports = (),
+) -> None:
+    """Render a rollout of a run's policy, source beside target."""
+    from isthmus.domains.domain import Domain
+    from isthmus.tasks.imports import import_files
+
+    import_files(imports)
+    opened = _open(run)
+    target = Domain.parse(domain) if domain else opened.problem.target
+    from isthmus.report.watch import watch as render
+
+    out.print(
+        str(render(opened.policy, opened.problem.source, target, out_, seconds, seed)), markup=False, soft_wrap=True
+    )
+
+
+def report(
+    runs: Positional[tuple[Path, ...]],
+    out_: Annotated[Path, arg(name="out", aliases=["-o"])] = Path("report.html"),
+    title: str | None = None,
+) -> None:
+    """One self-contained page of runs or comparisons: tables, curves, landscapes, an animation, provenance."""
+    if not runs:
+        raise BadValue("name at least one run's or comparison's folder")
+    from isthmus.report.page import write_report
+
+    out.print(str(write_report(runs, out_, title)), markup=False, soft_wrap=True)
+
+
+def verify(run: Positional[Path]) -> None:
+    """Check every hash of a run's checkpoints."""
+    from isthmus.training import checkpoint
+
+    opened = _open(run)
+    path, notes = opened.checkpoint()
+    for note in notes:
+        out.print(f"damaged: {note}", markup=False, soft_wrap=True)
+    out.print(f"{path.name}: good, {checkpoint.digest(path)}", markup=False, soft_wrap=True)
+    if notes:
+        raise SystemExit(1)
+
+
+def diff(first: Positional[Path], second: Positional[Path]) -> None:
+    """The first number in which two runs' newest checkpoints differ; exit status 1 where they do."""
+    from isthmus.training import checkpoint
+
+    found = checkpoint.differences(_open(first).checkpoint()[0], _open(second).checkpoint()[0])
+    if found is None:
+        out.print("the same to the bit")
+        return
+    where = "" if found.index is None else f"[{', '.join(map(str, found.index))}]"
+    out.print(f"{found.leaf}{where}: {found.first} and {found.second}", markup=False, soft_wrap=True)
+    raise SystemExit(1)
+
+
+def doctor() -> None:
+    """Versions, threads, rendering, and a self-test of the bits."""
+    from isthmus.cli.doctor import examine
+
+    healthy = True
+    for good, line in examine():
+        healthy &= good
+        out.print(f"{'[green]ok[/]  ' if good else '[red]no[/]  '}{line}", soft_wrap=True)
+    if not healthy:
+        raise SystemExit(1)
+
+
+def demo(
+    out_: Annotated[Path, arg(name="out")] = Path("runs/demo"),
+    steps: Annotated[int, arg(help="environment steps a run")] = 400_000,
+    seeds: int = 2,
+) -> None:
+    """The main job in a few minutes: Hopper, naive against randomized, in a grid of other bodies and floors."""
+    from isthmus.cli.demo import run_demo
+
+    run_demo(out_, steps, seeds)
+
+
+COMMANDS = {
+    f.__name__: f
+    for f in (demo, methods, problems, tasks, parameters, audit, train, resume, evaluate, landscape, compare, reproduce,
+              watch, report, verify, diff, doctor)
+}  # fmt: skip
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=i == 0)
+    return table
+
+
+def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise BadValue(f"--set {text}: write NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _open(folder: Path):
+    from isthmus.training.run import Run
+
+    run = Run.open(folder)
+    try:
+        run.problem  # noqa: B018
+    except IsthmusError as error:
+        if run.config.get("imports"):
+            named = " ".join(f"--import {name}" for name in run.config["imports"])
+            raise BadValue(f"{error} (this run was made with {named})") from None
+        raise
+    return run
+
+
+def _bar(text: str, total: int):
+    from isthmus.cli.show import episodes_bar
+
+    return episodes_bar(text, total)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line and exit status 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="isthmus",
+            description="Sim-to-real reinforcement learning: does a policy that learned in a source work in a target? "
+            "Begin with: isthmus demo",
+            args=args,
+            config=(OmitSubcommandPrefixes,),
+        )
+    except IsthmusError as error:
+        Console(stderr=True, highlight=False).print(f"[red]isthmus:[/] {_escape(str(error))}", soft_wrap=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # | head
+        sys.stdout = None
+        raise SystemExit(0) from None
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Bars and tables of the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def episodes_bar(text: str, total: int) -> Iterator[Callable[[Any, int], None]]:
+    """A bar over finished episodes, as `play`'s on_step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} episodes"),
+               TimeElapsedColumn())  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(text, total=total)
+        yield lambda live, done: bars.update(task, completed=done, total=len(live.all))
+
+
+class Jobs:
+    """Bars over runs that train in other processes, read from their folders; a line a finished run elsewhere."""
+
+    def __init__(self) -> None:
+        self.bars = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("return {task.fields[score]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.all = self.bars.add_task("all runs", total=None, score="-")
+        self.tasks: dict[Path, Any] = {}
+        self.told: set[Path] = set()
+
+    def __enter__(self) -> Jobs:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bars.stop()
+
+    def poll(self, folders: list[Path]) -> None:
+        done_all, total_all = 0.0, 0.0
+        for folder in folders:
+            done, total, score = _state(folder)
+            done_all, total_all = done_all + done / (total or 1), total_all + 1
+            if total and folder not in self.tasks:
+                self.tasks[folder] = self.bars.add_task(folder.name, total=total, score="-")
+            if folder in self.tasks:
+                self.bars.update(self.tasks[folder], completed=min(done, total), score=score, visible=done < total)
+            if total and done >= total and folder not in self.told:
+                self.told.add(folder)
+                if not console.is_terminal:
+                    console.print(f"{folder.name}: trained ({len(self.told)} of {len(folders)}), return {score}")
+        self.bars.update(self.all, completed=done_all, total=total_all)
+
+
+def _state(folder: Path) -> tuple[int, int, str]:
+    """(steps done, steps in all, last training return) of a run, from its files; zeros where it has none yet."""
+    try:
+        total = json.loads((folder / "run.json").read_text())["steps"]
+        with (folder / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 4096))
+            lines = [json.loads(line) for line in file.read().splitlines()[1:] if line.endswith(b"}")]
+    except (OSError, ValueError):
+        return 0, 0, "-"
+    if not lines:
+        return 0, total, "-"
+    last = lines[-1]
+    score = next((f"{r['training_return']:.0f}" for r in reversed(lines) if "training_return" in r), "-")
+    return last["source_steps"] + last["target_transitions"], total, score
+
+
+def comparison_table(comparison: Any) -> Table:
+    """A comparison as a table: mean target return with its interval, the difference to the floor, the verdict."""
+    table = Table(box=None, pad_edge=False, header_style="bold",
+                  title=f"return in {comparison.problem['target']}, {comparison.seeds} seeds", title_justify="left")  # fmt: skip
+    for column in (
+        "method",
+        "",
+        "mean return",
+        "95 % interval",
+        "minus the floor",
+        "verdict",
+        "source steps",
+        "target transitions",
+    ):
+        table.add_column(column, overflow="fold")
+    for row in comparison.rows:
+        gap = (
+            ""
+            if row.against_floor is None
+            else f"{row.against_floor:+.0f} {_span(row.against_floor_low, row.against_floor_high)}"
+        )
+        adapted = f" + {row.adaptation_transitions:,} each" if row.adaptation_transitions else ""
+        table.add_row(
+            row.method, row.role, f"{row.value:.0f}", _span(row.low, row.high), gap, row.verdict,
+            f"{row.source_steps:,}", f"{row.target_transitions:,}{adapted}",
+        )  # fmt: skip
+    return table
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "none from one seed" if low is None or high is None else f"[{low:.0f}, {high:.0f}]"
