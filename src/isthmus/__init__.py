@@ -24,7 +24,18 @@ _WHERE = {
     "landscape": "isthmus.evaluation.landscape:landscape",
     "IsthmusError": "isthmus.types:IsthmusError",
 }
-__all__ = [*_WHERE]  # noqa: PLE0604
+__all__ = [
+    "Domain",
+    "IsthmusError",
+    "Problem",
+    "Run",
+    "audit",
+    "evaluate",
+    "landscape",
+    "problem",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,9 +17,9 @@ def run_demo(folder: Path, steps: int, seeds: int) -> None:
     began = time.monotonic()
     problem = make_problem("hopper-es-sim2real")
     console.print(
-        "A hopping robot learns in a simulator: torso 6 kg, foot friction 2. Does it still hop with another body, on\n"
-        "another floor? [bold]source_only[/] trains on that one robot; [bold]domain_randomization[/] on many, around it;\n"
-        "[bold]target_only[/], the ceiling, on the 180 robots of the target itself.\n"
+        "A hopping robot learns in a simulator: torso 6 kg, foot friction 2. Does it still hop with another body,\n"
+        "on another floor? [bold]source_only[/] trains on that one robot; [bold]domain_randomization[/] on many\n"
+        "around it; [bold]target_only[/], the ceiling, on the 180 robots of the target itself.\n"
     )
     from isthmus.studies.compare import LANDSCAPE, compare
 
@@ -35,7 +35,8 @@ def run_demo(folder: Path, steps: int, seeds: int) -> None:
 
     page = write_report([folder], folder / "report.html", "Does it work there?")
     console.print(
-        f"\nOne landscape a run: {folder}/*/{LANDSCAPE}. Two seeds of {steps:,} steps show the job, not a finding: under 5\n"
-        f"seeds a verdict is at most \"points to\". {time.monotonic() - began:.0f} seconds.\n\nOpen the report: {page}",
+        f"\nA landscape a run: {folder}/*/{LANDSCAPE}. {seeds} seeds of {steps:,} steps show the job, not a finding:\n"
+        f"under 5 seeds a verdict is at most \"points to\". {time.monotonic() - began:.0f} seconds.\n\n"
+        f"Open the report: {page}",
         markup=False, soft_wrap=True,
     )  # fmt: skip

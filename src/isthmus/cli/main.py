@@ -1,4 +1,4 @@
-"""The `isthmus` command: thin functions over the Python API. Heavy imports happen inside them, so that help is instant."""
+"""The `isthmus` command: thin functions over the Python API. Heavy imports happen inside: help is instant."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def evaluate(
     episodes: int = 100,
     imports: Imports = (),
 ) -> None:
-    """Play a run's policy: mean return, its spread over episodes, falls. One run is one seed: no interval over seeds."""
+    """Play a run's policy: mean return, its spread over episodes, falls. One run is one seed: no interval."""
     from isthmus.domains.domain import Domain
     from isthmus.evaluation.evaluate import evaluate_method
     from isthmus.tasks.imports import import_files

@@ -79,8 +79,8 @@ def _state(folder: Path) -> tuple[int, int, str]:
 
 def comparison_table(comparison: Any) -> Table:
     """A comparison as a table: mean target return with its interval, the difference to the floor, the verdict."""
-    table = Table(box=None, pad_edge=False, header_style="bold",
-                  title=f"return in {comparison.problem['target']}, {comparison.seeds} seeds", title_justify="left")  # fmt: skip
+    title = f"return in {comparison.problem['target']}, {comparison.seeds} seeds"
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for column in (
         "method",
         "",

@@ -166,12 +166,18 @@ def _rows(tree: Any, n: int) -> Any:
 
 
 def collect(
-    domain: Domain, worlds: Worlds, behaviour: Any, steps: int, members: bool = False
+    domain: Domain,
+    worlds: Worlds,
+    behaviour: Any,
+    steps: int,
+    members: bool = False,
+    before_step: Callable[[int], None] | None = None,
 ) -> tuple[Worlds, Transition]:
     """Step all N worlds `steps` times under `behaviour`: the worlds after, and the transitions [T, N, ...].
 
     A world whose episode ends begins the next one at once; a behaviour's memory begins anew with a new task. With
-    `members` the behaviour's leaves have a leading axis M, and worlds [0, N/M) follow the first.
+    `members` the behaviour's leaves have a leading axis M, and worlds [0, N/M) follow the first. `before_step(n)` is
+    called before each step, which makes n transitions.
     """
     import jax
 
@@ -198,6 +204,8 @@ def collect(
         decision, memory = decide(behaviour, memory, out["obs"][t], live.behaviour_keys(ids))
         out["action"][t] = action = np.asarray(decision.action)
         executed = None if decision.executed is None else np.asarray(decision.executed)
+        if before_step:
+            before_step(n)
         for name, value in decision.extra.items():
             value = np.asarray(value)
             extra.setdefault(name, np.empty((*shape, *value.shape[1:]), value.dtype))[t] = value

@@ -179,8 +179,17 @@ class Domain:
         """Whether worlds can be put back exactly as they were."""
         return True
 
-    def without(self, names) -> Domain:
-        return replace(self, settings=tuple((n, s) for n, s in self.settings if n not in names))
+    def bare(self) -> Domain:
+        """The task as it is, with nothing changed."""
+        return Domain(self.task)
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds a control step lasts on the robot."""
+        from isthmus.physics.mujoco import load_model
+
+        task = find_task(self.task)
+        return load_model(task.model_path()).opt.timestep * task.frame_skip
 
     def draw(self, key: np.ndarray, task: np.ndarray) -> np.ndarray:
         """Dynamics (n, P) of the worlds' tasks: equal keys and task numbers, equal dynamics.

@@ -32,7 +32,7 @@ class Access(StrEnum):
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that training may take from the target; None: no limit. Seconds are the robot's own, at its control rate."""
+    """The most that training may take from the target; None: no limit. Seconds are the robot's, at its control rate."""
 
     transitions: int | None = None
     episodes: int | None = None

@@ -11,7 +11,7 @@ import numpy as np
 
 from isthmus.domains.domain import Domain
 from isthmus.evaluation.evaluate import SEED, evaluate, evaluate_method
-from isthmus.physics.parameters import Law
+from isthmus.physics.parameters import Law, Values
 from isthmus.types import BadValue, Episodes
 
 
@@ -64,9 +64,9 @@ def training_box(domain: Domain, names: tuple[str, ...]) -> tuple[Any, Any]:
         setting = settings.get(name)
         if isinstance(setting, Law):
             return setting.low, setting.high
-        if isinstance(setting, float):
-            return setting, setting
-        return (min(setting.values), max(setting.values)) if setting else None
+        if isinstance(setting, Values):
+            return min(setting.values), max(setting.values)
+        return None if setting is None else (setting, setting)
 
     return span(names[0]), span(names[1])
 

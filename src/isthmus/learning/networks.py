@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -16,7 +17,7 @@ MLP = tuple[tuple[Array, Array], ...]
 def init_mlp(key: Array, sizes: Sequence[int], last_scale: float) -> MLP:
     """Orthogonal weights (Saxe et al. 2014), scale sqrt(2) and `last_scale` at the output; biases zero."""
     layers = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         scale = last_scale if i == len(sizes) - 2 else np.sqrt(2)
         weights = jax.nn.initializers.orthogonal(scale)(jax.random.fold_in(key, i), (fan_in, fan_out), jnp.float32)
         layers.append((weights, jnp.zeros(fan_out, jnp.float32)))

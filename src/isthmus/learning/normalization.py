@@ -13,7 +13,7 @@ from isthmus.types import Array
 class Moments(NamedTuple):
     """Count, mean and variance of rows seen so far."""
 
-    count: np.int64
+    count: np.int64  # pyright: ignore[reportIncompatibleMethodOverride]  (a tuple's method that nobody calls here)
     mean: np.ndarray  # float64 [...]
     variance: np.ndarray  # float64 [...]
 
@@ -48,7 +48,7 @@ class Normalizer(NamedTuple):
         return jnp.clip((x - self.mean) / self.std, -10.0, 10.0)
 
 
-def discounted_returns(start: np.ndarray, reward: np.ndarray, done: np.ndarray, discount: float):
+def discounted_returns(start: Array, reward: Array, done: Array, discount: float) -> tuple[np.ndarray, np.ndarray]:
     """Running discounted reward sums R_t = discount R_{t-1} + r_t, cut where an episode ends: [T, N] and the last [N].
 
     Their spread scales rewards (Engstrom et al. 2020, "reward scaling").

@@ -70,8 +70,10 @@ class NoAdaptation:
         return [self.policy(s)], Book()
 
 
-def run_key(seed: int) -> Array:
-    return jax.random.key_data(jax.random.key(seed))
+def fresh(seed: int, learner: Any, worlds: Worlds, book: Book) -> State:
+    """A state before its first round; the run's key comes from its seed."""
+    key = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    return State(learner, worlds, key, np.int64(0), np.int64(0), np.int64(0), book)
 
 
 def fold(key: Array, *counters: int) -> Array:
@@ -85,13 +87,12 @@ def fold(key: Array, *counters: int) -> Array:
 def begin(learner: Any, domain: Domain, seed: int, start: Any = None) -> State:
     """Worlds of `domain`, and a learner that is new and fed by random steps, or that `start`s where another stopped."""
     n, steps = learner.rollout
-    key = np.asarray(run_key(seed))
-    worlds = domain.worlds(n, seed)
+    s = fresh(seed, None, domain.worlds(n, seed), Book())
     if start is not None:
-        return State(learner.transfer(start), worlds, key, np.int64(0), np.int64(0), np.int64(0), Book())
-    s = learner.init(domain.spaces, fold(key, 0))
-    worlds, tr = collect(domain, worlds, learner.random(s), steps)
-    return State(learner.observe(s, tr), worlds, key, np.int64(0), np.int64(0), np.int64(n * steps), Book())
+        return s._replace(learner=learner.transfer(start))
+    new = learner.init(domain.spaces, fold(s.key, 0))
+    worlds, tr = collect(domain, s.worlds, learner.random(new), steps)
+    return s._replace(learner=learner.observe(new, tr), worlds=worlds, source_steps=np.int64(n * steps))
 
 
 def learn(learner: Any, s: State, before: Worlds, worlds: Worlds, tr: Any) -> tuple[State, Metrics]:

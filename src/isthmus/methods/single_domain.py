@@ -20,7 +20,7 @@ from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.ppo import PPO
-from isthmus.methods.method import NoAdaptation, State, begin, fold, source_round, target_round
+from isthmus.methods.method import NoAdaptation, State, begin, fold, fresh, source_round, target_round
 from isthmus.types import BudgetExceeded, Metrics
 
 
@@ -65,12 +65,12 @@ class TargetOnly(NoAdaptation):
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         n, steps = self.learner.rollout
         book, worlds = problem.target_worlds(Book(), n, seed)
-        s = State(None, worlds, np.asarray(jax.random.key_data(jax.random.key(seed))), *np.zeros(3, np.int64), book)
+        s = fresh(seed, None, worlds, book)
         if start is not None:
             return s._replace(learner=self.learner.transfer(start))
-        learner = self.learner.init(problem.target.spaces, fold(s.key, 0))
-        book, worlds, tr = problem.collect(book, worlds, self.learner.random(learner), steps)
-        return s._replace(learner=self.learner.observe(learner, tr), worlds=worlds, book=book)
+        new = self.learner.init(problem.target.spaces, fold(s.key, 0))
+        book, worlds, tr = problem.collect(book, worlds, self.learner.random(new), steps)
+        return s._replace(learner=self.learner.observe(new, tr), worlds=worlds, book=book)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         return target_round(self.learner, problem, s)

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 VELOCITY_BOUND = 1e4
-"""A world whose joint velocity (m/s or rad/s) exceeds this has diverged: robots here stay below 100."""
+"""A world whose joint velocity (m/s or rad/s) exceeds this has diverged: with all motors at full power, whichever way,
+the robots here reach 25 (Ant) to 200 (Reacher)."""
 
 
 class Simulator(Protocol):

@@ -152,7 +152,7 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
     def add(name, unit, default, low, high, fields, apply, meaning, constants=False) -> None:
         table[name] = Parameter(name, unit, float(default), low, high, tuple(fields), apply, meaning, constants)
 
-    def scaled(field: str, index=slice(None)) -> Callable:
+    def scaled(field: str, index: int | list[int] | slice = slice(None)) -> Callable:
         def apply(fields, values):
             rows = fields[field]
             rows[:, index] = rows[:, index] * values.reshape((-1,) + (1,) * (rows[:, index].ndim - 1))

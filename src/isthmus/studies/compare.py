@@ -81,9 +81,8 @@ class Job:
 
 def run_job(job: Job) -> dict[str, Any]:
     """Train (or go on, or find it done), then play the deployed policy in the target."""
-    from isthmus.tasks.imports import import_files
     from isthmus.evaluation.evaluate import evaluate_method
-    from isthmus.evaluation.landscape import landscape
+    from isthmus.tasks.imports import import_files
     from isthmus.training.run import Run
     from isthmus.training.train import resume, train
 

@@ -83,7 +83,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
                 raise RunError(
-                    f"{folder} is not empty; name another folder with --out, or continue it with: isthmus resume {folder}"
+                    f"{folder} is not empty; name another with --out, or go on with it: isthmus resume {folder}"
                 )
         except OSError as error:
             raise RunError(f"cannot make the run's folder {folder}: {error.strerror}") from None
@@ -142,7 +142,7 @@ class Run:
         return self.method.init(problem, self.seed, Run.open(start).state().learner if start else None)
 
     def checkpoint(self) -> tuple[Path, list[str]]:
-        """The newest good checkpoint, and what was wrong with newer ones. Raises CheckpointError where there is none."""
+        """The newest good checkpoint, and what was wrong with newer ones. Raises CheckpointError if there is none."""
         from isthmus.training import checkpoint
 
         return checkpoint.latest(self.folder / "checkpoints")

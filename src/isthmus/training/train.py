@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.domains.problem import Problem
-from isthmus.evaluation.evaluate import SEED, evaluate
+from isthmus.evaluation.evaluate import SEED
 from isthmus.training import checkpoint
 from isthmus.training.progress import Progress
 from isthmus.training.run import Run, RunError, new_folder, versions, write_text
