@@ -1,4 +1,4 @@
-"""Where learning meets physics: `collect` for training, `play` for evaluation, and `Live`, the worlds that both step."""
+"""Where learning meets physics: `collect` for training, `play` for evaluation, and `Live`, the worlds both step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from isthmus.types import BadValue, Episodes, Transition, Worlds
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
 
+GIVEN = -1  # in place of a task's number: the world's dynamics were given, and are not drawn
 WIDTH = 64
 """Rows a policy call when playing: a row's bits depend on the batch's size (not on its neighbours), so it is fixed."""
 
 
 class Live:
-    """N worlds in a running simulation: gaps, time limits, tasks and episodes, divergence. Mutable; `worlds()` is its value.
+    """N worlds in a running simulation: gaps, time limits, tasks and episodes, divergence. Mutable; `worlds()` is its
+    value.
 
-    `new` makes worlds at the begin of their first episode, `resume` continues a value.
+    `idle` makes worlds whose first episode has not begun, `new` begins it, `resume` continues a value.
     """
 
     def __init__(self, domain: Domain, simulation: Simulation, n: int):
@@ -30,11 +32,12 @@ class Live:
         self.gaps = domain.gap_chain()
         self.all = np.arange(n)
         self.state: dict[str, Any] = {}
+        self.new_task = np.zeros(n, bool)  # worlds that `resume` could not continue and put at the begin of a task
 
     @staticmethod
-    def new(domain: Domain, key: np.ndarray, parameters: np.ndarray | None = None, purpose: str = "collect") -> Live:
+    def idle(domain: Domain, simulation: Simulation, key: np.ndarray) -> Live:
         n = len(key)
-        live = Live(domain, domain.simulation(n, purpose), n)
+        live = Live(domain, simulation, n)
         zeros = lambda: np.zeros(n, np.int64)  # noqa: E731
         live.state = {
             "parameters": np.zeros((n, len(domain.names))),
@@ -47,16 +50,31 @@ class Live:
             "returns": np.zeros(n), "finished": zeros(), "diverged": zeros(),
             "diverged_rows": np.zeros_like(live.simulation.rows),
         }  # fmt: skip
+        return live
+
+    def rekey(self, ids: np.ndarray, key: np.ndarray) -> None:
+        """Make worlds `ids` those of other keys (n,), whose first episode has not begun."""
+        self.state["key"][ids] = key
+        for count in ("task", "episode", "total", "finished", "diverged"):
+            self.state[count][ids] = 0
+
+    @staticmethod
+    def new(domain: Domain, key: np.ndarray, parameters: np.ndarray | None = None, purpose: str = "collect") -> Live:
+        live = Live.idle(domain, domain.simulation(len(key), purpose), key)
+        if parameters is not None:
+            live.state["task"][:] = GIVEN
         live.begin(live.all, parameters)
         return live
 
     @staticmethod
     def resume(domain: Domain, worlds: Worlds, purpose: str = "collect") -> Live:
-        live = Live(domain, domain.simulation(worlds.size, purpose), worlds.size)
+        live = Live(domain, domain.simulation(worlds.size, purpose, worlds.rows), worlds.size)
         copy = lambda name, x: x if name == "behaviour_memory" else np.array(x)  # noqa: E731
         live.state = {k: copy(k, v) for k, v in worlds._asdict().items() if k != "rows"}
         if not live.simulation.restore(worlds.rows, worlds.parameters):
-            live.begin(live.all)
+            # An episode in which nothing has moved yet is begun again as it was; one under way is lost, and counts.
+            live.state["episode"] -= live.state["step"] == 0
+            live.new_task = live.begin(live.all)
         return live
 
     def worlds(self) -> Worlds:
@@ -66,17 +84,18 @@ class Live:
     def begin(self, ids: np.ndarray, parameters: np.ndarray | None = None, random: Any = None) -> np.ndarray:
         """Begin an episode in worlds `ids`; returns which of them began a new task, bool [n].
 
-        A task is `episodes_per_task` episodes under one draw of the dynamics.
+        A task is `episodes_per_task` episodes under one draw of the dynamics. `parameters` (n, P) are put in place of
+        what is drawn, but for those that are NaN.
         """
         s = self.state
         new_task = s["episode"][ids] % self.domain.episodes_per_task == 0
-        s["task"][ids] += new_task
+        drawn = ids[new_task & (s["task"][ids] != GIVEN)]
+        s["task"][drawn] += 1
         s["episode"][ids] += 1
+        if len(drawn) and self.domain.settings:
+            s["parameters"][drawn] = self.domain.draw(s["key"][drawn], s["task"][drawn])
         if parameters is not None:
-            s["parameters"][ids] = parameters
-        elif new_task.any() and self.domain.settings:
-            fresh = ids[new_task]
-            s["parameters"][fresh] = self.domain.draw(s["key"][fresh], s["task"][fresh])
+            s["parameters"][ids] = np.where(np.isnan(parameters), s["parameters"][ids], parameters)
         random = random or Streams(fold(s["key"][ids], START, s["episode"][ids]))
         obs, memory = self.simulation.begin(ids, s["parameters"][ids], random)
         if s["task_memory"] is None:
@@ -101,7 +120,7 @@ class Live:
         s = self.state
         if not np.isfinite(action).all() or (executed is not None and not np.isfinite(executed).all()):
             raise BadValue("an action is not finite: the policy's weights or its observations are not numbers")
-        before = self.simulation.rows[ids].copy()
+        before = self.simulation.rows[ids]
         gap_memory = s["gap_memory"][ids]
         moved = self.gaps.act(gap_memory, action if executed is None else executed, action)
         obs, reward, terminated, truncated, diverged, memory = self.simulation.step(
@@ -144,7 +163,7 @@ def _decide() -> Callable:
 
 @cache
 def _decide_members() -> Callable:
-    """The same with M stacked behaviours, worlds [M, N/M]: one member after the other, so that bits do not depend on M."""
+    """The same with M stacked behaviours, worlds [M, N/M]: one member after the other: bits do not depend on M."""
     import jax
 
     @jax.jit
@@ -163,6 +182,17 @@ def _rows(tree: Any, n: int) -> Any:
     import jax
 
     return jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], n, axis=0), tree)
+
+
+def _renew(memory: Any, initial: Any, fresh: np.ndarray) -> Any:
+    """A memory [N, ...] with the worlds `fresh` (bool [N]) at the initial one again."""
+    import jax
+
+    if not fresh.any():
+        return memory
+    return jax.tree.map(
+        lambda m, i: np.where(fresh.reshape((-1,) + (1,) * np.ndim(i)), i, np.asarray(m)), memory, initial
+    )
 
 
 def collect(
@@ -187,7 +217,7 @@ def collect(
     one = jax.tree.map(lambda x: x[0], behaviour) if members else behaviour
     initial = one.memory()
     memory = _rows(initial, n) if s["behaviour_memory"] is None else s["behaviour_memory"]
-    stateful = bool(jax.tree.leaves(initial))
+    memory = _renew(memory, initial, live.new_task)
     decide = _decide_members() if members else _decide()
     out: dict[str, Any] = {
         "obs": np.empty((*shape, live.gaps.observation), np.float32),
@@ -214,13 +244,9 @@ def collect(
         out["terminated"][t], out["truncated"][t] = terminated, truncated
         done = terminated | truncated
         if done.any():
-            ended = ids[done]
-            new_task = ended[live.begin(ended)]
-            if stateful and len(new_task):
-                fresh = np.isin(ids, new_task)
-                memory = jax.tree.map(
-                    lambda m, i: np.where(fresh.reshape((-1,) + (1,) * np.ndim(i)), i, np.asarray(m)), memory, initial
-                )
+            new_task = np.zeros(n, bool)
+            new_task[done] = live.begin(ids[done])
+            memory = _renew(memory, initial, new_task)
     s["behaviour_memory"] = jax.tree.map(np.asarray, memory)
     return live.worlds(), Transition(**out, extra=extra)
 
@@ -228,7 +254,8 @@ def collect(
 def finished_returns(worlds: Worlds, transitions: Transition) -> np.ndarray:
     """Returns of the episodes that finished in `transitions`, which began at `worlds`; float64 [E]."""
     running, out = np.array(worlds.returns), []
-    for reward, done in zip(transitions.reward, transitions.terminated | transitions.truncated, strict=True):
+    ended = np.asarray(transitions.terminated) | np.asarray(transitions.truncated)
+    for reward, done in zip(transitions.reward, ended, strict=True):
         running = running + reward
         out.append(running[done])
         running = np.where(done, 0.0, running)
@@ -245,7 +272,8 @@ def play(
     """
     import jax
 
-    policies = list(policy) if isinstance(policy, list | tuple) and not hasattr(policy, "act") else [policy]
+    several = isinstance(policy, list | tuple) and not hasattr(policy, "act")
+    policies: list[Any] = list(policy) if several else [policy]
     live = Live.resume(domain, worlds, purpose="play")
     s, n = live.state, worlds.size
     if n % len(policies):
@@ -267,7 +295,7 @@ def play(
             for start in range(0, len(mine), WIDTH):
                 chunk = mine[start : start + WIDTH]
                 padded = np.pad(chunk, (0, WIDTH - len(chunk)), mode="edge")
-                m = jax.tree.map(lambda x: x[padded], memory)
+                m = jax.tree.map(lambda x, rows=padded: x[rows], memory)
                 calls.append((chunk, _act()(each, m, s["observation"][padded].astype(np.float32))))
         for chunk, (chosen, m) in calls:
             action[chunk] = np.asarray(chosen)[: len(chunk)]

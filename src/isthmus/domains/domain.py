@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
@@ -28,6 +30,7 @@ class Simulation(Protocol):
 
     rows: np.ndarray
     time_limit: int
+    terms: Mapping[str, np.ndarray]  # the reward of the last step, by term, (n,) each
 
     def restore(self, rows: np.ndarray, parameters: np.ndarray) -> bool:
         """Make the worlds continue from `rows`; False where the environment cannot (episodes then begin anew)."""
@@ -54,6 +57,8 @@ class Simulation(Protocol):
 class PhysicsSimulation:
     """A task of ours in a physics engine."""
 
+    terms: Mapping[str, np.ndarray]
+
     def __init__(self, domain: Domain, n: int):
         from isthmus.physics.mujoco import MujocoSimulator
 
@@ -63,6 +68,7 @@ class PhysicsSimulation:
         )
         self.rows = self.simulator.rows
         self.time_limit = self.task.time_limit
+        self.terms = {}
 
     def restore(self, rows, parameters):
         self.rows[:] = rows
@@ -79,10 +85,9 @@ class PhysicsSimulation:
         diverged = self.simulator.step(ids, executed)
         view = View(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
-            reward = self.task.total(self.task.rewards(view, memory, chosen))
-            terminated = self.task.terminated(view)
-            return (self.task.observe(view), reward, terminated, np.zeros(len(ids), bool), diverged,
-                    self.task.remember(view))  # fmt: skip
+            self.terms = self.task.rewards(view, memory, chosen)
+            return (self.task.observe(view), self.task.total(self.terms), self.task.terminated(view),
+                    np.zeros(len(ids), bool), diverged, self.task.remember(view))  # fmt: skip
 
     def progress(self, ids):
         return self.task.progress(View(self.simulator, ids))
@@ -103,8 +108,16 @@ class Domain:
     episodes_per_task: int = 1
 
     @staticmethod
-    def parse(text: str) -> Domain:
-        """Read `task/name=setting,...`. Raises UnknownName or BadValue, in one line."""
+    def parse(text: str, trusted: bool = True) -> Domain:
+        """Read `task/name=setting,...`, or somebody else's environment (`gym:ID`, `module:function`).
+
+        A text that the user did not give (a run folder's) is not `trusted`: it imports no module of its own. Raises
+        UnknownName or BadValue, in one line.
+        """
+        if ":" in text.partition("/")[0]:
+            from isthmus.domains.gym import ForeignDomain
+
+            return ForeignDomain.read(text, trusted)
         task, _, rest = text.partition("/")
         return Domain(task)._check().shift(rest)
 
@@ -115,10 +128,7 @@ class Domain:
     def shift(self, text: str) -> Domain:
         """This domain with settings changed or added, `name=setting,...`; an empty text changes nothing."""
         settings, gaps, domain = dict(self.settings), {g.name: g for g in self.gaps}, self
-        for part in filter(None, (p.strip() for p in re.split(r"[,\s]+", text))):
-            name, equals, value = part.partition("=")
-            if not equals or not value:
-                raise BadValue(f"{part!r} is no setting; write name=value, for instance gravity=x2")
+        for name, value in pairs(text):
             if name == "engine":
                 if value != "mujoco":
                     raise UnknownName("engine", value, ["mujoco"])
@@ -156,13 +166,17 @@ class Domain:
         return parameters(find_task(self.task).model_path())
 
     def __str__(self) -> str:
+        parts = self._parts()
+        return self.task + ("/" + ",".join(parts) if parts else "")
+
+    def _parts(self) -> list[str]:
         parts = [f"{name}={format_setting(setting)}" for name, setting in self.settings]
         parts += [f"{gap.name}={gap.value:g}" for gap in self.gaps]
         if self.engine != "mujoco":
             parts.append(f"engine={self.engine}")
         if self.episodes_per_task != 1:
             parts.append(f"episodes_per_task={self.episodes_per_task}")
-        return self.task + ("/" + ",".join(parts) if parts else "")
+        return parts
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -191,6 +205,10 @@ class Domain:
         task = find_task(self.task)
         return load_model(task.model_path()).opt.timestep * task.frame_skip
 
+    def hollow(self) -> Domain:
+        """A domain of the same shapes that costs nothing to touch."""
+        return self
+
     def draw(self, key: np.ndarray, task: np.ndarray) -> np.ndarray:
         """Dynamics (n, P) of the worlds' tasks: equal keys and task numbers, equal dynamics.
 
@@ -198,8 +216,8 @@ class Domain:
         """
         out = np.empty((len(key), len(self.settings)))
         for column, (name, setting) in enumerate(self.settings):
-            salt = int.from_bytes(name.encode()[:8].ljust(8, b"\0"), "little")
-            random = Streams(fold(key, DYNAMICS, task, salt, len(name)))
+            salt = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+            random = Streams(fold(key, DYNAMICS, task, salt))
             if isinstance(setting, Law):
                 out[:, column] = setting.draw(random)
             elif isinstance(setting, Values):
@@ -232,8 +250,11 @@ class Domain:
     def spaces(self) -> Spaces:
         return self.inner_spaces()._replace(observation=self.gap_chain().observation)
 
-    def simulation(self, n: int, purpose: str = "collect") -> Simulation:
-        """A simulation of n worlds, kept for the next call; worlds are loaded into it by value."""
+    def simulation(self, n: int, purpose: str = "collect", rows: np.ndarray | None = None) -> Simulation:
+        """A simulation of n worlds, kept for the next call; worlds are loaded into it by value.
+
+        `rows` are those that it shall continue: where they cannot be loaded, the simulation that they came from.
+        """
         return _simulation(self, n, purpose)
 
     def build(self, n: int) -> Simulation:
@@ -242,11 +263,20 @@ class Domain:
     def worlds(self, n: int, seed: int, parameters: np.ndarray | None = None) -> Worlds:
         """n worlds at the begin of their first episode, determined by `seed`.
 
-        `parameters` (n, P) fixes each world's dynamics instead of drawing them.
+        `parameters` (n, P) fixes each world's dynamics, in this episode and all that follow, instead of drawing them.
         """
         from isthmus.domains.collect import Live
 
         return Live.new(self, keys(seed, n), parameters=parameters).worlds()
+
+
+def pairs(text: str) -> Iterator[tuple[str, str]]:
+    """The names and values of `name=value,...`. Raises BadValue."""
+    for part in filter(None, re.split(r"[,\s]+", text)):
+        name, _, value = part.partition("=")
+        if not name or not value:
+            raise BadValue(f"{part!r} is no setting; write name=value, for instance gravity=x2")
+        yield name, value
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,574 @@
+"""Gymnasium both ways: our domains as its environments, its environments as our domains.
+
+    gymnasium.make("isthmus.domains.gym:isthmus/Hopper-v0")                        importing this module registers ids
+    gymnasium.make("isthmus.domains.gym:isthmus/Domain-v0", domain="hopper/gravity=x2")
+    gymnasium.make_vec("isthmus.domains.gym:isthmus/Hopper-v0", num_envs=64, autoreset_mode="SameStep")
+
+    Domain.parse("gym:Hopper-v5")                                                  any Gymnasium id
+    Domain.parse("my_robot:make/action_delay=2,time_limit=500,step_seconds=0.05")  any function that makes one
+
+In the second direction the settings follow the last `/`; a Gymnasium id may hold others (`gym:namespace/Name-v0`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from isthmus.domains.collect import Live
+from isthmus.domains.domain import Domain, PhysicsSimulation, Simulation, pairs
+from isthmus.domains.gaps import GAPS
+from isthmus.physics.parameters import Parameter, find
+from isthmus.physics.random import Single, keys
+from isthmus.tasks import task as tasks
+from isthmus.types import BadValue, IsthmusError, Spaces, UnknownName
+
+# Ours to Gymnasium
+
+
+class CannotRender(IsthmusError):
+    """This machine, or this domain, has no pictures to give."""
+
+
+class Camera:
+    """Looks at the worlds of a simulation of ours and follows the robot. Raises CannotRender where nothing renders."""
+
+    def __init__(self, simulation: Simulation, width: int = 480, height: int = 480):
+        if not isinstance(simulation, PhysicsSimulation):
+            raise CannotRender("only our own tasks can be rendered: a foreign environment draws its own pictures")
+        self.simulator = simulation.simulator
+        model = self.simulator.model
+        self.data = mujoco.MjData(model)
+        self.camera = mujoco.MjvCamera()
+        mujoco.mjv_defaultFreeCamera(model, self.camera)
+        self.camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+        self.camera.trackbodyid = model.body(simulation.task.main_body).id
+        mujoco.mj_forward(model, self.data)
+        parts = np.flatnonzero(model.geom_bodyid)
+        low, high = self.data.geom_xpos[parts].min(0), self.data.geom_xpos[parts].max(0)
+        reach = np.linalg.norm(high - low) / 2 + model.geom_rbound[parts].max()
+        flat = (high - low)[2] < 0.1 * np.linalg.norm(high - low)
+        self.camera.distance, self.camera.elevation = (4 * reach, -50) if flat else (3 * reach, -15)
+        try:
+            from mujoco.rendering.classic import gl_context
+
+            if sys.platform == "linux" and not any(map(os.environ.get, ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"))):
+                # MuJoCo chose a window system when it was imported; without a screen only EGL can work.
+                from mujoco.egl import GLContext
+
+                gl_context.GLContext = GLContext
+            self.renderer = mujoco.Renderer(model, height, width)
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CannotRender(
+                f"nothing renders here ({reason}); install a graphics driver with EGL, such as Mesa's libegl1, or set "
+                "MUJOCO_GL to egl, osmesa or glfw, whichever this machine has"
+            ) from error
+
+    def frame(self, world: int = 0) -> np.ndarray:
+        """What the camera sees of one world, uint8 [height, width, 3]."""
+        self.data.qpos[:] = self.simulator.qpos[world]
+        mujoco.mj_forward(self.simulator.model, self.data)
+        self.renderer.update_scene(self.data, self.camera)
+        return self.renderer.render()
+
+    def close(self) -> None:
+        self.renderer.close()
+
+
+def _box(space: Spaces) -> tuple[Box, Box]:
+    """Observation and action space of one world."""
+    return Box(-np.inf, np.inf, (space.observation,), np.float64), Box(space.low, space.high, dtype=np.float32)
+
+
+def _given(domain: Domain, n: int, options: Mapping[str, Any] | None) -> np.ndarray | None:
+    """Dynamics [n, P] from `options["parameters"]`, name -> value or values (n,); NaN where they are to be drawn."""
+    asked = (options or {}).get("parameters")
+    if asked is None:
+        return None
+    values = np.full((n, len(domain.names)), np.nan)
+    for name, value in asked.items():
+        parameter = find(domain.table(), name, domain.task)
+        if name not in domain.names:
+            raise BadValue(f"{name} is fixed in {domain}; to set it, name the domain {domain.shift(name + '=x1')}")
+        for v in np.ravel(value):
+            parameter.check(float(v))
+        values[:, domain.names.index(name)] = value
+    return values
+
+
+def _moment(live: Live, ids: np.ndarray) -> dict[str, Any]:
+    """What an info says at any time; arrays (n,)."""
+    parameters = live.state["parameters"][ids]
+    return {
+        "parameters": {name: parameters[:, i] for i, name in enumerate(live.domain.names)},
+        "forward": live.simulation.progress(ids),
+    }
+
+
+def _after(live: Live, ids: np.ndarray, diverged: np.ndarray) -> dict[str, Any]:
+    """What an info says after a step; arrays (n,)."""
+    terms = {name: np.array(value) for name, value in live.simulation.terms.items()}
+    return {"reward_terms": terms, **_moment(live, ids), "diverged": live.state["diverged"][ids] > diverged}
+
+
+def _first(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The info of one world out of that of a batch of one."""
+    return {k: _first(v) if isinstance(v, dict) else v[0].item() for k, v in info.items()}
+
+
+class Environment(gymnasium.Env):
+    """One world of a domain as a Gymnasium environment.
+
+    Observations are float64 (O,), actions float32 (A,). `reset(seed=...)` starts a built-in task exactly as Gymnasium's
+    v5 does; laws and gaps draw from streams of their own. `reset(options={"parameters": {"torso_mass": 6}})` fixes
+    dynamics that the domain varies for this episode. Infos hold `reward_terms`, `parameters`, `forward` (the task's own
+    measure of progress) and `diverged`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(self, domain: str, render_mode: str | None = None, width: int = 480, height: int = 480):
+        self.domain = Domain.parse(domain)
+        self.render_mode, self.size = render_mode, (width, height)
+        self.metadata = {**self.metadata, "render_fps": round(1 / self.domain.step_seconds)}
+        self.observation_space, self.action_space = _box(self.domain.spaces)
+        self.live = Live.idle(self.domain, self.domain.build(1), keys(0, 1))
+        self._camera: Camera | None = None
+        self._seeded = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        live = self.live
+        if seed is not None or not self._seeded:
+            live.rekey(live.all, keys(self.np_random_seed, 1))
+            self._seeded = True
+        live.begin(live.all, _given(self.domain, 1, options), Single(self.np_random))
+        return live.state["observation"][0].copy(), _first(_moment(live, live.all))
+
+    def step(self, action):
+        action = np.asarray(action)
+        if action.shape != self.action_space.shape:
+            raise BadValue(f"an action has shape {self.action_space.shape}, not {action.shape}")
+        live = self.live
+        diverged = live.state["diverged"].copy()
+        reward, terminated, truncated = live.step(live.all, action[None])
+        info = _first(_after(live, live.all, diverged))
+        return live.state["observation"][0].copy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self):
+        if self.render_mode is None:
+            return None
+        self._camera = self._camera or Camera(self.live.simulation, *self.size)
+        return self._camera.frame()
+
+    def close(self):
+        if self._camera:
+            self._camera.close()
+            self._camera = None
+
+
+class VectorEnvironment(gymnasium.vector.VectorEnv):
+    """N worlds of a domain as one Gymnasium vector environment, stepped in one batch.
+
+    Autoreset modes are Gymnasium's: NEXT_STEP (a finished world ignores the next action and begins anew, with reward
+    0), SAME_STEP (it begins anew at once; `final_obs` and `final_info` hold the end) and DISABLED (it waits for
+    `reset(options={"reset_mask": ...})`). Options and infos as in `Environment`, values (num_envs,).
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int,
+        domain: str,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        width: int = 480,
+        height: int = 480,
+    ):
+        self.domain, self.num_envs = Domain.parse(domain), num_envs
+        self.mode = AutoresetMode(autoreset_mode)
+        self.render_mode, self.size = render_mode, (width, height)
+        fps = round(1 / self.domain.step_seconds)
+        self.metadata = {**self.metadata, "render_fps": fps, "autoreset_mode": self.mode}
+        self.single_observation_space, self.single_action_space = _box(self.domain.spaces)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.live = Live.idle(self.domain, self.domain.build(num_envs), keys(0, num_envs))
+        if max_episode_steps is not None:
+            self.live.simulation.time_limit = max_episode_steps
+        self.ended = np.zeros(num_envs, bool)  # finished, and not begun anew yet
+        self._camera: Camera | None = None
+        self._seeded = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        live, mask = self.live, (options or {}).get("reset_mask")
+        ids = live.all if mask is None else np.flatnonzero(self._checked(mask))
+        if seed is not None or not self._seeded:
+            live.rekey(ids, keys(int(self.np_random_seed or 0), self.num_envs)[ids])
+            self._seeded = True
+        given = _given(self.domain, self.num_envs, options)
+        self._begin(ids, None if given is None else given[ids])
+        return live.state["observation"].copy(), self._spread({}, ids, _moment(live, ids))
+
+    def _checked(self, mask: Any) -> np.ndarray:
+        if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
+            raise BadValue(f"reset_mask is a NumPy array of bool, shape ({self.num_envs},), with at least one True")
+        if not self._seeded:
+            raise gymnasium.error.ResetNeeded("a first reset() is of all environments, without a reset_mask")
+        return mask
+
+    def _begin(self, ids: np.ndarray, parameters: np.ndarray | None = None) -> None:
+        self.live.begin(ids, parameters)
+        self.ended[ids] = False
+
+    def step(self, actions):
+        actions, live = np.asarray(actions), self.live
+        if actions.shape != self.action_space.shape:
+            raise BadValue(f"actions have shape {self.action_space.shape}, not {actions.shape}")
+        if not self._seeded:
+            raise gymnasium.error.ResetNeeded("call reset() before step()")
+        if self.mode == AutoresetMode.DISABLED and self.ended.any():
+            raise gymnasium.error.ResetNeeded(f"reset the finished environments {np.flatnonzero(self.ended)} first")
+        infos: dict[str, Any] = {}
+        rewards = np.zeros(self.num_envs)
+        terminated, truncated = np.zeros((2, self.num_envs), bool)
+
+        again, ids = np.flatnonzero(self.ended), np.flatnonzero(~self.ended)
+        if len(ids):
+            diverged = live.state["diverged"][ids]
+            rewards[ids], terminated[ids], truncated[ids] = live.step(ids, actions[ids])
+            self.ended[ids] = terminated[ids] | truncated[ids]
+            after = _after(live, ids, diverged)
+            last = self.ended[ids] & (self.mode == AutoresetMode.SAME_STEP)
+            self._spread(infos, ids[~last], _some(after, ~last))
+            if last.any():
+                again = ids[last]
+                infos["final_obs"] = np.full(self.num_envs, None, object)
+                for i in again:
+                    infos["final_obs"][i] = live.state["observation"][i].copy()
+                infos["_final_obs"] = np.isin(live.all, again)
+                self._spread(infos, again, {"final_info": _some(after, last)})
+        if len(again):
+            self._begin(again)
+            self._spread(infos, again, _moment(live, again))
+        return live.state["observation"].copy(), rewards, terminated, truncated, infos
+
+    def _spread(self, infos: dict[str, Any], ids: np.ndarray, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the values (n, ...) of environments `ids` to Gymnasium's vector infos: `key` and the mask `_key`."""
+        for key, value in values.items() if len(ids) else ():
+            if isinstance(value, dict):
+                infos[key] = self._spread(infos.get(key, {}), ids, value)
+            else:
+                infos.setdefault(key, np.zeros(self.num_envs, value.dtype))[ids] = value
+            infos.setdefault(f"_{key}", np.zeros(self.num_envs, bool))[ids] = True
+        return infos
+
+    def render(self):
+        if self.render_mode is None:
+            return None
+        self._camera = self._camera or Camera(self.live.simulation, *self.size)
+        return tuple(self._camera.frame(i) for i in range(self.num_envs))
+
+    def close_extras(self, **kwargs: Any):
+        if self._camera:
+            self._camera.close()
+            self._camera = None
+
+
+def _some(values: Mapping[str, Any], where: np.ndarray) -> dict[str, Any]:
+    return {k: _some(v, where) if isinstance(v, dict) else v[where] for k, v in values.items()}
+
+
+def _register() -> None:
+    points: Any = {"entry_point": f"{__name__}:Environment", "vector_entry_point": f"{__name__}:VectorEnvironment"}
+    for name in tasks.BUILT_IN:
+        title = "".join(word.capitalize() for word in name.split("_"))
+        limit = tasks.find(name).time_limit
+        gymnasium.register(f"isthmus/{title}-v0", **points, kwargs={"domain": name}, max_episode_steps=limit)
+    gymnasium.register("isthmus/Domain-v0", **points)
+
+
+_register()
+
+
+# Gymnasium to ours
+
+
+class _Facts(NamedTuple):
+    """What an environment says of itself."""
+
+    spaces: Spaces
+    time_limit: int | None
+    step_seconds: float | None
+
+
+@dataclass(frozen=True)
+class ForeignDomain(Domain):
+    """Somebody else's environment as a domain: `gym:ID`, or `module:function` for a function that returns one.
+
+    Its physics has no parameters by name; gaps apply to it as to ours. `time_limit` (steps) and `step_seconds` need to
+    be written where the environment declares none (`spec.max_episode_steps`; `dt` or `metadata["render_fps"]`). A
+    module is imported when the environment is first needed, and only if the text is `trusted` or the module already
+    imported. Its worlds cannot be put back as they were, unless the environments that hold them have not moved since.
+    """
+
+    limit: int | None = None
+    seconds: float | None = None
+    trusted: bool = field(default=True, compare=False)
+
+    @staticmethod
+    def read(text: str, trusted: bool = True) -> ForeignDomain:
+        """Read `gym:ID/name=value,...` or `module:function/name=value,...`. Raises UnknownName or BadValue."""
+        head, slash, rest = text.rpartition("/")
+        task, settings = (head, rest) if slash and "=" in rest else (text, "")
+        module, _, name = task.partition(":")
+        if module != "gym" and not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+            raise BadValue(f"{task!r} is no environment; write gym:ID or module:function")
+        domain = ForeignDomain(task, trusted=trusted)
+        if module == "gym" and ":" not in name and name not in gymnasium.registry:
+            raise UnknownName("Gymnasium environment", name, gymnasium.registry)
+        return domain.shift(settings)
+
+    def shift(self, text: str) -> ForeignDomain:
+        domain, rest = self, []
+        for name, value in pairs(text):
+            if name == "time_limit":
+                if not value.isdigit() or int(value) < 1:
+                    raise BadValue(f"time_limit={value}: needs a whole number of steps, 1 or more")
+                domain = replace(domain, limit=int(value))
+            elif name == "step_seconds":
+                try:
+                    seconds = float(value)
+                except ValueError:
+                    seconds = math.nan
+                if not 0 < seconds < math.inf:
+                    raise BadValue(f"step_seconds={value}: needs a number above 0")
+                domain = replace(domain, seconds=seconds)
+            elif name in GAPS or name == "episodes_per_task":
+                rest.append(f"{name}={value}")
+            else:
+                known = [*GAPS, "episodes_per_task", "time_limit", "step_seconds"]
+                raise UnknownName(f"setting of {self.task}, whose physics is not ours", name, known)
+        return super(ForeignDomain, domain).shift(",".join(rest))  # pyright: ignore[reportReturnType]
+
+    def _parts(self) -> list[str]:
+        parts = super()._parts()
+        if self.limit is not None:
+            parts.append(f"time_limit={self.limit}")
+        if self.seconds is not None:
+            parts.append(f"step_seconds={self.seconds!r}")
+        return parts
+
+    def bare(self) -> ForeignDomain:
+        return replace(self, gaps=(), episodes_per_task=1)
+
+    def table(self) -> dict[str, Parameter]:
+        return {}
+
+    @property
+    def replayable(self) -> bool:
+        return False
+
+    @property
+    def step_seconds(self) -> float:
+        seconds = self.seconds or _facts(self.task, self.trusted).step_seconds
+        if seconds is None:
+            raise BadValue(f"{self.task} does not say how long a step lasts; write {self.task}/step_seconds=SECONDS")
+        return seconds
+
+    @property
+    def time_limit(self) -> int:
+        limits = [limit for limit in (self.limit, _facts(self.task, self.trusted).time_limit) if limit]
+        if not limits:
+            raise BadValue(f"{self.task} declares no time limit; write {self.task}/time_limit=STEPS")
+        return min(limits)
+
+    def inner_spaces(self) -> Spaces:
+        _ = self.time_limit, self.step_seconds  # what is missing should be said now, not amid training
+        return _facts(self.task, self.trusted).spaces
+
+    def description(self) -> tasks.Task:
+        names = tuple(str(i) for i in range(self.inner_spaces().observation))
+        facts = {"name": self.task, "observation_names": names, "time_limit": self.time_limit}
+        return type("ForeignTask", (tasks.Task,), facts)()
+
+    def hollow(self) -> Domain:
+        return HollowDomain(**vars(self))
+
+    def simulation(self, n: int, purpose: str = "collect", rows: np.ndarray | None = None) -> Simulation:
+        return _simulation(self, n, rows)
+
+    def build(self, n: int) -> Simulation:
+        return ForeignSimulation(self, n)
+
+
+@dataclass(frozen=True)
+class HollowDomain(ForeignDomain):
+    """A foreign domain in which nothing moves: all that it says of itself, and zeros for observations and rewards."""
+
+    def hollow(self) -> Domain:
+        return self
+
+    def simulation(self, n: int, purpose: str = "collect", rows: np.ndarray | None = None) -> Simulation:
+        return self.build(n)
+
+    def build(self, n: int) -> Simulation:
+        return HollowSimulation(self, n)
+
+
+def _make(task: str, trusted: bool) -> gymnasium.Env:
+    """Build one environment. Raises UnknownName or BadValue, in one line."""
+    module, _, name = task.partition(":")
+    code = module if module != "gym" else name.rpartition(":")[0]
+    if code and not trusted and code not in sys.modules:
+        raise BadValue(f"{task} would import {code}; to allow that, import it yourself or name it with --import")
+    try:
+        if module == "gym":
+            env: Any = gymnasium.make(name, disable_env_checker=True)
+        else:
+            env = importlib.import_module(module)
+            for part in name.split("."):
+                if not hasattr(env, part):
+                    raise UnknownName(f"function of {module}", name, [n for n in dir(env) if n[0] != "_"])
+                env = getattr(env, part)
+            env = env()
+    except IsthmusError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise BadValue(f"{task} could not be made: {type(error).__name__}: {reason}") from error
+    if not isinstance(env, gymnasium.Env):
+        raise BadValue(f"{task} returns a {type(env).__name__}; it must return one gymnasium.Env")
+    return env
+
+
+_spare: dict[str, gymnasium.Env] = {}  # the environment that was asked for its facts becomes the first world's
+
+
+@lru_cache(maxsize=64)
+def _facts(task: str, trusted: bool) -> _Facts:
+    env = _make(task, trusted)
+    for what, space in (("observations", env.observation_space), ("actions", env.action_space)):
+        if not (isinstance(space, Box) and len(space.shape) == 1 and space.dtype.kind == "f"):
+            raise BadValue(f"{task} has {what} {space}: only a Box of floats with one axis can be used here")
+    assert isinstance(env.action_space, Box) and env.observation_space.shape
+    low, high = (np.asarray(bound, np.float32) for bound in (env.action_space.low, env.action_space.high))
+    if not np.isfinite([low, high]).all():
+        raise BadValue(f"{task} has unbounded actions; give them bounds by a wrapper")
+    rate = env.metadata.get("render_fps")
+    seconds = getattr(env.unwrapped, "dt", None) or (1 / rate if rate else None)
+    _spare[task] = env
+    limit = env.spec.max_episode_steps if env.spec else None
+    return _Facts(Spaces(env.observation_space.shape[0], low, high), limit, seconds and float(seconds))
+
+
+class ForeignSimulation:
+    """N environments, each stepped and reset by name: no autoreset, so that every observation is a true next state.
+
+    `rows` (n, 2) hold no state, only what tells whether this simulation still is where a value of worlds left it: its
+    token, and how often each environment has moved. Episodes are seeded by the worlds' own streams.
+    """
+
+    def __init__(self, domain: ForeignDomain, n: int):
+        spaces = domain.inner_spaces()
+        self.domain, self.time_limit, self.low, self.high = domain, domain.time_limit, spaces.low, spaces.high
+        spare = [_spare.pop(domain.task)] if domain.task in _spare else []
+        self.envs = [*spare, *(_make(domain.task, domain.trusted) for _ in range(n - len(spare)))]
+        if len({id(env.unwrapped) for env in self.envs}) < n:
+            raise BadValue(f"{domain.task} returns the same environment again; {n} worlds need {n} environments")
+        self.terms: Mapping[str, np.ndarray] = {}
+        self.rows = np.zeros((n, 2))
+        self.rows[:, 0] = secrets.randbits(53)  # what a float64 holds exactly
+        self.forward = np.full(n, np.nan)
+
+    def holds(self, rows: np.ndarray) -> bool:
+        return np.array_equal(rows, self.rows)
+
+    def restore(self, rows, parameters):
+        return self.holds(rows)
+
+    def begin(self, ids, parameters, random):
+        seeds = (random.uniform(0, 1, 1)[:, 0] * 2**31).astype(int)
+        self.rows[ids, 1] += 1
+        results = [self.envs[i].reset(seed=int(seed)) for i, seed in zip(ids, seeds, strict=True)]
+        self.forward[ids] = [info.get("x_position", np.nan) for _, info in results]
+        return np.array([obs for obs, _ in results], np.float64), np.empty((len(ids), 0))
+
+    def step(self, ids, executed, chosen, memory):
+        self.rows[ids, 1] += 1
+        actions = np.clip(executed, self.low, self.high).astype(self.envs[0].action_space.dtype)
+        results = [self.envs[i].step(action) for i, action in zip(ids, actions, strict=True)]
+        obs, reward, terminated, truncated, infos = zip(*results, strict=True)
+        obs, reward = np.array(obs, np.float64), np.array(reward, np.float64)
+        self.forward[ids] = [info.get("x_position", np.nan) for info in infos]
+        diverged = ~(np.isfinite(obs).all(1) & np.isfinite(reward))
+        self.terms = {"reward": reward}
+        return obs, reward, np.array(terminated, bool), np.array(truncated, bool), diverged, memory
+
+    def progress(self, ids):
+        """Metres forward where the environment reports `x_position`; else NaN."""
+        return self.forward[ids]
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+class HollowSimulation:
+    """N worlds in which nothing moves."""
+
+    def __init__(self, domain: ForeignDomain, n: int):
+        self.time_limit, self.observation = domain.time_limit, domain.inner_spaces().observation
+        self.rows = np.zeros((n, 0))
+        self.terms: Mapping[str, np.ndarray] = {}
+
+    def restore(self, rows, parameters):
+        return True
+
+    def begin(self, ids, parameters, random):
+        return np.zeros((len(ids), self.observation)), np.empty((len(ids), 0))
+
+    def step(self, ids, executed, chosen, memory):
+        never = np.zeros(len(ids), bool)
+        return np.zeros((len(ids), self.observation)), np.zeros(len(ids)), never, never, never.copy(), memory
+
+    def progress(self, ids):
+        return np.zeros(len(ids))
+
+
+_live: list[ForeignSimulation] = []  # the least recently used first
+
+
+def _simulation(domain: ForeignDomain, n: int, rows: np.ndarray | None) -> ForeignSimulation:
+    """The simulation that holds `rows`; else one that is new, or has long not been used.
+
+    Several are kept, since training in a source, training in a target and evaluation may all use equal environments at
+    the same time, each of which must find its own again.
+    """
+    same = [s for s in _live if s.domain == domain and len(s.envs) == n]
+    found = next((s for s in same if rows is not None and s.holds(rows)), None)
+    found = found or (same[0] if len(same) == 3 else ForeignSimulation(domain, n))
+    if found in _live:
+        _live.remove(found)
+    elif len(_live) == 8:
+        _live.pop(0).close()
+    _live.append(found)
+    return found
