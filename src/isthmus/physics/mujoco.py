@@ -126,6 +126,7 @@ class MujocoSimulator:
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
         # Gymnasium computes these after mj_step; a batch cannot, so worlds are walked one by one, once a step. The one
         # such place.
+        assert self._data is not None, "a simulator knows contact forces only if made with forces=True"
         for i in ids[~self._forces_known[ids]]:
             self.batch.get_data(int(i), self._data)
             mujoco.mj_rnePostConstraint(self.model, self._data)
