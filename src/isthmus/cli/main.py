@@ -305,6 +305,7 @@ def reproduce(
     from isthmus.studies.study import Results, run_units
     from isthmus.studies.study import forecast as say
     from isthmus.training.executor import Processes, cpus
+    from isthmus.training.run import write_text
 
     units = found.units(scale, figure)
     folder = results / study
@@ -315,8 +316,15 @@ def reproduce(
         run_units(
             units, folder, runs / study, Processes(workers), lambda: jobs.poll([runs / study / u.name for u in units])
         )
-    for line in found.report({u.name: Results.read(folder / f"{u.name}.csv") for u in units}, folder):
-        out.print(line, markup=False, soft_wrap=True)
+    done = {u.name: Results.read(folder / f"{u.name}.csv") for u in units}
+    lines = found.report(done)
+    out.print("\n".join(lines), markup=False, soft_wrap=True)
+    write_text(folder / f"{scale}.txt", "\n".join(lines) + "\n")
+    from isthmus.report.figures import draw_landscapes
+
+    for name, panels in found.pictures(done).items():
+        draw_landscapes(panels, folder / f"{scale}-{name}")
+        out.print(str(folder / f"{scale}-{name}"), markup=False, soft_wrap=True)
 
 
 def watch(

@@ -6,11 +6,10 @@ friction of the contact (floor and robot together).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from isthmus.evaluation import statistics
+from isthmus.evaluation.landscape import Landscape
 from isthmus.studies.study import Results, Study, Unit
 
 MASS = "torso_mass=0.5..11.5:12"
@@ -46,7 +45,7 @@ def box(friction: np.ndarray, mass: np.ndarray) -> np.ndarray:
     return inside(friction, 1.5, 2.5)[:, None] & inside(mass, 1, 9)[None, :]
 
 
-def report(results: dict[str, Results], folder: Path) -> list[str]:
+def report(results: dict[str, Results]) -> list[str]:
     lines = []
     for reading in READINGS:
         inside: dict[str, list[float]] = {name: [] for name in METHODS}
@@ -76,4 +75,21 @@ def report(results: dict[str, Results], folder: Path) -> list[str]:
     return lines
 
 
-STUDY = Study("es-sim2real", "ES-sim2real, Figure 1", ("1",), units, report)
+def pictures(results: dict[str, Results]) -> dict[str, list[tuple[str, Landscape]]]:
+    """Figure 1's panels, one picture a reading of friction: means over seeds, the training range as a box."""
+    ranges = {"naive": ((2.0, 2.0), (6.0, 6.0)), "domain_randomization": ((1.5, 2.5), (1.0, 9.0))}
+    out: dict[str, list[tuple[str, Landscape]]] = {}
+    for reading, axes in READINGS.items():
+        names = tuple(sorted(part.partition("=")[0] for part in axes.split(",")))
+        panels = []
+        for name in METHODS:
+            cells = [r.cells(reading) for unit, r in results.items() if unit.split("-")[1] == name]
+            friction, mass, _ = cells[0]
+            returns = np.stack([c[2] for c in cells], -1)  # seeds in the place of episodes
+            scape = Landscape(names, (friction, mass), returns, np.full_like(returns, np.nan), ranges[name])
+            panels.append((f"{name.replace('_', ' ')}, {len(cells)} seeds", scape))
+        out[f"figure1-{reading}.png"] = panels
+    return out
+
+
+STUDY = Study("es-sim2real", "ES-sim2real, Figure 1", ("1",), units, report, pictures)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from isthmus.evaluation import statistics
 from isthmus.studies.study import Results, Study, Unit
 
@@ -15,7 +13,7 @@ def units(scale: str, figure: str | None) -> list[Unit]:
     return [Unit(f"{scale}-hopper-s{seed}", "source_only", "hopper", seed, steps) for seed in range(seeds)]
 
 
-def report(results: dict[str, Results], folder: Path) -> list[str]:
+def report(results: dict[str, Results]) -> list[str]:
     scores = [r.value("final", "source_return") for r in results.values()]
     estimate = statistics.interval(scores)
     each = ", ".join(f"{s:.0f}" for s in scores)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.evaluation.landscape import Landscape
 from isthmus.training.executor import Executor
 
 
@@ -39,13 +40,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class Study:
-    """`units(scale, figure)` is the table; `report(results, folder)` turns results into tables and pictures' paths."""
+    """`units(scale, figure)` is the table; `report` says in lines what came out; `pictures` names each picture and what
+    is on it, as data: landscapes side by side, with titles.
+    """
 
     name: str
     title: str
     figures: tuple[str, ...]
     units: Callable[[str, str | None], list[Unit]]
-    report: Callable[[dict[str, Results], Path], list[str]]
+    report: Callable[[dict[str, Results]], list[str]]
+    pictures: Callable[[dict[str, Results]], dict[str, list[tuple[str, Landscape]]]] = lambda results: {}
 
 
 @dataclass(frozen=True)
