@@ -1,0 +1,148 @@
+"""Every gap does to known sequences what its name says; its noise is each world's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from isthmus.domains.collect import Live
+from isthmus.domains.domain import Domain
+from isthmus.domains.gaps import GAPS, Gaps
+from isthmus.physics.random import Streams, keys
+from isthmus.types import BadValue, UnknownName
+
+
+def chain(observation: int = 1, action: int = 1, **values: float) -> Gaps:
+    return Gaps(tuple(GAPS[name](values[name]).check() for name in GAPS if name in values), observation, action)
+
+
+def run(gaps: Gaps, observations: list, actions: list, key: int = 0) -> tuple[list, list]:
+    """One world through a whole episode: what the policy sees (T + 1), what the actuators get (T)."""
+    memory = np.full((1, gaps.memory), np.nan)  # what an episode's begin does not set would show
+    streams = lambda t: Streams(keys(key, 1) + np.uint64(t))  # noqa: E731
+    seen = [gaps.begin(memory, np.array([observations[0]], float), streams(0))[0]]
+    done = []
+    for t, action in enumerate(actions):
+        chosen = np.array([action], np.float32)
+        done.append(gaps.act(memory, chosen, chosen)[0])
+        seen.append(gaps.sense(memory, np.array([observations[t + 1]], float), streams(t + 1))[0])
+    return np.array(seen).tolist(), np.array(done).tolist()
+
+
+COUNT = [[0.0], [1.0], [2.0], [3.0], [4.0]]  # observations, T + 1
+PUSH = [[0.1], [0.2], [0.3], [0.4]]  # actions, T
+SAME = np.float32(PUSH).tolist()
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+def test_an_action_is_executed_late(delay):
+    seen, done = run(chain(action_delay=delay), COUNT, PUSH)
+    assert seen == COUNT
+    assert done == ([[0.0]] * delay + SAME)[:4]
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+def test_an_observation_is_seen_late(delay):
+    seen, done = run(chain(observation_delay=delay), COUNT, PUSH)
+    assert seen == ([COUNT[0]] * delay + COUNT)[:5]
+    assert done == SAME
+
+
+def test_history_is_newest_last():
+    seen, _ = run(chain(history=3), COUNT, PUSH)
+    assert seen == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+
+
+def test_history_of_two_numbers_keeps_moments_together():
+    seen, _ = run(chain(2, history=2), [[1, 2], [3, 4], [5, 6]], PUSH[:2])
+    assert seen == [[1, 2, 1, 2], [1, 2, 3, 4], [3, 4, 5, 6]]
+
+
+def test_the_previous_action_is_the_chosen_one():
+    """Seen after the observation; zeros at first; not what weak and late motors made of it."""
+    seen, done = run(chain(previous_action=1, weak_motors=0.5, action_delay=1), COUNT, PUSH)
+    assert np.allclose(seen, [[0, 0.0], [1, 0.1], [2, 0.2], [3, 0.3], [4, 0.4]])
+    assert np.allclose(done, [[0], [0.05], [0.1], [0.15]])
+    assert run(chain(previous_action=0), COUNT, PUSH) == (COUNT, SAME)
+
+
+def test_motors_are_weak():
+    seen, done = run(chain(weak_motors=0.5), COUNT, PUSH)
+    assert seen == COUNT
+    assert done == (np.float32(PUSH) * np.float32(0.5)).tolist()
+
+
+def test_quantization_rounds_to_multiples():
+    seen, _ = run(chain(quantization=0.5), [[0.24], [0.26], [-0.7], [1.0], [9.9]], PUSH)
+    assert seen == [[0.0], [0.5], [-0.5], [1.0], [10.0]]
+    assert run(chain(quantization=0), COUNT, PUSH) == (COUNT, SAME)
+
+
+def test_gaps_follow_each_other():
+    """Noise once on each reading, which a delay then passes on unchanged, and a history remembers."""
+    plain, _ = run(chain(observation_noise=0.1), COUNT, PUSH)
+    late, _ = run(chain(observation_noise=0.1, observation_delay=1), COUNT, PUSH)
+    both, _ = run(chain(observation_noise=0.1, observation_delay=1, history=2), COUNT, PUSH)
+    assert late == [plain[0], *plain[:4]]
+    assert both == [[late[max(t - 1, 0)][0], late[t][0]] for t in range(5)]
+
+
+def test_noise_has_the_deviation_it_says():
+    gaps = chain(3, observation_noise=0.2)
+    noise = gaps.sense(np.empty((20_000, 0)), np.zeros((20_000, 3)), Streams(keys(0, 20_000)))
+    assert np.allclose(noise.std(0), 0.2, rtol=0.02) and np.allclose(noise.mean(0), 0, atol=0.005)
+    assert np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 0.03
+
+
+def noisy(n: int, ids: np.ndarray, steps: int = 5) -> np.ndarray:
+    """Observations [T + 1, n, O] of worlds that are all stepped, or only those in `ids`."""
+    domain = Domain.parse("hopper/observation_noise=0.1")
+    live = Live.resume(domain, domain.worlds(n, seed=4))
+    seen = [live.state["observation"].copy()]
+    for _ in range(steps):
+        live.step(ids, np.zeros((len(ids), 3), np.float32))
+        seen.append(live.state["observation"].copy())
+    return np.array(seen)
+
+
+def test_noise_depends_on_no_neighbour():
+    among = noisy(6, np.arange(6))
+    assert np.array_equal(noisy(2, np.arange(2)), among[:, :2])
+    some = noisy(6, np.array([1, 4]))
+    assert np.array_equal(some[:, [1, 4]], among[:, [1, 4]])
+    assert len(np.unique(among[0, :, 0])) == 6
+
+
+@pytest.mark.parametrize("shift", ["weak_motors=0.5", "action_delay=2"])
+def test_the_chosen_action_is_charged(shift):
+    """The control cost is the chosen action's, while the robot does as the executed one."""
+    domain, plain = Domain.parse(f"hopper/{shift}"), Domain.parse("hopper")
+    live, free = (Live.resume(d, d.worlds(1, seed=0)) for d in (domain, plain))
+    ids, strong = np.arange(1), np.full((1, 3), 0.8, np.float32)
+    live.step(ids, strong)
+    cost = -1e-3 * 3 * 0.8**2
+    assert np.isclose(live.simulation.terms["control"][0], cost)
+    free.step(ids, strong * 0.5 if "weak" in shift else strong * 0)
+    assert np.array_equal(live.state["observation"], free.state["observation"])
+    assert not np.isclose(free.simulation.terms["control"][0], cost)
+
+
+def test_a_domain_knows_the_size_of_what_is_seen():
+    domain = Domain.parse("hopper/history=3,previous_action=1,observation_delay=2")
+    assert domain.spaces.observation == 3 * 11 + 3
+    assert domain.worlds(2, seed=0).observation.shape == (2, 36)
+    assert str(Domain.parse(str(domain))) == str(domain)
+
+
+@pytest.mark.parametrize(
+    "shift",
+    ["action_delay=1.5", "action_delay=-1", "history=0", "observation_noise=nan", "weak_motors=11", "history=x"],
+)
+def test_impossible_gaps_are_refused(shift):
+    with pytest.raises(BadValue, match=shift.split("=")[0]):
+        Domain.parse(f"hopper/{shift}")
+
+
+def test_an_unknown_gap_names_its_neighbours():
+    with pytest.raises(UnknownName, match="action_delay"):
+        Domain.parse("hopper/actiondelay=2")
