@@ -146,3 +146,15 @@ def test_impossible_gaps_are_refused(shift):
 def test_an_unknown_gap_names_its_neighbours():
     with pytest.raises(UnknownName, match="action_delay"):
         Domain.parse("hopper/actiondelay=2")
+
+
+def test_a_starts_noise_depends_on_no_episode_before():
+    domain = Domain.parse("hopper/observation_noise=0.1")
+    firsts = []
+    for steps in (2, 5):
+        live = Live.resume(domain, domain.worlds(1, seed=0))
+        for _ in range(steps):
+            live.step(live.all, np.zeros((1, 3), np.float32))
+        live.begin(live.all)
+        firsts.append(live.state["observation"].copy())
+    assert np.array_equal(*firsts)

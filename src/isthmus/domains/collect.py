@@ -101,10 +101,10 @@ class Live:
         if s["task_memory"] is None:
             s["task_memory"] = np.zeros((len(self.all), memory.shape[1]))
         s["task_memory"][ids] = memory
+        s["step"][ids], s["returns"][ids] = 0, 0.0
         gap_memory = s["gap_memory"][ids]
         s["observation"][ids] = self.gaps.begin(gap_memory, obs, self._sense(ids))
         s["gap_memory"][ids] = gap_memory
-        s["step"][ids], s["returns"][ids] = 0, 0.0
         return new_task
 
     def _sense(self, ids: np.ndarray) -> Streams:
