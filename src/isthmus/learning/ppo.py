@@ -23,7 +23,7 @@ import optax
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import Moments, Normalizer, discounted_returns
-from isthmus.types import Array, Decision, Metrics, Spaces, Transition
+from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition
 
 
 class GaussianPolicy(NamedTuple):
@@ -129,7 +129,10 @@ def explained_variance(value: Array, target: Array) -> Array:
 
 @dataclass(frozen=True)
 class PPO:
-    """A learner. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round."""
+    """A learner. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round.
+
+    Raises BadValue for a setting that cannot learn; in the first update, for a minibatch larger than a round.
+    """
 
     worlds: int = 64
     steps: int = 64
@@ -146,6 +149,18 @@ class PPO:
     initial_log_std: float = 0.0
     target_kl: float = 0.0  # stop a round's updates when the policy has moved this far (nats); 0: never
     privileged: bool = False  # the critic sees the drawn dynamics
+
+    def __post_init__(self) -> None:
+        for names, good, needs in (
+            (("worlds", "steps", "epochs", "minibatch"), lambda x: x >= 1, "a whole number from 1 on"),
+            (("learning_rate", "clip", "max_gradient"), lambda x: 0 < x < np.inf, "a number above 0"),
+            (("discount", "gae_decay"), lambda x: 0 <= x <= 1, "a number in 0..1"),
+            (("value_weight", "entropy_weight", "target_kl"), lambda x: 0 <= x < np.inf, "a number from 0 on"),
+            (("initial_log_std",), np.isfinite, "a number"),
+        ):
+            for name in names:
+                if not good(value := getattr(self, name)):
+                    raise BadValue(f"{name}={value}: needs {needs}")
 
     @property
     def rollout(self) -> tuple[int, int]:
@@ -240,6 +255,8 @@ class PPO:
         # 4.
         size = rows.obs.shape[0]
         count = size // self.minibatch
+        if not count:
+            raise BadValue(f"minibatch={self.minibatch} is more than a round's {size} transitions; lower it")
 
         def epoch(carry, key):
             order = jax.random.permutation(key, size)[: count * self.minibatch]

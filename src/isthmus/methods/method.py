@@ -11,7 +11,7 @@ import numpy as np
 from isthmus.domains.collect import collect, finished_returns
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
-from isthmus.types import Array, Metrics, Worlds
+from isthmus.types import Array, BadValue, Metrics, Worlds
 
 
 class State(NamedTuple):
@@ -93,6 +93,15 @@ def begin(learner: Any, domain: Domain, seed: int, start: Any = None) -> State:
     new = learner.init(domain.spaces, fold(s.key, 0))
     worlds, tr = collect(domain, s.worlds, learner.random(new), steps)
     return s._replace(learner=learner.observe(new, tr), worlds=worlds, source_steps=np.int64(n * steps))
+
+
+def check_dynamics(learner: Any, first: Domain, second: Domain) -> None:
+    """Raise BadValue where a learner that sees the dynamics, by their place, would go on in a domain of other ones."""
+    if learner.privileged and first.names != second.names:
+        raise BadValue(
+            f"a privileged critic that learned in {first} cannot go on in {second}, which sets other parameters; "
+            "set the same ones in both, or learner.privileged=False"
+        )
 
 
 def learn(learner: Any, s: State, before: Worlds, worlds: Worlds, tr: Any) -> tuple[State, Metrics]:

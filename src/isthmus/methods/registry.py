@@ -76,7 +76,7 @@ def _convert(value: Any, like: Any, name: str) -> Any:
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that it documents
             raise BadValue(f"{name}={value!r}: needs a value like {like!r}") from None
     if isinstance(like, tuple):
         value = tuple(value) if isinstance(value, list | tuple) else (value,)

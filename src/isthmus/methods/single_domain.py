@@ -20,8 +20,8 @@ from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.ppo import PPO
-from isthmus.methods.method import NoAdaptation, State, begin, fold, fresh, source_round, target_round
-from isthmus.types import BudgetExceeded, Metrics
+from isthmus.methods.method import NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round, target_round
+from isthmus.types import BadValue, BudgetExceeded, Metrics
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,24 @@ class FineTuning(TargetOnly):
 
     pretraining: int = 500_000  # source steps of the first phase
 
+    def __post_init__(self) -> None:
+        if self.pretraining < 0:
+            raise BadValue(f"pretraining={self.pretraining}: needs a whole number from 0 on")
+
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        check_dynamics(self.learner, problem.source, problem.target)
         s = begin(self.learner, problem.source, seed, start)
-        return s if start is None else self._cross(problem, s)
+        return s if start is None else self.cross(problem, s)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         if s.phase == 0 and s.source_steps < self.pretraining:
             return source_round(self.learner, problem.source, s)
         if s.phase == 0:
-            s = self._cross(problem, s)
+            s = self.cross(problem, s)
         return target_round(self.learner, problem, s)
 
-    def _cross(self, problem: Problem, s: State) -> State:
+    def cross(self, problem: Problem, s: State) -> State:
+        """From the first phase to the second: worlds of the target, whose shapes may differ from the source's."""
         book, worlds = problem.target_worlds(s.book, self.learner.rollout[0], int(s.key[-1]))
         learner = self.learner.transfer(s.learner)
         return s._replace(learner=learner, worlds=worlds, phase=np.int64(1), round=np.int64(0), book=book)
@@ -115,15 +121,23 @@ class FewShotPPO(DomainRandomization):
     adaptation_worlds: int = 8
     adaptation_steps: int = 512
 
+    def __post_init__(self) -> None:
+        for name in ("updates", "adaptation_worlds", "adaptation_steps"):
+            if (value := getattr(self, name)) < 1:
+                raise BadValue(f"{name}={value}: needs a whole number from 1 on")
+
     def adapt(self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int):
+        check_dynamics(self.learner, problem.believed, target)
         members, n = len(parameters), self.adaptation_worlds
-        budget = problem.budget.transitions
         spent = self.updates * n * self.adaptation_steps
-        if budget is not None and spent > budget:
-            raise BudgetExceeded(
-                f"adaptation takes {spent} transitions a target and the budget is {budget}; "
-                f"lower updates, adaptation_worlds or adaptation_steps"
-            )
+        # Of the episodes only those that begin first are known: how many follow is up to the robot.
+        for what, asked in (("transitions", spent), ("episodes", n), ("seconds", spent * target.step_seconds)):
+            limit = getattr(problem.budget, what)
+            if limit is not None and asked > limit:
+                raise BudgetExceeded(
+                    f"adaptation takes {asked:g} {what} a target and the budget is {limit:g}; "
+                    f"lower updates, adaptation_worlds or adaptation_steps"
+                )
         learner = self.learner.resized(n)
         learners = [learner.transfer(s.learner) for _ in range(members)]
         worlds = target.worlds(members * n, seed, np.repeat(parameters, n, axis=0))

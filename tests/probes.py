@@ -1,0 +1,121 @@
+"""Probe domains: the smallest tasks whose right answer is known, as arrays; a learner meets them without any physics.
+
+Every probe has one observation, one action in -1..1 and one recorded parameter. An episode draws a coin, -1 or 1, and
+lasts `length` steps; the parameter is the coin. Rewards carry a noise of +-1 where a probe says so: a reward without
+any spread could not be scaled by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from isthmus.learning.networks import mlp
+from isthmus.learning.normalization import Normalizer
+from isthmus.types import Spaces, Transition
+
+SPACES = Spaces(1, np.array([-1.0], np.float32), np.array([1.0], np.float32), parameters=1)
+
+
+class Probe(NamedTuple):
+    """`see` and `pay` take arrays (n,): the coin, the steps since the episode began; `pay` also the action of this
+    step and that of the episode's first."""
+
+    see: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    pay: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    length: int = 1
+    dies: bool = True  # False: a time limit ends the episode
+    noise: float = 0.0
+
+
+def nothing(coin: np.ndarray, step: np.ndarray) -> np.ndarray:
+    return np.zeros_like(coin)
+
+
+def one(coin, step, action, first) -> np.ndarray:
+    return np.ones_like(coin)
+
+
+VALUE_ONE = Probe(nothing, one, noise=0.2)
+OBSERVED_VALUE = Probe(lambda coin, step: coin, lambda coin, step, action, first: coin)
+HIDDEN_VALUE = Probe(nothing, lambda coin, step, action, first: coin)
+DISCOUNT = Probe(lambda coin, step: 1.0 * step, lambda coin, step, action, first: 1.0 * (step == 1), length=2)
+TIME_LIMIT = Probe(nothing, one, length=8, dies=False)
+DEATH = Probe(lambda coin, step: 1.0 * step, one, length=4)
+ACTION = Probe(lambda coin, step: coin, lambda coin, step, action, first: -((action - 0.5 * coin) ** 2))
+EARLY_ACTION = Probe(  # paid at the second step, which no longer shows what it was paid for
+    lambda coin, step: coin * (step == 0),
+    lambda coin, step, action, first: (step == 1) * -((first - 0.5 * coin) ** 2),
+    length=2,
+)
+
+
+class Played(NamedTuple):
+    """Worlds of a probe between two rounds."""
+
+    coin: np.ndarray
+    step: np.ndarray
+    first: np.ndarray
+
+    @staticmethod
+    def begin(n: int, random: np.random.Generator) -> Played:
+        return Played(random.choice([-1.0, 1.0], n), np.zeros(n), np.zeros(n))
+
+
+@cache
+def _decide() -> Callable:
+    return jax.jit(lambda b, obs, key: jax.vmap(lambda o, k: b.act((), o, k)[0])(obs, jax.random.split(key, len(obs))))
+
+
+def collect(probe: Probe, worlds: Played, behaviour: Any, steps: int, random: np.random.Generator):
+    """What `isthmus.domains.collect.collect` does, for a probe: the worlds after, and Transition [T, N, ...]."""
+    rows = []
+    for _ in range(steps):
+        coin, step, first = worlds
+        obs = probe.see(coin, step)[:, None].astype(np.float32)
+        decision = _decide()(behaviour, obs, jax.random.key(random.integers(2**31)))
+        action = np.asarray(decision.action)
+        first = np.where(step == 0, action[:, 0], first)
+        reward = probe.pay(coin, step, action[:, 0], first) + probe.noise * random.choice([-1.0, 1.0], len(coin))
+        next_obs = probe.see(coin, step + 1)[:, None]
+        done = step + 1 >= probe.length
+        terminated = done if probe.dies else np.zeros_like(done)
+        rows.append((obs, action, reward, next_obs, terminated, done & ~terminated, coin[:, None], decision.extra))
+        begun = Played.begin(len(coin), random)
+        worlds = Played(np.where(done, begun.coin, coin), np.where(done, 0, step + 1), first)
+    *columns, extra = zip(*rows)
+    types = (np.float32, np.float32, np.float32, np.float32, bool, bool, np.float32)
+    arrays = [np.array(column, dtype) for column, dtype in zip(columns, types)]
+    return worlds, Transition(*arrays, {"sample": np.stack([np.asarray(each["sample"]) for each in extra])})
+
+
+def train(learner: Any, probe: Probe, rounds: int, seed: int = 0) -> tuple[Any, dict[str, float]]:
+    """A learner's state, and the metrics of its last round, after `rounds` in a probe."""
+    n, steps = learner.rollout
+    random, key = np.random.default_rng(seed), jax.random.key(seed)
+    s, worlds, metrics = learner.init(SPACES, key), Played.begin(n, random), {}
+    worlds, tr = collect(probe, worlds, learner.random(s), steps, random)
+    s = learner.observe(s, tr)
+    for i in range(rounds):
+        worlds, tr = collect(probe, worlds, learner.behaviour(s), steps, random)
+        s, metrics = learner.learn(s, tr, jax.random.fold_in(key, i))
+    return s, metrics
+
+
+def values(s: Any, *observations: float, parameter: float | None = None) -> np.ndarray:
+    """What the critic says of observations, in the task's own reward: the learner's scale is undone."""
+    seen = Normalizer.of(s.observations)(np.array(observations, np.float32)[:, None])
+    if parameter is not None:
+        known = Normalizer.of(s.parameters)(np.full((len(observations), 1), parameter, np.float32))
+        seen = np.concatenate([seen, known], -1)
+    return np.asarray(mlp(s.networks.critic, seen))[:, 0] * np.sqrt(s.returns.variance + 1e-8)
+
+
+def actions(learner: Any, s: Any, *observations: float) -> np.ndarray:
+    """What is deployed, for observations."""
+    policy = learner.policy(s)
+    return np.array([np.asarray(policy.act((), np.array([o], np.float32))[0])[0] for o in observations])
