@@ -23,6 +23,7 @@ from isthmus.domains.gym import CannotRender, Environment, ForeignDomain, Vector
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.physics.parameters import parse_setting
 from isthmus.physics.random import Streams, fold, keys
+from isthmus.tasks.imports import import_files
 from isthmus.types import BadValue, Decision, UnknownName
 
 IDS = {
@@ -538,6 +539,14 @@ def test_no_module_is_imported_before_it_is_asked_for(tmp_path, monkeypatch):
     assert doubted.spaces.observation == 2  # what the user imported may be used
     assert Domain.parse("gym:Hopper-v5", trusted=False).spaces.observation == 11
     del sys.modules["a_foreign_robot"]
+
+
+def test_a_file_named_by_the_user_is_a_module(tmp_path):
+    (tmp_path / "a_robot_of_mine.py").write_text(f"from {__name__} import Point as make\n")
+    with pytest.raises(BadValue, match="--import"):
+        Domain.parse("a_robot_of_mine:make/time_limit=9").spaces  # noqa: B018
+    import_files([str(tmp_path / "a_robot_of_mine.py")])
+    assert Domain.parse("a_robot_of_mine:make/time_limit=9", trusted=False).spaces.observation == 2
 
 
 def test_bounds_are_kept():

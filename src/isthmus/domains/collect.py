@@ -103,7 +103,7 @@ class Live:
         s["task_memory"][ids] = memory
         s["step"][ids], s["returns"][ids] = 0, 0.0
         gap_memory = s["gap_memory"][ids]
-        s["observation"][ids] = self.gaps.begin(gap_memory, obs, self._sense(ids))
+        s["observation"][ids] = self.gaps.begin(gap_memory, obs, self._sense(ids)) if self.gaps.gaps else obs
         s["gap_memory"][ids] = gap_memory
         return new_task
 
@@ -142,10 +142,10 @@ class Live:
         s["finished"][ids] += terminated | truncated
         return reward, terminated, truncated
 
-    def behaviour_keys(self, ids: np.ndarray) -> np.ndarray:
-        """Raw JAX keys uint32 (n, 2) for the worlds' next decisions."""
+    def behaviour_keys(self, steps: int) -> np.ndarray:
+        """Raw JAX keys uint32 [steps, N, 2] for the worlds' next decisions."""
         s = self.state
-        return fold(s["key"][ids], BEHAVE, s["total"][ids])[:, None].view(np.uint32)
+        return fold(s["key"], BEHAVE, s["total"] + np.arange(steps)[:, None])[..., None].view(np.uint32)
 
 
 @cache
@@ -178,7 +178,7 @@ def _decide_members() -> Callable:
     return decide
 
 
-def _rows(tree: Any, n: int) -> Any:
+def repeated(tree: Any, n: int) -> Any:
     import jax
 
     return jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], n, axis=0), tree)
@@ -216,9 +216,10 @@ def collect(
     shape = (steps, n)
     one = jax.tree.map(lambda x: x[0], behaviour) if members else behaviour
     initial = one.memory()
-    memory = _rows(initial, n) if s["behaviour_memory"] is None else s["behaviour_memory"]
+    memory = repeated(initial, n) if s["behaviour_memory"] is None else s["behaviour_memory"]
     memory = _renew(memory, initial, live.new_task)
     decide = _decide_members() if members else _decide()
+    behaviour, keys = jax.device_put(behaviour), live.behaviour_keys(steps)
     out: dict[str, Any] = {
         "obs": np.empty((*shape, live.gaps.observation), np.float32),
         "action": np.empty((*shape, len(domain.spaces.low)), np.float32),
@@ -231,7 +232,7 @@ def collect(
     extra: dict[str, np.ndarray] = {}
     for t in range(steps):
         out["obs"][t], out["parameters"][t] = s["observation"], s["parameters"]
-        decision, memory = decide(behaviour, memory, out["obs"][t], live.behaviour_keys(ids))
+        decision, memory = decide(behaviour, memory, out["obs"][t], keys[t])
         out["action"][t] = action = np.asarray(decision.action)
         executed = None if decision.executed is None else np.asarray(decision.executed)
         if before_step:
@@ -279,7 +280,7 @@ def play(
     if n % len(policies):
         raise BadValue(f"{n} worlds cannot be shared out evenly among {len(policies)} policies")
     owner = np.repeat(np.arange(len(policies)), n // len(policies))
-    memory = _rows(policies[0].memory(), n)
+    memory = repeated(policies[0].memory(), n)
     stateful = bool(jax.tree.leaves(memory))
     ended = np.zeros(n, bool)
     fell = np.zeros(n, bool)
@@ -296,7 +297,7 @@ def play(
                 chunk = mine[start : start + WIDTH]
                 padded = np.pad(chunk, (0, WIDTH - len(chunk)), mode="edge")
                 m = jax.tree.map(lambda x, rows=padded: x[rows], memory)
-                calls.append((chunk, _act()(each, m, s["observation"][padded].astype(np.float32))))
+                calls.append((chunk, act()(each, m, s["observation"][padded].astype(np.float32))))
         for chunk, (chosen, m) in calls:
             action[chunk] = np.asarray(chosen)[: len(chunk)]
             if stateful:
@@ -316,7 +317,7 @@ def play(
 
 
 @cache
-def _act() -> Callable:
+def act() -> Callable:
     """The jitted call of a policy: shared parameters, one memory and observation a world."""
     import jax
 

@@ -20,6 +20,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -434,17 +436,27 @@ class HollowDomain(ForeignDomain):
         return HollowSimulation(self, n)
 
 
+def _imported(name: str) -> ModuleType | None:
+    """A module that is imported: under its name, or as a file that the user named with --import."""
+    files = (
+        module
+        for key, module in sys.modules.items()
+        if key.startswith("isthmus_import_") and Path(module.__file__ or "").stem == name
+    )
+    return sys.modules.get(name) or next(files, None)
+
+
 def _make(task: str, trusted: bool) -> gymnasium.Env:
     """Build one environment. Raises UnknownName or BadValue, in one line."""
     module, _, name = task.partition(":")
     code = module if module != "gym" else name.rpartition(":")[0]
-    if code and not trusted and code not in sys.modules:
+    if code and not trusted and not _imported(code):
         raise BadValue(f"{task} would import {code}; to allow that, import it yourself or name it with --import")
     try:
         if module == "gym":
             env: Any = gymnasium.make(name, disable_env_checker=True)
         else:
-            env = importlib.import_module(module)
+            env = _imported(module) or importlib.import_module(module)
             for part in name.split("."):
                 if not hasattr(env, part):
                     raise UnknownName(f"function of {module}", name, [n for n in dir(env) if n[0] != "_"])
@@ -452,6 +464,8 @@ def _make(task: str, trusted: bool) -> gymnasium.Env:
             env = env()
     except IsthmusError:
         raise
+    except ModuleNotFoundError as error:
+        raise BadValue(f"{task} could not be made: {error}; name its file with --import") from error
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise BadValue(f"{task} could not be made: {type(error).__name__}: {reason}") from error
