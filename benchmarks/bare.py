@@ -1,0 +1,88 @@
+"""Bare `mujoco.batch`: the physics of transitions that were collected, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import mujoco
+import mujoco.batch
+import numpy as np
+
+from isthmus.domains.domain import START, Domain, PhysicsSimulation
+from isthmus.physics.mujoco import load_model, threads
+from isthmus.physics.random import Streams, fold
+from isthmus.types import Transition, Worlds
+
+
+class Resets(NamedTuple):
+    """Worlds that begin an episode after a step: what is written into them."""
+
+    ids: np.ndarray
+    fields: dict[str, np.ndarray]  # model field -> rows (n, ...)
+    qpos: np.ndarray
+    qvel: np.ndarray
+
+
+class Bare:
+    """N worlds that repeat, from `worlds` on, what `collect` did: same actions, same resets, same number of threads.
+
+    The loop is as tight as a hand-written one can be: actions, dynamics and starts are there beforehand, and so is the
+    knowledge of who falls when; no observation, no reward, no policy. `check` holds the end against the collected one.
+    """
+
+    def __init__(self, domain: Domain, worlds: Worlds):
+        self.domain, self.n = domain, worlds.size
+        simulation = domain.build(self.n)
+        assert isinstance(simulation, PhysicsSimulation)
+        self.task, self.reference = simulation.task, simulation.simulator
+        self.reference.set_parameters(np.arange(self.n), worlds.parameters)
+        self.batch = mujoco.batch.Batch(load_model(self.task.model_path()), self.n, threads())
+        self.control, self.qpos, self.qvel = (self.batch.bind(name) for name in ("ctrl", "qpos", "qvel"))
+        names = sorted({name for parameter in self.reference.parameters for name in parameter.fields})
+        self.fields = {name: self.batch.expand(name) for name in names}
+        self.constants = any(parameter.constants for parameter in self.reference.parameters)
+        self.batch.state[:] = worlds.rows
+        self._write(np.arange(self.n), self._rows(np.arange(self.n)))
+
+    def _rows(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: self.reference.batch.expand(name)[ids] for name in self.fields}
+
+    def _write(self, ids: np.ndarray, fields: dict[str, np.ndarray]) -> None:
+        for name, rows in fields.items():
+            self.fields[name][ids] = rows
+        if self.constants:
+            self.batch.set_const(ids)
+
+    def prepare(self, before: Worlds, tr: Transition) -> list[Resets]:
+        """The resets after each step of the transitions [T, N] that were collected from `before`."""
+        task, episode = before.task.copy(), before.episode.copy()
+        resets = []
+        for done in tr.terminated | tr.truncated:
+            ids = np.flatnonzero(done)
+            task[ids] += 1
+            episode[ids] += 1
+            self.reference.set_parameters(ids, self.domain.draw(before.key[ids], task[ids]))
+            start = self.task.start(self.reference, Streams(fold(before.key[ids], START, episode[ids])))
+            resets.append(Resets(ids, self._rows(ids), *start))
+        return resets
+
+    def run(self, actions: np.ndarray, resets: list[Resets]) -> None:
+        """What is timed: step all worlds under actions [T, N, A], begin the episodes that end."""
+        for action, reset in zip(actions, resets, strict=True):
+            self.control[:] = action
+            self.batch.step(nstep=self.task.frame_skip)
+            if len(reset.ids):
+                self._write(reset.ids, reset.fields)
+                self.batch.reset(reset.ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+                self.qpos[reset.ids], self.qvel[reset.ids] = reset.qpos, reset.qvel
+                self.batch.forward(reset.ids)
+
+    def check(self, after: Worlds) -> None:
+        """Raises RuntimeError where the worlds did not end where `collect` left them, to the bit."""
+        if not np.array_equal(self.batch.state, after.rows):
+            raise RuntimeError("bare physics did other work than collect: the worlds ended elsewhere")
+
+
+def sizes(domain: Domain, worlds: int, **more: Any) -> dict[str, Any]:
+    """What both sides have in common, for the table."""
+    return {"domain": str(domain), "worlds": worlds, "MuJoCo threads": threads(), **more}

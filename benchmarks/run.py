@@ -1,0 +1,48 @@
+"""`make bench`: Isthmus beside its peers. Each comparison in one run, in turns, medians of the ratios pair by pair.
+
+    python benchmarks/run.py [environment_steps] [ppo_training] [landscapes]
+
+Without names all of them, and the results go to benchmarks/latest.json; with names the table alone. Ends with status 1
+where a ratio misses its bar.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import environment_steps
+import landscapes
+import ppo_training
+from measure import Row, console, report
+from sb3 import Peer, PeerError
+
+from isthmus.training.run import versions
+
+LATEST = Path(__file__).parent / "latest.json"
+COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
+    "environment_steps": lambda peer: environment_steps.compare(environment_steps.Sizes()),
+    "ppo_training": lambda peer: ppo_training.compare(ppo_training.Sizes(), peer),
+    "landscapes": lambda peer: landscapes.compare(landscapes.Sizes(), peer),
+}
+
+
+def main(names: list[str]) -> int:
+    if unknown := set(names) - set(COMPARISONS):
+        console.print(f"no comparison {', '.join(sorted(unknown))}; there are {', '.join(COMPARISONS)}")
+        return 2
+    with ExitStack() as stack:
+        try:
+            peer = stack.enter_context(Peer())
+            found = {**versions(), **peer.ask("versions")}
+            rows = [row for name in names or COMPARISONS for row in COMPARISONS[name](peer)]
+        except PeerError as error:
+            console.print(f"[red]{error}[/red]")
+            return 2
+    return report(rows, found, None if names else LATEST)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
