@@ -19,8 +19,7 @@ class Resets(NamedTuple):
 
     ids: np.ndarray
     fields: dict[str, np.ndarray]  # model field -> rows (n, ...)
-    qpos: np.ndarray
-    qvel: np.ndarray
+    rows: np.ndarray  # exact states (n, S)
 
 
 class Bare:
@@ -37,7 +36,8 @@ class Bare:
         self.task, self.reference = simulation.task, simulation.simulator
         self.reference.set_parameters(np.arange(self.n), worlds.parameters)
         self.batch = mujoco.batch.Batch(load_model(self.task.model_path()), self.n, threads())
-        self.control, self.qpos, self.qvel = (self.batch.bind(name) for name in ("ctrl", "qpos", "qvel"))
+        self.control = self.batch.bind("ctrl")
+        self.start = mujoco.batch.Batch(self.batch.model, self.n, 1)  # where the rows of new episodes are made
         names = sorted({name for parameter in self.reference.parameters for name in parameter.fields})
         self.fields = {name: self.batch.expand(name) for name in names}
         self.constants = any(parameter.constants for parameter in self.reference.parameters)
@@ -46,6 +46,11 @@ class Bare:
 
     def _rows(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         return {name: self.reference.batch.expand(name)[ids] for name in self.fields}
+
+    def _states(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+        self.start.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self.start.bind("qpos")[ids], self.start.bind("qvel")[ids] = qpos, qvel
+        return self.start.state[ids]
 
     def _write(self, ids: np.ndarray, fields: dict[str, np.ndarray]) -> None:
         for name, rows in fields.items():
@@ -63,7 +68,7 @@ class Bare:
             episode[ids] += 1
             self.reference.set_parameters(ids, self.domain.draw(before.key[ids], task[ids]))
             start = self.task.start(self.reference, Streams(fold(before.key[ids], START, episode[ids])))
-            resets.append(Resets(ids, self._rows(ids), *start))
+            resets.append(Resets(ids, self._rows(ids), self._states(ids, *start)))
         return resets
 
     def run(self, actions: np.ndarray, resets: list[Resets]) -> None:
@@ -73,8 +78,7 @@ class Bare:
             self.batch.step(nstep=self.task.frame_skip)
             if len(reset.ids):
                 self._write(reset.ids, reset.fields)
-                self.batch.reset(reset.ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
-                self.qpos[reset.ids], self.qvel[reset.ids] = reset.qpos, reset.qvel
+                self.batch.state[reset.ids] = reset.rows  # mj_resetData and a start, made beforehand
                 self.batch.forward(reset.ids)
 
     def check(self, after: Worlds) -> None:
