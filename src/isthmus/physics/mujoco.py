@@ -66,6 +66,7 @@ class MujocoSimulator:
         self.dt = self.model.opt.timestep * frame_skip
         self.batch = mujoco.batch.Batch(self.model, n, threads(), persistent=forces)
         self.rows = self.batch.state
+        self._reset_row = self.rows[0].copy()
         self.qpos, self.qvel, self.control = (self.batch.bind(f) for f in ("qpos", "qvel", "ctrl"))
         self.qpos0 = np.array(self.model.qpos0)
         self.nq, self.nv = self.model.nq, self.model.nv
@@ -84,6 +85,8 @@ class MujocoSimulator:
         self._forces_known = np.zeros(n, bool)
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
+        if not self.parameters:
+            return
         changed = np.any(self.values[ids] != values, axis=1)
         if not changed.any():
             return
@@ -98,7 +101,8 @@ class MujocoSimulator:
             self.batch.set_const(ids)
 
     def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        # mj_resetData writes the same numbers, and costs a call into the pool.
+        self.rows[ids] = self._reset_row
         self.qpos[ids], self.qvel[ids] = qpos, qvel
         self.batch.forward(ids)
         self._forces_known[ids] = False

@@ -9,13 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_30, _27, _31, _11 = (np.uint64(n) for n in (30, 27, 31, 11))
 
 
 def mix(x: np.ndarray) -> np.ndarray:
     """The finalizer of splitmix64 (Steele, Lea and Flood 2014), a bijection of uint64 with full avalanche."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = (x ^ (x >> _30)) * _FIRST
+    x = (x ^ (x >> _27)) * _SECOND
+    return x ^ (x >> _31)
 
 
 def fold(key: np.ndarray, *counters: np.ndarray | int) -> np.ndarray:
