@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -64,22 +65,35 @@ class Ledger:
         self.path = path
         self.transitions = 0
         self.episodes = 0
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # a line cut short by a crash: its step was not taken, for the sync comes first
-                self.transitions += entry.get("transitions", 0)
-                self.episodes += entry.get("episodes", 0)
+        try:
+            lines = path.read_text().splitlines() if path.exists() else []
+        except (OSError, ValueError) as error:
+            raise BadValue(f"the ledger {path} cannot be read, and what it counted not be known: {error}") from None
+        for line in lines:
+            try:
+                self._count(json.loads(line))
+            except json.JSONDecodeError:
+                continue  # a line cut short by a crash: its step was not taken, for the sync comes first
+
+    def _count(self, entry: Mapping[str, int]) -> None:
+        self.transitions += entry.get("transitions", 0)
+        self.episodes += entry.get("episodes", 0)
 
     def enter(self, **counts: int) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(counts) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.transitions += counts.get("transitions", 0)
-        self.episodes += counts.get("episodes", 0)
+        """Count before it happens. Raises BadValue where the disk refuses: then it must not happen."""
+        try:
+            with self.path.open("a+b") as file:
+                end = file.seek(0, os.SEEK_END)
+                if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+                    file.write(b"\n")  # after a line cut short, which would swallow this one
+                file.write(json.dumps(counts).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise BadValue(
+                f"cannot write the ledger {self.path} ({error.strerror}), so that the target is not touched; make room"
+            ) from None
+        self._count(counts)
 
 
 @dataclass(frozen=True)
@@ -122,18 +136,22 @@ class Problem:
         }  # fmt: skip
 
     @staticmethod
-    def from_data(data: dict[str, Any]) -> Problem:
-        return Problem(
-            Domain.parse(data["source"]), Domain.parse(data["target"]), Access.parse(data["access"]),
-            Budget(**data["budget"]), data["uncertainty"], data["data"], data["name"],
-        )  # fmt: skip
+    def from_data(data: dict[str, Any], trusted: bool = True) -> Problem:
+        """The problem that `describe` described; for `trusted` see `Domain.parse`. Raises UnknownName or BadValue."""
+        try:
+            return Problem(
+                Domain.parse(data["source"], trusted), Domain.parse(data["target"], trusted),
+                Access.parse(data["access"]), Budget(**data["budget"]), data["uncertainty"], data["data"], data["name"],
+            )  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadValue(f"a damaged description of a problem: {type(error).__name__}: {error}") from None
 
     def with_ledger(self, path: Path) -> Problem:
         return self if self.target.replayable else replace(self, ledger=Ledger(path))
 
     def rehearsal(self) -> Problem:
-        """The problem with a target that costs nothing to touch: only shapes are right in it."""
-        return self if self.target.replayable else replace(self, target=self.target.hollow(), ledger=None)
+        """The problem with domains that cost nothing to touch: where they cannot be replayed, only shapes are right."""
+        return replace(self, source=self.source.hollow(), target=self.target.hollow(), ledger=None)
 
     # The meter: the only way in which training touches the target.
 
@@ -168,13 +186,14 @@ class Problem:
     def _grant(self, book: Book, transitions: int, episodes: int, seconds: float) -> None:
         if self.access not in (Access.ONLINE, Access.FEW_SHOT):
             raise BudgetExceeded(f"this problem's access is {self.access}: training may not step its target")
-        spent_t, spent_e = int(book.transitions), int(book.episodes)
+        spent_t, spent_e, spent_s = int(book.transitions), int(book.episodes), float(book.seconds)
         if self.ledger:
             spent_t, spent_e = max(spent_t, self.ledger.transitions), max(spent_e, self.ledger.episodes)
+            spent_s = max(spent_s, self.ledger.transitions * self.target.step_seconds)
         for what, spent, asked, limit in (
             ("transitions", spent_t, transitions, self.budget.transitions),
             ("episodes", spent_e, episodes, self.budget.episodes),
-            ("seconds", float(book.seconds), seconds, self.budget.seconds),
+            ("seconds", spent_s, seconds, self.budget.seconds),
         ):
             if limit is not None and spent + asked > limit:
                 raise BudgetExceeded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +12,12 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Book
 from isthmus.physics.parameters import Law
 from isthmus.physics.random import keys
-from isthmus.types import Episodes
+from isthmus.types import BadValue, Episodes
 
 SEED = 20_000_000
 """Evaluation's own seed: all methods meet the same starts and dynamics, and none of them is a training seed's."""
+
+MOST = 200_000  # episodes in one batch; a world takes some kilobytes
 
 TARGETS = 10  # where dynamics are drawn and a method adapts, it adapts to so many draws
 
@@ -34,9 +37,13 @@ class Evaluation(NamedTuple):
 def targets(domain: Domain, episodes: int, seed: int, adapting: bool = False) -> tuple[np.ndarray, int]:
     """The dynamics (M, P) to evaluate in and the episodes for each.
 
-    A grid has its cells, a law one draw an episode, anything else one.
+    A grid has its cells, a law one draw an episode, anything else one. Raises BadValue where that is no number of
+    episodes that can be played as one batch.
     """
     grid, laws = domain.grid, any(isinstance(setting, Law) for _, setting in domain.settings)
+    cells = math.prod(len(values) for values in grid.values())
+    if episodes < 1 or max(episodes, cells) > MOST:
+        raise BadValue(f"{max(episodes, cells)} episodes (in {cells} cells): needs 1 to {MOST:,} in all")
     if grid:
         fixed = domain.draw(keys(seed, 1), np.ones(1, np.int64))[0]
         axes = [grid.get(name, (value,)) for name, value in zip(domain.names, fixed, strict=True)]

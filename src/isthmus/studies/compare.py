@@ -7,6 +7,7 @@ each, and `comparison.json` with the table.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,11 +18,14 @@ import numpy as np
 
 from isthmus.domains.problem import Problem
 from isthmus.evaluation import statistics
+from isthmus.evaluation.evaluate import SEED, targets
+from isthmus.methods import registry
 from isthmus.training.executor import Executor, Processes
-from isthmus.types import BadValue
+from isthmus.types import BadValue, UnknownName
 
 FLOOR, CEILING = "source_only", "target_only"
 COMPARISON, EVALUATION, LANDSCAPE = "comparison.json", "evaluation.csv", "landscape.csv"
+MOST = 1000  # seeds
 
 
 @dataclass(frozen=True)
@@ -82,17 +86,15 @@ class Job:
 def run_job(job: Job) -> dict[str, Any]:
     """Train (or go on, or find it done), then play the deployed policy in the target."""
     from isthmus.evaluation.evaluate import evaluate_method
+    from isthmus.evaluation.landscape import from_episodes
     from isthmus.tasks.imports import import_files
-    from isthmus.training.run import Run
+    from isthmus.training.run import Run, write_text
     from isthmus.training.train import resume, train
 
     import_files(job.imports)
     problem = Problem.from_data(job.problem)
     if (job.folder / "run.json").exists():
         run = Run.open(job.folder)
-        asked = (job.method, job.seed, job.steps)
-        if (run.name, run.seed, run.steps) != asked or run.config["problem"] != job.problem:
-            raise BadValue(f"{job.folder} holds another run; name another folder with --out")
         run = run if run.finished else resume(job.folder, quiet=True)
     else:
         run = train(job.method, problem, seed=job.seed, steps=job.steps, settings=job.settings, out=job.folder,
@@ -102,17 +104,16 @@ def run_job(job: Job) -> dict[str, Any]:
     state, method = run.state(), run.method
     played = evaluate_method(method, state, problem, problem.target, job.episodes)
     e = played.episodes
-    with (job.folder / EVALUATION).open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*problem.target.names, "return", "length", "fell", "forward"])
-        for i in range(len(e.returns)):
-            row = [f"{v:.6g}" for v in e.parameters[i]]
-            writer.writerow([*row, f"{e.returns[i]:.3f}", e.lengths[i], int(e.terminated[i]), f"{e.forward[i]:.4f}"])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*problem.target.names, "return", "length", "fell", "forward"])
+    for i in range(len(e.returns)):
+        row = [f"{v:.6g}" for v in e.parameters[i]]
+        writer.writerow([*row, f"{e.returns[i]:.3f}", e.lengths[i], int(e.terminated[i]), f"{e.forward[i]:.4f}"])
+    write_text(job.folder / EVALUATION, text.getvalue())
     if len(problem.target.grid) == 2:
-        from isthmus.evaluation.landscape import from_episodes
-
         trained_in = method.trained_in(problem)
-        from_episodes(problem.target, e, trained_in).save(job.folder / LANDSCAPE)
+        write_text(job.folder / LANDSCAPE, from_episodes(problem.target, e, trained_in).csv())
     return {
         "score": played.mean,
         "source_steps": int(state.source_steps),
@@ -143,9 +144,11 @@ def compare(
     from dataclasses import replace
 
     from isthmus.domains.problem import Access, Budget
+    from isthmus.training.run import Run
 
-    if seeds < 1:
-        raise BadValue(f"seeds={seeds}: needs a whole number above 0")
+    if not 1 <= seeds <= MOST:
+        raise BadValue(f"seeds={seeds}: needs a whole number in 1..{MOST}")
+    targets(problem.target, episodes, SEED)  # a wrong number is said before the training, as is all that follows
     names = list(dict.fromkeys([FLOOR, *methods]))
     if ceiling and CEILING not in names and problem.target.replayable:
         names.append(CEILING)
@@ -156,6 +159,16 @@ def compare(
             folder / f"{name}-s{seed}", episodes, imports)
         for seed in range(seeds) for name in names
     ]  # fmt: skip
+    for key in settings or {}:  # one that no method has would be dropped without a word
+        if not any(key in job.settings for job in jobs):
+            known = {k for name in names for k in registry.settings_of(registry.build(name))}
+            raise UnknownName("setting of these methods", key, known)
+    plans = {}
+    for job in jobs:
+        if job.method not in plans:
+            plans[job.method] = Run.plan(job.method, Problem.from_data(job.problem), 0, steps, job.settings)
+        if (job.folder / "run.json").exists():
+            Run.open(job.folder).expect({**plans[job.method], "seed": job.seed})
     results: dict[int, dict[str, Any]] = {}
     show = (lambda: poll([job.folder for job in jobs])) if poll else None
     for index, result in (executor or Processes()).map(run_job, jobs, show):
@@ -182,9 +195,7 @@ def compare(
 
 
 def _relevant(method: str, settings: dict[str, Any] | None) -> dict[str, Any]:
-    """The settings that this method has; each must be some method's, which building them all checks."""
-    from isthmus.methods import registry
-
+    """The settings that this method has."""
     known = registry.settings_of(registry.build(method))
     return {k: v for k, v in (settings or {}).items() if k in known}
 

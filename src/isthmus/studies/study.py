@@ -10,6 +10,7 @@ cell,KEY,...    one cell of the landscape KEY: x and y its parameters
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import numpy as np
 
 from isthmus.evaluation.landscape import Landscape
 from isthmus.training.executor import Executor
+from isthmus.types import BadValue
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def run_unit(job: tuple[Unit, Path, Path]) -> str:
     from isthmus.evaluation.evaluate import evaluate
     from isthmus.evaluation.landscape import landscape
     from isthmus.training import checkpoint
-    from isthmus.training.run import Run
+    from isthmus.training.run import Run, write_text
     from isthmus.training.train import resume, train
 
     unit, results, runs = job
@@ -96,13 +98,14 @@ def run_unit(job: tuple[Unit, Path, Path]) -> str:
     problem = make_problem(unit.problem, access=unit.access)
     if (folder / "run.json").exists():
         run = Run.open(folder)
+        run.expect(Run.plan(unit.method, problem, unit.seed, unit.steps, unit.settings))
         run = run if run.finished else resume(folder, quiet=True)
     else:
         run = train(
             unit.method, problem, seed=unit.seed, steps=unit.steps, settings=unit.settings, out=folder, quiet=True
         )
     if not run.finished:
-        return unit.name  # stopped by its user: saved, and no result yet
+        raise KeyboardInterrupt  # stopped by its user: saved, and no result yet
     state, method = run.state(), run.method
     rows: list[tuple[str, str, Any, Any, Any]] = []
     for line in run.metrics():
@@ -120,17 +123,17 @@ def run_unit(job: tuple[Unit, Path, Path]) -> str:
         for i, x in enumerate(result.axes[0]):
             for j, y in enumerate(result.axes[1]):
                 rows.append(("cell", key, f"{x:.6g}", f"{y:.6g}", f"{result.mean[i, j]:.2f}"))
-    meta = {**run.config["versions"], "wall_seconds": f"{time.monotonic() - began:.0f}", "steps": unit.steps,
+    trained = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
+    seconds = max(trained, time.monotonic() - began)
+    meta = {**run.config["versions"], "wall_seconds": f"{seconds:.0f}", "steps": unit.steps,
             "method": unit.method, "problem": unit.problem, "seed": unit.seed,
             "digest": checkpoint.digest(run.checkpoint()[0])}  # fmt: skip
     rows += [("meta", key, "", "", value) for key, value in meta.items()]
-    path = results / f"{unit.name}.csv"
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["kind", "key", "x", "y", "value"])
-        writer.writerows(rows)
-    partial.replace(path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["kind", "key", "x", "y", "value"])
+    writer.writerows(rows)
+    write_text(results / f"{unit.name}.csv", text.getvalue())
     return unit.name
 
 
@@ -142,7 +145,10 @@ def run_units(
     units: Sequence[Unit], results: Path, runs: Path, executor: Executor, poll: Callable[[], None] | None = None
 ) -> None:
     """Run the units that have no file yet."""
-    results.mkdir(parents=True, exist_ok=True)
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadValue(f"cannot make the folder {results}: {error.strerror}; name another with --results") from None
     jobs = [(unit, results, runs) for unit in missing(units, results)]
     for _ in executor.map(run_unit, jobs, poll) if jobs else ():
         pass

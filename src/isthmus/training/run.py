@@ -11,11 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from isthmus.domains.problem import Access, Problem
 from isthmus.methods import registry
 from isthmus.types import BadValue, IsthmusError
 
 FORMAT = 1
+FIELDS = {  # of run.json, and of which kind
+    "method": str, "settings": dict, "problem": dict, "seed": int, "steps": int, "start": str | None, "imports": list,
+    "versions": dict,
+}  # fmt: skip
 
 
 class RunError(IsthmusError):
@@ -47,8 +53,7 @@ class Run:
     config: dict[str, Any]
 
     @staticmethod
-    def create(
-        folder: Path,
+    def plan(
         method: str,
         problem: Problem,
         seed: int,
@@ -56,11 +61,12 @@ class Run:
         settings: dict[str, Any],
         start: Run | None = None,
         imports: tuple[str, ...] = (),
-    ) -> Run:
-        """Make the folder and its run.json; refuses a folder with anything in it.
-
-        Raises UnknownName or BadValue for a method, setting or problem that cannot run, RunError for the folder.
-        """
+    ) -> dict[str, Any]:
+        """What run.json holds. Raises UnknownName or BadValue for a method, setting or problem that cannot run."""
+        if not 0 <= seed < 2**31:
+            raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")
+        if steps < 1:
+            raise BadValue(f"steps={steps}: needs a whole number above 0")
         built = registry.build(method, settings)
         accepts = built.accepts
         if Access.NONE not in accepts and problem.access not in accepts:
@@ -68,7 +74,7 @@ class Run:
             raise BadValue(
                 f"{method} needs access {needs}, this problem's is {problem.access}; say --access {needs.split()[0]}"
             )
-        config = {
+        return {
             "format": FORMAT,
             "method": method,
             "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in registry.settings_of(built).items()},
@@ -79,6 +85,10 @@ class Run:
             "imports": list(imports),
             "versions": versions(),
         }
+
+    @staticmethod
+    def create(folder: Path, config: dict[str, Any]) -> Run:
+        """Make the folder and its run.json, from what `plan` gave; refuses a folder with anything in it: RunError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
@@ -105,14 +115,21 @@ class Run:
         found = config.get("format") if isinstance(config, dict) else None
         if found != FORMAT:
             raise RunError(f"{folder} is a run of format {found}; this version reads format {FORMAT}")
-        missing = {"method", "settings", "problem", "seed", "steps", "start", "versions"} - set(config)
-        if missing:
-            raise RunError(f"{folder}/run.json is damaged: it lacks {', '.join(sorted(missing))}")
+        for name, kind in FIELDS.items():
+            if not isinstance(config.get(name), kind):
+                raise RunError(f"{folder}/run.json is damaged: {name} is {config.get(name)!r}")
         return Run(folder, config)
+
+    def expect(self, config: dict[str, Any]) -> None:
+        """Raise BadValue where this run is not the one that was planned as `config`."""
+        for name in ("method", "problem", "seed", "steps", "start", "settings"):
+            if self.config[name] != config[name]:
+                raise BadValue(f"{self.folder} holds a run of another {name}; name another folder, or remove this one")
 
     @cached_property
     def problem(self) -> Problem:
-        return Problem.from_data(self.config["problem"]).with_ledger(self.folder / "ledger.jsonl")
+        problem = Problem.from_data(self.config["problem"], trusted=False)
+        return problem.with_ledger(self.folder / "ledger.jsonl")
 
     @cached_property
     def method(self) -> Any:
@@ -131,15 +148,34 @@ class Run:
         return self.config["steps"]
 
     def initial(self) -> Any:
-        """The state before the first round."""
-        start = self.config["start"]
-        return self.method.init(self.problem, self.seed, Run.open(start).state().learner if start else None)
+        """The state before the first round. Raises BadValue where the run to start from holds another learner."""
+        if not self.config["start"]:
+            return self.method.init(self.problem, self.seed)
+        start = Run.open(self.config["start"])
+        state = self.method.init(self.problem, self.seed, start.state().learner)
+        template = self.template(int(state.phase)).learner
+        if _shapes(state.learner) != _shapes(template):
+            raise BadValue(
+                f"{start.folder} cannot be started from: its learner has other shapes than this run's; "
+                "start from a run of the same robot, with the same settings of the learner"
+            )
+        return state
 
-    def template(self) -> Any:
-        """A state of the right structure and shapes, made without touching a target that cannot be replayed."""
+    def template(self, phase: int = 0) -> Any:
+        """A state of the right structure and shapes, made without touching a domain that cannot be replayed.
+
+        A later phase has worlds of its own; a method reaches it at once when it is given a learner to start from.
+        """
         problem = self.problem.rehearsal()
-        start = self.config["start"]
-        return self.method.init(problem, self.seed, Run.open(start).state().learner if start else None)
+        state = self.method.init(problem, self.seed)
+        return state if phase == state.phase else self.method.init(problem, self.seed, state.learner)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a checkpoint, good or damaged, is there: a run stopped before its first one begins anew."""
+        from isthmus.training.checkpoint import PARTIAL
+
+        return any(path.suffix != PARTIAL for path in self.folder.glob("checkpoints/*"))
 
     def checkpoint(self) -> tuple[Path, list[str]]:
         """The newest good checkpoint, and what was wrong with newer ones. Raises CheckpointError if there is none."""
@@ -152,7 +188,8 @@ class Run:
         from isthmus.training import checkpoint
 
         path, notes = self.checkpoint()
-        state, extra = checkpoint.load(path, self.template())
+        phase = json.loads((path / checkpoint.MANIFEST).read_text())["extra"]["phase"]
+        state, extra = checkpoint.load(path, self.template(phase))
         return state, extra, notes
 
     def state(self) -> Any:
@@ -178,6 +215,13 @@ class Run:
     def finished(self) -> bool:
         """Whether training reached its number of steps."""
         return (self.folder / "finished.json").exists()
+
+
+def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    import jax
+
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): (np.shape(leaf), str(np.asarray(leaf).dtype)) for path, leaf in leaves}
 
 
 def new_folder(root: Path, method: str, problem: Problem, seed: int) -> Path:

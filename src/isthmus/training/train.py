@@ -25,7 +25,7 @@ from isthmus.evaluation.evaluate import SEED
 from isthmus.training import checkpoint
 from isthmus.training.progress import Progress
 from isthmus.training.run import Run, RunError, new_folder, versions, write_text
-from isthmus.types import BadValue, Worlds
+from isthmus.types import BudgetExceeded, Worlds
 
 SAVE_SECONDS = 20.0
 EVALUATIONS = 10  # a run, evenly spaced in steps
@@ -49,24 +49,18 @@ def train(
     `steps` counts all environment steps, of source and target; `settings` changes the method's
     (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from. Ctrl-C saves and stops.
     """
-    if not 0 <= seed < 2**31:
-        raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")
-    if steps < 1:
-        raise BadValue(f"steps={steps}: needs a whole number above 0")
-    folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
     begun = start if isinstance(start, Run) or start is None else Run.open(start)
     if begun:
         begun.checkpoint()
-    run = Run.create(folder, method, problem, seed, steps, settings or {}, begun, imports)
-    return _loop(run, None, {}, quiet)
+    config = Run.plan(method, problem, seed, steps, settings or {}, begun, imports)
+    folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
+    return _loop(Run.create(folder, config), None, {}, quiet)
 
 
 def resume(folder: Path | str, quiet: bool = False) -> Run:
     """Go on with a run from its newest good checkpoint; it ends with the bits of one that was never stopped."""
     run = Run.open(folder)
-    state, extra, notes = None, {}, []
-    if (run.folder / "checkpoints").exists():
-        state, extra, notes = run.restore()
+    state, extra, notes = run.restore() if run.begun else (None, {}, [])
     told = Progress.note if not quiet else lambda text: None
     for note in notes:
         told(note)
@@ -93,7 +87,9 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
 
         def save() -> None:
             nonlocal saved
-            record = {"metrics_offset": log.sync(), "evaluations": evaluations, **counters(state)}
+            record = {
+                "phase": int(state.phase), "metrics_offset": log.sync(), "evaluations": evaluations, **counters(state)
+            }  # fmt: skip
             checkpoint.save(run.folder / "checkpoints", state, extra=record, name=sum(counters(state).values()))
             saved = time.monotonic()
 
@@ -101,7 +97,11 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
             save()
         while (done := sum(counters(state).values())) < run.steps and not stop():
             began = time.monotonic()
-            state, metrics = method.step(problem, state)
+            try:
+                state, metrics = method.step(problem, state)
+            except BudgetExceeded:
+                save()
+                raise
             now = counters(state)
             log.write("round", {**now, **metrics, "seconds": time.monotonic() - began})
             progress.update(sum(now.values()), now, metrics)
@@ -157,12 +157,15 @@ def _keep_divergences(folder: Path, state: Any, seen: int, progress: Progress) -
     if now > seen:
         worlds = [w for w in _worlds(state) if w.diverged.any()]
         target = folder / "diverged"
-        target.mkdir(exist_ok=True)
-        for i, w in enumerate(worlds):
-            which = w.diverged > 0
-            np.savez(target / f"{i}.npz", rows=w.diverged_rows[which], times=w.diverged[which], key=w.key[which])
+        try:
+            target.mkdir(exist_ok=True)
+            for i, w in enumerate(worlds):
+                which = w.diverged > 0
+                np.savez(target / f"{i}.npz", rows=w.diverged_rows[which], times=w.diverged[which], key=w.key[which])
+        except OSError as error:
+            raise RunError(f"cannot write {target}: {error.strerror}; mend the folder, then resume the run") from None
         progress.note(f"{now - seen} worlds diverged and began anew; their last states are in {target}")
-    return max(now, seen)
+    return now  # fewer than before where a phase began with fresh worlds
 
 
 class MetricsLog:
@@ -172,7 +175,7 @@ class MetricsLog:
         self.path = path
         try:
             with path.open("ab") as file:
-                file.truncate(offset)
+                file.truncate(min(offset, file.tell()))  # where the file was lost, zeros would not bring it back
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}") from None
 
@@ -182,15 +185,19 @@ class MetricsLog:
             with self.path.open("a") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise RunError(
-                f"cannot write {self.path}: {error.strerror}; the last checkpoint is good, free some space and resume"
-            ) from None
+            raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> RunError:
+        return RunError(f"cannot write {self.path}: {error.strerror}; the last checkpoint is good: make room, resume")
 
     def sync(self) -> int:
         """Force it to the disk; its length in bytes."""
-        with self.path.open("ab") as file:
-            os.fsync(file.fileno())
-            return file.tell()
+        try:
+            with self.path.open("ab") as file:
+                os.fsync(file.fileno())
+                return file.tell()
+        except OSError as error:
+            raise self._refused(error) from None
 
 
 def _short(value: Any) -> Any:

@@ -1,0 +1,66 @@
+"""Trainings that take a second: what the tests of the loop, the studies and the command line share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import isthmus
+from isthmus.domains import domain, gym
+from isthmus.methods import registry
+from isthmus.training import checkpoint
+from isthmus.training.run import Run
+
+ROUND = 128  # steps
+SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}
+OWN = {
+    "pretraining": 3 * ROUND,  # a change of phase amid the run
+    "updates": 1,
+    "adaptation_worlds": 4,
+    "adaptation_steps": 16,
+}
+
+
+def settings(method: str) -> dict[str, Any]:
+    """Settings under which a method of the table trains in rounds of 128 steps."""
+    known = registry.settings_of(registry.build(method))
+    return {name: value for name, value in {**SETTINGS, **OWN}.items() if name in known}
+
+
+def access(method: str) -> str:
+    """An access that the method accepts: the freest there is."""
+    accepts = registry.build(method).accepts
+    return next(a for a in ("online", "few_shot", "dataset", "none") if a in accepts)
+
+
+def problem(method: str = "source_only", text: str = "hopper/gravity=x2") -> isthmus.Problem:
+    return isthmus.problem(text, access=access(method), uncertainty="torso_mass=1..9" if "hopper" in text else "")
+
+
+def train(method: str, folder: Path, rounds: int = 6, **changes: Any) -> Run:
+    """A finished run of so many rounds (the random steps before the first are one of them)."""
+    made = changes.pop("problem", None) or problem(method)
+    asked = {"settings": settings(method), "steps": rounds * ROUND, "out": folder, "quiet": True}
+    return isthmus.train(method, made, **(asked | changes))
+
+
+def flags(method: str) -> list[str]:
+    """The same settings for the command line."""
+    return [f"--set={name}={value}" for name, value in settings(method).items()]
+
+
+def digest(run: Run) -> str:
+    return checkpoint.digest(run.checkpoint()[0])
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    """metrics.jsonl without the seconds, which are in no hash; every line must be whole."""
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def forget_simulations() -> None:
+    """As a new process would find them."""
+    domain._simulation.cache_clear()
+    gym._live.clear()
