@@ -43,8 +43,11 @@ def build(name: str, settings: dict[str, Any] | None = None) -> Any:
     Raises UnknownName or BadValue, in one line.
     """
     method = find(name)()
+    known = settings_of(method)
     for key, value in (settings or {}).items():
-        method = _change(method, key.split("."), value, name)
+        if key not in known:
+            raise UnknownName(f"setting of {name}", key, known)
+        method = _change(method, key.split("."), _convert(value, known[key], key))
     return method
 
 
@@ -60,15 +63,10 @@ def settings_of(method: Any, prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _change(thing: Any, path: list[str], value: Any, name: str) -> Any:
-    known = {f.name: f for f in dataclasses.fields(thing)}
-    if path[0] not in known:
-        raise UnknownName(f"setting of {name}", path[0], known)
-    old = getattr(thing, path[0])
-    if dataclasses.is_dataclass(old) != (len(path) > 1):
-        raise UnknownName(f"setting of {name}", ".".join(path), settings_of(thing))
-    new = _change(old, path[1:], value, name) if len(path) > 1 else _convert(value, old, ".".join(path))
-    return dataclasses.replace(thing, **{path[0]: new})
+def _change(thing: Any, path: list[str], value: Any) -> Any:
+    if len(path) > 1:
+        value = _change(getattr(thing, path[0]), path[1:], value)
+    return dataclasses.replace(thing, **{path[0]: value})
 
 
 def _convert(value: Any, like: Any, name: str) -> Any:

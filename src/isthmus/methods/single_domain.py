@@ -92,16 +92,16 @@ class FineTuning(TargetOnly):
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         check_dynamics(self.learner, problem.source, problem.target)
         s = begin(self.learner, problem.source, seed, start)
-        return s if start is None else self.cross(problem, s)
+        return s if start is None else self._cross(problem, s)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         if s.phase == 0 and s.source_steps < self.pretraining:
             return source_round(self.learner, problem.source, s)
         if s.phase == 0:
-            s = self.cross(problem, s)
+            s = self._cross(problem, s)
         return target_round(self.learner, problem, s)
 
-    def cross(self, problem: Problem, s: State) -> State:
+    def _cross(self, problem: Problem, s: State) -> State:
         """From the first phase to the second: worlds of the target, whose shapes may differ from the source's."""
         book, worlds = problem.target_worlds(s.book, self.learner.rollout[0], int(s.key[-1]))
         learner = self.learner.transfer(s.learner)

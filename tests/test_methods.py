@@ -1,0 +1,580 @@
+"""Methods: one contract for every row of the table, and what each may touch, counts, and shares with the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+import isthmus
+from isthmus.domains import domain as domains
+from isthmus.domains.collect import Live
+from isthmus.domains.domain import Domain, PhysicsSimulation
+from isthmus.domains.problem import Access, Book, Budget, Problem, make_problem
+from isthmus.learning.ppo import PPO
+from isthmus.methods import registry
+from isthmus.methods.method import State
+from isthmus.training.checkpoint import digest, load, save
+from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName
+
+SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}
+ROUND = 8 * 16
+OWN: dict[str, dict[str, Any]] = {
+    "fine_tuning": {"pretraining": 3 * ROUND},
+    "few_shot_ppo": {"updates": 2, "adaptation_worlds": 4, "adaptation_steps": 16},
+}
+ADAPTATION = 2 * 4 * 16  # transitions a target
+ROUNDS = 5  # the fine tuning of them: two in the source, three in the target
+
+SOURCE, TARGET = Domain.parse("hopper/torso_mass=6"), Domain.parse("hopper/torso_mass=3")
+
+
+def build(name: str, **changed: Any) -> Any:
+    return registry.build(name, SETTINGS | OWN.get(name, {}) | {k.replace("__", "."): v for k, v in changed.items()})
+
+
+def problem_for(method: Any, target: Domain = TARGET, budget: Budget = Budget()) -> Problem:  # noqa: B008  frozen
+    access = min(method.accepts)
+    return Problem(SOURCE, target, access, budget, uncertainty="torso_mass=1..9")
+
+
+def run(method: Any, rounds: int, seed: int = 0, problem: Problem | None = None, start: Any = None) -> State:
+    problem = problem or problem_for(method)
+    s = method.init(problem, seed, start)
+    for _ in range(rounds):
+        s, _ = method.step(problem, s)
+    return s
+
+
+@contextmanager
+def compilations() -> Iterator[list[Any]]:
+    """What XLA compiles inside."""
+    found: list[Any] = []
+
+    def listen(event: str, seconds: float, **about: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(about)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+class Trained(NamedTuple):
+    name: str
+    method: Any
+    problem: Problem
+    states: list[State]  # before the first round, and after each
+    digests: list[str]  # of each, taken when it was new
+    metrics: list[dict[str, float]]
+    compiled: list[list[Any]]  # in each round
+
+
+@pytest.fixture(scope="module", params=sorted(registry.METHODS))
+def trained(request: pytest.FixtureRequest) -> Trained:
+    """A run of each method, from cold caches."""
+    jax.clear_caches()
+    method = build(request.param)
+    problem = problem_for(method)
+    states = [method.init(problem, 0)]
+    out = Trained(request.param, method, problem, states, [digest(states[0])], [], [])
+    for _ in range(ROUNDS):
+        with compilations() as compiled:
+            s, metrics = method.step(problem, states[-1])
+        states.append(s)
+        out.digests.append(digest(s))
+        out.metrics.append(metrics)
+        out.compiled.append(compiled)
+    return out
+
+
+# The contract, for every method in the table.
+
+
+def test_the_table_says_what_the_class_is(trained: Trained) -> None:
+    row = registry.METHODS[trained.name]
+    assert trained.method.accepts == {Access.parse(text) for text in row.access.split(", ")}
+    assert type(trained.method.learner).__name__ in row.learners.split(", ")
+    assert row.citation
+    assert isinstance(trained.method.trained_in(trained.problem), Domain)
+
+
+def test_a_state_is_a_tree_of_finite_arrays(trained: Trained) -> None:
+    for s in trained.states:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(s)[0]:
+            name = jax.tree_util.keystr(path)
+            assert isinstance(leaf, np.ndarray | np.generic | jax.Array), name
+            assert np.isfinite(np.asarray(leaf)).all(), name
+
+
+def test_counters_are_wide_and_count_every_step(trained: Trained) -> None:
+    for number, s in enumerate(trained.states):
+        counters = (s.phase, s.round, s.source_steps, s.book.transitions, s.book.episodes)
+        counters += (s.learner.observations.count, s.learner.returns.count)
+        assert all(isinstance(c, np.int64) for c in counters)
+        assert isinstance(s.book.seconds, np.float64)
+        for name in ("task", "episode", "step", "total", "finished", "diverged"):
+            assert getattr(s.worlds, name).dtype == np.int64
+        # One batch of random steps, then one a round, in the source or in the target.
+        assert s.source_steps + s.book.transitions == (number + 1) * ROUND
+        assert s.learner.observations.count == (number + 1) * ROUND
+
+
+def test_metrics_are_numbers(trained: Trained) -> None:
+    health = {"explained_variance", "kl", "clip_fraction", "entropy", "episodes"}
+    for metrics in trained.metrics:
+        assert health <= set(metrics)
+        assert all(type(value) is float and np.isfinite(value) for value in metrics.values())
+    assert any("training_return" in metrics for metrics in trained.metrics)
+
+
+def test_learning_changes_the_policy_and_no_state_that_was_handed_in(trained: Trained) -> None:
+    assert [digest(s) for s in trained.states] == trained.digests
+    policies = [digest(trained.method.policy(s)) for s in trained.states]
+    assert len(set(policies)) == len(policies)
+
+
+def test_a_policy_acts_within_the_bounds(trained: Trained) -> None:
+    policy = trained.method.policy(trained.states[-1])
+    spaces = trained.problem.target.spaces
+    for observation in (np.zeros(spaces.observation, np.float32), np.full(spaces.observation, 1e3, np.float32)):
+        action, _ = policy.act(policy.memory(), observation)
+        action = np.asarray(action)
+        assert action.shape == (spaces.action,)
+        assert action.dtype == np.float32
+        assert (action >= spaces.low).all() and (action <= spaces.high).all()
+
+
+def test_adapting_gives_one_policy_a_target_or_one_for_all(trained: Trained) -> None:
+    method, s = trained.method, trained.states[-1]
+    parameters = np.array([[3.0], [6.0]])
+    policies, book = method.adapt(s, trained.problem, trained.problem.target, parameters, 7)
+    if method.adapts:
+        assert len(policies) == 2
+    else:
+        assert [digest(each) for each in policies] == [digest(method.policy(s))]
+        assert book == Book()
+    assert [type(count) for count in book] == [np.int64, np.int64, np.float64]
+    assert digest(s) == trained.digests[-1]
+
+
+def test_a_checkpoint_takes_the_state_and_the_run_goes_on_with_the_same_bits(trained: Trained, tmp_path: Path) -> None:
+    s = trained.states[-2]
+    path = save(tmp_path, s, extra={}, name=1)
+    restored, _ = load(path, s)
+    assert digest(restored) == trained.digests[-2]
+    assert digest(trained.method.step(trained.problem, restored)[0]) == trained.digests[-1]
+
+
+def test_the_same_seed_gives_the_same_bits(trained: Trained) -> None:
+    assert digest(run(build(trained.name), ROUNDS)) == trained.digests[-1]
+    domains._simulation.cache_clear()  # a new engine as well
+    assert digest(run(build(trained.name), ROUNDS)) == trained.digests[-1]
+
+
+def test_another_seed_gives_others(trained: Trained) -> None:
+    other = run(trained.method, 1, seed=1)
+    assert digest(other.learner.networks) != digest(trained.states[1].learner.networks)
+    assert digest(other.worlds.rows) != digest(trained.states[1].worlds.rows)
+    assert (np.asarray(other.key) != np.asarray(trained.states[1].key)).any()
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_mujocos_threads_change_no_bit(trained: Trained, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISTHMUS_THREADS", threads)
+    domains._simulation.cache_clear()
+    try:
+        assert digest(run(trained.method, ROUNDS)) == trained.digests[-1]
+    finally:
+        domains._simulation.cache_clear()  # the next test's engines have the usual number again
+
+
+def test_nothing_compiles_after_the_first_round_of_a_phase(trained: Trained) -> None:
+    phases = [int(s.phase) for s in trained.states]
+    assert trained.compiled[0]  # the count sees what there is
+    for number, compiled in enumerate(trained.compiled):
+        if number > 0 and phases[number + 1] == phases[number]:
+            assert compiled == [], f"round {number + 1} compiled"
+
+
+def test_the_count_of_compilations_sees_a_new_shape() -> None:
+    with compilations() as found:
+        double = jax.jit(lambda x: x * 2)
+        for shape in (3, 4):
+            double(np.zeros(shape, np.float32))
+        double(np.ones(3, np.float32))
+    assert len(found) == 2
+
+
+# What a method must not see.
+
+
+@dataclass(frozen=True)
+class Forbidden(Domain):
+    """A target of which only the spaces may be known."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("training touched its target")
+
+    simulation = build = worlds = draw = _refuse
+
+
+class UnpaidSimulation(PhysicsSimulation):
+    def step(self, ids, executed, chosen, memory):
+        obs, reward, *rest = super().step(ids, executed, chosen, memory)
+        return obs, reward * np.nan, *rest
+
+
+@dataclass(frozen=True)
+class Unpaid(Domain):
+    """A target whose rewards are NaN."""
+
+    def build(self, n: int) -> UnpaidSimulation:
+        return UnpaidSimulation(self, n)
+
+
+def disguised(kind: type[Domain], like: Domain) -> Domain:
+    return kind(**{field.name: getattr(like, field.name) for field in fields(Domain)})
+
+
+@pytest.mark.parametrize("poison", [Forbidden, Unpaid])
+@pytest.mark.parametrize("name", ["source_only", "domain_randomization", "few_shot_ppo", "fine_tuning"])
+def test_training_in_the_source_never_touches_the_target(name: str, poison: type[Domain]) -> None:
+    method = build(name)
+    poisoned = run(method, 2, problem=problem_for(method, target=disguised(poison, TARGET)))
+    assert poisoned.book == Book()
+    assert digest(poisoned) == digest(run(method, 2))
+
+
+def test_the_poisons_are_poisonous() -> None:
+    method = build("target_only")
+    with pytest.raises(AssertionError, match="touched its target"):
+        run(method, 0, problem=problem_for(method, target=disguised(Forbidden, TARGET)))
+    s = run(method, 0, problem=problem_for(method, target=disguised(Unpaid, TARGET)))
+    assert np.isnan(s.learner.returns.mean)
+
+
+# Randomization.
+
+
+class Recorder(PPO):
+    """The learner, and all transitions that it was given."""
+
+    seen: ClassVar[list[Transition]] = []
+
+    def learn(self, s, tr, key):
+        self.seen.append(tr)
+        return PPO(**vars(self)).learn(s, tr, key)  # not its own: that would compile once more
+
+
+def transitions_of(name: str, rounds: int) -> Transition:
+    method = build(name)
+    Recorder.seen.clear()
+    run(replace(method, learner=Recorder(**vars(method.learner))), rounds, problem=problem_for(method))
+    return jax.tree.map(lambda *x: np.concatenate(x), *Recorder.seen)
+
+
+def test_randomization_draws_each_episode_from_the_law_and_records_it() -> None:
+    tr = transitions_of("domain_randomization", 10)
+    mass = tr.parameters[..., 0]
+    done = tr.terminated | tr.truncated
+    assert done.sum() > 40
+    changed = mass[1:] != mass[:-1]
+    np.testing.assert_array_equal(changed, done[:-1])
+    drawn = np.concatenate([mass[0], mass[1:][changed]])
+    assert len(set(drawn)) == len(drawn)
+    assert (drawn >= 1).all() and (drawn <= 9).all()
+    # Uniform over 1..9: mean 5, sd 8/sqrt(12) = 2.3; four standard errors.
+    assert drawn.mean() == pytest.approx(5.0, abs=4 * 2.31 / np.sqrt(len(drawn)))
+    assert drawn.min() < 2.5 and drawn.max() > 7.5
+
+
+def test_the_source_is_what_it_says() -> None:
+    np.testing.assert_array_equal(transitions_of("source_only", 2).parameters, 6.0)
+
+
+def test_without_uncertainty_randomization_is_source_only() -> None:
+    certain = Problem(SOURCE, TARGET, Access.NONE)
+    plain, randomized = (run(build(name), 2, problem=certain) for name in ("source_only", "domain_randomization"))
+    assert digest(plain) == digest(randomized)
+
+
+def test_a_privileged_critic_sees_the_draw_and_the_policy_does_not() -> None:
+    method = build("domain_randomization", learner__privileged=True)
+    s = run(method, 1)
+    assert s.learner.networks.critic[0][0].shape[0] == 12
+    assert s.learner.networks.actor[0][0].shape[0] == 11
+    assert s.learner.parameters.mean[0] == pytest.approx(5, abs=2)
+    assert s.learner.parameters.variance[0] > 1
+    plain = build("domain_randomization")
+    shapes = [jax.tree.map(np.shape, m.policy(t)) for m, t in ((method, s), (plain, run(plain, 1)))]
+    assert shapes[0] == shapes[1]
+
+
+# The meter.
+
+
+def test_the_book_holds_exactly_what_was_stepped() -> None:
+    s = run(build("target_only"), 3)
+    assert s.source_steps == 0
+    assert s.book.transitions == 4 * ROUND == s.worlds.total.sum()
+    assert s.book.episodes == s.worlds.episode.sum() > 8
+    assert s.book.seconds == pytest.approx(4 * ROUND * 0.008)  # Hopper: 4 substeps of 2 ms
+    assert s.book.episodes == s.worlds.finished.sum() + 8
+
+
+@pytest.mark.parametrize(
+    ("budget", "rounds"),
+    [
+        (Budget(transitions=3 * ROUND), 2),
+        (Budget(transitions=3 * ROUND - 1), 1),
+        (Budget(seconds=3 * ROUND * 0.008 + 1e-9), 2),
+        (Budget(seconds=3 * ROUND * 0.008 - 1e-3), 1),
+        (Budget(episodes=8), 0),  # the first batch begins others, and refuses the next
+    ],
+    ids=str,
+)
+def test_a_budget_grants_a_batch_whole_or_refuses_it_before_anything_moves(
+    budget: Budget, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = build("target_only")
+    problem = problem_for(method, budget=budget)
+    s = run(method, rounds, problem=problem)
+    before = digest(s)
+
+    def moved(*args: Any) -> Any:
+        raise AssertionError("the refused batch moved the robot")
+
+    monkeypatch.setattr(Live, "step", moved)
+    with pytest.raises(BudgetExceeded, match="the target's budget is"):
+        method.step(problem, s)
+    assert digest(s) == before
+
+
+def test_a_budget_below_the_first_batch_refuses_the_run() -> None:
+    method = build("target_only")
+    with pytest.raises(BudgetExceeded, match="127 transitions"):
+        method.init(problem_for(method, budget=Budget(transitions=ROUND - 1)), 0)
+    with pytest.raises(BudgetExceeded, match="7 episodes"):
+        method.init(problem_for(method, budget=Budget(episodes=7)), 0)
+
+
+@pytest.mark.parametrize("access", [Access.NONE, Access.DATASET])
+def test_without_access_the_target_cannot_be_stepped(access: Access) -> None:
+    with pytest.raises(BudgetExceeded, match=f"access is {access}"):
+        build("target_only").init(Problem(SOURCE, TARGET, access), 0)
+
+
+# Fine tuning.
+
+
+def test_fine_tuning_is_source_only_and_goes_on_from_there() -> None:
+    tuning = build("fine_tuning")
+    problem = problem_for(tuning)
+    first = run(build("source_only"), 2, problem=problem)  # 3 batches: `pretraining`
+    whole = run(tuning, 2, problem=problem)
+    assert digest(whole) == digest(first)
+    begun = tuning.init(problem, 0, start=first.learner)
+    assert (begun.phase, begun.source_steps, begun.book.episodes) == (1, 0, 8)
+    assert begun.book.transitions == 0
+    for number in (1, 2):
+        whole, _ = tuning.step(problem, whole)
+        begun, _ = tuning.step(problem, begun)
+        assert (whole.phase, whole.round) == (1, number)
+        assert digest(whole._replace(source_steps=np.int64(0))) == digest(begun)
+    assert whole.source_steps == 3 * ROUND
+    assert whole.book.transitions == 2 * ROUND
+    assert digest(whole.worlds.parameters) == digest(np.full((8, 1), 3.0))
+
+
+def test_a_started_run_keeps_the_weights_and_moments_it_starts_from() -> None:
+    first = run(build("source_only"), 2)
+    for name in ("source_only", "target_only", "domain_randomization", "fine_tuning"):
+        begun = run(build(name), 0, start=first.learner).learner
+        kept = ("networks", "observations", "returns")
+        assert all(digest(getattr(begun, part)) == digest(getattr(first.learner, part)) for part in kept)
+        assert digest(begun.optimizer) != digest(first.learner.optimizer)
+
+
+def test_a_fine_tuned_run_opens_where_its_domains_record_different_parameters(tmp_path: Path) -> None:
+    problem = make_problem("hopper/torso_mass=3")  # nothing recorded in the source, the mass in the target
+    settings = SETTINGS | {"pretraining": 0}
+    folder = isthmus.train(
+        "fine_tuning", problem, steps=2 * ROUND, settings=settings, out=tmp_path / "run", quiet=True
+    ).folder
+    assert isthmus.Run.open(folder).state().phase == 1
+
+
+# Adaptation.
+
+
+@pytest.fixture(scope="module")
+def randomized() -> State:
+    return run(build("few_shot_ppo"), 2)
+
+
+def adapted(s: State, masses: list[float], seed: int = 3, budget: Budget = Budget()) -> tuple[list[str], Book]:  # noqa: B008
+    method = build("few_shot_ppo")
+    policies, book = method.adapt(s, problem_for(method, budget=budget), TARGET, np.array(masses)[:, None], seed)
+    return [digest(policy) for policy in policies], book
+
+
+def test_before_adaptation_few_shot_is_randomization(randomized: State) -> None:
+    assert digest(run(build("domain_randomization"), 2)) == digest(randomized)
+
+
+def test_a_target_is_adapted_to_whatever_stands_beside_it(randomized: State) -> None:
+    """Each at its own place in the list: a place has its own starts."""
+    three, _ = adapted(randomized, [3.0, 5.0, 8.0])
+    others, _ = adapted(randomized, [3.0, 8.0])
+    alone, _ = adapted(randomized, [3.0])
+    second, _ = adapted(randomized, [7.0, 5.0])
+    assert len(set(three)) == 3
+    assert three[0] == others[0] == alone[0]
+    assert three[1] == second[1]
+    assert others[1] != three[1]
+    assert digest(build("few_shot_ppo").policy(randomized)) not in three
+
+
+def test_adaptation_is_decided_by_its_seed(randomized: State) -> None:
+    assert adapted(randomized, [3.0]) == adapted(randomized, [3.0])
+    assert adapted(randomized, [3.0])[0] != adapted(randomized, [3.0], seed=4)[0]
+
+
+def test_adapting_again_compiles_nothing(randomized: State) -> None:
+    adapted(randomized, [3.0, 8.0])
+    with compilations() as compiled:
+        adapted(randomized, [2.0, 4.0], seed=5)
+    assert compiled == []
+
+
+@pytest.mark.parametrize("masses", [[3.0], [3.0, 8.0, 5.0]])
+def test_adaptation_counts_what_each_target_gave(randomized: State, masses: list[float]) -> None:
+    _, book = adapted(randomized, masses)
+    assert book.transitions == ADAPTATION
+    assert book.seconds == pytest.approx(ADAPTATION * 0.008)
+    assert 4 <= book.episodes <= ADAPTATION
+    assert randomized.book == Book()  # training's own: evaluation is metered apart
+
+
+@pytest.mark.parametrize(
+    ("enough", "less"),
+    [
+        (Budget(transitions=ADAPTATION), Budget(transitions=ADAPTATION - 1)),
+        (Budget(seconds=ADAPTATION * 0.008 + 1e-9), Budget(seconds=ADAPTATION * 0.008 - 1e-3)),
+        (Budget(episodes=4), Budget(episodes=3)),
+    ],
+    ids=str,
+)
+def test_adaptation_beyond_the_budget_is_refused(randomized: State, enough: Budget, less: Budget) -> None:
+    assert adapted(randomized, [3.0], budget=enough) == adapted(randomized, [3.0])
+    with pytest.raises(BudgetExceeded, match=r"a target and the budget is .*; lower updates") as error:
+        adapted(randomized, [3.0], budget=less)
+    assert "\n" not in str(error.value)
+
+
+def test_a_privileged_critic_does_not_go_on_among_other_parameters() -> None:
+    other = Domain.parse("hopper/gravity=x2")
+    tuning = build("fine_tuning", learner__privileged=True)
+    with pytest.raises(BadValue, match="cannot go on in hopper/gravity"):
+        tuning.init(problem_for(tuning, target=other), 0)
+    few = build("few_shot_ppo", learner__privileged=True)
+    problem = problem_for(few)
+    with pytest.raises(BadValue, match="cannot go on in hopper/gravity"):
+        few.adapt(few.init(problem, 0), problem, other, np.array([[10.0]]), 0)
+    assert tuning.init(problem_for(tuning), 0).learner.networks.critic[0][0].shape[0] == 12
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "value", "expected"),
+    [
+        ("source_only", "learner.worlds", "16", 16),
+        ("source_only", "learner.worlds", 16, 16),
+        ("source_only", "learner.learning_rate", "1e-3", 1e-3),
+        ("source_only", "learner.learning_rate", 1, 1.0),
+        ("source_only", "learner.hidden", "32", (32,)),
+        ("source_only", "learner.hidden", "32,16", (32, 16)),
+        ("source_only", "learner.hidden", [32, 16], (32, 16)),
+        ("source_only", "learner.hidden", "()", ()),
+        ("domain_randomization", "learner.privileged", "True", True),
+        ("fine_tuning", "pretraining", "1_000", 1000),
+        ("few_shot_ppo", "updates", "5", 5),
+        ("few_shot_ppo", "learner.target_kl", "0.02", 0.02),
+    ],
+)
+def test_settings_are_read(method: str, setting: str, value: Any, expected: Any) -> None:
+    found = registry.settings_of(registry.build(method, {setting: value}))[setting]
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize("name", sorted(registry.METHODS))
+def test_settings_survive_being_written_down(name: str) -> None:
+    method = build(name, learner__hidden=(8, 4))
+    written = json.loads(json.dumps(registry.settings_of(method)))
+    assert registry.build(name, written) == method
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("learner.worlds", "many", "learner.worlds='many': needs a value like 64"),
+        ("learner.worlds", "1.5", "learner.worlds=1.5: needs a value like 64"),
+        ("learner.worlds", "True", "learner.worlds=True: needs a value like 64"),
+        ("learner.worlds", "-1", "worlds=-1: needs a whole number from 1 on"),
+        ("learner.learning_rate", "fast", "learner.learning_rate='fast': needs a value like 0.0003"),
+        ("learner.learning_rate", "-1", "learning_rate=-1.0: needs a number above 0"),
+        ("learner.learning_rate", "__import__('os')", "needs a value like 0.0003"),
+        ("learner.learning_rate", "{[1]: 2}", "needs a value like 0.0003"),
+        ("learner.learning_rate", "(" * 10_000, "needs a value like 0.0003"),
+        ("learner.privileged", "1", "learner.privileged=1: needs a value like False"),
+        ("learner.hidden", "64,-1", "learner.hidden=(64, -1): needs a value like (64, 64)"),
+        ("learner.hidden", "[64, 'x']", "needs a value like (64, 64)"),
+        ("updates", "0", "updates=0: needs a whole number from 1 on"),
+        ("adaptation_worlds", "0", "adaptation_worlds=0: needs a whole number from 1 on"),
+        ("adaptation_steps", "-5", "adaptation_steps=-5: needs a whole number from 1 on"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_says_what_is_needed(setting: str, value: Any, message: str) -> None:
+    with pytest.raises(BadValue) as error:
+        registry.build("few_shot_ppo", {setting: value})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_pretraining_below_zero_is_refused() -> None:
+    with pytest.raises(BadValue, match="pretraining=-1: needs a whole number from 0 on"):
+        registry.build("fine_tuning", {"pretraining": -1})
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("sorce_only", "learner.worlds", "unknown method 'sorce_only'; did you mean source_only"),
+        ("source_only", "learner.wrlds", "unknown setting of source_only 'learner.wrlds'; did you mean learner.worlds"),
+        ("source_only", "lerner.worlds", "'lerner.worlds'; did you mean learner.worlds"),
+        ("source_only", "worlds", "'worlds'; did you mean learner.worlds"),
+        ("few_shot_ppo", "update", "unknown setting of few_shot_ppo 'update'; did you mean updates"),
+        ("source_only", "updates", "unknown setting of source_only 'updates'; known: learner.clip, "),
+        ("source_only", "learner", "unknown setting of source_only 'learner'; did you mean learner."),
+        ("source_only", "learner.worlds.more", "'learner.worlds.more'; did you mean learner.worlds"),
+        ("source_only", "", "unknown setting of source_only ''; known: learner.clip, "),
+    ],
+)
+def test_a_wrong_name_is_one_line_with_the_nearest(name: str, setting: str, message: str) -> None:
+    with pytest.raises(UnknownName) as error:
+        registry.build(name, {setting: "1"})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
