@@ -102,9 +102,11 @@ class Live:
             s["task_memory"] = np.zeros((len(self.all), memory.shape[1]))
         s["task_memory"][ids] = memory
         s["step"][ids], s["returns"][ids] = 0, 0.0
-        gap_memory = s["gap_memory"][ids]
-        s["observation"][ids] = self.gaps.begin(gap_memory, obs, self._sense(ids)) if self.gaps.gaps else obs
-        s["gap_memory"][ids] = gap_memory
+        if self.gaps.gaps:
+            gap_memory = s["gap_memory"][ids]
+            obs = self.gaps.begin(gap_memory, obs, self._sense(ids))
+            s["gap_memory"][ids] = gap_memory
+        s["observation"][ids] = obs
         return new_task
 
     def _sense(self, ids: np.ndarray) -> Streams:
@@ -120,15 +122,20 @@ class Live:
         s = self.state
         if not np.isfinite(action).all() or (executed is not None and not np.isfinite(executed).all()):
             raise BadValue("an action is not finite: the policy's weights or its observations are not numbers")
-        before = self.simulation.rows[ids]
-        gap_memory = s["gap_memory"][ids]
-        moved = self.gaps.act(gap_memory, action if executed is None else executed, action)
+        at = slice(None) if len(ids) == len(self.all) else ids  # all of them: views, where an index array would copy
+        before = self.simulation.rows[at].copy()
+        moved = action if executed is None else executed
+        if self.gaps.gaps:
+            gap_memory = s["gap_memory"][ids]
+            moved = self.gaps.act(gap_memory, moved, action)
         obs, reward, terminated, truncated, diverged, memory = self.simulation.step(
-            ids, moved, action, s["task_memory"][ids]
+            ids, moved, action, s["task_memory"][at]
         )
-        s["step"][ids] += 1
-        s["total"][ids] += 1
-        obs = self.gaps.sense(gap_memory, obs, self._sense(ids)) if self.gaps.gaps else obs
+        s["step"][at] += 1
+        s["total"][at] += 1
+        if self.gaps.gaps:
+            obs = self.gaps.sense(gap_memory, obs, self._sense(ids))
+            s["gap_memory"][ids] = gap_memory
         if diverged.any():
             lost = ids[diverged]
             s["diverged"][lost] += 1
@@ -136,10 +143,10 @@ class Live:
             obs[diverged], reward[diverged] = s["observation"][lost], 0.0
             memory[diverged] = s["task_memory"][lost]
             terminated = terminated | diverged
-        s["gap_memory"][ids], s["observation"][ids], s["task_memory"][ids] = gap_memory, obs, memory
-        s["returns"][ids] += reward
-        truncated = (truncated | (s["step"][ids] >= self.simulation.time_limit)) & ~terminated
-        s["finished"][ids] += terminated | truncated
+        s["observation"][at], s["task_memory"][at] = obs, memory
+        s["returns"][at] += reward
+        truncated = (truncated | (s["step"][at] >= self.simulation.time_limit)) & ~terminated
+        s["finished"][at] += terminated | truncated
         return reward, terminated, truncated
 
     def behaviour_keys(self, steps: int) -> np.ndarray:

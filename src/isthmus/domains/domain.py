@@ -86,7 +86,7 @@ class PhysicsSimulation:
         view = View(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
             self.terms = self.task.rewards(view, memory, chosen)
-            return (self.task.observe(view), self.task.total(self.terms), self.task.terminated(view),
+            return (self.task.observe(view), self.task.total(self.terms), view.once(self.task.terminated),
                     np.zeros(len(ids), bool), diverged, self.task.remember(view))  # fmt: skip
 
     def progress(self, ids):
@@ -215,9 +215,9 @@ class Domain:
         A parameter's draw depends on its name, not on which others are drawn beside it.
         """
         out = np.empty((len(key), len(self.settings)))
-        for column, (name, setting) in enumerate(self.settings):
-            salt = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-            random = Streams(fold(key, DYNAMICS, task, salt))
+        each = fold(key[:, None], DYNAMICS, task[:, None], _salts(self.names))
+        for column, (_, setting) in enumerate(self.settings):
+            random = Streams(each[:, column])
             if isinstance(setting, Law):
                 out[:, column] = setting.draw(random)
             elif isinstance(setting, Values):
@@ -277,6 +277,13 @@ def pairs(text: str) -> Iterator[tuple[str, str]]:
         if not name or not value:
             raise BadValue(f"{part!r} is no setting; write name=value, for instance gravity=x2")
         yield name, value
+
+
+@lru_cache(maxsize=64)
+def _salts(names: tuple[str, ...]) -> np.ndarray:
+    """What keeps the draws of parameters apart, uint64 [P]."""
+    digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
+    return np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
 
 
 @lru_cache(maxsize=8)
