@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -222,7 +221,9 @@ def test_killed_very_often(tmp_path, straight, method):
 
 
 def isthmus_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "isthmus.cli.main", *arguments]
+    """The command line, with the evaluations of these tests."""
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tiny; from isthmus.cli.main import main; main()"
+    return [sys.executable, "-c", code, str(Path(__file__).parent), *arguments]
 
 
 def test_a_real_ctrl_c(tmp_path, straight):
@@ -327,11 +328,15 @@ def test_a_file_system_that_really_refuses(tmp_path, monkeypatch, straight):
         run = tiny.train("source_only", tmp_path / "run", ROUNDS)
     before = tiny.digest(run)
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+    limited = """
+import resource, sys
+from isthmus.cli.main import main
 
-    command = isthmus_command("resume", str(run.folder), "--quiet")
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+main(sys.argv[1:])
+"""
+    command = [sys.executable, "-c", limited, "resume", str(run.folder), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("isthmus: cannot write the checkpoint")
     assert done.stderr.count("\n") == 1 and "File too large" in done.stderr
     assert tiny.digest(run) == before and not run.finished

@@ -10,7 +10,10 @@ import isthmus
 from isthmus.domains import domain, gym
 from isthmus.methods import registry
 from isthmus.training import checkpoint
+from isthmus.training import train as loop
 from isthmus.training.run import Run
+
+loop.EVALUATIONS = 2  # each takes as long as ten of these rounds
 
 ROUND = 128  # steps
 SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}

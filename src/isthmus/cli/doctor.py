@@ -20,10 +20,12 @@ def examine() -> Iterator[tuple[bool, str]]:
 
     yield True, f"{os.cpu_count()} CPUs; MuJoCo steps on {threads()} threads (ISTHMUS_THREADS changes speed, not bits)"
     yield _bits()
-    from isthmus.report.watch import probe
+    from isthmus.report.watch import CannotRender, backend
 
-    problem = probe()
-    yield problem is None, "renders" if problem is None else problem
+    try:
+        yield True, f"renders by {backend()}"
+    except CannotRender as error:
+        yield False, str(error)
 
 
 def _bits() -> tuple[bool, str]:

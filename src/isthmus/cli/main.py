@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitSubcommandPrefixes, Positional, UseAppendAction, arg
 
-from isthmus.types import BadValue, IsthmusError
+from isthmus.types import BadValue, IsthmusError, UnknownName
 
 out = Console(highlight=False)
 
@@ -187,8 +187,6 @@ def evaluate(
 
     import_files(imports)
     opened = _open(run)
-    if episodes < 1:
-        raise BadValue(f"episodes={episodes}: needs a whole number above 0")
     state = opened.state()
     where = [Domain.parse(domain)] if domain else [opened.problem.source, opened.problem.target]
     table = _table("domain", "episodes", "mean return", "sd", "fell", "mean length", "adaptation")
@@ -212,14 +210,13 @@ def landscape(
 ) -> None:
     """Mean return over a grid of two parameters, the training box drawn: a CSV and a PNG."""
     from isthmus.evaluation.landscape import landscape as run_landscape
+    from isthmus.evaluation.landscape import over as grid_over
     from isthmus.tasks.imports import import_files
     from isthmus.training.run import write_text
 
     import_files(imports)
     opened = _open(run)
-    if episodes < 1:
-        raise BadValue(f"episodes={episodes}: needs a whole number above 0")
-    grid = opened.problem.target.bare().shift(",".join(over))
+    grid = grid_over(opened.problem.target, ",".join(over))
     path = out_ or opened.folder / f"landscape-{'-'.join(grid.grid)}.csv"
     cells = 1
     for values in grid.grid.values():
@@ -457,7 +454,10 @@ def _bar(text: str, total: int):
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit status 2."""
+    args = sys.argv[1:] if args is None else args
     try:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise UnknownName("command", args[0], COMMANDS)
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="isthmus",
@@ -466,8 +466,9 @@ def main(args: list[str] | None = None) -> None:
             args=args,
             config=(OmitSubcommandPrefixes,),
         )
-    except IsthmusError as error:
-        Console(stderr=True, highlight=False).print(f"[red]isthmus:[/] {_escape(str(error))}", soft_wrap=True)
+    except (IsthmusError, MemoryError) as error:
+        said = " ".join(str(error).split()) if str(error) else "not enough memory for so much at once"
+        Console(stderr=True, highlight=False).print(f"[red]isthmus:[/] {_escape(said)}", soft_wrap=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

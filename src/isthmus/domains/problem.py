@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.domains.domain import Domain
+from isthmus.tasks.task import names
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds
 
 
@@ -211,13 +213,15 @@ def make_problem(
     data: str | None = None,
     budget: Budget | None = None,
 ) -> Problem:
-    """A problem by name or by shift.
+    """A problem by name or by shift. Raises UnknownName or BadValue, in one line.
 
     `text` is a row of the catalog, or a target written `task/shift`, whose source is then the task as it is. `source`
     and `target` change either domain by further settings; the other arguments override the row's.
     """
     from isthmus.domains.catalog import CATALOG
 
+    if not re.search("[/:]", text) and text not in (known := [*CATALOG, *names()]):
+        raise UnknownName("problem", text, known)
     if text in CATALOG:
         row = CATALOG[text]
         first, second, default, believed = row.source, row.target, row.access, row.uncertainty

@@ -67,7 +67,16 @@ def evaluate(policy: Any, domain: Domain, episodes: int = 100, seed: int = SEED,
 def evaluate_method(
     method: Any, s: Any, problem: Any, domain: Domain, episodes: int = 100, seed: int = SEED, on_step: Any = None
 ) -> Evaluation:
-    """Evaluate what a method deploys: where it adapts, it adapts to each target first, at the target's cost."""
+    """Evaluate what a method deploys: where it adapts, it adapts to each target first, at the target's cost.
+
+    Raises BadValue for a domain whose spaces are not the problem's.
+    """
+    ours, theirs = problem.source.spaces, domain.spaces
+    if (ours.observation, ours.action) != (theirs.observation, theirs.action):
+        raise BadValue(
+            f"the policy takes {ours.observation} observations to {ours.action} actions; "
+            f"{domain} has {theirs.observation} and {theirs.action}"
+        )
     adapting = method.adapts
     parameters, each = targets(domain, episodes, seed, adapting)
     policies, book = method.adapt(s, problem, domain, parameters, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +70,12 @@ def training_box(domain: Domain, names: tuple[str, ...]) -> tuple[Any, Any]:
         return None if setting is None else (setting, setting)
 
     return span(names[0]), span(names[1])
+
+
+def over(domain: Domain, axes: str) -> Domain:
+    """The grid `axes` (`name=low..high:count,...`) in a domain: what it varies itself gives way, the rest stays."""
+    fixed = tuple((name, setting) for name, setting in domain.settings if isinstance(setting, float))
+    return replace(domain, settings=fixed).shift(axes)
 
 
 def landscape(

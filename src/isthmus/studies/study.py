@@ -66,7 +66,11 @@ class Results:
             return Results(list(csv.DictReader(file)))
 
     def value(self, kind: str, key: str) -> float:
-        return next(float(r["value"]) for r in self.rows if r["kind"] == kind and r["key"] == key)
+        found = [r["value"] for r in self.rows if r.get("kind") == kind and r.get("key") == key]
+        try:
+            return float(found[0])
+        except (IndexError, TypeError, ValueError):
+            raise BadValue(f"a unit's file has no number {kind},{key}: remove it and run the unit again") from None
 
     def cells(self, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Axes [X], [Y] and mean returns [X, Y] of a landscape."""
@@ -87,7 +91,7 @@ def run_unit(job: tuple[Unit, Path, Path]) -> str:
     """Train, evaluate, write the unit's file; a training cut short goes on from its checkpoint."""
     from isthmus.domains.problem import make_problem
     from isthmus.evaluation.evaluate import evaluate
-    from isthmus.evaluation.landscape import landscape
+    from isthmus.evaluation.landscape import landscape, over
     from isthmus.training import checkpoint
     from isthmus.training.run import Run, write_text
     from isthmus.training.train import resume, train
@@ -117,7 +121,7 @@ def run_unit(job: tuple[Unit, Path, Path]) -> str:
     rows.append(("final", "source_return_sd", "", "", f"{final.episodes.returns.std():.2f}"))
     rows.append(("final", "source_length", "", "", f"{final.episodes.lengths.mean():.1f}"))
     for key, settings in unit.landscapes.items():
-        grid = problem.target.bare().shift(settings)
+        grid = over(problem.target, settings)
         adapting = (method, state, problem) if method.adapts else None
         result = landscape(run.policy, grid, unit.landscape_episodes, method=adapting)
         for i, x in enumerate(result.axes[0]):

@@ -1,0 +1,54 @@
+"""Jobs for the executor's tests: what a worker imports must be light."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from isthmus.types import UnknownName
+
+
+def square(x: float) -> float:
+    time.sleep(0.05 if x == 0 else 0.0)  # the first ends last
+    return x * x
+
+
+def environment(_: int) -> tuple[str, str]:
+    return os.environ["NPROC"], os.environ["ISTHMUS_THREADS"]
+
+
+class Untellable(Exception):
+    """An error that cannot be made again from its message, as many libraries' cannot."""
+
+    def __init__(self, first: int, second: int):
+        super().__init__(f"{first} and {second}")
+
+
+def fail(job: tuple[str, Path]) -> str:
+    """Leaves a trace, then does what the job says."""
+    what, folder = job
+    (folder / f"{what}-begun").touch()
+    if what == "value":
+        raise ValueError("no such value")
+    if what == "name":
+        raise UnknownName("colour", "gren", ["green", "blue"])
+    if what == "untellable":
+        raise Untellable(1, 2)
+    if what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "interrupted":
+        raise KeyboardInterrupt
+    if what == "slow":
+        time.sleep(1.0)
+    if what == "saves":  # as the training loop: asked to stop, it saves
+        asked = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+        (folder / "ready").touch()
+        asked.wait(60)
+        (folder / "saved").touch()
+        raise KeyboardInterrupt
+    (folder / f"{what}-ended").touch()
+    return what

@@ -1,0 +1,330 @@
+"""The executor, and comparisons: equal conditions, honest verdicts, nothing trained twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jobs
+import numpy as np
+import pytest
+import tiny
+
+import isthmus
+from isthmus.domains import collect as collecting
+from isthmus.evaluation import evaluate as evaluation
+from isthmus.methods import registry
+from isthmus.studies.compare import Comparison, compare, run_job
+from isthmus.training.executor import Processes
+from isthmus.training.run import Run
+from isthmus.types import BadValue, IsthmusError, UnknownName
+
+# The executor
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_as_they_end(workers):
+    polls = []
+    results = dict(Processes(workers).map(jobs.square, [0, 1, 2, 3, 4], lambda: polls.append(1)))
+    assert results == {i: i * i for i in range(5)} and polls
+
+
+def test_no_jobs():
+    assert list(Processes().map(jobs.square, [])) == []
+
+
+@pytest.mark.parametrize("workers", [0, -1, 10**6])
+def test_a_number_of_workers_that_is_none(workers):
+    with pytest.raises(BadValue, match="needs a whole number in"):
+        Processes(workers)
+
+
+def test_a_worker_computes_on_one_cpu_and_shares_the_threads(monkeypatch):
+    monkeypatch.setattr("isthmus.training.executor.cpus", lambda: 4)
+    monkeypatch.setenv("ISTHMUS_THREADS", "7")  # the parent's own
+    assert dict(Processes(2).map(jobs.environment, [0, 1])) == {0: ("1", "2"), 1: ("1", "2")}
+    assert os.environ["ISTHMUS_THREADS"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "said"),
+    [
+        ("value", ValueError, "no such value"),
+        ("name", IsthmusError, "unknown colour 'gren'; did you mean green?"),
+        ("untellable", RuntimeError, "Untellable: 1 and 2"),
+        ("die", IsthmusError, "a worker process was killed"),
+        ("interrupted", KeyboardInterrupt, ""),
+    ],
+)
+def test_a_job_that_fails(tmp_path, what, error, said):
+    """Its own error comes back, and jobs that had not begun never do."""
+    asked = [(w, tmp_path) for w in (what, "good", "later", "last")]
+    with pytest.raises(error) as raised:
+        list(Processes(1).map(jobs.fail, asked))
+    assert said in str(raised.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{what}-begun"]
+
+
+def test_a_job_beside_one_that_fails_ends_first(tmp_path):
+    with pytest.raises(ValueError):
+        list(Processes(2).map(jobs.fail, [(w, tmp_path) for w in ("slow", "value", "later")]))
+    assert (tmp_path / "slow-ended").exists() and not (tmp_path / "later-begun").exists()
+
+
+PARENT = """
+import sys
+from pathlib import Path
+import jobs
+from isthmus.training.executor import Processes
+
+folder = Path(sys.argv[1])
+if __name__ == "__main__":
+    list(Processes(2).map(jobs.fail, [("saves", folder), ("slow", folder), ("later", folder)]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_stop_with_their_parent(tmp_path, number):
+    """What trains saves first; nothing new begins; no process is left. Ctrl-C reaches the whole group of processes."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for((tmp_path / "ready").exists)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, said = process.communicate(timeout=60)  # ends when all that hold the pipe have ended: workers too
+    assert process.returncode != 0
+    wait_for((tmp_path / "saved").exists)
+    wait_for(lambda: not group(process.pid))
+    assert not (tmp_path / "later-begun").exists()
+    if number == signal.SIGINT:
+        assert said.count("Traceback") == 1, "the parent's own, which the command line catches"
+
+
+def group(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(when: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not when():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# Comparisons
+
+
+class Here:
+    """The executor's contract in this process, without its parallelism."""
+
+    workers = 1
+
+    def map(
+        self, function: Callable[[Any], Any], jobs: Sequence[Any], poll: Callable[[], None] | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        for i in reversed(range(len(jobs))):  # in an order that nobody may rely on
+            yield i, function(jobs[i])
+            if poll:
+                poll()
+
+
+def few(folder: Path, methods: Sequence[str] = (), **changes: Any) -> Comparison:
+    made = changes.pop("problem", None) or isthmus.problem("hopper/gravity=x2", uncertainty="torso_mass=1..9")
+    known = {k: v for m in ("source_only", *methods) for k, v in tiny.settings(m).items()}
+    asked = {"seeds": 2, "steps": 3 * tiny.ROUND, "out": folder, "episodes": 4, "settings": known, "executor": Here()}
+    return compare(made, methods, **(asked | changes))
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory) -> tuple[Comparison, list[tuple]]:
+    """A comparison in a grid, and what every evaluation began with."""
+    met = []
+    patch = pytest.MonkeyPatch()
+    play = evaluation.play
+    patch.setattr(evaluation, "play", lambda d, worlds, p, s=None: (met.append((d, worlds)), play(d, worlds, p, s))[1])
+    problem = isthmus.problem(
+        "hopper/torso_mass=3..9:2,friction=1..2:2", access="few_shot", source="torso_mass=6",
+        uncertainty="torso_mass=5..7",
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("compare") / "c"
+    made = few(folder, ["domain_randomization", "few_shot_ppo"], problem=problem, episodes=8)
+    patch.undo()
+    return made, met
+
+
+def test_the_floor_and_the_ceiling_are_there(watched):
+    made, _ = watched
+    roles = {row.method: row.role for row in made.rows}
+    assert roles == {"source_only": "floor", "domain_randomization": "", "few_shot_ppo": "", "target_only": "ceiling"}
+    assert next(iter(roles)) == "source_only"
+    taken = {row.method: (row.source_steps, row.target_transitions, row.adaptation_transitions) for row in made.rows}
+    steps = 3 * tiny.ROUND
+    assert taken == {
+        "source_only": (steps, 0, 0), "domain_randomization": (steps, 0, 0), "few_shot_ppo": (steps, 0, 64),
+        "target_only": (0, steps, 0),
+    }  # fmt: skip
+    for row in made.rows:
+        assert len(row.scores) == 2 and row.low < row.value < row.high and row.interval == "Student over seeds"
+        assert row.value == pytest.approx(np.mean(row.scores))
+        assert row.verdict == "the floor" or "detectable" in row.verdict or row.verdict.startswith("points to")
+        assert (row.against_floor is None) == (row.role == "floor")
+    assert Comparison.read(made.folder) == made
+
+
+def test_all_methods_met_the_same_starts_and_dynamics(watched):
+    made, met = watched
+    assert len(met) == 8, "4 methods, 2 seeds"
+    first = met[0][1]
+    for domain, worlds in met:
+        assert domain == met[0][0]
+        for name in ("observation", "parameters", "rows", "key"):
+            assert np.array_equal(getattr(worlds, name), getattr(first, name)), name
+    tables = []
+    for row in made.rows:
+        for run in row.runs:
+            with (made.folder / run / "evaluation.csv").open(newline="") as file:
+                tables.append(list(csv.DictReader(file)))
+    for table, score in zip(tables, (s for row in made.rows for s in row.scores), strict=True):
+        assert [(r["friction"], r["torso_mass"]) for r in table] == [
+            (r["friction"], r["torso_mass"]) for r in tables[0]
+        ]
+        assert len(table) == 8 and np.mean([float(r["return"]) for r in table]) == pytest.approx(score, abs=1e-3)
+    assert len({(r["friction"], r["torso_mass"]) for r in tables[0]}) == 4
+
+
+def test_a_grid_of_two_axes_gives_landscapes(watched):
+    made, _ = watched
+    for name, inside in (("source_only", "0000"), ("domain_randomization", "0000"), ("target_only", "1111")):
+        with (made.folder / f"{name}-s0" / "landscape.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 4 and {row["episodes"] for row in rows} == {"2"}
+        assert "".join(row["in_training_box"] for row in rows) == inside, name
+
+
+def test_a_second_time_trains_nothing(watched, monkeypatch):
+    made, _ = watched
+    monkeypatch.setattr("isthmus.training.train._loop", lambda *_: pytest.fail("it trained again"))
+    problem = isthmus.Problem.from_data(made.problem)
+    polled: list[list[Path]] = []
+    again = few(made.folder, ["domain_randomization", "few_shot_ppo"], problem=problem, episodes=8, poll=polled.append)
+    assert again == made and len(polled) == 8 and len(polled[0]) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [({"steps": 500}, "steps"), ({"settings": {**tiny.SETTINGS, "learner.epochs": 3}}, "settings")],
+)
+def test_another_experiment_in_the_same_folder_is_refused(watched, changes, other):
+    """Runs of other settings must not be taken for these."""
+    made, _ = watched
+    with pytest.raises(BadValue, match=f"holds a run of another {other}"):
+        few(made.folder, ["domain_randomization"], problem=isthmus.Problem.from_data(made.problem), **changes)
+
+
+def test_two_names_of_one_thing_do_not_differ(tmp_path):
+    """Randomization over nothing is the floor to the bit; the comparison must not tell them apart."""
+    problem = isthmus.problem("hopper/gravity=x2", uncertainty="")
+    made = few(tmp_path / "c", ["domain_randomization"], problem=problem, ceiling=False, seeds=3)
+    floor, other = made.rows
+    assert floor.scores == other.scores and len(set(floor.scores)) == 3
+    runs = [Run.open(tmp_path / "c" / f"{name}-s1") for name in ("source_only", "domain_randomization")]
+    assert tiny.digest(runs[0]) == tiny.digest(runs[1])
+    assert (other.against_floor, other.against_floor_low, other.against_floor_high) == (0.0, 0.0, 0.0)
+    assert other.verdict == "no detectable difference"
+
+
+def test_one_seed_gives_no_verdict(tmp_path):
+    made = few(tmp_path / "c", ["domain_randomization"], ceiling=False, seeds=1)
+    for row in made.rows:
+        assert row.low is None and row.high is None and row.interval == "no interval from one seed"
+    assert made.rows[1].verdict == "no verdict from one seed"
+    assert Comparison.read(tmp_path / "c") == made
+    json.loads((tmp_path / "c" / "comparison.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_workers_change_no_bit(tmp_path):
+    """One process, two processes, this process: the same rows and the same weights."""
+    made = [
+        few(tmp_path / name, ceiling=False, executor=executor)
+        for name, executor in (("one", Processes(1)), ("two", Processes(2)), ("here", Here()))
+    ]
+    assert made[0].rows == made[1].rows == made[2].rows
+    digests = {tiny.digest(Run.open(c.folder / f"source_only-s{s}")) for c in made for s in (0, 1)}
+    assert len(digests) == 2, "one a seed"
+
+
+def test_an_interrupted_comparison_goes_on(tmp_path, monkeypatch):
+    whole = few(tmp_path / "whole", ceiling=False)
+    stopped = Run.create(
+        tmp_path / "c" / "source_only-s1",
+        json.loads((whole.folder / "source_only-s1" / "run.json").read_text()),
+    )
+    from isthmus.training import train as loop
+
+    class Stop(Exception):
+        pass
+
+    def write(self, kind, values):
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(loop.MetricsLog, "write", write)
+        isthmus.resume(stopped.folder, quiet=True)
+    assert stopped.begun and not stopped.finished
+    assert few(tmp_path / "c", ceiling=False).rows == whole.rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"methods": ["sorce_only"]}, UnknownName, "did you mean source_only"),
+        ({"seeds": 0}, BadValue, "seeds=0: needs a whole number in 1..1000"),
+        ({"seeds": 10**12}, BadValue, "needs a whole number in 1..1000"),
+        ({"steps": 0}, BadValue, "steps=0"),
+        ({"episodes": 0}, BadValue, "needs 1 to 200,000"),
+        ({"settings": {"learner.epoch": 3}}, UnknownName, "did you mean learner.epochs"),
+        ({"settings": {"learner.epochs": "many"}}, BadValue, "needs a value like 10"),
+        ({"methods": ["few_shot_ppo"], "problem": "hopper-dap"}, BadValue, "few_shot_ppo needs access"),
+    ],
+)
+def test_what_cannot_run_is_said_before_anything_trains(tmp_path, changes, error, said):
+    if "problem" in changes:
+        changes = {**changes, "problem": isthmus.problem(changes["problem"])}
+    with pytest.raises(error) as raised:
+        few(tmp_path / "c", **changes)
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_job_is_refused_where_its_folder_is_taken(tmp_path):
+    (tmp_path / "c" / "source_only-s0").mkdir(parents=True)
+    (tmp_path / "c" / "source_only-s0" / "mine.txt").touch()
+    with pytest.raises(IsthmusError, match="is not empty"):
+        few(tmp_path / "c", ceiling=False)
+
+
+def test_every_method_can_be_compared(tmp_path):
+    names = [m for m in registry.METHODS if m != "source_only"]
+    made = few(tmp_path / "c", names, seeds=1, problem=tiny.problem("fine_tuning"), steps=5 * tiny.ROUND)
+    assert {row.method for row in made.rows} == set(registry.METHODS)
+    assert all(np.isfinite(row.scores).all() for row in made.rows)
+    assert run_job.__module__ == "isthmus.studies.compare", "a job's function can be found by a worker"
+    assert collecting.play is evaluation.play

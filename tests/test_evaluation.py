@@ -1,0 +1,195 @@
+"""Evaluation: one batch, its own seeds, every cell; landscapes whose cells are those of the cell alone, to the bit."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+import isthmus
+from isthmus.domains import collect as collecting
+from isthmus.domains.domain import Domain
+from isthmus.evaluation.evaluate import SEED, evaluate, evaluate_method, targets
+from isthmus.evaluation.landscape import Landscape, from_episodes, landscape, training_box
+from isthmus.learning.ppo import PPO
+from isthmus.training.run import Run
+from isthmus.types import BadValue
+
+GRID = "hopper/torso_mass=3..9:3,friction=0.5..2:2"
+
+
+@pytest.fixture(scope="module")
+def policy():
+    """A policy that does something: a fresh one's weights, made larger."""
+    learner = PPO()
+    state = learner.init(Domain("hopper").spaces, jax.random.key(3))
+    actor = jax.tree.map(lambda x: 3 * x, state.networks.actor)
+    return learner.policy(state._replace(networks=state.networks._replace(actor=actor)))
+
+
+@pytest.fixture(scope="module")
+def randomized(tmp_path_factory) -> Run:
+    return tiny.train("domain_randomization", tmp_path_factory.mktemp("run") / "run", 4)
+
+
+def test_a_hundred_episodes_are_one_batch(policy, monkeypatch):
+    steps, worlds = [], []
+    step, new = collecting.Live.step, collecting.Live.new
+
+    def watched(self, ids, *rest):
+        steps.append(len(ids))
+        return step(self, ids, *rest)
+
+    def begun(domain, key, *rest, **named):
+        worlds.append(len(key))
+        return new(domain, key, *rest, **named)
+
+    monkeypatch.setattr(collecting.Live, "step", watched)
+    monkeypatch.setattr(collecting.Live, "new", staticmethod(begun))
+    e = evaluate(policy, Domain("hopper")).episodes
+    assert worlds == [100] and steps[0] == 100
+    assert len(steps) == e.lengths.max() and sum(steps) == e.lengths.sum(), "living worlds alone are stepped"
+    assert len(e.returns) == 100 and len(np.unique(e.returns)) == 100
+    assert e.terminated.all() and not e.diverged.any()
+
+
+def test_the_same_bits_whatever_happened_before(policy, tmp_path):
+    domain = Domain.parse("hopper/gravity=x2")
+    first = evaluate(policy, domain, 20)
+    tiny.train("target_only", tmp_path / "run", 2)
+    second = evaluate(policy, domain, 20)
+    assert all(np.array_equal(a, b) for a, b in zip(first.episodes, second.episodes, strict=True))
+    third = evaluate(policy, domain, 20, seed=SEED + 1)
+    assert not np.array_equal(first.episodes.returns, third.episodes.returns)
+    assert first.mean == first.episodes.returns.mean() and first.domain == domain
+
+
+def test_every_cell_of_a_grid_is_visited(policy):
+    domain = Domain.parse(GRID)
+    e = evaluate(policy, domain, 18).episodes
+    assert domain.names == ("friction", "torso_mass")
+    cells, counts = np.unique(e.parameters, axis=0, return_counts=True)
+    assert cells.tolist() == [[f, m] for f in (0.5, 2.0) for m in (3.0, 6.0, 9.0)]
+    assert counts.tolist() == [3] * 6
+    assert len(evaluate(policy, domain, 1).episodes.returns) == 6, "at least one episode a cell"
+
+
+def test_a_law_draws_for_each_episode(policy):
+    domain = Domain.parse("hopper/torso_mass=3..9,gravity=x2")
+    e = evaluate(policy, domain, 30).episodes
+    gravity, mass = e.parameters.T
+    assert len(np.unique(mass)) == 30 and (gravity == 2 * 9.81).all() and mass.min() >= 3 and mass.max() <= 9
+    draws, each = targets(domain, 30, SEED, adapting=True)
+    assert draws.shape == (10, 2) and each == 3, "a method that adapts does so ten times, not thirty"
+    draws, each = targets(domain, 4, SEED, adapting=True)
+    assert draws.shape == (4, 2) and each == 1
+
+
+def test_a_fixed_value_beside_a_grid():
+    draws, each = targets(Domain.parse("hopper/torso_mass=3..9:2,gravity=x2"), 10, SEED)
+    assert draws.tolist() == [[2 * 9.81, 3.0], [2 * 9.81, 9.0]] and each == 5
+
+
+@pytest.mark.parametrize(
+    ("episodes", "domain"),
+    [(0, "hopper"), (-5, "hopper"), (10**9, "hopper"), (10**30, "hopper"),
+     (1, "hopper/torso_mass=1..9:1000,friction=1..2:1000")],
+)  # fmt: skip
+def test_a_number_of_episodes_that_is_none(policy, episodes, domain):
+    with pytest.raises(BadValue, match="needs 1 to 200,000 in all"):
+        evaluate(policy, Domain.parse(domain), episodes)
+
+
+def test_training_randomization_stays_in_training(randomized):
+    problem = randomized.problem
+    assert len(problem.believed.names) == 1 and problem.source.names == ()
+    state = randomized.state()
+    assert len(np.unique(state.worlds.parameters)) > 1, "it was there"
+    assert evaluate(randomized.policy, problem.source, 5).episodes.parameters.shape == (5, 0)
+    target = evaluate(randomized.policy, problem.target, 5).episodes.parameters
+    assert problem.target.names == ("gravity",) and (target == 2 * 9.81).all()
+
+
+def test_evaluating_a_method_that_adapts(tmp_path):
+    run = tiny.train("few_shot_ppo", tmp_path / "run", 3)
+    problem, state = run.problem, run.state()
+    grid = Domain.parse("hopper/torso_mass=3..9:2")
+    e = evaluate_method(run.method, state, problem, grid, 6)
+    assert e.adaptation.transitions == 4 * 16, "for each target"
+    assert e.episodes.parameters[:, 0].tolist() == [3.0] * 3 + [9.0] * 3
+    naive = evaluate(run.policy, grid, 6)
+    assert np.array_equal(e.episodes.parameters, naive.episodes.parameters)
+    assert not np.array_equal(e.episodes.returns, naive.episodes.returns), "it adapted"
+    scape = landscape(run.policy, Domain.parse(GRID), 2, method=(run.method, state, problem))
+    assert scape.returns.shape == (2, 3, 2)
+
+
+# Landscapes
+
+
+@pytest.fixture(scope="module")
+def scape(policy) -> Landscape:
+    return landscape(policy, Domain.parse(GRID), 3, trained_in=Domain.parse("hopper/torso_mass=5..10,friction=2"))
+
+
+def test_a_cell_is_that_of_the_cell_alone_to_the_bit(policy, scape):
+    grid = Domain.parse(GRID)
+    parameters, each = targets(grid, 18, SEED)
+    whole = grid.worlds(18, SEED, np.repeat(parameters, each, axis=0))
+    assert scape.returns.shape == (2, 3, 3)
+    for i in range(6):
+        rows = slice(3 * i, 3 * i + 3)
+        alone = collecting.play(grid, jax.tree.map(lambda x, rows=rows: x[rows], whole), policy)
+        x, y = np.unravel_index(i, (2, 3))
+        assert np.array_equal(alone.returns, scape.returns[x, y])
+        assert np.array_equal(alone.parameters, np.repeat([[scape.axes[0][x], scape.axes[1][y]]], 3, axis=0))
+        assert scape.mean[x, y] == alone.returns.mean()
+
+
+def test_a_cell_is_the_fixed_domain(policy, scape):
+    """The first cell has the first worlds' keys: a domain fixed at its values plays the same episodes."""
+    fixed = evaluate(policy, Domain.parse("hopper/torso_mass=3,friction=0.5"), 3)
+    assert np.array_equal(fixed.episodes.returns, scape.returns[0, 0])
+
+
+def test_a_landscape_as_csv(scape):
+    header, *rows = csv.reader(io.StringIO(scape.csv()))
+    assert header == ["friction", "torso_mass", "mean_return", "sd", "mean_length", "episodes", "in_training_box"]
+    assert len(rows) == 6 and {row[5] for row in rows} == {"3"}
+    assert [row[:2] for row in rows] == [[f, m] for f in ("0.5", "2") for m in ("3", "6", "9")]
+    assert [row[6] for row in rows] == ["0", "0", "0", "0", "1", "1"]
+    for row, mean, sd in zip(rows, scape.mean.ravel(), scape.returns.std(-1).ravel(), strict=True):
+        assert float(row[2]) == pytest.approx(mean, abs=0.005) and float(row[3]) == pytest.approx(sd, abs=0.005)
+    assert "\r" not in scape.csv()
+
+
+def test_the_training_box(scape):
+    assert scape.names == ("friction", "torso_mass") and scape.box == ((2.0, 2.0), (5.0, 10.0))
+    assert scape.inside.tolist() == [[False, False, False], [False, True, True]]
+    names = ("torso_mass", "gravity")
+    assert training_box(Domain.parse("hopper/torso_mass=1..9:3"), names) == ((1.0, 9.0), None)
+    assert training_box(Domain.parse("hopper/gravity=log:1..9,torso_mass=normal:5:1:2..8"), names) == ((2, 8), (1, 9))
+
+
+def test_without_a_training_box_all_is_inside(policy):
+    grid = Domain.parse(GRID)
+    scape = from_episodes(grid, evaluate(policy, grid, 6).episodes)
+    assert scape.box == (None, None) and scape.inside.all()
+
+
+@pytest.mark.parametrize(
+    "domain", ["hopper", "hopper/torso_mass=1..9:3", GRID + ",gravity=1..9:2", "hopper/gravity=1..9"]
+)
+def test_a_landscape_has_two_axes(policy, domain):
+    with pytest.raises(BadValue, match=r"a landscape has two axes, this domain has [013]: write name=low..high:count"):
+        landscape(policy, Domain.parse(domain), 1)
+
+
+def test_the_api_mirrors_the_commands(policy):
+    problem = isthmus.problem("hopper/gravity=x2")
+    assert isthmus.evaluate(policy, problem.target, episodes=7).episodes.returns.shape == (7,)
+    assert isthmus.landscape(policy, Domain.parse(GRID), episodes=1).returns.shape == (2, 3, 1)

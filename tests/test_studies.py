@@ -1,0 +1,232 @@
+"""Studies: a unit is one small file; what is there is not run again; the registered ones run at smoke scale."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from test_compare import Here
+
+import isthmus
+from isthmus.cli.main import main
+from isthmus.methods.registry import METHODS
+from isthmus.studies import registry, study
+from isthmus.studies.study import SCALES, Results, Study, Unit, forecast, missing, run_unit, run_units
+from isthmus.training import train as loop
+from isthmus.training.run import Run
+from isthmus.types import BadValue, IsthmusError, UnknownName
+
+GRIDS = {"masses": "torso_mass=3..9:3,friction=1..2:2", "pulls": "gravity=x0.5..x2:2,damping=1..2:2"}
+
+
+def unit(name: str = "one", **changes: object) -> Unit:
+    made = Unit(
+        name, "source_only", "hopper-es-sim2real", 0, 3 * tiny.ROUND, tiny.SETTINGS, episodes=4, landscapes=GRIDS,
+        landscape_episodes=2,
+    )  # fmt: skip
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Path, Results]:
+    folder = tmp_path_factory.mktemp("unit")
+    run_units([unit()], folder / "results", folder / "runs", Here())
+    return folder, Results.read(folder / "results" / "one.csv")
+
+
+def test_a_units_file(written):
+    folder, results = written
+    assert [p.name for p in (folder / "results").iterdir()] == ["one.csv"]
+    text = (folder / "results" / "one.csv").read_text()
+    assert text.startswith("kind,key,x,y,value\n") and "\r" not in text and len(text) < 20_000
+    run = Run.open(folder / "runs" / "one")
+    meta = {row["key"]: row["value"] for row in results.rows if row["kind"] == "meta"}
+    assert meta["digest"] == tiny.digest(run) and meta["problem"] == "hopper-es-sim2real"
+    assert {k: meta[k] for k in ("mujoco", "jax", "python", "NPROC")}.items() <= run.config["versions"].items()
+    assert results.value("meta", "seed") == 0 and results.value("meta", "steps") == 384
+    assert results.value("meta", "wall_seconds") >= 0
+    final = isthmus.evaluate(run.policy, run.problem.source, 4).episodes
+    assert results.value("final", "source_return") == pytest.approx(final.returns.mean(), abs=0.01)
+    assert results.value("final", "source_return_sd") == pytest.approx(final.returns.std(), abs=0.01)
+    assert results.value("final", "source_length") == pytest.approx(final.lengths.mean(), abs=0.1)
+    told = [row for row in tiny.lines(run) if row["kind"] == "evaluation"]
+    assert results.curve("source_return").tolist() == [
+        [row["source_steps"], 0, row["source_return"]] for row in told
+    ] and len(results.curve("target_return")) == len(told)
+
+
+def test_a_units_landscapes(written):
+    """Cells stand at their parameters: the axes come back sorted by name, as the domain has them."""
+    folder, results = written
+    run = Run.open(folder / "runs" / "one")
+    for key, settings in GRIDS.items():
+        x, y, returns = results.cells(key)
+        scape = isthmus.landscape(run.policy, run.problem.target.bare().shift(settings), 2)
+        assert np.allclose(x, scape.axes[0], rtol=1e-5) and np.allclose(y, scape.axes[1], rtol=1e-5)
+        assert np.allclose(returns, scape.mean, atol=0.01) and len(np.unique(returns)) > 1
+    friction, mass, _ = results.cells("masses")
+    assert friction.tolist() == [1, 2] and mass.tolist() == [3, 6, 9]
+
+
+def test_what_is_there_is_not_run_again(written, monkeypatch):
+    folder, _ = written
+    before = (folder / "results" / "one.csv").read_bytes()
+    monkeypatch.setattr(study, "run_unit", lambda *_: pytest.fail("it ran again"))
+    run_units([unit()], folder / "results", folder / "runs", Here())
+    assert (folder / "results" / "one.csv").read_bytes() == before
+    units = [unit(), unit("two")]
+    assert [u.name for u in missing(units, folder / "results")] == ["two"]
+
+
+def test_a_lost_file_is_written_again_without_training(written, tmp_path, monkeypatch):
+    folder, results = written
+    monkeypatch.setattr(loop, "_loop", lambda *_: pytest.fail("it trained again"))
+    tmp_path.joinpath("results").mkdir()
+    run_unit((unit(), tmp_path / "results", folder / "runs"))
+    again = Results.read(tmp_path / "results" / "one.csv")
+    drop = [{**row, "value": ""} if row["key"] == "wall_seconds" else row for row in again.rows]
+    assert drop == [{**row, "value": ""} if row["key"] == "wall_seconds" else row for row in results.rows]
+
+
+def test_an_interrupted_unit_goes_on(written, tmp_path, monkeypatch):
+    _, whole = written
+    write = loop.MetricsLog.write
+
+    class Killed(BaseException):
+        pass
+
+    def dies(self, kind, values):
+        write(self, kind, values)
+        if kind == "round" and values["source_steps"] == 2 * tiny.ROUND:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(loop.MetricsLog, "write", dies)
+        run_units([unit()], tmp_path / "results", tmp_path / "runs", Here())
+    assert list((tmp_path / "results").iterdir()) == [], "no result yet"
+    tiny.forget_simulations()
+    run_units([unit()], tmp_path / "results", tmp_path / "runs", Here())
+    rows = Results.read(tmp_path / "results" / "one.csv").rows
+    assert [r for r in rows if r["key"] != "wall_seconds"] == [r for r in whole.rows if r["key"] != "wall_seconds"]
+
+
+def test_a_unit_stopped_by_its_user_writes_nothing(tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def stop_requested():
+        yield lambda: True
+
+    monkeypatch.setattr(loop, "stop_requested", stop_requested)
+    with pytest.raises(KeyboardInterrupt):
+        run_units([unit()], tmp_path / "results", tmp_path / "runs", Here())
+    assert list((tmp_path / "results").iterdir()) == [] and Run.open(tmp_path / "runs" / "one").begun
+
+
+def test_a_unit_that_was_redefined_is_refused(written, tmp_path):
+    """Another training under the unit's name must not be taken for it."""
+    folder, _ = written
+    for changes in ({"steps": 999}, {"seed": 1}, {"problem": "hopper"}, {"settings": {}}):
+        with pytest.raises(BadValue, match=r"holds a run of another (steps|seed|problem|settings)"):
+            run_unit((unit(**changes), tmp_path, folder / "runs"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_unit_of_every_method(tmp_path):
+    units = [
+        unit(m, method=m, settings=tiny.settings(m), access=tiny.access(m), landscapes={"m": GRIDS["masses"]})
+        for m in METHODS
+    ]
+    run_units(units, tmp_path / "results", tmp_path / "runs", Here())
+    for each in units:
+        assert Results.read(tmp_path / "results" / f"{each.name}.csv").cells("m")[2].shape == (2, 3)
+
+
+def test_forecast(written, tmp_path):
+    folder, _ = written
+    units = [unit(), unit("two", steps=10**6), unit("three", steps=10**6)]
+    said = forecast(units, tmp_path, 2)
+    assert said == "3 of 3 units are left, 2,000,384 training steps; no unit has been timed yet"
+    assert forecast([unit()], folder / "results", 2) == "all 1 units are there"
+    (tmp_path / "one.csv").write_text("kind,key,x,y,value\nmeta,wall_seconds,,,12\nmeta,steps,,,100000\n")
+    assert forecast(units, tmp_path, 2) == (
+        "2 of 3 units are left, 2,000,000 training steps: about 2 minutes on 2 processes, at the finished units' rate"
+    )
+    (tmp_path / "one.csv").write_text("kind,key,x,y,value\n")
+    with pytest.raises(BadValue, match="has no number meta,wall_seconds: remove it"):
+        forecast(units, tmp_path, 2)
+
+
+def test_a_folder_of_results_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(IsthmusError, match="cannot make the folder"):
+        run_units([unit()], tmp_path / "file", tmp_path / "runs", Here())
+
+
+# The registered ones
+
+
+@pytest.mark.parametrize("name", registry.STUDIES)
+def test_a_studys_table(name):
+    found = registry.find(name)
+    assert isinstance(found, Study) and found.name == name
+    for figure in (None, *found.figures):
+        for scale in SCALES:
+            units = found.units(scale, figure)
+            assert units and len({u.name for u in units}) == len(units)
+            for u in units:
+                assert u.name.startswith(f"{scale}-") and u.seed < 100, "tuning has seeds of its own"
+                Run.plan(u.method, isthmus.problem(u.problem, access=u.access), u.seed, u.steps, u.settings)
+                grids = [isthmus.problem(u.problem).target.bare().shift(g).grid for g in u.landscapes.values()]
+                assert all(len(grid) == 2 for grid in grids)
+    assert len({(u.method, u.seed) for u in found.units("laptop", None)}) >= 5, "five seeds"
+
+
+@pytest.mark.parametrize("name", registry.STUDIES)
+def test_smoke(tmp_path, monkeypatch, capsys, name):
+    """The whole command at smoke scale: units' files, what came out, pictures; a second time runs nothing."""
+    found = registry.find(name)
+    quick = [dataclasses.replace(u, landscape_episodes=1, episodes=10) for u in found.units("smoke", None)]
+    monkeypatch.setattr(registry, "find", lambda _: dataclasses.replace(found, units=lambda scale, figure: quick))
+    monkeypatch.setattr("isthmus.training.executor.Processes", lambda workers: Here())
+    arguments = ["reproduce", name, "--scale=smoke", f"--results={tmp_path / 'results'}", f"--runs={tmp_path / 'runs'}"]
+    main(arguments)
+    said = capsys.readouterr().out
+    folder = tmp_path / "results" / name
+    assert (folder / "smoke.txt").read_text() in said and "nan" not in said
+    pictures = found.pictures({u.name: Results.read(folder / f"{u.name}.csv") for u in quick})
+    assert {p.name for p in folder.glob("*.png")} == {f"smoke-{picture}" for picture in pictures}
+    assert {p.stem for p in folder.glob("*.csv")} == {u.name for u in quick}
+    main([*arguments, "--forecast"])
+    assert capsys.readouterr().out == f"all {len(quick)} units are there\n"
+    monkeypatch.setattr(study, "run_unit", lambda *_: pytest.fail("it ran again"))
+    main(arguments)
+    assert capsys.readouterr().out == said
+
+
+def test_an_unknown_study():
+    with pytest.raises(UnknownName, match=r"unknown study 'es-sim2rael'; did you mean es-sim2real\?"):
+        registry.find("es-sim2rael")
+
+
+def test_committed_results_are_of_the_studies_that_are_there():
+    """What is in results/ can be read and belongs to a unit of the table, so that nobody runs it again for nothing."""
+    root = Path(__file__).parents[1] / "results"
+    files = [path for path in root.glob("*/*.csv")]
+    assert files
+    for path in files:
+        found = registry.find(path.parent.name)
+        units = {u.name: u for scale in SCALES for u in found.units(scale, None)}
+        assert path.stem in units, path
+        results, u = Results.read(path), units[path.stem]
+        meta = {row["key"]: row["value"] for row in results.rows if row["kind"] == "meta"}
+        assert (meta["method"], meta["problem"]) == (u.method, u.problem)
+        assert (int(meta["seed"]), int(meta["steps"])) == (u.seed, u.steps)
+        for key in u.landscapes:
+            assert np.isfinite(results.cells(key)[2]).all()
+        with path.open(newline="") as file:
+            assert next(csv.reader(file)) == ["kind", "key", "x", "y", "value"]
