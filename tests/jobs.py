@@ -45,10 +45,11 @@ def fail(job: tuple[str, Path]) -> str:
         time.sleep(1.0)
     if what == "saves":  # as the training loop: asked to stop, it saves
         asked = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+        before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
         (folder / "ready").touch()
         asked.wait(60)
         (folder / "saved").touch()
+        signal.signal(signal.SIGTERM, before)
         raise KeyboardInterrupt
     (folder / f"{what}-ended").touch()
     return what
