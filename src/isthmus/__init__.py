@@ -1,13 +1,24 @@
 """Isthmus: sim-to-real reinforcement learning, from a source you can simulate to a target you can hardly touch.
 
-    problem = isthmus.problem("half_cheetah/gravity=x2")
-    run = isthmus.train("domain_randomization", problem, seed=0)
-    isthmus.evaluate(run.policy, problem.target, episodes=100)
+problem = isthmus.problem("half_cheetah/gravity=x2")
+run = isthmus.train("domain_randomization", problem, seed=0)
+isthmus.evaluate(run.policy, problem.target, episodes=100)
 """
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isthmus.domains.audit import audit
+    from isthmus.domains.domain import Domain
+    from isthmus.domains.problem import Problem
+    from isthmus.domains.problem import make_problem as problem
+    from isthmus.evaluation.evaluate import evaluate
+    from isthmus.evaluation.landscape import landscape
+    from isthmus.training.run import Run
+    from isthmus.training.train import resume, train
+    from isthmus.types import IsthmusError
 
 # XLA's results depend on the number of CPUs it sees; only this fixes it, and only before the first computation.
 os.environ.setdefault("NPROC", "1")

@@ -30,8 +30,8 @@ def examine() -> Iterator[tuple[bool, str]]:
 
 def _bits() -> tuple[bool, str]:
     """Two short trainings of one seed, the second with another number of MuJoCo threads: equal to the bit?"""
-    import isthmus
     from isthmus.domains.domain import _simulation
+    from isthmus.domains.problem import make_problem
     from isthmus.methods import registry
     from isthmus.training.checkpoint import digest
 
@@ -42,7 +42,7 @@ def _bits() -> tuple[bool, str]:
         _simulation.cache_clear()
         try:
             method = registry.build("source_only", {"learner.worlds": 8, "learner.steps": 32})
-            problem = isthmus.problem("hopper/gravity=x2")
+            problem = make_problem("hopper/gravity=x2")
             state, _ = method.step(problem, method.init(problem, 0))
         finally:
             _simulation.cache_clear()

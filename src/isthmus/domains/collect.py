@@ -124,10 +124,8 @@ class Live:
             raise BadValue("an action is not finite: the policy's weights or its observations are not numbers")
         at = slice(None) if len(ids) == len(self.all) else ids  # all of them: views, where an index array would copy
         before = self.simulation.rows[at].copy()
-        moved = action if executed is None else executed
-        if self.gaps.gaps:
-            gap_memory = s["gap_memory"][ids]
-            moved = self.gaps.act(gap_memory, moved, action)
+        gap_memory = s["gap_memory"][at]
+        moved = self.gaps.act(gap_memory, action if executed is None else executed, action)
         obs, reward, terminated, truncated, diverged, memory = self.simulation.step(
             ids, moved, action, s["task_memory"][at]
         )
@@ -135,7 +133,7 @@ class Live:
         s["total"][at] += 1
         if self.gaps.gaps:
             obs = self.gaps.sense(gap_memory, obs, self._sense(ids))
-            s["gap_memory"][ids] = gap_memory
+            s["gap_memory"][at] = gap_memory
         if diverged.any():
             lost = ids[diverged]
             s["diverged"][lost] += 1
