@@ -91,6 +91,13 @@ def test_landscapes_share_one_colour_scale() -> None:
     assert panels(figure)[1].get_xlabel() == "torso_mass (kg)"
 
 
+def test_many_landscapes_go_on_in_a_second_row() -> None:
+    figure = figures.landscapes_figure([(str(i), make_landscape()) for i in range(6)], GRID)
+    labels = [ax.get_xlabel() for ax in panels(figure)]
+    assert labels == ["", "", "torso_mass (kg)", "torso_mass (kg)", "torso_mass (kg)", "torso_mass (kg)"]
+    assert [ax.get_ylabel() for ax in panels(figure)] == ["foot_friction", "", "", "", "foot_friction", ""]
+
+
 def test_a_landscape_of_one_value_everywhere_can_be_drawn() -> None:
     flat = make_landscape()._replace(returns=np.zeros((3, 4, 1)))
     low, high = mesh(panels(figures.landscapes_figure([("flat", flat)]))[0]).get_clim()

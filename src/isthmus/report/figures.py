@@ -68,6 +68,8 @@ HEALTH = {
 }
 """The metrics of a learner's health, by their name in metrics.jsonl, and what they are called in a picture."""
 
+BAND = 3  # seeds from which on curves get a band: the interval of two is 13 times as wide as they lie apart
+
 SOURCE_STEPS, TARGET_TRANSITIONS, SOURCE_RETURN, TARGET_RETURN = range(4)
 
 
@@ -163,7 +165,8 @@ def _in_style(function: Drawing) -> Drawing:
     def drawn(*args: Any, **kwargs: Any) -> Figure:
         with _styled():
             figure = function(*args, **kwargs)
-            figure.draw_without_rendering()  # lays it out
+            figure.draw_without_rendering()  # lays it out, once: saving would do it again
+            figure.set_layout_engine("none")
             return figure
 
     return drawn  # pyright: ignore[reportReturnType]
@@ -224,7 +227,6 @@ def landscapes_figure(landscapes: Sequence[tuple[str, Landscape]], domain: Domai
     mesh, handles = None, {}
     for ax, (name, each) in zip(panels.flat, landscapes, strict=False):
         y, x = (_edges(axis) for axis in each.axes)
-        ax.set_label(name)
         mesh = ax.pcolormesh(x, y, each.mean, norm=scale, cmap="viridis", rasterized=True)
         ax.grid(False)
         ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
@@ -247,7 +249,7 @@ def landscapes_figure(landscapes: Sequence[tuple[str, Landscape]], domain: Domai
         lowest.set_xlabel(_axis_label(landscapes[0][1].names[1], domain))
         lowest.tick_params(labelbottom=True)
     assert mesh is not None
-    bar = figure.colorbar(mesh, ax=panels, shrink=0.9, pad=0.02, aspect=25, label="mean return")
+    bar = figure.colorbar(mesh, ax=figure.axes, shrink=0.9, pad=0.02, aspect=25, label="mean return")
     bar.outline.set_linewidth(0.5)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
     if handles:
         figure.legend([*handles.values()], [*handles], loc="outside lower center", ncols=3, handlelength=1.6)
@@ -268,9 +270,8 @@ class Cell(NamedTuple):
 def cells(figure: Figure, landscapes: Sequence[tuple[str, Landscape]], domain: Domain | None = None) -> list[Cell]:
     """All cells of a figure that `landscapes_figure` drew, for a page to say their values."""
     found = []
-    panels = {ax.get_label(): ax for ax in figure.axes}
-    for name, each in landscapes:
-        place = panels[name].get_position()
+    for ax, (name, each) in zip(figure.axes, landscapes, strict=False):  # the colour bar comes after them
+        place = ax.get_position()
         y, x = (_edges(axis) for axis in each.axes)
         x, y = (x - x[0]) / (x[-1] - x[0]), (y - y[0]) / (y[-1] - y[0])
         units = [_unit(n, domain) for n in each.names]
@@ -400,8 +401,9 @@ def curves_figure(curves: Sequence[Curves]) -> Figure:
     """Returns over training: in the target against source steps and against target transitions, in the source against
     source steps.
 
-    Lines are means over seeds (from 10 seeds on their IQM), bands the 95 % interval, thin lines the seeds where there
-    are fewer than five. A method that took nothing of what the axis counts is a level line at its last evaluation.
+    Lines are means over seeds (from 10 seeds on their IQM), bands the 95 % interval from `BAND` seeds on, thin lines
+    single seeds where there are fewer than five. A method that took nothing of what the axis counts is a level line at
+    its last evaluation.
     Panels that would hold no point are left out. Raises BadValue where none is left.
     """
     wanted = [
@@ -428,7 +430,8 @@ def curves_figure(curves: Sequence[Curves]) -> Figure:
             if len(each.seeds) < statistics.FEW:
                 for seed in each.seeds:
                     ax.plot(seed[:, x], seed[:, y], color=look["color"], lw=0.6, alpha=0.6)
-            ax.fill_between(steps, low, high, color=look["color"], alpha=0.15, lw=0)
+            if len(each.seeds) >= BAND:
+                ax.fill_between(steps, low, high, color=look["color"], alpha=0.15, lw=0)
             ax.plot(steps, mean, **look)
         _fit(ax, heights)
         ax.set(xlabel=x_label, ylabel=y_label, xlim=(0, None))
@@ -474,15 +477,22 @@ class Score(NamedTuple):
 
 @_in_style
 def scores_figure(scores: Sequence[Score], label: str = "mean return in the target") -> Figure:
-    """Every seed as a ring, the mean as a diamond, its interval as a bar. Raises BadValue for none."""
+    """Every seed as a ring, the mean as a diamond, its interval as a bar; an arrow where a bar of few seeds goes on
+    beyond the picture, which is scaled to the seeds. Raises BadValue for none.
+    """
     if not scores:
         raise BadValue("no score to draw")
     figure = Figure(figsize=(7.2, 0.75 + 0.36 * len(scores)))
     ax = figure.subplots()
     looks = _look(scores)
+    left, right = _limits(scores)
+    ax.set_xlim(left, right)
     for row, (each, look) in enumerate(zip(scores, looks, strict=True)):
         if each.low is not None and each.high is not None:
             ax.plot([each.low, each.high], [row, row], color=look["color"], lw=5, alpha=0.3, solid_capstyle="butt")
+            for end, beyond, arrow in ((left, each.low < left, "<"), (right, each.high > right, ">")):
+                if beyond:
+                    ax.plot([end], [row], arrow, color=look["color"], ms=6, clip_on=False)
         ax.plot(each.seeds, [row] * len(each.seeds), "o", ms=4.5, mfc="white", mec=look["color"], mew=1)
         ax.plot([each.value], [row], "D", ms=5.5, color=look["color"])
     if floor := next((each for each in scores if each.role == "floor"), None):
@@ -490,10 +500,21 @@ def scores_figure(scores: Sequence[Score], label: str = "mean return in the targ
     ax.set_yticks(range(len(scores)), [_titled(each) for each in scores])
     ax.set(xlabel=label, ylim=(len(scores) - 0.4, -0.6))
     ax.grid(False, axis="y")
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, pad=9)
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: number(value) if value else "0"))
     return figure
+
+
+def _limits(scores: Sequence[Score]) -> tuple[float, float]:
+    """Room for all seeds, and for intervals as far as one and a half times the seeds' spread on either side."""
+    seeds = np.concatenate([np.ravel([*each.seeds, each.value]) for each in scores])
+    room = 1.5 * (float(np.ptp(seeds)) or 1.0)
+    ends = [x for each in scores for x in (each.low, each.high) if x is not None] or [float(seeds.min())]
+    low = max(min(*ends, float(seeds.min())), float(seeds.min()) - room)
+    high = min(max(*ends, float(seeds.max())), float(seeds.max()) + room)
+    margin = 0.04 * ((high - low) or 1.0)
+    return low - margin, high + margin
 
 
 @_in_style

@@ -183,18 +183,14 @@ def read(paths: Sequence[Path]) -> list[Group]:
             what = "it does not exist" if not path.exists() else f"it has neither run.json nor {COMPARISON}"
             raise RunError(f"{path} is no run and no comparison: {what}")
         if folders != [path] and not notes:
-            notes.append(
-                f"{path} holds runs but no {COMPARISON}: a comparison is one only when all its runs have ended"
-            )
+            notes.append(f"{path} has no {COMPARISON}, which is written when all runs have ended: they are shown alone")
         for folder in folders:
             try:
-                run = Run.open(folder)
-                key = (str(run.config["problem"]["source"]), str(run.config["problem"]["target"]))
+                run = _open(folder)
+                key = (run.config["problem"]["source"], run.config["problem"]["target"])
                 group = loose.setdefault(key, Group(path, []))
                 group.entries.append(Entry(run))
                 group.notes += [note for note in notes if note not in group.notes]
-            except (KeyError, TypeError):
-                unread.append(f"{folder}/run.json is damaged: it says no problem")
             except RunError as error:
                 unread.append(str(error))
     groups += loose.values()
@@ -202,6 +198,18 @@ def read(paths: Sequence[Path]) -> list[Group]:
         raise RunError(unread[0])
     groups[0].notes += unread
     return groups
+
+
+def _open(folder: Path) -> Run:
+    """A run whose run.json holds what the page says of it. Raises RunError, in one line."""
+    run = Run.open(folder)
+    config = run.config
+    kinds = {"method": str, "settings": dict, "versions": dict, "seed": int, "steps": int, "start": str | None}
+    wrong = [name for name, kind in (kinds | {"problem": dict}).items() if not isinstance(config[name], kind)]
+    wrong = wrong or [name for name in ("name", "source", "target") if not isinstance(config["problem"].get(name), str)]
+    if wrong:
+        raise RunError(f"{folder}/run.json is damaged: its {', '.join(wrong)} cannot be read")
+    return run
 
 
 def _read_comparison(folder: Path, notes: list[str]) -> Comparison | None:
@@ -230,7 +238,7 @@ def _compared(folder: Path, comparison: Comparison) -> Group:
     for row in comparison.rows:
         for name in row.runs:
             try:
-                group.entries.append(Entry(Run.open(folder / name), row.role))
+                group.entries.append(Entry(_open(folder / name), row.role))
             except RunError as error:
                 group.notes.append(str(error))
     return group
@@ -266,7 +274,7 @@ def section(group: Group) -> dict[str, Any]:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    return "no interval" if low is None or high is None else f"[{figures.number(low)}, {figures.number(high)}]"
+    return "no interval" if low is None or high is None else f"[{figures.number(low)},\u00a0{figures.number(high)}]"
 
 
 def _lede(group: Group) -> list[str]:
@@ -284,7 +292,7 @@ def _lede(group: Group) -> list[str]:
     for row in c.rows:
         if row.role or row.against_floor is None:
             continue
-        by = f"{row.against_floor:+,.0f}".replace("-", "−")
+        by = "+" * (row.against_floor > 0) + figures.number(row.against_floor)
         span = _span(row.against_floor_low, row.against_floor_high)
         verdict = {"better": "is better than the floor", "worse": "is worse than the floor"}.get(row.verdict)
         verdict = verdict or f"against the floor: {row.verdict}"
@@ -316,7 +324,7 @@ def _scores(group: Group) -> Picture | None:
         figures.scores_figure(scores),
         f"Mean return in the target, one line a method: {reached}.",
         f"Mean return in the target over {c.episodes} episodes. A ring is a seed, a diamond the {middle} over seeds, a "
-        f"bar its 95 % interval ({kind}); the dotted line is the floor.",
+        f"bar its 95 % interval ({kind}), with an arrow where it goes on; the dotted line is the floor.",
     )
 
 
@@ -332,24 +340,26 @@ def _curves(group: Group) -> list[Picture]:
     except IsthmusError as error:
         group.notes.append(f"No learning curves: {error}.")
         return []
-    seeds = [len(each.seeds) for each in curves]
-    how = "the IQM" if min(seeds) >= statistics.MANY else "the mean"
-    band = "" if max(seeds) < 2 else (
-        f" Lines are {how} over seeds, bands its 95 % interval "
-        f"({'bootstrap' if min(seeds) >= statistics.MANY else 'Student'}), cut where it leaves the picture."
-    )  # fmt: skip
-    thin = " Thin lines are single seeds." if 1 < min(seeds) < statistics.FEW else ""
-    level = any(not figures.moves(each, figures.SOURCE_STEPS) or not figures.moves(each, figures.TARGET_TRANSITIONS)
-                for each in curves)  # fmt: skip
+    few, most = min(len(each.seeds) for each in curves), max(len(each.seeds) for each in curves)
+    if most < figures.BAND:
+        lines = " Lines are means of two seeds, too few for a band." if most > 1 else ""
+    else:
+        how, kind = ("the IQM", "bootstrap") if few >= statistics.MANY else ("the mean", "Student")
+        lines = f" Lines are {how} over seeds, bands its 95 % interval ({kind}), cut where it leaves the picture."
+    thin = " Thin lines are single seeds." if 1 < few < statistics.FEW else ""
+    took = [
+        {figures.moves(each, axis) for each in curves} for axis in (figures.SOURCE_STEPS, figures.TARGET_TRANSITIONS)
+    ]
     dotted = " A dotted level line is the last evaluation of a method that took nothing of what the axis counts."
     ends = "; ".join(
         f"{each.name} {figures.number(y[-1])}" for each in curves
         if len(y := figures.band(each.seeds, figures.SOURCE_STEPS, figures.TARGET_RETURN)[1])
     )  # fmt: skip
     alt = f"Learning curves. Return in the target at the end of training: {ends or 'not evaluated'}."
-    caption = (f"Learning curves: evaluations in training, 16 episodes each, a sketch of what the table measures.{band}"
-               f"{thin}{dotted if level else ''}")  # fmt: skip
-    return [_drawn(figure, alt, caption)]
+    caption = (
+        "Learning curves: evaluations in training, of 16 episodes each, a sketch of what playing the policy measures."
+    )
+    return [_drawn(figure, alt, caption + lines + thin + dotted * ({True, False} in took))]
 
 
 def _health(group: Group) -> Picture | None:

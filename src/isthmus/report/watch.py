@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -80,6 +81,8 @@ def check_format(path: Path) -> None:
 def _save_mp4(clip: Clip, path: Path) -> None:
     import imageio.v2 as imageio
 
+    # Its child process begins another program at once: JAX's warning of forks is not for it.
+    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
     writer: Any = imageio.get_writer(path, fps=1000 / clip.milliseconds, macro_block_size=2)
     with writer:
         for frame in clip.frames:
@@ -141,13 +144,13 @@ class Take(NamedTuple):
         i = int(np.searchsorted(self.times, t + 1e-9, side="right")) - 1
         picture = Image.fromarray(self.pictures[i])
         ended = t + 1e-9 >= self.end
-        head, foot, margin = 26 + 17 * rows, 30, 10
+        head, foot, margin = 26 + 18 * rows, 30, 10
         panel = Image.new("RGB", (picture.width, head + picture.height + foot), PAPER)
         panel.paste(picture, (0, head))
         draw = ImageDraw.Draw(panel)
         draw.text((margin, 2), self.name, INK, _font(14, bold=True))
         for row, line in enumerate(self.title):
-            draw.text((margin, 21 + 17 * row), line, PALE, _font(12))
+            draw.text((margin, 21 + 18 * row), line, PALE, _font(12))
         y = head + picture.height + 7
         score = f"return {number(self.total if ended else self.returns[i])}"
         draw.text((margin, y), f"{min(t, self.end):.1f} s    {score}", INK, _font(13))
