@@ -489,7 +489,6 @@ def test_the_whole_command_fails_in_one_line(tmp_path):
     assert not (tmp_path / "run").exists() and not list(tmp_path.iterdir())
 
 
-@pytest.mark.xfail(strict=True, reason="HollowSimulation's rows are (n, 0), a ForeignSimulation's (n, 2)")
 def test_a_run_of_a_foreign_environment_imports_nothing(tmp_path, capsys):
     """Only --import lets a run's folder bring in somebody's module."""
     module = tmp_path / "my_robot.py"

@@ -249,7 +249,6 @@ def test_no_step_without_its_line(tmp_path, monkeypatch, robot):
         Ledger(tmp_path / "folder")
 
 
-@pytest.mark.xfail(strict=True, reason="HollowSimulation's rows are (n, 0), a ForeignSimulation's (n, 2)")
 def test_training_on_a_robot(tmp_path, robot):
     """The whole loop: only training steps it, evaluation does not, and resume goes on with the ledger."""
     problem = isthmus.problem(FOREIGN, access="online")

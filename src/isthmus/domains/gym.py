@@ -551,7 +551,7 @@ class HollowSimulation:
 
     def __init__(self, domain: ForeignDomain, n: int):
         self.time_limit, self.observation = domain.time_limit, domain.inner_spaces().observation
-        self.rows = np.zeros((n, 0))
+        self.rows = np.zeros((n, 2))  # as those of a ForeignSimulation: a checkpoint is loaded into them
         self.terms: Mapping[str, np.ndarray] = {}
 
     def restore(self, rows, parameters):
