@@ -360,7 +360,7 @@ class Tally(PPO):
 
     def loss(self, networks: Networks, batch: Rollout):
         loss, health = super().loss(networks, batch)
-        return loss, health | {"rows": batch.sample.sum(), "most": batch.sample.max()}
+        return loss, health | {"rows": batch.sample.sum()}
 
 
 @pytest.mark.parametrize(("minibatch", "count"), [(4, 3), (5, 2)])
@@ -377,7 +377,6 @@ def test_an_epoch_takes_each_row_at_most_once(minibatch: int, count: int) -> Non
         assert total < 2**12 - 3
     (steps,) = (leaf for leaf in jax.tree.leaves(new.optimizer) if leaf.dtype == np.int32)
     assert steps == 5 * count
-    assert metrics["most"] < 2**11  # rows are shuffled: the largest is not in all minibatches
 
 
 # What collects, and what is deployed.
