@@ -86,7 +86,7 @@ class PhysicsSimulation:
         view = View(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
             self.terms = self.task.rewards(view, memory, chosen)
-            return (self.task.observe(view), self.task.total(self.terms), view.once(self.task.terminated),
+            return (self.task.observe(view), self.task.total(self.terms), self.task.terminated(view),
                     np.zeros(len(ids), bool), diverged, self.task.remember(view))  # fmt: skip
 
     def progress(self, ids):

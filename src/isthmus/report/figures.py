@@ -132,7 +132,7 @@ def read_landscape(path: Path, box: tuple[Any, Any] = (None, None)) -> Landscape
             raise ValueError("cells are missing")
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, csv.Error) as error:
         raise RunError(f"{path} is damaged: it is no landscape ({error})") from None
     return Landscape(names, (x, y), cells[..., :1], cells[..., 1:], box)
 

@@ -109,20 +109,20 @@ class Entry:
 
     @cached_property
     def played(self) -> dict[str, float] | None:
-        """What `evaluation.csv` holds: mean return, fallen share, mean length, episodes. None where there is none."""
+        """What `evaluation.csv` holds: mean return, fallen per cent, mean length. None where there is none."""
         path = self.run.folder / EVALUATION
         if not path.exists():
             return None
         try:
             with path.open(newline="") as file:
                 rows = [[float(row[k]) for k in ("return", "fell", "length")] for row in csv.DictReader(file)]
-            mean, fell, length = np.array(rows).mean(0)
-            if not rows or not np.isfinite([mean, fell, length]).all():
+            if not rows or not np.isfinite(rows).all():
                 raise ValueError
-        except (OSError, KeyError, TypeError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError, csv.Error):
             self.notes.append(f"{self.label}: {EVALUATION} is damaged")
             return None
-        return {"mean": float(mean), "fell": 100 * float(fell), "length": float(length), "episodes": len(rows)}
+        mean, fell, length = np.mean(rows, axis=0)
+        return {"mean": float(mean), "fell": 100 * float(fell), "length": float(length)}
 
     @cached_property
     def landscape(self) -> Landscape | None:
@@ -206,7 +206,8 @@ def _open(folder: Path) -> Run:
     config = run.config
     kinds = {"method": str, "settings": dict, "versions": dict, "seed": int, "steps": int, "start": str | None}
     wrong = [name for name, kind in (kinds | {"problem": dict}).items() if not isinstance(config[name], kind)]
-    wrong = wrong or [name for name in ("name", "source", "target") if not isinstance(config["problem"].get(name), str)]
+    kinds = {"name": str, "source": str, "target": str, "budget": dict}
+    wrong = wrong or [name for name, kind in kinds.items() if not isinstance(config["problem"].get(name), kind)]
     if wrong:
         raise RunError(f"{folder}/run.json is damaged: its {', '.join(wrong)} cannot be read")
     return run
@@ -215,16 +216,18 @@ def _open(folder: Path) -> Run:
 def _read_comparison(folder: Path, notes: list[str]) -> Comparison | None:
     try:
         found = Comparison.read(folder)
-        for row in found.rows:
-            numbers = [row.value, *row.scores, row.source_steps, row.target_transitions, row.adaptation_transitions]
-            if not all(math.isfinite(x) for x in numbers) or not row.scores:
-                raise ValueError(f"a number of {row.method} is none")
-            for x in (row.low, row.high, row.against_floor, row.against_floor_low, row.against_floor_high):
-                _ = x is None or math.isfinite(x)
-            _ = [Path(name) for name in row.runs]
-        _ = found.problem["name"], found.problem["target"], found.problem["source"], found.steps + 0, found.episodes + 0
-        if not found.rows:
-            raise ValueError("it has no rows")
+        problem = [found.problem[name] for name in ("name", "source", "target")]
+        texts = [*problem, *(text for r in found.rows for text in (r.method, r.role, r.interval, r.verdict, *r.runs))]
+        ends = [
+            x for r in found.rows for x in (r.low, r.high, r.against_floor, r.against_floor_low, r.against_floor_high)
+        ]
+        counts = [(r.source_steps, r.target_transitions, r.adaptation_transitions) for r in found.rows]
+        numbers = [found.seeds, found.steps, found.episodes, *(x for r in found.rows for x in (r.value, *r.scores)),
+                   *(x for each in counts for x in each), *(x for x in ends if x is not None)]  # fmt: skip
+        if not all(isinstance(text, str) for text in texts) or not all(math.isfinite(x) for x in numbers):
+            raise ValueError("text, or a number, is not what it should be")
+        if not found.rows or not all(r.scores and r.runs for r in found.rows):
+            raise ValueError("there are no rows, or rows without seeds")
         return found
     except OSError as error:
         notes.append(f"{folder}/{COMPARISON} cannot be read: {error.strerror}")
@@ -468,7 +471,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 def _problem(group: Group) -> list[tuple[str, str]]:
     p = group.problem
-    budget = ", ".join(f"{value:,} {name}" for name, value in (p.get("budget") or {}).items() if value is not None)
+    budget = ", ".join(f"{value} {name}" for name, value in p["budget"].items() if value is not None)
     rows = [
         ("Source", p["source"]), ("Target", p["target"]), ("Access to the target", p.get("access") or ""),
         ("Budget", budget or "no limit"), ("Believed of the target", p.get("uncertainty") or "nothing"),

@@ -144,13 +144,13 @@ class Take(NamedTuple):
         i = int(np.searchsorted(self.times, t + 1e-9, side="right")) - 1
         picture = Image.fromarray(self.pictures[i])
         ended = t + 1e-9 >= self.end
-        head, foot, margin = 26 + 18 * rows, 30, 10
+        head, foot, margin = 28 + 18 * rows, 30, 10
         panel = Image.new("RGB", (picture.width, head + picture.height + foot), PAPER)
         panel.paste(picture, (0, head))
         draw = ImageDraw.Draw(panel)
-        draw.text((margin, 2), self.name, INK, _font(14, bold=True))
+        draw.text((margin, 4), self.name, INK, _font(14, bold=True))
         for row, line in enumerate(self.title):
-            draw.text((margin, 21 + 18 * row), line, PALE, _font(12))
+            draw.text((margin, 23 + 18 * row), line, PALE, _font(12))
         y = head + picture.height + 7
         score = f"return {number(self.total if ended else self.returns[i])}"
         draw.text((margin, y), f"{min(t, self.end):.1f} s    {score}", INK, _font(13))

@@ -48,7 +48,7 @@ class Ant(Task):
         forces = self._forces(view).reshape(len(view.ids), -1)
         return {
             "forward": (view.position("torso")[:, 0] - memory[:, 0]) / view.dt,
-            "alive": 1.0 * ~view.once(self.terminated),
+            "alive": 1.0 * ~self.terminated(view),
             "control": control_cost(0.5, action),
             "contact": -(5e-4 * np.square(forces).sum(axis=1)),
         }

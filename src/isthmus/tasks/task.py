@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,7 +26,6 @@ class View:
     def __init__(self, simulator: Simulator, ids: np.ndarray):
         self.simulator, self.ids = simulator, ids
         self.dt = simulator.dt
-        self._seen: dict[Callable, np.ndarray] = {}
         self._rows: np.ndarray | slice = slice(None) if len(ids) == simulator.n else ids
 
     @property
@@ -36,12 +35,6 @@ class View:
     @property
     def qvel(self) -> np.ndarray:
         return self.simulator.qvel[self._rows]
-
-    def once(self, look: Callable[[View], np.ndarray]) -> np.ndarray:
-        """What `look` finds in this view, computed the first time: rewards and the episode's end ask the same."""
-        if look not in self._seen:
-            self._seen[look] = look(self)
-        return self._seen[look]
 
     def position(self, body: str) -> np.ndarray:
         return self.simulator.position(body)[self._rows]

@@ -36,7 +36,7 @@ class Walker2d(Task):
     def rewards(self, view, memory, action):
         return {
             "forward": (view.qpos[:, 0] - memory[:, 0]) / view.dt,
-            "alive": 1.0 * ~view.once(self.terminated),
+            "alive": 1.0 * ~self.terminated(view),
             "control": control_cost(1e-3, action),
         }
 
