@@ -240,7 +240,7 @@ def test_a_foreign_environment_is_watched_where_it_draws_itself() -> None:
     clip = film(STILL, domain, None, size=SMALL)
     assert f"Source {domain}: it fell after 0.5 s, return 5.00." in clip.said
     assert clip.milliseconds == 100
-    shades = [int(np.asarray(frame)[26 + 18 + 36, 48, 0]) for frame in clip.frames]
+    shades = [int(np.asarray(frame)[28 + 18 + 36, 48, 0]) for frame in clip.frames]
     assert shades[:6] == [0, 40, 80, 120, 160, 200]
     with pytest.raises(CannotRender, match="render_mode='rgb_array'"):
         film(STILL, Domain.parse(f"{__name__}:blind/time_limit=20"), None, size=SMALL)

@@ -19,7 +19,8 @@ def run_demo(folder: Path, steps: int, seeds: int) -> None:
     console.print(
         "A hopping robot learns in a simulator: torso 6 kg, foot friction 2. Does it still hop with another body,\n"
         "on another floor? [bold]source_only[/] trains on that one robot; [bold]domain_randomization[/] on many\n"
-        "around it; [bold]target_only[/], the ceiling, on the 180 robots of the target itself.\n"
+        "around it; [bold]target_only[/], the ceiling, on the 180 robots of the target itself.\n",
+        soft_wrap=True,
     )
     from isthmus.studies.compare import LANDSCAPE, compare
 
