@@ -22,7 +22,7 @@ PUBLISHED = {  # means over box and outside cells, read off the figure's colours
     "domain_randomization": (2918, 969),
 }
 # Chosen on one run of seed 100, which is not reported: with minibatches of 64 and discount 0.99 randomization stays
-# near 1,500 in its own box after 3M steps; the paper's authors use 512 and 0.995. docs/es_sim2real.md says how it fared.
+# near 1,500 in its own box after 3M steps; the paper's authors use 512 and 0.995. How it fared: docs/es_sim2real.md.
 SETTINGS = {"learner.minibatch": 256, "learner.discount": 0.995}
 METHODS = {"naive": "source_only", "domain_randomization": "domain_randomization"}
 
