@@ -81,28 +81,18 @@ def comparison_table(comparison: Any) -> Table:
     """A comparison as a table: mean target return with its interval, the difference to the floor, the verdict."""
     title = f"return in {comparison.problem['target']}, {comparison.seeds} seeds"
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    for column in (
-        "method",
-        "",
-        "mean return",
-        "95 % interval",
-        "minus the floor",
-        "verdict",
-        "source steps",
-        "target transitions",
-    ):
-        table.add_column(column, overflow="fold")
+    for column in ("method", "mean", "95 % interval", "minus the floor", "verdict", "steps"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("method", "mean"))
     for row in comparison.rows:
-        gap = (
-            ""
-            if row.against_floor is None
-            else f"{row.against_floor:+.0f} {_span(row.against_floor_low, row.against_floor_high)}"
-        )
-        adapted = f" + {row.adaptation_transitions:,} each" if row.adaptation_transitions else ""
-        table.add_row(
-            row.method, row.role, f"{row.value:.0f}", _span(row.low, row.high), gap, row.verdict,
-            f"{row.source_steps:,}", f"{row.target_transitions:,}{adapted}",
-        )  # fmt: skip
+        gap = "" if row.against_floor is None else f"{row.against_floor:+.0f} "
+        gap += "" if row.against_floor is None else _span(row.against_floor_low, row.against_floor_high)
+        took = [
+            f"{n:,} {where}" for n, where in ((row.source_steps, "source"), (row.target_transitions, "target")) if n
+        ]
+        if row.adaptation_transitions:
+            took.append(f"{row.adaptation_transitions:,} in each target")
+        name = f"{row.method} ({row.role})" if row.role else row.method
+        table.add_row(name, f"{row.value:.0f}", _span(row.low, row.high), gap, row.verdict, " + ".join(took))
     return table
 
 
