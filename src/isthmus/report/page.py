@@ -208,6 +208,7 @@ def _open(folder: Path) -> Run:
     wrong = [name for name, kind in (kinds | {"problem": dict}).items() if not isinstance(config[name], kind)]
     kinds = {"name": str, "source": str, "target": str, "budget": dict}
     wrong = wrong or [name for name, kind in kinds.items() if not isinstance(config["problem"].get(name), kind)]
+    wrong = wrong or [n for n, x in config["problem"]["budget"].items() if not isinstance(x, int | float | None)]
     if wrong:
         raise RunError(f"{folder}/run.json is damaged: its {', '.join(wrong)} cannot be read")
     return run
@@ -217,13 +218,14 @@ def _read_comparison(folder: Path, notes: list[str]) -> Comparison | None:
     try:
         found = Comparison.read(folder)
         problem = [found.problem[name] for name in ("name", "source", "target")]
+        limits = found.problem["budget"].values()
         texts = [*problem, *(text for r in found.rows for text in (r.method, r.role, r.interval, r.verdict, *r.runs))]
         ends = [
             x for r in found.rows for x in (r.low, r.high, r.against_floor, r.against_floor_low, r.against_floor_high)
         ]
         counts = [(r.source_steps, r.target_transitions, r.adaptation_transitions) for r in found.rows]
         numbers = [found.seeds, found.steps, found.episodes, *(x for r in found.rows for x in (r.value, *r.scores)),
-                   *(x for each in counts for x in each), *(x for x in ends if x is not None)]  # fmt: skip
+                   *(x for each in counts for x in each), *(x for x in (*ends, *limits) if x is not None)]  # fmt: skip
         if not all(isinstance(text, str) for text in texts) or not all(math.isfinite(x) for x in numbers):
             raise ValueError("text, or a number, is not what it should be")
         if not found.rows or not all(r.scores and r.runs for r in found.rows):
@@ -471,7 +473,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 def _problem(group: Group) -> list[tuple[str, str]]:
     p = group.problem
-    budget = ", ".join(f"{value} {name}" for name, value in p["budget"].items() if value is not None)
+    budget = ", ".join(f"{value:,} {name}" for name, value in p["budget"].items() if value is not None)
     rows = [
         ("Source", p["source"]), ("Target", p["target"]), ("Access to the target", p.get("access") or ""),
         ("Budget", budget or "no limit"), ("Believed of the target", p.get("uncertainty") or "nothing"),
