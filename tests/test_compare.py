@@ -80,6 +80,7 @@ def test_a_job_beside_one_that_fails_ends_first(tmp_path):
 
 
 PARENT = """
+import signal
 import sys
 from pathlib import Path
 import jobs
@@ -87,6 +88,7 @@ from isthmus.training.executor import Processes
 
 folder = Path(sys.argv[1])
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it as ignored
     list(Processes(2).map(jobs.fail, [("saves", folder), ("slow", folder), ("later", folder)]))
 """
 
@@ -260,13 +262,12 @@ def test_one_seed_gives_no_verdict(tmp_path):
     json.loads((tmp_path / "c" / "comparison.json").read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
-def test_workers_change_no_bit(tmp_path):
-    """One process, two processes, this process: the same rows and the same weights."""
-    made = [
-        few(tmp_path / name, ceiling=False, executor=executor)
-        for name, executor in (("one", Processes(1)), ("two", Processes(2)), ("here", Here()))
-    ]
-    assert made[0].rows == made[1].rows == made[2].rows
+def test_workers_change_no_bit(tmp_path, monkeypatch):
+    """One process after another, and two at once: the same rows and the same weights."""
+    for name, value in tiny.shared().items():
+        monkeypatch.setenv(name, value)
+    made = [few(tmp_path / str(n), ceiling=False, steps=2 * tiny.ROUND, executor=Processes(n)) for n in (1, 2)]
+    assert made[0].rows == made[1].rows
     digests = {tiny.digest(Run.open(c.folder / f"source_only-s{s}")) for c in made for s in (0, 1)}
     assert len(digests) == 2, "one a seed"
 
@@ -323,7 +324,7 @@ def test_a_job_is_refused_where_its_folder_is_taken(tmp_path):
 
 def test_every_method_can_be_compared(tmp_path):
     names = [m for m in registry.METHODS if m != "source_only"]
-    made = few(tmp_path / "c", names, seeds=1, problem=tiny.problem("fine_tuning"), steps=5 * tiny.ROUND)
+    made = few(tmp_path / "c", names, seeds=1, problem=tiny.problem("fine_tuning"), steps=4 * tiny.ROUND)
     assert {row.method for row in made.rows} == set(registry.METHODS)
     assert all(np.isfinite(row.scores).all() for row in made.rows)
     assert run_job.__module__ == "isthmus.studies.compare", "a job's function can be found by a worker"

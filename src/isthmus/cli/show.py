@@ -90,7 +90,7 @@ def comparison_table(comparison: Any) -> Table:
             f"{n:,} {where}" for n, where in ((row.source_steps, "source"), (row.target_transitions, "target")) if n
         ]
         if row.adaptation_transitions:
-            took.append(f"{row.adaptation_transitions:,} in each target")
+            took.append(f"{row.adaptation_transitions:,} each target")
         name = f"{row.method} ({row.role})" if row.role else row.method
         table.add_row(name, f"{row.value:.0f}", _span(row.low, row.high), gap, row.verdict, " + ".join(took))
     return table
