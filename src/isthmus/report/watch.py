@@ -235,11 +235,12 @@ class Camera:
         self.camera.azimuth, self.camera.elevation = 90, -10
         self.camera.lookat[:] = (low + high) / 2
         reach = float(np.linalg.norm(high - low)) / 2
+        self.camera.lookat[2] += reach / 4  # room to jump
         if _flat(model):  # nothing moves up or down: look from above, at all that the robot can reach
             self.camera.elevation = -90
             self.camera.lookat[:] = at = self.data.xpos[self.body]
             reach = float((np.linalg.norm((centers - at)[:, :2], axis=1) + radii[:, 0]).max())
-        self.camera.distance = 1.15 * reach / np.tan(np.radians(model.vis.global_.fovy) / 2)
+        self.camera.distance = 1.25 * reach / np.tan(np.radians(model.vis.global_.fovy) / 2)
         self.follow = self.camera.lookat - self.data.xpos[self.body]
         self.renderer = mujoco.Renderer(model, size[1], size[0])
         self.picture = np.full((size[1], size[0], 3), 255, np.uint8)
@@ -318,9 +319,12 @@ def _dress(model: Any) -> None:
         paint(int(texture), PAPER, PAPER)
     planes = (np.asarray(model.geom_type) == mujoco.mjtGeom.mjGEOM_PLANE) & (np.asarray(model.geom_bodyid) == 0)
     for plane in np.flatnonzero(planes):
-        material = int(model.geom_matid[plane])
+        material, size = int(model.geom_matid[plane]), model.geom_size[plane, :2].copy()
         model.geom_rgba[plane] = (0.93, 0.95, 0.97, 1.0) if material < 0 else 1.0
+        model.geom_size[plane, :2] = 0.0  # without end: robots run far
         if material >= 0:
+            # A texture is repeated so often over a plane, and so often a metre over one without end.
+            model.mat_texrepeat[material] /= np.where(size > 0, 2 * size, 1)
             model.mat_rgba[material], model.mat_specular[material] = 1.0, 0.0
             for texture in model.mat_texid[material]:
                 if texture >= 0:
