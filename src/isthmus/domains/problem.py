@@ -211,12 +211,13 @@ def make_problem(
     access: str | None = None,
     uncertainty: str | None = None,
     data: str | None = None,
-    budget: Budget | None = None,
+    budget: Budget | int | None = None,
 ) -> Problem:
     """A problem by name or by shift. Raises UnknownName or BadValue, in one line.
 
     `text` is a row of the catalog, or a target written `task/shift`, whose source is then the task as it is. `source`
-    and `target` change either domain by further settings; the other arguments override the row's.
+    and `target` change either domain by further settings, or name another one (`target="gym:Hopper-v5"`); the other
+    arguments override the row's. A number as `budget` is one of transitions.
     """
     from isthmus.domains.catalog import CATALOG
 
@@ -229,11 +230,17 @@ def make_problem(
         whole = Domain.parse(text)
         first, second, default, believed = str(whole.bare()), str(whole), "online", ""
     return Problem(
-        Domain.parse(first).shift(source),
-        Domain.parse(second).shift(target),
+        _changed(Domain.parse(first), source),
+        _changed(Domain.parse(second), target),
         Access.parse(access or default),
-        budget or Budget(),
+        budget if isinstance(budget, Budget) else Budget(transitions=budget),
         believed if uncertainty is None else uncertainty,
         data,
         text,
     )
+
+
+def _changed(domain: Domain, text: str) -> Domain:
+    """The domain by further settings, or another one where the text begins with a task, `gym:` or `module:`."""
+    head = text.partition("/")[0]
+    return Domain.parse(text) if "=" not in head and (":" in head or head in names()) else domain.shift(text)

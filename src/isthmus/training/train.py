@@ -22,6 +22,8 @@ import numpy as np
 
 from isthmus.domains.problem import Problem
 from isthmus.evaluation.evaluate import SEED
+from isthmus.methods import registry
+from isthmus.methods.single_domain import DomainRandomization
 from isthmus.training import checkpoint
 from isthmus.training.progress import Progress
 from isthmus.training.run import Run, RunError, new_folder, versions, write_text
@@ -53,6 +55,8 @@ def train(
     if begun:
         begun.checkpoint()
     config = Run.plan(method, problem, seed, steps, settings or {}, begun, imports)
+    if issubclass(registry.find(method), DomainRandomization) and problem.believed == problem.source and not quiet:
+        Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
     folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
     return _loop(Run.create(folder, config), None, {}, quiet)
 
@@ -99,9 +103,9 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
             began = time.monotonic()
             try:
                 state, metrics = method.step(problem, state)
-            except BudgetExceeded:
+            except BudgetExceeded as error:
                 save()
-                raise
+                raise BudgetExceeded(f"{error}; what was learned is saved: isthmus evaluate {run.folder}") from None
             now = counters(state)
             log.write("round", {**now, **metrics, "seconds": time.monotonic() - began})
             progress.update(sum(now.values()), now, metrics)
@@ -113,6 +117,10 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
                 progress.evaluated(now, scores)
             if time.monotonic() - saved > SAVE_SECONDS or sum(now.values()) >= run.steps:
                 save()
+        if done >= run.steps and int(state.round) == 0 and not quiet:
+            progress.note(
+                f"nothing was learned: all {done:,} steps were the first, random rollout; ask for more --steps"
+            )
         if done < run.steps:
             save()
             progress.stopped()
