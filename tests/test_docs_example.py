@@ -70,7 +70,7 @@ def test_a_process_of_its_own_needs_the_file_named(tmp_path):
 
     def isthmus(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "isthmus.cli.main", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        return tiny.process(command, cwd=tmp_path)
 
     done = isthmus(*train, IMPORT, f"--out={run}", "--quiet")
     assert done.returncode == 0, done.stderr

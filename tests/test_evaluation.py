@@ -117,15 +117,15 @@ def test_training_randomization_stays_in_training(randomized):
 def test_evaluating_a_method_that_adapts(tmp_path):
     run = tiny.train("few_shot_ppo", tmp_path / "run", 3)
     problem, state = run.problem, run.state()
-    grid = Domain.parse("hopper/torso_mass=3..9:2")
-    e = evaluate_method(run.method, state, problem, grid, 6)
+    grid = Domain.parse("hopper/torso_mass=3..9:2,friction=0.5..2:2")
+    e = evaluate_method(run.method, state, problem, grid, 8)
     assert e.adaptation.transitions == 4 * 16, "for each target"
-    assert e.episodes.parameters[:, 0].tolist() == [3.0] * 3 + [9.0] * 3
-    naive = evaluate(run.policy, grid, 6)
+    assert e.episodes.parameters[:, 1].tolist() == [3.0, 3.0, 9.0, 9.0] * 2
+    naive = evaluate(run.policy, grid, 8)
     assert np.array_equal(e.episodes.parameters, naive.episodes.parameters)
     assert not np.array_equal(e.episodes.returns, naive.episodes.returns), "it adapted"
-    scape = landscape(run.policy, Domain.parse(GRID), 2, method=(run.method, state, problem))
-    assert scape.returns.shape == (2, 3, 2)
+    scape = landscape(run.policy, grid, 2, method=(run.method, state, problem))
+    assert np.array_equal(scape.returns.ravel(), e.episodes.returns)
 
 
 # Landscapes

@@ -30,6 +30,7 @@ from isthmus.training.run import Run, RunError
 from isthmus.types import BudgetExceeded, IsthmusError
 
 ROUNDS = 7
+KILLED = 40  # rounds of the runs that are really killed: a second or two
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,8 @@ else:
 def killed(method: str, folder: Path, rounds: int, when: Callable[[], bool], pause: int = -1) -> None:
     """Train or go on in a process of its own, and kill it with -9 as soon as `when()`."""
     arguments = [method, str(folder), str(rounds), str(pause)]
-    process = subprocess.Popen([sys.executable, "-c", DRIVER, *arguments], cwd=Path(__file__).parent)
+    command = [sys.executable, "-c", DRIVER, *arguments]
+    process = subprocess.Popen(command, cwd=Path(__file__).parent, env={**os.environ, **tiny.shared()})
     try:
         deadline = time.monotonic() + 200
         while not when():
@@ -193,7 +195,7 @@ def left(folder: Path) -> int:
 def test_killed_anywhere(tmp_path, straight, method):
     """Real kills: while a checkpoint is written (the very first; that of the round in which fine_tuning changes its
     phase), and at a random moment; then `isthmus resume` in a process of its own."""
-    rounds, seed = 60, random.SystemRandom().getrandbits(32)
+    rounds, seed = KILLED, random.SystemRandom().getrandbits(32)
     print(f"the moments' seed: {seed}")
     dice, folder = random.Random(seed), tmp_path / "run"
     killed(method, folder, rounds, (folder / "paused").exists, pause=0 if method == "source_only" else 3)
@@ -201,7 +203,7 @@ def test_killed_anywhere(tmp_path, straight, method):
     (folder / "paused").unlink()
     killed(method, folder, rounds, reached(folder, dice.randrange(6, rounds - 10) * tiny.ROUND, dice))
     assert not Run.open(folder).finished
-    done = subprocess.run(isthmus_command("resume", str(folder)), capture_output=True, text=True)
+    done = tiny.process(isthmus_command("resume", str(folder)))
     assert done.returncode == 0, done.stderr
     same(Run.open(folder), straight(method, rounds))
 
@@ -224,11 +226,12 @@ def isthmus_command(*arguments: str) -> list[str]:
 def test_a_real_ctrl_c(tmp_path, straight):
     """The whole command: saved, exit status 130, the line that says how to go on; then the same bits."""
     folder = tmp_path / "run"
-    given = [*tiny.flags("source_only"), f"--steps={60 * tiny.ROUND}", f"--out={folder}"]
+    given = [*tiny.flags("source_only"), f"--steps={KILLED * tiny.ROUND}", f"--out={folder}"]
     command = isthmus_command(
         "train", "source_only", "-p", "hopper/gravity=x2", *given, "--uncertainty=torso_mass=1..9"
     )
-    process = subprocess.Popen([*command, "--access=none"], stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, **tiny.shared()}
+    process = subprocess.Popen([*command, "--access=none"], stderr=subprocess.PIPE, text=True, env=environment)
     wait_for(reached(folder, 3 * tiny.ROUND, random.Random(0)), process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=100)
@@ -237,7 +240,7 @@ def test_a_real_ctrl_c(tmp_path, straight):
     run = Run.open(folder)
     extra = run.restore()[1]
     assert extra["source_steps"] == tiny.lines(run)[-1]["source_steps"], "saved where it stopped"
-    same(isthmus.resume(folder, quiet=True), straight("source_only", 60))
+    same(isthmus.resume(folder, quiet=True), straight("source_only", KILLED))
 
 
 def wait_for(when: Callable[[], bool], process: subprocess.Popen) -> None:
@@ -331,7 +334,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
 main(sys.argv[1:])
 """
     command = [sys.executable, "-c", limited, "resume", str(run.folder), "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = tiny.process(command)
     assert done.returncode == 2 and done.stderr.startswith("isthmus: cannot write the checkpoint")
     assert done.stderr.count("\n") == 1 and "File too large" in done.stderr
     assert tiny.digest(run) == before and not run.finished

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +73,21 @@ def forget_simulations() -> None:
     """As a new process would find them."""
     domain._simulation.cache_clear()
     gym._live.clear()
+
+
+@cache
+def shared() -> dict[str, str]:
+    """The environment of processes that need not compile what another of them has compiled."""
+    folder = tempfile.mkdtemp(prefix="isthmus-compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def process(command: list[str], **named: Any) -> subprocess.CompletedProcess[str]:
+    """A finished process and what it said."""
+    environment = {**os.environ, **shared(), **named.pop("env", {})}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, **named)

@@ -1,0 +1,226 @@
+"""The training loop: the same bits again, what it logs, evaluates, saves and tells."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from rich.console import Console
+
+import isthmus
+from isthmus.domains.domain import PhysicsSimulation
+from isthmus.evaluation.evaluate import SEED
+from isthmus.methods.registry import METHODS
+from isthmus.training import checkpoint, progress
+from isthmus.training import train as loop
+from isthmus.training.progress import Progress
+from isthmus.training.run import FORMAT, Run, new_folder
+
+HEALTH = {"explained_variance", "kl", "clip_fraction", "entropy", "policy_loss", "value_loss", "seconds", "episodes"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    return tiny.train("source_only", tmp_path_factory.mktemp("run") / "run")
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_same_seed_gives_the_same_bits(run, tmp_path, monkeypatch, threads):
+    """On one MuJoCo thread and on two, from simulations made anew."""
+    monkeypatch.setenv("ISTHMUS_THREADS", threads)
+    tiny.forget_simulations()
+    again = tiny.train("source_only", tmp_path / "run")
+    tiny.forget_simulations()
+    assert checkpoint.differences(run.checkpoint()[0], again.checkpoint()[0]) is None
+    assert tiny.lines(again) == tiny.lines(run)
+
+
+def test_another_seed_gives_others(run, tmp_path):
+    other = tiny.train("source_only", tmp_path / "run", seed=1)
+    assert tiny.digest(other) != tiny.digest(run)
+
+
+def test_a_rounds_line(run):
+    rounds = [row for row in run.metrics() if row["kind"] == "round"]
+    assert [row["source_steps"] for row in rounds] == [i * tiny.ROUND for i in range(2, 7)]
+    for row in rounds:
+        assert row.keys() >= HEALTH and row["target_transitions"] == 0
+        assert all(np.isfinite(value) for value in row.values() if not isinstance(value, str))
+    assert any("training_return" in row for row in rounds)
+
+
+@pytest.mark.parametrize("rounds", [3, 13, 24])
+def test_evaluations_are_spread_evenly(tmp_path, monkeypatch, rounds):
+    """At most ten, each as soon as its share of the steps is done, the last at the end."""
+    monkeypatch.setattr(loop, "EVALUATIONS", 10)
+    monkeypatch.setattr(loop, "_evaluate", lambda policy, problem: {"source_return": 1.0})
+    run = tiny.train("source_only", tmp_path / "run", rounds)
+    told = [row["source_steps"] for row in tiny.lines(run) if row["kind"] == "evaluation"]
+    steps = [i * tiny.ROUND for i in range(2, rounds + 1)]
+    total = rounds * tiny.ROUND
+    due = {next(s for s in steps if s * 10 >= k * total) for k in range(1, 11)}
+    assert told == sorted(due) and told[-1] == total and len(told) == min(10, len(steps))
+
+
+def test_evaluation_is_in_both_domains_with_seeds_of_its_own(run):
+    last = [row for row in tiny.lines(run) if row["kind"] == "evaluation"][-1]
+    for name, domain in (("source", run.problem.source), ("target", run.problem.target)):
+        e = isthmus.evaluate(run.policy, domain, loop.EVALUATION_EPISODES, seed=SEED + 1).episodes
+        assert last[f"{name}_return"] == pytest.approx(e.returns.mean(), rel=1e-5)
+        assert last[f"{name}_length"] == pytest.approx(e.lengths.mean(), rel=1e-5)
+    assert SEED >= 2**24, "far from the seeds that people train with"
+
+
+def test_what_the_folder_holds(run):
+    assert {p.name for p in run.folder.iterdir()} == {"run.json", "metrics.jsonl", "checkpoints", "finished.json"}
+    config = json.loads((run.folder / "run.json").read_text())
+    assert config["format"] == FORMAT and config["settings"]["learner.hidden"] == [64, 64]
+    assert config["settings"]["learner.worlds"] == 8 and config["seed"] == 0 and config["steps"] == 6 * tiny.ROUND
+    assert config["problem"]["target"] == "hopper/gravity=19.62" and config["start"] is None
+    assert {"isthmus", "jax", "mujoco", "numpy", "python", "NPROC"} <= config["versions"].keys()
+    finished = json.loads((run.folder / "finished.json").read_text())
+    assert finished == {"digest": tiny.digest(run), "source_steps": 6 * tiny.ROUND, "target_transitions": 0}
+    state, extra, notes = run.restore()
+    assert notes == [] and extra["metrics_offset"] == (run.folder / "metrics.jsonl").stat().st_size
+    assert int(state.source_steps) == 6 * tiny.ROUND
+
+
+def test_checkpoints_are_saved_on_the_way_and_two_are_kept(tmp_path, monkeypatch):
+    saved = []
+    save = checkpoint.save
+
+    def watched(folder, tree, **named):
+        saved.append(named["name"])
+        return save(folder, tree, **named)
+
+    monkeypatch.setattr(checkpoint, "save", watched)
+    tiny.train("source_only", tmp_path / "rare", 5)
+    assert saved == [tiny.ROUND, 5 * tiny.ROUND], "under twenty seconds: the first and the last"
+    saved.clear()
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+    run = tiny.train("source_only", tmp_path / "often", 5)
+    assert saved == [i * tiny.ROUND for i in range(1, 6)]
+    kept = sorted(p.name for p in (run.folder / "checkpoints").iterdir())
+    assert kept == [f"{i * tiny.ROUND:012d}" for i in (4, 5)]
+    assert tiny.digest(run) == tiny.digest(Run.open(tmp_path / "rare")), "saving changes nothing"
+
+
+def test_steps_are_whole_rounds(tmp_path):
+    for steps, done in ((1, tiny.ROUND), (tiny.ROUND + 1, 2 * tiny.ROUND)):
+        run = tiny.train("source_only", tmp_path / str(steps), steps=steps)
+        assert run.finished and int(run.state().source_steps) == done
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_gives_its_policy(tmp_path, method):
+    """By every method, from its files alone."""
+    run = tiny.train(method, tmp_path / "run", 5)
+    tiny.forget_simulations()
+    policy = Run.open(run.folder).policy
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b), policy, run.method.policy(run.state()))
+    assert all(jax.tree.leaves(same))
+    action, _ = policy.act(policy.memory(), np.zeros(11, np.float32))
+    assert action.shape == (3,) and np.isfinite(action).all()
+
+
+@pytest.mark.parametrize("given", [lambda run: run, lambda run: run.folder, lambda run: str(run.folder)])
+def test_a_start(run, tmp_path, given):
+    """The learner goes on from where the other stopped; the worlds and the optimizer are new."""
+    begun = tiny.train("source_only", tmp_path / "run", steps=1, start=given(run))
+    first, last = begun.state().learner, run.state().learner
+    assert begun.config["start"] == str(run.folder)
+    kept = ("actor", "critic", "log_std")
+    rounds = [row for row in tiny.lines(begun) if row["kind"] == "round"]
+    assert [row["source_steps"] for row in rounds] == [tiny.ROUND], "no random steps first"
+    assert any(
+        not np.array_equal(a, b)
+        for name in kept
+        for a, b in zip(
+            jax.tree.leaves(getattr(first.networks, name)), jax.tree.leaves(getattr(last.networks, name)), strict=True
+        )
+    ), "it learned"
+    assert int(first.observations.count) == int(last.observations.count) + tiny.ROUND
+
+
+def test_diverged_worlds_are_kept_and_told(tmp_path, monkeypatch):
+    step, calls = PhysicsSimulation.step, 0
+
+    def blows_up(self, ids, *rest):
+        nonlocal calls
+        calls += 1
+        obs, reward, terminated, truncated, diverged, memory = step(self, ids, *rest)
+        if calls == 40:
+            diverged = diverged.copy()
+            diverged[2] = True
+            obs[2], reward[2] = np.nan, np.inf
+        return obs, reward, terminated, truncated, diverged, memory
+
+    said: list[str] = []
+    monkeypatch.setattr(PhysicsSimulation, "step", blows_up)
+    monkeypatch.setattr(Progress, "note", staticmethod(said.append))
+    run = tiny.train("source_only", tmp_path / "run", quiet=False)
+    assert said == [f"1 worlds diverged and began anew; their last states are in {run.folder / 'diverged'}"]
+    with np.load(run.folder / "diverged" / "0.npz", allow_pickle=False) as kept:
+        assert kept["times"].tolist() == [1] and np.isfinite(kept["rows"]).all()
+        assert kept["rows"].shape == (1, run.state().worlds.rows.shape[1])
+    leaves = jax.tree.leaves(run.state())
+    assert all(np.isfinite(leaf).all() for leaf in leaves), "it poisoned nothing"
+    assert run.state().worlds.diverged.tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
+
+
+def test_training_in_a_thread(tmp_path, run):
+    """Signals belong to the main thread; elsewhere the loop goes without them."""
+    done: list[Run] = []
+    thread = threading.Thread(target=lambda: done.append(tiny.train("source_only", tmp_path / "run")))
+    thread.start()
+    thread.join()
+    assert tiny.digest(done[0]) == tiny.digest(run)
+
+
+# What a person sees
+
+
+def screen(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> io.StringIO:
+    text = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=text, force_terminal=terminal, width=120))
+    return text
+
+
+def test_a_bar_on_a_terminal(tmp_path, monkeypatch):
+    text = screen(monkeypatch, terminal=True)
+    tiny.train("source_only", tmp_path / "run", quiet=False)
+    seen = text.getvalue()
+    assert "source_only s0" in seen and "100 %" in seen and "steps/s" in seen and "return " in seen and "left" in seen
+
+
+def test_lines_elsewhere(tmp_path, monkeypatch):
+    text = screen(monkeypatch, terminal=False)
+    run = tiny.train("target_only", tmp_path / "run", quiet=False)
+    last = [row for row in tiny.lines(run) if row["kind"] == "evaluation"][-1]
+    line = text.getvalue().splitlines()[-1]
+    assert line == (
+        f"target_only s0: 0 source steps, 768 target transitions; "
+        f"return: source {last['source_return']:.0f}, target {last['target_return']:.0f}"
+    )
+    assert "\x1b" not in text.getvalue()
+
+
+def test_nothing_when_quiet(tmp_path, monkeypatch, capsys):
+    text = screen(monkeypatch, terminal=True)
+    tiny.train("source_only", tmp_path / "run", 3)
+    assert text.getvalue() == "" and capsys.readouterr() == ("", "")
+
+
+def test_names_of_folders(tmp_path):
+    problem = isthmus.problem("hopper/gravity=x2,torso_mass=1..9:3")
+    first = new_folder(tmp_path, "source_only", problem, 3)
+    assert first == tmp_path / "source_only-hopper-gravity=x2-torso_mass=1..9-3-s3"
+    first.mkdir()
+    assert new_folder(tmp_path, "source_only", problem, 3).name == f"{first.name}-2"
+    long = isthmus.problem("hopper/" + ",".join(f"{name}=1" for name in isthmus.Domain.parse("hopper").table()))
+    assert len(new_folder(tmp_path, "m", long, 0).name) < 80
