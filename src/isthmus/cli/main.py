@@ -235,7 +235,7 @@ def landscape(
     from isthmus.report.figures import draw_landscapes
 
     picture = path.with_suffix(".png")
-    draw_landscapes([(f"{opened.name}, seed {opened.seed}", result)], picture)
+    draw_landscapes([(f"{opened.name}, seed {opened.seed}", result)], picture, grid)
     inside = result.inside
     if inside.any() and not inside.all():
         box, rest = result.mean[inside].mean(), result.mean[~inside].mean()
