@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -225,6 +228,27 @@ def test_compare_and_report(tmp_path, monkeypatch, capsys):
     assert page == f"{tmp_path / 'report.html'}\n"
     html = (tmp_path / "report.html").read_text()
     assert "few_shot_ppo" in html and "http://" not in html.replace("http://www.w3.org", "")
+
+
+def test_a_comparison_stopped_by_ctrl_c_goes_on(tmp_path):
+    """The whole command, with its workers: Ctrl-C as a terminal sends it, to all of them."""
+    command = [
+        sys.executable, "-m", "isthmus.cli.main", "compare", "-p", "hopper/gravity=x2", "--methods", "source_only",
+        "--no-ceiling", "--seeds=3", "--workers=2", "--steps=60000", "--episodes=2", f"--out={tmp_path / 'c'}",
+        *tiny.flags("source_only"),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    logs = [tmp_path / "c" / f"source_only-s{seed}" / "metrics.jsonl" for seed in (0, 1)]
+    while not all(log.exists() and log.stat().st_size for log in logs):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130 and said == "stopped; what was trained is saved, and the same command goes on\n"
+    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["source_only-s0", "source_only-s1"]
+    stopped = [Run.open(log.parent) for log in logs]
+    assert all(run.begun and not run.finished for run in stopped)
+    assert all(int(run.state().source_steps) == tiny.lines(run)[-1]["source_steps"] for run in stopped), "saved"
 
 
 def test_audit(capsys):

@@ -334,7 +334,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
 main(sys.argv[1:])
 """
     command = [sys.executable, "-c", limited, "resume", str(run.folder), "--quiet"]
-    done = tiny.process(command)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("isthmus: cannot write the checkpoint")
     assert done.stderr.count("\n") == 1 and "File too large" in done.stderr
     assert tiny.digest(run) == before and not run.finished

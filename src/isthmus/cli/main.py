@@ -471,6 +471,10 @@ def main(args: list[str] | None = None) -> None:
         Console(stderr=True, highlight=False).print(f"[red]isthmus:[/] {_escape(said)}", soft_wrap=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
+        if args and args[0] in ("compare", "reproduce", "demo"):
+            Console(stderr=True).print(
+                "stopped; what was trained is saved, and the same command goes on", style="yellow"
+            )
         raise SystemExit(130) from None
     except BrokenPipeError:  # | head
         sys.stdout = None
