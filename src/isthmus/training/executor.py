@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
@@ -60,7 +61,8 @@ class Processes:
             while waiting or running:
                 while waiting and len(running) < workers:  # no more than can begin: the rest can still be dropped
                     i, job = waiting.popleft()
-                    running[pool.submit(_work, function, job)] = i
+                    with _ctrl_c_waits():
+                        running[pool.submit(_work, function, job)] = i
                 done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 if poll:
                     poll()
@@ -75,6 +77,16 @@ class Processes:
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Processes begun in here never see a terminal's Ctrl-C, not even before their first line; ours comes after."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(workers: set[BaseProcess]) -> None:
