@@ -8,10 +8,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 os.environ["NPROC"] = "1"  # before jax computes anything: XLA's bits depend on the number of CPUs it sees
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would hand it on as ignored
-
-import pytest
 
 LOG = "MUJOCO_LOG.TXT"
 
