@@ -10,7 +10,7 @@ from measure import Row, alternate, timed
 
 from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
-from isthmus.learning.ppo import UniformBehaviour
+from isthmus.learning.policies import UniformBehaviour
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,13 @@ def values(s: Any, *observations: float, parameter: float | None = None) -> np.n
     if parameter is not None:
         known = Normalizer.of(s.parameters)(np.full((len(observations), 1), parameter, np.float32))
         seen = np.concatenate([seen, known], -1)
-    return np.asarray(mlp(s.networks.critic, seen))[:, 0] * np.sqrt(s.returns.variance + 1e-8)
+    critic, returns = critic_of(s)
+    return np.asarray(mlp(critic, seen))[:, 0] * np.sqrt(returns.variance + 1e-8)
+
+
+def critic_of(s: Any) -> tuple[Any, Any]:
+    """A critic and the moments of the returns that scale it, wherever the learner keeps them."""
+    return (s.value.critic, s.value.returns) if hasattr(s, "value") else (s.networks.critic, s.returns)
 
 
 def actions(learner: Any, s: Any, *observations: float) -> np.ndarray:

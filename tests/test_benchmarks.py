@@ -14,7 +14,8 @@ import pytest
 
 from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
-from isthmus.learning.ppo import PPO, UniformBehaviour
+from isthmus.learning.policies import UniformBehaviour
+from isthmus.learning.ppo import PPO
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = ("measure", "bare", "sb3", "environment_steps", "ppo_training", "landscapes", "run")

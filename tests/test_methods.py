@@ -512,6 +512,8 @@ def test_a_privileged_critic_does_not_go_on_among_other_parameters() -> None:
         ("fine_tuning", "pretraining", "1_000", 1000),
         ("few_shot_ppo", "updates", "5", 5),
         ("few_shot_ppo", "learner.target_kl", "0.02", 0.02),
+        ("source_only", "learner", "ppo", "ppo"),
+        ("few_shot_ppo", "learner", "trpo", "trpo"),
     ],
 )
 def test_settings_are_read(method: str, setting: str, value: Any, expected: Any) -> None:
@@ -567,10 +569,10 @@ def test_a_pretraining_below_zero_is_refused() -> None:
         ("source_only", "lerner.worlds", "'lerner.worlds'; did you mean learner.worlds"),
         ("source_only", "worlds", "'worlds'; did you mean learner.worlds"),
         ("few_shot_ppo", "update", "unknown setting of few_shot_ppo 'update'; did you mean updates"),
-        ("source_only", "updates", "unknown setting of source_only 'updates'; known: learner.clip, "),
-        ("source_only", "learner", "unknown setting of source_only 'learner'; did you mean learner."),
+        ("source_only", "updates", "unknown setting of source_only 'updates'; known: learner, "),
+        ("source_only", "learner", "unknown learner '1'; known: ppo, trpo"),
         ("source_only", "learner.worlds.more", "'learner.worlds.more'; did you mean learner.worlds"),
-        ("source_only", "", "unknown setting of source_only ''; known: learner.clip, "),
+        ("source_only", "", "unknown setting of source_only ''; known: learner, "),
     ],
 )
 def test_a_wrong_name_is_one_line_with_the_nearest(name: str, setting: str, message: str) -> None:

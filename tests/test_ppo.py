@@ -11,21 +11,12 @@ import numpy as np
 import probes
 import pytest
 
+from isthmus.learning.advantage import explained_variance, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
 from isthmus.learning.networks import mlp
 from isthmus.learning.normalization import Moments, Normalizer
-from isthmus.learning.ppo import (
-    PPO,
-    GaussianBehaviour,
-    GaussianPolicy,
-    Networks,
-    PPOState,
-    Rollout,
-    UniformBehaviour,
-    explained_variance,
-    gae,
-    surrogate,
-)
+from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
+from isthmus.learning.ppo import PPO, Networks, PPOState, Rollout, surrogate
 from isthmus.types import BadValue, Spaces, Transition
 
 f32 = np.float32

@@ -20,55 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from isthmus.learning.advantage import explained_variance, flat, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
+from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import Moments, Normalizer, discounted_returns
-from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition
-
-
-class GaussianPolicy(NamedTuple):
-    """What is deployed: the mean action, clipped to the robot's bounds. Carries its normalizer."""
-
-    normalizer: Normalizer
-    actor: MLP
-    low: Array  # (A,)
-    high: Array  # (A,)
-
-    def memory(self) -> tuple:
-        return ()
-
-    def act(self, memory: tuple, observation: Array) -> tuple[Array, tuple]:
-        return jnp.clip(mlp(self.actor, self.normalizer(observation)), self.low, self.high), memory
-
-
-class GaussianBehaviour(NamedTuple):
-    """What collects: a sample. Its unclipped value comes back with the transition as `sample`."""
-
-    policy: GaussianPolicy
-    log_std: Array  # (A,)
-
-    def memory(self) -> tuple:
-        return ()
-
-    def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
-        mean = mlp(self.policy.actor, self.policy.normalizer(observation))
-        sample = mean + jnp.exp(self.log_std) * jax.random.normal(key, mean.shape)
-        action = jnp.clip(sample, self.policy.low, self.policy.high)
-        return Decision(action, extra={"sample": sample}), memory
-
-
-class UniformBehaviour(NamedTuple):
-    """Random actions between the bounds: what feeds normalizers before the first round, and benchmarks."""
-
-    low: Array
-    high: Array
-
-    def memory(self) -> tuple:
-        return ()
-
-    def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
-        action = jax.random.uniform(key, self.low.shape, minval=self.low, maxval=self.high)
-        return Decision(action, extra={"sample": action}), memory
+from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
+from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
 
 class Networks(NamedTuple):
@@ -104,29 +62,6 @@ def surrogate(ratio: Array, advantage: Array, clip: float) -> Array:
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
 
 
-def gae(
-    reward: Array, value: Array, next_value: Array, terminated: Array, done: Array, discount: float, decay: float
-) -> Array:
-    """Advantages (T,) of one world: Eqs. 11 and 12 of Schulman et al. 2015 (arXiv 1506.02438).
-
-    delta_t = r_t + discount V(s'_t) (0 where terminated) - V(s_t); A_t = delta_t + discount decay A_{t+1}, cut where
-    an episode is `done`. At a time limit V(s'_t) stays: it is no death (Pardo et al. 2018).
-    """
-    delta = reward + discount * next_value * (1.0 - terminated) - value
-    carry = discount * decay * (1.0 - done)
-
-    def back(after: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
-        advantage = x[0] + x[1] * after
-        return advantage, advantage
-
-    return jax.lax.scan(back, jnp.zeros(()), (delta, carry), reverse=True)[1]
-
-
-def explained_variance(value: Array, target: Array) -> Array:
-    """1 - Var(target - value) / Var(target): 1 perfect, 0 no better than the mean."""
-    return 1 - jnp.var(target - value) / (jnp.var(target) + 1e-8)
-
-
 @dataclass(frozen=True)
 class PPO:
     """A learner. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round.
@@ -151,16 +86,14 @@ class PPO:
     privileged: bool = False  # the critic sees the drawn dynamics
 
     def __post_init__(self) -> None:
-        for names, good, needs in (
-            (("worlds", "steps", "epochs", "minibatch"), lambda x: x >= 1, "a whole number from 1 on"),
-            (("learning_rate", "clip", "max_gradient"), lambda x: 0 < x < np.inf, "a number above 0"),
-            (("discount", "gae_decay"), lambda x: 0 <= x <= 1, "a number in 0..1"),
-            (("value_weight", "entropy_weight", "target_kl"), lambda x: 0 <= x < np.inf, "a number from 0 on"),
-            (("initial_log_std",), np.isfinite, "a number"),
-        ):
-            for name in names:
-                if not good(value := getattr(self, name)):
-                    raise BadValue(f"{name}={value}: needs {needs}")
+        check(
+            self,
+            (("worlds", "steps", "epochs", "minibatch"), WHOLE),
+            (("learning_rate", "clip", "max_gradient"), ABOVE_ZERO),
+            (("discount", "gae_decay"), FRACTION),
+            (("value_weight", "entropy_weight", "target_kl"), FROM_ZERO),
+            (("initial_log_std",), FINITE),
+        )
 
     @property
     def rollout(self) -> tuple[int, int]:
@@ -211,7 +144,6 @@ class PPO:
 
     def observe(self, s: PPOState, tr: Transition) -> PPOState:
         """Box line 7: merge a round into the moments (also that of random steps before the first)."""
-        flat = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])  # noqa: E731
         returns, running = discounted_returns(s.running, tr.reward, tr.terminated | tr.truncated, self.discount)
         return s._replace(
             observations=s.observations.merge(flat(tr.obs)),
@@ -247,7 +179,6 @@ class PPO:
             reward, value, next_value, terminated, done, self.discount, self.gae_decay
         )
         target = advantage + value
-        flat = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])  # noqa: E731
         log_prob = jax.vmap(gaussian_log_prob, (0, 0, None))(
             flat(sample), mlp(networks.actor, flat(obs)), networks.log_std
         )

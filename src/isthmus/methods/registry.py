@@ -19,44 +19,75 @@ class Row(NamedTuple):
 
 _HERE = "isthmus.methods.single_domain:"
 METHODS: dict[str, Row] = {
-    "source_only": Row(_HERE + "SourceOnly", "none", "PPO", "the floor: direct transfer"),
-    "target_only": Row(_HERE + "TargetOnly", "online", "PPO", "the ceiling: RL on target"),
-    "domain_randomization": Row(_HERE + "DomainRandomization", "none", "PPO", "Peng et al. 2018, arXiv 1710.06537"),
-    "fine_tuning": Row(_HERE + "FineTuning", "online", "PPO", "source, then target"),
+    "source_only": Row(_HERE + "SourceOnly", "none", "PPO, TRPO", "the floor: direct transfer"),
+    "target_only": Row(_HERE + "TargetOnly", "online", "PPO, TRPO", "the ceiling: RL on target"),
+    "domain_randomization": Row(
+        _HERE + "DomainRandomization", "none", "PPO, TRPO", "Peng et al. 2018, arXiv 1710.06537"
+    ),
+    "fine_tuning": Row(_HERE + "FineTuning", "online", "PPO, TRPO", "source, then target"),
     "few_shot_ppo": Row(
-        _HERE + "FewShotPPO", "few_shot, online", "PPO", "randomization, then K PPO updates; a control for ES-sim2real"
+        _HERE + "FewShotPPO",
+        "few_shot, online",
+        "PPO, TRPO",
+        "randomization, then K PPO updates; a control for ES-sim2real",
     ),
 }
+LEARNERS = {"ppo": "isthmus.learning.ppo:PPO", "trpo": "isthmus.learning.trpo:TRPO"}
 
 
 def find(name: str) -> type:
     """A method's class. Raises UnknownName with the nearest names."""
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
-    module, _, attribute = METHODS[name].factory.partition(":")
+    return _load(METHODS[name].factory)
+
+
+def find_learner(name: str) -> type:
+    """A learner's class. Raises UnknownName with the nearest names."""
+    if name not in LEARNERS:
+        raise UnknownName("learner", name, LEARNERS)
+    return _load(LEARNERS[name])
+
+
+def _load(factory: str) -> type:
+    module, _, attribute = factory.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
 def build(name: str, settings: dict[str, Any] | None = None) -> Any:
-    """A method with settings changed, `{"learner.learning_rate": 1e-3, "updates": "5"}`.
+    """A method with settings changed, `{"learner": "trpo", "learner.max_kl": 0.02, "updates": "5"}`.
 
-    Raises UnknownName or BadValue, in one line.
+    The learner is chosen before any of its settings. Raises UnknownName or BadValue, in one line.
     """
-    method = find(name)()
+    method = with_learner(name, settings)
     known = settings_of(method)
     for key, value in (settings or {}).items():
         if key not in known:
             raise UnknownName(f"setting of {name}", key, known)
+        if key == "learner":
+            continue
         method = _change(method, key.split("."), _convert(value, known[key], key))
     return method
 
 
+def with_learner(name: str, settings: dict[str, Any] | None = None) -> Any:
+    """A method with its defaults and the learner that `settings` choose: it says which settings there are."""
+    method = find(name)()
+    learner = (settings or {}).get("learner")
+    known = settings_of(method)
+    if learner is None or learner == known.get("learner", learner):
+        return method
+    return dataclasses.replace(method, learner=find_learner(str(learner))())
+
+
 def settings_of(method: Any, prefix: str = "") -> dict[str, Any]:
-    """All settings of a method, dotted, with their values."""
+    """All settings of a method, dotted, with their values; `learner` is the name of the chosen one."""
     out: dict[str, Any] = {}
     for field in dataclasses.fields(method):
         value = getattr(method, field.name)
         if dataclasses.is_dataclass(value):
+            if field.name == "learner":
+                out[prefix + field.name] = next(name for name in LEARNERS if isinstance(value, find_learner(name)))
             out |= settings_of(value, f"{prefix}{field.name}.")
         else:
             out[prefix + field.name] = value
@@ -71,7 +102,7 @@ def _change(thing: Any, path: list[str], value: Any) -> Any:
 
 def _convert(value: Any, like: Any, name: str) -> Any:
     """A value from the command line (text) or Python, of the kind of `like`."""
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(like, str):
         try:
             value = ast.literal_eval(value)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that it documents
@@ -79,8 +110,8 @@ def _convert(value: Any, like: Any, name: str) -> Any:
     if isinstance(like, tuple):
         value = tuple(value) if isinstance(value, list | tuple) else (value,)
         good = all(isinstance(v, int) and v > 0 for v in value)
-    elif isinstance(like, bool):
-        good = isinstance(value, bool)
+    elif isinstance(like, bool | str):
+        good = isinstance(value, type(like))
     elif isinstance(like, int):
         good = isinstance(value, int) and not isinstance(value, bool)
     else:

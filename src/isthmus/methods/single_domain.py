@@ -19,6 +19,7 @@ import numpy as np
 from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
+from isthmus.learning.learner import Learner
 from isthmus.learning.ppo import PPO
 from isthmus.methods.method import NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round, target_round
 from isthmus.types import BadValue, BudgetExceeded, Metrics
@@ -29,7 +30,7 @@ class SourceOnly(NoAdaptation):
     """Train in the source, deploy as it is: "naive", "RL on source", "direct transfer". The floor."""
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
-    learner: PPO = field(default_factory=PPO)
+    learner: Learner = field(default_factory=PPO)
 
     def trained_in(self, problem: Problem) -> Domain:
         return problem.source
@@ -57,7 +58,7 @@ class TargetOnly(NoAdaptation):
     """Train in the target: "RL on target". The ceiling, where the target's budget allows it."""
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
-    learner: PPO = field(default_factory=PPO)
+    learner: Learner = field(default_factory=PPO)
 
     def trained_in(self, problem: Problem) -> Domain:
         return problem.target

@@ -161,7 +161,7 @@ def compare(
     ]  # fmt: skip
     for key in settings or {}:  # one that no method has would be dropped without a word
         if not any(key in job.settings for job in jobs):
-            known = {k for name in names for k in registry.settings_of(registry.build(name))}
+            known = {k for name in names for k in registry.settings_of(registry.with_learner(name, settings))}
             raise UnknownName("setting of these methods", key, known)
     plans = {}
     for job in jobs:
@@ -196,7 +196,7 @@ def compare(
 
 def _relevant(method: str, settings: dict[str, Any] | None) -> dict[str, Any]:
     """The settings that this method has."""
-    known = registry.settings_of(registry.build(method))
+    known = registry.settings_of(registry.with_learner(method, settings))
     return {k: v for k, v in (settings or {}).items() if k in known}
 
 

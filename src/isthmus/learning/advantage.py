@@ -1,0 +1,36 @@
+"""From rewards and values to advantages."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from isthmus.types import Array
+
+
+def gae(
+    reward: Array, value: Array, next_value: Array, terminated: Array, done: Array, discount: float, decay: float
+) -> Array:
+    """Advantages (T,) of one world: Eqs. 11 and 12 of Schulman et al. 2015 (arXiv 1506.02438).
+
+    delta_t = r_t + discount V(s'_t) (0 where terminated) - V(s_t); A_t = delta_t + discount decay A_{t+1}, cut where
+    an episode is `done`. At a time limit V(s'_t) stays: it is no death (Pardo et al. 2018).
+    """
+    delta = reward + discount * next_value * (1.0 - terminated) - value
+    carry = discount * decay * (1.0 - done)
+
+    def back(after: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
+        advantage = x[0] + x[1] * after
+        return advantage, advantage
+
+    return jax.lax.scan(back, jnp.zeros(()), (delta, carry), reverse=True)[1]
+
+
+def explained_variance(value: Array, target: Array) -> Array:
+    """1 - Var(target - value) / Var(target): 1 perfect, 0 no better than the mean."""
+    return 1 - jnp.var(target - value) / (jnp.var(target) + 1e-8)
+
+
+def flat(x: Array) -> Array:
+    """[T, N, ...] to [B, ...]."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])

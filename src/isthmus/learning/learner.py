@@ -1,0 +1,69 @@
+"""The contract of a learner that learns from its own transitions, and how its settings are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import numpy as np
+
+from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
+
+
+class Learner(Protocol):
+    """A frozen dataclass of settings; what it learns is in its state, one tree of arrays."""
+
+    @property
+    def privileged(self) -> bool:
+        """Whether the critic sees the drawn dynamics."""
+        ...
+
+    @property
+    def rollout(self) -> tuple[int, int]:
+        """(worlds, steps) of one round."""
+        ...
+
+    def init(self, spaces: Spaces, key: Array) -> Any: ...
+
+    def random(self, s: Any) -> Any:
+        """What collects before the first round."""
+        ...
+
+    def observe(self, s: Any, tr: Transition) -> Any:
+        """The state with transitions [T, N, ...] merged into its moments."""
+        ...
+
+    def behaviour(self, s: Any) -> Any:
+        """What collects."""
+        ...
+
+    def policy(self, s: Any) -> Any:
+        """What is deployed."""
+        ...
+
+    def learn(self, s: Any, tr: Transition, key: Array) -> tuple[Any, Metrics]:
+        """One round: transitions [T, N, ...] to a new state."""
+        ...
+
+    def transfer(self, s: Any) -> Any:
+        """The state to go on with in other worlds."""
+        ...
+
+    def resized(self, worlds: int) -> Any:
+        """The same learner for another number of worlds."""
+        ...
+
+
+WHOLE: tuple[Callable[[Any], Any], str] = (lambda x: x >= 1, "a whole number from 1 on")
+ABOVE_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 < x < np.inf, "a number above 0")
+FROM_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x < np.inf, "a number from 0 on")
+FRACTION: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x <= 1, "a number in 0..1")
+FINITE: tuple[Callable[[Any], Any], str] = (np.isfinite, "a number")
+
+
+def check(learner: Any, *rules: tuple[Iterable[str], tuple[Callable[[Any], Any], str]]) -> None:
+    """Raise BadValue for the first setting that breaks its rule: names, and what their values need."""
+    for names, (good, needs) in rules:
+        for name in names:
+            if not good(value := getattr(learner, name)):
+                raise BadValue(f"{name}={value}: needs {needs}")
