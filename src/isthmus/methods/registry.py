@@ -31,6 +31,12 @@ METHODS: dict[str, Row] = {
         "PPO, TRPO",
         "randomization, then K PPO updates; a control for ES-sim2real",
     ),
+    "matl": Row("isthmus.methods.matl:MATL", "online", "TRPO", "Wulfmeier et al. 2017, arXiv 1707.07907"),
+    "matlu": Row("isthmus.methods.matl:MATLu", "online", "TRPO", "MATL, the robot alone aligned"),
+    "matlf": Row("isthmus.methods.matl:MATLf", "online", "TRPO", "MATL from a policy trained in the source"),
+    "state_alignment": Row(
+        "isthmus.methods.matl:StateAlignment", "online", "TRPO", "state-wise alignment; MATL's baseline"
+    ),
 }
 LEARNERS = {"ppo": "isthmus.learning.ppo:PPO", "trpo": "isthmus.learning.trpo:TRPO"}
 

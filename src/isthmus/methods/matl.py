@@ -1,0 +1,231 @@
+"""Mutual alignment transfer learning (Wulfmeier, Posner and Abbeel 2017, arXiv 1707.07907), Algorithm 1.
+
+    input: source and target, alignment weight lambda, N outer and M inner iterations
+1.  theta (simulator), phi (robot), omega (discriminator) <- initialize
+    for i = 1..N:
+2.      roll out pi_theta in the source and pi_phi in the target
+3.      omega <- gradient steps on Eq. 2, over state sequences zeta_t = (s_{t-nk}, ..., s_{t-k}, s_t)
+4.      theta, phi <- TRPO with r_S + lambda rho_S and r_R + lambda rho_R (Eqs. 3 to 7)
+        for j = 1..M:
+5.          roll out pi_theta in the source; theta <- TRPO with r_S alone
+    deploy pi_phi
+
+matl     as it stands               matlu    the robot alone is aligned: rho_S = 0 in line 4
+matlf    theta and phi both start from a policy trained in the source (--start, or a first phase of source_only)
+state_alignment    what the paper sets aside: no omega; rho is how far the other agent was at the same time
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from isthmus.domains.collect import collect, finished_returns, repeated
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Access, Book, Problem
+from isthmus.learning.discriminator import Discriminator, Remembering
+from isthmus.learning.trpo import TRPO
+from isthmus.methods.method import NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round
+from isthmus.types import BadValue, Metrics, Transition, Worlds
+
+
+class Agents(NamedTuple):
+    simulator: Any
+    aligned: Any  # the simulator's value function of r_S + lambda rho_S: M of its M + 1 updates are paid r_S alone
+    robot: Any
+    discriminator: Any
+
+
+class Both(NamedTuple):
+    source: Worlds
+    target: Worlds
+
+
+@dataclass(frozen=True)
+class MATL(NoAdaptation):
+    """Raises BadValue for a number that cannot be, and for a learner without a value function apart."""
+
+    accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
+    mutual: ClassVar[bool] = True
+    learner: TRPO = field(default_factory=TRPO)
+    discriminator: Discriminator = field(default_factory=Discriminator)
+    alignment: float = 0.1  # lambda
+    inner: int = 10  # M
+    extent: int = 1  # n: zeta has n + 1 states
+    stride: int = 4  # k
+    centred: bool = True  # rho's mean over the batch is taken off: the trap in docs/matl.md
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.learner, TRPO):
+            raise BadValue("MATL learns by TRPO; leave learner=trpo")
+        for name, low in (("alignment", 0), ("inner", 0), ("extent", 0), ("stride", 1)):
+            if not low <= (value := getattr(self, name)) < np.inf:
+                raise BadValue(f"{name}={value}: needs a number from {low} on")
+
+    def trained_in(self, problem: Problem) -> Domain:
+        return problem.target
+
+    def policy(self, s: State) -> Any:
+        return self.learner.policy(s.learner.robot)
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        """1."""
+        check_dynamics(self.learner, problem.source, problem.target)
+        n, steps = self.learner.rollout
+        s = fresh(seed, None, problem.source.worlds(n, seed), Book())
+        book, target = problem.target_worlds(Book(), n, seed)
+        if start is not None:
+            return self._pair(problem, s._replace(book=book), self.learner.transfer(start), s.worlds, target)
+        simulator = self.learner.init(problem.source.spaces, fold(s.key, 0))
+        robot = self.learner.init(problem.target.spaces, fold(s.key, 0))
+        source, tr = collect(problem.source, s.worlds, self._watched(self.learner.random(simulator), problem), steps)
+        simulator = self.learner.observe(simulator, tr)
+        book, target, tr = problem.collect(book, target, self._watched(self.learner.random(robot), problem), steps)
+        robot = self.learner.observe(robot, tr)
+        agents = Agents(simulator, simulator.value, robot, self._judge(problem, s))
+        return s._replace(learner=agents, worlds=Both(source, target), source_steps=np.int64(n * steps), book=book)
+
+    def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        # 2.
+        (theta, aligned, phi, omega), (_, steps) = s.learner, self.learner.rollout
+        # As for source_only and target_only: with lambda = 0 the agents are theirs, to the bit.
+        key = lambda update: fold(s.key, 1, int(s.phase), update)  # noqa: E731
+        update = int(s.round) * (self.inner + 1)
+        source, tr_s = collect(problem.source, s.worlds.source, self._behaviour(theta, problem), steps)
+        book, target, tr_r = problem.collect(s.book, s.worlds.target, self._behaviour(phi, problem), steps)
+        metrics = {"robot_return": finished_returns(s.worlds.target, tr_r),
+                   "simulator_return": finished_returns(s.worlds.source, tr_s)}  # fmt: skip
+        # 3.
+        omega, health = self._discriminate(omega, tr_s, tr_r, fold(s.key, 6, int(s.phase), int(s.round)))
+        # 4.
+        rho_s, rho_r = self._auxiliary(omega, tr_s, tr_r)
+        if self.mutual:
+            count = {"running": theta.value.running, "age": theta.value.age}  # of episodes begun in line 5
+            both = theta._replace(value=aligned._replace(**count))
+            both, _ = self.learner.learn(both, self._paid(tr_s, rho_s), key(update))
+            theta, aligned = self.learner.observe(theta, tr_s)._replace(networks=both.networks), both.value
+        else:
+            theta, _ = self.learner.learn(theta, tr_s, key(update))
+        phi, learned = self.learner.learn(phi, self._paid(tr_r, rho_r), key(int(s.round)))
+        # 5.
+        for j in range(self.inner):
+            source, tr = collect(problem.source, source, self._behaviour(theta, problem), steps)
+            theta, _ = self.learner.learn(theta, tr, key(update + j + 1))
+        metrics = {k: float(v.mean()) for k, v in metrics.items() if len(v)}
+        if "robot_return" in metrics:
+            metrics["training_return"] = metrics["robot_return"]
+        for name, rho, tr in (("simulator", rho_s, tr_s), ("robot", rho_r, tr_r)):
+            metrics |= {f"{name}_auxiliary": float(rho.mean()), f"{name}_auxiliary_sd": float(rho.std()),
+                        f"{name}_reward_sd": float(tr.reward.std())}  # fmt: skip
+        taken = (self.inner + 1) * tr_s.reward.size
+        return s._replace(
+            learner=Agents(theta, aligned, phi, omega), worlds=Both(source, target), round=np.int64(s.round + 1),
+            source_steps=np.int64(s.source_steps + taken), book=book,
+        ), {**learned, **health, **metrics}  # fmt: skip
+
+    def _pair(self, problem: Problem, s: State, learned: Any, source: Worlds, target: Worlds) -> State:
+        """Both agents begin as the one that is learned already."""
+        trace = self._behaviour(learned, problem).memory()
+        remember = lambda w: w._replace(behaviour_memory=repeated(trace, w.size))  # noqa: E731
+        agents = Agents(learned, learned.value, learned, self._judge(problem, s))
+        return s._replace(learner=agents, worlds=Both(remember(source), remember(target)))
+
+    def _behaviour(self, agent: Any, problem: Problem) -> Remembering:
+        return self._watched(self.learner.behaviour(agent), problem)
+
+    def _watched(self, behaviour: Any, problem: Problem) -> Remembering:
+        return Remembering.of(behaviour, problem.source.spaces.observation, self.extent, self.stride)
+
+    def _paid(self, tr: Transition, rho: np.ndarray) -> Transition:
+        """Eq. 3: r + lambda rho."""
+        if self.centred:
+            rho = rho - rho.mean()
+        return tr._replace(reward=tr.reward + np.float32(self.alignment) * rho)
+
+    def _judge(self, problem: Problem, s: State) -> Any:
+        return self.discriminator.init((self.extent + 1) * problem.source.spaces.observation, fold(s.key, 5))
+
+    def _discriminate(self, omega: Any, tr_s: Transition, tr_r: Transition, key: Any) -> tuple[Any, Metrics]:
+        rows = lambda zeta: zeta.reshape(-1, zeta.shape[-2] * zeta.shape[-1])  # noqa: E731
+        return self.discriminator.learn(omega, rows(tr_s.extra["zeta"]), rows(tr_r.extra["zeta"]), key)
+
+    def _auxiliary(self, omega: Any, tr_s: Transition, tr_r: Transition) -> tuple[np.ndarray, np.ndarray]:
+        """Eqs. 4 and 5: rho_S [T, N] of the simulator's states, rho_R of the robot's."""
+        rows = lambda zeta: zeta.reshape(*zeta.shape[:2], -1)  # noqa: E731
+        zeta_s, zeta_r = rows(tr_s.extra["zeta"]), rows(tr_r.extra["zeta"])
+        return self.discriminator.rewards(omega, zeta_s)[0], self.discriminator.rewards(omega, zeta_r)[1]
+
+
+@dataclass(frozen=True)
+class MATLu(MATL):
+    """Unilateral: the simulator learns its own reward alone."""
+
+    mutual: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class MATLf(MATL):
+    """MATL from a policy that is fully trained in the source, on both sides."""
+
+    pretraining: int = 500_000  # source steps of the first phase
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        if start is not None:
+            s = super().init(problem, seed, start)
+            return s._replace(phase=np.int64(1))
+        check_dynamics(self.learner, problem.source, problem.target)
+        return begin(self.learner, problem.source, seed)
+
+    def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        if s.phase == 0 and s.source_steps < self.pretraining:
+            return source_round(self.learner, problem.source, s)
+        if s.phase == 0:
+            book, target = problem.target_worlds(s.book, self.learner.rollout[0], int(s.key[-1]))
+            s = s._replace(book=book, phase=np.int64(1), round=np.int64(0))
+            s = self._pair(problem, s, self.learner.transfer(s.learner), s.worlds, target)
+        return super().step(problem, s)
+
+    def policy(self, s: State) -> Any:
+        return super().policy(s) if s.phase else self.learner.policy(s.learner)
+
+    def trained_in(self, problem: Problem) -> Domain:
+        return problem.target
+
+
+@dataclass(frozen=True)
+class StateAlignment(MATL):
+    """State-wise alignment of trajectories, the baseline of the paper's discussion, in our form: no discriminator; rho
+    is minus the distance to where the other agent was at the same time, in the episode whose start was nearest.
+    """
+
+    def _judge(self, problem: Problem, s: State) -> Any:
+        return ()
+
+    def _discriminate(self, omega, tr_s, tr_r, key):
+        return omega, {}
+
+    def _auxiliary(self, omega, tr_s, tr_r):
+        scale = np.concatenate([tr_s.obs, tr_r.obs]).std((0, 1)) + 1e-6
+        return -distances(tr_s, tr_r, scale), -distances(tr_r, tr_s, scale)
+
+
+def distances(tr: Transition, other: Transition, scale: np.ndarray) -> np.ndarray:
+    """How far each state is from the other agent's at the same time, float32 [T, N], in units of `scale` (O,).
+
+    Of the other agent's transitions with the same time since their episode began, the one counts whose episode's start
+    is nearest; where none lived so long, those of its latest time do.
+    """
+    flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    time, there = tr.extra["time"].ravel(), other.extra["time"].ravel()
+    state, start = flat(tr.obs) / scale, flat(tr.extra["start"]) / scale
+    states, starts = flat(other.obs) / scale, flat(other.extra["start"]) / scale
+    out = np.empty(len(time), np.float32)
+    known = np.unique(there)
+    for t in np.unique(time):
+        here = np.flatnonzero(time == t)
+        rows = np.flatnonzero(there == known[max(np.searchsorted(known, t, "right") - 1, 0)])
+        apart = np.square(start[here, None] - starts[None, rows]).sum(-1)
+        out[here] = np.linalg.norm(state[here] - states[rows[apart.argmin(1)]], axis=-1)
+    return out.reshape(tr.reward.shape)

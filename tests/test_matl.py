@@ -1,0 +1,134 @@
+"""MATL: what its box promises, beyond the contract that tests/test_methods.py holds every method to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Access, Problem
+from isthmus.learning.discriminator import Discriminator
+from isthmus.methods import registry
+from isthmus.methods.matl import distances
+from isthmus.methods.method import State
+from isthmus.types import BadValue, Transition
+
+PROBLEM = Problem(Domain.parse("hopper"), Domain.parse("hopper/torso_mass=6"), Access.ONLINE)
+SMALL = {"learner.worlds": 8, "learner.steps": 16}
+BATCH = 8 * 16
+
+
+def run(name: str, rounds: int, problem: Problem = PROBLEM, start: Any = None, **settings: Any) -> State:
+    known = registry.settings_of(registry.build(name))
+    small = SMALL | {"inner": 2, "learner": "trpo"} | {k.replace("__", "."): v for k, v in settings.items()}
+    method = registry.build(name, {k: v for k, v in small.items() if k in known})
+    s = method.init(problem, 0, start)
+    for _ in range(rounds):
+        s, metrics = method.step(problem, s)
+        assert all(np.isfinite(v) for v in metrics.values()), metrics
+    return s
+
+
+def equal(a: Any, b: Any) -> bool:
+    same = jax.tree.map(lambda x, y: np.array_equal(np.asarray(x), np.asarray(y)), a, b)
+    return all(jax.tree.leaves(same))
+
+
+def test_without_alignment_the_agents_are_those_of_source_and_target_only() -> None:
+    """To the bit: the robot `target_only`, the simulator of M inner iterations `source_only` of (M + 1) N rounds."""
+    s = run("matlu", 2, alignment=0.0)
+    robot, simulator = run("target_only", 2), run("source_only", 2 * 3)
+    assert equal(s.learner.robot, robot.learner) and s.book == robot.book
+    assert equal(s.learner.simulator, simulator.learner) and s.source_steps == simulator.source_steps
+
+
+def test_the_books_of_source_and_target() -> None:
+    s = run("matl", 3)
+    assert s.book.transitions == (1 + 3) * BATCH and s.source_steps == (1 + 3 * 3) * BATCH
+
+
+def test_unilateral_alignment_leaves_the_simulator_alone() -> None:
+    free, strong = (run("matlu", 2, alignment=value).learner for value in (0.0, 1.0))
+    assert equal(free.simulator, strong.simulator) and not equal(free.robot, strong.robot)
+
+
+def test_mutual_alignment_moves_both() -> None:
+    free, strong = (run("matl", 2, alignment=value).learner for value in (0.0, 1.0))
+    assert not equal(free.simulator.networks, strong.simulator.networks)
+    assert not equal(free.robot.networks, strong.robot.networks)
+
+
+def test_the_simulators_own_value_function_never_sees_an_auxiliary_reward() -> None:
+    """Its rewards' spread, by which they are scaled, is that of r_S; the aligned one's is not."""
+    s = run("matl", 2, alignment=1000.0, centred=False, inner=1).learner
+    assert s.aligned.returns.variance > 100 * s.simulator.value.returns.variance
+
+
+def test_matlf_begins_both_agents_where_source_only_stopped() -> None:
+    source = run("source_only", 3)
+    from_run = run("matlf", 0, start=source.learner)
+    own = run("matlf", 4, pretraining=4 * BATCH)  # the random steps and three rounds; then its first of MATL's
+    again = run("matlf", 1, start=source.learner)
+    for agent in (from_run.learner.simulator, from_run.learner.robot):
+        assert equal(agent.networks, source.learner.networks)
+    assert own.phase == again.phase == 1 and own.round == again.round == 1
+    assert own.source_steps == 4 * BATCH + 3 * BATCH
+    first = run("matlf", 3, pretraining=4 * BATCH)
+    assert first.phase == 0 and equal(first.learner, source.learner)
+
+
+def test_a_centred_reward_pays_neither_staying_nor_falling_on_average() -> None:
+    method = registry.build("matl", {"alignment": 0.5})
+    zeros = np.zeros((5, 4), np.float32)
+    tr = Transition(
+        zeros[..., None], zeros[..., None], zeros, zeros[..., None], zeros > 0, zeros > 0, zeros[..., None], {}
+    )
+    rho = np.random.default_rng(0).normal(-3, 1, (5, 4)).astype(np.float32)
+    paid = method._paid(tr, rho).reward
+    assert abs(paid.mean()) < 1e-6
+    np.testing.assert_allclose(np.diff(paid.ravel()), 0.5 * np.diff(rho.ravel()), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["confusion", "min_max", "wasserstein"])
+def test_every_loss_runs(loss: str) -> None:
+    run("matl", 1, discriminator__loss=loss)
+
+
+def trajectories(states: np.ndarray) -> Transition:
+    """One-dimensional episodes (T, N) that all begin in the first row."""
+    zero = np.zeros(states.shape, np.float32)
+    time = np.repeat(np.arange(len(states))[:, None], states.shape[1], axis=1)
+    extra = {"start": np.repeat(states[:1, :, None], len(states), axis=0), "time": time}
+    obs = states[..., None].astype(np.float32)
+    return Transition(obs, zero[..., None], zero, obs, zero > 0, zero > 0, zero[..., None], extra)
+
+
+def test_state_alignment_compares_the_same_time_of_the_nearest_start() -> None:
+    mine = trajectories(np.array([[0.0, 10.0], [1.0, 11.0], [2.0, 12.0]]))
+    other = trajectories(np.array([[9.0, 1.0], [9.5, 3.0]]))  # two steps alone: the third is held against the last
+    apart = distances(mine, other, np.array([1.0]))
+    np.testing.assert_allclose(apart, [[1.0, 1.0], [2.0, 1.5], [1.0, 2.5]])
+
+
+def test_state_alignment_has_no_discriminator_and_learns() -> None:
+    s = run("state_alignment", 2)
+    assert s.learner.discriminator == ()
+
+
+@pytest.mark.parametrize("setting", [{"alignment": -1.0}, {"inner": -1}, {"stride": 0}, {"extent": -1}])
+def test_wrong_numbers_are_one_line(setting: dict[str, Any]) -> None:
+    with pytest.raises(BadValue, match="needs a number from"):
+        registry.build("matl", setting)
+
+
+def test_it_learns_by_trpo() -> None:
+    with pytest.raises(BadValue, match="trpo"):
+        registry.build("matl", {"learner": "ppo"})
+
+
+def test_the_discriminators_settings_are_its_own() -> None:
+    method = registry.build("matl", {"discriminator.loss": "wasserstein", "discriminator.steps": "7"})
+    assert method.discriminator == Discriminator(loss="wasserstein", steps=7)
