@@ -56,15 +56,22 @@ def test_a_rounds_line(run):
 
 @pytest.mark.parametrize("rounds", [3, 13, 24])
 def test_evaluations_are_spread_evenly(tmp_path, monkeypatch, rounds):
-    """At most ten, each as soon as its share of the steps is done, the last at the end."""
-    monkeypatch.setattr(loop, "EVALUATIONS", 10)
+    """The first before any round; then at most ten, each as soon as its share of the steps is done, the last at the
+    end."""
     monkeypatch.setattr(loop, "_evaluate", lambda policy, problem: {"source_return": 1.0})
-    run = tiny.train("source_only", tmp_path / "run", rounds)
-    told = [row["source_steps"] for row in tiny.lines(run) if row["kind"] == "evaluation"]
+    run = tiny.train("source_only", tmp_path / "run", rounds, evaluations=10)
+    first, *told = [row["source_steps"] for row in tiny.lines(run) if row["kind"] == "evaluation"]
     steps = [i * tiny.ROUND for i in range(2, rounds + 1)]
     total = rounds * tiny.ROUND
     due = {next(s for s in steps if s * 10 >= k * total) for k in range(1, 11)}
     assert told == sorted(due) and told[-1] == total and len(told) == min(10, len(steps))
+    assert first == tiny.ROUND and tiny.lines(run)[0]["kind"] == "evaluation"
+
+
+def test_the_first_evaluation_is_of_the_initial_policy(run):
+    first = tiny.lines(run)[0]
+    initial = isthmus.evaluate(run.method.policy(run.initial()), run.problem.target, loop.EVALUATION_EPISODES, SEED + 1)
+    assert first["target_return"] == pytest.approx(initial.mean, rel=1e-5)
 
 
 def test_evaluation_is_in_both_domains_with_seeds_of_its_own(run):
@@ -162,6 +169,7 @@ def test_diverged_worlds_are_kept_and_told(tmp_path, monkeypatch):
 
     said: list[str] = []
     monkeypatch.setattr(PhysicsSimulation, "step", blows_up)
+    monkeypatch.setattr(loop, "_evaluate", lambda policy, problem: {})  # the 40th step is one of training
     monkeypatch.setattr(Progress, "note", staticmethod(said.append))
     run = tiny.train("source_only", tmp_path / "run", quiet=False)
     assert said == [f"1 worlds diverged and began anew; their last states are in {run.folder / 'diverged'}"]

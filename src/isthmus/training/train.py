@@ -30,7 +30,7 @@ from isthmus.training.run import Run, RunError, new_folder, versions, write_text
 from isthmus.types import BudgetExceeded, Worlds
 
 SAVE_SECONDS = 20.0
-EVALUATIONS = 10  # a run, evenly spaced in steps
+EVALUATIONS = 10  # a run, evenly spaced in steps, besides that of the initial policy
 EVALUATION_EPISODES = 16
 
 
@@ -44,12 +44,14 @@ def train(
     settings: dict[str, Any] | None = None,
     start: Run | Path | str | None = None,
     imports: tuple[str, ...] = (),
+    evaluations: int | None = None,
     quiet: bool = False,
 ) -> Run:
     """Train a method on a problem; the finished run.
 
     `steps` counts all environment steps, of source and target; `settings` changes the method's
-    (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from. Ctrl-C saves and stops.
+    (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from; `evaluations` on the way, besides
+    that of the initial policy, are 10 if nothing is said. Ctrl-C saves and stops.
     """
     begun = start if isinstance(start, Run) or start is None else Run.open(start)
     if begun:
@@ -58,7 +60,7 @@ def train(
     if issubclass(registry.find(method), DomainRandomization) and problem.believed == problem.source and not quiet:
         Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
     folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
-    return _loop(Run.create(folder, config), None, {}, quiet)
+    return _loop(Run.create(folder, config | {"evaluations": evaluations or EVALUATIONS}), None, {}, quiet)
 
 
 def resume(folder: Path | str, quiet: bool = False) -> Run:
@@ -80,7 +82,7 @@ def counters(s: Any) -> dict[str, int]:
 
 
 def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
-    method, problem = run.method, run.problem
+    method, problem, wanted = run.method, run.problem, run.config.get("evaluations", EVALUATIONS)
     log = MetricsLog(run.folder / "metrics.jsonl", extra.get("metrics_offset", 0))
     with Progress(run, quiet) as progress, stop_requested() as stop:
         if state is None:
@@ -97,7 +99,13 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
             checkpoint.save(run.folder / "checkpoints", state, extra=record, name=sum(counters(state).values()))
             saved = time.monotonic()
 
+        def tell(now: dict[str, int]) -> None:
+            scores = _evaluate(method.policy(state), problem)
+            log.write("evaluation", {**now, **scores})
+            progress.evaluated(now, scores)
+
         if not extra:
+            tell(counters(state))
             save()
         while (done := sum(counters(state).values())) < run.steps and not stop():
             began = time.monotonic()
@@ -110,11 +118,9 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
             log.write("round", {**now, **metrics, "seconds": time.monotonic() - began})
             progress.update(sum(now.values()), now, metrics)
             seen = _keep_divergences(run.folder, state, seen, progress)
-            if sum(now.values()) * EVALUATIONS >= (evaluations + 1) * run.steps:
-                evaluations = sum(now.values()) * EVALUATIONS // run.steps
-                scores = _evaluate(method.policy(state), problem)
-                log.write("evaluation", {**now, **scores})
-                progress.evaluated(now, scores)
+            if sum(now.values()) * wanted >= (evaluations + 1) * run.steps:
+                evaluations = sum(now.values()) * wanted // run.steps
+                tell(now)
             if time.monotonic() - saved > SAVE_SECONDS or sum(now.values()) >= run.steps:
                 save()
         if done >= run.steps and int(state.round) == 0 and not quiet:
