@@ -21,8 +21,16 @@ ROBOTS = sorted(tasks.BUILT_IN)
 WITHOUT_EFFECT = {("reacher", "gravity"), ("reacher", "friction"), ("reacher", "target_mass")}
 
 
+WALKERS = ["ant", "half_cheetah", "hopper", "walker2d"]
+
+
 def table_of(robot: str) -> dict[str, Parameter]:
     return parameters(tasks.find(robot).model_path())
+
+
+def times(parameter: Parameter, factor: float) -> float:
+    """A multiple of a parameter's default; where that is zero, of a tenth."""
+    return (parameter.default or 0.1) * factor
 
 
 def make(robot: str, names: tuple[str, ...], n: int) -> MujocoSimulator:
@@ -115,6 +123,7 @@ def meant(model: mujoco.MjModel, robot: str, name: str, value: float) -> None:
             if model.jnt_limited[joint.id]:
                 joint.range *= value
     else:
+        joints = [model.joint(j) for j in range(model.njnt)]
         (joint,) = [j for j in joints if j.name in (part, f"{part}_joint")]
         if what == "strength":
             for a in range(model.nu):
@@ -130,8 +139,8 @@ def meant(model: mujoco.MjModel, robot: str, name: str, value: float) -> None:
 def changed_and_not(robot: str, name: str, factor: float) -> MujocoSimulator:
     """Two worlds: one where a parameter is `factor` times its default, one where it is the default."""
     simulator = make(robot, (name,), 2)
-    default = table_of(robot)[name].default
-    simulator.set_parameters(np.arange(2), np.array([[default * factor], [default]]))
+    parameter = table_of(robot)[name]
+    simulator.set_parameters(np.arange(2), np.array([[times(parameter, factor)], [parameter.default]]))
     return simulator
 
 
@@ -146,7 +155,7 @@ def test_every_parameter_changes_what_it_names_and_constants_follow(robot):
     for name, parameter in table_of(robot).items():
         simulator = changed_and_not(robot, name, 1.25)
         model = mujoco.MjModel.from_xml_path(path)
-        meant(model, robot, name, parameter.default * 1.25)
+        meant(model, robot, name, times(parameter, 1.25))
         want, got = arrays(model), arrays(simulator.batch.get_model(0))
         assert got.keys() == want.keys()
         assert {field for field in want if got[field] != want[field]} == set(), name
@@ -185,10 +194,11 @@ def test_parameters_never_compound_and_defaults_restore_the_bits(robot):
     names, defaults = tuple(table), np.array([[p.default for p in table.values()]])
     everyone = np.arange(2)
     fresh, fresh_changed = make(robot, (), 1), make(robot, names, 1)
-    fresh_changed.set_parameters(np.arange(1), defaults * 0.7)
+    changed = lambda factor: np.array([[times(p, factor) for p in table.values()]])  # noqa: E731
+    fresh_changed.set_parameters(np.arange(1), changed(0.7))
     used = make(robot, names, 2)
     for factor in (3.0, 0.2, 0.7):
-        used.set_parameters(everyone, np.repeat(defaults * factor, 2, axis=0))
+        used.set_parameters(everyone, np.repeat(changed(factor), 2, axis=0))
     used.set_parameters(np.array([1]), defaults)
     assert arrays(used.batch.get_model(0)) == arrays(fresh_changed.batch.get_model(0))
     assert arrays(used.batch.get_model(1)) == arrays(fresh.batch.get_model(0))
@@ -202,7 +212,7 @@ def test_parameters_never_compound_and_defaults_restore_the_bits(robot):
 def test_the_order_of_names_changes_nothing(robot):
     table = table_of(robot)
     names = list(table)
-    value = {name: table[name].default * (1.1 + 0.01 * i) for i, name in enumerate(names)}
+    value = {name: times(table[name], 1.1 + 0.01 * i) for i, name in enumerate(names)}
     want = arrays(with_values(robot, **value).batch.get_model(0))
     for seed in range(3):
         shuffled = np.random.default_rng(seed).permutation(names)
@@ -221,7 +231,7 @@ def test_a_part_overrules_the_whole():
 # What parameters do, measured.
 
 
-@pytest.mark.parametrize("robot", [r for r in ROBOTS if r != "reacher"])
+@pytest.mark.parametrize("robot", WALKERS)
 def test_gravity_scales_free_fall(robot):
     """The centre of mass falls at g, beside what springs and rotors do to it in a world without gravity."""
     factors, ids = np.array([0.0, 0.1, 1.0, 2.0]), np.arange(4)
@@ -260,7 +270,7 @@ def test_density_scales_the_whole_inertia(robot):
     assert np.allclose(inertia(3.0), 3 * inertia(1.0), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("robot", ["hopper", "half_cheetah", "walker2d", "ant"])
+@pytest.mark.parametrize("robot", WALKERS)
 def test_friction_is_the_friction_of_contacts(robot):
     """`friction` is what MuJoCo's contacts have between feet (Ant: anything) and floor; `foot_friction` is that only
     above the floor's own.
@@ -340,9 +350,10 @@ def test_damping_and_armature_of_all_and_of_one(robot):
     driven = [int(model.jnt_dofadr[j]) for j in model.actuator_trnid[:, 0]]
     factor = np.ones(model.nv)
     factor[driven] = 2.5
-    _, damped = forward(with_values(robot, damping=2.5), qvel=qvel)
-    assert np.allclose(damped.qfrc_damper, factor * usual.qfrc_damper, rtol=1e-12)
-    assert usual.qfrc_damper[driven].all()
+    if "damping" in table:
+        _, damped = forward(with_values(robot, damping=2.5), qvel=qvel)
+        assert np.allclose(damped.qfrc_damper, factor * usual.qfrc_damper, rtol=1e-12)
+    assert usual.qfrc_damper[driven].all() == ("damping" in table), "a factor of nothing is not offered"
 
     def rotors(simulator: MujocoSimulator) -> np.ndarray:
         """What armature adds to the inertia matrix's diagonal."""
@@ -351,8 +362,10 @@ def test_damping_and_armature_of_all_and_of_one(robot):
         mujoco.mj_fullM(model, data, full)
         return np.diag(full)
 
-    added = rotors(with_values(robot, armature=2.5)) - rotors(make(robot, (), 1))
-    assert np.allclose(added, (factor - 1) * model.dof_armature, rtol=1e-9, atol=1e-12)
+    assert model.dof_armature[driven].all() == ("armature" in table)
+    if "armature" in table:
+        added = rotors(with_values(robot, armature=2.5)) - rotors(make(robot, (), 1))
+        assert np.allclose(added, (factor - 1) * model.dof_armature, rtol=1e-9, atol=1e-12)
     for j, dof in zip(model.actuator_trnid[:, 0], driven, strict=True):
         name = model.joint(int(j)).name.removesuffix("_joint")
         default = table[f"{name}_damping"].default
@@ -365,6 +378,36 @@ def test_damping_and_armature_of_all_and_of_one(robot):
             make(robot, (), 1)
         )
         assert np.allclose(added, 2 * (np.arange(model.nv) == dof), atol=1e-12)
+
+
+def test_passive_joints_have_damping_and_friction_and_floating_bodies_have_not():
+    names = {robot: {n.rpartition("_")[0] for n in table_of(robot) if n.endswith("_damping")} for robot in ROBOTS}
+    assert names["cartpole_swingup"] == {"cart", "pole"}
+    assert names["hopper"] == {"thigh", "leg", "foot"} and names["reacher"] == {"joint0", "joint1"}
+    assert "pole_strength" not in table_of("cartpole_swingup") and len(names["ant"]) == 8
+    qvel = np.array([0.0, 2.0])
+    _, data = forward(with_values("cartpole_swingup", pole_damping=0.3), qvel=qvel)
+    assert np.allclose(data.qfrc_damper, [0, -0.6])
+    table = table_of("cartpole_swingup")
+    assert [table[f"cart_{n}"].unit for n in ("damping", "frictionloss", "armature")] == ["N s/m", "N", "kg"]
+    assert [table[f"pole_{n}"].unit for n in ("damping", "frictionloss")] == ["N m s/rad", "N m"]
+
+
+def test_dry_friction_holds_a_joint_and_slows_it_at_any_speed():
+    """Below the friction a push moves nothing; above it the rest accelerates. A free ball loses f/m of its speed a
+    second.
+    """
+    simulator, ids = make("ball", ("x_frictionloss", "x_damping"), 4), np.arange(4)
+    simulator.set_parameters(ids, np.array([[0.5, 0.0]] * 4))
+    simulator.reset(ids, np.zeros((4, 2)), np.array([[0.0, 0.0], [0.0, 0.0], [2.0, 0.0], [1.0, 0.0]]))
+    push = np.zeros((4, 2))
+    push[:2, 0] = 0.4, 0.9
+    for _ in range(20):
+        simulator.step(ids, push)
+    assert np.allclose(simulator.qvel[:, 0], [0.0, 0.4, 1.5, 0.5], atol=0.01)  # after a second, of a kilogram
+    for _ in range(50):
+        simulator.step(ids, np.zeros((4, 2)))
+    assert np.allclose(simulator.qvel[3], 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
@@ -416,6 +459,7 @@ def test_a_tilted_gravity_keeps_its_direction(tmp_path):
     assert table["gravity"].default == 5
     assert table["friction"].default == 0.5
     assert {"lift_strength", "lift_damping", "lift_armature", "motor_strength"} <= set(table)
+    assert not {"damping", "armature"} & set(table)
     assert "joint_range" not in table
     simulator = MujocoSimulator(tmp_path / "own.xml", ("gravity",), 1, 1)
     simulator.set_parameters(np.arange(1), np.array([[10.0]]))

@@ -29,8 +29,8 @@ def make(robot: str, n: int = N, forces: bool | None = None, names: tuple[str, .
 
 
 def own_dynamics(simulator: MujocoSimulator, seed: int = 0) -> np.ndarray:
-    """(n, P): each world with dynamics of its own, within a factor of 1.3 of the robot's."""
-    defaults = np.array([p.default for p in simulator.parameters])
+    """(n, P): each world with dynamics of its own, within a factor of 1.3 of the robot's (of 0.02 for none)."""
+    defaults = np.array([p.default or 0.02 for p in simulator.parameters])
     return defaults * np.exp(np.random.default_rng(seed).uniform(-0.26, 0.26, (simulator.n, len(defaults))))
 
 
@@ -186,7 +186,8 @@ def test_a_diverging_world_is_told_and_kept_apart(robot, how):
         if robot == "ant":
             assert np.isfinite(simulator.contact_forces(well)).all()
     if how in ("absurd velocity", "nan velocity", "infinite position"):  # shown as it is, not reset behind our back
-        assert not np.isfinite(simulator.rows[sick]).all()
+        fast = np.abs(simulator.qvel[sick]) >= VELOCITY_BOUND
+        assert fast.any() or not np.isfinite(simulator.rows[sick]).all()
     # And it can begin anew as if nothing had been.
     begin(robot, simulator)
     begin(robot, healthy)

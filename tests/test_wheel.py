@@ -29,7 +29,7 @@ def test_the_wheel_holds_the_package_and_its_licence(wheel: Path) -> None:
     source = TREE / "src"
     files = (path for path in (source / "isthmus").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     assert held == {path.relative_to(source).as_posix() for path in files}
-    assert "isthmus/py.typed" in held
+    assert {"isthmus/py.typed", "isthmus/tasks/models/cartpole_swingup.xml"} <= held
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 

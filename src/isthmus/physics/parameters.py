@@ -142,8 +142,11 @@ def format_setting(setting: Setting) -> str:
 def mujoco_parameters(model) -> dict[str, Parameter]:
     """The parameters of a compiled MuJoCo model, by name.
 
-    Names come from the model: every body with mass gives `<body>_mass`; every actuated joint `<joint>_damping`,
-    `<joint>_armature`, `<joint>_strength`, `<joint>_range` (the suffix `_joint` of a joint's name is dropped).
+    Names come from the model: every body with mass gives `<body>_mass`; every actuated joint `<joint>_armature`,
+    `<joint>_strength`, `<joint>_range`; every actuated joint and every passive hinge or slide `<joint>_damping` and
+    `<joint>_frictionloss` (the suffix `_joint` of a joint's name is dropped). The joints that let a whole body float
+    (a walker's root, Reacher's goal) are no mechanism and have no names here. A factor of nothing is not offered
+    either: `damping` needs an actuated joint that is damped, `armature` one with a rotor.
     """
     import mujoco
 
@@ -218,8 +221,9 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
               if model.actuator_trntype[a] == mujoco.mjtTrn.mjTRN_JOINT}  # fmt: skip
     dofs = [int(model.jnt_dofadr[j]) for j in joints]
     limited = [j for j in joints if model.jnt_limited[j]]
-    if joints:
+    if model.dof_damping[dofs].any():
         add("damping", "x", 1.0, 0.0, 1000.0, ["dof_damping"], scaled("dof_damping", dofs), "all actuated joints")
+    if model.dof_armature[dofs].any():
         add("armature", "x", 1.0, 0.0, 1000.0, ["dof_armature"], scaled("dof_armature", dofs),
             "rotor inertia of all actuated joints", constants=True)  # fmt: skip
     if model.nu:
@@ -228,15 +232,25 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
     if limited:
         add("joint_range", "x", 1.0, 0.0, 10.0, ["jnt_range"], scaled("jnt_range", limited),
             "both ends of all limited, actuated joints' ranges")  # fmt: skip
-    for j, a in joints.items():
+    slide, hinge = int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE)
+    kind, body = model.jnt_type, model.jnt_bodyid
+    passive = [j for j in range(model.njnt) if j not in joints]
+    floating = {body[j] for j in passive if model.body_parentid[body[j]] == 0 and kind[j] != hinge}
+    passive = [j for j in passive if kind[j] in (slide, hinge) and body[j] not in floating]
+    for j in (*joints, *passive):
         name, d = model.joint(j).name.removesuffix("_joint"), int(model.jnt_dofadr[j])
         if not name:
             continue
-        add(f"{name}_damping", "N m s/rad", model.dof_damping[d], 0.0, 1e4, ["dof_damping"],
+        force, viscous, inertia = ("N", "N s/m", "kg") if kind[j] == slide else ("N m", "N m s/rad", "kg m2")
+        add(f"{name}_damping", viscous, model.dof_damping[d], 0.0, 1e4, ["dof_damping"],
             assigned("dof_damping", d), "absolute")  # fmt: skip
-        add(f"{name}_armature", "kg m2", model.dof_armature[d], 0.0, 1e4, ["dof_armature"],
+        add(f"{name}_frictionloss", force, model.dof_frictionloss[d], 0.0, 1e4, ["dof_frictionloss"],
+            assigned("dof_frictionloss", d), "absolute; dry friction in the joint, whatever its speed")  # fmt: skip
+        if j in passive:
+            continue
+        add(f"{name}_armature", inertia, model.dof_armature[d], 0.0, 1e4, ["dof_armature"],
             assigned("dof_armature", d), "absolute", constants=True)  # fmt: skip
-        add(f"{name}_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear", a),
+        add(f"{name}_strength", "x", 1.0, 0.0, 100.0, ["actuator_gear"], scaled("actuator_gear", joints[j]),
             "one motor's gear", constants=True)  # fmt: skip
         if model.jnt_limited[j]:
             add(f"{name}_range", "x", 1.0, 0.0, 10.0, ["jnt_range"], scaled("jnt_range", j), "both ends")

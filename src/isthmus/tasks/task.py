@@ -121,6 +121,8 @@ BUILT_IN = {
     "walker2d": "isthmus.tasks.walker2d",
     "ant": "isthmus.tasks.ant",
     "reacher": "isthmus.tasks.reacher",
+    "cartpole_swingup": "isthmus.tasks.cartpole_swingup",
+    "ball": "isthmus.tasks.ball",
 }
 
 
