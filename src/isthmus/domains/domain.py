@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from importlib import import_module
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +18,12 @@ from isthmus.physics.random import Streams, fold, keys
 from isthmus.tasks.task import Random, Task, View
 from isthmus.tasks.task import find as find_task
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
+
+ENGINES = {
+    "mujoco": ("isthmus.physics.mujoco", "MujocoSimulator"),
+    "dart": ("isthmus.physics.dart", "DartSimulator"),
+}
+"""Engines by name: the module (with its `parameters`) and the class that steps worlds."""
 
 # What a world's random numbers are for; each purpose has a stream of its own.
 DYNAMICS, START, SENSE, BEHAVE = 1, 2, 3, 4
@@ -53,6 +60,10 @@ class Simulation(Protocol):
         """The task's own measure, (n,)."""
         ...
 
+    def at_goal(self, ids: np.ndarray) -> np.ndarray:
+        """Which worlds are where the task wants them, bool (n,); nowhere where the task has no goal."""
+        ...
+
 
 class PhysicsSimulation:
     """A task of ours in a physics engine."""
@@ -60,14 +71,14 @@ class PhysicsSimulation:
     terms: Mapping[str, np.ndarray]
 
     def __init__(self, domain: Domain, n: int):
-        from isthmus.physics.mujoco import MujocoSimulator
-
         self.task = find_task(domain.task)
-        self.simulator = MujocoSimulator(
+        module, simulator = ENGINES[domain.engine]
+        self.simulator: Any = getattr(import_module(module), simulator)(
             self.task.model_path(), domain.names, n, self.task.frame_skip, forces=self.task.forces
         )
         self.rows = self.simulator.rows
         self.time_limit = self.task.time_limit
+        self.rewards = self.task.paying(domain.reward)
         self.terms = {}
 
     def restore(self, rows, parameters):
@@ -85,12 +96,17 @@ class PhysicsSimulation:
         diverged = self.simulator.step(ids, executed)
         view = View(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
-            self.terms = self.task.rewards(view, memory, chosen)
+            self.terms = self.rewards(view, memory, chosen)
             return (self.task.observe(view), self.task.total(self.terms), self.task.terminated(view),
                     np.zeros(len(ids), bool), diverged, self.task.remember(view))  # fmt: skip
 
     def progress(self, ids):
-        return self.task.progress(View(self.simulator, ids))
+        with np.errstate(invalid="ignore"):  # of a world that diverged
+            return self.task.progress(View(self.simulator, ids))
+
+    def at_goal(self, ids):
+        with np.errstate(invalid="ignore"):
+            return self.task.at_goal(View(self.simulator, ids))
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,8 @@ class Domain:
     """The recipe for worlds.
 
     `settings` holds the physical parameters that are not the robot's own: a value, a law (drawn per task) or grid
-    values (drawn uniformly per task where the domain trains or is played; a landscape visits them all).
+    values (drawn uniformly per task where the domain trains or is played; a landscape visits them all). `reward` is
+    what is paid for, of `isthmus.tasks.task.VARIANTS`.
     """
 
     task: str
@@ -106,6 +123,7 @@ class Domain:
     gaps: tuple[Gap, ...] = ()
     engine: str = "mujoco"
     episodes_per_task: int = 1
+    reward: str = "dense"
 
     @staticmethod
     def parse(text: str, trusted: bool = True) -> Domain:
@@ -128,15 +146,17 @@ class Domain:
     def shift(self, text: str) -> Domain:
         """This domain with settings changed or added, `name=setting,...`; an empty text changes nothing."""
         settings, gaps, domain = dict(self.settings), {g.name: g for g in self.gaps}, self
-        for name, value in pairs(text):
+        # The engine first: it says which parameters there are.
+        for name, value in sorted(pairs(text), key=lambda pair: pair[0] != "engine"):
             if name == "engine":
-                if value != "mujoco":
-                    raise UnknownName("engine", value, ["mujoco"])
-                domain = replace(domain, engine=value)
+                domain = domain._on(value)
             elif name == "episodes_per_task":
                 if not value.isdigit() or not 1 <= int(value) <= 1000:
                     raise BadValue(f"episodes_per_task={value}: needs a whole number in 1..1000")
                 domain = replace(domain, episodes_per_task=int(value))
+            elif name == "reward":
+                find_task(self.task).paying(value)
+                domain = replace(domain, reward=value)
             elif name in GAPS:
                 try:
                     gaps[name] = GAPS[name](float(value)).check()
@@ -145,25 +165,42 @@ class Domain:
                         raise
                     raise BadValue(f"{name}={value!r}: needs a number") from None
             else:
-                settings[name] = parse_setting(value, self._find(name))
+                settings[name] = parse_setting(value, domain._find(name))
         return replace(
             domain,
             settings=tuple(sorted(settings.items())),
             gaps=tuple(gaps[name] for name in GAPS if name in gaps),
         )
 
+    def _on(self, engine: str) -> Domain:
+        """This domain in another engine. Raises UnknownName, or BadValue where the engine cannot build the robot."""
+        if engine not in ENGINES:
+            raise UnknownName("engine", engine, ENGINES)
+        domain = replace(self, engine=engine)
+        if engine == "dart":
+            from isthmus.physics.dart import check
+
+            task = find_task(self.task)
+            check(task.model_path(), task.forces)
+        for name in self.names:
+            domain._find(name)
+        return domain
+
     def _find(self, name: str) -> Parameter:
         table = self.table()
-        known = {**table, **dict.fromkeys(GAPS), "engine": None, "episodes_per_task": None}
+        if self.engine == "dart" and name not in table:
+            from isthmus.physics.dart import lacked
+
+            if name in (without := lacked(find_task(self.task).model_path())):
+                raise BadValue(f"{name} cannot be set with engine=dart: DART has no {without[name]}")
+        known = {**table, **dict.fromkeys(GAPS), "engine": None, "episodes_per_task": None, "reward": None}
         if name not in known:
             raise UnknownName(f"parameter of {self.task}", name, known)
         return find(table, name, self.task)
 
     def table(self) -> dict[str, Parameter]:
         """The physical parameters this domain has, by name."""
-        from isthmus.physics.mujoco import parameters
-
-        return parameters(find_task(self.task).model_path())
+        return import_module(ENGINES[self.engine][0]).parameters(find_task(self.task).model_path())
 
     def __str__(self) -> str:
         parts = self._parts()
@@ -176,6 +213,8 @@ class Domain:
             parts.append(f"engine={self.engine}")
         if self.episodes_per_task != 1:
             parts.append(f"episodes_per_task={self.episodes_per_task}")
+        if self.reward != "dense":
+            parts.append(f"reward={self.reward}")
         return parts
 
     @property
@@ -196,6 +235,10 @@ class Domain:
     def bare(self) -> Domain:
         """The task as it is, with nothing changed."""
         return Domain(self.task)
+
+    def paying(self, reward: str) -> Domain:
+        """This domain with another reward. Raises UnknownName or BadValue where its task has none of that name."""
+        return self.shift(f"reward={reward}")
 
     @property
     def step_seconds(self) -> float:

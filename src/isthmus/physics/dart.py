@@ -1,0 +1,370 @@
+"""DART behind the engine contract: N worlds built in code from a compiled MuJoCo model, and stepped one after another.
+
+A world of DART's is a function here: before each step it is told positions and velocities, after it they are read back,
+so that a row (positions, velocities) is all that a world's future depends on. What is copied from the model, and where
+DART differs from MuJoCo, is told in docs/engines.md.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from isthmus.physics import mujoco as reference
+from isthmus.physics.engine import VELOCITY_BOUND
+from isthmus.physics.mujoco import load_model
+from isthmus.physics.parameters import Parameter
+from isthmus.types import BadValue
+
+FIELDS = (
+    "opt.gravity", "geom_friction", "body_mass", "body_inertia", "dof_damping", "dof_frictionloss", "jnt_range",
+    "actuator_gear",
+)  # fmt: skip
+"""The model fields that parameters may change in DART."""
+LACKED = {"dof_armature": "armature"}
+FAR = 1e7  # m or rad: nobody gets there below VELOCITY_BOUND; further out, ODE would end the process
+MASSLESS = 1e-12  # kg and kg m2: DART warns of bodies without mass, which carry the second joint of a body here
+ROUGH = 1e9  # DART takes the smaller friction of a pair: the ground's never is
+
+
+def dartpy() -> ModuleType:
+    """The package, with its errors kept off the user's screen. Raises BadValue where it is not installed."""
+    try:
+        import dartpy
+    except ImportError:
+        raise BadValue("engine=dart needs dartpy: pip install 'isthmus[dart]' (CPython 3.11 or 3.12)") from None
+    return dartpy
+
+
+@lru_cache(maxsize=32)
+def parameters(path: Path) -> dict[str, Parameter]:
+    """Those of MuJoCo's parameters that DART has: the same names, units, defaults and bounds."""
+    return {name: p for name, p in reference.parameters(path).items() if set(p.fields) <= set(FIELDS)}
+
+
+def lacked(path: Path) -> dict[str, str]:
+    """The parameters that DART lacks, by name: what it has not."""
+    return {
+        name: LACKED.get(field, field)
+        for name, p in reference.parameters(path).items()
+        for field in p.fields
+        if field not in FIELDS
+    }
+
+
+class DartSimulator:
+    """See `isthmus.physics.engine.Simulator`. Rows are [qpos, qvel].
+
+    Raises BadValue where dartpy is missing or the model has what is not built here.
+    """
+
+    def __init__(self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False):
+        dartpy()
+        check(path, forces)
+        self.model = model = load_model(path)
+        self.n, self.frame_skip = n, frame_skip
+        self.dt = model.opt.timestep * frame_skip
+        self.nq, self.nv = model.nq, model.nv
+        self.rows = np.zeros((n, model.nq + model.nv))
+        self.qpos, self.qvel = self.rows[:, : model.nq], self.rows[:, model.nq :]
+        self.qpos0 = np.array(model.qpos0)
+        self.qpos[:] = self.qpos0
+        table = parameters(path)
+        self.parameters = [table[name] for name in names]
+        self._order = sorted(
+            range(len(names)), key=lambda i: list(table).index(names[i])
+        )  # from the whole to its parts
+        self.values = np.tile([p.default for p in self.parameters], (n, 1))
+        self._defaults = {field: np.array(_field(model, field)) for field in FIELDS}
+        self._gear = np.repeat(self._defaults["actuator_gear"][None, :, 0], n, axis=0)
+        self._worlds = [World(model, self._defaults) for _ in range(n)]
+        self._free = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+        self._dofs = model.jnt_dofadr[model.actuator_trnid[:, 0]]
+        limited = np.asarray(model.actuator_ctrllimited, bool)[:, None]
+        self._range = np.where(limited, model.actuator_ctrlrange, [-np.inf, np.inf]).T
+        self._data = mujoco.MjData(model)
+        self._posed = np.full((n, model.nq), np.nan)
+        self._xpos = np.zeros((n, model.nbody, 3))
+
+    def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
+        changed = np.any(self.values[ids] != values, axis=1)
+        if not changed.any():
+            return
+        ids, values = ids[changed], values[changed]
+        self.values[ids] = values
+        fields = self._fields(values)
+        for k, i in enumerate(ids):
+            self._worlds[i].write({field: rows[k] for field, rows in fields.items()})
+        self._gear[ids] = fields["actuator_gear"][:, :, 0]
+
+    def _fields(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """The model's fields (n, ...) under parameters (n, P)."""
+        fields = {f: np.repeat(default[None], len(values), axis=0) for f, default in self._defaults.items()}
+        for i in self._order:
+            self.parameters[i].apply(fields, values[:, i])
+        return fields
+
+    def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        self.qpos[ids], self.qvel[ids] = qpos, qvel
+
+    def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
+        good = self._good(ids) & np.isfinite(control).all(1)
+        moving = ids[good]
+        force = np.zeros((len(moving), self.nv))
+        np.add.at(force.T, self._dofs, (np.clip(control[good], *self._range) * self._gear[moving]).T)
+        positions, velocities = self._to_dart(self.qpos[moving], self.qvel[moving])
+        for k, i in enumerate(moving):
+            positions[k], velocities[k] = self._worlds[i].step(positions[k], velocities[k], force[k], self.frame_skip)
+        self.qpos[moving], self.qvel[moving] = self._from_dart(positions, velocities)
+        good &= self._good(ids)
+        return ~good
+
+    def _good(self, ids: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            near = (np.abs(self.qpos[ids]) < FAR).all(1)
+            return near & (np.abs(self.qvel[ids]) < VELOCITY_BOUND).all(1)
+
+    def position(self, body: str) -> np.ndarray:
+        # MuJoCo's kinematics of the same configuration: no lag, and nothing to restore.
+        for i in np.flatnonzero((self._posed != self.qpos).any(1)):
+            self._data.qpos[:] = self._posed[i] = self.qpos[i]
+            mujoco.mj_kinematics(self.model, self._data)
+            self._xpos[i] = self._data.xpos
+        return self._xpos[:, self.model.body(body).id]
+
+    def contact_forces(self, ids: np.ndarray) -> np.ndarray:
+        raise BadValue("engine=dart has no contact forces in MuJoCo's layout")
+
+    def world_model(self, world: int) -> mujoco.MjModel:
+        """A model of one world's own, with its dynamics."""
+        model = copy.copy(self.model)
+        for field, rows in self._fields(self.values[[world]]).items():
+            _field(model, field)[:] = rows[0]
+        return model
+
+    # A free joint's configuration is a position and a quaternion in MuJoCo, its velocity linear in the world's frame
+    # and angular in the body's; in DART a rotation vector and a position, angular and linear in the body's frame.
+
+    def _to_dart(self, qpos: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities (n, nv) in DART's order and meaning."""
+        if not len(self._free):
+            return qpos, qvel
+        raise NotImplementedError
+
+    def _from_dart(self, positions: np.ndarray, velocities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not len(self._free):
+            return positions, velocities
+        raise NotImplementedError
+
+
+class World:
+    """One world of DART's: the model's moving bodies as one skeleton, its static geoms as another.
+
+    A body with several joints is a chain of bodies without mass, a joint each, and itself at the end. `fields` are the
+    model's, as parameters left them.
+    """
+
+    def __init__(self, model: mujoco.MjModel, fields: Mapping[str, np.ndarray]):
+        dart = dartpy()
+        self.model = model
+        self.world = dart.simulation.World()
+        # Before anything is added: the default detector has no capsules, and DART's own finds one contact of a capsule
+        # that lies on a plane, ODE's two, as MuJoCo does.
+        self.world.setCollisionDetector(dart.simulation.CollisionDetectorType.ODE)
+        rest = self.world.getDeactivationOptions()
+        rest.mEnabled = False  # how long a world has been at rest would be a state that no row holds
+        self.world.setDeactivationOptions(rest)
+        self.world.setTimeStep(model.opt.timestep)
+        self.robot, ground = dart.dynamics.Skeleton("robot"), dart.dynamics.Skeleton("ground")
+        ground.setMobile(False)
+        self.joints: dict[int, Any] = {}
+        self.bodies: dict[int, Any] = {}
+        static: dict[int, Any] = {}
+        massless = dart.dynamics.Inertia(MASSLESS, np.zeros(3), MASSLESS * np.eye(3))
+        for b in range(model.nbody):
+            frame = _isometry(dart, model.body_pos[b], model.body_quat[b])
+            parent = self.bodies.get(int(model.body_parentid[b]))
+            joints = range(model.body_jntadr[b], model.body_jntadr[b] + model.body_jntnum[b])
+            for j in joints:
+                joint, node = _joint(dart, self.robot, parent, model, j, frame)
+                node.setInertia(massless)
+                self.joints[j], parent, frame = joint, node, _isometry(dart)
+            if joints:
+                self.bodies[b] = parent
+            elif model.body_weldid[b] == 0:
+                joint, static[b] = ground.createWeldJointAndBodyNodePair()
+                above = static.get(int(model.body_parentid[b])) if b else None
+                joint.setTransformFromParentBodyNode(above.getWorldTransform().multiply(frame) if above else frame)
+            else:
+                joint, self.bodies[b] = self.robot.createWeldJointAndBodyNodePair(parent)
+                joint.setTransformFromParentBodyNode(frame)
+        pairs = colliding(model)
+        self.shapes = {
+            g: _shape(dart, {**static, **self.bodies}[int(model.geom_bodyid[g])], model, g)
+            for g in sorted(set().union(*pairs))
+        }
+        # What each geom of the robot rubs on, to take the larger friction of the two.
+        still = model.body_weldid[model.geom_bodyid] == 0
+        self.rubbed = {
+            g: [h for pair in pairs if g in pair for h in pair if still[h]] for g in self.shapes if not still[g]
+        }
+        touching = {frozenset(int(model.geom_bodyid[g]) for g in pair) for pair in pairs}
+        self.robot.enableSelfCollisionCheck()
+        self.robot.enableAdjacentBodyCheck()
+        filter = self.world.getConstraintSolver().getCollisionOption().collisionFilter
+        for (b, one), (c, other) in combinations({**static, **self.bodies}.items(), 2):
+            if frozenset((b, c)) not in touching:
+                filter.addBodyNodePairToBlackList(one, other)
+        self.world.addSkeleton(ground)
+        self.world.addSkeleton(self.robot)
+        self.write(fields)
+
+    def write(self, fields: Mapping[str, np.ndarray]) -> None:
+        """Give the world the dynamics in `fields` (FIELDS, one row each)."""
+        model, dart = self.model, dartpy()
+        self.world.setGravity(fields["opt.gravity"])
+        for b, node in self.bodies.items():
+            mass, turn = float(fields["body_mass"][b]), _matrix(model.body_iquat[b])
+            inertia = turn @ np.diag(fields["body_inertia"][b]) @ turn.T
+            if mass > 0:
+                node.setInertia(dart.dynamics.Inertia(mass, model.body_ipos[b], inertia))
+        for j, joint in self.joints.items():
+            if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE:
+                continue
+            d = model.jnt_dofadr[j]
+            joint.setDampingCoefficient(0, fields["dof_damping"][d])
+            joint.setCoulombFriction(0, fields["dof_frictionloss"][d])
+            if model.jnt_limited[j]:
+                joint.setPositionLowerLimit(0, fields["jnt_range"][j, 0])
+                joint.setPositionUpperLimit(0, fields["jnt_range"][j, 1])
+        sliding = fields["geom_friction"][:, 0]
+        for g, shape in self.shapes.items():
+            friction = max(sliding[[g, *self.rubbed[g]]]) if g in self.rubbed else ROUGH
+            shape.getDynamicsAspect().setFrictionCoeff(friction)
+
+    def step(self, q: np.ndarray, v: np.ndarray, force: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities after so many time steps under a constant force, all (nv,)."""
+        robot, world, fast = self.robot, self.world, len(v) * VELOCITY_BOUND**2
+        robot.setPositions(q)
+        robot.setVelocities(v)
+        robot.setCommands(force)
+        for _ in range(times):
+            v = robot.getVelocities()
+            if not v @ v < fast:
+                break  # the step of a body too far out, or nowhere, would end the process
+            world.step(False)  # the commands stay
+        return robot.getPositions(), robot.getVelocities()
+
+
+def colliding(model: mujoco.MjModel) -> list[tuple[int, int]]:
+    """The pairs of geoms that MuJoCo lets collide: by contype and conaffinity, not parent and child, not excluded."""
+    weld, above = model.body_weldid, model.body_parentid
+    excluded = set(model.exclude_signature.tolist())
+    pairs = []
+    for g, h in combinations(range(model.ngeom), 2):
+        b, c = sorted((int(model.geom_bodyid[g]), int(model.geom_bodyid[h])))
+        v, w = int(weld[b]), int(weld[c])
+        related = v == w or (v and w and (v == weld[above[w]] or w == weld[above[v]]))
+        kinds = model.geom_contype[[g, h]] & model.geom_conaffinity[[h, g]]
+        if kinds.any() and not related and (b << 16) + c not in excluded:
+            pairs.append((g, h))
+    return pairs
+
+
+def _field(model: mujoco.MjModel, field: str) -> np.ndarray:
+    return model.opt.gravity if field == "opt.gravity" else getattr(model, field)
+
+
+def _matrix(quaternion: np.ndarray) -> np.ndarray:
+    out = np.empty(9)
+    mujoco.mju_quat2Mat(out, quaternion)
+    return out.reshape(3, 3)
+
+
+def _isometry(dart: ModuleType, position: np.ndarray | None = None, quaternion: np.ndarray | None = None) -> Any:
+    rotation = np.eye(3) if quaternion is None else _matrix(quaternion)
+    return dart.math.Isometry3(rotation, np.zeros(3) if position is None else position)
+
+
+def _joint(dart: ModuleType, robot: Any, parent: Any, model: mujoco.MjModel, j: int, frame: Any) -> tuple[Any, Any]:
+    """A joint and the body that it moves. Its position is the model's qpos, whose zero need not be the pose built."""
+    kind = mujoco.mjtJoint(model.jnt_type[j])
+    if kind == mujoco.mjtJoint.mjJNT_FREE:
+        return robot.createFreeJointAndBodyNodePair()
+    start = float(model.qpos0[model.jnt_qposadr[j]])
+    axis, anchor = np.array(model.jnt_axis[j]), _isometry(dart, model.jnt_pos[j])
+    if kind == mujoco.mjtJoint.mjJNT_HINGE:
+        joint, node = robot.createRevoluteJointAndBodyNodePair(parent)
+        turn = np.empty(4)
+        mujoco.mju_axisAngle2Quat(turn, axis, start)
+        shown = _isometry(dart, None, turn)
+    else:
+        joint, node = robot.createPrismaticJointAndBodyNodePair(parent)
+        shown = _isometry(dart, start * axis)
+    joint.setAxis(axis)
+    joint.setTransformFromParentBodyNode(frame.multiply(anchor))
+    joint.setTransformFromChildBodyNode(anchor.multiply(shown))
+    joint.setSpringStiffness(0, float(model.jnt_stiffness[j]))
+    joint.setRestPosition(0, float(model.qpos_spring[model.jnt_qposadr[j]]))
+    joint.setLimitEnforcement(bool(model.jnt_limited[j]))
+    return joint, node
+
+
+def _shape(dart: ModuleType, body: Any, model: mujoco.MjModel, g: int) -> Any:
+    kind, size, geom = mujoco.mjtGeom(model.geom_type[g]), model.geom_size[g], mujoco.mjtGeom
+    if kind == geom.mjGEOM_CAPSULE:
+        shape = dart.dynamics.CapsuleShape(size[0], 2 * size[1])
+    elif kind == geom.mjGEOM_SPHERE:
+        shape = dart.dynamics.SphereShape(size[0])
+    elif kind == geom.mjGEOM_BOX:
+        shape = dart.dynamics.BoxShape(2 * size)
+    else:
+        shape = dart.dynamics.PlaneShape(np.array([0.0, 0.0, 1.0]), 0.0)
+    node = body.createShapeNode(shape)
+    node.setRelativeTransform(_isometry(dart, model.geom_pos[g], model.geom_quat[g]))
+    node.createCollisionAspect()
+    node.createDynamicsAspect()
+    return node
+
+
+def check(path: Path, forces: bool = False) -> None:
+    """Raises BadValue where a model has what is not built here, or contact forces are needed."""
+    model = load_model(path)
+    if forces:
+        raise BadValue(
+            f"engine=dart has no contact forces in MuJoCo's layout, by which {path.stem} is observed and paid"
+        )
+    joint, geom = mujoco.mjtJoint, mujoco.mjtGeom
+    touching = sorted(set().union(*colliding(model)))
+    built = (geom.mjGEOM_CAPSULE, geom.mjGEOM_SPHERE, geom.mjGEOM_BOX, geom.mjGEOM_PLANE)
+    motors = (
+        (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT)
+        & (model.actuator_gaintype == mujoco.mjtGain.mjGAIN_FIXED)
+        & (model.actuator_biastype == mujoco.mjtBias.mjBIAS_NONE)
+        & (model.actuator_dyntype == mujoco.mjtDyn.mjDYN_NONE)
+        & (model.actuator_gainprm[:, 0] == 1)
+        & ~np.asarray(model.actuator_forcelimited, bool)
+    )
+    found = {
+        "ball joints": (model.jnt_type == joint.mjJNT_BALL).any(),
+        "colliding geoms that are no capsule, sphere, box or plane": not np.isin(
+            model.geom_type[touching], built
+        ).all(),
+        "actuators that are no plain motors of joints": not motors.all(),
+        "tendons": model.ntendon,
+        "equality constraints": model.neq,
+        "contact pairs": model.npair,
+        "mocap bodies": model.nmocap,
+        "a fluid": model.opt.density or model.opt.viscosity,
+        "gravity compensation": model.body_gravcomp.any(),
+    }
+    if lacks := [what for what, there in found.items() if there]:
+        raise BadValue(f"engine=dart does not build {path.name}: it has {', '.join(lacks)}")
