@@ -9,8 +9,11 @@ from scipy import stats
 
 from isthmus.evaluation.statistics import (
     Estimate,
+    area,
     difference,
     equivalent,
+    final,
+    first_time,
     holm,
     interval,
     iqm,
@@ -162,6 +165,27 @@ def test_probability_of_improvement():
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_what_a_curve_ends_at():
+    assert final([[0, 1], [1, 2], [2, 9]]) == 9.0
+    assert final(np.stack([np.arange(21), np.arange(21)], 1)) == 19.5, "two of twenty-one"
+
+
+def test_the_area_under_a_curve():
+    triangle = [[0, 0], [10, 10]]
+    assert area(triangle, 10) == 5.0 and area(triangle, 5) == 2.5
+    assert area(triangle, 20) == 7.5, "level after its last evaluation"
+    assert area([[4, 2], [10, 2]], 8) == 2.0, "level before its first"
+    assert area([[4, 0], [8, 4]], 8) == 1.0
+    assert area([[3, 7]], 100) == 7.0
+
+
+def test_when_a_curve_first_is_at_a_level():
+    curve = [[0, 0], [10, 4], [20, 2], [30, 8]]
+    assert first_time(curve, 4) == 10.0 and first_time(curve, 3) == 7.5 and first_time(curve, 5) == 25.0
+    assert first_time(curve, -1) == 0.0 and first_time(curve, 8.1) == math.inf
+    assert first_time([[5, 1], [6, 1]], 1) == 5.0
 
 
 def test_equivalence_has_to_be_shown():

@@ -154,6 +154,33 @@ def equivalent(a: ArrayLike, b: ArrayLike, margin: float, *, paired: bool = Fals
     return beyond(-margin, "greater") and beyond(margin, "less")
 
 
+def final(curve: ArrayLike) -> float:
+    """What a training curve [evaluations, 2] (x, value) ends at: the mean of its last 10 % of values, at least one."""
+    values = np.asarray(curve, np.float64)[:, 1]
+    return float(values[-max(1, round(len(values) / 10)) :].mean())
+
+
+def area(curve: ArrayLike, until: float) -> float:
+    """The area under a curve [evaluations, 2] from 0 to `until`, over `until`: its mean height.
+
+    Linear between evaluations; level before the first and after the last.
+    """
+    x, values = np.asarray(curve, np.float64).T
+    at = np.unique(np.clip([0.0, *x, until], 0.0, until))
+    return float(np.trapezoid(np.interp(at, x, values), at) / until)
+
+
+def first_time(curve: ArrayLike, level: float) -> float:
+    """The x at which a curve [evaluations, 2] first is at `level`, linear between evaluations; infinite if never."""
+    x, values = np.asarray(curve, np.float64).T
+    above = np.flatnonzero(values >= level)
+    if not len(above):
+        return math.inf
+    if not (i := int(above[0])):
+        return float(x[0])
+    return float(x[i - 1] + (x[i] - x[i - 1]) * (level - values[i - 1]) / (values[i] - values[i - 1]))
+
+
 def holm(pvalues: Sequence[float]) -> list[float]:
     """P-values adjusted for having made all these comparisons at once (Holm 1979), in the order given."""
     order = np.argsort(pvalues)
