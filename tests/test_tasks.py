@@ -254,11 +254,14 @@ def test_cartpole_is_rllabs():
     """Duan et al. 2016: starts, time step, masses, and 10 N that accelerate the whole by what Lagrange says."""
     task, simulator, view = started("cartpole_swingup", 20_000)
     assert np.isclose(simulator.dt, 0.05)
-    first = task.observe(view)
+    first = np.stack([view.qpos[:, 0], view.qvel[:, 0], view.qpos[:, 1], view.qvel[:, 1]], axis=1)
     low, high = np.array([-1, -2, np.pi - 1, -3]), np.array([1, 2, np.pi + 1, 3])
     assert (first >= low).all() and (first < high).all()
     assert np.allclose(first.mean(0), (low + high) / 2, atol=0.05)
     assert np.allclose(first.std(0), (high - low) / 12**0.5, rtol=0.02)
+    seen = task.observe(view)  # turns are not counted
+    assert (np.abs(seen[:, 2]) <= np.pi).all() and np.allclose(np.exp(1j * seen[:, 2]), np.exp(1j * first[:, 2]))
+    assert np.array_equal(seen[:, [0, 1, 3]], first[:, [0, 1, 3]])
     model = simulator.model
     assert model.body("cart").mass == 1 and model.body("pole").mass == 0.1
     assert not model.dof_damping.any() and not model.dof_frictionloss.any()

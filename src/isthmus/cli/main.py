@@ -57,9 +57,9 @@ def problems() -> None:
 
 
 def tasks(imports: Imports = ()) -> None:
-    """Robots, and what they observe."""
+    """Robots, what they observe, and what they can be paid for: hopper/reward=sparse."""
     from isthmus.tasks.imports import import_files
-    from isthmus.tasks.task import find, names
+    from isthmus.tasks.task import VARIANTS, find, names
 
     import_files(imports)
     table = _table("task", "observation", "steps at most", "equals", "in one line")
@@ -74,6 +74,12 @@ def tasks(imports: Imports = ()) -> None:
             first[0] if first else "",
         )
     out.print(table)
+    out.print("\n[bold]rewards[/], chosen apart for source and target:")
+    found = {name: find(name).variants for name in names()}
+    for variant, meaning in VARIANTS.items():
+        having = [name for name in found if variant in found[name]]
+        where = "all" if len(having) == len(found) else ", ".join(having)
+        out.print(f"  reward={variant}: {meaning} ({where})", markup=False, soft_wrap=True)
 
 
 def parameters(task: Positional[str] = "hopper", imports: Imports = ()) -> None:

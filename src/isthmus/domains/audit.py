@@ -182,6 +182,8 @@ def audit(source: Domain, target: Domain, episodes: int = 16, seed: int = 0, pol
         for one in each
         if all(effect.identical for *_, effect in one.points)
     ]
+    if source.reward != target.reward:
+        notes.append(f"the rewards differ, {source.reward} -> {target.reward}: not compared here, dynamics are")
     dimensions = [Dimension(name, *map(float, row)) for name, row in zip(_observed(source), worst, strict=True)]
     if policy is not None:
         episodes *= 2

@@ -382,6 +382,9 @@ class ForeignDomain(Domain):
     def bare(self) -> ForeignDomain:
         return replace(self, gaps=(), episodes_per_task=1)
 
+    def paying(self, reward: str) -> ForeignDomain:
+        return self  # its reward is its own
+
     def table(self) -> dict[str, Parameter]:
         return {}
 
@@ -541,6 +544,10 @@ class ForeignSimulation:
         """Metres forward where the environment reports `x_position`; else NaN."""
         return self.forward[ids]
 
+    def at_goal(self, ids):
+        """Nowhere: an environment does not say where its goal is."""
+        return np.zeros(len(ids), bool)
+
     def close(self) -> None:
         for env in self.envs:
             env.close()
@@ -566,6 +573,9 @@ class HollowSimulation:
 
     def progress(self, ids):
         return np.zeros(len(ids))
+
+    def at_goal(self, ids):
+        return np.zeros(len(ids), bool)
 
 
 _live: list[ForeignSimulation] = []  # the least recently used first

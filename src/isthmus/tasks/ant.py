@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.tasks.task import Task, control_cost, register
+from isthmus.tasks.task import RUN, Task, control_cost, register
 
 # Bodies in the model's order; Gymnasium leaves the world's contact force out of the observation.
 _LEGS = ("front left", "front right", "back left", "back right")
@@ -23,6 +23,7 @@ class Ant(Task):
     frame_skip = 5
     reference = "Ant-v5"
     costs = ("control", "contact")
+    falling = ("alive",)
     forces = True
     observation_names = (
         "z", "quaternion w", "quaternion x", "quaternion y", "quaternion z",
@@ -60,6 +61,9 @@ class Ant(Task):
 
     def progress(self, view):
         return view.qpos[:, 0].copy()
+
+    def at_goal(self, view):
+        return view.qpos[:, 0] >= RUN
 
     def _forces(self, view) -> np.ndarray:
         """Contact forces [n, bodies, 6], clipped."""

@@ -13,7 +13,7 @@ from isthmus.tasks.task import Task, control_cost, register
 class Ball(Task):
     """The goal is the origin; an episode starts at rest, uniform in the square 0.5..1.5 m in both directions. An action
     of 1 is a force of 1 N. MATL (Wulfmeier et al. 2017, arXiv 1707.07907) gives no numbers: all are ours. `progress`
-    is the distance to the goal in metres: less is better.
+    is the distance to the goal in metres, less is better; the ball is at the goal within 0.1 m.
     """
 
     name = "ball"
@@ -38,3 +38,6 @@ class Ball(Task):
 
     def progress(self, view):
         return np.hypot(view.qpos[:, 0], view.qpos[:, 1])
+
+    def at_goal(self, view):
+        return self.progress(view) < 0.1

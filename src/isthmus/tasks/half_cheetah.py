@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.tasks.task import Task, control_cost, register
+from isthmus.tasks.task import RUN, Task, control_cost, register
 
 
 @register
@@ -41,3 +41,6 @@ class HalfCheetah(Task):
 
     def progress(self, view):
         return view.qpos[:, 0].copy()
+
+    def at_goal(self, view):
+        return view.qpos[:, 0] >= RUN

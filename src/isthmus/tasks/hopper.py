@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.tasks.task import Task, control_cost, register
+from isthmus.tasks.task import RUN, Task, control_cost, register
 
 
 @register
@@ -12,6 +12,7 @@ class Hopper(Task):
     name = "hopper"
     model = "hopper.xml"
     frame_skip = 4
+    falling = ("alive",)
     reference = "Hopper-v5"
     observation_names = (
         "z", "angle", "thigh angle", "leg angle", "foot angle",
@@ -43,3 +44,6 @@ class Hopper(Task):
 
     def progress(self, view):
         return view.qpos[:, 0].copy()
+
+    def at_goal(self, view):
+        return view.qpos[:, 0] >= RUN

@@ -11,7 +11,7 @@ from isthmus.tasks.task import Task, control_cost, register
 class Reacher(Task):
     """The goal is part of the configuration (the joints of the body `target`). The fingertip's position is the one that
     MuJoCo derived in the last step, one substep behind the state, as Gymnasium reads it. `progress` is the distance
-    from fingertip to goal in metres: less is better.
+    from fingertip to goal in metres: less is better. It is at the goal within 0.05 m.
     """
 
     name = "reacher"
@@ -50,6 +50,9 @@ class Reacher(Task):
 
     def progress(self, view):
         return _length(self._miss(view))
+
+    def at_goal(self, view):
+        return _length(self._miss(view)) < 0.05
 
     def _miss(self, view) -> np.ndarray:
         """From the goal to the fingertip, [n, 3]."""

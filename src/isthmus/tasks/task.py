@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,9 +17,21 @@ import numpy as np
 
 from isthmus.physics.engine import Simulator
 from isthmus.physics.random import Single, Streams
-from isthmus.types import UnknownName
+from isthmus.types import BadValue, UnknownName
 
 Random = Streams | Single
+Rewards = Callable[["View", np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
+
+VARIANTS = {
+    "dense": "what the task pays",
+    "sparse": "1 at the goal, else 0",
+    "uninformative": "only what falling costs",
+    "none": "nothing",
+}
+
+
+RUN = 5.0
+"""Metres: where a runner's goal is, as in VIME's sparse locomotion (Houthooft et al. 2016, arXiv 1605.09674)."""
 
 
 class View:
@@ -57,6 +71,7 @@ class Task:
     time_limit: ClassVar[int] = 1000
     observation_names: ClassVar[tuple[str, ...]]
     costs: ClassVar[tuple[str, ...]] = ("control",)
+    falling: ClassVar[tuple[str, ...]] = ()  # the reward terms that speak only of falling
     forces: ClassVar[bool] = False  # needs contact forces
     main_body: ClassVar[str] = "torso"  # what a camera follows
     reference: ClassVar[str | None] = None  # the Gymnasium id that this task equals to the bit
@@ -94,18 +109,37 @@ class Task:
         """The task's own measure, [n]: metres forward, or the distance to a goal."""
         raise NotImplementedError
 
+    def at_goal(self, view: View) -> np.ndarray:
+        """Which worlds are where the task wants them, bool [n]: what `sparse` pays for, and an episode's success."""
+        return np.zeros(len(view.ids), bool)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The reward variants that this task has, of `VARIANTS`."""
+        has_goal = type(self).at_goal is not Task.at_goal
+        return tuple(v for v in VARIANTS if {"sparse": has_goal, "uninformative": bool(self.falling)}.get(v, True))
+
+    def paying(self, variant: str) -> Rewards:
+        """`rewards`, or what pays another of `VARIANTS` by the same arguments. Raises UnknownName or BadValue."""
+        if variant not in VARIANTS:
+            raise UnknownName("reward", variant, VARIANTS)
+        if variant not in self.variants:
+            lacks = {"sparse": "has no goal", "uninformative": "cannot fall"}[variant]
+            raise BadValue(f"reward={variant}: {self.name} {lacks}; its rewards: {', '.join(self.variants)}")
+        if variant == "sparse":
+            return lambda view, memory, action: {"goal": 1.0 * self.at_goal(view)}
+        if variant == "uninformative":
+            return lambda view, memory, action: {
+                k: v for k, v in self.rewards(view, memory, action).items() if k in self.falling
+            }
+        if variant == "none":
+            return lambda view, memory, action: {"none": np.zeros(len(view.ids))}
+        return self.rewards
+
     def total(self, terms: Mapping[str, np.ndarray]) -> np.ndarray:
         gains = [v for k, v in terms.items() if k not in self.costs]
         costs = [v for k, v in terms.items() if k in self.costs]
-        total = gains[0]
-        for term in gains[1:]:
-            total = total + term
-        if costs:
-            cost = costs[0]
-            for term in costs[1:]:
-                cost = cost + term
-            total = total + cost
-        return total
+        return reduce(add, [reduce(add, part) for part in (gains, costs) if part])
 
 
 def control_cost(weight: float, action: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.tasks.task import Task, control_cost, register
+from isthmus.tasks.task import RUN, Task, control_cost, register
 
 
 @register
@@ -12,6 +12,7 @@ class Walker2d(Task):
     name = "walker2d"
     model = "walker2d_v5.xml"  # both feet of friction 1.9; walker2d.xml has a right foot of 0.9
     frame_skip = 4
+    falling = ("alive",)
     reference = "Walker2d-v5"
     observation_names = (
         "z", "angle",
@@ -46,3 +47,6 @@ class Walker2d(Task):
 
     def progress(self, view):
         return view.qpos[:, 0].copy()
+
+    def at_goal(self, view):
+        return view.qpos[:, 0] >= RUN

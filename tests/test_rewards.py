@@ -1,0 +1,155 @@
+"""Reward variants: what each pays, which tasks have it, and that the dense one and the physics stay as they are."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import isthmus
+from isthmus.domains.domain import Domain, PhysicsSimulation
+from isthmus.domains.problem import Problem
+from isthmus.physics.mujoco import MujocoSimulator
+from isthmus.physics.random import Streams, keys
+from isthmus.tasks import task as tasks
+from isthmus.types import BadValue, IsthmusError, UnknownName
+
+ALL = sorted(tasks.BUILT_IN)
+FALLING = {"ant", "cartpole_swingup", "hopper", "walker2d"}
+N, STEPS = 16, 60
+
+
+@cache
+def lived(text: str, n: int = N, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """Random lives [T, N] in a domain, worlds that fell stepped on: rewards, falls, goals, positions."""
+    domain = Domain.parse(text)
+    simulation = domain.build(n)
+    assert isinstance(simulation, PhysicsSimulation)
+    ids, random = np.arange(n), np.random.default_rng(0)
+    _, memory = simulation.begin(ids, np.zeros((n, 0)), Streams(keys(0, n)))
+    out: dict[str, list] = {name: [] for name in ("reward", "fell", "goal", "qpos", "sum")}
+    for _ in range(steps):
+        action = random.uniform(-1, 1, (n, len(domain.spaces.low))).astype(np.float32)
+        _, reward, fell, _, diverged, memory = simulation.step(ids, action, action, memory)
+        assert not diverged.any()
+        told = (reward, fell, simulation.at_goal(ids), simulation.simulator.qpos, sum(simulation.terms.values()))
+        for name, value in zip(out, told, strict=True):
+            out[name].append(np.array(value))
+    return {name: np.array(rows) for name, rows in out.items()}
+
+
+def variants(name: str) -> tuple[str, ...]:
+    return tasks.find(name).variants
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_each_variant_pays(name):
+    dense = lived(name)
+    assert variants(name) == tuple(v for v in tasks.VARIANTS if v != "uninformative" or name in FALLING)
+    for variant in variants(name):
+        life = lived(name if variant == "dense" else f"{name}/reward={variant}")
+        assert np.array_equal(life["qpos"], dense["qpos"]), "physics knows no reward"
+        assert np.array_equal(life["goal"], dense["goal"]) and np.array_equal(life["fell"], dense["fell"])
+        assert np.allclose(life["reward"], life["sum"], atol=1e-6), "the terms are those of the variant"
+    assert np.array_equal(lived(f"{name}/reward=sparse")["reward"], dense["goal"].astype(float))
+    assert not lived(f"{name}/reward=none")["reward"].any()
+
+
+@pytest.mark.parametrize("name", sorted(FALLING))
+def test_uninformative_pays_for_falls_alone(name):
+    life = lived(f"{name}/reward=uninformative", steps=90)
+    cost = 100.0 if name == "cartpole_swingup" else 1.0
+    paid = 0.0 if name == "cartpole_swingup" else 1.0
+    assert np.array_equal(life["reward"], np.where(life["fell"], paid - cost, paid))
+    assert life["fell"].any() and not life["fell"].all()
+
+
+def test_dense_costs_nothing_more():
+    """The simulation calls the task's own `rewards`."""
+    simulation = Domain.parse("hopper").build(1)
+    assert isinstance(simulation, PhysicsSimulation)
+    assert simulation.rewards == simulation.task.rewards
+
+
+def at_goal(name: str, qpos: list[list[float]]) -> list[bool]:
+    task = tasks.find(name)
+    simulator = MujocoSimulator(task.model_path(), (), len(qpos), task.frame_skip, task.forces)
+    ids = np.arange(len(qpos))
+    simulator.reset(ids, np.array(qpos), np.zeros((len(qpos), simulator.nv)))
+    return task.at_goal(tasks.View(simulator, ids)).tolist()
+
+
+def test_where_the_goals_are():
+    angle = np.arccos(0.8)
+    assert at_goal("cartpole_swingup", [[0, 0], [2, angle - 0.01], [0, angle + 0.01], [0, np.pi], [3.1, 0]]) == [
+        True, True, False, False, False,
+    ]  # fmt: skip
+    assert at_goal("ball", [[0, 0], [0.07, 0.07], [0.1, 0.01], [-0.09, 0]]) == [True, True, False, True]
+    # A stretched arm ends at x = 0.21.
+    assert at_goal("reacher", [[0, 0, 0.2, 0.04], [0, 0, 0.2, 0.06], [0, 0, 0.155, 0]]) == [True, False, False]
+    for name in ("hopper", "half_cheetah", "walker2d", "ant"):
+        task = tasks.find(name)
+        rest = MujocoSimulator(task.model_path(), (), 1, 1).qpos0
+        there = [np.concatenate([[x], rest[1:]]).tolist() for x in (4.99, 5.0, -5.0)]
+        assert at_goal(name, there) == [False, True, False]
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("reacher", 0.005, 0.15), ("cartpole_swingup", 0.002, 0.15)])
+def test_chance_meets_a_sparse_goal_seldom_but_does(name, low, high):
+    life = lived(f"{name}/reward=sparse", 512, tasks.find(name).time_limit)
+    alive = np.cumsum(life["fell"], axis=0) == 0
+    assert low < life["reward"][alive].mean() < high
+
+
+def test_a_reward_is_a_setting_like_any_other():
+    domain = Domain.parse("hopper/reward=uninformative,gravity=x2,action_delay=1")
+    assert domain.reward == "uninformative" and domain.paying("dense").reward == "dense"
+    assert str(domain) == "hopper/gravity=19.62,action_delay=1,reward=uninformative"
+    assert Domain.parse(str(domain)) == domain and domain.shift("gravity=x1").reward == "uninformative"
+    assert str(Domain.parse("hopper/reward=dense")) == "hopper" == str(domain.bare())
+    assert Domain.parse("hopper/reward=none") != Domain.parse("hopper")
+    problem = isthmus.problem("reacher", source="reward=sparse", target="damping=x3,reward=none")
+    assert (problem.source.reward, problem.target.reward) == ("sparse", "none")
+    assert problem.believed.reward == "sparse" and Problem.from_data(problem.describe()) == problem
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hopper/reward=spars", "unknown reward 'spars'; did you mean sparse?"),
+        ("reacher/reward=uninformative", "reward=uninformative: reacher cannot fall; its rewards: dense, sparse, none"),
+        ("hopper/rewrd=none", "unknown parameter of hopper 'rewrd'; did you mean reward?"),
+        ("gym:Hopper-v5/reward=none", "unknown setting of gym:Hopper-v5, whose physics is not ours 'reward'"),
+    ],
+)
+def test_a_reward_that_there_is_not(text, said):
+    with pytest.raises(IsthmusError) as error:
+        Domain.parse(text)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+class Aimless(tasks.Task):
+    name = "aimless"
+    costs = ("fall",)
+    falling = ("fall",)
+
+    def rewards(self, view, memory, action):
+        return {"speed": np.full(len(view.ids), 2.0), "fall": np.full(len(view.ids), -3.0)}
+
+
+class Three:
+    ids = np.arange(3)
+
+
+def test_a_task_of_ones_own_has_the_variants_that_it_says():
+    task = Aimless()
+    assert task.variants == ("dense", "uninformative", "none")
+    assert not task.at_goal(Three()).any()  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadValue, match="aimless has no goal; its rewards: dense, uninformative, none"):
+        task.paying("sparse")
+    with pytest.raises(UnknownName, match="did you mean none"):
+        task.paying("non")
+    for variant, want in (("dense", -1.0), ("uninformative", -3.0), ("none", 0.0)):
+        terms = task.paying(variant)(Three(), np.empty((3, 0)), np.empty((3, 0)))  # pyright: ignore[reportArgumentType]
+        assert task.total(terms).tolist() == [want] * 3
