@@ -252,7 +252,8 @@ class TRPO:
         obs, next_obs, parameters, age, sample, reward, terminated, done = arrays
         reward = jnp.clip(reward * scale, -10.0, 10.0)
         normalize, normalize_parameters = norms
-        obs, next_obs, dynamics = normalize(obs), normalize(next_obs), normalize_parameters(parameters)
+        obs, next_obs = normalize(obs), normalize(next_obs)
+        dynamics = normalize_parameters(parameters) if self.privileged else None
         # 2.
         seen = self._see(obs, dynamics, age)
         value = mlp(fitted[0], seen)[..., 0]
