@@ -15,6 +15,7 @@ from typing import Any
 import mujoco
 import numpy as np
 import torch
+from sb3_contrib import TRPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -23,22 +24,22 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 ENVIRONMENT = "Hopper-v5"
 
 
-def ppo(env: VecNormalize, hidden: list[int], **settings: Any) -> PPO:
+def build(algorithm: type[PPO | TRPO], env: VecNormalize, hidden: list[int], **settings: Any) -> PPO | TRPO:
     network = {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": torch.nn.Tanh}
-    return PPO("MlpPolicy", env, policy_kwargs=network, device="cpu", seed=0, **settings)
+    return algorithm("MlpPolicy", env, policy_kwargs=network, device="cpu", seed=0, **settings)
 
 
 class Peer:
     """The requests, one method each."""
 
-    model: PPO | None = None
+    model: PPO | TRPO | None = None
 
     def versions(self) -> dict[str, str]:
-        return {name: importlib.metadata.version(name) for name in ("stable-baselines3", "torch")}
+        return {name: importlib.metadata.version(name) for name in ("stable-baselines3", "sb3-contrib", "torch")}
 
     def begin(self, environments: int, processes: bool, threads: int, steps: int, minibatch: int, epochs: int,
-              hidden: list[int]) -> None:  # fmt: skip
-        """A new training; `steps` a round, over all environments."""
+              hidden: list[int], trust: dict[str, float] | None = None) -> None:  # fmt: skip
+        """A new training; `steps` a round, over all environments. With settings of a trust region it is TRPO's."""
         if self.model is not None:
             self.model.get_env().close()
         torch.set_num_threads(threads)
@@ -46,7 +47,11 @@ class Peer:
         how = {"vec_env_cls": SubprocVecEnv, "vec_env_kwargs": {"start_method": "fork"}} if processes else {}
         env = VecNormalize(make_vec_env(ENVIRONMENT, environments, seed=0, **how))
         self.steps = steps
-        self.model = ppo(env, hidden, n_steps=steps // environments, batch_size=minibatch, n_epochs=epochs)
+        common = {"n_steps": steps // environments, "batch_size": minibatch}
+        if trust is None:
+            self.model = build(PPO, env, hidden, n_epochs=epochs, **common)
+        else:
+            self.model = build(TRPO, env, hidden, n_critic_updates=epochs, **common, **trust)
 
     def train(self, rounds: int) -> float:
         """Seconds for `rounds` more rounds."""
@@ -59,7 +64,7 @@ class Peer:
         torch.set_num_threads(threads)
         self.env = VecNormalize(make_vec_env(ENVIRONMENT, 1, seed=0), training=False, norm_reward=False)
         self.env.obs_rms.mean, self.env.obs_rms.var = np.array(mean), np.array(variance)
-        self.player = ppo(self.env, [len(bias) for _, bias in layers[:-1]])
+        self.player = build(PPO, self.env, [len(bias) for _, bias in layers[:-1]])
         policy = self.player.policy
         linear = [m for m in policy.mlp_extractor.policy_net if isinstance(m, torch.nn.Linear)] + [policy.action_net]
         with torch.no_grad():

@@ -33,54 +33,62 @@ class Sizes:
     finalists: int = 3
 
 
+class Training:
+    """Our side: Hopper as the training loop trains on it, `rounds` a turn, each round's metrics to the log."""
+
+    def __init__(self, learner: Any, rounds: int):
+        self.domain = Domain.parse("hopper")
+        self.problem, self.method = Problem(self.domain, self.domain), SourceOnly(learner)
+        worlds, steps = learner.rollout
+        self.rounds, self.count = rounds, rounds * worlds * steps
+        self.state, _ = self.method.step(self.problem, self.method.init(self.problem, seed=0))  # compiles
+        self.states: list[State] = []  # before each round of the last turn
+
+    def __enter__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.log = MetricsLog(Path(self.folder.name) / "metrics.jsonl", 0)
+
+    def __exit__(self, *_: Any) -> None:
+        self.folder.cleanup()
+
+    def turn(self) -> float:
+        """Steps a second."""
+        self.states.clear()
+        return self.count / timed(self._train)[0]
+
+    def _train(self) -> None:
+        for _ in range(self.rounds):
+            self.states.append(self.state)
+            self.state, metrics = self.method.step(self.problem, self.state)
+            self.log.write("round", {**counters(self.state), **metrics})
+
+
 def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
-    learner, method = size.learner, SourceOnly(size.learner)
-    domain = Domain.parse("hopper")
-    problem = Problem(domain, domain)
-    round_steps = learner.worlds * learner.steps
-    count = size.rounds * round_steps
+    learner = size.learner
     equal = {
-        "steps": round_steps, "minibatch": learner.minibatch, "epochs": learner.epochs, "hidden": list(learner.hidden),
+        "steps": learner.worlds * learner.steps, "minibatch": learner.minibatch, "epochs": learner.epochs,
+        "hidden": list(learner.hidden),
     }  # fmt: skip
     best = choose(size, peer, equal)
     begin(peer, best, equal)
 
-    state = method.init(problem, seed=0)
-    state, _ = method.step(problem, state)  # compiles
-    bare = Bare(domain, state.worlds)
-    states: list[State] = []
+    training = Training(learner, size.rounds)
+    bare = Bare(training.domain, training.state.worlds)
 
-    with tempfile.TemporaryDirectory() as folder:
-        log = MetricsLog(Path(folder) / "metrics.jsonl", 0)
+    def physics() -> float:
+        """What the turn of ours moved, collected once more to know it, and repeated bare."""
+        work = []
+        for s in training.states:
+            _, tr = collect(training.domain, s.worlds, learner.behaviour(s.learner), learner.steps)
+            work.append((tr.action, bare.prepare(s.worlds, tr)))
+        seconds, _ = timed(lambda: [bare.run(*each) for each in work])
+        bare.check(training.state.worlds)
+        return training.count / seconds
 
-        def train(s: State) -> State:
-            """As the training loop does: a round, its metrics to the log."""
-            for _ in range(size.rounds):
-                states.append(s)
-                s, metrics = method.step(problem, s)
-                log.write("round", {**counters(s), **metrics})
-            return s
-
-        def ours() -> float:
-            nonlocal state
-            states.clear()
-            seconds, state = timed(lambda: train(state))
-            return count / seconds
-
-        def physics() -> float:
-            """What the turn of ours moved, collected once more to know it, and repeated bare."""
-            work = []
-            for s in states:
-                _, tr = collect(domain, s.worlds, learner.behaviour(s.learner), learner.steps)
-                work.append((tr.action, bare.prepare(s.worlds, tr)))
-            seconds, _ = timed(lambda: [bare.run(*each) for each in work])
-            bare.check(state.worlds)
-            return count / seconds
-
-        a, b, c = alternate(
-            "PPO training", size.pairs, ours, physics, lambda: count / peer.ask("train", rounds=size.rounds)
-        )
-    common: dict[str, Any] = sizes(domain, learner.worlds, **equal, rounds=size.rounds, pairs=size.pairs)
+    theirs = lambda: training.count / peer.ask("train", rounds=size.rounds)  # noqa: E731
+    with training:
+        a, b, c = alternate("PPO training", size.pairs, training.turn, physics, theirs)
+    common: dict[str, Any] = sizes(training.domain, learner.worlds, **equal, rounds=size.rounds, pairs=size.pairs)
     work = "PPO training, Hopper, equal network, steps per round, minibatch and epochs"
     yield Row(work, f"Stable-Baselines3 PPO, {told(best)}", 5, "steps", a, c, 8, common)
     yield Row(work, "bare physics of the same worlds", 0.5, "steps", a, b, 0.7, common)

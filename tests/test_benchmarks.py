@@ -16,9 +16,10 @@ from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.ppo import PPO
+from isthmus.learning.trpo import TRPO
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("measure", "bare", "sb3", "environment_steps", "ppo_training", "landscapes", "run")
+NAMES = ("measure", "bare", "sb3", "environment_steps", "ppo_training", "trpo_training", "landscapes", "run")
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,16 @@ def test_ppo_training_against_physics_and_the_fastest_peer(bench) -> None:
     assert against_peer.ours == against_physics.ours and min(against_physics.theirs) > 0
 
 
+def test_trpo_training_against_the_fastest_peer(bench) -> None:
+    learner = TRPO(worlds=4, steps=16, hidden=(8,), epochs=1, minibatch=16)
+    candidates = ((1, False, 1), (4, False, 1))
+    size = bench.trpo_training.Sizes(learner, rounds=2, pairs=2, candidates=candidates, finalists=1)
+    (row,) = bench.trpo_training.compare(size, FakePeer())
+    assert "sb3-contrib TRPO, 4 environments" in row.against
+    assert row.theirs == [64, 64] and min(row.ours) > 0
+    assert row.sizes["steps"] == 64 and row.sizes["trust"]["cg_max_steps"] == learner.cg_iterations
+
+
 def test_returns_that_do_not_agree_are_seen(bench) -> None:
     returns = np.random.default_rng(0).normal(100, 5, (2, 3, 10))
     scape = SimpleNamespace(returns=returns)
@@ -125,6 +136,9 @@ def test_sb3_trains_and_plays_our_policy(bench, peer) -> None:
     """The peer itself, where it is there: a round of its training, and our weights in its hands."""
     size = bench.ppo_training.Sizes(SMALL, rounds=1, pairs=1, candidates=((2, False, 1), (2, True, 1)), finalists=1)
     assert len(list(bench.ppo_training.compare(size, peer))) == 2
+    learner = TRPO(worlds=4, steps=16, hidden=(8,), epochs=1, minibatch=16)
+    size = bench.trpo_training.Sizes(learner, rounds=1, pairs=1, candidates=((2, False, 1), (2, True, 1)), finalists=1)
+    assert len(list(bench.trpo_training.compare(size, peer))) == 1
     grid = "hopper/torso_mass=2..8:2,foot_friction=1..2:2"
     size = bench.landscapes.Sizes(grid, episodes=4, training=4096, pairs=2, cells=2)
     (row,) = bench.landscapes.compare(size, peer)
