@@ -2,7 +2,8 @@
 
 Three runs stand side by side, from the same starts and under the same actions: the source; the target left to itself;
 and the target put back into the source's state before each step. How the last differs after each step is what the shift
-does at once, how the second differs is what that grows to.
+does at once, how the second differs is what that grows to. Two engines of one task are compared in the same way, from
+equal positions and velocities.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import mujoco
 import numpy as np
 
-from isthmus.domains.domain import SENSE, START, Domain, PhysicsSimulation
+from isthmus.domains.domain import SENSE, START, Domain, PhysicsSimulation, engine_class
 from isthmus.domains.gaps import GAPS, Gap, Gaps, History, PreviousAction
-from isthmus.physics.mujoco import MujocoSimulator, load_model
+from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import Law, Setting, Values, format_setting
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.types import BadValue
 
 HORIZON = 50  # steps
 SMALL = 0.05  # a step's difference up to this share of what a step changes anyway is called small
-FOOT = "foot_friction"
+FOOT, ARMATURE, ENGINE = "foot_friction", "armature", "engine"
 NO_CHANGE, SMALL_SHIFT, SHIFT = "no change", "a small shift", "a shift"
 
 
@@ -51,6 +51,8 @@ class Effect:
     def __str__(self) -> str:
         if self.identical:
             return NO_CHANGE
+        if math.isnan(self.one_step):
+            return "cannot be compared: every episode blew up in its first step"
         return (
             f"{self.verdict}: {self.one_step:.2g} after one step ({self.one_step_in}), "
             f"{self.apart:.2g} after {HORIZON} ({self.apart_in})"
@@ -61,7 +63,8 @@ class Effect:
 class Alone:
     """A setting in which the domains differ, and what it does with all others as in the source.
 
-    `points` are (source, target, effect): one, or three for a law or a grid, its ends and its middle.
+    `points` are (source, target, effect): one, or three for a law or a grid, its ends and its middle. Of two engines
+    there is a second where one has something that the other has not: it is then compared without.
     """
 
     name: str
@@ -74,8 +77,9 @@ class Alone:
 class Point:
     """All differences together, at one point: `setting` names it where there are laws or grids.
 
-    `contact` is the sliding friction that MuJoCo gave each part's contact with the floor, in source and target (NaN: it
-    never touched); `lengths` are the mean steps until a fall, at most HORIZON; `diverged` counts episodes that blew up.
+    `contact` is the sliding friction that the engine gave each part's contact with the floor, in source and target
+    (NaN: it never touched); `lengths` are the mean steps until a fall, at most HORIZON; `diverged` counts episodes that
+    blew up.
     """
 
     setting: str
@@ -121,7 +125,8 @@ class Audit:
         out.append("")
         for alone in self.alone:
             out.append(f"{alone.name}: {alone.source} -> {alone.target}")
-            if len(self.alone) > 1:  # else the effect alone is that of all together
+            # One difference's effect alone is that of all together.
+            if len(self.alone) > 1 or alone.name == ENGINE:
                 out += [f"    {source} -> {target} alone: {effect}" for source, target, effect in alone.points]
         for point in self.points:
             out.append(f"together{f' at {point.setting}' if point.setting else ''}: {point.effect}")
@@ -153,8 +158,8 @@ def audit(source: Domain, target: Domain, episodes: int = 16, seed: int = 0, pol
     for domain in (source, target):
         if not domain.replayable:
             raise BadValue(f"{domain} cannot be audited: its worlds cannot be put into a given state")
-    if (source.task, source.engine) != (target.task, target.engine):
-        raise BadValue(f"an audit compares two domains of one task in one engine, not {source} and {target}")
+    if source.task != target.task:
+        raise BadValue(f"an audit compares two domains of one task, not {source} and {target}")
     sizes = [domain.spaces.observation for domain in (source, target)]
     if sizes[0] != sizes[1]:
         raise BadValue(f"a policy sees {sizes[0]} numbers in {source} and {sizes[1]} in {target}: they do not fit")
@@ -162,10 +167,13 @@ def audit(source: Domain, target: Domain, episodes: int = 16, seed: int = 0, pol
     plan = _Plan(source, target)
     together, alone, floors = plan.together(), plan.alone(), plan.floors()
     wanted = list(dict.fromkeys([*together, *(pair for *_, points in alone for *_, pair in points), *floors.values()]))
-    found = dict(zip(wanted, _compare(plan, wanted, episodes, seed, policy), strict=True))
+    found: dict[_Pair, _Result] = {}
+    for engines in dict.fromkeys((s.engine, t.engine) for s, t in wanted):
+        group = [pair for pair in wanted if (pair[0].engine, pair[1].engine) == engines]
+        found.update(zip(group, _compare(plan, group, episodes, seed, policy), strict=True))
     results = [found[pair] for pair in together]
     worst = np.max([(r.std, r.one_step, r.apart) for r in results], axis=0).T  # [O, 3]
-    contacts = _contacts(plan, [one.values for pair in together for one in pair], seed)
+    contacts = _contacts(plan, [one for pair in together for one in pair], seed)
     points = [
         Point(plan.label(k), r.effect, _join(*contacts[2 * k : 2 * k + 2]), r.lengths, r.diverged)
         for k, r in enumerate(results)
@@ -194,10 +202,14 @@ def audit(source: Domain, target: Domain, episodes: int = 16, seed: int = 0, pol
 
 
 class _Side(NamedTuple):
-    """One domain at one point: a value for each parameter that is set in either domain, and its gaps."""
+    """One domain at one point: a value for each parameter that is set in either domain, its gaps, its engine.
+
+    A value that the engine has no parameter for is not looked at.
+    """
 
     values: tuple[float, ...]
     gaps: tuple[Gap, ...]
+    engine: str
 
 
 _Pair = tuple[_Side, _Side]  # source and target
@@ -207,8 +219,12 @@ class _Plan:
     """Which points of two domains are compared."""
 
     def __init__(self, source: Domain, target: Domain):
-        self.source, self.target, self.table = source, target, source.table()
-        self.names = sorted({*source.names, *target.names})
+        self.source, self.target = source, target
+        self.tables = {domain.engine: domain.table() for domain in (source, target)}
+        self.table = {name: p for table in self.tables.values() for name, p in table.items()}
+        # DART has no armature, a difference of the engines that no setting says.
+        self.bare = [ARMATURE] if ARMATURE in self.table and not self.shared(ARMATURE) else []
+        self.names = sorted({*source.names, *target.names, *self.bare})
         self.written = {
             name: tuple(dict(d.settings).get(name, self.table[name].default) for d in (source, target))
             for name in self.names
@@ -216,8 +232,16 @@ class _Plan:
         self.points = {name: _points(*pair) for name, pair in self.written.items()}
         self.middle = {name: points[len(points) // 2][0] for name, points in self.points.items()}
 
-    def side(self, values: dict[str, float], gaps: tuple[Gap, ...]) -> _Side:
-        return _Side(tuple(values[name] for name in self.names), gaps)
+    def shared(self, name: str) -> bool:
+        return all(name in table for table in self.tables.values())
+
+    def known(self, engine: str, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+        """The parameters that an engine has of `names`, and of `values` (n, P) theirs."""
+        columns = [i for i, name in enumerate(self.names) if name in self.tables[engine]]
+        return tuple(self.names[i] for i in columns), values[:, columns]
+
+    def side(self, values: dict[str, float], gaps: tuple[Gap, ...], engine: str | None = None) -> _Side:
+        return _Side(tuple(values[name] for name in self.names), gaps, engine or self.source.engine)
 
     def at(self, k: int) -> dict[str, tuple[float, float]]:
         """The k-th point of every parameter: (source, target) by name."""
@@ -233,7 +257,7 @@ class _Plan:
         out = []
         for k in range(max(map(len, self.points.values()), default=1)):
             s, t = ({name: pair[i] for name, pair in self.at(k).items()} for i in (0, 1))
-            out.append((self.side(s, self.source.gaps), self.side(t, self.target.gaps)))
+            out.append((self.side(s, self.source.gaps), self.side(t, self.target.gaps, self.target.engine)))
         return out
 
     def alone(self) -> list[tuple[str, str, str, list[tuple[str, str, _Pair]]]]:
@@ -241,12 +265,20 @@ class _Plan:
         out = []
         gaps = self.source.gaps
         for name, (s, t) in self.written.items():
-            if s != t:
+            if s != t and self.shared(name):
                 pairs = []
                 for v, w in self.points[name]:
                     pair = (self.side({**self.middle, name: v}, gaps), self.side({**self.middle, name: w}, gaps))
                     pairs.append((f"{v:.4g}", f"{w:.4g}", pair))
                 out.append((name, format_setting(s), format_setting(t), pairs))
+        engines = self.source.engine, self.target.engine
+        if engines[0] != engines[1]:
+            pairs = [(*engines, (self.side(self.middle, gaps), self.side(self.middle, gaps, engines[1])))]
+            if self.bare and self.middle[ARMATURE]:
+                bare = {name: 0.0 if name.endswith(ARMATURE) else value for name, value in self.middle.items()}
+                s, t = (f"{e} with {ARMATURE}=x0" if ARMATURE in self.tables[e] else e for e in engines)
+                pairs.append((s, t, (self.side(bare, gaps), self.side(bare, gaps, engines[1]))))
+            out.append((ENGINE, *engines, pairs))
         own, other = ({gap.name: gap for gap in domain.gaps} for domain in (self.source, self.target))
         for name in GAPS:
             s, t = (f"{gaps[name].value:g}" if name in gaps else "off" for gaps in (own, other))
@@ -269,7 +301,7 @@ class _Plan:
             both = self.table["friction"].default  # `friction` scales the floor as well
             floor = plain * values.get("friction", both) / both
             if values[FOOT] < floor:
-                out[values[FOOT], floor] = (self.side({**values, FOOT: floor}, one.gaps), one)
+                out[values[FOOT], floor] = (self.side({**values, FOOT: floor}, one.gaps, one.engine), one)
         return out
 
 
@@ -310,10 +342,28 @@ def _observed(domain: Domain) -> list[str]:
     return names
 
 
-def _bench(plan: _Plan, n: int) -> PhysicsSimulation:
-    """n worlds of the plain task whose parameters in `plan.names` can be set."""
-    domain = Domain(plan.source.task, tuple((name, 0.0) for name in plan.names), engine=plan.source.engine)
-    return PhysicsSimulation(domain, n)
+class _Bench:
+    """Worlds of the plain task in one engine, one a row of `values` (n, P): what is set in `plan.names`."""
+
+    def __init__(self, plan: _Plan, engine: str, values: np.ndarray):
+        known, self.values = plan.known(engine, values)
+        domain = Domain(plan.source.task, tuple((name, 0.0) for name in known), engine=engine)
+        self.simulation, self.everyone = PhysicsSimulation(domain, len(values)), np.arange(len(values))
+        self.simulator, self.engine = self.simulation.simulator, engine
+
+    def begin(self, random: Streams) -> tuple[np.ndarray, np.ndarray]:
+        return self.simulation.begin(self.everyone, self.values, random)
+
+    def follow(self, other: _Bench) -> None:
+        """Put the worlds into the state of another's: exact rows, or between engines positions and velocities."""
+        if self.engine == other.engine:
+            self.simulation.restore(other.simulation.rows, self.values)
+        else:
+            self.simulator.reset(self.everyone, other.simulator.qpos, other.simulator.qvel)
+
+    def step(self, moved: np.ndarray, chosen: np.ndarray, memory: np.ndarray) -> tuple[np.ndarray, ...]:
+        obs, reward, fell, _, diverged, memory = self.simulation.step(self.everyone, moved, chosen, memory)
+        return obs, reward, fell, diverged, memory
 
 
 # How it is compared
@@ -380,19 +430,20 @@ class _Actions:
 
 
 def _compare(plan: _Plan, pairs: list[_Pair], episodes: int, seed: int, policy: Any) -> list[_Result]:
-    """Source and target of each pair from equal starts under equal actions, all in one batch."""
+    """Source and target of each pair from equal starts under equal actions, one batch a side.
+
+    All sources are in one engine, and all targets.
+    """
     source, c = plan.source, len(pairs)
     e = episodes if policy is None else 2 * episodes
-    n = c * e
-    key = keys(seed, e)
+    n, key = c * e, keys(seed, e)
     values = np.array([[side.values for side in pair] for pair in pairs]).repeat(e, axis=0)  # [C E, 2, P]
-    theirs, everyone, both = values[:, 1], np.arange(n), np.arange(2 * n)
-    free, forced = _bench(plan, 2 * n), _bench(plan, n)  # the target's worlds come after the source's
-    starts = lambda k: Streams(np.tile(fold(key, START, 1), k))  # noqa: E731
-    obs, memory = free.begin(both, np.concatenate([values[:, 0], theirs]), starts(2 * c))
-    forced.begin(everyone, theirs, starts(c))
+    engines = [side.engine for side in pairs[0]]
+    here, there, forced = (_Bench(plan, engines[i], values[:, i]) for i in (0, 1, 1))
+    starts = lambda: Streams(np.tile(fold(key, START, 1), c))  # noqa: E731
+    (obs, memory), (its_obs, its_memory), _ = (bench.begin(starts()) for bench in (here, there, forced))
     runs = [_Run(source, [pair[i].gaps for pair in pairs], key) for i in (0, 1, 1)]  # source, target, forced target
-    for run, first in zip(runs, (obs[:n], obs[n:], obs[:n]), strict=True):
+    for run, first in zip(runs, (obs, its_obs, obs), strict=True):
         run.begin(first)
     actions = _Actions(source, c, episodes, seed, policy)
 
@@ -404,32 +455,39 @@ def _compare(plan: _Plan, pairs: list[_Pair], episodes: int, seed: int, policy: 
     for t in range(min(HORIZON, source.time_limit)):
         action = actions(t, runs[0].seen)
         moved = [run.act(action) for run in runs]
-        forced.restore(free.rows[:n], theirs)
-        nudge, _, _, _, nudge_lost, _ = forced.step(everyone, moved[2], action, memory[:n])
+        forced.follow(here)
+        nudge, _, _, nudge_lost, _ = forced.step(moved[2], action, memory)
         before.append(runs[0].seen)
-        chosen = np.concatenate([action, action])
-        obs, reward, fell, _, diverged, memory = free.step(both, np.concatenate(moved[:2]), chosen, memory)
-        for run, part in zip(runs, (obs[:n], obs[n:], nudge), strict=True):
+        obs, reward, fell, diverged, memory = here.step(moved[0], action, memory)
+        its_obs, its_reward, its_fell, its_diverged, its_memory = there.step(moved[1], action, its_memory)
+        for run, part in zip(runs, (obs, its_obs, nudge), strict=True):
             run.sense(part, t + 1)
-        qpos, qvel = free.simulator.qpos, free.simulator.qvel
         same = np.ones(n, bool)
-        for x in (qpos, qvel, np.concatenate([runs[0].seen, runs[1].seen]), reward, fell, diverged):
-            same &= (x[:n] == x[n:]).reshape(n, -1).all(1)
+        for x, y in ((here.simulator.qpos, there.simulator.qpos), (here.simulator.qvel, there.simulator.qvel),
+                     (runs[0].seen, runs[1].seen), (reward, its_reward), (fell, its_fell),
+                     (diverged, its_diverged)):  # fmt: skip
+            same &= (x == y).reshape(n, -1).all(1)
         identical &= same | ~alive[0]
         lengths += alive
-        lost |= alive & diverged.reshape(2, n)
-        good = alive[0] & ~diverged[:n] & ~diverged[n:] & ~nudge_lost
+        lost |= alive & [diverged, its_diverged]
+        good = alive[0] & ~diverged & ~its_diverged & ~nudge_lost
         counts.append(good)
         after.append(runs[0].seen)
         nudged.append(runs[2].seen)
         apart[good] = (runs[1].seen - runs[0].seen)[good]
-        alive &= ~(fell | diverged).reshape(2, n)
+        alive &= ~np.array([fell | diverged, its_fell | its_diverged])
 
     names = _observed(source)
     out = []
     for k in range(c):
         mine = slice(k * e, (k + 1) * e)
         good = np.array(counts)[:, mine]
+        mean, blown = lengths[:, mine].mean(1), lost[:, mine].sum(1)
+        ends = (mean[0], mean[1]), (int(blown[0]), int(blown[1]))
+        if not good.any():
+            nothing = np.full(len(names), np.nan)
+            out.append(_Result(Effect(False, np.nan, "", np.nan, ""), nothing, nothing, nothing, *ends))
+            continue
         was, seen, pushed = (np.array(x)[:, mine][good] for x in (before, after, nudged))  # [samples, O]
         std, change = seen.std(0), (seen - was).std(0)
         spread = np.where(std > 0, std, 1.0)
@@ -437,9 +495,7 @@ def _compare(plan: _Plan, pairs: list[_Pair], episodes: int, seed: int, policy: 
         far = _rms(apart[mine]) / spread
         i, j = int(one_step.argmax()), int(far.argmax())
         effect = Effect(bool(identical[mine].all()), float(one_step[i]), names[i], float(far[j]), names[j])
-        mean = lengths[:, mine].mean(1)
-        blown = lost[:, mine].sum(1)
-        out.append(_Result(effect, std, one_step, far, (mean[0], mean[1]), (int(blown[0]), int(blown[1]))))
+        out.append(_Result(effect, std, one_step, far, *ends))
     return out
 
 
@@ -447,29 +503,30 @@ def _rms(x: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(x).mean(0))
 
 
-def _contacts(plan: _Plan, values: list[tuple[float, ...]], seed: int) -> list[dict[str, float]]:
-    """The sliding friction of every part's contacts with the floor, as MuJoCo made them: by part, at each of `values`.
+def _contacts(plan: _Plan, sides: list[_Side], seed: int) -> list[dict[str, float]]:
+    """The sliding friction of every part's contacts with the floor, as the engine made them: by part, of each side.
 
     The robot stands up, then falls under random pushes, and what it touches the floor with is seen.
     """
-    task, n = plan.source.description(), len(values)
-    # Only worlds that keep a whole MjData can be asked for their contacts.
-    simulator = MujocoSimulator(task.model_path(), tuple(plan.names), n, task.frame_skip, forces=True)
-    model, data, ids = simulator.model, mujoco.MjData(simulator.model), np.arange(n)
-    simulator.set_parameters(ids, np.array(values))
-    simulator.reset(ids, np.tile(simulator.qpos0, (n, 1)), np.zeros((n, simulator.nv)))
-    spaces, rng = plan.source.spaces, np.random.default_rng(seed)
-    found: list[dict[str, float]] = [{} for _ in values]
-    for _ in range(2 * HORIZON):
-        simulator.step(ids, np.tile(rng.uniform(spaces.low, spaces.high), (n, 1)))
-        for i in ids:
-            simulator.batch.get_data(int(i), data)
-            for contact in data.contact[: data.ncon]:
-                parts = [g for g in contact.geom if model.geom_bodyid[g]]
-                if len(parts) == 1:
-                    name = model.geom(parts[0]).name or model.body(model.geom_bodyid[parts[0]]).name
-                    name = name.removesuffix("_geom")
-                    found[i][name] = max(found[i].get(name, 0.0), float(contact.friction[0]))
+    task = plan.source.description()
+    model = load_model(task.model_path())
+    spaces, found = plan.source.spaces, [dict[str, float]() for _ in sides]
+    for engine in plan.tables:
+        mine = [k for k, side in enumerate(sides) if side.engine == engine]
+        known, values = plan.known(engine, np.array([sides[k].values for k in mine]))
+        n, ids, rng = len(mine), np.arange(len(mine)), np.random.default_rng(seed)
+        simulator = engine_class(engine)(task.model_path(), known, n, task.frame_skip, forces=True)
+        simulator.set_parameters(ids, values)
+        simulator.reset(ids, np.tile(simulator.qpos0, (n, 1)), np.zeros((n, simulator.nv)))
+        for _ in range(2 * HORIZON):
+            simulator.step(ids, np.tile(rng.uniform(spaces.low, spaces.high), (n, 1)))
+            for i, k in enumerate(mine):
+                for geoms, friction in simulator.contacts(i):
+                    parts = [g for g in geoms if model.geom_bodyid[g]]
+                    if len(parts) == 1:
+                        name = model.geom(parts[0]).name or model.body(model.geom_bodyid[parts[0]]).name
+                        name = name.removesuffix("_geom")
+                        found[k][name] = max(found[k].get(name, 0.0), friction)
     return found
 
 

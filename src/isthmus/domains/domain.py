@@ -25,6 +25,13 @@ ENGINES = {
 }
 """Engines by name: the module (with its `parameters`) and the class that steps worlds."""
 
+
+def engine_class(engine: str) -> Any:
+    """The class of an engine's simulator."""
+    module, name = ENGINES[engine]
+    return getattr(import_module(module), name)
+
+
 # What a world's random numbers are for; each purpose has a stream of its own.
 DYNAMICS, START, SENSE, BEHAVE = 1, 2, 3, 4
 
@@ -72,8 +79,7 @@ class PhysicsSimulation:
 
     def __init__(self, domain: Domain, n: int):
         self.task = find_task(domain.task)
-        module, simulator = ENGINES[domain.engine]
-        self.simulator: Any = getattr(import_module(module), simulator)(
+        self.simulator = engine_class(domain.engine)(
             self.task.model_path(), domain.names, n, self.task.frame_skip, forces=self.task.forces
         )
         self.rows = self.simulator.rows
@@ -238,7 +244,7 @@ class Domain:
 
     def paying(self, reward: str) -> Domain:
         """This domain with another reward. Raises UnknownName or BadValue where its task has none of that name."""
-        return self.shift(f"reward={reward}")
+        return self if reward == self.reward else self.shift(f"reward={reward}")
 
     @property
     def step_seconds(self) -> float:

@@ -31,6 +31,7 @@ FIELDS = (
 """The model fields that parameters may change in DART."""
 LACKED = {"dof_armature": "armature"}
 FAR = 1e7  # m or rad: nobody gets there below VELOCITY_BOUND; further out, ODE would end the process
+NO_FORCES = "engine=dart has no contact forces in MuJoCo's layout, which this task observes or is paid by"
 MASSLESS = 1e-12  # kg and kg m2: DART warns of bodies without mass, which carry the second joint of a body here
 ROUGH = 1e9  # DART takes the smaller friction of a pair: the ground's never is
 
@@ -63,12 +64,12 @@ def lacked(path: Path) -> dict[str, str]:
 class DartSimulator:
     """See `isthmus.physics.engine.Simulator`. Rows are [qpos, qvel].
 
-    Raises BadValue where dartpy is missing or the model has what is not built here.
+    `forces` is MuJoCo's affair: contacts are known here anyway. Raises BadValue where dartpy is missing or the model
+    has what is not built.
     """
 
     def __init__(self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False):
-        dartpy()
-        check(path, forces)
+        check(path)
         self.model = model = load_model(path)
         self.n, self.frame_skip = n, frame_skip
         self.dt = model.opt.timestep * frame_skip
@@ -86,7 +87,6 @@ class DartSimulator:
         self._defaults = {field: np.array(_field(model, field)) for field in FIELDS}
         self._gear = np.repeat(self._defaults["actuator_gear"][None, :, 0], n, axis=0)
         self._worlds = [World(model, self._defaults) for _ in range(n)]
-        self._free = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
         self._dofs = model.jnt_dofadr[model.actuator_trnid[:, 0]]
         limited = np.asarray(model.actuator_ctrllimited, bool)[:, None]
         self._range = np.where(limited, model.actuator_ctrlrange, [-np.inf, np.inf]).T
@@ -120,17 +120,15 @@ class DartSimulator:
         moving = ids[good]
         force = np.zeros((len(moving), self.nv))
         np.add.at(force.T, self._dofs, (np.clip(control[good], *self._range) * self._gear[moving]).T)
-        positions, velocities = self._to_dart(self.qpos[moving], self.qvel[moving])
-        for k, i in enumerate(moving):
-            positions[k], velocities[k] = self._worlds[i].step(positions[k], velocities[k], force[k], self.frame_skip)
-        self.qpos[moving], self.qvel[moving] = self._from_dart(positions, velocities)
+        for i, pushed in zip(moving, force, strict=True):
+            self._worlds[i].step(self.qpos[i], self.qvel[i], pushed, self.frame_skip)
         good &= self._good(ids)
-        return ~good
+        return np.logical_not(good)
 
     def _good(self, ids: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             near = (np.abs(self.qpos[ids]) < FAR).all(1)
-            return near & (np.abs(self.qvel[ids]) < VELOCITY_BOUND).all(1)
+            return np.logical_and(near, (np.abs(self.qvel[ids]) < VELOCITY_BOUND).all(1))
 
     def position(self, body: str) -> np.ndarray:
         # MuJoCo's kinematics of the same configuration: no lag, and nothing to restore.
@@ -141,7 +139,10 @@ class DartSimulator:
         return self._xpos[:, self.model.body(body).id]
 
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
-        raise BadValue("engine=dart has no contact forces in MuJoCo's layout")
+        raise BadValue(NO_FORCES)
+
+    def contacts(self, world: int) -> list[tuple[tuple[int, int], float]]:
+        return self._worlds[world].contacts()
 
     def world_model(self, world: int) -> mujoco.MjModel:
         """A model of one world's own, with its dynamics."""
@@ -149,20 +150,6 @@ class DartSimulator:
         for field, rows in self._fields(self.values[[world]]).items():
             _field(model, field)[:] = rows[0]
         return model
-
-    # A free joint's configuration is a position and a quaternion in MuJoCo, its velocity linear in the world's frame
-    # and angular in the body's; in DART a rotation vector and a position, angular and linear in the body's frame.
-
-    def _to_dart(self, qpos: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and velocities (n, nv) in DART's order and meaning."""
-        if not len(self._free):
-            return qpos, qvel
-        raise NotImplementedError
-
-    def _from_dart(self, positions: np.ndarray, velocities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if not len(self._free):
-            return positions, velocities
-        raise NotImplementedError
 
 
 class World:
@@ -185,7 +172,10 @@ class World:
         self.world.setTimeStep(model.opt.timestep)
         self.robot, ground = dart.dynamics.Skeleton("robot"), dart.dynamics.Skeleton("ground")
         ground.setMobile(False)
-        self.joints: dict[int, Any] = {}
+        free = np.asarray(model.jnt_type) == mujoco.mjtJoint.mjJNT_FREE
+        self.free = [(int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j])) for j in np.flatnonzero(free)]
+        self.places, self.dofs = model.jnt_qposadr[~free], model.jnt_dofadr[~free]  # of hinges and slides
+        self.joints: dict[int, Any] = {}  # those too
         self.bodies: dict[int, Any] = {}
         static: dict[int, Any] = {}
         massless = dart.dynamics.Inertia(MASSLESS, np.zeros(3), MASSLESS * np.eye(3))
@@ -196,7 +186,9 @@ class World:
             for j in joints:
                 joint, node = _joint(dart, self.robot, parent, model, j, frame)
                 node.setInertia(massless)
-                self.joints[j], parent, frame = joint, node, _isometry(dart)
+                if not free[j]:
+                    self.joints[j] = joint
+                parent, frame = node, _isometry(dart)
             if joints:
                 self.bodies[b] = parent
             elif model.body_weldid[b] == 0:
@@ -237,8 +229,6 @@ class World:
             if mass > 0:
                 node.setInertia(dart.dynamics.Inertia(mass, model.body_ipos[b], inertia))
         for j, joint in self.joints.items():
-            if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE:
-                continue
             d = model.jnt_dofadr[j]
             joint.setDampingCoefficient(0, fields["dof_damping"][d])
             joint.setCoulombFriction(0, fields["dof_frictionloss"][d])
@@ -250,18 +240,58 @@ class World:
             friction = max(sliding[[g, *self.rubbed[g]]]) if g in self.rubbed else ROUGH
             shape.getDynamicsAspect().setFrictionCoeff(friction)
 
-    def step(self, q: np.ndarray, v: np.ndarray, force: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and velocities after so many time steps under a constant force, all (nv,)."""
-        robot, world, fast = self.robot, self.world, len(v) * VELOCITY_BOUND**2
-        robot.setPositions(q)
-        robot.setVelocities(v)
+    def step(self, qpos: np.ndarray, qvel: np.ndarray, force: np.ndarray, times: int) -> None:
+        """Move a configuration (nq,), (nv,), in place, by so many time steps under a constant force (nv,)."""
+        robot, world, fast = self.robot, self.world, len(qvel) * VELOCITY_BOUND**2
+        positions, velocities = self._told(qpos, qvel) if self.free else (qpos, qvel)
+        robot.setPositions(positions)
+        robot.setVelocities(velocities)
         robot.setCommands(force)
         for _ in range(times):
             v = robot.getVelocities()
             if not v @ v < fast:
-                break  # the step of a body too far out, or nowhere, would end the process
+                break  # ODE would end the process where a body is too far out, or nowhere
             world.step(False)  # the commands stay
-        return robot.getPositions(), robot.getVelocities()
+        positions, velocities = robot.getPositions(), robot.getVelocities()
+        qpos[:], qvel[:] = self._read(positions, velocities, qpos) if self.free else (positions, velocities)
+
+    # A free joint's configuration is a position and a quaternion in MuJoCo, a rotation vector and a position in DART;
+    # its velocity linear in the world's frame and angular in the body's, in DART angular and linear in the world's.
+
+    def _told(self, qpos: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        positions, velocities = np.empty_like(qvel), qvel.copy()
+        positions[self.dofs] = qpos[self.places]
+        for p, d in self.free:
+            quaternion = qpos[p + 3 : p + 7].copy()
+            mujoco.mju_normalize4(quaternion)
+            mujoco.mju_quat2Vel(positions[d : d + 3], quaternion, 1.0)
+            mujoco.mju_rotVecQuat(velocities[d : d + 3], qvel[d + 3 : d + 6], quaternion)
+            positions[d + 3 : d + 6], velocities[d + 3 : d + 6] = qpos[p : p + 3], qvel[d : d + 3]
+        return positions, velocities
+
+    def _read(self, positions: np.ndarray, velocities: np.ndarray, old: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        qpos, qvel = np.empty_like(old), velocities.copy()
+        qpos[self.places] = positions[self.dofs]
+        for p, d in self.free:
+            axis, quaternion, back = positions[d : d + 3].copy(), np.empty(4), np.empty(4)
+            angle = mujoco.mju_normalize3(axis)
+            mujoco.mju_axisAngle2Quat(quaternion, axis, angle)
+            mujoco.mju_negQuat(back, quaternion)
+            mujoco.mju_rotVecQuat(qvel[d + 3 : d + 6], velocities[d : d + 3], back)
+            sign = -1.0 if quaternion @ old[p + 3 : p + 7] < 0 else 1.0  # of the two that say one rotation, the nearer
+            qpos[p : p + 3], qpos[p + 3 : p + 7] = positions[d + 3 : d + 6], sign * quaternion
+            qvel[d : d + 3] = velocities[d + 3 : d + 6]
+        return qpos, qvel
+
+    def contacts(self) -> list[tuple[tuple[int, int], float]]:
+        """The geoms and the sliding friction of each contact in the last time step."""
+        geoms = {shape.getName(): g for g, shape in self.shapes.items()}
+        out = []
+        for contact in self.world.getLastCollisionResult().getContacts():
+            first, second = contact.collisionObject1.getShapeFrame(), contact.collisionObject2.getShapeFrame()
+            friction = min(shape.getDynamicsAspect().getFrictionCoeff() for shape in (first, second))
+            out.append(((geoms[first.getName()], geoms[second.getName()]), friction))
+        return out
 
 
 def colliding(model: mujoco.MjModel) -> list[tuple[int, int]]:
@@ -328,7 +358,7 @@ def _shape(dart: ModuleType, body: Any, model: mujoco.MjModel, g: int) -> Any:
         shape = dart.dynamics.BoxShape(2 * size)
     else:
         shape = dart.dynamics.PlaneShape(np.array([0.0, 0.0, 1.0]), 0.0)
-    node = body.createShapeNode(shape)
+    node = body.createShapeNode(shape, f"geom {g}")
     node.setRelativeTransform(_isometry(dart, model.geom_pos[g], model.geom_quat[g]))
     node.createCollisionAspect()
     node.createDynamicsAspect()
@@ -339,9 +369,7 @@ def check(path: Path, forces: bool = False) -> None:
     """Raises BadValue where a model has what is not built here, or contact forces are needed."""
     model = load_model(path)
     if forces:
-        raise BadValue(
-            f"engine=dart has no contact forces in MuJoCo's layout, by which {path.stem} is observed and paid"
-        )
+        raise BadValue(NO_FORCES)
     joint, geom = mujoco.mjtJoint, mujoco.mjtGeom
     touching = sorted(set().union(*colliding(model)))
     built = (geom.mjGEOM_CAPSULE, geom.mjGEOM_SPHERE, geom.mjGEOM_BOX, geom.mjGEOM_PLANE)

@@ -6,7 +6,7 @@ simulator of the same model they continue bit for bit); `qpos` and `qvel` are th
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -48,4 +48,12 @@ class Simulator(Protocol):
 
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
         """External contact forces (n, bodies, 6) in MuJoCo's `cfrc_ext` layout, after the last step."""
+        ...
+
+    def contacts(self, world: int) -> list[tuple[tuple[int, int], float]]:
+        """One world's contacts in the last substep: the two geoms of the model, and the sliding friction there."""
+        ...
+
+    def world_model(self, world: int) -> Any:
+        """A MuJoCo model of one world's own, with its dynamics: what draws it."""
         ...

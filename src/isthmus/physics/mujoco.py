@@ -55,7 +55,7 @@ def parameters(path: Path) -> dict[str, Parameter]:
 class MujocoSimulator:
     """See `isthmus.physics.engine.Simulator`.
 
-    `names` are the parameters that differ between worlds; `forces` keeps one MjData a world, which Ant's contact
+    `names` are the parameters that differ between worlds; `forces` keeps one MjData a world, which contacts and their
     forces need.
     """
 
@@ -137,3 +137,12 @@ class MujocoSimulator:
             self._forces[i] = self._data.cfrc_ext
         self._forces_known[ids] = True
         return self._forces[ids]
+
+    def contacts(self, world: int) -> list[tuple[tuple[int, int], float]]:
+        assert self._data is not None, "a simulator knows contacts only if made with forces=True"
+        self.batch.get_data(world, self._data)
+        contacts = self._data.contact[: self._data.ncon]
+        return [((int(c.geom[0]), int(c.geom[1])), float(c.friction[0])) for c in contacts]
+
+    def world_model(self, world: int) -> mujoco.MjModel:
+        return self.batch.get_model(world)

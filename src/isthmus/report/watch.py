@@ -218,7 +218,7 @@ class Camera:
         backend()
         simulator, body = simulation.simulator, simulation.task.main_body
         self.simulator, self.world = simulator, world
-        self.model = model = simulator.batch.get_model(world)
+        self.model = model = simulator.world_model(world)
         bodies = [model.body(i).name for i in range(model.nbody)]
         if body not in bodies:
             raise UnknownName(f"body of {simulation.task.name}", body, bodies)
