@@ -15,7 +15,7 @@ import isthmus
 from isthmus.cli.main import main
 from isthmus.methods.registry import METHODS
 from isthmus.studies import registry, study
-from isthmus.studies.study import SCALES, Results, Study, Unit, forecast, missing, run_unit, run_units
+from isthmus.studies.study import SCALES, Results, Study, Unit, forecast, missing, nothing, run_unit, run_units, waves
 from isthmus.training import train as loop
 from isthmus.training.run import Run
 from isthmus.types import BadValue, IsthmusError, UnknownName
@@ -50,6 +50,9 @@ def test_a_units_file(written):
     assert results.value("meta", "seed") == 0 and results.value("meta", "steps") == 384
     assert results.value("meta", "wall_seconds") >= 0
     final = isthmus.evaluate(run.policy, run.problem.source, 4).episodes
+    assert not any(row["key"] == "target_return" for row in results.rows if row["kind"] == "final"), (
+        "its cells are many"
+    )
     assert results.value("final", "source_return") == pytest.approx(final.returns.mean(), abs=0.01)
     assert results.value("final", "source_return_sd") == pytest.approx(final.returns.std(), abs=0.01)
     assert results.value("final", "source_length") == pytest.approx(final.lengths.mean(), abs=0.1)
@@ -86,7 +89,7 @@ def test_a_lost_file_is_written_again_without_training(written, tmp_path, monkey
     folder, results = written
     monkeypatch.setattr(loop, "_loop", lambda *_: pytest.fail("it trained again"))
     tmp_path.joinpath("results").mkdir()
-    run_unit((unit(), tmp_path / "results", folder / "runs"))
+    run_unit((unit(), tmp_path / "results", folder / "runs", nothing))
     again = Results.read(tmp_path / "results" / "one.csv")
     drop = [{**row, "value": ""} if row["key"] == "wall_seconds" else row for row in again.rows]
     assert drop == [{**row, "value": ""} if row["key"] == "wall_seconds" else row for row in results.rows]
@@ -132,7 +135,7 @@ def test_a_unit_that_was_redefined_is_refused(written, tmp_path):
     folder, _ = written
     for changes in ({"steps": 999}, {"seed": 1}, {"problem": "hopper"}, {"settings": {}}):
         with pytest.raises(BadValue, match=r"holds a run of another (steps|seed|problem|settings)"):
-            run_unit((unit(**changes), tmp_path, folder / "runs"))
+            run_unit((unit(**changes), tmp_path, folder / "runs", nothing))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,22 +152,71 @@ def test_a_unit_of_every_method(tmp_path):
 def test_forecast(written, tmp_path):
     folder, _ = written
     units = [unit(), unit("two", steps=10**6), unit("three", steps=10**6)]
-    said = forecast(units, tmp_path, 2)
+    said = forecast(units, tmp_path, tmp_path, 2)
     assert said == "3 of 3 units are left, 2,000,384 training steps; no unit has been timed yet"
-    assert forecast([unit()], folder / "results", 2) == "all 1 units are there"
+    assert forecast([unit()], folder / "results", folder / "runs", 2) == "all 1 units are there"
     (tmp_path / "one.csv").write_text("kind,key,x,y,value\nmeta,wall_seconds,,,12\nmeta,steps,,,100000\n")
-    assert forecast(units, tmp_path, 2) == (
+    assert forecast(units, tmp_path, tmp_path, 2) == (
         "2 of 3 units are left, 2,000,000 training steps: about 2 minutes on 2 processes, at the finished units' rate"
     )
     (tmp_path / "one.csv").write_text("kind,key,x,y,value\n")
     with pytest.raises(BadValue, match="has no number meta,wall_seconds: remove it"):
-        forecast(units, tmp_path, 2)
+        forecast(units, tmp_path, tmp_path, 2)
 
 
 def test_a_folder_of_results_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(IsthmusError, match="cannot make the folder"):
         run_units([unit()], tmp_path / "file", tmp_path / "runs", Here())
+
+
+# Units that need others
+
+
+def chain(folder: Path) -> list[Unit]:
+    """A policy, and one that goes on from it in another domain."""
+    plain = {"settings": tiny.SETTINGS, "landscapes": {}, "problem": "reacher/damping=x2", "episodes": 4}
+    first = unit("first", **plain)
+    return [unit("second", **plain | {"method": "fine_tuning", "start": "first", "access": "online"}), first]
+
+
+def other(run: Run, beside: Run | None) -> list[study.Row]:
+    return [("measure", "beside", "", "", 0 if beside is None else len(beside.folder.name))]
+
+
+@pytest.fixture(scope="module")
+def chained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("chain")
+    run_units(chain(folder), folder / "results", folder / "runs", Here(), measure=other)
+    return folder
+
+
+def test_a_unit_starts_from_another(chained):
+    first, second = (Run.open(chained / "runs" / name) for name in ("first", "second"))
+    assert second.config["start"] == str(first.folder)
+    results = {name: Results.read(chained / "results" / f"{name}.csv") for name in ("first", "second")}
+    before, after = (results[name].curve("target_return") for name in ("first", "second"))
+    assert after[0].tolist() == [0, 0, before[-1, 2]], "the source's last policy is the first in the target"
+    assert results["first"].value("measure", "beside") == 0 and results["second"].value("measure", "beside") == 5
+    assert results["second"].value("final", "target_forward") > 0
+
+
+def test_what_others_need_comes_first(chained, tmp_path):
+    units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
+    names = lambda: [[u.name for u in wave] for wave in waves(units, results, runs)]  # noqa: E731
+    assert names() == [["first"], ["second"]]
+    results.mkdir()
+    (results / "first.csv").write_text("kind,key,x,y,value\nmeta,wall_seconds,,,12\nmeta,steps,,,100000\n")
+    assert names() == [["first"], ["second"]], "its file is there, but not the run that is needed"
+    assert forecast(units, results, runs, 2).startswith("2 of 2 units are left")
+    (results / "second.csv").write_text("")
+    assert names() == [], "nothing is left that would need it"
+    (results / "second.csv").unlink()
+    (runs / "first").mkdir(parents=True)
+    (runs / "first" / "finished.json").write_text("")
+    assert names() == [["second"]]
+    third = dataclasses.replace(units[0], name="third", start=None, beside="second")
+    assert [[u.name for u in wave] for wave in waves([third, *units], results, runs)] == [["second"], ["third"]]
 
 
 # The registered ones
@@ -200,7 +252,7 @@ def test_smoke(tmp_path, monkeypatch, capsys, name):
     assert (folder / "smoke.txt").read_text() in said and "nan" not in said
     pictures = found.pictures({u.name: Results.read(folder / f"{u.name}.csv") for u in quick})
     assert {p.name for p in folder.glob("*.png")} == {f"smoke-{picture}" for picture in pictures}
-    assert {p.stem for p in folder.glob("*.csv")} == {u.name for u in quick}
+    assert {p.stem for p in folder.glob("*.csv")} - {"smoke-claims"} == {u.name for u in quick}
     main([*arguments, "--forecast"])
     assert capsys.readouterr().out == f"all {len(quick)} units are there\n"
     monkeypatch.setattr(study, "run_unit", lambda *_: pytest.fail("it ran again"))
@@ -216,7 +268,7 @@ def test_an_unknown_study():
 def test_committed_results_are_of_the_studies_that_are_there():
     """What is in results/ can be read and belongs to a unit of the table, so that nobody runs it again for nothing."""
     root = Path(__file__).parents[1] / "results"
-    files = [path for path in root.glob("*/*.csv")]
+    files = [path for path in root.glob("*/*.csv") if not path.stem.endswith("-claims")]
     assert files
     for path in files:
         found = registry.find(path.parent.name)

@@ -305,7 +305,7 @@ def reproduce(
     if figure and figure not in found.figures:
         raise BadValue(f"{study} has no figure {figure} here; it has: {', '.join(found.figures) or 'none'}")
     from isthmus.cli.show import Jobs
-    from isthmus.studies.study import Results, run_units
+    from isthmus.studies.study import Panel, Results, run_units
     from isthmus.studies.study import forecast as say
     from isthmus.training.executor import Processes, cpus
     from isthmus.training.run import write_text
@@ -313,20 +313,30 @@ def reproduce(
     units = found.units(scale, figure)
     folder = results / study
     if forecast:
-        out.print(say(units, folder, workers or cpus()), markup=False)
+        out.print(say(units, folder, runs / study, workers or cpus()), markup=False)
         return
     with Jobs() as jobs:
         run_units(
-            units, folder, runs / study, Processes(workers), lambda: jobs.poll([runs / study / u.name for u in units])
-        )
-    done = {u.name: Results.read(folder / f"{u.name}.csv") for u in units}
+            units, folder, runs / study, Processes(workers),
+            lambda: jobs.poll([runs / study / u.name for u in units]), found.measure,
+        )  # fmt: skip
+    files = {u.name: folder / f"{u.name}.csv" for u in [*found.units(scale, None), *units]}  # other figures' too
+    done = {name: Results.read(path) for name, path in files.items() if path.exists()}
     lines = found.report(done)
     out.print("\n".join(lines), markup=False, soft_wrap=True)
+    if claims := found.claims(done):
+        from isthmus.cli.show import claims_table
+        from isthmus.studies import claims as judged
+
+        out.print(claims_table(claims))
+        write_text(folder / f"{scale}-claims.csv", judged.table(claims))
+        lines += ["", *judged.lines(claims)]
     write_text(folder / f"{scale}.txt", "\n".join(lines) + "\n")
-    from isthmus.report.figures import draw_landscapes
+    from isthmus.report.figures import draw_landscapes, draw_panels
 
     for name, panels in found.pictures(done).items():
-        draw_landscapes(panels, folder / f"{scale}-{name}")
+        draw = draw_panels if isinstance(panels[0], Panel) else draw_landscapes
+        draw(panels, folder / f"{scale}-{name}")  # pyright: ignore[reportArgumentType]
         out.print(str(folder / f"{scale}-{name}"), markup=False, soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -79,7 +80,9 @@ def _state(folder: Path) -> tuple[int, int, str]:
 
 def comparison_table(comparison: Any) -> Table:
     """A comparison as a table: mean target return with its interval, the difference to the floor, the verdict."""
-    title = f"return in {comparison.problem['target']}, {comparison.seeds} seeds"
+    from isthmus.domains.problem import Problem
+
+    title = f"return in {Problem.from_data(comparison.problem).true_target}, {comparison.seeds} seeds"
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for column in ("method", "mean", "95 % interval", "minus the floor", "verdict", "steps"):
         table.add_column(column, overflow="fold", no_wrap=column in ("method", "mean"))
@@ -93,6 +96,21 @@ def comparison_table(comparison: Any) -> Table:
             took.append(f"{row.adaptation_transitions:,} each target")
         name = f"{row.method} ({row.role})" if row.role else row.method
         table.add_row(name, f"{row.value:.0f}", _span(row.low, row.high), gap, row.verdict, " + ".join(took))
+    return table
+
+
+def claims_table(claims: Any) -> Table:
+    """A paper's claims: what was found of each, and the comparison that speaks least for it."""
+    from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, span
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title="claims", title_justify="left")
+    for column in ("", "claim", "verdict", "why", "weakest comparison"):
+        table.add_column(column, overflow="fold", no_wrap=not column, ratio=None if column in ("", "verdict") else 1)
+    colours = {HOLDS: "green", NOT: "red", NOT_RUN: "dim"}
+    for claim in claims:
+        colour = next((c for word, c in colours.items() if claim.verdict.endswith(word)), "yellow")
+        weakest = span(claim.weakest) if claim.weakest else ""
+        table.add_row(claim.id, claim.text, f"[{colour}]{claim.verdict}[/]", claim.why, escape(weakest))
     return table
 
 

@@ -27,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from isthmus.domains.domain import Domain
 from isthmus.evaluation import statistics
 from isthmus.evaluation.landscape import Landscape
+from isthmus.studies.study import Panel
 from isthmus.training.run import Run, RunError
 from isthmus.types import BadValue
 
@@ -198,6 +199,11 @@ def draw_landscapes(
 ) -> Path:
     """Write landscapes side by side on one colour scale; see `landscapes`."""
     return save(landscapes_figure(landscapes, domain), path)
+
+
+def draw_panels(panels: Sequence[Panel], path: Path | str) -> Path:
+    """Write a study's curves; see `panels_figure`."""
+    return save(panels_figure(panels), path)
 
 
 def draw_curves(curves: Sequence[Curves], path: Path | str) -> Path:
@@ -422,17 +428,8 @@ def curves_figure(curves: Sequence[Curves]) -> Figure:
         for each, look in zip(curves, looks, strict=True):
             if not _known(each, y):
                 continue
-            steps, mean, low, high = band(each.seeds, x, y)
-            heights += [mean, *(s[:, y] for s in each.seeds)]
-            if not moves(each, x):
-                ax.axhline(mean[-1], lw=1.1, color=look["color"], ls=(0, (1, 1.5)))
-                continue
-            if len(each.seeds) < statistics.FEW:
-                for seed in each.seeds:
-                    ax.plot(seed[:, x], seed[:, y], color=look["color"], lw=0.6, alpha=0.6)
-            if len(each.seeds) >= BAND:
-                ax.fill_between(steps, low, high, color=look["color"], alpha=0.15, lw=0)
-            ax.plot(steps, mean, **look)
+            heights += [s[:, y] for s in each.seeds]
+            _line(ax, each.seeds, x, y, look)
         _fit(ax, heights)
         ax.set(xlabel=x_label, ylabel=y_label, xlim=(0, None))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: count(value)))
@@ -440,6 +437,52 @@ def curves_figure(curves: Sequence[Curves]) -> Figure:
     handles = [Line2D([], [], **look) for look in looks]
     figure.legend(handles, [_titled(each) for each in curves], loc="outside upper left", ncols=4, handlelength=2.2)
     return figure
+
+
+@_in_style
+def panels_figure(panels: Sequence[Panel]) -> Figure:
+    """A study's curves, panels side by side with one legend: lines, bands and levels as in `curves_figure`.
+
+    Raises BadValue for none.
+    """
+    if not panels:
+        raise BadValue("no panel to draw")
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.3 * columns + 0.3, 2.7 * rows + 0.4))
+    axes = figure.subplots(rows, columns, squeeze=False)
+    names = list(dict.fromkeys((line.name, line.role) for panel in panels for line in panel.lines))
+    lines = [Curves(name, role, [], []) for name, role in names]
+    looks = dict(zip(names, _look(lines), strict=True))
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        heights: list[np.ndarray] = []
+        for line in panel.lines:
+            heights += [s[:, 1] for s in line.seeds]
+            _line(ax, line.seeds, 0, 1, looks[line.name, line.role])
+        _fit(ax, heights)
+        ax.set(xlabel=panel.x, ylabel=panel.y, xlim=(0, None))
+        ax.set_title(panel.title, loc="left", fontweight="bold")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: count(value)))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    handles = [Line2D([], [], **look) for look in looks.values()]
+    figure.legend(handles, [_titled(each) for each in lines], loc="outside upper left", ncols=6, handlelength=2.2)
+    return figure
+
+
+def _line(ax: Axes, seeds: Sequence[np.ndarray], x: int, y: int, look: dict[str, Any]) -> None:
+    """One method's curves [evaluations, ...] over seeds; a dotted level where none ever leaves x = 0."""
+    steps, mean, low, high = band(seeds, x, y)
+    if not any((s[:, x] > 0).any() for s in seeds):
+        ax.axhline(mean[-1], lw=1.1, color=look["color"], ls=(0, (1, 1.5)))
+        return
+    if len(seeds) < statistics.FEW:
+        for seed in seeds:
+            ax.plot(seed[:, x], seed[:, y], color=look["color"], lw=0.6, alpha=0.6)
+    if len(seeds) >= BAND:
+        ax.fill_between(steps, low, high, color=look["color"], alpha=0.15, lw=0)
+    ax.plot(steps, mean, **look)
 
 
 def _titled(each: Any) -> str:

@@ -2,9 +2,10 @@
 
 kind,key,x,y,value
 meta,...        versions, wall seconds, the run's digest
-curve,...       x = source steps, y = target transitions
-final,...       mean returns over the final episodes
+curve,KEY,...   an evaluation in training: x = source steps, y = target transitions
+final,KEY,...   means over the final episodes, in the source and (unless it is a grid) in the target, true rewards
 cell,KEY,...    one cell of the landscape KEY: x and y its parameters
+measure,KEY,... what the study measures besides
 """
 
 from __future__ import annotations
@@ -12,21 +13,26 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from isthmus.evaluation.landscape import Landscape
+from isthmus.studies.claims import Claim
 from isthmus.training.executor import Executor
+from isthmus.training.run import Run
 from isthmus.types import BadValue
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One training and its final evaluation. `landscapes` maps a name to the grid's settings."""
+    """One training and its final evaluation. `landscapes` maps a name to the grid's settings.
+
+    `start` names the unit whose finished run this one starts from, `beside` one that it is measured against.
+    """
 
     name: str
     method: str
@@ -35,15 +41,52 @@ class Unit:
     steps: int
     settings: dict[str, Any] = field(default_factory=dict)
     access: str | None = None
-    episodes: int = 100  # final evaluation in the source
+    start: str | None = None
+    beside: str | None = None
+    evaluations: int | None = None  # in training
+    episodes: int = 100  # final evaluation, in either domain
     landscapes: dict[str, str] = field(default_factory=dict)
     landscape_episodes: int = 10
+
+    @property
+    def needs(self) -> set[str]:
+        """Units whose finished runs must be there before this one."""
+        return {name for name in (self.start, self.beside) if name}
+
+
+class Line(NamedTuple):
+    """One approach in a panel: one array [points, 2] a seed. One that never leaves x = 0 is drawn as a level."""
+
+    name: str
+    seeds: list[np.ndarray]
+    role: str = ""  # "floor", "ceiling" or ""
+
+
+class Panel(NamedTuple):
+    """Curves of approaches, means with their intervals over seeds."""
+
+    title: str
+    x: str
+    y: str
+    lines: list[Line]
+
+
+Row = tuple[str, str, Any, Any, Any]
+"""One line of a unit's file."""
+
+Pictures = Mapping[str, Sequence[tuple[str, Landscape]] | Sequence[Panel]]
+"""Each picture's name and what is on it: landscapes with titles, or panels of curves, side by side."""
+
+
+def nothing(*_: Any) -> list[Any]:
+    return []
 
 
 @dataclass(frozen=True)
 class Study:
-    """`units(scale, figure)` is the table; `report` says in lines what came out; `pictures` names each picture and what
-    is on it, as data: landscapes side by side, with titles.
+    """`units(scale, figure)` is the table; `report` says in lines what came out, `claims` what it says of the paper's
+    claims, `pictures` what to draw, as data. `measure(run, other)` gives rows of its own for a unit's file; `other` is
+    the run that the unit is measured against, or else started from. It is a module's function: processes call it.
     """
 
     name: str
@@ -51,7 +94,9 @@ class Study:
     figures: tuple[str, ...]
     units: Callable[[str, str | None], list[Unit]]
     report: Callable[[dict[str, Results]], list[str]]
-    pictures: Callable[[dict[str, Results]], dict[str, list[tuple[str, Landscape]]]] = lambda results: {}
+    pictures: Callable[[dict[str, Results]], Pictures] = lambda results: {}
+    claims: Callable[[dict[str, Results]], list[Claim]] = nothing
+    measure: Callable[[Run, Run | None], list[Row]] = nothing
 
 
 @dataclass(frozen=True)
@@ -85,43 +130,54 @@ class Results:
 
 
 SCALES = ("smoke", "laptop", "paper")
+COUNTS = ("kind", "source_steps", "target_transitions")  # of an evaluation's line; all else is what was measured
 
 
-def run_unit(job: tuple[Unit, Path, Path]) -> str:
+Job = tuple[Unit, Path, Path, Callable[[Run, Run | None], list[Row]]]
+
+
+def run_unit(job: Job) -> str:
     """Train, evaluate, write the unit's file; a training cut short goes on from its checkpoint."""
     from isthmus.domains.problem import make_problem
-    from isthmus.evaluation.evaluate import evaluate
+    from isthmus.evaluation.evaluate import evaluate_method
     from isthmus.evaluation.landscape import landscape, over
     from isthmus.training import checkpoint
-    from isthmus.training.run import Run, write_text
+    from isthmus.training.run import write_text
     from isthmus.training.train import resume, train
 
-    unit, results, runs = job
+    unit, results, runs, measure = job
     began = time.monotonic()
     folder = runs / unit.name
     problem = make_problem(unit.problem, access=unit.access)
+    start = Run.open(runs / unit.start) if unit.start else None
     if (folder / "run.json").exists():
         run = Run.open(folder)
-        run.expect(Run.plan(unit.method, problem, unit.seed, unit.steps, unit.settings))
+        run.expect(Run.plan(unit.method, problem, unit.seed, unit.steps, unit.settings, start))
         run = run if run.finished else resume(folder, quiet=True)
     else:
         run = train(
-            unit.method, problem, seed=unit.seed, steps=unit.steps, settings=unit.settings, out=folder, quiet=True
-        )
+            unit.method, problem, seed=unit.seed, steps=unit.steps, settings=unit.settings, start=start, out=folder,
+            evaluations=unit.evaluations, quiet=True,
+        )  # fmt: skip
     if not run.finished:
         raise KeyboardInterrupt  # stopped by its user: saved, and no result yet
     state, method = run.state(), run.method
-    rows: list[tuple[str, str, Any, Any, Any]] = []
+    rows: list[Row] = []
     for line in run.metrics():
         if line["kind"] == "evaluation":
-            for key in ("source_return", "target_return"):
-                rows.append(("curve", key, line["source_steps"], line["target_transitions"], line[key]))
-    final = evaluate(run.policy, problem.source, unit.episodes)
-    rows.append(("final", "source_return", "", "", f"{final.mean:.2f}"))
-    rows.append(("final", "source_return_sd", "", "", f"{final.episodes.returns.std():.2f}"))
-    rows.append(("final", "source_length", "", "", f"{final.episodes.lengths.mean():.1f}"))
+            x, y = line["source_steps"], line["target_transitions"]
+            rows += [("curve", key, x, y, value) for key, value in line.items() if key not in COUNTS]
+    for name, domain in (("source", problem.source), ("target", problem.true_target)):
+        if name == "target" and domain.grid:
+            continue  # its cells are what landscapes are for
+        played = evaluate_method(method, state, problem, domain, unit.episodes).episodes
+        said = {"return": played.returns.mean(), "return_sd": played.returns.std(), "length": played.lengths.mean(),
+                "forward": played.forward.mean(), "success": played.success.mean()}  # fmt: skip
+        rows += [("final", f"{name}_{key}", "", "", f"{value:.6g}") for key, value in said.items()]
+    other = unit.beside or unit.start
+    rows += measure(run, Run.open(runs / other) if other else None)
     for key, settings in unit.landscapes.items():
-        grid = over(problem.target, settings)
+        grid = over(problem.true_target, settings)
         adapting = (method, state, problem) if method.adapts else None
         result = landscape(run.policy, grid, unit.landscape_episodes, method=adapting)
         for i, x in enumerate(result.axes[0]):
@@ -145,23 +201,42 @@ def missing(units: Sequence[Unit], results: Path) -> list[Unit]:
     return [unit for unit in units if not (results / f"{unit.name}.csv").exists()]
 
 
+def waves(units: Sequence[Unit], results: Path, runs: Path) -> list[list[Unit]]:
+    """The units without a file, and those that have one but whose run others need and is not there: each after what it
+    needs, the units of one wave side by side.
+    """
+    table = {unit.name: unit for unit in units}
+    out: list[list[Unit]] = []
+    wave = missing(units, results)
+    while wave:
+        out = [wave, *([u for u in later if u not in wave] for later in out)]
+        needed = {name for unit in wave for name in unit.needs if not (runs / name / "finished.json").exists()}
+        wave = [table[name] for name in table if name in needed]
+    return [wave for wave in out if wave]
+
+
 def run_units(
-    units: Sequence[Unit], results: Path, runs: Path, executor: Executor, poll: Callable[[], None] | None = None
+    units: Sequence[Unit],
+    results: Path,
+    runs: Path,
+    executor: Executor,
+    poll: Callable[[], None] | None = None,
+    measure: Callable[[Run, Run | None], list[Row]] = nothing,
 ) -> None:
-    """Run the units that have no file yet."""
+    """Run the units that have no file yet, first those whose runs others start from."""
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadValue(f"cannot make the folder {results}: {error.strerror}; name another with --results") from None
-    jobs = [(unit, results, runs) for unit in missing(units, results)]
-    for _ in executor.map(run_unit, jobs, poll) if jobs else ():
-        pass
+    for wave in waves(units, results, runs):
+        for _ in executor.map(run_unit, [(unit, results, runs, measure) for unit in wave], poll):
+            pass
 
 
-def forecast(units: Sequence[Unit], results: Path, workers: int) -> str:
-    """What the units without a file will cost, from the wall time of those that have one, per step."""
-    left = missing(units, results)
-    done = [Results.read(results / f"{u.name}.csv") for u in units if u not in left]
+def forecast(units: Sequence[Unit], results: Path, runs: Path, workers: int) -> str:
+    """What is left to run will cost, from the wall time of the units that have a file, per step."""
+    left = [unit for wave in waves(units, results, runs) for unit in wave]
+    done = [Results.read(path) for u in units if (path := results / f"{u.name}.csv").exists()]
     if not left:
         return f"all {len(units)} units are there"
     steps = sum(u.steps for u in left)
