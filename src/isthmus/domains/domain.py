@@ -192,6 +192,13 @@ class Domain:
             domain._find(name)
         return domain
 
+    def ready(self) -> None:
+        """Raises BadValue where the engine is not installed: better said before training than when it is needed."""
+        if self.engine == "dart":
+            from isthmus.physics.dart import dartpy
+
+            dartpy()
+
     def _find(self, name: str) -> Parameter:
         table = self.table()
         if self.engine == "dart" and name not in table:

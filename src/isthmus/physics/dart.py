@@ -37,11 +37,11 @@ ROUGH = 1e9  # DART takes the smaller friction of a pair: the ground's never is
 
 
 def dartpy() -> ModuleType:
-    """The package, with its errors kept off the user's screen. Raises BadValue where it is not installed."""
+    """The package. Raises BadValue where it is not installed."""
     try:
         import dartpy
     except ImportError:
-        raise BadValue("engine=dart needs dartpy: pip install 'isthmus[dart]' (CPython 3.11 or 3.12)") from None
+        raise BadValue("engine=dart needs dartpy: pip install 'isthmus[dart]'") from None
     return dartpy
 
 
@@ -80,9 +80,7 @@ class DartSimulator:
         self.qpos[:] = self.qpos0
         table = parameters(path)
         self.parameters = [table[name] for name in names]
-        self._order = sorted(
-            range(len(names)), key=lambda i: list(table).index(names[i])
-        )  # from the whole to its parts
+        self._order = sorted(range(len(names)), key=lambda i: list(table).index(names[i]))  # from the whole to parts
         self.values = np.tile([p.default for p in self.parameters], (n, 1))
         self._defaults = {field: np.array(_field(model, field)) for field in FIELDS}
         self._gear = np.repeat(self._defaults["actuator_gear"][None, :, 0], n, axis=0)
@@ -160,7 +158,7 @@ class World:
     """
 
     def __init__(self, model: mujoco.MjModel, fields: Mapping[str, np.ndarray]):
-        dart = dartpy()
+        self.dart = dart = dartpy()
         self.model = model
         self.world = dart.simulation.World()
         # Before anything is added: the default detector has no capsules, and DART's own finds one contact of a capsule
@@ -181,7 +179,9 @@ class World:
         massless = dart.dynamics.Inertia(MASSLESS, np.zeros(3), MASSLESS * np.eye(3))
         for b in range(model.nbody):
             frame = _isometry(dart, model.body_pos[b], model.body_quat[b])
-            parent = self.bodies.get(int(model.body_parentid[b]))
+            parent, above = (nodes.get(int(model.body_parentid[b])) for nodes in (self.bodies, static))
+            if above:  # the frame of a body that stands still is the world's business
+                frame = above.getWorldTransform().multiply(frame)
             joints = range(model.body_jntadr[b], model.body_jntadr[b] + model.body_jntnum[b])
             for j in joints:
                 joint, node = _joint(dart, self.robot, parent, model, j, frame)
@@ -193,11 +193,11 @@ class World:
                 self.bodies[b] = parent
             elif model.body_weldid[b] == 0:
                 joint, static[b] = ground.createWeldJointAndBodyNodePair()
-                above = static.get(int(model.body_parentid[b])) if b else None
-                joint.setTransformFromParentBodyNode(above.getWorldTransform().multiply(frame) if above else frame)
+                joint.setTransformFromParentBodyNode(frame)
             else:
                 joint, self.bodies[b] = self.robot.createWeldJointAndBodyNodePair(parent)
                 joint.setTransformFromParentBodyNode(frame)
+                self.bodies[b].setInertia(massless)
         pairs = colliding(model)
         self.shapes = {
             g: _shape(dart, {**static, **self.bodies}[int(model.geom_bodyid[g])], model, g)
@@ -221,13 +221,13 @@ class World:
 
     def write(self, fields: Mapping[str, np.ndarray]) -> None:
         """Give the world the dynamics in `fields` (FIELDS, one row each)."""
-        model, dart = self.model, dartpy()
+        model = self.model
         self.world.setGravity(fields["opt.gravity"])
         for b, node in self.bodies.items():
             mass, turn = float(fields["body_mass"][b]), _matrix(model.body_iquat[b])
             inertia = turn @ np.diag(fields["body_inertia"][b]) @ turn.T
             if mass > 0:
-                node.setInertia(dart.dynamics.Inertia(mass, model.body_ipos[b], inertia))
+                node.setInertia(self.dart.dynamics.Inertia(mass, model.body_ipos[b], inertia))
         for j, joint in self.joints.items():
             d = model.jnt_dofadr[j]
             joint.setDampingCoefficient(0, fields["dof_damping"][d])
@@ -372,7 +372,7 @@ def check(path: Path, forces: bool = False) -> None:
         raise BadValue(NO_FORCES)
     joint, geom = mujoco.mjtJoint, mujoco.mjtGeom
     touching = sorted(set().union(*colliding(model)))
-    built = (geom.mjGEOM_CAPSULE, geom.mjGEOM_SPHERE, geom.mjGEOM_BOX, geom.mjGEOM_PLANE)
+    built = {int(kind) for kind in (geom.mjGEOM_CAPSULE, geom.mjGEOM_SPHERE, geom.mjGEOM_BOX, geom.mjGEOM_PLANE)}
     motors = (
         (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT)
         & (model.actuator_gaintype == mujoco.mjtGain.mjGAIN_FIXED)
@@ -383,9 +383,10 @@ def check(path: Path, forces: bool = False) -> None:
     )
     found = {
         "ball joints": (model.jnt_type == joint.mjJNT_BALL).any(),
-        "colliding geoms that are no capsule, sphere, box or plane": not np.isin(
-            model.geom_type[touching], built
-        ).all(),
+        "free joints with damping or dry friction": (
+            (model.jnt_type[model.dof_jntid] == joint.mjJNT_FREE) & (model.dof_damping + model.dof_frictionloss > 0)
+        ).any(),
+        "colliding geoms that are no capsule, sphere, box or plane": set(model.geom_type[touching].tolist()) - built,
         "actuators that are no plain motors of joints": not motors.all(),
         "tendons": model.ntendon,
         "equality constraints": model.neq,
