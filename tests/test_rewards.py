@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import dataclass
 from functools import cache
 
+import jax
 import numpy as np
 import pytest
+import tiny
+from test_compare import few
+from test_problem import poison
 
 import isthmus
+from isthmus.cli.main import main
+from isthmus.cli.show import comparison_table
 from isthmus.domains.domain import Domain, PhysicsSimulation
 from isthmus.domains.problem import Problem
+from isthmus.evaluation.evaluate import SEED, evaluate_method
 from isthmus.physics.mujoco import MujocoSimulator
 from isthmus.physics.random import Streams, keys
 from isthmus.tasks import task as tasks
+from isthmus.training import train as loop
+from isthmus.training.run import Run
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
 ALL = sorted(tasks.BUILT_IN)
@@ -95,7 +106,7 @@ def test_where_the_goals_are():
         assert at_goal(name, there) == [False, True, False]
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("reacher", 0.005, 0.15), ("cartpole_swingup", 0.002, 0.15)])
+@pytest.mark.parametrize(("name", "low", "high"), [("reacher", 0.005, 0.15), ("cartpole_swingup", 2e-4, 0.05)])
 def test_chance_meets_a_sparse_goal_seldom_but_does(name, low, high):
     life = lived(f"{name}/reward=sparse", 512, tasks.find(name).time_limit)
     alive = np.cumsum(life["fell"], axis=0) == 0
@@ -153,3 +164,115 @@ def test_a_task_of_ones_own_has_the_variants_that_it_says():
     for variant, want in (("dense", -1.0), ("uninformative", -3.0), ("none", 0.0)):
         terms = task.paying(variant)(Three(), np.empty((3, 0)), np.empty((3, 0)))  # pyright: ignore[reportArgumentType]
         assert task.total(terms).tolist() == [want] * 3
+
+
+# Success: where an episode ends
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pushing:
+    """To the ball's goal, or away from it."""
+
+    toward: float
+
+    def memory(self):
+        return ()
+
+    def act(self, memory, observation):
+        return self.toward * (-8 * observation[:2] - 4 * observation[2:]), memory
+
+
+@pytest.mark.parametrize("toward", [1.0, -1.0])
+def test_success_is_to_end_at_the_goal(toward):
+    for text in ("ball", "ball/reward=sparse", "ball/reward=none"):
+        episodes = isthmus.evaluate(Pushing(toward), Domain.parse(text), 20).episodes
+        assert episodes.success.dtype == bool and episodes.success.tolist() == [toward > 0] * 20
+        assert np.array_equal(episodes.success, episodes.forward < 0.1)
+        if text == "ball/reward=sparse":
+            assert (episodes.returns.any() and (episodes.returns < 80).all()) == (toward > 0)
+
+
+# What methods are judged by
+
+
+UNPAID = "hopper/gravity=x2,reward=none"
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    yield
+    tiny.forget_simulations()
+
+
+def test_the_true_target_is_paid_by_the_sources_reward():
+    problem = isthmus.problem("hopper", source="reward=uninformative", target="gravity=x2,reward=none")
+    assert str(problem.true_target) == "hopper/gravity=19.62,reward=uninformative"
+    assert problem.target.reward == "none"
+    same = isthmus.problem("hopper/gravity=x2")
+    assert same.true_target is same.target
+    foreign = isthmus.problem("hopper", source="reward=sparse", target="gym:Hopper-v5")
+    assert foreign.true_target is foreign.target
+    assert isthmus.problem("gym:Hopper-v5", target="hopper/reward=none").true_target == Domain("hopper")
+
+
+@pytest.mark.parametrize("method", ["target_only", "fine_tuning"])
+def test_training_is_paid_by_the_target_and_never_sees_the_true_reward(tmp_path, monkeypatch, method):
+    problem = isthmus.problem("hopper/gravity=x2,reward=uninformative", access="online")
+    clean = tiny.train(method, tmp_path / "clean", problem=problem)
+    poison(monkeypatch, problem.true_target)
+    poisoned = tiny.train(method, tmp_path / "poisoned", problem=problem)
+    told = [row["target_return"] for row in tiny.lines(poisoned) if row["kind"] == "evaluation"]
+    assert told and np.isnan(told).all(), "the loop judges by the true reward"
+    assert tiny.digest(poisoned) == tiny.digest(clean)
+    monkeypatch.undo()
+    poison(monkeypatch, problem.target)
+    with pytest.raises(BadValue, match="an action is not finite"):  # by the target's own it learns
+        tiny.train(method, tmp_path / "blind", problem=problem)
+
+
+def test_adapting_is_paid_by_the_target_and_never_sees_the_true_reward(tmp_path, monkeypatch):
+    problem = isthmus.problem(UNPAID, access="few_shot", uncertainty="torso_mass=3..4")
+    run = tiny.train("few_shot_ppo", tmp_path / "run", 3, problem=problem)
+    state, paid = run.state(), isthmus.evaluate(run.policy, problem.true_target, 4).mean
+    first = evaluate_method(run.method, state, problem, problem.true_target, 4).episodes
+    assert paid > 1 and first.returns.mean() > 1, "judged by the true reward"
+    poison(monkeypatch, problem.true_target)
+    again = evaluate_method(run.method, state, problem, problem.true_target, 4).episodes
+    assert np.isnan(again.returns).all(), "the poison was there"
+    assert np.array_equal(again.forward, first.forward) and np.array_equal(again.lengths, first.lengths)
+
+
+def test_the_loop_tells_what_episodes_came_to(tmp_path):
+    run = tiny.train("source_only", tmp_path / "run", problem=isthmus.problem(UNPAID, access="online"))
+    last = [row for row in tiny.lines(run) if row["kind"] == "evaluation"][-1]
+    for name, domain in (("source", run.problem.source), ("target", run.problem.true_target)):
+        e = isthmus.evaluate(run.policy, domain, loop.EVALUATION_EPISODES, SEED + 1).episodes
+        assert last[f"{name}_return"] == pytest.approx(e.returns.mean(), rel=1e-5) and e.returns.mean() > 1
+        assert last[f"{name}_forward"] == pytest.approx(e.forward.mean(), rel=1e-5, abs=1e-6)
+        assert last[f"{name}_success"] == e.success.mean() == 0
+
+
+def test_a_comparison_is_judged_by_the_true_reward_and_its_ceiling_trains_on_it(tmp_path):
+    problem = isthmus.problem(UNPAID, access="online")
+    made = few(tmp_path / "c", ["fine_tuning"], problem=problem, seeds=1)
+    assert [row.method for row in made.rows] == ["source_only", "fine_tuning", "target_only"]
+    assert all(row.value > 1 for row in made.rows) and made.problem["target"] == str(problem.target)
+    asked = {row.method: Run.open(made.folder / row.runs[0]).problem.target for row in made.rows}
+    assert asked == {"source_only": problem.target, "fine_tuning": problem.target, "target_only": problem.true_target}
+    for row in made.rows:
+        with (made.folder / row.runs[0] / "evaluation.csv").open(newline="") as file:
+            table = list(csv.DictReader(file))
+        assert {r["success"] for r in table} == {"0"}
+        assert np.mean([float(r["return"]) for r in table]) == pytest.approx(row.value, abs=1e-3)
+    assert f"return in {problem.true_target}, 1 seeds" in str(comparison_table(made).title)
+
+
+def test_evaluate_says_success_by_the_true_reward(tmp_path, capsys, monkeypatch):
+    problem = isthmus.problem("ball", source="reward=sparse", target="damping=x3,reward=none", access="online")
+    run = tiny.train("source_only", tmp_path / "run", 2, problem=problem)
+    monkeypatch.setenv("COLUMNS", "160")
+    main(["evaluate", str(run.folder), "--episodes=3"])
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == ["ball/reward=sparse", "ball/damping=3,reward=sparse"]
+    assert all(row.split()[5] == "0%" for row in rows) and "success" in head

@@ -123,3 +123,4 @@ class Episodes(NamedTuple):
     diverged: Array  # bool [E]
     parameters: Array  # float64 [E, P]
     forward: Array  # float64 [E] the task's own measure of progress at the end (metres, or distance to the goal)
+    success: Array  # bool [E] at the goal at the end; never where none is named, as in foreign environments

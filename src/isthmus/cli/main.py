@@ -182,11 +182,17 @@ def _after(run) -> None:
 
 def evaluate(
     run: Positional[Path],
-    domain: Annotated[str | None, arg(help="where (default: the run's target and source)")] = None,
+    domain: Annotated[
+        str | None, arg(help="where (default: the run's source, and its target by the true reward)")
+    ] = None,
     episodes: int = 100,
     imports: Imports = (),
 ) -> None:
-    """Play a run's policy: mean return, its spread over episodes, falls. One run is one seed: no interval."""
+    """Play a run's policy: mean return, its spread over episodes, falls, episodes that end at the task's goal.
+
+    The target's return is by the source's reward, whatever the target paid in training. One run is one seed: no
+    interval.
+    """
     from isthmus.domains.domain import Domain
     from isthmus.evaluation.evaluate import evaluate_method
     from isthmus.tasks.imports import import_files
@@ -194,15 +200,15 @@ def evaluate(
     import_files(imports)
     opened = _open(run)
     state = opened.state()
-    where = [Domain.parse(domain)] if domain else [opened.problem.source, opened.problem.target]
-    table = _table("domain", "episodes", "mean return", "sd", "fell", "mean length", "adaptation")
+    where = [Domain.parse(domain)] if domain else [opened.problem.source, opened.problem.true_target]
+    table = _table("domain", "episodes", "mean return", "sd", "fell", "success", "mean length", "adaptation")
     for each in dict.fromkeys(where):
         with _bar(f"{each}", episodes) as step:
             e = evaluate_method(opened.method, state, opened.problem, each, episodes, on_step=step)
         r = e.episodes
         table.add_row(
             str(each), str(len(r.returns)), f"{e.mean:.1f}", f"{r.returns.std():.1f}", f"{r.terminated.mean():.0%}",
-            f"{r.lengths.mean():.0f}", f"{int(e.adaptation.transitions):,}",
+            f"{r.success.mean():.0%}", f"{r.lengths.mean():.0f}", f"{int(e.adaptation.transitions):,}",
         )  # fmt: skip
     out.print(table)
 
@@ -222,7 +228,7 @@ def landscape(
 
     import_files(imports)
     opened = _open(run)
-    grid = grid_over(opened.problem.target, ",".join(over))
+    grid = grid_over(opened.problem.true_target, ",".join(over))
     path = out_ or opened.folder / f"landscape-{'-'.join(grid.grid)}.csv"
     cells = 1
     for values in grid.grid.values():

@@ -289,7 +289,7 @@ def play(
     stateful = bool(jax.tree.leaves(memory))
     ended = np.zeros(n, bool)
     fell = np.zeros(n, bool)
-    forward = np.zeros(n)
+    forward, success = np.zeros(n), np.zeros(n, bool)
     action = np.zeros((n, len(domain.spaces.low)), np.float32)
     if on_step:
         on_step(live, 0)
@@ -313,11 +313,12 @@ def play(
         if done.any():
             last = ids[done]
             ended[last], fell[last] = True, terminated[done]
-            forward[last] = live.simulation.progress(last)
+            forward[last], success[last] = live.simulation.progress(last), live.simulation.at_goal(last)
         if on_step:
             on_step(live, int(ended.sum()))
+    diverged = s["diverged"] > worlds.diverged
     return Episodes(
-        s["returns"].copy(), s["step"].copy(), fell, s["diverged"] > worlds.diverged, s["parameters"].copy(), forward
+        s["returns"].copy(), s["step"].copy(), fell, diverged, s["parameters"].copy(), forward, success & ~diverged
     )
 
 

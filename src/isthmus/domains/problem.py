@@ -104,6 +104,7 @@ class Problem:
 
     `uncertainty` is what the user believes of the target: settings of the source's parameters as laws, in the one
     grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the target's log where access is `dataset`.
+    `target.reward` is what training is paid there; what methods are judged by is `true_target`.
     """
 
     source: Domain
@@ -122,12 +123,20 @@ class Problem:
                 f"source and target do not fit: {source.observation} observations and {source.action} actions in "
                 f"{self.source}, {target.observation} and {target.action} in {self.target}"
             )
-        self.believed  # noqa: B018  a wrong setting should be said now, not in the middle of training
+        _ = self.believed, self.true_target  # a wrong setting should be said now, not in the middle of training
 
     @property
     def believed(self) -> Domain:
         """The source under the user's uncertainty: what domain randomization trains in."""
         return self.source.shift(self.uncertainty)
+
+    @property
+    def true_target(self) -> Domain:
+        """The target, paid by the source's reward: what the task is worth there, whatever training is told of it.
+
+        A foreign environment has one reward, its own. Raises BadValue where the target's task lacks the source's.
+        """
+        return self.target.paying(self.source.reward)
 
     def describe(self) -> dict[str, Any]:
         """The problem as plain data, enough to make it again with `from_data`."""
@@ -229,7 +238,7 @@ def make_problem(
     else:
         whole = Domain.parse(text)
         first, second, default, believed = str(whole.bare()), str(whole), "online", ""
-    return Problem(
+    made = Problem(
         _changed(Domain.parse(first), source),
         _changed(Domain.parse(second), target),
         Access.parse(access or default),
@@ -238,6 +247,9 @@ def make_problem(
         data,
         text,
     )
+    for domain in (made.source, made.target):
+        domain.ready()
+    return made
 
 
 def _changed(domain: Domain, text: str) -> Domain:

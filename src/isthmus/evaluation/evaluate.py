@@ -69,7 +69,8 @@ def evaluate_method(
 ) -> Evaluation:
     """Evaluate what a method deploys: where it adapts, it adapts to each target first, at the target's cost.
 
-    Raises BadValue for a domain whose spaces are not the problem's.
+    Adapting is training: it is paid as the problem's target pays, also where `domain` is the true target. Raises
+    BadValue for a domain whose spaces are not the problem's.
     """
     ours, theirs = problem.source.spaces, domain.spaces
     if (ours.observation, ours.action) != (theirs.observation, theirs.action):
@@ -79,6 +80,6 @@ def evaluate_method(
         )
     adapting = method.adapts
     parameters, each = targets(domain, episodes, seed, adapting)
-    policies, book = method.adapt(s, problem, domain, parameters, seed)
+    policies, book = method.adapt(s, problem, domain.paying(problem.target.reward), parameters, seed)
     worlds = domain.worlds(len(parameters) * each, seed, np.repeat(parameters, each, axis=0))
     return Evaluation(domain, play(domain, worlds, policies, on_step), book)

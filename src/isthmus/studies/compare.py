@@ -30,7 +30,7 @@ MOST = 1000  # seeds
 
 @dataclass(frozen=True)
 class Row:
-    """One method's line: mean target return per seed, what it took, and what can be said against the floor."""
+    """One method's line: mean true return in the target per seed, what it took, what can be said against the floor."""
 
     method: str
     role: str  # "floor", "ceiling" or ""
@@ -84,7 +84,7 @@ class Job:
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Train (or go on, or find it done), then play the deployed policy in the target."""
+    """Train (or go on, or find it done), then play the deployed policy in the true target."""
     from isthmus.evaluation.evaluate import evaluate_method
     from isthmus.evaluation.landscape import from_episodes
     from isthmus.tasks.imports import import_files
@@ -102,14 +102,16 @@ def run_job(job: Job) -> dict[str, Any]:
     if not run.finished:
         raise KeyboardInterrupt
     state, method = run.state(), run.method
-    played = evaluate_method(method, state, problem, problem.target, job.episodes)
+    played = evaluate_method(method, state, problem, problem.true_target, job.episodes)
     e = played.episodes
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*problem.target.names, "return", "length", "fell", "forward"])
+    writer.writerow([*problem.target.names, "return", "length", "fell", "forward", "success"])
     for i in range(len(e.returns)):
         row = [f"{v:.6g}" for v in e.parameters[i]]
-        writer.writerow([*row, f"{e.returns[i]:.3f}", e.lengths[i], int(e.terminated[i]), f"{e.forward[i]:.4f}"])
+        writer.writerow([
+            *row, f"{e.returns[i]:.3f}", e.lengths[i], int(e.terminated[i]), f"{e.forward[i]:.4f}", int(e.success[i]),
+        ])  # fmt: skip
     write_text(job.folder / EVALUATION, text.getvalue())
     if len(problem.target.grid) == 2:
         trained_in = method.trained_in(problem)
@@ -139,7 +141,8 @@ def compare(
     """Train every method on every seed and say what can be said.
 
     The floor `source_only` is always there; the ceiling `target_only` too, where the target can be stepped freely (it
-    is given online access for that, whatever the problem's). Runs that are there already are not trained again.
+    is given online access for that, whatever the problem's, and trains on the true reward, which the others do not
+    see). Runs that are there already are not trained again.
     """
     from dataclasses import replace
 
@@ -153,7 +156,7 @@ def compare(
     if ceiling and CEILING not in names and problem.target.replayable:
         names.append(CEILING)
     folder = Path(out)
-    ceiling_problem = replace(problem, access=Access.ONLINE, budget=Budget())
+    ceiling_problem = replace(problem, target=problem.true_target, access=Access.ONLINE, budget=Budget())
     jobs = [
         Job(name, (ceiling_problem if name == CEILING else problem).describe(), seed, steps, _relevant(name, settings),
             folder / f"{name}-s{seed}", episodes, imports)

@@ -137,12 +137,12 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
 
 
 def _evaluate(policy: Any, problem: Problem) -> dict[str, float]:
-    """Returns in both domains, outside every book: evaluation is metered apart, and selects nothing.
+    """Returns in the source and the true target, outside every book: evaluation is metered apart, and selects nothing.
 
     A target that cannot be replayed is not touched here: only `isthmus evaluate` does, when its user says so.
     """
     out: dict[str, float] = {}
-    for name, domain in (("source", problem.source), ("target", problem.target)):
+    for name, domain in (("source", problem.source), ("target", problem.true_target)):
         if domain.replayable:
             # A grid's cells are drawn, not visited: the curve is a sketch of what `landscape` measures.
             worlds = domain.worlds(EVALUATION_EPISODES, SEED + 1)
@@ -151,6 +151,8 @@ def _evaluate(policy: Any, problem: Problem) -> dict[str, float]:
             episodes = play(domain, worlds, policy)
             out[f"{name}_return"] = float(episodes.returns.mean())
             out[f"{name}_length"] = float(episodes.lengths.mean())
+            out[f"{name}_forward"] = float(episodes.forward.mean())
+            out[f"{name}_success"] = float(episodes.success.mean())
     return out
 
 
