@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bare import sizes
 from measure import Row, alternate
@@ -11,11 +11,13 @@ from ppo_training import CANDIDATES, Training, begin, choose, told
 from sb3 import Peer
 
 from isthmus.learning.trpo import TRPO
+from isthmus.methods import registry
+from isthmus.studies.trpo import SETTINGS
 
 
 @dataclass(frozen=True)
 class Sizes:
-    learner: TRPO = field(default_factory=TRPO)  # the configuration that meets the learning bar
+    learner: TRPO = registry.build("source_only", SETTINGS).learner  # the configuration that meets the learning bar
     rounds: int = 4  # a turn
     pairs: int = 9
     candidates: tuple[tuple[int, bool, int], ...] = tuple(CANDIDATES)
