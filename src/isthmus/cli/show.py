@@ -101,13 +101,16 @@ def comparison_table(comparison: Any) -> Table:
 
 def claims_table(claims: Any) -> Table:
     """A paper's claims: what was found of each, and the comparison that speaks least for it."""
-    from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, span
+    from isthmus.studies.claims import HOLDS, NOT, span
 
     table = Table(box=None, pad_edge=False, header_style="bold", title="claims", title_justify="left")
     for column in ("", "claim", "verdict", "why", "weakest comparison"):
         table.add_column(column, overflow="fold", no_wrap=not column, ratio=None if column in ("", "verdict") else 1)
-    colours = {HOLDS: "green", NOT: "red", NOT_RUN: "dim"}
-    for claim in claims:
+    colours = {HOLDS: "green", NOT: "red"}
+    left = [claim.id for claim in claims if not claim.contrasts]
+    if left:
+        table.caption, table.caption_justify = f"not run: {', '.join(left)}", "left"
+    for claim in (claim for claim in claims if claim.contrasts):
         colour = next((c for word, c in colours.items() if claim.verdict.endswith(word)), "yellow")
         weakest = span(claim.weakest) if claim.weakest else ""
         table.add_row(claim.id, claim.text, f"[{colour}]{claim.verdict}[/]", claim.why, escape(weakest))

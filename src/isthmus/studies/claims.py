@@ -23,6 +23,9 @@ COLUMNS = ("claim", "figure", "verdict", "why", "text", "statistic", "comparison
            "high", "seeds", "p", "p_holm")  # fmt: skip
 
 
+Wanted = Literal["above", "below", "equal"]
+
+
 @dataclass(frozen=True)
 class Contrast:
     """One comparison. The claim wants the estimate above zero, below it, or within `margin` of it ("equal").
@@ -32,7 +35,7 @@ class Contrast:
 
     said: str
     estimate: Estimate
-    wanted: Literal["above", "below", "equal"] = "above"
+    wanted: Wanted = "above"
     margin: float = math.nan
     within: bool = False
     pvalue: float = math.nan
@@ -51,7 +54,7 @@ class Contrast:
 
 
 def contrast(
-    said: str, a: Sequence[float], b: Sequence[float], wanted: Literal["above", "below", "equal"] = "above",
+    said: str, a: Sequence[float], b: Sequence[float], wanted: Wanted = "above",
     margin: float = math.nan,
 ) -> Contrast:  # fmt: skip
     """The contrast a - b, row i of both being one seed. With a margin (in the scores' units) a difference that is shown
@@ -64,17 +67,17 @@ def contrast(
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim in our words, the statistic that decides it, and its tests.
+    """A claim in our words, the statistic that decides it, and its contrasts.
 
-    `need` of the tests must hold (None: all of them). `blocked` says why nothing can be concluded whatever they give
-    (too little training); a claim without tests was not run, and `blocked` says what it lacks.
+    `need` of them must hold (None: all). `blocked` says why nothing can be concluded whatever they give
+    (too little training); a claim without any was not run, and `blocked` says what it lacks.
     """
 
     id: str
     text: str
     statistic: str
     figure: str = ""
-    tests: tuple[Contrast, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
     need: int | None = None
     blocked: str = ""
 
@@ -88,25 +91,25 @@ class Claim:
 
     @property
     def weakest(self) -> Contrast | None:
-        """The test that speaks least for the claim."""
+        """The contrast that speaks least for the claim."""
 
-        def support(test: Contrast) -> tuple[int, float]:
-            rank = [NOT, UNDECIDED, HOLDS].index(test.outcome)
-            e = test.estimate
-            strength = {"above": e.low, "below": -e.high, "equal": -max(abs(e.low), abs(e.high))}[test.wanted]
+        def support(each: Contrast) -> tuple[int, float]:
+            rank = [NOT, UNDECIDED, HOLDS].index(each.outcome)
+            e = each.estimate
+            strength = {"above": e.low, "below": -e.high, "equal": -max(abs(e.low), abs(e.high))}[each.wanted]
             return rank, strength
 
-        return min(self.tests, key=support, default=None)
+        return min(self.contrasts, key=support, default=None)
 
     def _judged(self) -> tuple[str, str]:
-        if not self.tests:
+        if not self.contrasts:
             return NOT_RUN, self.blocked
         if self.blocked:
             return UNDECIDED, self.blocked
-        seeds, total = min(t.estimate.n for t in self.tests), len(self.tests)
+        seeds, total = min(t.estimate.n for t in self.contrasts), len(self.contrasts)
         if seeds < 2:
             return UNDECIDED, "one seed has no interval"
-        count = {word: sum(t.outcome == word for t in self.tests) for word in (HOLDS, NOT, UNDECIDED)}
+        count = {word: sum(t.outcome == word for t in self.contrasts) for word in (HOLDS, NOT, UNDECIDED)}
         need = total if self.need is None else self.need
         shown = f"{count[HOLDS]} of {total} comparisons shown"
         contrary = f", {count[NOT]} contrary" if count[NOT] else ""
@@ -124,42 +127,42 @@ def judge(claims: Sequence[Claim]) -> list[Claim]:
         family = [
             (i, j)
             for i, claim in enumerate(out) if claim.figure == figure
-            for j, test in enumerate(claim.tests) if test.wanted != "equal" and math.isfinite(test.estimate.pvalue)
+            for j, each in enumerate(claim.contrasts) if each.wanted != "equal" and math.isfinite(each.estimate.pvalue)
         ]  # fmt: skip
-        adjusted = statistics.holm([out[i].tests[j].estimate.pvalue for i, j in family])
+        adjusted = statistics.holm([out[i].contrasts[j].estimate.pvalue for i, j in family])
         for (i, j), pvalue in zip(family, adjusted, strict=True):
-            tests = list(out[i].tests)
-            tests[j] = replace(tests[j], pvalue=pvalue)
-            out[i] = replace(out[i], tests=tuple(tests))
+            contrasts = list(out[i].contrasts)
+            contrasts[j] = replace(contrasts[j], pvalue=pvalue)
+            out[i] = replace(out[i], contrasts=tuple(contrasts))
     return out
 
 
 def table(claims: Sequence[Claim]) -> str:
-    """CSV: a row a test, and one for a claim without any."""
+    """CSV: a row a contrast, and one for a claim without any."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for claim in claims:
         head = [claim.id, claim.figure, claim.verdict, claim.why, claim.text, claim.statistic]
-        for test in claim.tests:
-            e = test.estimate
+        for each in claim.contrasts:
+            e = each.estimate
             numbers = [f"{x:.4g}" if math.isfinite(x) else "" for x in (e.value, e.low, e.high)]
-            ps = [f"{p:.2g}" if math.isfinite(p) else "" for p in (e.pvalue, test.pvalue)]
-            writer.writerow([*head, test.said, test.wanted, test.outcome, *numbers, e.n, *ps])
-        if not claim.tests:
+            ps = [f"{p:.2g}" if math.isfinite(p) else "" for p in (e.pvalue, each.pvalue)]
+            writer.writerow([*head, each.said, each.wanted, each.outcome, *numbers, e.n, *ps])
+        if not claim.contrasts:
             writer.writerow(head + [""] * 9)
     return text.getvalue()
 
 
-def span(test: Contrast) -> str:
-    """A test in words: what, how much, and its interval."""
-    e = test.estimate
+def span(each: Contrast) -> str:
+    """A contrast in words: what, how much, and its interval."""
+    e = each.estimate
     ends = f" [{e.low:.2f}, {e.high:.2f}]" if e.n > 1 else ""
-    return f"{test.said} {e.value:.2f}{ends}"
+    return f"{each.said} {e.value:.2f}{ends}"
 
 
 def lines(claims: Sequence[Claim]) -> list[str]:
-    """The claims as text: a line each, and one for the test that speaks least for it."""
+    """The claims as text: a line each, and one for the contrast that speaks least for it."""
     out = []
     for claim in claims:
         out.append(f"{claim.id:4} {claim.verdict}: {claim.text}{f' ({claim.why})' if claim.why else ''}")

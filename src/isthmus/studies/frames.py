@@ -1,0 +1,117 @@
+"""One experiment of a study: training curves of several approaches on one scale, and what is read off them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from isthmus.evaluation import statistics
+from isthmus.studies.claims import Contrast, Wanted, contrast
+from isthmus.studies.study import Results
+
+Scores = dict[int, float]
+"""A number a seed."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Curves [points, 2] by approach and seed, and the units' files behind them.
+
+    `raw` has what training cost (0..`horizon`) and the metric. Normalized, 0 is where the lowest mean curve of the
+    `ranked` approaches is lowest and 1 where the highest is highest; with `top`, 0 stands for 0 and 1 for `top`.
+    `untrained` is the approach that begins from nothing.
+    """
+
+    name: str
+    horizon: float
+    raw: dict[str, dict[int, np.ndarray]]
+    units: dict[str, dict[int, Results]]
+    ranked: tuple[str, ...]
+    untrained: str
+    top: float | None = None
+
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """What 0 and 1 stand for."""
+        if self.top is not None:
+            return 0.0, self.top
+        means = [mean(self.raw[a].values()) for a in self.ranked if a in self.raw]
+        low, high = min(m.min() for m in means), max(m.max() for m in means)
+        return float(low), float(high if high > low else low + 1)
+
+    @cached_property
+    def highest(self) -> float:
+        """The largest mean of the metric that a ranked approach reaches at any time."""
+        return max(float(mean(self.raw[a].values()).max()) for a in self.ranked if a in self.raw)
+
+    def curves(self, approach: str) -> dict[int, np.ndarray]:
+        """Normalized."""
+        low, high = self.limits
+        return {s: (c - [0, low]) / [1, high - low] for s, c in self.raw.get(approach, {}).items()}
+
+    def final(self, approach: str) -> Scores:
+        """J: the mean of a curve's last 10 %."""
+        return {s: statistics.final(c) for s, c in self.curves(approach).items()}
+
+    def initial(self, approach: str) -> Scores:
+        return {s: float(c[0, 1]) for s, c in self.curves(approach).items()}
+
+    def area(self, approach: str) -> Scores:
+        """AUC: a curve's mean height over the horizon."""
+        return {s: statistics.area(c, self.horizon) for s, c in self.curves(approach).items()}
+
+    def slope(self, approach: str) -> Scores:
+        """What the first quarter of the horizon gains, a horizon."""
+        at = lambda curve, x: float(np.interp(x, *curve.T))  # noqa: E731
+        return {s: 4 * (at(c, self.horizon / 4) - at(c, 0.0)) for s, c in self.curves(approach).items()}
+
+    def time(self, approach: str, share: float = 0.8) -> Scores:
+        """T80: until `share` of the best approach's J, as a share of the horizon; 1 where it never is there."""
+        level = share * self.best[1]
+        return {s: min(statistics.first_time(c, level) / self.horizon, 1.0) for s, c in self.curves(approach).items()}
+
+    @cached_property
+    def best(self) -> tuple[str, float]:
+        """The ranked approach with the highest J, and its J (IQM over seeds)."""
+        found = {a: statistics.iqm([*self.final(a).values()]) for a in self.ranked if a in self.raw}
+        name = max(found, key=lambda a: found[a])
+        return name, found[name]
+
+    def measured(self, approach: str, key: str, kind: str = "measure") -> Scores:
+        """A number of the units' files, for the seeds that have it."""
+        has = lambda r: any(row["kind"] == kind and row["key"] == key for row in r.rows)  # noqa: E731
+        return {s: r.value(kind, key) for s, r in self.units.get(approach, {}).items() if has(r)}
+
+    @cached_property
+    def blocked(self) -> str:
+        """Why nothing can be concluded here, if so: nobody is shown to get above the untrained policy."""
+        name, _ = self.best
+        gain = paired("", self.final(name), self.initial(self.untrained))
+        if gain is None or gain.estimate.n < 2 or gain.estimate.low > 0:
+            return ""
+        return f"{self.name}: too little training, nobody is shown to end above an untrained policy"
+
+
+def mean(curves: Iterable[np.ndarray]) -> np.ndarray:
+    """Mean heights over seeds, at the evaluations that all have."""
+    curves = list(curves)
+    common = min(len(curve) for curve in curves)
+    return np.mean([curve[:common, 1] for curve in curves], axis=0)
+
+
+def paired(
+    said: str,
+    a: Scores,
+    b: Scores,
+    wanted: Wanted = "above",
+    margin: float = math.nan,
+) -> Contrast | None:
+    """What `a` is above `b` on the seeds that both have; None where there is no such seed."""
+    seeds = sorted(a.keys() & b.keys())
+    if not seeds:
+        return None
+    return contrast(said, [a[s] for s in seeds], [b[s] for s in seeds], wanted, margin)

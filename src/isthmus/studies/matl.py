@@ -1,0 +1,259 @@
+"""MATL's figures: six approaches on tasks whose robot is paid sparsely (3), for not falling (4), not at all (5), or
+lives in another engine (6); and the ball of its discussion. What is said of its claims: `matl_claims`.
+
+independent       target_only, on the robot's own reward      matlu, matl, matlf    as the paper's
+direct_transfer   source_only                                 state_alignment       the paper's discussion
+fine_tuning       goes on in the target from direct_transfer's policy, as matlf does
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isthmus.evaluation import statistics
+from isthmus.studies import matl_claims
+from isthmus.studies.claims import Claim
+from isthmus.studies.frames import Frame
+from isthmus.studies.matl_measures import measure
+from isthmus.studies.study import Line, Panel, Results, Study, Unit
+
+METHODS = {
+    "independent": "target_only",
+    "direct_transfer": "source_only",
+    "fine_tuning": "fine_tuning",
+    "matlu": "matlu",
+    "matl": "matl",
+    "matlf": "matlf",
+}
+LEARNER: dict[str, Any] = {"learner": "trpo"}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One problem and what is learned there. `alignment` are the settings of methods that align, `source` names the
+    experiment that trains the same source's policies, `variants` changes matl's settings by name.
+    """
+
+    figure: str
+    problem: str
+    rollout: tuple[int, int]  # worlds, steps: a batch at laptop scale
+    metric: str = "return"  # or "forward"
+    iterations: tuple[int, int] = (80, 400)  # the robot's, laptop and paper
+    seeds: tuple[int, int] = (5, 5)
+    alignment: dict[str, Any] = field(default_factory=dict)
+    approaches: tuple[str, ...] = tuple(METHODS)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    source: str = ""
+
+
+SINGLE, PAIRS = {"extent": 0}, {"extent": 1, "stride": 4}  # states (4.2), pairs (t, t + 4) (4.3)
+WASSERSTEIN = {"discriminator.loss": "wasserstein"}
+OTHERS = tuple(name for name in METHODS if name != "direct_transfer")
+LAMBDAS = (0.03, 0.1, 0.3, 1.0, 3.0)
+
+# Settings are to be frozen on seeds that are not reported.
+EXPERIMENTS = {
+    "cartpole-sparse": Experiment("3", "matl-cartpole-sparse", (20, 100), alignment=SINGLE),
+    "reacher-sparse": Experiment("3", "matl-reacher-sparse", (40, 50), alignment=SINGLE),
+    "hopper-uninformative": Experiment(
+        "4", "matl-hopper-uninformative", (16, 125), "forward", (100, 400), (3, 5), PAIRS | {"alignment": 0.3}
+    ),
+    "cartpole-none": Experiment(
+        "5", "matl-cartpole-none", (20, 100), alignment=SINGLE, approaches=OTHERS, source="cartpole-sparse"
+    ),
+    "reacher-none": Experiment(
+        "5", "matl-reacher-none", (40, 50), alignment=SINGLE, approaches=OTHERS, source="reacher-sparse"
+    ),
+    "hopper-none": Experiment(
+        "5", "matl-hopper-none", (16, 125), "forward", (100, 400), (3, 5), PAIRS | {"alignment": 0.3}, OTHERS,
+        source="hopper-uninformative",
+    ),
+    "reacher-dart": Experiment(
+        "6", "matl-reacher-dart", (40, 50), alignment=SINGLE | WASSERSTEIN,
+        variants={"matl_confusion": {"discriminator.loss": "confusion"}},
+    ),
+    "hopper-dart": Experiment(
+        "6", "matl-hopper-dart", (16, 125), iterations=(100, 200), seeds=(3, 5), alignment=PAIRS | WASSERSTEIN,
+        variants={"matl_confusion": {"discriminator.loss": "confusion"}},
+    ),
+    "ball": Experiment(
+        "state-wise", "matl-ball", (20, 100), iterations=(40, 100), alignment=SINGLE,
+        approaches=("independent", "direct_transfer", "matl", "state_alignment"),
+    ),
+}  # fmt: skip
+WITH_REWARD = {"cartpole-none": "cartpole-sparse", "reacher-none": "reacher-sparse",
+               "hopper-none": "hopper-uninformative"}  # fmt: skip
+"""Figure 5's scenarios, and those of figures 3 and 4 whose maximum is their measure."""
+
+ABLATIONS = {  # figure -> experiment -> what is added there: matl's variants, and approaches besides
+    "4-lambda": {
+        name: {f"matl_{x:g}": {"alignment": x} for x in LAMBDAS} for name in ("hopper-uninformative", "cartpole-sparse")
+    },
+    "state-wise": {
+        name: {"state_alignment": {}} for name in ("cartpole-sparse", "reacher-sparse", "hopper-uninformative")
+    },
+}
+FIGURES = ("3", "4", "4-lambda", "5", "6", "state-wise")
+NEEDS = {"5": ("3", "4", "5"), "4-lambda": ("3", "4", "4-lambda"), "state-wise": ("3", "4", "state-wise")}
+
+
+class Size(NamedTuple):
+    """A scale: the robot's iterations and the seeds are the experiment's `column`, unless it is None."""
+
+    column: int | None
+    inner: int  # M
+    worlds: float  # of a batch, times the laptop's
+    evaluations: int
+
+
+SIZES = {"smoke": Size(None, 1, 0.25, 2), "laptop": Size(0, 3, 1, 20), "paper": Size(1, 10, 2.5, 40)}
+
+
+def iterations(scale: str, experiment: Experiment) -> int:
+    column = SIZES[scale].column
+    return 3 if column is None else experiment.iterations[column]
+
+
+def rollout(scale: str, experiment: Experiment) -> tuple[int, int]:
+    """Worlds and steps of a batch."""
+    worlds, steps = experiment.rollout
+    return max(1, round(worlds * SIZES[scale].worlds)), steps
+
+
+def units(scale: str, figure: str | None) -> list[Unit]:
+    """All figures' units, or one's and those that it is measured by; seed after seed, so that a study cut short has
+    whole seeds.
+    """
+    figures = FIGURES if figure is None else NEEDS.get(figure, (figure,))
+    made = {
+        unit.name: unit
+        for seed in range(5)
+        for part in figures
+        for name, experiment in EXPERIMENTS.items()
+        for unit in _units(scale, part, name, experiment, seed)
+    }
+    return list(made.values())
+
+
+def _units(scale: str, figure: str, name: str, e: Experiment, seed: int) -> list[Unit]:
+    column = SIZES[scale].column
+    if seed >= (1 if column is None else e.seeds[column]):
+        return []
+    changes: dict[str, dict[str, Any]] = {}
+    if figure == e.figure:
+        changes = {a: {} for a in e.approaches} | e.variants
+    changes |= ABLATIONS.get(figure, {}).get(name, {})
+    same = e.alignment.get("alignment", 0.1)
+    changes.pop(f"matl_{same:g}", None)  # matl itself
+    return [unit(scale, name, approach, seed, more) for approach, more in changes.items()]
+
+
+def unit(scale: str, name: str, approach: str, seed: int, more: dict[str, Any] | None = None) -> Unit:
+    """`steps` are what the robot's iterations take, with what each method collects beside them."""
+    e, size = EXPERIMENTS[name], SIZES[scale]
+    n, (worlds, steps) = iterations(scale, e), rollout(scale, e)
+    method = METHODS.get(approach) or ("state_alignment" if approach == "state_alignment" else "matl")
+    settings = LEARNER | {"learner.worlds": worlds, "learner.steps": steps}
+    if aligning := method not in ("target_only", "source_only", "fine_tuning"):
+        settings |= {"inner": size.inner} | e.alignment | (more or {})
+    policy = f"{scale}-{e.source or name}-direct_transfer-s{seed}"
+    rounds = {
+        "target_only": n + 1,  # and one of random steps
+        "source_only": n * (size.inner + 1) + 1,  # as many as matl's simulator
+        "fine_tuning": n,
+        "matlf": n * (size.inner + 2),
+    }.get(method, n * (size.inner + 2) + 2)
+    if method == "source_only":
+        start = beside = None
+    elif method in ("fine_tuning", "matlf"):
+        start, beside = policy, None
+    else:
+        start, beside = None, policy if not aligning else None
+    return Unit(
+        f"{scale}-{name}-{approach}-s{seed}", method, e.problem, seed, rounds * worlds * steps, settings,
+        start=start, beside=beside, evaluations=size.evaluations,
+    )  # fmt: skip
+
+
+def frames(results: dict[str, Results]) -> dict[str, Frame]:
+    """What is there of each experiment, x in the robot's iterations."""
+    out: dict[str, Frame] = {}
+    for name, e in EXPERIMENTS.items():
+        found: dict[str, dict[int, Results]] = {}
+        scale = ""
+        for unit_name, result in results.items():
+            head, approach, seed = unit_name.rsplit("-", 2)
+            scale, _, experiment = head.partition("-")
+            if experiment == name or (approach == "direct_transfer" and experiment == e.source):
+                found.setdefault(approach, {})[int(seed[1:])] = result
+        if not {*found} - {"direct_transfer"}:
+            continue
+        if any(scanned(approach) for approach in found) and "matl" in found:
+            found[f"matl_{e.alignment.get('alignment', 0.1):g}"] = found["matl"]
+        worlds, steps = rollout(scale, e)
+        raw = {
+            approach: {seed: _curve(result, e, approach, worlds * steps) for seed, result in by_seed.items()}
+            for approach, by_seed in found.items()
+        }
+        out[name] = Frame(name, iterations(scale, e) + 1, raw, found, tuple(METHODS), "independent")
+    for name, rewarded in WITH_REWARD.items():
+        if name in out and rewarded in out:
+            out[name] = replace(out[name], top=out[rewarded].highest)
+    return out
+
+
+def scanned(approach: str) -> float | None:
+    """The lambda that is all that a variant of matl changes."""
+    text = approach.removeprefix("matl_")
+    return float(text) if text.replace(".", "").isdigit() else None
+
+
+def _curve(result: Results, e: Experiment, approach: str, batch: int) -> np.ndarray:
+    """[points, 2]: the robot's iterations and the metric; of a policy that never trains there, its last evaluation."""
+    curve = result.curve(f"target_{e.metric}")[:, 1:] / [batch, 1]
+    return curve[-1:] if approach == "direct_transfer" else curve
+
+
+def report(results: dict[str, Results]) -> list[str]:
+    lines = []
+    for name, frame in frames(results).items():
+        e = EXPERIMENTS[name]
+        low, high = frame.limits
+        lines.append(f"{name}: {e.metric} in {e.problem}'s target; normalized, 0 is {low:.4g} and 1 is {high:.4g}")
+        for approach in frame.raw:
+            raw = np.mean([statistics.final(curve) for curve in frame.raw[approach].values()])
+            j = statistics.interval([*frame.final(approach).values()])
+            ends = f" [{j.low:.2f}, {j.high:.2f}]" if j.n > 1 else ""
+            t80 = float(np.median([*frame.time(approach).values()]))
+            when = f"{t80 * frame.horizon:.0f}" if t80 < 1 else "never"
+            auc = np.mean([*frame.area(approach).values()])
+            lines.append(f"  {approach:16} J {j.value:.2f}{ends} ({raw:.4g}), AUC {auc:.2f}, T80 {when}, {j.n} seeds")
+        if frame.blocked:
+            lines.append(f"  {frame.blocked}")
+    return lines
+
+
+def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
+    out: dict[str, list[Panel]] = {}
+    for name, frame in frames(results).items():
+        e = EXPERIMENTS[name]
+        y = "ratio to the best with reward" if frame.top is not None else f"{e.metric}, normalized"
+        lines = [
+            Line(a.replace("_", " "), [*frame.curves(a).values()], "floor" if a == "direct_transfer" else "")
+            for a in (*METHODS, "state_alignment") if a in frame.raw
+        ]  # fmt: skip
+        out.setdefault(f"figure{e.figure}.png", []).append(Panel(name, "robot iterations", y, lines))
+        if scan := sorted((weight, a) for a in frame.raw if (weight := scanned(a)) is not None):
+            lines = [Line(f"\u03bb = {weight:g}", [*frame.curves(a).values()]) for weight, a in scan]
+            out.setdefault("figure4-lambda.png", []).append(Panel(name, "robot iterations", y, lines))
+    return out
+
+
+def claims(results: dict[str, Results]) -> list[Claim]:
+    return matl_claims.claims(frames(results))
+
+
+STUDY = Study("matl", "MATL, Figures 3 to 6", FIGURES, units, report, pictures, claims, measure)
