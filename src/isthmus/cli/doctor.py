@@ -19,6 +19,7 @@ def examine() -> Iterator[tuple[bool, str]]:
     from isthmus.physics.mujoco import threads
 
     yield True, f"{os.cpu_count()} CPUs; MuJoCo steps on {threads()} threads (ISTHMUS_THREADS changes speed, not bits)"
+    yield True, _dart()
     yield _bits()
     from isthmus.report.watch import CannotRender, backend
 
@@ -26,6 +27,16 @@ def examine() -> Iterator[tuple[bool, str]]:
         yield True, f"renders by {backend()}"
     except CannotRender as error:
         yield False, str(error)
+
+
+def _dart() -> str:
+    from isthmus.physics.dart import dartpy
+    from isthmus.types import BadValue
+
+    try:
+        return f"DART {dartpy().__version__} is the second engine: engine=dart"
+    except BadValue as error:
+        return f"no second engine: {error}"
 
 
 def _bits() -> tuple[bool, str]:
