@@ -549,7 +549,7 @@ def test_a_run_is_resumed_to_the_bit(tmp_path, monkeypatch):
 
         patch.setattr(loop, "stop_requested", stop_requested)
         stopped = tiny.train("target_only", tmp_path / "cut", 4, problem=problem)
-    assert not stopped.finished
+    assert not stopped.finished and stopped.config["versions"]["dartpy"] == dartpy().__version__
     _simulation.cache_clear()
     again = loop.resume(stopped.folder, quiet=True)
     assert again.finished and digest(again.state()) == digest(whole.state())

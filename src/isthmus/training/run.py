@@ -28,9 +28,9 @@ class RunError(IsthmusError):
     """A folder that is no run, a run that cannot be read, or a place that cannot be written."""
 
 
-def versions() -> dict[str, str]:
-    """What the bits of a run depend on, besides the machine."""
-    packages = ("isthmus", "jax", "jaxlib", "numpy", "mujoco", "optax", "gymnasium")
+def versions(dart: bool = False) -> dict[str, str]:
+    """What the bits of a run depend on, besides the machine; of one in DART, on DART too."""
+    packages = ("isthmus", "jax", "jaxlib", "numpy", "mujoco", "optax", "gymnasium") + ("dartpy",) * dart
     found = {name: importlib.metadata.version(name) for name in packages}
     return found | {"python": platform.python_version(), "NPROC": os.environ.get("NPROC", "")}
 
@@ -83,7 +83,7 @@ class Run:
             "steps": steps,
             "start": str(start.folder.resolve()) if start else None,
             "imports": list(imports),
-            "versions": versions(),
+            "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
         }
 
     @staticmethod

@@ -70,7 +70,7 @@ def resume(folder: Path | str, quiet: bool = False) -> Run:
     told = Progress.note if not quiet else lambda text: None
     for note in notes:
         told(note)
-    now = versions()
+    now = versions(dart="dartpy" in run.config["versions"])
     changed = [k for k, v in run.config["versions"].items() if now.get(k) != v]
     if changed:
         told(f"made with another version of {', '.join(changed)}: its bits may differ from here on")
