@@ -498,13 +498,15 @@ def test_a_model_that_is_not_built_says_why(body, more, words, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_without_dartpy_one_line_says_what_to_install(monkeypatch):
+def test_without_dartpy_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "dartpy", None)
     assert "armature" not in Domain.parse("hopper/engine=dart").table()  # reading needs none
-    for use in (dartpy, lambda: make("hopper", 1), lambda: isthmus.problem("hopper/engine=dart")):
+    problem = isthmus.problem("hopper/engine=dart")
+    for use in (dartpy, lambda: make("hopper", 1), lambda: isthmus.train("source_only", problem, out=tmp_path / "run")):
         with pytest.raises(BadValue, match=r"pip install 'isthmus\[dart\]'") as caught:
             use()
         assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("robot", ROBOTS)

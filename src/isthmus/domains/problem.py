@@ -238,7 +238,7 @@ def make_problem(
     else:
         whole = Domain.parse(text)
         first, second, default, believed = str(whole.bare()), str(whole), "online", ""
-    made = Problem(
+    return Problem(
         _changed(Domain.parse(first), source),
         _changed(Domain.parse(second), target),
         Access.parse(access or default),
@@ -247,9 +247,6 @@ def make_problem(
         data,
         text,
     )
-    for domain in (made.source, made.target):
-        domain.ready()
-    return made
 
 
 def _changed(domain: Domain, text: str) -> Domain:

@@ -74,6 +74,8 @@ class Run:
             raise BadValue(
                 f"{method} needs access {needs}, this problem's is {problem.access}; say --access {needs.split()[0]}"
             )
+        for domain in (problem.source, problem.target):
+            domain.ready()
         return {
             "format": FORMAT,
             "method": method,

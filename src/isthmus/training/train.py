@@ -70,6 +70,8 @@ def resume(folder: Path | str, quiet: bool = False) -> Run:
     told = Progress.note if not quiet else lambda text: None
     for note in notes:
         told(note)
+    for domain in (run.problem.source, run.problem.target):
+        domain.ready()
     now = versions(dart="dartpy" in run.config["versions"])
     changed = [k for k, v in run.config["versions"].items() if now.get(k) != v]
     if changed:
