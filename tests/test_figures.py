@@ -18,6 +18,7 @@ from isthmus.evaluation import statistics
 from isthmus.evaluation.landscape import Landscape
 from isthmus.report import figures
 from isthmus.report.figures import Curves, Score
+from isthmus.studies.study import Line, Panel
 from isthmus.training.run import RunError
 from isthmus.types import BadValue
 
@@ -230,6 +231,38 @@ def test_scores_show_every_seed_and_the_interval() -> None:
     assert [label.get_text() for label in ax.get_yticklabels()] == ["source_only (floor)", "one"]
     with pytest.raises(BadValue):
         figures.scores_figure([])
+
+
+def panel_of(*lines: Line) -> Panel:
+    return Panel("a task", "iterations", "performance", [*lines])
+
+
+def test_a_studys_panels_share_looks_and_legend() -> None:
+    rising = [np.array([[0, 0.0], [5, 0.5], [10, 1.0 - 0.1 * i]]) for i in range(5)]
+    level = [np.array([[0, 0.3]])] * 5
+    first = panel_of(Line("matl", rising), Line("direct", level, "floor"))
+    second = panel_of(Line("independent", rising[:1]), Line("matl", rising[:3]))
+    figure = figures.panels_figure([first, second])
+    assert legend(figure) == ["matl", "direct (floor)", "independent"]
+    left, right = figure.axes
+    assert [bands(ax) for ax in figure.axes] == [1, 1] and left.get_title(loc="left") == "a task"
+    assert [list(line.get_ydata()) for line in left.lines if len(set(line.get_ydata())) == 1] == [[0.3, 0.3]]
+    mean = next(line for line in left.lines if len(line.get_xdata()) == 3)
+    np.testing.assert_allclose(mean.get_ydata(), [0, 0.5, 0.8])
+    colours = [next(ax.lines[i] for i in order).get_color() for ax, order in ((left, [0]), (right, [-1]))]
+    assert colours[0] == colours[1] == figures.COLORS[0], "one approach looks the same in all panels"
+    with pytest.raises(BadValue, match="no panel"):
+        figures.panels_figure([])
+
+
+def test_scenes_are_the_same_start_and_what_follows(tmp_path: Path) -> None:
+    scenes = [("as it is", Domain.parse("hopper")), ("heavy", Domain.parse("hopper/gravity=x5"))]
+    figure = figures.scenes_figure(scenes, (0.0, 0.2))
+    first, second, other_first, other_second = (np.asarray(ax.images[0].get_array()) for ax in figure.axes)
+    np.testing.assert_array_equal(first, other_first)
+    assert (second != other_second).mean() > 0.01 and (first != second).mean() > 0.01
+    with pytest.raises(BadValue, match="no scene"):
+        figures.scenes_figure([])
 
 
 def test_health_has_a_line_a_seed() -> None:

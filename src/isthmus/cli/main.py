@@ -326,6 +326,14 @@ def reproduce(
             units, folder, runs / study, Processes(workers),
             lambda: jobs.poll([runs / study / u.name for u in units]), found.measure,
         )  # fmt: skip
+    from isthmus.domains.domain import Domain
+    from isthmus.report.figures import draw_landscapes, draw_panels, draw_scenes
+
+    if scenes := found.scenes.get(figure or ""):
+        picture = draw_scenes([(title, Domain.parse(text)) for title, text in scenes], folder / f"figure{figure}.png")
+        out.print(str(picture), markup=False, soft_wrap=True)
+    if not units:
+        return
     files = {u.name: folder / f"{u.name}.csv" for u in [*found.units(scale, None), *units]}  # other figures' too
     done = {name: Results.read(path) for name, path in files.items() if path.exists()}
     lines = found.report(done)
@@ -338,8 +346,6 @@ def reproduce(
         write_text(folder / f"{scale}-claims.csv", judged.table(claims))
         lines += ["", *judged.lines(claims)]
     write_text(folder / f"{scale}.txt", "\n".join(lines) + "\n")
-    from isthmus.report.figures import draw_landscapes, draw_panels
-
     for name, panels in found.pictures(done).items():
         draw = draw_panels if isinstance(panels[0], Panel) else draw_landscapes
         draw(panels, folder / f"{scale}-{name}")  # pyright: ignore[reportArgumentType]

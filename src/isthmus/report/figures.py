@@ -206,6 +206,11 @@ def draw_panels(panels: Sequence[Panel], path: Path | str) -> Path:
     return save(panels_figure(panels), path)
 
 
+def draw_scenes(scenes: Sequence[tuple[str, Domain]], path: Path | str) -> Path:
+    """Write robots of several domains as they move; see `scenes_figure`."""
+    return save(scenes_figure(scenes), path)
+
+
 def draw_curves(curves: Sequence[Curves], path: Path | str) -> Path:
     """Write learning curves; see `curves_figure`."""
     return save(curves_figure(curves), path)
@@ -468,6 +473,25 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
         ax.remove()
     handles = [Line2D([], [], **look) for look in looks.values()]
     figure.legend(handles, [_titled(each) for each in lines], loc="outside upper left", ncols=6, handlelength=2.2)
+    return figure
+
+
+@_in_style
+def scenes_figure(scenes: Sequence[tuple[str, Domain]], seconds: Sequence[float] = (0.0, 0.2, 0.4, 0.6)) -> Figure:
+    """Robots from the same start under the same constant forces of their motors, a row a (name, domain) and a column a
+    moment. Raises BadValue for none, CannotRender where nothing renders.
+    """
+    from isthmus.report.watch import stills
+
+    if not scenes:
+        raise BadValue("no scene to draw")
+    figure = Figure(figsize=(1.9 * len(seconds), 1.55 * len(scenes) + 0.2))
+    panels = figure.subplots(len(scenes), len(seconds), squeeze=False)
+    for row, (name, domain) in zip(panels, scenes, strict=True):
+        for ax, moment, picture in zip(row, seconds, stills(domain, seconds), strict=True):
+            ax.imshow(picture)
+            ax.set_axis_off()
+            ax.set_title(f"{name}, {moment:g} s" if moment == seconds[0] else f"{moment:g} s", loc="left", fontsize=8)
     return figure
 
 

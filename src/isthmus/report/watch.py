@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from isthmus.domains.collect import Live, play
 from isthmus.domains.domain import Domain, PhysicsSimulation
 from isthmus.physics.parameters import Law, Values
+from isthmus.physics.random import keys
 from isthmus.report.figures import number
 from isthmus.training.run import RunError
 from isthmus.types import BadValue, IsthmusError, UnknownName
@@ -123,6 +124,23 @@ def film(
     rows = max(len(take.title) for take in takes)
     frames = [_beside([take.at(t, rows) for take in takes]) for t in times]
     return Clip(frames, milliseconds, " ".join(take.said for take in takes))
+
+
+def stills(domain: Domain, seconds: Sequence[float], seed: int = 0, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
+    """Pictures uint8 [height, width, 3] of a robot at rising times after an episode's start, every motor at half its
+    upper bound, and whatever falls goes on falling. Raises CannotRender where nothing renders.
+    """
+    live = Live.new(domain, keys(seed, 1), purpose="play")
+    camera = _camera(live, size)
+    try:
+        pictures, half = [], domain.spaces.high[None] / 2
+        for moment in seconds:
+            while int(live.state["step"][0]) * domain.step_seconds < moment - 1e-9:
+                live.step(live.all, half)
+            pictures.append(camera.frame().copy())
+        return pictures
+    finally:
+        camera.close()
 
 
 class Take(NamedTuple):

@@ -56,13 +56,14 @@ LAMBDAS = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 # Settings are to be frozen on seeds that are not reported.
 EXPERIMENTS = {
-    "cartpole-sparse": Experiment("3", "matl-cartpole-sparse", (20, 100), alignment=SINGLE),
+    "cartpole-sparse": Experiment("3", "matl-cartpole-sparse", (20, 100), alignment=SINGLE | {"alignment": 0.2}),
     "reacher-sparse": Experiment("3", "matl-reacher-sparse", (40, 50), alignment=SINGLE),
     "hopper-uninformative": Experiment(
         "4", "matl-hopper-uninformative", (16, 125), "forward", (100, 400), (3, 5), PAIRS | {"alignment": 0.3}
     ),
     "cartpole-none": Experiment(
-        "5", "matl-cartpole-none", (20, 100), alignment=SINGLE, approaches=OTHERS, source="cartpole-sparse"
+        "5", "matl-cartpole-none", (20, 100), alignment=SINGLE | {"alignment": 0.2}, approaches=OTHERS,
+        source="cartpole-sparse",
     ),
     "reacher-none": Experiment(
         "5", "matl-reacher-none", (40, 50), alignment=SINGLE, approaches=OTHERS, source="reacher-sparse"
@@ -92,12 +93,23 @@ ABLATIONS = {  # figure -> experiment -> what is added there: matl's variants, a
     "4-lambda": {
         name: {f"matl_{x:g}": {"alignment": x} for x in LAMBDAS} for name in ("hopper-uninformative", "cartpole-sparse")
     },
+    "losses": {
+        name: {"matl_min_max": {"discriminator.loss": "min_max"}} for name in ("cartpole-sparse", "reacher-sparse")
+    },
+    "pairs": {name: {"matl_pairs": PAIRS} for name in ("cartpole-sparse", "reacher-sparse")},
     "state-wise": {
         name: {"state_alignment": {}} for name in ("cartpole-sparse", "reacher-sparse", "hopper-uninformative")
     },
 }
-FIGURES = ("3", "4", "4-lambda", "5", "6", "state-wise")
-NEEDS = {"5": ("3", "4", "5"), "4-lambda": ("3", "4", "4-lambda"), "state-wise": ("3", "4", "state-wise")}
+SCENES = {"2": (("MuJoCo", "hopper"), ("DART", "hopper/engine=dart"))}
+FIGURES = ("2", "3", "4", "4-lambda", "5", "6", "losses", "pairs", "state-wise")
+NEEDS = {
+    "5": ("3", "4", "5"),
+    "4-lambda": ("3", "4", "4-lambda"),
+    "losses": ("3", "losses"),
+    "pairs": ("3", "pairs"),
+    "state-wise": ("3", "4", "state-wise"),
+}
 
 
 class Size(NamedTuple):
@@ -256,4 +268,4 @@ def claims(results: dict[str, Results]) -> list[Claim]:
     return matl_claims.claims(frames(results))
 
 
-STUDY = Study("matl", "MATL, Figures 3 to 6", FIGURES, units, report, pictures, claims, measure)
+STUDY = Study("matl", "MATL, Figures 2 to 6", FIGURES, units, report, pictures, claims, measure, SCENES)

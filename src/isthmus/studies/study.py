@@ -97,6 +97,9 @@ class Study:
     pictures: Callable[[dict[str, Results]], Pictures] = lambda results: {}
     claims: Callable[[dict[str, Results]], list[Claim]] = nothing
     measure: Callable[[Run, Run | None], list[Row]] = nothing
+    scenes: Mapping[str, Sequence[tuple[str, str]]] = field(
+        default_factory=dict
+    )  # figure -> titles, domains to look at
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,308 @@
+"""MATL's study: the table's arithmetic, and verdicts on made-up results whose truth is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import tiny
+from test_compare import Here
+
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import make_problem
+from isthmus.methods import registry
+from isthmus.studies import matl, matl_measures
+from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, UNDECIDED
+from isthmus.studies.matl import EXPERIMENTS, FIGURES, METHODS, SIZES, STUDY, frames, iterations, rollout, units
+from isthmus.studies.study import Results, Unit, run_units, waves
+from isthmus.training.run import Run
+from isthmus.types import Transition
+
+# The table
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_share_what_they_say_they_share(name):
+    e = EXPERIMENTS[name]
+    problem = make_problem(e.problem)
+    if e.source:
+        source = make_problem(EXPERIMENTS[e.source].problem)
+        assert problem.source == source.source and problem.true_target == source.true_target
+        assert e.rollout == EXPERIMENTS[e.source].rollout and e.iterations == EXPERIMENTS[e.source].iterations
+    kinds = {"sparse": "sparse", "uninformative": "uninformative", "none": "none", "dart": "dense", "ball": "dense"}
+    assert problem.target.reward == kinds[name.split("-")[-1]] and problem.access == "online"
+    assert problem.target.engine == ("dart" if "dart" in name else "mujoco") and problem.source.engine == "mujoco"
+    if e.metric == "return" and "none" not in name:
+        assert problem.source.reward == problem.target.reward
+
+
+def test_figures():
+    """Six approaches on each problem of figures 3, 4 and 6; every policy of the source is trained once."""
+    for figure, problems in (("3", 2), ("4", 1)):
+        assert len(units("paper", figure)) == problems * 6 * 5
+    everything = units("laptop", None)
+    assert {u.name for f in FIGURES for u in units("laptop", f)} == {u.name for u in everything}
+    trained = [u for u in everything if u.method == "source_only"]
+    domains = {(p.source, p.true_target, u.seed) for u in trained for p in (make_problem(u.problem),)}
+    assert len(domains) == len(trained)
+    assert {u.name for u in units("laptop", "3")} < {u.name for u in units("laptop", "5")}, "a ratio needs both"
+    lambdas = {u.settings.get("alignment", 0.1) for u in units("laptop", "4-lambda") if u.method == "matl"}
+    assert lambdas >= {*matl.LAMBDAS}
+    assert [u.seed for u in everything] == sorted(u.seed for u in everything), "whole seeds come first"
+    for u in everything:
+        assert u.needs <= {other.name for other in everything if other.seed == u.seed}
+        assert registry.build(u.method, u.settings).learner.rollout == rollout("laptop", EXPERIMENTS[experiment(u)])
+    losses = [u.settings.get("discriminator.loss") for u in units("laptop", "6") if u.method == "matl"]
+    assert {*losses} == {"wasserstein", "confusion"}
+
+
+def experiment(u: Unit) -> str:
+    return u.name.rsplit("-", 2)[0].partition("-")[2]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory) -> tuple[list[Unit], dict[str, Results], dict[str, Run]]:
+    """Six approaches on one problem, trained."""
+    made = [u for u in units("smoke", "3") if experiment(u) == "cartpole-sparse"]
+    folder = tmp_path_factory.mktemp("matl")
+    made = [dataclasses.replace(u, episodes=4) for u in made]
+    run_units(made, folder / "results", folder / "runs", Here(), measure=STUDY.measure)
+    results = {u.name: Results.read(folder / "results" / f"{u.name}.csv") for u in made}
+    return made, results, {u.method: Run.open(folder / "runs" / u.name) for u in made}
+
+
+def test_steps_are_the_robots_iterations(smoke):
+    """All approaches take the same iterations in the target; what they start with besides is said in `unit`."""
+    made, _, runs = smoke
+    n, (worlds, steps) = (
+        iterations("smoke", EXPERIMENTS["cartpole-sparse"]),
+        rollout("smoke", EXPERIMENTS["cartpole-sparse"]),
+    )
+    batch = worlds * steps
+    for u in made:
+        counts = tiny.lines(runs[u.method])[-1]
+        taken = counts["target_transitions"] / batch
+        assert taken == {"source_only": 0, "fine_tuning": n, "matlf": n}.get(u.method, n + 1), u.method
+        assert counts["source_steps"] + counts["target_transitions"] == u.steps
+        rounds = [row for row in tiny.lines(runs[u.method]) if row["kind"] == "round"]
+        assert len(rounds) == (n if u.method != "source_only" else n * (SIZES["smoke"].inner + 1))
+    alone, beside = (tiny.lines(runs[method])[-1]["source_steps"] for method in ("source_only", "matl"))
+    assert alone == beside, "a policy for direct transfer has as many source steps as matl's simulator"
+
+
+def test_what_is_measured(smoke):
+    _, results, runs = smoke
+    has = {
+        name.rsplit("-", 2)[1]: {row["key"] for row in r.rows if row["kind"] == "measure"}
+        for name, r in results.items()
+    }
+    assert has["direct_transfer"] == {"entropy"}
+    assert has["independent"] == has["fine_tuning"] == {"entropy", "coverage", "accuracy"}
+    assert has["matl"] == has["matlu"] == has["matlf"] == {"entropy", "coverage", "accuracy", "visited_return"}
+    for r in results.values():
+        for row in r.rows:
+            if row["kind"] == "measure":
+                assert math.isfinite(float(row["value"])) and (
+                    row["key"] != "accuracy" or 0 <= float(row["value"]) <= 1
+                )
+    assert runs["matlf"].config["start"] == runs["fine_tuning"].config["start"] == str(runs["source_only"].folder)
+
+
+def test_what_one_seed_allows(smoke):
+    _, results, _ = smoke
+    by_id = {claim.id: claim for claim in STUDY.claims(results)}
+    assert len(by_id) == 30 and {claim.verdict for claim in by_id.values()} == {NOT_RUN}
+    assert by_id["M1"].why == "needs reacher-sparse"
+    assert STUDY.report(results)[0].startswith("cartpole-sparse: return in matl-cartpole-sparse's target")
+    ((name, (panel,)),) = STUDY.pictures(results).items()
+    assert name == "figure3.png" and [line.name for line in panel.lines] == [a.replace("_", " ") for a in METHODS]
+
+
+# Made-up results
+
+
+def made_up(
+    figure: str,
+    ends: dict[str, tuple[float, float]],
+    seeds: int = 5,
+    noise: float = 0.02,
+    starts: float = 0.0,
+    **measures,
+) -> dict[str, Results]:
+    """Units' files whose curves rise from `starts`, or the source policy's end, to their own in a share of training:
+    `ends[approach]` or `ends["problem approach"]` = (end, share). Measures: `key={approach: value}`.
+    """
+    table = {unit.name: unit for unit in units("paper", figure) if unit.seed < seeds}
+    out = {}
+    for name, u in table.items():
+        problem, approach = experiment(u), name.rsplit("-", 2)[1]
+        end, share = ends.get(f"{problem} {approach}", ends.get(approach, (0.0, 1.0)))
+        random = np.random.default_rng([u.seed, len(name), sum(name.encode())])
+        wobble = noise * random.normal()
+        pretrained = approach in ("direct_transfer", "fine_tuning", "matlf")
+        begin = (
+            ends.get(f"{problem} direct_transfer", ends.get("direct_transfer", (0.0, 0.0)))[0] if pretrained else starts
+        )
+        e = EXPERIMENTS[problem]
+        total = (iterations("paper", e) + 1) * math.prod(rollout("paper", e))
+        rows = []
+        for x in np.linspace(0.0, 1.0, 41):
+            value = begin + (end - begin) * min(1.0, x / share if share else 1.0) + wobble
+            for key in ("target_return", "target_forward"):
+                rows.append(("curve", key, 0, x * total, 10 + 5 * value))
+        rows += [
+            ("measure", key, "", "", values[approach] + wobble)
+            for key, values in measures.items()
+            if approach in values
+        ]
+        rows.append(("final", "source_forward", "", "", 20.0))
+        keys = ("kind", "key", "x", "y", "value")
+        out[name] = Results([dict(zip(keys, map(str, row), strict=True)) for row in rows])
+    return out
+
+
+def verdicts(results: dict[str, Results]) -> dict[str, str]:
+    return {claim.id: claim.verdict for claim in STUDY.claims(results)}
+
+
+SPARSE = {"independent": (0.8, 0.9), "direct_transfer": (0.2, 1.0), "fine_tuning": (1.0, 0.06), "matlu": (1.0, 0.4),
+          "matl": (1.0, 0.4), "matlf": (1.0, 0.02)}  # fmt: skip
+
+
+def test_a_world_in_which_the_paper_is_right():
+    accuracy = {"independent": 0.95, "matlu": 0.8, "matl": 0.6}
+    visited = {"matl": 2.0, "matlu": 1.0}
+    said = verdicts(made_up("3", SPARSE, noise=0.005, accuracy=accuracy, visited_return=visited))
+    for name in ("M1", "M2", "M3", "M4", "M6", "M24", "M25"):
+        assert said[name] == HOLDS, name
+    assert said["M5"] == said["M9"] == said["M23"] == said["M26"] == NOT_RUN
+
+
+def test_a_world_in_which_the_paper_is_wrong():
+    ends = {"independent": (1.0, 0.05), "direct_transfer": (1.0, 1.0), "fine_tuning": (0.3, 1.0), "matlu": (0.5, 0.9),
+            "matl": (0.9, 0.3), "matlf": (0.2, 1.0)}  # fmt: skip
+    accuracy = {"independent": 0.5, "matlu": 0.6, "matl": 0.8}
+    said = verdicts(made_up("3", ends, noise=0.005, accuracy=accuracy, visited_return={"matl": 1.0, "matlu": 2.0}))
+    for name in ("M1", "M2", "M6", "M24", "M25"):
+        assert said[name] == NOT, name
+    slow = {"fine_tuning": (0.7, 1.0), "matlf": (0.9, 1.0)}
+    said = verdicts(made_up("3", SPARSE | slow, noise=0.005))
+    assert said["M3"] == said["M4"] == NOT
+
+
+def test_few_seeds_and_noise_are_said():
+    assert verdicts(made_up("3", SPARSE, seeds=3, noise=0.002))["M2"] == "points to: holds"
+    assert verdicts(made_up("3", SPARSE, seeds=1))["M2"] == UNDECIDED
+    assert verdicts(made_up("3", SPARSE, noise=1.0))["M2"] == UNDECIDED
+    flat = made_up("3", {}, noise=0.01)
+    claim = next(claim for claim in STUDY.claims(flat) if claim.id == "M6")
+    assert claim.verdict == UNDECIDED and "too little training" in claim.why, "equal, for nobody learned anything"
+
+
+def test_hoppers_claims():
+    ends = {"independent": (0.0, 1.0), "direct_transfer": (0.1, 1.0), "fine_tuning": (0.15, 1.0), "matlu": (0.6, 0.5),
+            "matl": (0.8, 0.3), "matlf": (1.0, 0.2)}  # fmt: skip
+    gait = {"ankle_work": {"matl": 0.5, "direct_transfer": 0.3}, "speed": {"matl": 0.5, "direct_transfer": 2.0}}
+    results = made_up("4", ends, noise=0.004, **gait)
+    said = verdicts(results)
+    assert [said[name] for name in ("M8", "M9", "M10", "M12")] == [HOLDS] * 4
+    assert said["M7"] == NOT, "10 m are no standing still"
+    assert said["M16"] == NOT_RUN
+    frame = frames(results)["hopper-uninformative"]
+    assert frame.best[0] == "matlf" and frame.limits == (pytest.approx(10, abs=0.1), pytest.approx(15, abs=0.1))
+
+
+def test_lambda():
+    weights = {"matl_0.03": (0.0, 1.0), "matl_0.1": (0.1, 1.0), "matl": (0.6, 1.0), "matl_1": (0.9, 1.0),
+               "matl_3": (0.2, 1.0)}  # fmt: skip
+    cart = {f"cartpole-sparse {name}": (0.8, 1.0) for name in weights}
+    others = {"matlf": (1.0, 0.1), "independent": (0.0, 1.0)}
+    results = made_up("4-lambda", weights | cart | others, noise=0.004)
+    assert verdicts(results)["M11"] == HOLDS
+    for panel in STUDY.pictures(results)["figure4-lambda.png"]:
+        own = EXPERIMENTS[panel.title].alignment.get("alignment", 0.1)
+        assert [line.name for line in panel.lines] == [f"λ = {x:g}" for x in sorted({*matl.LAMBDAS, own})]
+    assert verdicts(made_up("4-lambda", cart | others, noise=0.004))["M11"] == NOT
+
+
+def test_ratios_without_a_reward():
+    """Figure 5's measure is the maximum that was reached with reward: half of it is a ratio of 0.5, whoever is best."""
+    none = {f"{p} {a}": (0.0, 1.0) for p in matl.WITH_REWARD for a in ("independent",)}
+    none |= {f"{p} fine_tuning": (0.2, 1.0) for p in matl.WITH_REWARD}
+    results = made_up("5", SPARSE | none, noise=0.002, starts=-2.0)
+    frame = frames(results)["cartpole-none"]
+    assert frame.limits == (0.0, pytest.approx(15, abs=0.1))
+    assert np.mean([*frame.final("matlf").values()]) == pytest.approx(1.0, abs=0.01)
+    assert np.mean([*frame.final("fine_tuning").values()]) == pytest.approx(11 / 15, abs=0.01)
+    said = verdicts(results)
+    assert said["M13"] == HOLDS and said["M15"] == NOT, "from -2 to 0 is progress"
+    assert verdicts(made_up("5", SPARSE | none, noise=0.002))["M15"] == HOLDS
+
+
+def test_engines():
+    ends = {"independent": (0.8, 0.7), "direct_transfer": (0.1, 1.0), "fine_tuning": (0.5, 1.0), "matlu": (1.0, 0.4),
+            "matl": (1.0, 0.3), "matlf": (0.6, 1.0), "matl_confusion": (0.8, 0.7)}  # fmt: skip
+    explored = {
+        "entropy": {"independent": 2.0, "fine_tuning": 1.0},
+        "coverage": {"independent": 9.0, "fine_tuning": 3.0},
+    }
+    results = made_up("6", ends, noise=0.004, **explored)
+    said = verdicts(results)
+    for name in ("M17", "M18", "M19", "M20", "M21", "M22"):
+        assert said[name] == HOLDS, name
+    assert verdicts(made_up("6", ends | {"matl_confusion": (1.0, 0.1)}, noise=0.004))["M22"] == NOT
+
+
+def test_state_wise():
+    ends = SPARSE | {"state_alignment": (0.8, 0.9), "ball state_alignment": (1.0, 0.4)}
+    said = verdicts(made_up("state-wise", ends, noise=0.004))
+    assert said["M29"] == said["M30"] == HOLDS
+
+
+# Measures
+
+
+def test_a_fresh_classifier():
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(2, 50, 8, 3))
+    assert abs(matl_measures.accuracy(a, b) - 0.5) < 0.1
+    assert matl_measures.accuracy(a, b + 3) > 0.9
+    lives = random.normal(size=(1, 8, 3)) * 3  # each world stays near a place of its own: no place is an agent's
+    a, b = lives + 0.1 * a, lives[:, ::-1] * [1, -1, 1] + 0.1 * b
+    assert matl_measures.accuracy(a, b) < 0.8, "worlds that it has learned from would be known by heart"
+
+
+@pytest.mark.parametrize("task", ["reacher", "hopper", "cartpole_swingup"])
+def test_worlds_are_moved_into_the_source(task):
+    target, source = Domain.parse(f"{task}/gravity=x2"), Domain.parse(task)
+    _, visited = matl_measures._states(target, registry.build("source_only").learner.random(Low(source.spaces)))
+    moved = matl_measures.move(target, source, visited)
+    assert moved.size == 10 * matl_measures.WORLDS and np.all(moved.step == 0)
+    back = matl_measures.move(source, target, [moved])
+    there = np.concatenate([worlds.observation for worlds in visited])
+    # Positions of bodies lag half a step behind the state where a world has moved: all else is the same to the bit.
+    close = np.isclose(moved.observation, there, atol=1e-12).mean(0) == 1
+    assert close.sum() >= len(close) - 2 and np.allclose(back.observation, moved.observation, atol=1e-12)
+
+
+class Low:
+    """As much of a learner's state as random actions need."""
+
+    def __init__(self, spaces):
+        self.low, self.high = spaces.low, spaces.high
+
+
+def test_gait():
+    zeros = np.zeros((2, 1), bool)
+    obs = np.zeros((2, 1, 11), np.float32)
+    obs[..., 5], obs[..., -3:] = 1.5, [1.0, 2.0, -4.0]
+    action = np.array([[[1.0, -0.5, 0.5]]] * 2, np.float32)
+    found = matl_measures.gait(Transition(obs, action, zeros, obs, zeros, zeros, zeros, {}))
+    assert found == {"ankle_work": pytest.approx(2 / 4), "speed": 1.5}
+
+
+def test_a_run_that_others_need_comes_first(tmp_path):
+    first, *_ = waves(units("smoke", "3"), tmp_path / "results", tmp_path / "runs")
+    assert {u.method for u in first} == {"source_only"} and len(first) == 2
