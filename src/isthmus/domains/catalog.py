@@ -71,10 +71,29 @@ def _rows() -> dict[str, Row]:
         "half_cheetah", "half_cheetah/motor_strength=x1.5", "dataset", "",
         "ours: a probe that can be crossed without loss, by acting 1/1.5 as strongly",
     )  # fmt: skip
-    shift = "cart_damping=1,pole_frictionloss=0.05,pole_mass=0.2"
-    for robot in ("sparse", "none"):
-        rows[f"matl-cartpole-{robot}"] = Row(
-            "cartpole_swingup/reward=sparse", f"cartpole_swingup/reward={robot},{shift}", "online", "", MATL
+    arm = "armature=x0.1,damping=x5,joint0_frictionloss=20,joint1_frictionloss=20"
+    cart = "cart_damping=1,pole_frictionloss=0.05,pole_mass=0.2"
+    for name, robot, shift in (("cartpole", "cartpole_swingup", cart), ("reacher", "reacher", arm)):
+        for reward in ("sparse", "none"):
+            rows[f"matl-{name}-{reward}"] = Row(
+                f"{robot}/reward=sparse", f"{robot}/reward={reward},{shift}", "online", "", MATL
+            )
+    for reward in ("uninformative", "none"):
+        rows[f"matl-hopper-{reward}"] = Row(
+            "hopper", f"hopper/reward={reward},damping=x2,density=x1.3,friction=x0.6", "online", "", MATL
+        )
+    for name, source in (
+        ("reacher-dart", "reacher"),
+        ("hopper-dart", "hopper"),
+        ("hopper-dart-no_armature", "hopper/armature=x0"),
+    ):
+        rows[f"matl-{name}"] = Row(
+            source,
+            f"{name.split('-')[0]}/engine=dart",
+            "online",
+            "",
+            MATL,
+            "DART has no armature; without it MuJoCo's reacher blows up",
         )
     return rows
 
