@@ -157,7 +157,8 @@ def made_up(
             for key, values in measures.items()
             if approach in values
         ]
-        rows.append(("final", "source_forward", "", "", 20.0))
+        rows += [("final", key, "", "", 20.0) for key in ("source_forward", "target_return")]
+        rows += [("final", key, "", "", 0.5) for key in ("target_success", "target_forward")]
         keys = ("kind", "key", "x", "y", "value")
         out[name] = Results([dict(zip(keys, map(str, row), strict=True)) for row in rows])
     return out
@@ -210,6 +211,8 @@ def test_hoppers_claims():
     assert [said[name] for name in ("M8", "M9", "M10", "M12")] == [HOLDS] * 4
     assert said["M7"] == NOT, "10 m are no standing still"
     assert said["M16"] == NOT_RUN
+    (line,) = [line for line in STUDY.report(results) if line.startswith("  matlf")]
+    assert "J 1.00" in line and line.endswith("5 seeds; at the end return 20, success 50%, progress 0.5")
     frame = frames(results)["hopper-uninformative"]
     assert frame.best[0] == "matlf" and frame.limits == (pytest.approx(10, abs=0.1), pytest.approx(15, abs=0.1))
 

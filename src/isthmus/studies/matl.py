@@ -242,7 +242,14 @@ def report(results: dict[str, Results]) -> list[str]:
             t80 = float(np.median([*frame.time(approach).values()]))
             when = f"{t80 * frame.horizon:.0f}" if t80 < 1 else "never"
             auc = np.mean([*frame.area(approach).values()])
-            lines.append(f"  {approach:16} J {j.value:.2f}{ends} ({raw:.4g}), AUC {auc:.2f}, T80 {when}, {j.n} seeds")
+            last = {
+                key: np.mean([*frame.measured(approach, f"target_{key}", "final").values()])
+                for key in ("return", "success", "forward")
+            }
+            lines.append(
+                f"  {approach:16} J {j.value:.2f}{ends} ({raw:.4g}), AUC {auc:.2f}, T80 {when}, {j.n} seeds; "
+                f"at the end return {last['return']:.4g}, success {last['success']:.0%}, progress {last['forward']:.3g}"
+            )
         if frame.blocked:
             lines.append(f"  {frame.blocked}")
     return lines
