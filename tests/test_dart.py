@@ -611,6 +611,14 @@ def test_an_engine_that_blows_up_without_armature_is_said():
     assert found.verdict == SHIFT and np.isfinite(found.effect.one_step)
 
 
+@pytest.mark.parametrize("robot", ["cartpole_swingup", "ball"])
+def test_without_contact_armature_and_runge_kutta_the_engines_are_one(robot):
+    """Both integrate by semi-implicit Euler, with damping taken implicitly."""
+    found = audit(Domain.parse(robot), Domain.parse(f"{robot}/engine=dart"))
+    assert found.effect.one_step < 1e-11 and found.effect.apart < 1e-11
+    assert len(found.alone[0].points) == 1
+
+
 def test_without_contact_and_armature_the_engines_agree_but_for_their_integrators(tmp_path):
     """A leg of Hopper's in the air, in MuJoCo without armature and by small steps: the same motion, to first order."""
     text = tasks.find("hopper").model_path().read_text()
