@@ -68,8 +68,8 @@ EXPERIMENTS = {
         source="cartpole-sparse",
     ),
     "reacher-none": Experiment(
-        "5", "matl-reacher-none", (40, 50), iterations=(60, 400), alignment=SINGLE | {"alignment": 0.2}, approaches=OTHERS,
-        source="reacher-sparse",
+        "5", "matl-reacher-none", (40, 50), iterations=(60, 400), alignment=SINGLE | {"alignment": 0.2},
+        approaches=OTHERS, source="reacher-sparse",
     ),
     "hopper-none": Experiment(
         "5", "matl-hopper-none", (16, 125), "forward", (100, 400), (3, 5), PAIRS | {"alignment": 1.0}, OTHERS,
