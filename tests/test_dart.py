@@ -23,6 +23,7 @@ from isthmus.physics import mujoco as reference
 from isthmus.physics.dart import DartSimulator, dartpy
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.random import Streams, keys
+from isthmus.report import watch as watching
 from isthmus.tasks import task as tasks
 from isthmus.training import train as loop
 from isthmus.training.checkpoint import digest
@@ -632,6 +633,19 @@ def test_without_contact_and_armature_the_engines_agree_but_for_their_integrator
             s.step(np.array([0]), 0.3 * control(s, t // 5))
     assert np.abs(ours.qpos - high).max() > 0.1
     assert np.allclose(ours.qpos, theirs.qpos, atol=2e-3) and np.allclose(ours.qvel, theirs.qvel, atol=5e-2)
+
+
+def test_a_robot_in_dart_is_filmed():
+    """By MuJoCo's renderer, which knows the same configuration."""
+    try:
+        watching.backend()
+    except watching.CannotRender as error:
+        pytest.skip(str(error))
+    still = Noise(np.zeros(3, np.float32))
+    clip = watching.film(still, Domain.parse("hopper"), Domain.parse("hopper/engine=dart"), 0.4, size=(96, 72))
+    assert "Target hopper/engine=dart: it fell" in clip.said
+    first, last = (np.asarray(clip.frames[i]).astype(int)[:, 112:] for i in (0, 10))
+    assert np.abs(first - last).max() > 50  # it moves
 
 
 def test_a_camera_gets_the_worlds_own_model():
