@@ -31,6 +31,10 @@ ROUND = 8 * 16
 OWN: dict[str, dict[str, Any]] = {
     "fine_tuning": {"pretraining": 3 * ROUND},
     "few_shot_ppo": {"updates": 2, "adaptation_worlds": 4, "adaptation_steps": 16},
+    "matl": {"inner": 1},
+    "matlu": {"inner": 1},
+    "matlf": {"inner": 1, "pretraining": 3 * ROUND},
+    "state_alignment": {"inner": 1},
 }
 ADAPTATION = 2 * 4 * 16  # transitions a target
 ROUNDS = 5  # the fine tuning of them: two in the source, three in the target

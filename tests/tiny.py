@@ -25,6 +25,7 @@ ROUND = 128  # steps
 SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}
 OWN = {
     "pretraining": 3 * ROUND,  # a change of phase amid the run
+    "inner": 1,
     "updates": 1,
     "adaptation_worlds": 4,
     "adaptation_steps": 16,
