@@ -434,7 +434,7 @@ def curves_figure(curves: Sequence[Curves]) -> Figure:
             if not _known(each, y):
                 continue
             heights += [s[:, y] for s in each.seeds]
-            _line(ax, each.seeds, x, y, look)
+            _line(ax, each.seeds, x, y, look, statistics.FEW)
         _fit(ax, heights)
         ax.set(xlabel=x_label, ylabel=y_label, xlim=(0, None))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: count(value)))
@@ -446,7 +446,8 @@ def curves_figure(curves: Sequence[Curves]) -> Figure:
 
 @_in_style
 def panels_figure(panels: Sequence[Panel]) -> Figure:
-    """A study's curves, panels side by side with one legend: lines, bands and levels as in `curves_figure`.
+    """A study's curves, panels side by side with one legend: lines, bands and levels as in `curves_figure`, seeds
+    only where there is no band.
 
     Raises BadValue for none.
     """
@@ -463,7 +464,7 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
         heights: list[np.ndarray] = []
         for line in panel.lines:
             heights += [s[:, 1] for s in line.seeds]
-            _line(ax, line.seeds, 0, 1, looks[line.name, line.role])
+            _line(ax, line.seeds, 0, 1, looks[line.name, line.role], BAND)
         _fit(ax, heights)
         ax.set(xlabel=panel.x, ylabel=panel.y, xlim=(0, None))
         ax.set_title(panel.title, loc="left", fontweight="bold")
@@ -495,13 +496,15 @@ def scenes_figure(scenes: Sequence[tuple[str, Domain]], seconds: Sequence[float]
     return figure
 
 
-def _line(ax: Axes, seeds: Sequence[np.ndarray], x: int, y: int, look: dict[str, Any]) -> None:
-    """One method's curves [evaluations, ...] over seeds; a dotted level where none ever leaves x = 0."""
+def _line(ax: Axes, seeds: Sequence[np.ndarray], x: int, y: int, look: dict[str, Any], few: int) -> None:
+    """One method's curves [evaluations, ...] over seeds, under `few` seeds each of them too; a dotted level where none
+    ever leaves x = 0.
+    """
     steps, mean, low, high = band(seeds, x, y)
     if not any((s[:, x] > 0).any() for s in seeds):
         ax.axhline(mean[-1], lw=1.1, color=look["color"], ls=(0, (1, 1.5)))
         return
-    if len(seeds) < statistics.FEW:
+    if len(seeds) < few:
         for seed in seeds:
             ax.plot(seed[:, x], seed[:, y], color=look["color"], lw=0.6, alpha=0.6)
     if len(seeds) >= BAND:

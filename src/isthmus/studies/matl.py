@@ -28,6 +28,7 @@ METHODS = {
     "matl": "matl",
     "matlf": "matlf",
 }
+ORDER = {name: i for i, name in enumerate(METHODS)}
 LEARNER: dict[str, Any] = {"learner": "trpo"}
 
 
@@ -212,7 +213,7 @@ def frames(results: dict[str, Results]) -> dict[str, Frame]:
         worlds, steps = rollout(scale, e)
         raw = {
             approach: {seed: _curve(result, e, approach, worlds * steps) for seed, result in by_seed.items()}
-            for approach, by_seed in found.items()
+            for approach, by_seed in sorted(found.items(), key=lambda item: ORDER.get(item[0], len(ORDER)))
         }
         out[name] = Frame(name, iterations(scale, e) + 1, raw, found, tuple(METHODS), "independent")
     for name, rewarded in WITH_REWARD.items():
