@@ -7,7 +7,8 @@ import importlib
 from isthmus.studies.study import Study
 from isthmus.types import UnknownName
 
-STUDIES = {"ppo": "isthmus.studies.ppo", "trpo": "isthmus.studies.trpo", "es-sim2real": "isthmus.studies.es_sim2real"}
+STUDIES = {"ppo": "isthmus.studies.ppo", "trpo": "isthmus.studies.trpo", "es-sim2real": "isthmus.studies.es_sim2real",
+           "matl": "isthmus.studies.matl"}  # fmt: skip
 
 
 def find(name: str) -> Study:
