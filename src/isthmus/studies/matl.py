@@ -85,6 +85,10 @@ EXPERIMENTS = {
         alignment=PAIRS | WASSERSTEIN | {"alignment": 0.2},
         variants={"matl_confusion": {"discriminator.loss": "confusion"}},
     ),
+    "cartpole-damped": Experiment(
+        "exploration", "matl-cartpole-damped", (20, 100), seeds=(3, 5), alignment=SINGLE | {"alignment": 0.2},
+        approaches=("independent", "fine_tuning", "matlu", "matl"), source="cartpole-sparse",
+    ),
     "ball": Experiment(
         "state-wise", "matl-ball", (20, 100), iterations=(40, 100), alignment=SINGLE,
         approaches=("independent", "direct_transfer", "matl", "state_alignment"),
@@ -107,10 +111,11 @@ ABLATIONS = {  # figure -> experiment -> what is added there: matl's variants, a
     },
 }
 SCENES = {"2": (("MuJoCo", "hopper"), ("DART", "hopper/engine=dart"))}
-FIGURES = ("2", "3", "4", "4-lambda", "5", "6", "losses", "pairs", "state-wise")
+FIGURES = ("2", "3", "4", "4-lambda", "5", "6", "exploration", "losses", "pairs", "state-wise")
 NEEDS = {
     "5": ("3", "4", "5"),
     "4-lambda": ("3", "4", "4-lambda"),
+    "exploration": ("3", "exploration"),
     "losses": ("3", "losses"),
     "pairs": ("3", "pairs"),
     "state-wise": ("3", "4", "state-wise"),
