@@ -290,11 +290,14 @@ def clean():
     tiny.forget_simulations()
 
 
-@pytest.mark.parametrize("method", [m for m in registry.METHODS if m != "target_only"])
+PAID_IN_THE_TARGET = ("target_only", "matl", "matlu", "state_alignment")  # from their first round on
+
+
+@pytest.mark.parametrize("method", [m for m in registry.METHODS if m not in PAID_IN_THE_TARGET])
 def test_the_targets_reward_is_not_seen(tmp_path, monkeypatch, method):
     """NaN in the target's reward changes no bit of training that must not see it: all of it, or a whole first phase."""
     problem = tiny.problem(method)
-    settings = {**tiny.settings(method), **({"pretraining": 10**6} if method == "fine_tuning" else {})}
+    settings = {**tiny.settings(method), **({"pretraining": 10**6} if method in ("fine_tuning", "matlf") else {})}
     clean = tiny.train(method, tmp_path / "clean", problem=problem, settings=settings)
     poison(monkeypatch, problem.target)
     poisoned = tiny.train(method, tmp_path / "poisoned", problem=problem, settings=settings)

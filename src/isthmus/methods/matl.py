@@ -113,6 +113,7 @@ class MATL(NoAdaptation):
         for j in range(self.inner):
             source, tr = collect(problem.source, source, self._behaviour(theta, problem), steps)
             theta, _ = self.learner.learn(theta, tr, key(update + j + 1))
+        learned["episodes"] = float(len(metrics["robot_return"]))
         metrics = {k: float(v.mean()) for k, v in metrics.items() if len(v)}
         if "robot_return" in metrics:
             metrics["training_return"] = metrics["robot_return"]
