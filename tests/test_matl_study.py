@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 from test_compare import Here
 
+from isthmus.cli.main import main
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import make_problem
 from isthmus.methods import registry
 from isthmus.studies import matl, matl_measures
+from isthmus.studies import registry as studies
 from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, UNDECIDED
 from isthmus.studies.matl import EXPERIMENTS, FIGURES, METHODS, SIZES, STUDY, frames, iterations, rollout, units
-from isthmus.studies.study import Results, Unit, run_units, waves
+from isthmus.studies.study import Results, Unit, waves
 from isthmus.training.run import Run
 from isthmus.types import Transition
 
@@ -29,9 +33,17 @@ def test_experiments_share_what_they_say_they_share(name):
     problem = make_problem(e.problem)
     if e.source:
         source = make_problem(EXPERIMENTS[e.source].problem)
-        assert problem.source == source.source and problem.true_target == source.true_target
+        assert problem.source == source.source
+        assert (problem.true_target == source.true_target) == (name in matl.WITH_REWARD)
         assert e.rollout == EXPERIMENTS[e.source].rollout and e.iterations == EXPERIMENTS[e.source].iterations
-    kinds = {"sparse": "sparse", "uninformative": "uninformative", "none": "none", "dart": "dense", "ball": "dense"}
+    kinds = {
+        "sparse": "sparse",
+        "damped": "sparse",
+        "uninformative": "uninformative",
+        "none": "none",
+        "dart": "dense",
+        "ball": "dense",
+    }
     assert problem.target.reward == kinds[name.split("-")[-1]] and problem.access == "online"
     assert problem.target.engine == ("dart" if "dart" in name else "mujoco") and problem.source.engine == "mujoco"
     if e.metric == "return" and "none" not in name:
@@ -63,19 +75,35 @@ def experiment(u: Unit) -> str:
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory) -> tuple[list[Unit], dict[str, Results], dict[str, Run]]:
-    """Six approaches on one problem, trained."""
-    made = [u for u in units("smoke", "3") if experiment(u) == "cartpole-sparse"]
+def smoke(tmp_path_factory) -> tuple[list[Unit], dict[str, Results], dict[str, Run], Path]:
+    """Six approaches on one problem, by the command."""
+    made = [dataclasses.replace(u, episodes=4) for u in units("smoke", "3") if experiment(u) == "cartpole-sparse"]
     folder = tmp_path_factory.mktemp("matl")
-    made = [dataclasses.replace(u, episodes=4) for u in made]
-    run_units(made, folder / "results", folder / "runs", Here(), measure=STUDY.measure)
-    results = {u.name: Results.read(folder / "results" / f"{u.name}.csv") for u in made}
-    return made, results, {u.method: Run.open(folder / "runs" / u.name) for u in made}
+    with pytest.MonkeyPatch.context() as patch:
+        few = dataclasses.replace(STUDY, units=lambda scale, figure: made)
+        patch.setattr(studies, "find", lambda name: few)
+        patch.setattr("isthmus.training.executor.Processes", lambda workers: Here())
+        arguments = [f"--results={folder / 'results'}", f"--runs={folder / 'runs'}"]
+        main(["reproduce", "matl", "--figure=3", "--scale=smoke", *arguments])
+    files = folder / "results" / "matl"
+    results = {u.name: Results.read(files / f"{u.name}.csv") for u in made}
+    return made, results, {u.method: Run.open(folder / "runs" / "matl" / u.name) for u in made}, files
+
+
+def test_what_the_command_leaves(smoke):
+    made, _, _, files = smoke
+    assert {p.name for p in files.iterdir()} == {
+        *(f"{u.name}.csv" for u in made), "smoke.txt", "smoke-claims.csv", "smoke-figure3.png"
+    }  # fmt: skip
+    text, table = ((files / name).read_text() for name in ("smoke.txt", "smoke-claims.csv"))
+    assert "nan" not in text + table and "M30  not run" in text
+    with (files / "smoke-claims.csv").open(newline="") as file:
+        assert [row["claim"] for row in csv.DictReader(file)] == [f"M{i}" for i in range(1, 31)]
 
 
 def test_steps_are_the_robots_iterations(smoke):
     """All approaches take the same iterations in the target; what they start with besides is said in `unit`."""
-    made, _, runs = smoke
+    made, _, runs, _ = smoke
     n, (worlds, steps) = (
         iterations("smoke", EXPERIMENTS["cartpole-sparse"]),
         rollout("smoke", EXPERIMENTS["cartpole-sparse"]),
@@ -93,7 +121,7 @@ def test_steps_are_the_robots_iterations(smoke):
 
 
 def test_what_is_measured(smoke):
-    _, results, runs = smoke
+    _, results, runs, _ = smoke
     has = {
         name.rsplit("-", 2)[1]: {row["key"] for row in r.rows if row["kind"] == "measure"}
         for name, r in results.items()
@@ -111,7 +139,7 @@ def test_what_is_measured(smoke):
 
 
 def test_what_one_seed_allows(smoke):
-    _, results, _ = smoke
+    _, results, _, _ = smoke
     by_id = {claim.id: claim for claim in STUDY.claims(results)}
     assert len(by_id) == 30 and {claim.verdict for claim in by_id.values()} == {NOT_RUN}
     assert by_id["M1"].why == "needs reacher-sparse"
@@ -193,6 +221,14 @@ def test_a_world_in_which_the_paper_is_wrong():
     assert said["M3"] == said["M4"] == NOT
 
 
+def test_direct_transfer_is_where_fine_tuning_begins():
+    """Of a problem whose source's policies are another's, deployed elsewhere."""
+    ends = {"cartpole-damped direct_transfer": (0.3, 1.0), "cartpole-damped fine_tuning": (0.9, 1.0)}
+    frame = frames(made_up("exploration", SPARSE | ends, noise=0.002))["cartpole-damped"]
+    assert frame.initial("direct_transfer") == frame.initial("fine_tuning")
+    assert np.mean([*frame.initial("direct_transfer").values()]) == pytest.approx(0.3, abs=0.01)
+
+
 def test_few_seeds_and_noise_are_said():
     assert verdicts(made_up("3", SPARSE, seeds=3, noise=0.002))["M2"] == "points to: holds"
     assert verdicts(made_up("3", SPARSE, seeds=1))["M2"] == UNDECIDED
@@ -218,16 +254,36 @@ def test_hoppers_claims():
 
 
 def test_lambda():
-    weights = {"matl_0.03": (0.0, 1.0), "matl_0.1": (0.1, 1.0), "matl": (0.6, 1.0), "matl_1": (0.9, 1.0),
-               "matl_3": (0.2, 1.0)}  # fmt: skip
-    cart = {f"cartpole-sparse {name}": (0.8, 1.0) for name in weights}
-    others = {"matlf": (1.0, 0.1), "independent": (0.0, 1.0)}
-    results = made_up("4-lambda", weights | cart | others, noise=0.004)
+    reached = {0.03: 0.0, 0.1: 0.1, 0.2: 0.3, 0.3: 0.6, 1.0: 0.9, 3.0: 0.2}
+    own = {
+        name: EXPERIMENTS[name].alignment.get("alignment", 0.1) for name in ("hopper-uninformative", "cartpole-sparse")
+    }
+
+    def ends(name: str, by_weight: dict[float, float]) -> dict[str, tuple[float, float]]:
+        approach = {weight: "matl" if weight == own[name] else f"matl_{weight:g}" for weight in by_weight}
+        return {f"{name} {approach[weight]}": (end, 1.0) for weight, end in by_weight.items()}
+
+    cart = ends("cartpole-sparse", dict.fromkeys(reached, 0.8)) | {"matlf": (1.0, 0.1), "independent": (0.0, 1.0)}
+    results = made_up("4-lambda", ends("hopper-uninformative", reached) | cart, noise=0.004)
     assert verdicts(results)["M11"] == HOLDS
     for panel in STUDY.pictures(results)["figure4-lambda.png"]:
-        own = EXPERIMENTS[panel.title].alignment.get("alignment", 0.1)
-        assert [line.name for line in panel.lines] == [f"λ = {x:g}" for x in sorted({*matl.LAMBDAS, own})]
-    assert verdicts(made_up("4-lambda", cart | others, noise=0.004))["M11"] == NOT
+        weights = sorted({*matl.LAMBDAS, own[panel.title]})
+        assert [line.name for line in panel.lines] == [f"λ = {x:g}" for x in weights]
+    flat = ends("hopper-uninformative", dict.fromkeys(reached, 0.5))
+    assert verdicts(made_up("4-lambda", flat | cart, noise=0.004))["M11"] == NOT
+
+
+def test_a_scale_that_bad_policies_stretch():
+    """Where the source's policy is far worse than an untrained one, 0.8 of J is 0.8 of what was learned, and what
+    counts as equal a tenth of that."""
+    ends = {"independent": (1.0, 0.8), "direct_transfer": (-20.0, 1.0), "fine_tuning": (-10.0, 1.0),
+            "matlu": (1.0, 0.4), "matl": (1.0, 0.4), "matlf": (-5.0, 1.0)}  # fmt: skip
+    results = made_up("6", ends, noise=0.002)
+    frame = frames(results)["reacher-dart"]
+    assert frame.start == pytest.approx(20 / 21, abs=0.001) and frame.margin == pytest.approx(0.1 / 21, abs=0.0002)
+    assert np.mean([*frame.time("matl").values()]) == pytest.approx(0.8 * 0.4, abs=0.03)
+    assert np.mean([*frame.time("matl", 0.95).values()]) == pytest.approx(0.95 * 0.4, abs=0.03)
+    assert verdicts(results)["M21"] == HOLDS
 
 
 def test_ratios_without_a_reward():

@@ -70,9 +70,21 @@ class Frame:
         return {s: 4 * (at(c, self.horizon / 4) - at(c, 0.0)) for s, c in self.curves(approach).items()}
 
     def time(self, approach: str, share: float = 0.8) -> Scores:
-        """T80: until `share` of the best approach's J, as a share of the horizon; 1 where it never is there."""
-        level = share * self.best[1]
+        """T80: until `share` of what the best approach's J is above an untrained policy, as a share of the horizon; 1
+        where it never is there.
+        """
+        level = self.start + share * (self.best[1] - self.start)
         return {s: min(statistics.first_time(c, level) / self.horizon, 1.0) for s, c in self.curves(approach).items()}
+
+    @cached_property
+    def start(self) -> float:
+        """Where an untrained policy is: above 0 where a trained one is worse."""
+        return float(np.mean([*self.initial(self.untrained).values()])) if self.untrained in self.raw else 0.0
+
+    @property
+    def margin(self) -> float:
+        """What counts as equal: 10 % of the scale above an untrained policy, of all of it where `top` is given."""
+        return 0.1 if self.top is not None else 0.1 * max(1.0 - self.start, 0.0)
 
     @cached_property
     def best(self) -> tuple[str, float]:

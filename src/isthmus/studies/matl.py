@@ -50,7 +50,8 @@ class Experiment:
     source: str = ""
 
 
-SINGLE, PAIRS = {"extent": 0}, {"extent": 1, "stride": 4}  # states (4.2), pairs (t, t + 4) (4.3)
+# Single states (4.2), where an episode has one length and so no offset matters; pairs (t, t + 4) (4.3).
+SINGLE, PAIRS = {"extent": 0, "offset": "mean"}, {"extent": 1, "stride": 4}
 WASSERSTEIN = {"discriminator.loss": "wasserstein"}
 OTHERS = tuple(name for name in METHODS if name != "direct_transfer")
 LAMBDAS = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -102,6 +103,7 @@ ABLATIONS = {  # figure -> experiment -> what is added there: matl's variants, a
     "4-lambda": {
         name: {f"matl_{x:g}": {"alignment": x} for x in LAMBDAS} for name in ("hopper-uninformative", "cartpole-sparse")
     },
+    "trap": {"hopper-uninformative": {f"matl_{offset}": {"offset": offset} for offset in ("mean", "none")}},
     "losses": {
         name: {"matl_min_max": {"discriminator.loss": "min_max"}} for name in ("cartpole-sparse", "reacher-sparse")
     },
@@ -111,12 +113,13 @@ ABLATIONS = {  # figure -> experiment -> what is added there: matl's variants, a
     },
 }
 SCENES = {"2": (("MuJoCo", "hopper"), ("DART", "hopper/engine=dart"))}
-FIGURES = ("2", "3", "4", "4-lambda", "5", "6", "exploration", "losses", "pairs", "state-wise")
+FIGURES = ("2", "3", "4", "4-lambda", "5", "6", "exploration", "losses", "pairs", "state-wise", "trap")
 NEEDS = {
     "5": ("3", "4", "5"),
     "4-lambda": ("3", "4", "4-lambda"),
     "exploration": ("3", "exploration"),
     "losses": ("3", "losses"),
+    "trap": ("4", "trap"),
     "pairs": ("3", "pairs"),
     "state-wise": ("3", "4", "state-wise"),
 }
@@ -209,7 +212,8 @@ def frames(results: dict[str, Results]) -> dict[str, Frame]:
         for unit_name, result in results.items():
             head, approach, seed = unit_name.rsplit("-", 2)
             scale, _, experiment = head.partition("-")
-            if experiment == name or (approach == "direct_transfer" and experiment == e.source):
+            same = name in WITH_REWARD and experiment == e.source  # where the policy is deployed, too
+            if experiment == name or (same and approach == "direct_transfer"):
                 found.setdefault(approach, {})[int(seed[1:])] = result
         if not {*found} - {"direct_transfer"}:
             continue
@@ -220,6 +224,8 @@ def frames(results: dict[str, Results]) -> dict[str, Frame]:
             approach: {seed: _curve(result, e, approach, worlds * steps) for seed, result in by_seed.items()}
             for approach, by_seed in sorted(found.items(), key=lambda item: ORDER.get(item[0], len(ORDER)))
         }
+        if "direct_transfer" not in raw and "fine_tuning" in raw:  # which begins as it
+            raw["direct_transfer"] = {seed: curve[:1] for seed, curve in raw["fine_tuning"].items()}
         out[name] = Frame(name, iterations(scale, e) + 1, raw, found, tuple(METHODS), "independent")
     for name, rewarded in WITH_REWARD.items():
         if name in out and rewarded in out:
@@ -252,14 +258,14 @@ def report(results: dict[str, Results]) -> list[str]:
             t80 = float(np.median([*frame.time(approach).values()]))
             when = f"{t80 * frame.horizon:.0f}" if t80 < 1 else "never"
             auc = np.mean([*frame.area(approach).values()])
-            last = {
-                key: np.mean([*frame.measured(approach, f"target_{key}", "final").values()])
-                for key in ("return", "success", "forward")
-            }
-            lines.append(
-                f"  {approach:16} J {j.value:.2f}{ends} ({raw:.4g}), AUC {auc:.2f}, T80 {when}, {j.n} seeds; "
-                f"at the end return {last['return']:.4g}, success {last['success']:.0%}, progress {last['forward']:.3g}"
-            )
+            line = f"  {approach:16} J {j.value:.2f}{ends} ({raw:.4g}), AUC {auc:.2f}, T80 {when}, {j.n} seeds"
+            if approach in frame.units:
+                last = [
+                    np.mean([*frame.measured(approach, f"target_{key}", "final").values()])
+                    for key in ("return", "success", "forward")
+                ]
+                line += "; at the end return {:.4g}, success {:.0%}, progress {:.3g}".format(*last)
+            lines.append(line)
         if frame.blocked:
             lines.append(f"  {frame.blocked}")
     return lines
