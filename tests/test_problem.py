@@ -349,6 +349,23 @@ def test_the_shifts_of_odrl():
     assert sum("joints" in name for name in CATALOG) >= 4
 
 
+def test_the_problems_of_matl():
+    """What is sparse is so in both domains; what is without a reward has the same shift, and the same true reward."""
+    made = {name.removeprefix("matl-"): isthmus.problem(name) for name in CATALOG if name.startswith("matl-")}
+    assert {name for name, p in made.items() if p.source.reward == "sparse"} == {
+        "cartpole-sparse", "cartpole-none", "cartpole-damped", "reacher-sparse", "reacher-none",
+    }  # fmt: skip
+    for name, problem in made.items():
+        assert CATALOG[f"matl-{name}"].note and problem.access == "online"
+        assert problem.true_target.reward == problem.source.reward
+        paid = next((v for v in ("none", "uninformative") if name.endswith(v)), problem.source.reward)
+        assert problem.target.reward == paid
+    for robot, other in (("cartpole", "sparse"), ("reacher", "sparse"), ("hopper", "uninformative")):
+        assert made[f"{robot}-none"].true_target == made[f"{robot}-{other}"].true_target
+        assert made[f"{robot}-none"].source == made[f"{robot}-{other}"].source
+    assert [made[f"{n}-dart"].target.engine for n in ("reacher", "hopper")] == ["dart", "dart"]
+
+
 def test_any_shift_is_a_problem():
     problem = isthmus.problem(
         "hopper/gravity=x2,action_delay=1",

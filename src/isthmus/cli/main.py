@@ -201,14 +201,20 @@ def evaluate(
     opened = _open(run)
     state = opened.state()
     where = [Domain.parse(domain)] if domain else [opened.problem.source, opened.problem.true_target]
-    table = _table("domain", "episodes", "mean return", "sd", "fell", "success", "mean length", "adaptation")
+    table = _table("domain", "episodes", "return", "sd", "fell", "success", "length")
+    if opened.method.adapts:
+        table.add_column("adaptation")
+    table.columns[0].no_wrap = False  # a long name folds, not the numbers
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for each in dict.fromkeys(where):
         with _bar(f"{each}", episodes) as step:
             e = evaluate_method(opened.method, state, opened.problem, each, episodes, on_step=step)
         r = e.episodes
+        took = [f"{int(e.adaptation.transitions):,}"] if opened.method.adapts else []
         table.add_row(
             str(each), str(len(r.returns)), f"{e.mean:.1f}", f"{r.returns.std():.1f}", f"{r.terminated.mean():.0%}",
-            f"{r.success.mean():.0%}", f"{r.lengths.mean():.0f}", f"{int(e.adaptation.transitions):,}",
+            f"{r.success.mean():.0%}", f"{r.lengths.mean():.0f}", *took,
         )  # fmt: skip
     out.print(table)
 
