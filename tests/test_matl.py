@@ -14,7 +14,7 @@ from isthmus.learning.discriminator import Discriminator
 from isthmus.methods import registry
 from isthmus.methods.matl import distances
 from isthmus.methods.method import State
-from isthmus.types import BadValue, Transition
+from isthmus.types import BadValue, Transition, UnknownName
 
 PROBLEM = Problem(Domain.parse("hopper"), Domain.parse("hopper/torso_mass=6"), Access.ONLINE)
 SMALL = {"learner.worlds": 8, "learner.steps": 16}
@@ -63,7 +63,7 @@ def test_mutual_alignment_moves_both() -> None:
 
 def test_the_simulators_own_value_function_never_sees_an_auxiliary_reward() -> None:
     """Its rewards' spread, by which they are scaled, is that of r_S; the aligned one's is not."""
-    s = run("matl", 2, alignment=1000.0, centred=False, inner=1).learner
+    s = run("matl", 2, alignment=1000.0, offset="none", inner=1).learner
     assert s.aligned.returns.variance > 100 * s.simulator.value.returns.variance
 
 
@@ -80,15 +80,22 @@ def test_matlf_begins_both_agents_where_source_only_stopped() -> None:
     assert first.phase == 0 and equal(first.learner, source.learner)
 
 
-def test_a_centred_reward_pays_neither_staying_nor_falling_on_average() -> None:
-    method = registry.build("matl", {"alignment": 0.5})
+@pytest.mark.parametrize(
+    ("offset", "quantity", "value"),
+    [("mean", np.mean, 0.0), ("floor", lambda paid: np.quantile(paid, 0.05), 0.0), ("none", np.mean, -1.5)],
+)
+def test_the_offset_moves_the_auxiliary_reward_and_keeps_its_differences(
+    offset: str, quantity: Any, value: float
+) -> None:
+    method = registry.build("matl", {"alignment": 0.5, "offset": offset})
     zeros = np.zeros((5, 4), np.float32)
     tr = Transition(
         zeros[..., None], zeros[..., None], zeros, zeros[..., None], zeros > 0, zeros > 0, zeros[..., None], {}
     )
-    rho = np.random.default_rng(0).normal(-3, 1, (5, 4)).astype(np.float32)
+    rho = np.random.default_rng(0).normal(0, 1, (5, 4)).astype(np.float32)
+    rho += -3 - rho.mean()
     paid = method._paid(tr, rho).reward
-    assert abs(paid.mean()) < 1e-6
+    assert paid.dtype == np.float32 and quantity(paid) == pytest.approx(value, abs=1e-6)
     np.testing.assert_allclose(np.diff(paid.ravel()), 0.5 * np.diff(rho.ravel()), rtol=1e-4, atol=1e-6)
 
 
@@ -122,6 +129,11 @@ def test_state_alignment_has_no_discriminator_and_learns() -> None:
 def test_wrong_numbers_are_one_line(setting: dict[str, Any]) -> None:
     with pytest.raises(BadValue, match="needs a number from"):
         registry.build("matl", setting)
+
+
+def test_an_unknown_offset_is_one_line() -> None:
+    with pytest.raises(UnknownName, match="floor"):
+        registry.build("matl", {"offset": "flor"})
 
 
 def test_it_learns_by_trpo() -> None:

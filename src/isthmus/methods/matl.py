@@ -28,7 +28,13 @@ from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.discriminator import Discriminator, Remembering
 from isthmus.learning.trpo import TRPO
 from isthmus.methods.method import NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round
-from isthmus.types import BadValue, Metrics, Transition, Worlds
+from isthmus.types import BadValue, Metrics, Transition, UnknownName, Worlds
+
+OFFSETS = {
+    "floor": lambda rho: np.quantile(rho, 0.05).astype(np.float32),  # hardly a state is worth less than the end
+    "mean": np.mean,  # a step more is worth nothing on average
+    "none": lambda rho: np.float32(0),  # the paper's letter
+}
 
 
 class Agents(NamedTuple):
@@ -45,7 +51,8 @@ class Both(NamedTuple):
 
 @dataclass(frozen=True)
 class MATL(NoAdaptation):
-    """Raises BadValue for a number that cannot be, and for a learner without a value function apart."""
+    """Raises BadValue for a number that cannot be and for a learner without a value function apart, UnknownName for an
+    offset that is not in OFFSETS."""
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
     mutual: ClassVar[bool] = True
@@ -55,7 +62,7 @@ class MATL(NoAdaptation):
     inner: int = 10  # M
     extent: int = 1  # n: zeta has n + 1 states
     stride: int = 4  # k
-    centred: bool = True  # rho's mean over the batch is taken off: the trap in docs/matl.md
+    offset: str = "floor"  # what is taken off rho, of OFFSETS: the trap in docs/matl.md
 
     def __post_init__(self) -> None:
         if not isinstance(self.learner, TRPO):
@@ -63,6 +70,8 @@ class MATL(NoAdaptation):
         for name, low in (("alignment", 0), ("inner", 0), ("extent", 0), ("stride", 1)):
             if not low <= (value := getattr(self, name)) < np.inf:
                 raise BadValue(f"{name}={value}: needs a number from {low} on")
+        if self.offset not in OFFSETS:
+            raise UnknownName("offset", self.offset, OFFSETS)
 
     def trained_in(self, problem: Problem) -> Domain:
         return problem.target
@@ -140,9 +149,8 @@ class MATL(NoAdaptation):
         return Remembering.of(behaviour, problem.source.spaces.observation, self.extent, self.stride)
 
     def _paid(self, tr: Transition, rho: np.ndarray) -> Transition:
-        """Eq. 3: r + lambda rho."""
-        if self.centred:
-            rho = rho - rho.mean()
+        """Eq. 3: r + lambda rho, rho from its offset on."""
+        rho = rho - OFFSETS[self.offset](rho)
         return tr._replace(reward=tr.reward + np.float32(self.alignment) * rho)
 
     def _judge(self, problem: Problem, s: State) -> Any:
