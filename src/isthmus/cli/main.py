@@ -124,7 +124,7 @@ def train(
     method: Positional[str],
     problem: ProblemName,
     source: Annotated[str, arg(help="settings to change the source by")] = "",
-    target: Annotated[str, arg(help="settings to change the target by, e.g. gravity=x2")] = "",
+    target: Annotated[str, arg(help="settings to change the target by, e.g. gravity=x2,reward=none")] = "",
     access: Annotated[Access | None, arg(help="how training may touch the target")] = None,
     uncertainty: Annotated[str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")] = None,
     budget: Annotated[int | None, arg(help="most target transitions that training may take")] = None,
