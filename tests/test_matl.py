@@ -12,8 +12,8 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem
 from isthmus.learning.discriminator import Discriminator
 from isthmus.methods import registry
-from isthmus.methods.matl import distances
 from isthmus.methods.method import State
+from isthmus.methods.state_alignment import distances
 from isthmus.types import BadValue, Transition, UnknownName
 
 PROBLEM = Problem(Domain.parse("hopper"), Domain.parse("hopper/torso_mass=6"), Access.ONLINE)

@@ -12,7 +12,6 @@
 
 matl     as it stands               matlu    the robot alone is aligned: rho_S = 0 in line 4
 matlf    theta and phi both start from a policy trained in the source (--start, or a first phase of source_only)
-state_alignment    what the paper sets aside: no omega; rho is how far the other agent was at the same time
 """
 
 from __future__ import annotations
@@ -51,8 +50,9 @@ class Both(NamedTuple):
 
 @dataclass(frozen=True)
 class MATL(NoAdaptation):
-    """Raises BadValue for a number that cannot be and for a learner without a value function apart, UnknownName for an
-    offset that is not in OFFSETS."""
+    """Algorithm 1. Raises BadValue for a number that cannot be and for a learner other than TRPO, UnknownName for an
+    offset that is not in OFFSETS.
+    """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
     mutual: ClassVar[bool] = True
@@ -198,43 +198,3 @@ class MATLf(MATL):
 
     def policy(self, s: State) -> Any:
         return super().policy(s) if s.phase else self.learner.policy(s.learner)
-
-    def trained_in(self, problem: Problem) -> Domain:
-        return problem.target
-
-
-@dataclass(frozen=True)
-class StateAlignment(MATL):
-    """State-wise alignment of trajectories, the baseline of the paper's discussion, in our form: no discriminator; rho
-    is minus the distance to where the other agent was at the same time, in the episode whose start was nearest.
-    """
-
-    def _judge(self, problem: Problem, s: State) -> Any:
-        return ()
-
-    def _discriminate(self, omega, tr_s, tr_r, key):
-        return omega, {}
-
-    def _auxiliary(self, omega, tr_s, tr_r):
-        scale = np.concatenate([tr_s.obs, tr_r.obs]).std((0, 1)) + 1e-6
-        return -distances(tr_s, tr_r, scale), -distances(tr_r, tr_s, scale)
-
-
-def distances(tr: Transition, other: Transition, scale: np.ndarray) -> np.ndarray:
-    """How far each state is from the other agent's at the same time, float32 [T, N], in units of `scale` (O,).
-
-    Of the other agent's transitions with the same time since their episode began, the one counts whose episode's start
-    is nearest; where none lived so long, those of its latest time do.
-    """
-    flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-    time, there = tr.extra["time"].ravel(), other.extra["time"].ravel()
-    state, start = flat(tr.obs) / scale, flat(tr.extra["start"]) / scale
-    states, starts = flat(other.obs) / scale, flat(other.extra["start"]) / scale
-    out = np.empty(len(time), np.float32)
-    known = np.unique(there)
-    for t in np.unique(time):
-        here = np.flatnonzero(time == t)
-        rows = np.flatnonzero(there == known[max(np.searchsorted(known, t, "right") - 1, 0)])
-        apart = np.square(start[here, None] - starts[None, rows]).sum(-1)
-        out[here] = np.linalg.norm(state[here] - states[rows[apart.argmin(1)]], axis=-1)
-    return out.reshape(tr.reward.shape)

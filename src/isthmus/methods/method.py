@@ -18,7 +18,7 @@ class State(NamedTuple):
     """All that a run's future depends on: one tree of arrays."""
 
     learner: Any
-    worlds: Worlds
+    worlds: Any  # Worlds, or a tree of several
     key: Array  # the run's own; rounds fold it with their number
     phase: np.int64
     round: np.int64  # of this phase

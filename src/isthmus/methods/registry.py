@@ -35,7 +35,7 @@ METHODS: dict[str, Row] = {
     "matlu": Row("isthmus.methods.matl:MATLu", "online", "TRPO", "MATL, the robot alone aligned"),
     "matlf": Row("isthmus.methods.matl:MATLf", "online", "TRPO", "MATL from a policy trained in the source"),
     "state_alignment": Row(
-        "isthmus.methods.matl:StateAlignment", "online", "TRPO", "state-wise alignment; MATL's baseline"
+        "isthmus.methods.state_alignment:StateAlignment", "online", "TRPO", "state-wise alignment; MATL's baseline"
     ),
 }
 LEARNERS = {"ppo": "isthmus.learning.ppo:PPO", "trpo": "isthmus.learning.trpo:TRPO"}
