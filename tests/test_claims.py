@@ -76,6 +76,14 @@ def test_holm_within_a_figure():
     assert judged[1].contrasts[1] == equal, "equality is no difference"
 
 
+def test_a_claim_of_which_a_part_was_not_run_can_fall_and_not_hold():
+    above, below = contrast("", HIGH, LOW), contrast("", LOW, HIGH)
+    (judged,) = judge([Claim("X1", "", "", "3", (above,), partial="the other task not run")])
+    assert (judged.verdict, judged.why) == (UNDECIDED, "1 of 1 comparisons shown over 5 seeds; the other task not run")
+    (judged,) = judge([Claim("X1", "", "", "3", (below,), partial="the other task not run")])
+    assert judged.verdict == NOT
+
+
 def test_the_weakest_comparison():
     strong, weak = contrast("strong", HIGH, LOW), contrast("weak", [2.0, 3.0, 2.5, 2.0, 3.0], LOW)
     assert claim(strong, weak).weakest == weak

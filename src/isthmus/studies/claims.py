@@ -70,7 +70,8 @@ class Claim:
     """A claim in our words, the statistic that decides it, and its contrasts.
 
     `need` of them must hold (None: all). `blocked` says why nothing can be concluded whatever they give
-    (too little training); a claim without any was not run, and `blocked` says what it lacks.
+    (too little training); a claim without any was not run, and `blocked` says what it lacks. `partial` says which of
+    its experiments are missing: then it can fall, but not hold.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Claim:
     contrasts: tuple[Contrast, ...] = ()
     need: int | None = None
     blocked: str = ""
+    partial: str = ""
 
     @property
     def verdict(self) -> str:
@@ -115,7 +117,10 @@ class Claim:
         contrary = f", {count[NOT]} contrary" if count[NOT] else ""
         wanted = "" if need == total else f"; {need} needed"
         if count[HOLDS] < need <= total - count[NOT]:
-            return UNDECIDED, f"{shown}{contrary}{wanted}; {seeds} seeds leave the rest open"
+            rest = f"; {self.partial}" if self.partial else ""
+            return UNDECIDED, f"{shown}{contrary}{wanted}; {seeds} seeds leave the rest open{rest}"
+        if self.partial and count[HOLDS] >= need:
+            return UNDECIDED, f"{shown} over {seeds} seeds; {self.partial}"
         word = HOLDS if count[HOLDS] >= need else NOT
         return (word if seeds >= statistics.FEW else f"points to: {word}"), f"{shown}{contrary}{wanted}; {seeds} seeds"
 
