@@ -263,6 +263,20 @@ def test_reproduce(tmp_path, capsys):
     assert text == "10 of 10 units are left, 10,000,000 training steps; no unit has been timed yet\n"
 
 
+def test_reproduce_reports_what_is_there_and_runs_nothing(tmp_path, capsys):
+    folder = tmp_path / "matl"
+    folder.mkdir()
+    line = refused(capsys, "reproduce", "matl", "--report", "--scale=smoke", f"--results={tmp_path}")
+    assert "no unit of matl at smoke scale" in line
+    for unit in (Path(__file__).parents[1] / "results/matl").glob("laptop-reacher-sparse-*-s[01].csv"):
+        shutil.copy(unit, folder)
+    before = sorted(folder.iterdir())
+    text = said(capsys, "reproduce", "matl", "--report", f"--results={tmp_path}", f"--runs={tmp_path / 'runs'}")
+    assert "reacher-sparse" in text and "M2" in text
+    made = {path.name for path in folder.iterdir()} - {path.name for path in before}
+    assert made == {"laptop.txt", "laptop-claims.csv", "laptop-figure3.png"} and not (tmp_path / "runs").exists()
+
+
 def test_demo(tmp_path, monkeypatch, capsys):
     from isthmus.studies import compare as module
 

@@ -306,6 +306,7 @@ def reproduce(
         Literal["smoke", "laptop", "paper"], arg(help="smoke: does it run; laptop: an evening")
     ] = "laptop",
     forecast: Annotated[bool, arg(help="say what is left to run and what it costs, and stop")] = False,
+    report: Annotated[bool, arg(help="run nothing: what comes out of the units that are there")] = False,
     results: Annotated[Path, arg(help="where units' files are")] = Path("results"),
     runs: Annotated[Path, arg(help="where runs are kept")] = Path("runs"),
     workers: int | None = None,
@@ -327,11 +328,12 @@ def reproduce(
     if forecast:
         out.print(say(units, folder, runs / study, workers or cpus()), markup=False)
         return
-    with Jobs() as jobs:
-        run_units(
-            units, folder, runs / study, Processes(workers),
-            lambda: jobs.poll([runs / study / u.name for u in units]), found.measure,
-        )  # fmt: skip
+    if not report:
+        with Jobs() as jobs:
+            run_units(
+                units, folder, runs / study, Processes(workers),
+                lambda: jobs.poll([runs / study / u.name for u in units]), found.measure,
+            )  # fmt: skip
     from isthmus.domains.domain import Domain
     from isthmus.report.figures import draw_landscapes, draw_panels, draw_scenes
 
@@ -342,6 +344,8 @@ def reproduce(
         return
     files = {u.name: folder / f"{u.name}.csv" for u in [*found.units(scale, None), *units]}  # other figures' too
     done = {name: Results.read(path) for name, path in files.items() if path.exists()}
+    if not done:
+        raise BadValue(f"no unit of {study} at {scale} scale has a file in {folder}; leave out --report to run them")
     lines = found.report(done)
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     if claims := found.claims(done):
