@@ -36,7 +36,8 @@ def _matl() -> Iterator[tuple[str, str, str, str]]:
     note = "the goal is not met by chance: on two seeds TRPO alone was paid nothing in 160,000 steps"
     yield "cartpole-damped", cart, f"{cart},pole_damping=0.05,pole_mass=0.3", note
     for reward in ("uninformative", "none"):
-        shift, note = "damping=x2,density=x1.3,friction=x0.6", "2034 in the source, 388 here (3 seeds); trained here 670, fine-tuned 964 (one seed)"
+        shift = "damping=x2,density=x1.3,friction=x0.6"
+        note = "2034 in the source, 388 here (3 seeds); trained here 670, fine-tuned 964 (one seed)"
         yield f"hopper-{reward}", "hopper", f"hopper/reward={reward},{shift}", note
     note = "-40 in the source, -60 and 60 % at the goal here; trained here, -49 and all (one seed)"
     yield "ball", "ball", "ball/ball_mass=2,damping=x0.3", note
