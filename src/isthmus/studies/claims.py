@@ -71,7 +71,7 @@ class Claim:
 
     `need` of them must hold (None: all). `blocked` says why nothing can be concluded whatever they give
     (too little training); a claim without any was not run, and `blocked` says what it lacks. `partial` says which of
-    its experiments are missing: then it can fall, but not hold.
+    its experiments are missing: then a claim of all can fall but not hold, one that needs a few hold but not fall.
     """
 
     id: str
@@ -116,11 +116,12 @@ class Claim:
         shown = f"{count[HOLDS]} of {total} comparisons shown"
         contrary = f", {count[NOT]} contrary" if count[NOT] else ""
         wanted = "" if need == total else f"; {need} needed"
-        if count[HOLDS] < need <= total - count[NOT]:
-            rest = f"; {self.partial}" if self.partial else ""
+        holds, falls = count[HOLDS] >= need, count[NOT] > total - need
+        rest = f"; {self.partial}" if self.partial else ""
+        if not holds and not falls:
             return UNDECIDED, f"{shown}{contrary}{wanted}; {seeds} seeds leave the rest open{rest}"
-        if self.partial and count[HOLDS] >= need:
-            return UNDECIDED, f"{shown} over {seeds} seeds; {self.partial}"
+        if self.partial and (holds if need == total else falls):  # what is missing could turn it
+            return UNDECIDED, f"{shown}{contrary}{wanted} over {seeds} seeds{rest}"
         word = HOLDS if count[HOLDS] >= need else NOT
         return (word if seeds >= statistics.FEW else f"points to: {word}"), f"{shown}{contrary}{wanted}; {seeds} seeds"
 

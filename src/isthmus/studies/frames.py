@@ -101,11 +101,11 @@ class Frame:
     @cached_property
     def blocked(self) -> str:
         """Why nothing can be concluded here, if so: nobody is shown to get above the untrained policy."""
-        name, _ = self.best
-        gain = paired("", self.final(name), self.initial(self.untrained))
-        if gain is None or gain.estimate.n < 2 or gain.estimate.low > 0:
+        start = self.initial(self.untrained)
+        gains = [paired("", self.final(a), start) for a in self.ranked if a in self.raw]
+        if any(gain is None or gain.estimate.n < 2 or gain.estimate.low > 0 for gain in gains):
             return ""
-        return f"{self.name}: too little training, nobody is shown to end above an untrained policy"
+        return f"{self.name}: too few seeds or too little training, nobody is shown to end above an untrained policy"
 
 
 def mean(curves: Iterable[np.ndarray]) -> np.ndarray:

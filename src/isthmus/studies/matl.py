@@ -215,7 +215,7 @@ def frames(results: dict[str, Results]) -> dict[str, Frame]:
             same = name in WITH_REWARD and experiment == e.source  # where the policy is deployed, too
             if experiment == name or (same and approach == "direct_transfer"):
                 found.setdefault(approach, {})[int(seed[1:])] = result
-        if not {*found} - {"direct_transfer"}:
+        if not {*found} & {*OTHERS}:
             continue
         if any(scanned(approach) for approach in found) and "matl" in found:
             found[f"matl_{e.alignment.get('alignment', 0.1):g}"] = found["matl"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -190,6 +191,7 @@ def run_unit(job: Job) -> str:
     seconds = max(trained, time.monotonic() - began)
     meta = {**run.config["versions"], "wall_seconds": f"{seconds:.0f}", "steps": unit.steps,
             "method": unit.method, "problem": unit.problem, "seed": unit.seed,
+            "settings": json.dumps(run.config["settings"], sort_keys=True),
             "digest": checkpoint.digest(run.checkpoint()[0])}  # fmt: skip
     rows += [("meta", key, "", "", value) for key, value in meta.items()]
     text = io.StringIO()
