@@ -127,8 +127,14 @@ def test_state_alignment_has_no_discriminator_and_learns() -> None:
 
 @pytest.mark.parametrize("setting", [{"alignment": -1.0}, {"inner": -1}, {"stride": 0}, {"extent": -1}])
 def test_wrong_numbers_are_one_line(setting: dict[str, Any]) -> None:
-    with pytest.raises(BadValue, match="needs a number from"):
+    with pytest.raises(BadValue, match=r"needs a (whole )?number from"):
         registry.build("matl", setting)
+
+
+def test_a_task_of_several_episodes_is_refused() -> None:
+    several = Problem(Domain.parse("hopper/episodes_per_task=3"), Domain.parse("hopper"), Access.ONLINE)
+    with pytest.raises(BadValue, match="episodes_per_task"):
+        run("matl", 0, problem=several)
 
 
 def test_an_unknown_offset_is_one_line() -> None:

@@ -20,6 +20,7 @@ from isthmus.training import checkpoint, progress
 from isthmus.training import train as loop
 from isthmus.training.progress import Progress
 from isthmus.training.run import FORMAT, Run, new_folder
+from isthmus.types import BadValue
 
 HEALTH = {"explained_variance", "kl", "clip_fraction", "entropy", "policy_loss", "value_loss", "seconds", "episodes"}
 
@@ -133,6 +134,14 @@ def test_a_run_gives_its_policy(tmp_path, method):
     assert all(jax.tree.leaves(same))
     action, _ = policy.act(policy.memory(), np.zeros(11, np.float32))
     assert action.shape == (3,) and np.isfinite(action).all()
+
+
+@pytest.mark.parametrize(("method", "learner"), [("source_only", "ppo"), ("matl", "trpo")])
+def test_a_run_that_left_something_else_cannot_be_started_from(tmp_path, method, learner):
+    """PPO's state for a TRPO, two agents for one: one line."""
+    tiny.train(method, tmp_path / "first", 3, settings=tiny.settings(method) | {"learner": learner})
+    with pytest.raises(BadValue, match=r"left a (PPOState|Agents), this run needs a TRPOState"):
+        tiny.train("matlf", tmp_path / "second", start=tmp_path / "first")
 
 
 @pytest.mark.parametrize("given", [lambda run: run, lambda run: run.folder, lambda run: str(run.folder)])

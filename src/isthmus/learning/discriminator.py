@@ -149,7 +149,8 @@ class Remembering(NamedTuple):
     """A behaviour that also hands back where its episode came from.
 
     With each transition: `zeta` [n + 1, O] = (s_{t-nk}, ..., s_{t-k}, s_t), in which states before the episode's first
-    are that first one; `start` [O] and `time` (steps since). It ends at t, so that none reaches over an episode's end.
+    are that first one; `start` [O] and `time` (steps since). It ends at t, so that none reaches over an episode's end:
+    the memory begins anew with each task, which here must be one episode.
     """
 
     behaviour: Any

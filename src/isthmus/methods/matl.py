@@ -67,9 +67,11 @@ class MATL(NoAdaptation):
     def __post_init__(self) -> None:
         if not isinstance(self.learner, TRPO):
             raise BadValue("MATL learns by TRPO; leave learner=trpo")
-        for name, low in (("alignment", 0), ("inner", 0), ("extent", 0), ("stride", 1)):
-            if not low <= (value := getattr(self, name)) < np.inf:
-                raise BadValue(f"{name}={value}: needs a number from {low} on")
+        if not 0 <= self.alignment < np.inf:
+            raise BadValue(f"alignment={self.alignment}: needs a number from 0 on")
+        for name, low in (("inner", 0), ("extent", 0), ("stride", 1)):
+            if not (isinstance(value := getattr(self, name), int) and value >= low):
+                raise BadValue(f"{name}={value}: needs a whole number from {low} on")
         if self.offset not in OFFSETS:
             raise UnknownName("offset", self.offset, OFFSETS)
 
@@ -80,7 +82,9 @@ class MATL(NoAdaptation):
         return self.learner.policy(s.learner.robot)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        """1."""
+        """1. Raises BadValue where a task lasts several episodes: what zeta remembers ends with a task."""
+        if max(problem.source.episodes_per_task, problem.target.episodes_per_task) > 1:
+            raise BadValue("MATL's state sequences end with an episode; leave episodes_per_task at 1")
         check_dynamics(self.learner, problem.source, problem.target)
         n, steps = self.learner.rollout
         s = fresh(seed, None, problem.source.worlds(n, seed), Book())
@@ -179,6 +183,11 @@ class MATLf(MATL):
     """MATL from a policy that is fully trained in the source, on both sides."""
 
     pretraining: int = 500_000  # source steps of the first phase
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pretraining < 0:
+            raise BadValue(f"pretraining={self.pretraining}: needs a whole number from 0 on")
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         if start is not None:

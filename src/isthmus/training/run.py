@@ -153,8 +153,17 @@ class Run:
         """The state before the first round. Raises BadValue where the run to start from holds another learner."""
         if not self.config["start"]:
             return self.method.init(self.problem, self.seed)
+        import jax
+
         start = Run.open(self.config["start"])
-        state = self.method.init(self.problem, self.seed, start.state().learner)
+        learned = start.state().learner
+        wanted = type(self.method.learner.init(self.problem.source.spaces, jax.random.key(0)))
+        if type(learned) is not wanted:
+            raise BadValue(
+                f"{start.folder} cannot be started from: {start.name} left a {type(learned).__name__}, this run "
+                f"needs a {wanted.__name__}; start from a run of one domain with the same learner, --set learner=..."
+            )
+        state = self.method.init(self.problem, self.seed, learned)
         template = self.template(int(state.phase)).learner
         if _shapes(state.learner) != _shapes(template):
             raise BadValue(
