@@ -79,11 +79,13 @@ def test_stopped_at_every_round_and_resumed(tmp_path, monkeypatch, straight, met
         with monkeypatch.context() as patch:
             stop_after(patch, 1)
             run = isthmus.resume(run.folder, quiet=True)
-    assert stops >= ROUNDS - 2
+    told = [row for row in tiny.lines(whole) if row["kind"] == "round"]
+    assert stops >= len(told) - 1 > 0
     same(run, whole)
     rounds = [row for row in tiny.lines(run) if row["kind"] == "round"]
     steps = [row["source_steps"] + row["target_transitions"] for row in rounds]
-    assert steps == sorted(set(steps)) and steps[-1] == ROUNDS * tiny.ROUND, "no round is told twice"
+    assert steps == sorted(set(steps)) and len(steps) == len(told), "no round is told twice"
+    assert steps[-1] >= ROUNDS * tiny.ROUND
 
 
 @pytest.mark.parametrize("method", METHODS)
