@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import jax
@@ -226,9 +226,9 @@ def test_training_is_paid_by_the_target_and_never_sees_the_true_reward(tmp_path,
     assert told and np.isnan(told).all(), "the loop judges by the true reward"
     assert tiny.digest(poisoned) == tiny.digest(clean)
     monkeypatch.undo()
-    poison(monkeypatch, problem.target)
-    with pytest.raises(BadValue, match="an action is not finite"):  # by the target's own it learns
-        tiny.train(method, tmp_path / "blind", problem=problem)
+    tiny.forget_simulations()
+    other = replace(problem, target=problem.true_target)
+    assert tiny.digest(tiny.train(method, tmp_path / "other", problem=other)) != tiny.digest(clean), "it is paid"
 
 
 def test_adapting_is_paid_by_the_target_and_never_sees_the_true_reward(tmp_path, monkeypatch):
