@@ -455,9 +455,10 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
         raise BadValue("no panel to draw")
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.3 * columns + 0.3, 2.7 * rows + 0.4))
-    axes = figure.subplots(rows, columns, squeeze=False)
     names = list(dict.fromkeys((line.name, line.role) for panel in panels for line in panel.lines))
+    across = 2 * columns  # as many names as fit over the panels
+    figure = Figure(figsize=(3.3 * columns + 0.3, 2.7 * rows + 0.2 + 0.2 * -(-len(names) // across)))
+    axes = figure.subplots(rows, columns, squeeze=False)
     lines = [Curves(name, role, [], []) for name, role in names]
     looks = dict(zip(names, _look(lines), strict=True))
     for ax, panel in zip(axes.flat, panels, strict=False):
@@ -473,7 +474,7 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
     for ax in axes.flat[len(panels) :]:
         ax.remove()
     handles = [Line2D([], [], **look) for look in looks.values()]
-    figure.legend(handles, [_titled(each) for each in lines], loc="outside upper left", ncols=6, handlelength=2.2)
+    figure.legend(handles, [_titled(each) for each in lines], loc="outside upper left", ncols=across, handlelength=2.2)
     return figure
 
 
