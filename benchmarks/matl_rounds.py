@@ -16,7 +16,7 @@ from isthmus.methods import matl
 from isthmus.methods.method import State
 from isthmus.types import Array, Transition, Worlds
 
-Collected = tuple[Domain, Worlds, Transition, Worlds]  # where, from, what, to
+Collected = tuple[Domain, Worlds, Transition]  # where, from, what
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Rounds:
 
         def recorded(domain: Domain, worlds: Worlds, *more, **named) -> tuple[Worlds, Transition]:
             after, tr = collect(domain, worlds, *more, **named)
-            found.append((domain, worlds, tr, after))
+            found.append((domain, worlds, tr))
             return after, tr
 
         collect = collecting.collect
@@ -63,7 +63,7 @@ class Rounds:
             for s in self.before:
                 self.method.step(self.problem, s)
         work: list[tuple[Bare, Array, list[Resets]]] = []
-        for domain, worlds, tr, _ in found:
+        for domain, worlds, tr in found:
             bare = self.bare[domain == self.problem.target]
             work.append((bare, tr.action, bare.prepare(worlds, tr)))
         seconds, _ = timed(lambda: [bare.run(action, resets) for bare, action, resets in work])
