@@ -443,35 +443,6 @@ LEARNER = PPO(
 )
 
 
-def test_probe_value_one() -> None:
-    s, metrics = probes.train(LEARNER, probes.VALUE_ONE, 40)
-    assert probes.values(s, 0.0) == pytest.approx(1.0, abs=0.06)
-    assert metrics["reward_scale"] == pytest.approx(5.0, rel=0.01)  # the reward's spread is 0.2
-
-
-def test_probe_value_is_the_observation() -> None:
-    s, metrics = probes.train(LEARNER, probes.OBSERVED_VALUE, 40)
-    assert probes.values(s, -1.0, 1.0) == pytest.approx([-1.0, 1.0], abs=0.02)
-    assert metrics["explained_variance"] > 0.99
-
-
-def test_probe_discount() -> None:
-    s, _ = probes.train(LEARNER, probes.DISCOUNT, 40)
-    assert probes.values(s, 0.0, 1.0) == pytest.approx([0.9, 1.0], abs=0.01)
-
-
-def test_probe_death_ends_all_value() -> None:
-    # A reward of 1 a step for four steps: 1 + 0.9 + 0.81 + 0.729 = 3.439, 2.71, 1.9, 1.
-    s, _ = probes.train(LEARNER, probes.DEATH, 60)
-    assert probes.values(s, 0.0, 1.0, 2.0, 3.0) == pytest.approx([3.439, 2.71, 1.9, 1.0], abs=0.03)
-
-
-def test_probe_a_time_limit_ends_no_value() -> None:
-    # The same reward for ever: 1 / (1 - 0.9) = 10, though episodes are cut after eight steps.
-    s, _ = probes.train(LEARNER, probes.TIME_LIMIT, 60)
-    assert probes.values(s, 0.0) == pytest.approx(10.0, abs=0.1)
-
-
 def test_probe_one_bit_tells_a_time_limit_from_death() -> None:
     """The same rewards and the same observations, cut after each step: 10 where it was a time limit, 1 where death."""
     found = {}
