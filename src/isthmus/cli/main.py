@@ -27,6 +27,9 @@ Settings = Annotated[
         help="change a method's setting, e.g. learner.epochs=5; see: isthmus methods NAME",
     ),
 ]
+Data = Annotated[
+    str | None, arg(metavar="D[:SIZE]", help="the target's log, .npz or Minari; D:5000 and D:1episode read its begin")
+]
 ProblemName = Annotated[str, arg(aliases=["-p"], help="a row of `isthmus problems`, or task/name=setting,...")]
 
 
@@ -120,6 +123,35 @@ def audit(
         out.print(line, markup=False, soft_wrap=True)
 
 
+def collect(
+    problem: Positional[str],
+    policy: Annotated[Path, arg(metavar="RUN", help="the run whose policy acts")],
+    out_: Annotated[Path, arg(name="out", aliases=["-o"], help="a Minari data set's folder, or a file D.npz")],
+    steps: int = 20_000,
+    deterministic: Annotated[bool, arg(help="act as deployed (default: explore, as in training)")] = False,
+    source: Annotated[str, arg(help="settings to change the source by")] = "",
+    target: Annotated[str, arg(help="settings to change the target by, or another: gym:Hopper-v5")] = "",
+    seed: int = 0,
+    imports: Imports = (),
+) -> None:
+    """Log the target under a run's policy: what methods of access `dataset` learn from, by --data."""
+    from isthmus.domains.problem import make_problem
+    from isthmus.tasks.imports import import_files
+
+    import_files(imports)
+    made = make_problem(problem, source=source, target=target)
+    from isthmus.cli.show import steps_bar
+    from isthmus.training.collect import log_target
+
+    opened = _open(policy)
+    with steps_bar(str(made.target), steps) as bar:
+        log = log_target(opened, made, out_, steps, seed=seed, deterministic=deterministic, on_step=bar)
+    if log.size < steps:
+        out.print("stopped early; what was made is written", style="yellow")
+    said = f"{log.size:,} transitions of {log.episodes} episodes in {made.target}\n{out_}"
+    out.print(said, markup=False, soft_wrap=True)
+
+
 def train(
     method: Positional[str],
     problem: ProblemName,
@@ -127,6 +159,7 @@ def train(
     target: Annotated[str, arg(help="settings to change the target by, e.g. gravity=x2,reward=none")] = "",
     access: Annotated[Access | None, arg(help="how training may touch the target")] = None,
     uncertainty: Annotated[str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")] = None,
+    data: Data = None,
     budget: Annotated[int | None, arg(help="most target transitions that training may take")] = None,
     steps: Annotated[int, arg(help="environment steps in all, source and target")] = 1_000_000,
     seed: int = 0,
@@ -142,8 +175,9 @@ def train(
 
     import_files(imports)
     made = make_problem(
-        problem, source=source, target=target, access=access, uncertainty=uncertainty, budget=Budget(transitions=budget)
-    )
+        problem, source=source, target=target, access=access, uncertainty=uncertainty, data=data,
+        budget=Budget(transitions=budget),
+    )  # fmt: skip
     from isthmus.training.train import train as run_train
 
     run = run_train(
@@ -273,6 +307,7 @@ def compare(
     target: Annotated[str, arg(help="settings to change the target by")] = "",
     access: Access | None = None,
     uncertainty: str | None = None,
+    data: Data = None,
     ceiling: Annotated[bool, arg(help="also train target_only, with free access to the target")] = True,
     out_: Annotated[Path, arg(name="out")] = Path("runs/comparison"),
     executor: Literal["processes"] = "processes",
@@ -285,7 +320,7 @@ def compare(
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
-    made = make_problem(problem, source=source, target=target, access=access, uncertainty=uncertainty)
+    made = make_problem(problem, source=source, target=target, access=access, uncertainty=uncertainty, data=data)
     from isthmus.cli.show import Jobs, comparison_table
     from isthmus.studies.compare import compare as run_compare
     from isthmus.training.executor import EXECUTORS
@@ -448,8 +483,8 @@ def demo(
 
 COMMANDS = {
     f.__name__: f
-    for f in (demo, methods, problems, tasks, parameters, audit, train, resume, evaluate, landscape, compare, reproduce,
-              watch, report, verify, diff, doctor)
+    for f in (demo, methods, problems, tasks, parameters, audit, collect, train, resume, evaluate, landscape, compare,
+              reproduce, watch, report, verify, diff, doctor)
 }  # fmt: skip
 
 

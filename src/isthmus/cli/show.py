@@ -26,6 +26,16 @@ def episodes_bar(text: str, total: int) -> Iterator[Callable[[Any, int], None]]:
         yield lambda live, done: bars.update(task, completed=done, total=len(live.all))
 
 
+@contextmanager
+def steps_bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar over environment steps: call it with how many are done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,} steps"),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(escape(text), total=total)
+        yield lambda done: bars.update(task, completed=done)
+
+
 class Jobs:
     """Bars over runs that train in other processes, read from their folders; a line a finished run elsewhere."""
 

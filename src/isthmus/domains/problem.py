@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from isthmus.domains.datasets import DataSet, Log, place, read
 from isthmus.domains.domain import Domain
 from isthmus.tasks.task import names
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds
@@ -103,7 +105,8 @@ class Problem:
     """Two domains and what is allowed between them.
 
     `uncertainty` is what the user believes of the target: settings of the source's parameters as laws, in the one
-    grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the target's log where access is `dataset`.
+    grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the target's log where access is `dataset`
+    (`isthmus.domains.datasets`); `log()` is the only door to it, and the target itself is then left to evaluation.
     `target.reward` is what training is paid there; what methods are judged by is `true_target`.
     """
 
@@ -115,8 +118,11 @@ class Problem:
     data: str | None = None
     name: str = ""
     ledger: Any = None  # a Ledger, set by the training loop where the target cannot be replayed
+    rehearsed: bool = False  # only shapes are right
 
     def __post_init__(self) -> None:
+        if self.data and self.access != Access.DATASET:
+            raise BadValue(f"data is read with access dataset alone, this problem's is {self.access}; say dataset")
         source, target = self.source.spaces, self.target.spaces
         if source.observation != target.observation or source.action != target.action:
             raise BadValue(
@@ -162,7 +168,26 @@ class Problem:
 
     def rehearsal(self) -> Problem:
         """The problem with domains that cost nothing to touch: where they cannot be replayed, only shapes are right."""
-        return replace(self, source=self.source.hollow(), target=self.target.hollow(), ledger=None)
+        return replace(self, source=self.source.hollow(), target=self.target.hollow(), ledger=None, rehearsed=True)
+
+    def log(self) -> Log:
+        """The target's log, read and checked once: what training may know of the target where access is `dataset`.
+
+        Raises BudgetExceeded where the access is another, BadValue where there is no data or it is not the target's.
+        In a rehearsal it is one transition of zeros: no state of a method has the log's size.
+        """
+        if self.access != Access.DATASET:
+            raise BudgetExceeded(f"this problem's access is {self.access}: training may not read a log of its target")
+        return Log.hollow(self.target) if self.rehearsed else self.dataset.log
+
+    @cached_property
+    def dataset(self) -> DataSet:
+        """The log with what its file says of it, for audits and reports; training reads `log()`."""
+        if not self.data:
+            raise BadValue(
+                "access dataset needs the target's log: --data D, made by isthmus collect PROBLEM --policy RUN --out D"
+            )
+        return read(self.data, self.target)
 
     # The meter: the only way in which training touches the target.
 
@@ -226,7 +251,8 @@ def make_problem(
 
     `text` is a row of the catalog, or a target written `task/shift`, whose source is then the task as it is. `source`
     and `target` change either domain by further settings, or name another one (`target="gym:Hopper-v5"`); the other
-    arguments override the row's. A number as `budget` is one of transitions.
+    arguments override the row's. `data` is the target's log, `PATH[:size]`, and means access `dataset` where none is
+    said. A number as `budget` is one of transitions.
     """
     from isthmus.domains.catalog import CATALOG
 
@@ -241,10 +267,10 @@ def make_problem(
     return Problem(
         _changed(Domain.parse(first), source),
         _changed(Domain.parse(second), target),
-        Access.parse(access or default),
+        Access.parse(access or ("dataset" if data else default)),
         budget if isinstance(budget, Budget) else Budget(transitions=budget),
         believed if uncertainty is None else uncertainty,
-        data,
+        place(data) if data else None,
         text,
     )
 

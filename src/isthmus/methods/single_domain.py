@@ -44,6 +44,10 @@ class SourceOnly(NoAdaptation):
     def policy(self, s: State) -> Any:
         return self.learner.policy(s.learner)
 
+    def behaviour(self, s: State) -> Any:
+        """The policy as it explores: what `isthmus collect` logs a target with."""
+        return self.learner.behaviour(s.learner)
+
 
 @dataclass(frozen=True)
 class DomainRandomization(SourceOnly):
@@ -78,6 +82,9 @@ class TargetOnly(NoAdaptation):
 
     def policy(self, s: State) -> Any:
         return self.learner.policy(s.learner)
+
+    def behaviour(self, s: State) -> Any:
+        return self.learner.behaviour(s.learner)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def compare(
     if ceiling and CEILING not in names and problem.target.replayable:
         names.append(CEILING)
     folder = Path(out)
-    ceiling_problem = replace(problem, target=problem.true_target, access=Access.ONLINE, budget=Budget())
+    ceiling_problem = replace(problem, target=problem.true_target, access=Access.ONLINE, budget=Budget(), data=None)
     jobs = [
         Job(name, (ceiling_problem if name == CEILING else problem).describe(), seed, steps, _relevant(name, settings),
             folder / f"{name}-s{seed}", episodes, imports)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.domains.datasets import Log
 from isthmus.domains.problem import Access, Problem
 from isthmus.methods import registry
 from isthmus.types import BadValue, IsthmusError
@@ -33,6 +34,11 @@ def versions(dart: bool = False) -> dict[str, str]:
     packages = ("isthmus", "jax", "jaxlib", "numpy", "mujoco", "optax", "gymnasium") + ("dartpy",) * dart
     found = {name: importlib.metadata.version(name) for name in packages}
     return found | {"python": platform.python_version(), "NPROC": os.environ.get("NPROC", "")}
+
+
+def described(log: Log) -> dict[str, Any]:
+    """What run.json says of a log; its digest is of the content, wherever and in whichever format it lies."""
+    return {"digest": log.digest(), "transitions": log.size, "episodes": log.episodes}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,6 +82,7 @@ class Run:
             )
         for domain in (problem.source, problem.target):
             domain.ready()
+        logged = Access.NONE not in accepts and problem.access == Access.DATASET
         return {
             "format": FORMAT,
             "method": method,
@@ -86,6 +93,7 @@ class Run:
             "start": str(start.folder.resolve()) if start else None,
             "imports": list(imports),
             "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
+            "log": described(problem.log()) if logged else None,
         }
 
     @staticmethod
@@ -127,11 +135,18 @@ class Run:
         for name in ("method", "problem", "seed", "steps", "start", "settings"):
             if self.config[name] != config[name]:
                 raise BadValue(f"{self.folder} holds a run of another {name}; name another folder, or remove this one")
+        if self.config.get("log") != config.get("log"):
+            raise BadValue(f"{self.folder} holds a run on another log; name another folder, or remove this one")
 
     @cached_property
     def problem(self) -> Problem:
         problem = Problem.from_data(self.config["problem"], trusted=False)
         return problem.with_ledger(self.folder / "ledger.jsonl")
+
+    def check_log(self) -> None:
+        """Raise BadValue where the log that the run learns from is missing or no longer what it was."""
+        if (log := self.config.get("log")) and described(self.problem.log()) != log:
+            raise BadValue(f"the data set {self.problem.data} changed since {self.folder} began; put the old one back")
 
     @cached_property
     def method(self) -> Any:

@@ -66,6 +66,7 @@ def train(
 def resume(folder: Path | str, quiet: bool = False) -> Run:
     """Go on with a run from its newest good checkpoint; it ends with the bits of one that was never stopped."""
     run = Run.open(folder)
+    run.check_log()
     state, extra, notes = run.restore() if run.begun else (None, {}, [])
     told = Progress.note if not quiet else lambda text: None
     for note in notes:

@@ -1,0 +1,415 @@
+"""Logs of a target: what training may know of one that it may not step. Minari data sets (HDF5) and `.npz` files.
+
+    D.npz        observations, actions, rewards, terminals, timeouts (and next_observations, if nothing shall be lost)
+    D            a folder that holds Minari's data/main_data.hdf5; or the id of a data set in Minari's own folder
+    D:5000       its first 5,000 transitions        D:1episode      its first episode
+
+What is read is checked once and flattened: no transition reaches across episodes, and a time limit is no death.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isthmus.domains.collect import collect
+from isthmus.domains.domain import Domain
+from isthmus.tasks.task import BUILT_IN, find
+from isthmus.types import BadValue, Decision
+
+MAIN, METADATA = "main_data.hdf5", "metadata.json"  # Minari's
+CHUNK = 500  # steps between two moves of the progress bar
+ROUNDING = 1e-5  # of the actions' range: so far beyond a bound an action is that bound, in other precision
+
+NAMES = {
+    "obs": ("observations", "observation", "obs", "states", "state"),
+    "action": ("actions", "action", "acts"),
+    "reward": ("rewards", "reward"),
+    "next_obs": ("next_observations", "next_observation", "next_obs", "next_states", "next_state"),
+    "terminated": ("terminals", "terminal", "terminated", "terminations"),
+    "truncated": ("timeouts", "timeout", "truncated", "truncations"),
+    "done": ("dones", "done"),
+}
+"""Arrays of an `.npz`: ours first (they are D4RL's), then what others call them."""
+
+
+class Log(NamedTuple):
+    """Transitions in the order in which they were made, one a row.
+
+    `next_obs` is always the true next state. `terminated` is death; `truncated` is every other end of an episode: a
+    time limit, or the place where the log was cut. The last row of each episode is one or the other.
+    """
+
+    obs: np.ndarray  # float32 [B, O]
+    action: np.ndarray  # float32 [B, A]
+    reward: np.ndarray  # float32 [B] the target's own
+    next_obs: np.ndarray  # float32 [B, O]
+    terminated: np.ndarray  # bool [B]
+    truncated: np.ndarray  # bool [B]
+    episode: np.ndarray  # int64 [B], from 0 on
+
+    @property
+    def size(self) -> int:
+        """Transitions."""
+        return len(self.reward)
+
+    @property
+    def episodes(self) -> int:
+        return int(self.episode[-1]) + 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Transitions of each episode, int64 [E]."""
+        return np.bincount(self.episode)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Sum of each episode's rewards, float64 [E]."""
+        return np.bincount(self.episode, weights=self.reward.astype(np.float64))
+
+    def first(self, n: int) -> Log:
+        """The first n transitions; the last of them ends its episode."""
+        return _ended(Log(*(x[:n].copy() for x in self)))
+
+    def digest(self) -> str:
+        """A hash of the content: the same in whichever kind of file it lies."""
+        hashed = hashlib.blake2b(digest_size=16)
+        for x in self:
+            hashed.update(f"{x.dtype.str}{x.shape}".encode() + np.ascontiguousarray(x).tobytes())
+        return hashed.hexdigest()
+
+    @staticmethod
+    def hollow(domain: Domain) -> Log:
+        """One transition of zeros, for states that are made only for their shapes."""
+        o, a = domain.spaces.observation, domain.spaces.action
+        obs, action, reward = (np.zeros(shape, np.float32) for shape in ((1, o), (1, a), 1))
+        return Log(obs, action, reward, obs, np.zeros(1, bool), np.ones(1, bool), np.zeros(1, np.int64))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A log, and what its file says of it."""
+
+    path: Path
+    log: Log
+    metadata: dict[str, Any]  # ours under `isthmus collect`, Minari's own elsewhere, or empty
+    notes: tuple[str, ...]  # what was left out, in lines
+
+
+# Read
+
+
+def place(text: str) -> str:
+    """`PATH[:cut]` with the path made absolute: in this folder, or else an id in Minari's own. Raises BadValue."""
+    path, cut = _split(text)
+    minari = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    found = next((p for p in (Path(path), minari / path) if p.exists()), None)
+    if found is None or not path:
+        raise BadValue(f"there is no data set {path or text!r}; make one: isthmus collect PROBLEM --policy RUN --out D")
+    return f"{found.resolve()}{cut}"
+
+
+def _split(text: str) -> tuple[str, str]:
+    match = re.fullmatch(r"(.*?)(:\d+(?:episodes?)?)?", text, re.DOTALL)
+    assert match
+    return match[1], match[2] or ""
+
+
+def read(text: str, domain: Domain) -> DataSet:
+    """The log `PATH[:cut]` of a domain, checked. Raises BadValue, in one line.
+
+    Nothing on this path unpickles, evaluates or makes an environment.
+    """
+    name, cut = _split(text)
+    path = Path(name)
+    if not path.exists():
+        raise BadValue(f"the data set {path} is missing; put it back where it was")
+    try:
+        log, metadata, notes = _read_npz(path) if path.suffix == ".npz" else _read_minari(path)
+    except BadValue as error:
+        raise BadValue(f"{path} {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        why = " ".join(str(error).split())
+        why = "it holds pickled objects, or is no .npz" if "pickle" in why else why
+        raise BadValue(f"{path} cannot be read as a data set: {why}") from None
+    try:
+        log = _cut(_checked(log, metadata, domain), cut[1:])
+    except BadValue as error:
+        raise BadValue(f"{path} {error}") from None
+    for column in log:
+        column.flags.writeable = False  # one log is shared by all who ask for it
+    return DataSet(path, log, metadata, notes)
+
+
+def _read_npz(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
+    with np.load(path, allow_pickle=False) as file:
+        held = {field: next((n for n in names if n in file.files), None) for field, names in NAMES.items()}
+        for field in ("obs", "action", "reward"):
+            if not held[field]:
+                raise BadValue(f"has no {NAMES[field][0]}; it holds: {', '.join(file.files) or 'nothing'}")
+        arrays = {field: _numbers(file[name], name) for field, name in held.items() if name}
+        metadata = _json(str(file["metadata"])) if "metadata" in file.files else {}
+    size = len(arrays["reward"])
+    for field, array in arrays.items():
+        if len(array) != size:
+            raise BadValue(f"has {len(array)} {held[field]} and {size} {held['reward']}: they need equal lengths")
+    if not size:
+        raise BadValue("holds no transition")
+    obs, following = arrays["obs"], arrays.get("next_obs")
+    dead, over = _ends({field: array.reshape(size, -1)[:, 0] != 0 for field, array in arrays.items()
+                        if field in ("terminated", "truncated", "done")}, following is not None)  # fmt: skip
+    reward, ends = arrays["reward"].reshape(size, -1)[:, 0], dead | over
+    if following is not None:
+        # Also where nothing says so, an episode ends where the next row begins elsewhere.
+        ends = ends | np.append((following[:-1] != obs[1:]).any(axis=tuple(range(1, obs.ndim))), True)
+        episode = np.append(0, np.cumsum(ends)[:-1])
+        return _ended(Log(obs, arrays["action"], reward, following, dead, over, episode)), metadata, ()
+    keep = np.flatnonzero(~ends[:-1])
+    episode = np.unique(np.append(0, np.cumsum(ends)[:-1])[keep], return_inverse=True)[1]
+    log = Log(obs[keep], arrays["action"][keep], reward[keep], obs[keep + 1], dead[keep], over[keep], episode)
+    return _ended(log), metadata, (_lost(size - len(keep), int(dead.sum())),)
+
+
+def _ends(flags: dict[str, np.ndarray], followed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Death and time limit apart, bool [B]."""
+    dead, over, done = (flags.get(name) for name in ("terminated", "truncated", "done"))
+    if done is not None and over is not None and dead is None:
+        dead = done & ~over
+    if done is not None and dead is not None and over is None:
+        over = done & ~dead
+    if dead is None and over is None:
+        if done is not None:
+            raise BadValue("has dones alone, which do not tell death from a time limit; give terminals and timeouts")
+        raise BadValue("does not say where episodes end; give terminals and timeouts")
+    if over is None and not followed:
+        raise BadValue("has neither timeouts nor next_observations: transitions would reach across episodes; give one")
+    return np.zeros_like(over) if dead is None else dead, np.zeros_like(dead) if over is None else over
+
+
+def _read_minari(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
+    import h5py
+
+    folder = next((p for p in (path / "data", path) if p.is_dir()), path.parent)
+    metadata = _json((folder / METADATA).read_text()) if (folder / METADATA).exists() else {}
+    if not (folder / MAIN).exists():
+        if "data_format" in metadata and metadata["data_format"] != "hdf5":
+            raise BadValue(f"is in Minari's format {metadata['data_format']}; only its hdf5 is read")
+        raise BadValue(f"is no data set: neither an .npz nor a folder of Minari's, which has data/{MAIN}")
+    keys = ("observations", "actions", "rewards", "terminations", "truncations")
+    episodes, lost, falls = [], 0, 0
+    with h5py.File(folder / MAIN, "r") as file:
+        for number in sorted(int(name[8:]) for name in file if re.fullmatch(r"episode_\d+", name)):
+            group: Any = file[f"episode_{number}"]
+            for key in keys:
+                if key not in group or not isinstance(group[key], h5py.Dataset):
+                    raise BadValue(f"has no plain array {key} in episode {number}: only boxes of floats are read")
+            obs, action, reward, dead, over = (_numbers(group[key][()], key) for key in keys)
+            steps, dead, over = len(action), dead != 0, over != 0
+            if not len(reward) == len(dead) == len(over) == steps or len(obs) not in (steps, steps + 1):
+                lengths = ", ".join(f"{len(x)} {key}" for x, key in zip((obs, action, reward, dead, over), keys))
+                raise BadValue(f"has unequal lengths in episode {number}: {lengths}; n steps need n + 1 observations")
+            if (dead | over)[:-1].any():
+                raise BadValue(f"has an end in the middle of episode {number}: each episode needs a group of its own")
+            if len(obs) == steps and steps:  # without its last observation the last transition has no next state
+                lost, falls, steps = lost + 1, falls + int(dead[-1]), steps - 1
+            if steps:
+                columns = (obs[:steps], action[:steps], reward[:steps], obs[1:], dead[:steps], over[:steps])
+                episodes.append(Log(*columns, np.full(steps, len(episodes))))
+    if not episodes:
+        raise BadValue("holds no transition")
+    notes = (_lost(lost, falls),) if lost else ()
+    return _ended(Log(*(np.concatenate(column) for column in zip(*episodes)))), metadata.get("isthmus", metadata), notes
+
+
+def _lost(count: int, falls: int) -> str:
+    fell = f", {falls} of them falls" if falls else ""
+    return f"{count} transitions without a next observation are left out{fell}: give next observations to keep them"
+
+
+def _json(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}
+
+
+def _numbers(array: Any, name: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub" or not array.ndim:
+        raise BadValue(f"has no numbers in {name}, but {array.dtype}")
+    return array
+
+
+def _ended(log: Log) -> Log:
+    """The log, with the last row of each episode at an end, and no row at two."""
+    last = np.append(log.episode[1:] != log.episode[:-1], True)[: log.size]
+    return log._replace(truncated=(log.truncated | last) & ~log.terminated)
+
+
+def _checked(log: Log, metadata: dict[str, Any], domain: Domain) -> Log:
+    """The log in our types. Raises BadValue where it cannot be that of the domain."""
+    if not log.size:
+        raise BadValue("holds no transition")
+    spaces = domain.spaces
+    theirs, ours = _robot(_origin(metadata)), _robot(str(domain))
+    if log.obs.ndim != 2 or log.action.ndim != 2:
+        raise BadValue(f"has observations {log.obs.shape} and actions {log.action.shape}; each needs rows and columns")
+    sizes = log.obs.shape[1], log.action.shape[1]
+    if sizes != (spaces.observation, spaces.action) or (theirs and ours and theirs != ours):
+        made = f"{theirs or 'one'} of {sizes[0]} observations and {sizes[1]} actions"
+        raise BadValue(f"is another robot's log: {made}; {domain} has {spaces.observation} and {spaces.action}")
+    if log.next_obs.shape != log.obs.shape:
+        raise BadValue(f"has next_observations of shape {log.next_obs.shape} and observations of {log.obs.shape}")
+    with np.errstate(over="ignore"):
+        obs, action, reward, following = (np.asarray(x, np.float32) for x in log[:4])
+    for name, x in (("observations", obs), ("actions", action), ("rewards", reward), ("next observations", following)):
+        bad = ~np.isfinite(x).reshape(len(x), -1).all(1)
+        if bad.any():
+            raise BadValue(f"has {bad.sum()} {name} that are NaN or infinite, the first at transition {bad.argmax()}")
+    slack = ROUNDING * (spaces.high - spaces.low)
+    beyond = ((action < spaces.low - slack) | (action > spaces.high + slack)).any(1)
+    if beyond.any():
+        low, high = spaces.low.min(), spaces.high.max()
+        raise BadValue(
+            f"has {beyond.sum()} of {log.size} actions outside the bounds {low:g}..{high:g} of {domain}, the first at "
+            f"transition {beyond.argmax()}; write what the motors were given"
+        )
+    action = np.clip(action, spaces.low, spaces.high)
+    return Log(obs, action, reward, following, log.terminated, log.truncated, log.episode.astype(np.int64))
+
+
+def _cut(log: Log, cut: str) -> Log:
+    if not cut:
+        return log
+    number = re.match(r"\d+", cut)
+    assert number
+    count, whole = int(number[0]), number[0] != cut
+    held = log.episodes if whole else log.size
+    if not 1 <= count <= held:
+        raise BadValue(f"holds {held:,} {'episodes' if whole else 'transitions'}; {count:,} were asked for")
+    return log.first(int(log.lengths[:count].sum()) if whole else count)
+
+
+def _origin(metadata: dict[str, Any]) -> str:
+    """The domain or environment that a data set says it is of; empty where it says nothing."""
+    if isinstance(domain := metadata.get("domain"), str):
+        return domain
+    with suppress(ValueError, TypeError, KeyError):
+        spec = json.loads(metadata["env_spec"])
+        return str(spec["kwargs"].get("domain") or spec["id"])
+    return ""
+
+
+def _robot(text: str) -> str:
+    """The robot of a domain's text or a Gymnasium id, `HalfCheetah`; empty where it is none that is known."""
+    head = re.sub(r"-v\d+$", "", re.split(r"[/:]", re.sub(r"/[^/]*=.*", "", text))[-1])
+    return _robots().get(head, "")
+
+
+@cache
+def _robots() -> dict[str, str]:
+    titles = {name: "".join(word.capitalize() for word in name.split("_")) for name in BUILT_IN}
+    both = {name: re.sub(r"-v\d+$", "", find(name).reference or title) for name, title in titles.items()}
+    return both | {title: title for title in both.values()}
+
+
+# Make
+
+
+class Deployed(NamedTuple):
+    """What collects as it is deployed, without exploring."""
+
+    policy: Any
+
+    def memory(self) -> Any:
+        return self.policy.memory()
+
+    def act(self, memory: Any, observation: Any, key: Any) -> tuple[Decision, Any]:
+        action, memory = self.policy.act(memory, observation)
+        return Decision(action), memory
+
+
+def record(
+    domain: Domain, behaviour: Any, steps: int, seed: int = 0, on_step: Callable[[int], None] | None = None
+) -> Log:
+    """The log of one world under `behaviour`: so many transitions, the last episode cut where they end.
+
+    `on_step(done)` is called between steps. Ctrl-C ends the log early: what a robot did is not thrown away.
+    """
+    if steps < 1:
+        raise BadValue(f"steps={steps}: needs a whole number above 0")
+    parts, worlds, done = [], domain.worlds(1, seed), 0
+    try:
+        while done < steps:
+            worlds, tr = collect(domain, worlds, behaviour, min(CHUNK, steps - done))
+            parts.append(tr)
+            done += len(tr.reward)
+            if on_step:
+                on_step(done)
+    except KeyboardInterrupt:
+        if not parts:
+            raise
+    fields = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
+    columns = {name: np.concatenate([getattr(part, name)[:, 0] for part in parts]) for name in fields}
+    ends = columns["terminated"] | columns["truncated"]
+    return _ended(Log(**columns, episode=np.append(0, np.cumsum(ends)[:-1]).astype(np.int64)))
+
+
+def write(path: Path, log: Log, metadata: dict[str, Any], domain: Domain) -> None:
+    """Write a log as `.npz`, or else as a Minari data set, whole or not at all.
+
+    Raises BadValue where something is there already, or the disk refuses.
+    """
+    if path.exists():
+        raise BadValue(f"{path} is there already; name another with --out, or remove it")
+    part = path.absolute().with_name(path.name + ".part")  # Minari's own size is wrong of a relative one
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npz":
+            with part.open("wb") as file:
+                arrays = {names[0]: getattr(log, field) for field, names in NAMES.items() if field != "done"}
+                np.savez(file, allow_pickle=False, metadata=np.array(json.dumps(metadata)), **arrays)
+        else:
+            shutil.rmtree(part, ignore_errors=True)
+            _write_minari(part, path.name, log, metadata, domain)
+        os.replace(part, path)
+    except OSError as error:
+        raise BadValue(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _write_minari(folder: Path, name: str, log: Log, metadata: dict[str, Any], domain: Domain) -> None:
+    from gymnasium.spaces import Box
+    from minari import __version__
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    (folder / "data").mkdir(parents=True)
+    spaces = domain.spaces
+    observed = Box(-np.inf, np.inf, (spaces.observation,), np.float32)
+    storage = MinariStorage.new(folder / "data", observed, Box(spaces.low, spaces.high, dtype=np.float32))
+    ends = np.cumsum(log.lengths)
+    episodes = [
+        EpisodeBuffer(
+            observations=np.concatenate([log.obs[rows], log.next_obs[rows][-1:]]),  # pyright: ignore
+            actions=log.action[rows],  # pyright: ignore
+            rewards=log.reward[rows],  # pyright: ignore
+            terminations=log.terminated[rows],  # pyright: ignore
+            truncations=log.truncated[rows],  # pyright: ignore
+        )
+        for rows in (slice(end - length, end) for end, length in zip(ends, log.lengths))
+    ]
+    storage.update_episodes(episodes)
+    slug = re.sub(r"[^-\w]", "_", name)
+    named = slug if re.search(r"-v\d+$", slug) else f"{slug}-v0"
+    storage.update_metadata({"dataset_id": named, "minari_version": __version__, "isthmus": metadata})

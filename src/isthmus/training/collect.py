@@ -1,0 +1,54 @@
+"""A trained run's policy in the target, logged: the data that methods of access `dataset` learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from isthmus.domains.datasets import Deployed, Log, record, write
+from isthmus.domains.problem import Problem
+from isthmus.training import checkpoint
+from isthmus.training.run import Run, versions
+from isthmus.types import BadValue
+
+
+def log_target(
+    run: Run,
+    problem: Problem,
+    out: Path,
+    steps: int = 20_000,
+    *,
+    seed: int = 0,
+    deterministic: bool = False,
+    on_step: Callable[[int], None] | None = None,
+) -> Log:
+    """Play a run's policy for `steps` transitions in one world of the problem's target; the log, written to `out`.
+
+    The policy acts as it explored in training, as D4RL's logs are made (Fu et al. 2020, arXiv 2004.07219), since a log
+    without noise says nothing of actions that were not taken; `deterministic`: as it is deployed. Rewards are the
+    target's own. What it took is in the file's metadata and in no training's book. Raises BadValue where the policy is
+    another robot's or does not explore, or `out` is there already.
+    """
+    ours, theirs = run.problem.source.spaces, problem.target.spaces
+    if (ours.observation, ours.action) != (theirs.observation, theirs.action):
+        raise BadValue(
+            f"{run.folder} takes {ours.observation} observations to {ours.action} actions; "
+            f"{problem.target} has {theirs.observation} and {theirs.action}"
+        )
+    if not deterministic and not hasattr(run.method, "behaviour"):
+        raise BadValue(f"{run.name} keeps no exploring policy to log with; say --deterministic")
+    if out.exists():
+        raise BadValue(f"{out} is there already; name another with --out, or remove it")
+    path, _ = run.checkpoint()
+    state, target = run.state(), problem.target
+    behaviour = Deployed(run.method.policy(state)) if deterministic else run.method.behaviour(state)
+    log = record(target, behaviour, steps, seed, on_step)
+    metadata = {
+        "domain": str(target), "problem": problem.name, "transitions": log.size, "episodes": log.episodes,
+        "seconds": log.size * target.step_seconds, "seed": seed, "deterministic": deterministic,
+        "policy": {"run": str(run.folder.resolve()), "method": run.name, "seed": run.seed,
+                   "source": str(run.problem.source), "digest": checkpoint.digest(path)},
+        "versions": versions(dart=target.engine == "dart"),
+    }  # fmt: skip
+    write(out, log, metadata, target)
+    return log
