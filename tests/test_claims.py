@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 
 from isthmus.evaluation import statistics
-from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, UNDECIDED, Claim, contrast, judge, lines, table
+from isthmus.studies.claims import (
+    HOLDS,
+    NOT,
+    NOT_RUN,
+    UNDECIDED,
+    Claim,
+    Contrast,
+    Wanted,
+    contrast,
+    judge,
+    lines,
+    table,
+)
 
 HIGH, LOW = [10.0, 11.0, 12.0, 11.0, 10.0], [1.0, 2.0, 1.0, 2.0, 1.0]
 NOISE = [1.0, -1.2, 0.3, -0.4, 0.2]
@@ -64,16 +76,54 @@ def test_few_seeds_point():
     assert claim(contrast("", [3.0], [1.0])).why == "one seed has no interval"
 
 
+def near(*shifts: float) -> list[Contrast]:
+    """Each is significant by itself, at 0.01 to 0.05."""
+    found = [contrast("", np.add([4, 1, 3, 2, 0.5], shift), [0.0] * 5) for shift in shifts]
+    assert all(each.outcome == HOLDS and 0.01 < each.raw.apart < 0.05 for each in found)
+    return found
+
+
 def test_holm_within_a_figure():
-    """Each is significant by itself, at 0.01 to 0.05; together, by Holm, none is; another figure's is left alone."""
-    near = [contrast("", np.add([4, 1, 3, 2, 0.5], shift), [0.0] * 5) for shift in (0.0, 0.1, 0.2)]
-    assert all(each.outcome == HOLDS and 0.01 < each.pvalue < 0.05 for each in near)
-    equal = contrast("", NOISE, [0.0] * 5, "equal", 5.0)
-    judged = judge([claim(*near[:2]), claim(near[2], equal), claim(near[0], figure="4")])
-    wanted = statistics.holm([each.estimate.pvalue for each in near])
-    assert [each.pvalue for each in (*judged[0].contrasts, judged[1].contrasts[0])] == wanted
+    """Together, by Holm, none is significant; another figure's is left alone."""
+    three = near(0.0, 0.1, 0.2)
+    judged = judge([claim(*three[:2]), claim(three[2]), claim(three[0], figure="4")])
+    wanted = statistics.holm([each.estimate.pvalue for each in three])
+    assert [each.adjusted.apart for each in (*judged[0].contrasts, *judged[1].contrasts)] == wanted
     assert [each.verdict for each in judged] == [UNDECIDED, UNDECIDED, HOLDS]
-    assert judged[1].contrasts[1] == equal, "equality is no difference"
+
+
+def test_equality_is_adjusted_too_for_a_claim_and_against_it():
+    """p = 0.02 by itself that the difference is within the margin; among five comparisons it is nothing."""
+    margin = 1.2
+    decided: list[tuple[Wanted, str]] = [("above", NOT), ("below", NOT), ("equal", HOLDS)]
+    for wanted, alone in decided:
+        small = contrast("small", NOISE, [0.0] * 5, wanted, margin)
+        assert 0.01 < small.raw.within < 0.05 and claim(small).verdict == alone
+        others = [contrast(f"{i}", np.add(NOISE, i / 10), [0.0] * 5) for i in range(4)]
+        judged, _ = judge([claim(small), claim(*others)])
+        assert judged.verdict == UNDECIDED
+        assert judged.contrasts[0].adjusted.within == pytest.approx(5 * small.raw.within)
+    beyond = contrast("large", np.add(NOISE, 3.0), [0.0] * 5, "equal", 1.5)
+    assert beyond.outcome == NOT and 0.01 < beyond.raw.apart < 0.05 and beyond.raw.apart > beyond.estimate.pvalue
+    assert judge([claim(beyond), claim(*others)])[0].verdict == UNDECIDED
+
+
+def test_a_comparison_counts_once():
+    """Its two conclusions exclude each other, and another claim's same comparison is the same."""
+    small = contrast("small", NOISE, [0.0] * 5, "above", 1.5)
+    assert judge([claim(small)])[0].contrasts[0].adjusted == small.raw
+    same = contrast("small", NOISE, [0.0] * 5, "below", 1.5)
+    assert [each.contrasts[0].adjusted for each in judge([claim(small), claim(same)])] == [small.raw, small.raw]
+
+
+def test_a_claim_that_spans_figures_is_adjusted_with_all_of_them():
+    one, two, three, four = near(0.0, 0.1, 0.2, 0.3)
+    judged = judge([claim(one, figure="3"), claim(two, figure="4"), claim(three, figure="3, 4"), claim(four)])
+    first, second, both, _ = (each.contrasts[0].adjusted.apart for each in judged)
+    of = lambda *family: statistics.holm([each.estimate.pvalue for each in family])  # noqa: E731
+    assert first == of(one, three, four)[0], "figure 3's, with what spans it"
+    assert second == of(two, three)[0] and both == of(three, one, two, four)[0]
+    assert judge([claim(one, figure="4-lambda"), claim(two, figure="4")])[0].contrasts[0].adjusted == one.raw
 
 
 def test_a_claim_of_which_a_part_was_not_run_can_fall_and_not_hold():

@@ -8,10 +8,11 @@ import pytest
 from scipy import stats
 
 from isthmus.evaluation.statistics import (
+    FEW,
     Estimate,
+    against_margin,
     area,
     difference,
-    equivalent,
     final,
     first_time,
     holm,
@@ -188,6 +189,10 @@ def test_when_a_curve_first_is_at_a_level():
     assert first_time([[5, 1], [6, 1]], 1) == 5.0
 
 
+def equivalent(*args, **more) -> bool:
+    return against_margin(*args, **more)[0] < 0.05
+
+
 def test_equivalence_has_to_be_shown():
     rng = np.random.default_rng(0)
     a = rng.normal(0.0, 1.0, 40)
@@ -199,6 +204,53 @@ def test_equivalence_has_to_be_shown():
     assert not equivalent([1.0] * 5, [2.0] * 5, 1.0) and equivalent([1.0] * 5, [2.0] * 5, 1.1)
 
 
+def test_pvalues_against_a_margin_by_hand():
+    """Mean 0.2, standard error 0.1, four degrees of freedom: t = 3 and 1 against -0.1 and 0.1, -3 against 0.5."""
+    a = 0.2 + np.array([-2.0, -1.0, 0.0, 1.0, 2.0]) * 0.1 * math.sqrt(5 / 2.5)
+    below = lambda t: stats.t.cdf(t, 4)  # noqa: E731
+    less, more = against_margin(a, np.zeros(5), 0.1, paired=True)
+    assert less == pytest.approx(max(below(-3.0), below(1.0))) and more == pytest.approx(2 * below(-1.0))
+    assert against_margin(-a, np.zeros(5), 0.1, paired=True) == pytest.approx((less, more))
+    assert against_margin(a, np.zeros(5), 0.5, paired=True)[0] == pytest.approx(below(-3.0))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_difference_beyond_a_margin_is_what_its_interval_says(paired):
+    rng = np.random.default_rng(4)
+    found = []
+    for a, b in rng.normal(size=(200, 2, 5)):
+        low, high = (e := difference(a + 1.5, b, paired=paired)).low, e.high
+        found.append(low > 0.3 or high < -0.3)
+        assert found[-1] == (against_margin(a + 1.5, b, 0.3, paired=paired)[1] < 0.05)
+    assert 0 < sum(found) < 200
+    assert math.isnan(against_margin([1.0], [0.0], 0.3, paired=paired)[1])
+
+
+def test_holm_by_groups_of_which_one_at_most_is_true():
+    """Three tests of two quantities: the first counts two, and so does the next, for either's other may yet be true."""
+    assert holm([0.01, 0.02, 0.5], ["x", "y", "x"]) == pytest.approx([0.02, 0.04, 0.5])
+    assert holm([0.01, 0.02, 0.5], ["x", "x", "y"]) == pytest.approx([0.02, 0.04, 0.5])
+    assert holm([0.5, 0.01, 0.012], ["y", "x", "x"]) == pytest.approx([0.5, 0.02, 0.024])
+    assert holm([0.04, 0.9], ["x", "x"]) == pytest.approx([0.04, 0.9]), "one quantity, two sides"
+
+
+def test_groups_keep_the_error_of_the_family():
+    """Six quantities, each tested for a difference and for its smallness; half have no difference, half one of the
+    margin: something wrong is said in one family of twenty at most (2000 families: 0.065 is three sigma above)."""
+    margin, shifts = 1.0, np.array([0.0] * 3 + [1.0] * 3)
+    scores = np.random.default_rng(5).normal(shifts, 0.6, (FEW, 2000, 6))
+    test = lambda x, side: stats.ttest_1samp(x, 0.0, alternative=side).pvalue  # noqa: E731
+    apart, within = (
+        test(scores, "two-sided"),
+        np.maximum(test(scores + margin, "greater"), test(scores - margin, "less")),
+    )
+    wrong = 0
+    for pvalues in np.concatenate([apart, within], axis=1):
+        adjusted = np.array(holm(pvalues, [*range(6)] * 2))
+        wrong += (adjusted[[0, 1, 2, 9, 10, 11]] < 0.05).any()
+    assert 0.02 < wrong / 2000 < 0.065
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -207,7 +259,7 @@ def test_equivalence_has_to_be_shown():
         (lambda: interval([1.0, 2.0, math.nan]), "row 2"),
         (lambda: difference([1.0, 2.0], [1.0], paired=True), "same seeds"),
         (lambda: difference(np.zeros((3, 2)), np.zeros((3, 3))), "same tasks"),
-        (lambda: equivalent([1.0], [1.0], 0.0), "margin"),
+        (lambda: against_margin([1.0], [1.0], 0.0), "margin"),
     ],
 )
 def test_scores_that_make_no_sense(call, message):

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,26 +133,33 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike, level: float = LEVEL)
     return replace(estimate, pvalue=math.nan)  # zero is no hypothesis about a probability
 
 
-def equivalent(a: ArrayLike, b: ArrayLike, margin: float, *, paired: bool = False, level: float = LEVEL) -> bool:
-    """Whether the means of `a` and `b` are shown to differ by less than `margin`: two one-sided t tests (Schuirmann
-    1987), both below 1 - level. "No detectable difference" does not show that. Under `FEW` seeds nothing does.
+def against_margin(a: ArrayLike, b: ArrayLike, margin: float, *, paired: bool = False) -> tuple[float, float]:
+    """P-values for the means of `a` and `b` differing by less than `margin`, and by more.
+
+    Less: two one-sided t tests (Schuirmann 1987), the larger of their p-values; "no detectable difference" does not
+    show that, and under `FEW` seeds nothing does (NaN). More: twice the smaller p-value of the opposite tests, below
+    5 % where Student's 95 % interval of the difference leaves out all of [-margin, margin]; NaN from one seed.
+
+    Raises BadValue for a margin that is not above zero and for scores that `difference` refuses.
     """
     if not margin > 0.0:
         raise BadValue(f"a margin of equivalence is above zero, not {margin}")
     a, b = _alike(a, b, paired)
-    if min(len(a), len(b)) < FEW:
-        return False
+    if (n := min(len(a), len(b))) < 2:
+        return math.nan, math.nan
     left, right = a.mean(axis=1), b.mean(axis=1)
 
-    def beyond(bound: float, alternative: str) -> bool:
+    def beyond(bound: float, alternative: str) -> float:
         with _constant_scores_allowed():
             if paired:
                 _, pvalue = stats.ttest_1samp(left - right, bound, alternative=alternative)
             else:
                 _, pvalue = stats.ttest_ind(left, right + bound, equal_var=False, alternative=alternative)
-        return bool(pvalue < 1.0 - level)
+        return 1.0 if math.isnan(pvalue) else float(pvalue)  # 0 / 0: all of them at the bound
 
-    return beyond(-margin, "greater") and beyond(margin, "less")
+    less = max(beyond(-margin, "greater"), beyond(margin, "less"))
+    more = min(1.0, 2.0 * min(beyond(margin, "greater"), beyond(-margin, "less")))
+    return less if n >= FEW else math.nan, more
 
 
 def final(curve: ArrayLike) -> float:
@@ -181,13 +189,22 @@ def first_time(curve: ArrayLike, level: float) -> float:
     return float(x[i - 1] + (x[i] - x[i - 1]) * (level - values[i - 1]) / (values[i] - values[i - 1]))
 
 
-def holm(pvalues: Sequence[float]) -> list[float]:
-    """P-values adjusted for having made all these comparisons at once (Holm 1979), in the order given."""
-    order = np.argsort(pvalues)
-    factors = np.arange(len(order), 0, -1)
-    adjusted = np.empty(len(order))
-    adjusted[order] = np.minimum(np.maximum.accumulate(np.asarray(pvalues, dtype=np.float64)[order] * factors), 1.0)
-    return adjusted.tolist()
+def holm(pvalues: Sequence[float], groups: Sequence[Hashable] | None = None) -> list[float]:
+    """P-values adjusted for having made all these tests at once (Holm 1979), in the order given.
+
+    `groups` names a group for each test where at most one null hypothesis of a group can be true, as with "no
+    difference" and "a difference of the margin or more": then groups count, not tests (Shaffer 1986).
+    """
+    order = np.argsort(pvalues, kind="stable")
+    names = range(len(order)) if groups is None else groups
+    left = Counter(names[i] for i in order)
+    adjusted, least = [1.0] * len(order), 0.0
+    for i in order:
+        least = max(least, len(left) * pvalues[i])
+        adjusted[i] = min(least, 1.0)
+        left[names[i]] -= 1
+        left += Counter()  # without those that are done
+    return adjusted
 
 
 def _scores(scores: ArrayLike) -> Scores:

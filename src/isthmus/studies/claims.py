@@ -1,9 +1,11 @@
 """Claims of a paper, each with the comparisons that decide it: *holds*, *does not hold* or *undecided*, and why.
 
 A claim is decided by `Contrast`s, differences over seeds paired by seed. A difference counts where its interval leaves
-zero out and its p-value, adjusted for all differences of the same figure (Holm), stays below 5 %. "Equal" means shown
-to be within a margin (two one-sided tests), not "no detectable difference". Under `statistics.FEW` seeds a verdict is
-at most "points to ...".
+zero out and its p-value stays below 5 %. "Equal" means shown to be within a margin (two one-sided tests), not "no
+detectable difference". Under `statistics.FEW` seeds a verdict is at most "points to ...".
+
+P-values are adjusted (Holm) over all that could be concluded on a figure, differences and equalities alike, for a claim
+and against it; a claim that spans several figures is adjusted with the claims of all of them.
 """
 
 from __future__ import annotations
@@ -11,46 +13,66 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from isthmus.evaluation import statistics
 from isthmus.evaluation.statistics import Estimate
 
 HOLDS, NOT, UNDECIDED, NOT_RUN = "holds", "does not hold", "undecided", "not run"
 COLUMNS = ("claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome", "value", "low",
-           "high", "seeds", "p", "p_holm")  # fmt: skip
+           "high", "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm")  # fmt: skip
 
 
+ALPHA = 1.0 - statistics.LEVEL
 Wanted = Literal["above", "below", "equal"]
+
+
+class PValues(NamedTuple):
+    """Of a contrast's two possible conclusions: it is `apart` from zero (where equality is wanted: from all that is
+    within the margin), or `within` the margin. NaN where that cannot be concluded.
+    """
+
+    apart: float = math.nan
+    within: float = math.nan
+
+
+UNTESTED = PValues()
 
 
 @dataclass(frozen=True)
 class Contrast:
     """One comparison. The claim wants the estimate above zero, below it, or within `margin` of it ("equal").
 
-    `within` says whether the latter was shown. `pvalue` is adjusted by `judge`.
+    `judge` gives the adjusted p-values, which decide. `censored` is one of times that neither side ever reached: of it
+    nothing can be told.
     """
 
     said: str
     estimate: Estimate
     wanted: Wanted = "above"
     margin: float = math.nan
-    within: bool = False
-    pvalue: float = math.nan
+    raw: PValues = UNTESTED
+    adjusted: PValues = UNTESTED
+    censored: bool = False
+
+    @property
+    def tested(self) -> Hashable:
+        """What is tested: contrasts alike in this are one."""
+        return self.said, self.estimate, f"{self.margin}", self.wanted == "equal"
 
     @property
     def outcome(self) -> str:
-        e = self.estimate
-        if e.n < 2:
+        e, bound = self.estimate, self.margin if self.wanted == "equal" else 0.0
+        if e.n < 2 or self.censored:
             return UNDECIDED
-        if self.wanted == "equal":
-            return HOLDS if self.within else NOT if e.low > self.margin or e.high < -self.margin else UNDECIDED
-        side = "above" if e.low > 0.0 else "below" if e.high < 0.0 else None
-        if side and not self.pvalue >= 1.0 - statistics.LEVEL:
+        side = "above" if e.low > bound else "below" if e.high < -bound else None
+        if side and self.adjusted.apart < ALPHA:
             return HOLDS if side == self.wanted else NOT
-        return NOT if self.within else UNDECIDED
+        if self.adjusted.within < ALPHA:
+            return HOLDS if self.wanted == "equal" else NOT
+        return UNDECIDED
 
 
 def contrast(
@@ -61,8 +83,11 @@ def contrast(
     to be smaller speaks against "above" and "below".
     """
     estimate = statistics.difference(a, b, paired=True)
-    within = margin > 0.0 and statistics.equivalent(a, b, margin, paired=True)
-    return Contrast(said, estimate, wanted, margin, within, estimate.pvalue)
+    apart, within = estimate.pvalue, math.nan
+    if margin > 0.0:
+        within, more = statistics.against_margin(a, b, margin, paired=True)
+        apart = more if wanted == "equal" else apart
+    return Contrast(said, estimate, wanted, margin, raw := PValues(apart, within), raw)
 
 
 @dataclass(frozen=True)
@@ -84,6 +109,11 @@ class Claim:
     partial: str = ""
 
     @property
+    def figures(self) -> set[str]:
+        """`figure` may name several: "3, 4"."""
+        return {*self.figure.split(", ")}
+
+    @property
     def verdict(self) -> str:
         return self._judged()[0]
 
@@ -99,7 +129,7 @@ class Claim:
             rank = [NOT, UNDECIDED, HOLDS].index(each.outcome)
             e = each.estimate
             strength = {"above": e.low, "below": -e.high, "equal": -max(abs(e.low), abs(e.high))}[each.wanted]
-            return rank, strength
+            return rank, -math.inf if each.censored else strength
 
         return min(self.contrasts, key=support, default=None)
 
@@ -115,6 +145,8 @@ class Claim:
         need = total if self.need is None else self.need
         shown = f"{count[HOLDS]} of {total} comparisons shown"
         contrary = f", {count[NOT]} contrary" if count[NOT] else ""
+        if censored := sum(t.censored for t in self.contrasts):
+            contrary += f", {censored} censored"
         wanted = "" if need == total else f"; {need} needed"
         holds, falls = count[HOLDS] >= need, count[NOT] > total - need
         rest = f"; {self.partial}" if self.partial else ""
@@ -127,19 +159,21 @@ class Claim:
 
 
 def judge(claims: Sequence[Claim]) -> list[Claim]:
-    """The claims with their p-values adjusted: Holm over all differences of one figure."""
-    out = list(claims)
-    for figure in {claim.figure for claim in claims}:
-        family = [
-            (i, j)
-            for i, claim in enumerate(out) if claim.figure == figure
-            for j, each in enumerate(claim.contrasts) if each.wanted != "equal" and math.isfinite(each.estimate.pvalue)
-        ]  # fmt: skip
-        adjusted = statistics.holm([out[i].contrasts[j].estimate.pvalue for i, j in family])
-        for (i, j), pvalue in zip(family, adjusted, strict=True):
-            contrasts = list(out[i].contrasts)
-            contrasts[j] = replace(contrasts[j], pvalue=pvalue)
-            out[i] = replace(out[i], contrasts=tuple(contrasts))
+    """The claims with their p-values adjusted, each over all conclusions that the comparisons of the claims on its
+    figures could come to: so that on any one figure something is concluded wrongly once in twenty times at most.
+    """
+    out = []
+    for claim in claims:
+        family = [t for other in claims if claim.figures & other.figures for t in other.contrasts if not t.censored]
+        # Of "no difference" and "the margin or more" one at most is true; what two claims compare is tested once.
+        tests = {(t.tested, i): p for t in family for i, p in enumerate(t.raw) if math.isfinite(p)}
+        pvalues = statistics.holm([*tests.values()], [tested for tested, _ in tests])
+        adjusted = dict(zip(tests, pvalues, strict=True))
+        contrasts = [
+            replace(t, adjusted=PValues(*(adjusted.get((t.tested, i), math.nan) for i in range(2))))
+            for t in claim.contrasts
+        ]
+        out.append(replace(claim, contrasts=tuple(contrasts)))
     return out
 
 
@@ -152,17 +186,22 @@ def table(claims: Sequence[Claim]) -> str:
         head = [claim.id, claim.figure, claim.verdict, claim.why, claim.text, claim.statistic]
         for each in claim.contrasts:
             e = each.estimate
-            numbers = [f"{x:.4g}" if math.isfinite(x) else "" for x in (e.value, e.low, e.high)]
-            ps = [f"{p:.2g}" if math.isfinite(p) else "" for p in (e.pvalue, each.pvalue)]
-            writer.writerow([*head, each.said, each.wanted, each.outcome, *numbers, e.n, *ps])
+            told = (math.nan,) * 3 if each.censored else (e.value, e.low, e.high)
+            (p, within), (p_holm, within_holm) = each.raw, each.adjusted
+            numbers = [f"{x:.4g}" if math.isfinite(x) else "" for x in (*told, each.margin)]
+            ps = [f"{x:.2g}" if math.isfinite(x) else "" for x in (p, p_holm, within, within_holm)]
+            outcome = "censored" if each.censored else each.outcome
+            writer.writerow([*head, each.said, each.wanted, outcome, *numbers[:3], e.n, *ps[:2], numbers[3], *ps[2:]])
         if not claim.contrasts:
-            writer.writerow(head + [""] * 9)
+            writer.writerow(head + [""] * (len(COLUMNS) - len(head)))
     return text.getvalue()
 
 
 def span(each: Contrast) -> str:
     """A contrast in words: what, how much, and its interval."""
     e = each.estimate
+    if each.censored:
+        return f"{each.said} cannot be told: neither ever, in any seed (censored)"
     ends = f" [{e.low:.2f}, {e.high:.2f}]" if e.n > 1 else ""
     return f"{each.said} {e.value:.2f}{ends}"
 
