@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import math
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from isthmus.domains.problem import make_problem
 from isthmus.methods import registry
 from isthmus.studies import matl, matl_measures
 from isthmus.studies import registry as studies
-from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, UNDECIDED
+from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, UNDECIDED, lines, table
+from isthmus.studies.frames import sooner
 from isthmus.studies.matl import EXPERIMENTS, FIGURES, METHODS, SIZES, STUDY, frames, iterations, rollout, units
 from isthmus.studies.study import Results, Unit, waves
 from isthmus.training.run import Run
@@ -239,6 +241,27 @@ def test_few_seeds_and_noise_are_said():
     flat = made_up("3", {}, noise=0.01)
     claim = next(claim for claim in STUDY.claims(flat) if claim.id == "M6")
     assert claim.verdict == UNDECIDED and "too little training" in claim.why, "equal, for nobody learned anything"
+
+
+def test_times_that_nobody_reached_are_censored():
+    """Independent, MATL and MATLu never have 0.8 of what MATLf reaches: nothing can be told of who is sooner."""
+    slow = {"independent": (0.4, 1.0), "matl": (0.6, 0.5), "matlu": (0.6, 0.5)}
+    by_id = {claim.id: claim for claim in STUDY.claims(made_up("3", SPARSE | slow, noise=0.005))}
+    times = [each for each in by_id["M2"].contrasts if "T80" in each.said]
+    assert len(times) == 4 and all(each.censored and each.outcome == UNDECIDED for each in times)
+    assert by_id["M2"].verdict == UNDECIDED and by_id["M2"].why.startswith("4 of 8 comparisons shown, 4 censored")
+    assert lines([by_id["M2"]])[1].endswith("cannot be told: neither ever, in any seed (censored)")
+    rows = [row for row in csv.DictReader(io.StringIO(table([by_id["M2"]]))) if "T80" in row["comparison"]]
+    assert all((row["outcome"], row["value"], row["low"], row["p"]) == ("censored", "", "", "") for row in rows)
+    assert not any(each.censored for each in by_id["M4"].contrasts), "one side is there"
+    assert by_id["M4"].verdict == HOLDS
+
+
+def test_seeds_without_a_time_on_either_side_are_named():
+    found = sooner("T80 a - b", {0: 1.0, 1: 0.2, 2: 0.3}, {0: 1.0, 1: 0.9, 2: 1.0, 3: 0.1})
+    assert found and found.said == "T80 a - b (neither ever, in 1 of 3 seeds)" and not found.censored
+    assert found.estimate.value == pytest.approx((0.0 - 0.7 - 0.7) / 3)
+    assert sooner("", {0: 1.0}, {1: 1.0}) is None
 
 
 def test_hoppers_claims():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.studies.claims import Contrast, Wanted, contrast
+from isthmus.studies.claims import UNTESTED, Contrast, Wanted, contrast
 from isthmus.studies.study import Results
 
 Scores = dict[int, float]
@@ -106,6 +106,19 @@ class Frame:
         if any(gain is None or gain.estimate.n < 2 or gain.estimate.low > 0 for gain in gains):
             return ""
         return f"{self.name}: too few seeds or too little training, nobody is shown to end above an untrained policy"
+
+
+def sooner(said: str, a: Scores, b: Scores) -> Contrast | None:
+    """How much later `a` is there than `b`, of `Frame.time`: times restricted to the horizon, so that a seed without
+    either counts 0. Where no seed has either, all that is known is that both take longer: the contrast is censored.
+    """
+    found, seeds = paired(said, a, b, "below"), a.keys() & b.keys()
+    never = sum(a[s] >= 1 and b[s] >= 1 for s in seeds)
+    if not found or not never:
+        return found
+    if never == len(seeds):
+        return replace(found, raw=UNTESTED, adjusted=UNTESTED, censored=True)
+    return replace(found, said=f"{said} (neither ever, in {never} of {len(seeds)} seeds)")
 
 
 def mean(curves: Iterable[np.ndarray]) -> np.ndarray:

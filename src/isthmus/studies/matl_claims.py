@@ -4,11 +4,10 @@ times are shares of the training's length, and equal means within 10 % of what c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 
 from isthmus.studies.claims import Claim, Contrast, Wanted, judge
-from isthmus.studies.frames import Frame, Scores, paired
+from isthmus.studies.frames import Frame, Scores, paired, sooner
 
 SPARSE = ("cartpole-sparse", "reacher-sparse")
 UNINFORMATIVE = ("hopper-uninformative",)
@@ -33,18 +32,18 @@ def _against(kind: str, wanted: Wanted) -> Callable[[Frame, str, str], Contrast 
     """A comparison of two approaches by a score of the frame's."""
 
     def test(frame: Frame, a: str, b: str) -> Contrast | None:
-        score: Callable[[str], Scores] = {
-            "J": frame.final, "AUC": frame.area, "T80": frame.time, "slope": frame.slope
-        }[kind]  # fmt: skip
-        margin = math.nan if kind == "T80" else frame.margin
-        return paired(f"{frame.name}: {kind} {a} - {b}", score(a), score(b), wanted, margin)
+        score: Callable[[str], Scores] = {"J": frame.final, "AUC": frame.area, "slope": frame.slope}[kind]
+        return paired(f"{frame.name}: {kind} {a} - {b}", score(a), score(b), wanted, frame.margin)
 
     return test
 
 
+def _sooner(frame: Frame, a: str, b: str) -> Contrast | None:
+    return sooner(f"{frame.name}: T80 {a} - {b}", frame.time(a), frame.time(b))
+
+
 HIGHER, LOWER = _against("J", "above"), _against("J", "below")
 MORE, LESS, AS_MUCH = _against("AUC", "above"), _against("AUC", "below"), _against("AUC", "equal")
-SOONER = _against("T80", "below")
 
 
 @each
@@ -56,12 +55,12 @@ def _direct(f: Frame) -> Tests:
 def _speed_up(f: Frame) -> Tests:
     for method in (MUTUAL, UNILATERAL):
         yield MORE(f, method, "independent")
-        yield SOONER(f, method, "independent")
+        yield _sooner(f, method, "independent")
 
 
 @each
 def _fine_tuning(f: Frame) -> Tests:
-    yield SOONER(f, "fine_tuning", "independent")
+    yield _sooner(f, "fine_tuning", "independent")
     near = f.time("fine_tuning", 0.95)
     yield paired(
         f"{f.name}: share until fine_tuning has 0.95 of the best J, - 0.1", near, dict.fromkeys(near, 0.1), "below"
@@ -71,7 +70,7 @@ def _fine_tuning(f: Frame) -> Tests:
 @each
 def _fastest(f: Frame) -> Tests:
     for other in (*BASELINES, UNILATERAL, MUTUAL):
-        yield SOONER(f, TUNED, other)
+        yield _sooner(f, TUNED, other)
 
 
 @each
