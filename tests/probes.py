@@ -12,10 +12,13 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from isthmus.learning.networks import mlp
 from isthmus.learning.normalization import Normalizer
+from isthmus.learning.policies import squashed_parameters
+from isthmus.learning.sac import SACState, q_values
 from isthmus.types import Spaces, Transition
 
 SPACES = Spaces(1, np.array([-1.0], np.float32), np.array([1.0], np.float32), parameters=1)
@@ -107,7 +110,14 @@ def train(learner: Any, probe: Probe, rounds: int, seed: int = 0) -> tuple[Any, 
 
 
 def values(s: Any, *observations: float, parameter: float | None = None) -> np.ndarray:
-    """What the critic says of observations, in the task's own reward: the learner's scale is undone."""
+    """What the critic says of observations, in the task's own reward: the learner's scale is undone.
+
+    A critic of actions is asked about the one that is deployed.
+    """
+    if isinstance(s, SACState):
+        obs = np.array(observations, np.float32)[:, None]
+        action = jnp.tanh(squashed_parameters(s.learned.actor, obs)[0])
+        return np.asarray(q_values(s.learned.critics, obs, action).min(0))
     seen = Normalizer.of(s.observations)(np.array(observations, np.float32)[:, None])
     if parameter is not None:
         known = Normalizer.of(s.parameters)(np.full((len(observations), 1), parameter, np.float32))

@@ -626,7 +626,7 @@ def test_a_pretraining_below_zero_is_refused() -> None:
         ("source_only", "worlds", "'worlds'; did you mean learner.worlds"),
         ("few_shot_ppo", "update", "unknown setting of few_shot_ppo 'update'; did you mean updates"),
         ("source_only", "updates", "unknown setting of source_only 'updates'; known: learner, "),
-        ("source_only", "learner", "unknown learner '1'; known: ppo, trpo"),
+        ("source_only", "learner", "unknown learner '1'; known: ppo, sac, trpo"),
         ("source_only", "learner.worlds.more", "'learner.worlds.more'; did you mean learner.worlds"),
         ("source_only", "", "unknown setting of source_only ''; known: learner, "),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,9 @@ def init_mlp(key: Array, sizes: Sequence[int], last_scale: float) -> MLP:
     return tuple(layers)
 
 
-def mlp(layers: MLP, x: Array) -> Array:
-    """tanh between layers, none after the last; x (..., in) to (..., out)."""
+def mlp(layers: MLP, x: Array, activation: Callable[[Array], Array] = jnp.tanh) -> Array:
+    """`activation` between layers, none after the last; x (..., in) to (..., out)."""
     for weights, bias in layers[:-1]:
-        x = jnp.tanh(x @ weights + bias)
+        x = activation(x @ weights + bias)
     weights, bias = layers[-1]
     return x @ weights + bias

@@ -1,4 +1,4 @@
-"""The diagonal Gaussian policy of PPO and TRPO: what is deployed, what collects, and random actions."""
+"""The policies of PPO and TRPO, a diagonal Gaussian, and of SAC, its tanh: what is deployed, and what collects."""
 
 from __future__ import annotations
 
@@ -55,3 +55,44 @@ class UniformBehaviour(NamedTuple):
     def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
         action = jax.random.uniform(key, self.low.shape, minval=self.low, maxval=self.high)
         return Decision(action, extra={"sample": action}), memory
+
+
+def squashed_parameters(actor: MLP, observation: Array) -> tuple[Array, Array]:
+    """Mean and log standard deviation (..., A) before the tanh; the latter in -20..2, as in SAC's authors' code."""
+    mean, log_std = jnp.split(mlp(actor, observation, jax.nn.relu), 2, -1)
+    return mean, jnp.clip(log_std, -20.0, 2.0)
+
+
+class SquashedPolicy(NamedTuple):
+    """What is deployed: the tanh of the mean, scaled from -1..1 to the robot's bounds."""
+
+    actor: MLP
+    low: Array  # (A,)
+    high: Array  # (A,)
+
+    def memory(self) -> tuple:
+        return ()
+
+    def act(self, memory: tuple, observation: Array) -> tuple[Array, tuple]:
+        return self.scaled(jnp.tanh(squashed_parameters(self.actor, observation)[0])), memory
+
+    def scaled(self, unit: Array) -> Array:
+        """From -1..1 to the robot's bounds, which rounding does not leave."""
+        return jnp.clip(self.low + 0.5 * (unit + 1) * (self.high - self.low), self.low, self.high)
+
+
+class SquashedBehaviour(NamedTuple):
+    """What collects: a sample, or where `random` is true a uniform action. The unscaled one comes back as `sample`."""
+
+    policy: SquashedPolicy
+    random: Array  # bool
+
+    def memory(self) -> tuple:
+        return ()
+
+    def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
+        mean, log_std = squashed_parameters(self.policy.actor, observation)
+        drawn = jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
+        uniform = jax.random.uniform(key, mean.shape, minval=-1.0, maxval=1.0)
+        unit = jnp.where(self.random, uniform, drawn)
+        return Decision(self.policy.scaled(unit), extra={"sample": unit}), memory

@@ -19,16 +19,16 @@ class Row(NamedTuple):
 
 _HERE = "isthmus.methods.single_domain:"
 METHODS: dict[str, Row] = {
-    "source_only": Row(_HERE + "SourceOnly", "none", "PPO, TRPO", "the floor: direct transfer"),
-    "target_only": Row(_HERE + "TargetOnly", "online", "PPO, TRPO", "the ceiling: RL on target"),
+    "source_only": Row(_HERE + "SourceOnly", "none", "PPO, TRPO, SAC", "the floor: direct transfer"),
+    "target_only": Row(_HERE + "TargetOnly", "online", "PPO, TRPO, SAC", "the ceiling: RL on target"),
     "domain_randomization": Row(
-        _HERE + "DomainRandomization", "none", "PPO, TRPO", "Peng et al. 2018, arXiv 1710.06537"
+        _HERE + "DomainRandomization", "none", "PPO, TRPO, SAC", "Peng et al. 2018, arXiv 1710.06537"
     ),
-    "fine_tuning": Row(_HERE + "FineTuning", "online", "PPO, TRPO", "source, then target"),
+    "fine_tuning": Row(_HERE + "FineTuning", "online", "PPO, TRPO, SAC", "source, then target"),
     "few_shot_ppo": Row(
         _HERE + "FewShotPPO",
         "few_shot, online",
-        "PPO, TRPO",
+        "PPO, TRPO, SAC",
         "randomization, then K PPO updates; a control for ES-sim2real",
     ),
     "matl": Row("isthmus.methods.matl:MATL", "online", "TRPO", "Wulfmeier et al. 2017, arXiv 1707.07907"),
@@ -38,7 +38,11 @@ METHODS: dict[str, Row] = {
         "isthmus.methods.state_alignment:StateAlignment", "online", "TRPO", "state-wise alignment; MATL's baseline"
     ),
 }
-LEARNERS = {"ppo": "isthmus.learning.ppo:PPO", "trpo": "isthmus.learning.trpo:TRPO"}
+LEARNERS = {
+    "ppo": "isthmus.learning.ppo:PPO",
+    "trpo": "isthmus.learning.trpo:TRPO",
+    "sac": "isthmus.learning.sac:SAC",
+}
 
 
 def find(name: str) -> type:

@@ -1,0 +1,240 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv 1801.01290) with a temperature of its own (2018, arXiv 1812.05905).
+
+1.  act with the policy, tanh of a Gaussian, in several worlds; at random until `random_steps`
+2.  transitions to the replay, true next states, death apart from time limits
+3.  for each of them, on a batch drawn uniformly from the replay:
+4.      a' ~ pi(s'),  y = r + gamma (1 - death) (min_i Q'_i(s', a') - alpha log pi(a'|s'))
+5.      Adam on sum_i E[(Q_i(s, a) - y)^2] / 2
+6.      a ~ pi(s),  Adam on E[alpha log pi(a|s) - min_i Q_i(s, a)] by the policy
+7.      Adam on -log alpha E[log pi(a|s) + target entropy] by log alpha
+8.      Q' <- Q' + tau (Q - Q')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from isthmus.learning.advantage import flat
+from isthmus.learning.distributions import gaussian_log_prob
+from isthmus.learning.learner import ABOVE_ZERO, FRACTION, FROM_ZERO, WHOLE, check
+from isthmus.learning.networks import MLP, init_mlp, mlp
+from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy, squashed_parameters
+from isthmus.learning.replay import Replay, View, sample
+from isthmus.types import Array, Metrics, Spaces, Transition
+
+Critics = tuple[MLP, MLP]
+CriticTerm = Callable[[Callable[[Array, Array], Array], "Batch", Array], Array]
+
+
+class Batch(NamedTuple):
+    """Transitions (B, ...); the replay's rows are the same. Actions are the policy's own, in -1..1."""
+
+    obs: Array
+    action: Array
+    reward: Array
+    next_obs: Array
+    terminated: Array  # bool: death, which ends all value, not a time limit
+
+
+class Learned(NamedTuple):
+    """What an update changes."""
+
+    actor: MLP
+    critics: Critics
+    targets: Critics
+    log_temperature: Array
+    optimizers: tuple[Any, Any, Any]  # of actor, critics, temperature
+
+
+class SACState(NamedTuple):
+    learned: Learned
+    replay: Replay  # of Batch
+    low: np.ndarray
+    high: np.ndarray
+    seen: np.int64  # transitions ever
+
+
+def squashed_log_prob(before: Array, mean: Array, log_std: Array) -> Array:
+    """log pi of tanh(before), one sample (A,): Eq. 21 of 1801.01290 (appendix C).
+
+    log N(u) - sum log(1 - tanh(u)^2), the last as 2 (log 2 - u - softplus(-2 u)), which is exact where tanh(u) is 1.
+    """
+    return gaussian_log_prob(before, mean, log_std) - 2 * jnp.sum(np.log(2) - before - jax.nn.softplus(-2 * before))
+
+
+def squashed_sample(actor: MLP, obs: Array, key: Array) -> tuple[Array, Array]:
+    """Actions in -1..1 (B, A) drawn for observations (B, O), and their log probabilities (B,)."""
+    mean, log_std = squashed_parameters(actor, obs)
+    before = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+    return jnp.tanh(before), jax.vmap(squashed_log_prob)(before, mean, log_std)
+
+
+def q_values(critics: Critics, obs: Array, action: Array) -> Array:
+    """(2, B)"""
+    x = jnp.concatenate([obs, action], -1)
+    return jnp.stack([mlp(critic, x, jax.nn.relu)[..., 0] for critic in critics])
+
+
+def soft_target(
+    reward: Array, terminated: Array, next_q: Array, next_log_prob: Array, temperature: Array, discount: float
+) -> Array:
+    """Eqs. 2 and 3 of 1812.05905, one transition: r + gamma (1 - death) (min_i Q_i - alpha log pi), next_q (2,)."""
+    return reward + discount * (1.0 - terminated) * (next_q.min() - temperature * next_log_prob)
+
+
+def updates(carry: Any, sample: Callable, update: Callable, n: int, key: Array) -> tuple[Any, Any]:
+    """n times `carry, metrics = update(carry, sample(key), key)` in one scan; metrics come back with a leading n."""
+
+    def step(carry: Any, key: Array) -> tuple[Any, Any]:
+        k_sample, k_update = jax.random.split(key)
+        return update(carry, sample(k_sample), k_update)
+
+    return jax.lax.scan(step, carry, jax.random.split(key, n))
+
+
+@dataclass(frozen=True)
+class SAC:
+    """A learner. Defaults are the papers' and SB3's; `random_steps` is rl-baselines3-zoo's `learning_starts`.
+
+    A round is `worlds` x `steps` transitions and as many updates. Observations are not normalized. Each state carries a
+    replay of `capacity` rows. Raises BadValue for a setting that cannot learn.
+    """
+
+    privileged: ClassVar[bool] = False
+    worlds: int = 8
+    steps: int = 8
+    hidden: tuple[int, ...] = (256, 256)
+    learning_rate: float = 3e-4
+    minibatch: int = 256
+    discount: float = 0.99
+    tau: float = 0.005
+    capacity: int = 1_000_000
+    random_steps: int = 10_000
+    reward_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            (("worlds", "steps", "minibatch", "capacity"), WHOLE),
+            (("learning_rate", "reward_scale"), ABOVE_ZERO),
+            (("discount", "tau"), FRACTION),
+            (("random_steps",), FROM_ZERO),
+        )
+
+    @property
+    def rollout(self) -> tuple[int, int]:
+        """(worlds, steps) of one round."""
+        return self.worlds, self.steps
+
+    @property
+    def _adam(self) -> optax.GradientTransformation:
+        return optax.flatten(optax.adam(self.learning_rate))
+
+    def _optimizers(self, *learned: Any) -> tuple[Any, Any, Any]:
+        first, second, third = (self._adam.init(each) for each in learned)
+        return first, second, third
+
+    def init(self, spaces: Spaces, key: Array) -> SACState:
+        k_actor, *k_critics = jax.random.split(key, 3)
+        actor = init_mlp(k_actor, (spaces.observation, *self.hidden, 2 * spaces.action), 0.01)
+        sizes = (spaces.observation + spaces.action, *self.hidden, 1)
+        critics = (init_mlp(k_critics[0], sizes, 1.0), init_mlp(k_critics[1], sizes, 1.0))
+        temperature = jnp.zeros((), jnp.float32)
+        learned = Learned(actor, critics, critics, temperature, self._optimizers(actor, critics, temperature))
+        obs, action = np.zeros(spaces.observation, np.float32), np.zeros(spaces.action, np.float32)
+        replay = Replay.empty(self.capacity, Batch(obs, action, np.float32(0), obs, np.bool_(False)))
+        low, high = np.asarray(spaces.low, np.float32), np.asarray(spaces.high, np.float32)
+        return SACState(learned, replay, low, high, np.int64(0))
+
+    def transfer(self, s: SACState) -> SACState:
+        """The state to go on with in other worlds: weights stay, the replay empties, the optimizers begin anew."""
+        new = s.learned
+        new = new._replace(optimizers=self._optimizers(new.actor, new.critics, new.log_temperature))
+        return s._replace(learned=new, replay=s.replay.cleared())
+
+    def resized(self, worlds: int) -> SAC:
+        """The same learner for another number of worlds."""
+        return replace(self, worlds=worlds)
+
+    def random(self, s: SACState) -> SquashedBehaviour:
+        """What collects before the first round."""
+        return SquashedBehaviour(self.policy(s), np.bool_(True))
+
+    def policy(self, s: SACState) -> SquashedPolicy:
+        return SquashedPolicy(s.learned.actor, s.low, s.high)
+
+    def behaviour(self, s: SACState) -> SquashedBehaviour:
+        return SquashedBehaviour(self.policy(s), np.bool_(s.seen < self.random_steps))
+
+    def observe(self, s: SACState, tr: Transition) -> SACState:
+        """Box line 2: transitions to the replay."""
+        rows = Batch(*(flat(x) for x in (tr.obs, tr.extra["sample"], tr.reward, tr.next_obs, tr.terminated)))
+        return s._replace(replay=s.replay.add(rows), seen=np.int64(s.seen + len(rows.reward)))
+
+    def learn(self, s: SACState, tr: Transition, key: Array) -> tuple[SACState, Metrics]:
+        """One round: transitions [T, N, ...] to a new state. No update while actions are random."""
+        s = self.observe(s, tr)
+        if s.seen < self.random_steps or s.replay.size < self.minibatch:
+            return s, {}
+        learned, metrics = self._round(s.learned, s.replay.view(), tr.reward.size, key)
+        return s._replace(learned=learned), {k: float(v) for k, v in metrics.items()}
+
+    @partial(jax.jit, static_argnums=(0, 3))
+    def _round(self, learned: Learned, view: View, n: int, key: Array) -> tuple[Learned, dict[str, Array]]:
+        learned, health = updates(learned, partial(sample, view, self.minibatch), self.update, n, key)
+        return learned, {name: x.mean() for name, x in health.items()}
+
+    def update(
+        self, s: Learned, batch: Batch, key: Array, *, critic_term: CriticTerm | None = None
+    ) -> tuple[Learned, dict[str, Array]]:
+        """Box lines 4 to 8, one gradient step, on a batch (B, ...); pure.
+
+        `critic_term(q, batch, key)`, a scalar, is added to the critics' loss; q(obs, action) gives (2, B).
+        """
+        k_next, k_actor, k_term = jax.random.split(key, 3)
+        of_actor, of_critics, of_temperature = s.optimizers
+        temperature = jnp.exp(s.log_temperature)
+        # 4.
+        next_action, next_log_prob = squashed_sample(s.actor, batch.next_obs, k_next)
+        target = jax.vmap(soft_target, (0, 0, 1, 0, None, None))(
+            self.reward_scale * batch.reward, batch.terminated, q_values(s.targets, batch.next_obs, next_action),
+            next_log_prob, temperature, self.discount,
+        )  # fmt: skip
+
+        # 5.
+        def critic_loss(critics: Critics) -> tuple[Array, tuple[Array, Array]]:
+            q = q_values(critics, batch.obs, batch.action)
+            loss = 0.5 * jnp.square(q - target).mean(1).sum()
+            term = critic_term(partial(q_values, critics), batch, k_term) if critic_term else 0.0
+            return loss + term, (loss, q.mean())
+
+        gradient, (loss, value) = jax.grad(critic_loss, has_aux=True)(s.critics)
+        critics, of_critics = self._descend(s.critics, gradient, of_critics)
+
+        # 6.
+        def actor_loss(actor: MLP) -> tuple[Array, Array]:
+            action, log_prob = squashed_sample(actor, batch.obs, k_actor)
+            return (temperature * log_prob - q_values(critics, batch.obs, action).min(0)).mean(), log_prob.mean()
+
+        gradient, log_prob = jax.grad(actor_loss, has_aux=True)(s.actor)
+        actor, of_actor = self._descend(s.actor, gradient, of_actor)
+        # 7.
+        gradient = -(log_prob - batch.action.shape[-1])  # the target entropy is -A
+        log_temperature, of_temperature = self._descend(s.log_temperature, gradient, of_temperature)
+        # 8.
+        targets = jax.tree.map(lambda slow, new: slow + self.tau * (new - slow), s.targets, critics)
+        optimizers = of_actor, of_critics, of_temperature
+        health = {"critic_loss": loss, "value": value, "entropy": -log_prob, "temperature": temperature}
+        return Learned(actor, critics, targets, log_temperature, optimizers), health
+
+    def _descend(self, weights: Any, gradient: Any, optimizer: Any) -> tuple[Any, Any]:
+        step, optimizer = self._adam.update(gradient, optimizer)
+        return optax.apply_updates(weights, step), optimizer
