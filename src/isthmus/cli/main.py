@@ -109,17 +109,34 @@ def audit(
     problem: Positional[str],
     source: Annotated[str, arg(help="settings to change the source by")] = "",
     target: Annotated[str, arg(help="settings to change the target by")] = "",
+    data: Data = None,
+    policy: Annotated[
+        Path | None, arg(metavar="RUN", help="act by this run's policy too; hold the log against it")
+    ] = None,
     seed: int = 0,
     imports: Imports = (),
 ) -> None:
-    """Is the shift real, how large, and in which states; the contact friction that results."""
+    """Is the shift real, how large, and in which states; the contact friction that results.
+
+    With --data also what the log covers; of a target that cannot be put into a given state, that alone.
+    """
     from isthmus.domains.audit import audit as run_audit
     from isthmus.domains.problem import make_problem
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
-    made = make_problem(problem, source=source, target=target)
-    for line in run_audit(made.source, made.target, seed=seed).lines():
+    made = make_problem(problem, source=source, target=target, data=data)
+    opened = _open(policy) if policy else None
+    acting = opened.policy if opened else None
+    said = []
+    if not data or (made.source.replayable and made.target.replayable):
+        said += run_audit(made.source, made.target, seed=seed, policy=acting).lines()
+    if data:
+        from isthmus.domains.coverage import coverage, in_source
+
+        own = in_source(made.source, opened.behaviour, made.log().size, seed) if opened else None
+        said += [""] * bool(said) + coverage(made.dataset, made.target, acting, own).lines()
+    for line in said:
         out.print(line, markup=False, soft_wrap=True)
 
 
@@ -235,6 +252,9 @@ def evaluate(
     opened = _open(run)
     state = opened.state()
     where = [Domain.parse(domain)] if domain else [opened.problem.source, opened.problem.true_target]
+    for each in [] if domain else [d for d in where if not d.measurable]:
+        where.remove(each)
+        out.print(f"{each}: known only by its log, its return is not measured; --domain names one to measure in")
     table = _table("domain", "episodes", "return", "sd", "fell", "success", "length")
     if opened.method.adapts:
         table.add_column("adaptation")
@@ -353,13 +373,18 @@ def reproduce(
     if figure and figure not in found.figures:
         raise BadValue(f"{study} has no figure {figure} here; it has: {', '.join(found.figures) or 'none'}")
     from isthmus.cli.show import Jobs
-    from isthmus.studies.study import Panel, Results, run_units
+    from isthmus.studies.study import Panel, read_units, run_units
     from isthmus.studies.study import forecast as say
     from isthmus.training.executor import Processes, cpus
     from isthmus.training.run import write_text
 
     units = found.units(scale, figure)
     folder = results / study
+    _, notes = read_units(units, folder)
+    if forecast or not report:
+        out.print(
+            "".join(f"{note}\n" for note in notes if note.startswith("left out")), end="", markup=False, soft_wrap=True
+        )
     if forecast:
         out.print(say(units, folder, runs / study, workers or cpus()), markup=False)
         return
@@ -377,11 +402,10 @@ def reproduce(
         out.print(str(picture), markup=False, soft_wrap=True)
     if not units:
         return
-    files = {u.name: folder / f"{u.name}.csv" for u in [*found.units(scale, None), *units]}  # other figures' too
-    done = {name: Results.read(path) for name, path in files.items() if path.exists()}
+    done, notes = read_units([*found.units(scale, None), *units], folder)  # other figures' too
     if not done:
         raise BadValue(f"no unit of {study} at {scale} scale has a file in {folder}; leave out --report to run them")
-    lines = found.report(done)
+    lines = [*notes, *found.report(done)]
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     if claims := found.claims(done):
         from isthmus.cli.show import claims_table

@@ -192,7 +192,7 @@ def audit(source: Domain, target: Domain, episodes: int = 16, seed: int = 0, pol
     ]
     if source.reward != target.reward:
         notes.append(f"the rewards differ, {source.reward} -> {target.reward}: not compared here, dynamics are")
-    dimensions = [Dimension(name, *map(float, row)) for name, row in zip(_observed(source), worst, strict=True)]
+    dimensions = [Dimension(name, *map(float, row)) for name, row in zip(observed(source), worst, strict=True)]
     if policy is not None:
         episodes *= 2
     return Audit(str(source), str(target), tuple(points), tuple(each), tuple(dimensions), tuple(notes), episodes)
@@ -330,7 +330,7 @@ def _chain(domain: Domain, gaps: tuple[Gap, ...]) -> Gaps:
     return Gaps(gaps, spaces.observation, spaces.action)
 
 
-def _observed(domain: Domain) -> list[str]:
+def observed(domain: Domain) -> list[str]:
     """Names of what a policy sees."""
     names = list(domain.description().observation_names)
     for gap in domain.gaps:
@@ -477,7 +477,7 @@ def _compare(plan: _Plan, pairs: list[_Pair], episodes: int, seed: int, policy: 
         apart[good] = (runs[1].seen - runs[0].seen)[good]
         alive &= ~np.array([fell | diverged, its_fell | its_diverged])
 
-    names = _observed(source)
+    names = observed(source)
     out = []
     for k in range(c):
         mine = slice(k * e, (k + 1) * e)

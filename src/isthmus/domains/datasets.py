@@ -26,9 +26,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.domains.collect import collect
-from isthmus.domains.domain import Domain
-from isthmus.tasks.task import BUILT_IN, find
-from isthmus.types import BadValue, Decision
+from isthmus.domains.domain import Domain, Simulation
+from isthmus.physics.parameters import Parameter
+from isthmus.tasks.task import BUILT_IN, Task, find
+from isthmus.types import BadValue, Decision, Spaces
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"  # Minari's
 CHUNK = 500  # steps between two moves of the progress bar
@@ -103,10 +104,83 @@ class Log(NamedTuple):
 class DataSet:
     """A log, and what its file says of it."""
 
-    path: Path
+    text: str  # PATH[:cut]
     log: Log
     metadata: dict[str, Any]  # ours under `isthmus collect`, Minari's own elsewhere, or empty
     notes: tuple[str, ...]  # what was left out, in lines
+
+
+@dataclass(frozen=True)
+class LoggedDomain(Domain):
+    """A target known only by its log, written `log:DOMAIN`: that domain's spaces and names, and nothing can move in it.
+
+    Whatever would play in it raises BadValue: its return is not known, and none is made up.
+    """
+
+    like: Domain | None = None
+
+    @staticmethod
+    def of(like: Domain) -> LoggedDomain:
+        return LoggedDomain(like.task, gaps=like.gaps, like=like)
+
+    @property
+    def _like(self) -> Domain:
+        assert self.like is not None
+        return self.like
+
+    def __str__(self) -> str:
+        return f"log:{self.like}"
+
+    def _unknown(self) -> BadValue:
+        return BadValue(
+            f"{self} is a target known only by its log, in which nothing can be played or measured; name a domain that "
+            "stands for it: --domain, or --target when training"
+        )
+
+    def shift(self, text: str) -> Domain:
+        if text:
+            raise self._unknown()
+        return self
+
+    def bare(self) -> Domain:
+        return self
+
+    def paying(self, reward: str) -> Domain:
+        return self  # what its log says
+
+    def table(self) -> dict[str, Parameter]:
+        return {}
+
+    @property
+    def replayable(self) -> bool:
+        return False
+
+    @property
+    def measurable(self) -> bool:
+        return False
+
+    @property
+    def step_seconds(self) -> float:
+        return self._like.step_seconds
+
+    @property
+    def time_limit(self) -> int:
+        return self._like.time_limit
+
+    def description(self) -> Task:
+        return self._like.description()
+
+    def inner_spaces(self) -> Spaces:
+        return self._like.inner_spaces()._replace(parameters=0)
+
+    def draw(self, key: np.ndarray, task: np.ndarray) -> np.ndarray:
+        raise self._unknown()
+
+    def simulation(self, n: int, purpose: str = "collect", rows: np.ndarray | None = None) -> Simulation:
+        raise self._unknown()
+
+    def build(self, n: int) -> Simulation:
+        raise self._unknown()
 
 
 # Read
@@ -151,7 +225,7 @@ def read(text: str, domain: Domain) -> DataSet:
         raise BadValue(f"{path} {error}") from None
     for column in log:
         column.flags.writeable = False  # one log is shared by all who ask for it
-    return DataSet(path, log, metadata, notes)
+    return DataSet(text, log, metadata, notes)
 
 
 def _read_npz(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:

@@ -133,11 +133,16 @@ class Domain:
 
     @staticmethod
     def parse(text: str, trusted: bool = True) -> Domain:
-        """Read `task/name=setting,...`, or somebody else's environment (`gym:ID`, `module:function`).
+        """Read `task/name=setting,...`, or somebody else's environment (`gym:ID`, `module:function`), or `log:` and a
+        domain: a target known only by its log, of that domain's spaces.
 
         A text that the user did not give (a run folder's) is not `trusted`: it imports no module of its own. Raises
         UnknownName or BadValue, in one line.
         """
+        if text.startswith("log:"):
+            from isthmus.domains.datasets import LoggedDomain
+
+            return LoggedDomain.of(Domain.parse(text.removeprefix("log:"), trusted))
         if ":" in text.partition("/")[0]:
             from isthmus.domains.gym import ForeignDomain
 
@@ -243,6 +248,11 @@ class Domain:
     @property
     def replayable(self) -> bool:
         """Whether worlds can be put back exactly as they were."""
+        return True
+
+    @property
+    def measurable(self) -> bool:
+        """Whether a policy can be played here at all."""
         return True
 
     def bare(self) -> Domain:

@@ -123,6 +123,8 @@ class Problem:
     def __post_init__(self) -> None:
         if self.data and self.access != Access.DATASET:
             raise BadValue(f"data is read with access dataset alone, this problem's is {self.access}; say dataset")
+        if not self.target.measurable and self.access in (Access.ONLINE, Access.FEW_SHOT):
+            raise BadValue(f"access {self.access} needs a target that moves, not {self.target}; give its log: --data D")
         source, target = self.source.spaces, self.target.spaces
         if source.observation != target.observation or source.action != target.action:
             raise BadValue(
@@ -252,7 +254,7 @@ def make_problem(
     `text` is a row of the catalog, or a target written `task/shift`, whose source is then the task as it is. `source`
     and `target` change either domain by further settings, or name another one (`target="gym:Hopper-v5"`); the other
     arguments override the row's. `data` is the target's log, `PATH[:size]`, and means access `dataset` where none is
-    said. A number as `budget` is one of transitions.
+    said; `target="log"` is a target of which nothing else is known. A number as `budget` is one of transitions.
     """
     from isthmus.domains.catalog import CATALOG
 
@@ -264,9 +266,10 @@ def make_problem(
     else:
         whole = Domain.parse(text)
         first, second, default, believed = str(whole.bare()), str(whole), "online", ""
+    begin = _changed(Domain.parse(first), source)
     return Problem(
-        _changed(Domain.parse(first), source),
-        _changed(Domain.parse(second), target),
+        begin,
+        Domain.parse(f"log:{begin}") if target == "log" else _changed(Domain.parse(second), target),
         Access.parse(access or ("dataset" if data else default)),
         budget if isinstance(budget, Budget) else Budget(transitions=budget),
         believed if uncertainty is None else uncertainty,

@@ -422,6 +422,8 @@ def _clip(group: Group) -> tuple[Picture | None, str]:
     try:
         problem = run.problem
         for domain in (problem.source, problem.target):
+            if not domain.measurable:
+                return None, f"No animation: {domain} is known only by its log."
             if not domain.replayable:
                 return None, (f"No animation: {domain} is not ours to replay, and a report does not touch it; "
                               f"isthmus watch does, when asked to.")  # fmt: skip

@@ -40,8 +40,8 @@ def log_target(
     if out.exists():
         raise BadValue(f"{out} is there already; name another with --out, or remove it")
     path, _ = run.checkpoint()
-    state, target = run.state(), problem.target
-    behaviour = Deployed(run.method.policy(state)) if deterministic else run.method.behaviour(state)
+    target = problem.target
+    behaviour = Deployed(run.policy) if deterministic else run.behaviour
     log = record(target, behaviour, steps, seed, on_step)
     metadata = {
         "domain": str(target), "problem": problem.name, "transitions": log.size, "episodes": log.episodes,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.domains.datasets import Log
+from isthmus.domains.datasets import Deployed, Log
 from isthmus.domains.problem import Access, Problem
 from isthmus.methods import registry
 from isthmus.types import BadValue, IsthmusError
@@ -225,6 +225,12 @@ class Run:
     def policy(self) -> Any:
         """What the run deploys, from its newest good checkpoint."""
         return self.method.policy(self.state())
+
+    @property
+    def behaviour(self) -> Any:
+        """The policy as it explored, where the method keeps that; else as it is deployed."""
+        explores = getattr(self.method, "behaviour", None)
+        return explores(self.state()) if explores else Deployed(self.policy)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl; a line cut short by a crash is left out."""
