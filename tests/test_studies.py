@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,20 @@ import isthmus
 from isthmus.cli.main import main
 from isthmus.methods.registry import METHODS
 from isthmus.studies import registry, study
-from isthmus.studies.study import SCALES, Results, Study, Unit, forecast, missing, nothing, run_unit, run_units, waves
+from isthmus.studies.study import (
+    SCALES,
+    Results,
+    Study,
+    Unit,
+    forecast,
+    missing,
+    nothing,
+    otherwise,
+    read_units,
+    run_unit,
+    run_units,
+    waves,
+)  # fmt: skip
 from isthmus.training import train as loop
 from isthmus.training.run import Run
 from isthmus.types import BadValue, IsthmusError, UnknownName
@@ -219,6 +234,85 @@ def test_what_others_need_comes_first(chained, tmp_path):
     assert [[u.name for u in wave] for wave in waves([third, *units], results, runs)] == [["second"], ["third"]]
 
 
+def test_a_start_that_was_made_otherwise_is_refused(chained, tmp_path):
+    """Its own file is there, so that nobody would train it again and notice."""
+    second, first = chain(tmp_path)
+    results = tmp_path / "results"
+    results.mkdir()
+    shutil.copy(chained / "results" / "first.csv", results)
+    changed = dataclasses.replace(first, settings={**first.settings, "learner.discount": 0.5})
+    with pytest.raises(BadValue, match=r"first was made with learner.discount 0.99 instead of 0.5, and others start"):
+        run_units([second, changed], results, chained / "runs", Here(), measure=other)
+    assert [path.name for path in results.iterdir()] == ["first.csv"]
+
+
+# Files made otherwise than the study asks
+
+
+def test_files_made_otherwise_are_named_and_left_out(written):
+    folder, _ = written
+    results = folder / "results"
+    done, said = read_units([unit(), unit("two")], results)
+    assert [*done] == ["one"] and said == []
+    wrong = {**tiny.SETTINGS, "learner.discount": 0.5}
+    for changes, what in (
+        ({"settings": wrong}, "learner.discount 0.99 instead of 0.5"),
+        ({"problem": "hopper"}, "problem hopper-es-sim2real instead of hopper"),
+        ({"method": "target_only"}, "method source_only instead of target_only"),
+        ({"steps": 999, "seed": 3}, "seed 0 instead of 3, steps 384 instead of 999"),
+    ):
+        done, said = read_units([unit(**changes)], results)
+        assert done == {}
+        assert said == [f"left out, for they were made with {what}: one.csv; remove them to run these units again"]
+
+
+def test_settings_that_came_or_went_make_no_file_anothers(written, tmp_path):
+    folder, results = written
+    lines = (folder / "results" / "one.csv").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("meta,settings")]
+    settings = {k: v for k, v in results.meta["settings"].items() if k != "learner.discount"} | {"gone": 1}
+
+    def write(*more: str) -> None:
+        (tmp_path / "one.csv").write_text("\n".join([*kept, *more]) + "\n")
+
+    quoted = json.dumps(settings).replace('"', '""')
+    write(f'meta,settings,,,"{quoted}"')
+    done, said = read_units([unit()], tmp_path)
+    assert [*done] == ["one"] and said == []
+    write()
+    done, said = read_units([unit()], tmp_path)
+    assert [*done] == ["one"] and said == ["no settings are recorded in one.csv: taken to be what the study asks for"]
+    write("meta,settings,,,{")
+    with pytest.raises(BadValue, match="damaged settings: remove it"):
+        read_units([unit()], tmp_path)
+
+
+def test_older_files_call_the_offset_otherwise():
+    mean = unit(method="matl", settings={"learner": "trpo", "offset": "mean"})
+    assert otherwise(mean, {"settings": {"centred": True}}) == []
+    assert otherwise(mean, {"settings": {"centred": False}}) == ["offset none instead of mean"]
+    floor = unit(method="matl", settings={"learner": "trpo"})
+    assert otherwise(floor, {"settings": {"centred": True}}) == ["offset mean instead of floor"]
+
+
+def test_reproduce_says_what_it_leaves_out(tmp_path, capsys):
+    folder = tmp_path / "matl"
+    folder.mkdir()
+    for path in (Path(__file__).parents[1] / "results/matl").glob("laptop-reacher-sparse-*-s[01].csv"):
+        shutil.copy(path, folder)
+    changed = folder / "laptop-reacher-sparse-matl-s1.csv"
+    changed.write_text(changed.read_text().replace('""alignment"": 0.2', '""alignment"": 0.3'))
+    arguments = ["reproduce", "matl", f"--results={tmp_path}", f"--runs={tmp_path / 'runs'}"]
+    line = f"left out, for they were made with alignment 0.3 instead of 0.2: {changed.name}; remove them"
+    main([*arguments, "--report"])
+    said = capsys.readouterr().out
+    assert said.startswith(line) and (folder / "laptop.txt").read_text().startswith(line)
+    (row,) = [row for row in said.splitlines() if row.startswith("  matl  ")]
+    assert "1 seeds" in row
+    main([*arguments, "--forecast"])
+    assert capsys.readouterr().out.startswith(line)
+
+
 # The registered ones
 
 
@@ -276,9 +370,7 @@ def test_committed_results_are_of_the_studies_that_are_there():
         units = {u.name: u for scale in SCALES for u in found.units(scale, None)}
         assert path.stem in units, path
         results, u = Results.read(path), units[path.stem]
-        meta = {row["key"]: row["value"] for row in results.rows if row["kind"] == "meta"}
-        assert (meta["method"], meta["problem"]) == (u.method, u.problem)
-        assert (int(meta["seed"]), int(meta["steps"])) == (u.seed, u.steps)
+        assert {"method", "problem", "seed", "steps"} < results.meta.keys() and otherwise(u, results.meta) == [], path
         for key in u.landscapes:
             assert np.isfinite(results.cells(key)[2]).all()
         with path.open(newline="") as file:

@@ -14,8 +14,9 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,6 +122,15 @@ class Results:
         except (IndexError, TypeError, ValueError):
             raise BadValue(f"a unit's file has no number {kind},{key}: remove it and run the unit again") from None
 
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """What made the file; `settings` as a dict. Raises BadValue where that cannot be read."""
+        found: dict[str, Any] = {r["key"]: r["value"] for r in self.rows if r.get("kind") == "meta"}
+        try:
+            return found | {k: dict(json.loads(v)) for k, v in found.items() if k == "settings"}
+        except (TypeError, ValueError):
+            raise BadValue("a unit's file has damaged settings: remove it and run the unit again") from None
+
     def cells(self, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Axes [X], [Y] and mean returns [X, Y] of a landscape."""
         rows = [r for r in self.rows if r["kind"] == "cell" and r["key"] == key]
@@ -131,6 +141,55 @@ class Results:
         """[points, 3]: source steps, target transitions, value."""
         rows = [r for r in self.rows if r["kind"] == "curve" and r["key"] == key]
         return np.array([[float(r[k]) for k in ("x", "y", "value")] for r in rows])
+
+
+RENAMED = {"centred": ("offset", {True: "mean", False: "none"})}
+"""Settings that older files hold by another name: today's, and today's values."""
+
+
+def otherwise(unit: Unit, meta: Mapping[str, Any]) -> list[str]:
+    """In what a file's or a run's `meta` differs from what the unit asks for, as "offset mean instead of floor".
+
+    Only what both name is held against each other: a setting that came later does not make older results another's.
+    """
+    from isthmus.methods import registry
+
+    asked: dict[str, Any] = {"method": unit.method, "problem": unit.problem, "seed": unit.seed, "steps": unit.steps}
+    there = {k: meta[k] for k in asked if k in meta}
+    if not (found := [f"{k} {v} instead of {asked[k]}" for k, v in there.items() if str(v) != str(asked[k])]):
+        asked = registry.settings_of(registry.build(unit.method, unit.settings))
+        there = dict(meta.get("settings", {}))
+        there |= {new: values.get(there[old]) for old, (new, values) in RENAMED.items() if old in there}
+        plain = lambda x: list(x) if isinstance(x, tuple) else x  # noqa: E731
+        found = [
+            f"{k} {v} instead of {plain(asked[k])}" for k, v in there.items() if k in asked and v != plain(asked[k])
+        ]
+    return found
+
+
+def read_units(units: Iterable[Unit], results: Path) -> tuple[dict[str, Results], list[str]]:
+    """The units' files that are there, by unit, and what is to be said of them, a line each: files that were made
+    otherwise than the study asks are named and left out; those that do not tell their settings are taken.
+    """
+    done: dict[str, Results] = {}
+    others: dict[str, list[str]] = {}
+    silent: list[str] = []
+    for unit in {unit.name: unit for unit in units}.values():
+        if not (path := results / f"{unit.name}.csv").exists():
+            continue
+        read = Results.read(path)
+        if found := otherwise(unit, read.meta):
+            others.setdefault(", ".join(found), []).append(path.name)
+            continue
+        silent += [path.name] * ("settings" not in read.meta)
+        done[unit.name] = read
+    said = [
+        f"left out, for they were made with {what}: {', '.join(names)}; remove them to run these units again"
+        for what, names in others.items()
+    ]
+    if silent:
+        said.append(f"no settings are recorded in {', '.join(silent)}: taken to be what the study asks for")
+    return done, said
 
 
 SCALES = ("smoke", "laptop", "paper")
@@ -228,12 +287,20 @@ def run_units(
     poll: Callable[[], None] | None = None,
     measure: Callable[[Run, Run | None], list[Row]] = nothing,
 ) -> None:
-    """Run the units that have no file yet, first those whose runs others start from."""
+    """Run the units that have no file yet, first those whose runs others start from.
+
+    Raises BadValue where a run that one starts from or is measured against is not what its own unit asks for.
+    """
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadValue(f"cannot make the folder {results}: {error.strerror}; name another with --results") from None
+    table = {unit.name: unit for unit in units}
     for wave in waves(units, results, runs):
+        for name in sorted({name for unit in wave for name in unit.needs & table.keys()}):
+            config = Run.open(runs / name).config
+            if found := otherwise(table[name], {k: v for k, v in config.items() if k != "problem"}):
+                raise BadValue(f"{runs / name} was made with {', '.join(found)}, and others start from it; remove it")
         for _ in executor.map(run_unit, [(unit, results, runs, measure) for unit in wave], poll):
             pass
 
