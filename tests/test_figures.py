@@ -255,6 +255,22 @@ def test_a_studys_panels_share_looks_and_legend() -> None:
         figures.panels_figure([])
 
 
+def test_a_legend_shows_a_level_as_it_is_drawn() -> None:
+    rising, level = [np.array([[0, 0.0], [10, 1.0]])], [np.array([[0, 0.3]])]
+
+    def looks(*panels: Panel) -> list[tuple[bool, float]]:
+        """In the legend: whether a line is broken, and how wide."""
+        (legend,) = figures.panels_figure(panels).legends
+        return [(line.is_dashed(), line.get_linewidth()) for line in legend.get_lines()]
+
+    wide = figures.STYLE["lines.linewidth"]
+    floor = panel_of(Line("matl", rising), Line("direct", level, "floor"))
+    assert looks(floor) == [(False, wide), (True, figures.LEVEL["lw"])]
+    assert looks(floor, panel_of(Line("direct", rising, "floor"))) == [(False, wide)] * 2, "a curve somewhere"
+    (legend,) = figures.curves_figure([make_curves("a", "", 5, 1e5, 0), make_curves("b", "", 5, 0, 1e5)]).legends
+    assert [line.get_linewidth() for line in legend.get_lines()] == [wide] * 2
+
+
 def test_scenes_are_the_same_start_and_what_follows(tmp_path: Path) -> None:
     scenes = [("as it is", Domain.parse("hopper")), ("heavy", Domain.parse("hopper/gravity=x5"))]
     figure = figures.scenes_figure(scenes, (0.0, 0.2))

@@ -27,7 +27,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from isthmus.domains.domain import Domain
 from isthmus.evaluation import statistics
 from isthmus.evaluation.landscape import Landscape
-from isthmus.studies.study import Panel
+from isthmus.studies.study import Line, Panel
 from isthmus.training.run import Run, RunError
 from isthmus.types import BadValue
 
@@ -69,6 +69,7 @@ HEALTH = {
 }
 """The metrics of a learner's health, by their name in metrics.jsonl, and what they are called in a picture."""
 
+LEVEL: dict[str, Any] = {"lw": 1.1, "ls": (0, (1, 1.5))}  # how a method looks that took nothing of what the axis counts
 BAND = 3  # seeds from which on curves get a band: the interval of two is 13 times as wide as they lie apart
 
 SOURCE_STEPS, TARGET_TRANSITIONS, SOURCE_RETURN, TARGET_RETURN = range(4)
@@ -439,7 +440,8 @@ def curves_figure(curves: Sequence[Curves]) -> Figure:
         ax.set(xlabel=x_label, ylabel=y_label, xlim=(0, None))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: count(value)))
         ax.xaxis.set_major_locator(MaxNLocator(5))
-    handles = [Line2D([], [], **look) for look in looks]
+    level = [not any(moves(each, w[3]) for w in shown) for each in curves]
+    handles = [Line2D([], [], **look | (LEVEL if flat else {})) for look, flat in zip(looks, level, strict=True)]
     figure.legend(handles, [_titled(each) for each in curves], loc="outside upper left", ncols=4, handlelength=2.2)
     return figure
 
@@ -473,7 +475,8 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(5))
     for ax in axes.flat[len(panels) :]:
         ax.remove()
-    handles = [Line2D([], [], **look) for look in looks.values()]
+    moving = {(line.name, line.role) for panel in panels for line in panel.lines if moves(line, 0)}
+    handles = [Line2D([], [], **look | ({} if name in moving else LEVEL)) for name, look in looks.items()]
     figure.legend(handles, [_titled(each) for each in lines], loc="outside upper left", ncols=across, handlelength=2.2)
     return figure
 
@@ -503,7 +506,7 @@ def _line(ax: Axes, seeds: Sequence[np.ndarray], x: int, y: int, look: dict[str,
     """
     steps, mean, low, high = band(seeds, x, y)
     if not any((s[:, x] > 0).any() for s in seeds):
-        ax.axhline(mean[-1], lw=1.1, color=look["color"], ls=(0, (1, 1.5)))
+        ax.axhline(mean[-1], **look | LEVEL)
         return
     if len(seeds) < few:
         for seed in seeds:
@@ -521,7 +524,7 @@ def _known(each: Curves, y: int) -> bool:
     return any(np.isfinite(s[:, y]).any() for s in each.seeds)
 
 
-def moves(each: Curves, x: int) -> bool:
+def moves(each: Curves | Line, x: int) -> bool:
     """Whether a method took any of what column `x` counts."""
     return any((s[:, x] > 0).any() for s in each.seeds)
 
