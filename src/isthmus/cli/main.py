@@ -57,6 +57,10 @@ def problems() -> None:
     for key, row in CATALOG.items():
         table.add_row(key, row.source, row.target, row.access, row.citation)
     out.print(table)
+    out.print("\n[bold]notes[/]")
+    for key, row in CATALOG.items():
+        if row.note:
+            out.print(f"  {key}: {row.note}", markup=False, soft_wrap=True)
 
 
 def tasks(imports: Imports = ()) -> None:

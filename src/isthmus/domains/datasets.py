@@ -229,7 +229,10 @@ def read(text: str, domain: Domain) -> DataSet:
 
 
 def _read_npz(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
-    with np.load(path, allow_pickle=False) as file:
+    loaded = np.load(path, allow_pickle=False)
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise BadValue("is one array, not an .npz of several")
+    with loaded as file:
         held = {field: next((n for n in names if n in file.files), None) for field, names in NAMES.items()}
         for field in ("obs", "action", "reward"):
             if not held[field]:
@@ -243,6 +246,8 @@ def _read_npz(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
     if not size:
         raise BadValue("holds no transition")
     obs, following = arrays["obs"], arrays.get("next_obs")
+    if following is not None and following.shape != obs.shape:
+        raise BadValue(f"has next_observations of shape {following.shape} and observations of {obs.shape}")
     dead, over = _ends({field: array.reshape(size, -1)[:, 0] != 0 for field, array in arrays.items()
                         if field in ("terminated", "truncated", "done")}, following is not None)  # fmt: skip
     reward, ends = arrays["reward"].reshape(size, -1)[:, 0], dead | over
@@ -343,8 +348,6 @@ def _checked(log: Log, metadata: dict[str, Any], domain: Domain) -> Log:
     if sizes != (spaces.observation, spaces.action) or (theirs and ours and theirs != ours):
         made = f"{theirs or 'one'} of {sizes[0]} observations and {sizes[1]} actions"
         raise BadValue(f"is another robot's log: {made}; {domain} has {spaces.observation} and {spaces.action}")
-    if log.next_obs.shape != log.obs.shape:
-        raise BadValue(f"has next_observations of shape {log.next_obs.shape} and observations of {log.obs.shape}")
     with np.errstate(over="ignore"):
         obs, action, reward, following = (np.asarray(x, np.float32) for x in log[:4])
     for name, x in (("observations", obs), ("actions", action), ("rewards", reward), ("next observations", following)):
