@@ -21,6 +21,7 @@ from test_compare import Here
 
 import isthmus
 from isthmus.cli.main import COMMANDS, main
+from isthmus.domains.catalog import CATALOG
 from isthmus.methods import registry
 from isthmus.studies.compare import Comparison
 from isthmus.training import checkpoint
@@ -125,6 +126,7 @@ def test_what_there_is(capsys):
     assert "--set updates=3" in settings and "--set learner.hidden=64,64" in settings
     problems = said(capsys, "problems")
     assert "hopper-es-sim2real" in problems and "half_cheetah-gravity-2" in problems
+    assert all(f"  {name}: {row.note}\n" in problems for name, row in CATALOG.items() if row.note)
     tasks = said(capsys, "tasks")
     assert all(name in tasks for name in ("hopper", "half_cheetah", "walker2d", "ant", "reacher", "Ant-v5"))
     parameters = said(capsys, "parameters", "walker2d")

@@ -384,11 +384,8 @@ def reproduce(
 
     units = found.units(scale, figure)
     folder = results / study
-    _, notes = read_units(units, folder)
-    if forecast or not report:
-        out.print(
-            "".join(f"{note}\n" for note in notes if note.startswith("left out")), end="", markup=False, soft_wrap=True
-        )
+    for note in read_units(units, folder)[1] if forecast or not report else ():
+        out.print(note, markup=False, soft_wrap=True)
     if forecast:
         out.print(say(units, folder, runs / study, workers or cpus()), markup=False)
         return
