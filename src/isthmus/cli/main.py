@@ -258,7 +258,8 @@ def evaluate(
     where = [Domain.parse(domain)] if domain else [opened.problem.source, opened.problem.true_target]
     for each in [] if domain else [d for d in where if not d.measurable]:
         where.remove(each)
-        out.print(f"{each}: known only by its log, its return is not measured; --domain names one to measure in")
+        said = f"{each}: known only by its log, its return is not measured; --domain names one to measure in"
+        out.print(said, markup=False, soft_wrap=True)
     table = _table("domain", "episodes", "return", "sd", "fell", "success", "length")
     if opened.method.adapts:
         table.add_column("adaptation")
