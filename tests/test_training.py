@@ -227,6 +227,19 @@ def test_lines_elsewhere(tmp_path, monkeypatch):
     assert "\x1b" not in text.getvalue()
 
 
+@pytest.mark.parametrize("method", ["fine_tuning", "matlf"])
+def test_a_last_phase_that_never_began_is_said(tmp_path, monkeypatch, method):
+    """One round from the end of the first phase, and one beyond it."""
+    text = screen(monkeypatch, terminal=False)
+    rounds = tiny.OWN["pretraining"] // tiny.ROUND
+    assert int(tiny.train(method, tmp_path / "short", rounds, quiet=False).state().phase) == 0
+    line = text.getvalue().splitlines()[-1]
+    assert line.startswith(f"all {tiny.OWN['pretraining']} steps went into the first phase")
+    assert line.endswith(f"--set pretraining={tiny.OWN['pretraining']}")
+    assert int(tiny.train(method, tmp_path / "long", rounds + 1, quiet=False).state().phase) == 1
+    assert text.getvalue().count("went into the first phase") == 1
+
+
 def test_nothing_when_quiet(tmp_path, monkeypatch, capsys):
     text = screen(monkeypatch, terminal=True)
     tiny.train("source_only", tmp_path / "run", 3)

@@ -130,6 +130,11 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
             progress.note(
                 f"nothing was learned: all {done:,} steps were the first, random rollout; ask for more --steps"
             )
+        elif done >= run.steps and int(state.phase) == 0 and hasattr(method, "pretraining") and not quiet:
+            progress.note(
+                f"all {done:,} steps went into the first phase, in the source, and none into what follows it: "
+                f"ask for more --steps, or for less --set pretraining={method.pretraining}"
+            )
         if done < run.steps:
             save()
             progress.stopped()
