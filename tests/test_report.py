@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html.parser
 import json
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -255,6 +257,31 @@ def test_single_runs_are_shown_by_themselves(copied: Path, tmp_path: Path) -> No
     assert "digest" in said.text and not re.search(r"points to|The floor", said.text)
     title = write_report(runs, tmp_path / "named.html", title="A <b>name</b>").read_text()
     assert "<title>A &lt;b&gt;name&lt;/b&gt;</title>" in title and "A <b>" not in title
+
+
+def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, monkeypatch) -> None:
+    """Played from evaluation.csv, in training from metrics.jsonl; nothing where a file does not say, or has no goal."""
+    first, second = copied / "source_only-s0", copied / "source_only-s1"
+    for folder, share in ((first, 3), (second, 4)):
+        with (folder / "evaluation.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        with (folder / "evaluation.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, [k for k in rows[0] if k != "success" or folder == first])
+            writer.writeheader()
+            for i, row in enumerate(rows):
+                more = {"success": int(i % share == 0)} if folder == first else {}
+                writer.writerow({k: v for k, v in row.items() if k != "success"} | more)
+    lines = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in lines if row["kind"] == "evaluation"][-1]
+    last |= {"source_success": 0.75, "target_success": 0.5}
+    (first / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    _, said = report([copied], tmp_path / "report.html")
+    assert said.fields[first.name]["success"] == "33 %" and "At the goal" in said.text
+    assert said.fields[first.name]["success_in_training"] == "75 %, 50 %"
+    assert said.fields[second.name]["success"] == "–"
+    monkeypatch.setattr("isthmus.report.page.find", lambda name: SimpleNamespace(variants=("dense", "none")))
+    _, said = report([first], tmp_path / "report.html")
+    assert "success" not in said.fields[first.name] and "At the goal" not in said.text
 
 
 def test_runs_on_other_problems_have_a_section_of_their_own(copied: Path, tmp_path: Path) -> None:

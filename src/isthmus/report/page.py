@@ -25,6 +25,7 @@ from isthmus.evaluation import statistics
 from isthmus.evaluation.landscape import Landscape, training_box
 from isthmus.report import figures
 from isthmus.studies.compare import CEILING, COMPARISON, EVALUATION, FLOOR, LANDSCAPE, Comparison, Row
+from isthmus.tasks.task import find
 from isthmus.training.run import Run, RunError, write_text
 from isthmus.types import IsthmusError
 
@@ -103,26 +104,40 @@ class Entry:
 
     @property
     def evaluated(self) -> dict[str, float]:
-        """The last evaluation of training: `source_return`, `target_return`, where there was one."""
+        """The last evaluation of training: returns and successes in source and target, where there was one."""
         rows = [row for row in self._metrics if row["kind"] == "evaluation"]
-        return {k: rows[-1][k] for k in ("source_return", "target_return") if rows and k in rows[-1]}
+        keys = [f"{where}_{what}" for what in ("return", "success") for where in ("source", "target")]
+        return {k: rows[-1][k] for k in keys if rows and k in rows[-1]}
+
+    @cached_property
+    def goal(self) -> bool:
+        """Whether the robot's task has a goal: elsewhere a success of 0 says nothing."""
+        try:
+            return "sparse" in find(self.run.problem.target.task).variants
+        except IsthmusError:
+            return False
 
     @cached_property
     def played(self) -> dict[str, float] | None:
-        """What `evaluation.csv` holds: mean return, fallen per cent, mean length. None where there is none."""
+        """What `evaluation.csv` holds: mean return, fallen per cent, mean length, per cent at the goal (older files do
+        not say). None where there is none.
+        """
         path = self.run.folder / EVALUATION
         if not path.exists():
             return None
         try:
             with path.open(newline="") as file:
-                rows = [[float(row[k]) for k in ("return", "fell", "length")] for row in csv.DictReader(file)]
-            if not rows or not np.isfinite(rows).all():
+                read = list(csv.DictReader(file))
+            rows = [[float(row[k]) for k in ("return", "fell", "length")] for row in read]
+            told = [float(row["success"]) for row in read if "success" in row]
+            if not rows or not np.isfinite(rows).all() or not np.isfinite(told).all():
                 raise ValueError
         except (OSError, KeyError, TypeError, ValueError, csv.Error):
             self.notes.append(f"{self.label}: {EVALUATION} is damaged")
             return None
         mean, fell, length = np.mean(rows, axis=0)
-        return {"mean": float(mean), "fell": 100 * float(fell), "length": float(length)}
+        success = {"success": 100 * float(np.mean(told))} if told else {}
+        return {"mean": float(mean), "fell": 100 * float(fell), "length": float(length), **success}
 
     @cached_property
     def landscape(self) -> Landscape | None:
@@ -467,7 +482,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         seconds = ""
     return {
         **last, "label": entry.label, "seed": run.seed, "status": entry.status, "target_seconds": seconds,
-        "evaluated": entry.evaluated, "played": entry.played,
+        "evaluated": entry.evaluated, "played": entry.played, "goal": entry.goal,
         "start": Path(run.config["start"]).name if run.config["start"] else "",
         "resume": "" if run.finished else f"isthmus resume {run.folder}",
     }  # fmt: skip
