@@ -17,7 +17,7 @@ from isthmus.methods.state_alignment import distances
 from isthmus.types import BadValue, Transition, UnknownName
 
 PROBLEM = Problem(Domain.parse("hopper"), Domain.parse("hopper/torso_mass=6"), Access.ONLINE)
-SMALL = {"learner.worlds": 8, "learner.steps": 16}
+SMALL = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32}
 BATCH = 8 * 16
 
 

@@ -63,7 +63,7 @@ def deep(random: np.random.Generator) -> tuple[Networks, np.ndarray]:
 def test_the_fisher_product_is_the_hessian_of_the_kl() -> None:
     networks, obs = deep(np.random.default_rng(1))
     start, unravel = ravel_pytree(networks)
-    old, fisher, _ = fisher_product(networks, obs)
+    old, fisher = fisher_product(networks, obs)
     dense = jax.jit(jax.hessian(lambda v: old.kl(Gaussians.of(unravel(v), obs))))(start)
     found = np.asarray(jax.jit(jax.vmap(lambda v: ravel_pytree(fisher(unravel(v)))[0]))(np.eye(len(start), dtype=f32)))
     np.testing.assert_allclose(found, dense, atol=2e-6)
@@ -72,15 +72,23 @@ def test_the_fisher_product_is_the_hessian_of_the_kl() -> None:
     np.testing.assert_allclose(found[-2:, -2:], 2 * np.eye(2), atol=1e-6)  # of the log deviations
 
 
-def test_the_pull_back_of_a_slope_is_the_gradient() -> None:
+def test_the_fisher_matrix_is_taken_over_every_kth_state() -> None:
+    """Where all states come twice, every second of them tells as much; where not, the step is another one."""
     networks, obs = deep(np.random.default_rng(2))
-    weight = np.random.default_rng(3).normal(size=(40, 2)).astype(f32)
-    score = lambda g: (g.mean * weight).sum() + (g.log_std * weight[0]).sum()  # noqa: E731
-    old, _, pull = fisher_product(networks, obs)
-    expected = jax.grad(lambda n: score(Gaussians.of(n, obs)))(networks)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), pull(jax.grad(score)(old)), expected
-    )
+    random = np.random.default_rng(3)
+    sample, advantage = random.normal(size=(80, 2)).astype(f32), random.normal(size=80).astype(f32)
+    start, _ = ravel_pytree(networks)
+
+    def apart(obs: np.ndarray) -> float:
+        """How far the two steps are from each other, in units of the first."""
+        steps = [TRPO(fisher_stride=k).improve(networks, obs, sample, advantage)[0] for k in (1, 2)]
+        first, second = (ravel_pytree(step)[0] - start for step in steps)
+        return float(jnp.linalg.norm(first - second) / jnp.linalg.norm(first))
+
+    twice = np.repeat(obs, 2, axis=0)
+    assert apart(twice) < 0.01  # conjugate gradients in float32
+    twice[1::2] *= 3
+    assert apart(twice) > 0.1
 
 
 # Conjugate gradients.
@@ -120,8 +128,9 @@ def test_conjugate_gradients_do_not_care_for_the_scale(size: float) -> None:
 # The step: a linear policy of two observations and one action, whose natural gradient is a short formula.
 
 LINEAR = TRPO(
-    worlds=2, steps=3, hidden=(), epochs=1, minibatch=6, discount=0.9, gae_decay=0.8, damping=0.0, cg_iterations=30
-)
+    worlds=2, steps=3, hidden=(), epochs=1, minibatch=6, discount=0.9, gae_decay=0.8, damping=0.0, cg_iterations=30,
+    fisher_stride=1,
+)  # fmt: skip
 
 
 def linear(random: np.random.Generator) -> Networks:

@@ -4,7 +4,7 @@
 2.  V, V': values of all states and of their true next states
 3.  advantages A by GAE, bootstrapped where a time limit cut the episode; standardized over the batch
 4.  g = gradient of the surrogate L = E[rho A], rho = pi / pi_old
-5.  x = (F + damping I)^-1 g by conjugate gradients, F the Fisher matrix of the policy
+5.  x = (F + damping I)^-1 g by conjugate gradients, F the Fisher matrix of the policy over every k-th state
 6.  step = sqrt(2 max_kl / x^T (F + damping I) x) x
 7.  shrink the step until L has improved and KL(pi_old || pi) <= max_kl; none does: the policy stays
 8.  fit V to A + V (before A is standardized)
@@ -82,16 +82,15 @@ class Gaussians(NamedTuple):
         return Gaussians(tangent.mean * jnp.exp(-2 * self.log_std) / len(self.mean), 2 * tangent.log_std)
 
 
-def fisher_product(networks: Networks, obs: Array) -> tuple[Gaussians, Callable, Callable]:
-    """Distributions at `obs`; v -> F v; and the pull-back of a cotangent of the distributions. Trees like `networks`.
+def fisher_product(networks: Networks, obs: Array) -> tuple[Gaussians, Callable]:
+    """Distributions at `obs`, and v -> F v of trees like `networks`.
 
     F = J^T M J, J the Jacobian of the distributions' parameters and M the `metric`: at `networks` itself this is the
     whole Hessian of the mean KL, since the KL's slope, which would multiply second derivatives, is zero there.
     """
     old, push = jax.linearize(lambda n: Gaussians.of(n, obs), networks)
-    transposed = jax.linear_transpose(push, networks)
-    pull = lambda cotangent: transposed(cotangent)[0]  # noqa: E731
-    return old, lambda v: pull(old.metric(push(v))), pull
+    pull = jax.linear_transpose(push, networks)
+    return old, lambda v: pull(old.metric(push(v)))[0]
 
 
 def conjugate_gradients(product: Callable[[Array], Array], b: Array, iterations: int) -> tuple[Array, Array]:
@@ -151,13 +150,14 @@ class TRPO:
     hidden: tuple[int, ...] = (64, 64)
     max_kl: float = 0.01  # nats, mean over a round's states
     damping: float = 0.1
-    cg_iterations: int = 15
+    cg_iterations: int = 10
+    fisher_stride: int = 5  # k: a tenth of the states is enough for F, by the paper's appendix C.1
     backtracks: int = 10
     shrink: float = 0.8
     critic: str = "mlp"
-    learning_rate: float = 1e-3
-    epochs: int = 20
-    minibatch: int = 128
+    learning_rate: float = 3e-3
+    epochs: int = 5
+    minibatch: int = 256
     discount: float = 0.99
     gae_decay: float = 0.95
     initial_log_std: float = 0.0
@@ -166,7 +166,7 @@ class TRPO:
     def __post_init__(self) -> None:
         check(
             self,
-            (("worlds", "steps", "cg_iterations", "backtracks", "epochs", "minibatch"), WHOLE),
+            (("worlds", "steps", "cg_iterations", "fisher_stride", "backtracks", "epochs", "minibatch"), WHOLE),
             (("max_kl", "learning_rate"), ABOVE_ZERO),
             (("damping",), FROM_ZERO),
             (("shrink",), (lambda x: 0 < x < 1, "a number between 0 and 1")),
@@ -291,7 +291,8 @@ class TRPO:
         Metrics: kl and surrogate_gain of the step taken; step_fraction, what is left of the full step (0: none was
         taken); cg_residual, relative; entropy.
         """
-        old, fisher, pull = fisher_product(networks, obs)
+        old, pull = jax.vjp(lambda n: Gaussians.of(n, obs), networks)
+        _, fisher = fisher_product(networks, obs[:: self.fisher_stride])
         log_prob = old.log_prob(sample)
 
         def surrogate(new: Gaussians) -> Array:
@@ -299,7 +300,7 @@ class TRPO:
 
         # 4.
         gain, slope = jax.value_and_grad(surrogate)(old)
-        gradient, unravel = ravel_pytree(pull(slope))
+        gradient, unravel = ravel_pytree(*pull(slope))
         # 5.
         damped = lambda v: ravel_pytree(fisher(unravel(v)))[0] + self.damping * v  # noqa: E731
         x, residual = conjugate_gradients(damped, gradient, self.cg_iterations)
@@ -358,7 +359,7 @@ class TRPO:
             return (optax.apply_updates(critic, updates), optimizer), error
 
         def epoch(carry, key):
-            order = jax.random.permutation(key, size)[: count * self.minibatch]
+            order = jnp.argsort(jax.random.bits(key, (size,)))[: count * self.minibatch]  # `permutation` sorts twice
             batches = jax.tree.map(lambda x: x[order].reshape(count, self.minibatch, *x.shape[1:]), (seen, target))
             return jax.lax.scan(minibatch, carry, batches)
 
