@@ -18,6 +18,7 @@ from isthmus.studies.claims import (
     Claim,
     Contrast,
     Wanted,
+    chosen,
     contrast,
     judge,
     lines,
@@ -114,6 +115,14 @@ def test_a_comparison_counts_once():
     assert judge([claim(small)])[0].contrasts[0].adjusted == small.raw
     same = contrast("small", NOISE, [0.0] * 5, "below", 1.5)
     assert [each.contrasts[0].adjusted for each in judge([claim(small), claim(same)])] == [small.raw, small.raw]
+
+
+def test_the_largest_of_several_pays_for_the_choice():
+    (one,) = near(0.0)
+    best = chosen(one, 4)
+    assert best.raw.apart == best.adjusted.apart == pytest.approx(4 * one.raw.apart) and best.outcome == UNDECIDED
+    assert judge([claim(best)])[0].contrasts[0].adjusted == best.raw
+    assert chosen(one, 1000).raw.apart == 1.0 and math.isnan(chosen(contrast("", [1.0], [0.0]), 4).raw.apart)
 
 
 def test_a_claim_that_spans_figures_is_adjusted_with_all_of_them():

@@ -90,6 +90,14 @@ def contrast(
     return Contrast(said, estimate, wanted, margin, raw := PValues(apart, within), raw)
 
 
+def chosen(best: Contrast, among: int) -> Contrast:
+    """A contrast that was looked at because it is the largest of so many: its difference's p-value pays for all of them
+    (Bonferroni).
+    """
+    raw = best.raw._replace(apart=min(among * best.raw.apart, 1.0))
+    return replace(best, raw=raw, adjusted=raw)
+
+
 @dataclass(frozen=True)
 class Claim:
     """A claim in our words, the statistic that decides it, and its contrasts.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from isthmus.studies.claims import Claim, Contrast, Wanted, judge
+from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge
 from isthmus.studies.frames import Frame, Scores, paired, sooner
 
 SPARSE = ("cartpole-sparse", "reacher-sparse")
@@ -172,8 +172,10 @@ def _lambda(frames: list[Frame]) -> Tests:
     if not {0.03, 0.1, 0.3, 1.0, 3.0} <= {*found}:
         yield None
         return
-    best = max((w for w in average if w > 0.1), key=lambda w: average[w])
-    yield paired(f"{hopper.name}: J of lambda {best:g} - of 0.1", found[best], found[0.1], "above", hopper.margin)
+    above = [w for w in average if w > 0.1]
+    best = max(above, key=lambda w: average[w])
+    largest = paired(f"{hopper.name}: J of lambda {best:g} - of 0.1", found[best], found[0.1], "above", hopper.margin)
+    yield largest and chosen(largest, len(above))
 
     def spread(f: Frame) -> Scores:
         each = [f.final(a) for a in weights(f).values()]
