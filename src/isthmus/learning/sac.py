@@ -28,7 +28,7 @@ from isthmus.learning.learner import ABOVE_ZERO, FRACTION, FROM_ZERO, WHOLE, che
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy, squashed_parameters
 from isthmus.learning.replay import Replay, View, sample
-from isthmus.types import Array, Metrics, Spaces, Transition
+from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
 Critics = tuple[MLP, MLP]
 CriticTerm = Callable[[Callable[[Array, Array], Array], "Batch", Array], Array]
@@ -42,6 +42,11 @@ class Batch(NamedTuple):
     reward: Array
     next_obs: Array
     terminated: Array  # bool: death, which ends all value, not a time limit
+
+
+def rows(tr: Transition) -> Batch:
+    """Transitions [T, N, ...] as rows of the replay."""
+    return Batch(*(flat(x) for x in (tr.obs, tr.extra["sample"], tr.reward, tr.next_obs, tr.terminated)))
 
 
 class Learned(NamedTuple):
@@ -70,10 +75,10 @@ def squashed_log_prob(before: Array, mean: Array, log_std: Array) -> Array:
     return gaussian_log_prob(before, mean, log_std) - 2 * jnp.sum(np.log(2) - before - jax.nn.softplus(-2 * before))
 
 
-def squashed_sample(actor: MLP, obs: Array, key: Array) -> tuple[Array, Array]:
-    """Actions in -1..1 (B, A) drawn for observations (B, O), and their log probabilities (B,)."""
+def squashed_sample(actor: MLP, obs: Array, noise: Array) -> tuple[Array, Array]:
+    """Actions in -1..1 (B, A) for observations (B, O) and standard normal noise (B, A); log probabilities (B,)."""
     mean, log_std = squashed_parameters(actor, obs)
-    before = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+    before = mean + jnp.exp(log_std) * noise
     return jnp.tanh(before), jax.vmap(squashed_log_prob)(before, mean, log_std)
 
 
@@ -128,6 +133,8 @@ class SAC:
             (("discount", "tau"), FRACTION),
             (("random_steps",), FROM_ZERO),
         )
+        if self.capacity < self.minibatch:
+            raise BadValue(f"capacity={self.capacity} is less than a minibatch of {self.minibatch}; raise it")
 
     @property
     def rollout(self) -> tuple[int, int]:
@@ -176,13 +183,16 @@ class SAC:
 
     def observe(self, s: SACState, tr: Transition) -> SACState:
         """Box line 2: transitions to the replay."""
-        rows = Batch(*(flat(x) for x in (tr.obs, tr.extra["sample"], tr.reward, tr.next_obs, tr.terminated)))
-        return s._replace(replay=s.replay.add(rows), seen=np.int64(s.seen + len(rows.reward)))
+        return s._replace(replay=s.replay.add(rows(tr)), seen=np.int64(s.seen + tr.reward.size))
+
+    def ready(self, s: SACState) -> bool:
+        """Whether there is enough to learn from: not while actions are random."""
+        return bool(s.seen >= self.random_steps and s.replay.size >= self.minibatch)
 
     def learn(self, s: SACState, tr: Transition, key: Array) -> tuple[SACState, Metrics]:
         """One round: transitions [T, N, ...] to a new state. No update while actions are random."""
         s = self.observe(s, tr)
-        if s.seen < self.random_steps or s.replay.size < self.minibatch:
+        if not self.ready(s):
             return s, {}
         learned, metrics = self._round(s.learned, s.replay.view(), tr.reward.size, key)
         return s._replace(learned=learned), {k: float(v) for k, v in metrics.items()}
@@ -199,11 +209,12 @@ class SAC:
 
         `critic_term(q, batch, key)`, a scalar, is added to the critics' loss; q(obs, action) gives (2, B).
         """
-        k_next, k_actor, k_term = jax.random.split(key, 3)
+        k_noise, k_term = jax.random.split(key)
+        next_noise, noise = jax.random.normal(k_noise, (2, *batch.action.shape))
         of_actor, of_critics, of_temperature = s.optimizers
         temperature = jnp.exp(s.log_temperature)
         # 4.
-        next_action, next_log_prob = squashed_sample(s.actor, batch.next_obs, k_next)
+        next_action, next_log_prob = squashed_sample(s.actor, batch.next_obs, next_noise)
         target = jax.vmap(soft_target, (0, 0, 1, 0, None, None))(
             self.reward_scale * batch.reward, batch.terminated, q_values(s.targets, batch.next_obs, next_action),
             next_log_prob, temperature, self.discount,
@@ -221,7 +232,7 @@ class SAC:
 
         # 6.
         def actor_loss(actor: MLP) -> tuple[Array, Array]:
-            action, log_prob = squashed_sample(actor, batch.obs, k_actor)
+            action, log_prob = squashed_sample(actor, batch.obs, noise)
             return (temperature * log_prob - q_values(critics, batch.obs, action).min(0)).mean(), log_prob.mean()
 
         gradient, log_prob = jax.grad(actor_loss, has_aux=True)(s.actor)
