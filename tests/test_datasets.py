@@ -72,14 +72,14 @@ def saved(folder: Path, without: tuple[str, ...] = (), **changes: Any) -> str:
 def test_what_is_read_is_what_was_made(tmp_path, name, text, steps):
     where = Domain.parse(text)
     _, tr = collect(where, where.worlds(1, 3), uniform(where), steps)
-    write(tmp_path / name, made(text, steps), {"domain": text, "seed": 3}, where)
+    write(tmp_path / name, made(text, steps), {"domain": str(where), "seed": 3}, where)
     data = read(str(tmp_path / name), where)
     for field in ("obs", "action", "reward", "next_obs", "terminated"):
         assert np.array_equal(getattr(data.log, field), getattr(tr, field)[:, 0]), field
     cut = ~(tr.terminated | tr.truncated)[-1, 0]
     assert np.array_equal(data.log.truncated[:-1], tr.truncated[:-1, 0]) and data.log.truncated[-1] == cut
     assert same(data.log, made(text, steps)) and data.log.digest() == made(text, steps).digest()
-    assert data.metadata == {"domain": text, "seed": 3} and data.notes == ()
+    assert data.metadata == {"domain": str(where), "seed": 3} and data.notes == ()
     assert data.log.episodes == 1 + (tr.terminated | tr.truncated)[:-1].sum() and data.log.episodes > 2
     assert not data.log.obs.flags.writeable
 
@@ -238,6 +238,15 @@ def test_another_robot_of_the_same_sizes(tmp_path):
     assert read(str(tmp_path / "d"), where).log.size == 20
     with pytest.raises(BadValue, match=r"another robot's log: Walker2d of 17 .* half_cheetah.* has 17 and 6"):
         read(str(tmp_path / "d"), Domain.parse("half_cheetah/gravity=x2"))
+
+
+def test_the_same_robot_seen_or_shifted_otherwise(tmp_path):
+    write(tmp_path / "d", made(), {"domain": "hopper"}, HOPPER)
+    with pytest.raises(BadValue, match="was sensed or moved otherwise: Hopper of 11 observations"):
+        read(str(tmp_path / "d"), Domain.parse("hopper/history=2"))
+    (note,) = read(str(tmp_path / "d"), Domain.parse("hopper/density=2")).notes
+    assert note.startswith("this log was made in hopper, the target is hopper/density=")
+    assert read(str(tmp_path / "d"), HOPPER).notes == read(str(tmp_path / "d"), Domain.parse("log:hopper")).notes == ()
 
 
 def edited(path: Path, change: Any) -> str:
@@ -455,9 +464,11 @@ def train(folder: Path, data: str, target: str = "", rounds: int = 3, **changes:
     return tiny.train("from_log", folder / "run", rounds, problem=problem, **changes)
 
 
-def test_training_reads_the_log_and_touches_no_target(tmp_path, monkeypatch):
+def test_training_reads_the_log_and_touches_no_target(tmp_path, monkeypatch, capfd):
     path = saved(tmp_path)
-    free = train(tmp_path, path)
+    write(tmp_path / "d", made(), {"domain": "hopper"}, HOPPER)
+    free = train(tmp_path, str(tmp_path / "d"), quiet=False)
+    assert "this log was made in hopper, the target is hopper/gravity=" in capfd.readouterr().err.replace("\n", " ")
     assert {r["logged"] for r in free.metrics() if r["kind"] == "round"} == {float(f"{made().reward.sum():.6g}")}
     assert all("target_return" in r for r in free.metrics() if r["kind"] == "evaluation")
 

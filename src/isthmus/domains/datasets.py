@@ -223,6 +223,8 @@ def read(text: str, domain: Domain) -> DataSet:
         log = _cut(_checked(log, metadata, domain), cut[1:])
     except BadValue as error:
         raise BadValue(f"{path} {error}") from None
+    if domain.measurable and (origin := metadata.get("domain", str(domain))) != str(domain):
+        notes += (f"this log was made in {origin}, the target is {domain}",)
     for column in log:
         column.flags.writeable = False  # one log is shared by all who ask for it
     return DataSet(text, log, metadata, notes)
@@ -346,8 +348,9 @@ def _checked(log: Log, metadata: dict[str, Any], domain: Domain) -> Log:
         raise BadValue(f"has observations {log.obs.shape} and actions {log.action.shape}; each needs rows and columns")
     sizes = log.obs.shape[1], log.action.shape[1]
     if sizes != (spaces.observation, spaces.action) or (theirs and ours and theirs != ours):
+        whose = "was sensed or moved otherwise" if theirs and theirs == ours else "is another robot's log"
         made = f"{theirs or 'one'} of {sizes[0]} observations and {sizes[1]} actions"
-        raise BadValue(f"is another robot's log: {made}; {domain} has {spaces.observation} and {spaces.action}")
+        raise BadValue(f"{whose}: {made}; {domain} has {spaces.observation} and {spaces.action}")
     with np.errstate(over="ignore"):
         obs, action, reward, following = (np.asarray(x, np.float32) for x in log[:4])
     for name, x in (("observations", obs), ("actions", action), ("rewards", reward), ("next observations", following)):

@@ -59,6 +59,8 @@ def train(
     config = Run.plan(method, problem, seed, steps, settings or {}, begun, imports)
     if issubclass(registry.find(method), DomainRandomization) and problem.believed == problem.source and not quiet:
         Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
+    for note in problem.dataset.notes if config["log"] and not quiet else ():
+        Progress.note(note)
     folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
     return _loop(Run.create(folder, config | {"evaluations": evaluations or EVALUATIONS}), None, {}, quiet)
 
