@@ -59,7 +59,7 @@ def test_a_rounds_line(run):
 def test_evaluations_are_spread_evenly(tmp_path, monkeypatch, rounds):
     """The first before any round; then at most ten, each as soon as its share of the steps is done, the last at the
     end."""
-    monkeypatch.setattr(loop, "_evaluate", lambda policy, problem: {"source_return": 1.0})
+    monkeypatch.setattr(loop, "_evaluate", lambda *_: {"source_return": 1.0})
     run = tiny.train("source_only", tmp_path / "run", rounds, evaluations=10)
     first, *told = [row["source_steps"] for row in tiny.lines(run) if row["kind"] == "evaluation"]
     steps = [i * tiny.ROUND for i in range(2, rounds + 1)]
@@ -178,7 +178,7 @@ def test_diverged_worlds_are_kept_and_told(tmp_path, monkeypatch):
 
     said: list[str] = []
     monkeypatch.setattr(PhysicsSimulation, "step", blows_up)
-    monkeypatch.setattr(loop, "_evaluate", lambda policy, problem: {})  # the 40th step is one of training
+    monkeypatch.setattr(loop, "_evaluate", lambda *_: {})  # the 40th step is one of training
     monkeypatch.setattr(Progress, "note", staticmethod(said.append))
     run = tiny.train("source_only", tmp_path / "run", quiet=False)
     assert said == [f"1 worlds diverged and began anew; their last states are in {run.folder / 'diverged'}"]

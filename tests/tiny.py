@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import isthmus
-from isthmus.domains import domain, gym
+from isthmus.domains import datasets, domain, gym
+from isthmus.learning.policies import UniformBehaviour
 from isthmus.methods import registry
 from isthmus.training import checkpoint
 from isthmus.training import train as loop
@@ -29,6 +30,9 @@ OWN = {
     "updates": 1,
     "adaptation_worlds": 4,
     "adaptation_steps": 16,
+    "learner.random_steps": 2 * ROUND,
+    "learner.capacity": 512,  # less than a run: the replay wraps around
+    "warmup": 3 * ROUND,
 }
 
 
@@ -45,7 +49,23 @@ def access(method: str) -> str:
 
 
 def problem(method: str = "source_only", text: str = "hopper/gravity=x2") -> isthmus.Problem:
-    return isthmus.problem(text, access=access(method), uncertainty="torso_mass=1..9" if "hopper" in text else "")
+    freest = access(method)
+    return isthmus.problem(
+        text, access=freest, uncertainty="torso_mass=1..9" if "hopper" in text else "",
+        data=log(text) if freest == "dataset" else None,
+    )  # fmt: skip
+
+
+@cache
+def log(text: str) -> str:
+    """A log of the target under random actions, three hundred transitions."""
+    folder = tempfile.mkdtemp(prefix="isthmus-log-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    target = domain.Domain.parse(text)
+    low, high = target.spaces.low, target.spaces.high
+    path = Path(folder) / "log.npz"
+    datasets.write(path, datasets.record(target, UniformBehaviour(low, high), 300), {}, target)
+    return str(path)
 
 
 def train(method: str, folder: Path, rounds: int = 6, **changes: Any) -> Run:

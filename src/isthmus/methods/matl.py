@@ -26,7 +26,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.discriminator import Discriminator, Remembering
 from isthmus.learning.trpo import TRPO
-from isthmus.methods.method import NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round
+from isthmus.methods.method import Both, NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round
 from isthmus.types import BadValue, Metrics, Transition, UnknownName, Worlds
 
 OFFSETS = {
@@ -41,11 +41,6 @@ class Agents(NamedTuple):
     aligned: Any  # the simulator's value function of r_S + lambda rho_S: M of its M + 1 updates are paid r_S alone
     robot: Any
     discriminator: Any
-
-
-class Both(NamedTuple):
-    source: Worlds
-    target: Worlds
 
 
 @dataclass(frozen=True)

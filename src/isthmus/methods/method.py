@@ -26,6 +26,13 @@ class State(NamedTuple):
     book: Book  # what was taken from the target
 
 
+class Both(NamedTuple):
+    """The worlds of a method that steps source and target side by side; no target where it is known by its log."""
+
+    source: Worlds
+    target: Any
+
+
 class Method(Protocol):
     """One algorithm box. Everything else (progress, evaluation, logging, checkpoints, budgets) is the training loop's.
 
@@ -47,6 +54,10 @@ class Method(Protocol):
         """What is deployed."""
         ...
 
+    def simulated(self, s: State) -> Any:
+        """What runs in the source: the deployed policy, but where a method has an action for each."""
+        ...
+
     def trained_in(self, problem: Problem) -> Domain:
         """Where the deployed policy learned: a landscape draws its box."""
         ...
@@ -65,6 +76,9 @@ class NoAdaptation:
 
     def policy(self, s: State) -> Any:
         raise NotImplementedError
+
+    def simulated(self, s: State) -> Any:
+        return self.policy(s)
 
     def adapt(self, s, problem, target, parameters, seed):
         return [self.policy(s)], Book()

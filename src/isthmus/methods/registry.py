@@ -37,6 +37,14 @@ METHODS: dict[str, Row] = {
     "state_alignment": Row(
         "isthmus.methods.state_alignment:StateAlignment", "online", "TRPO", "state-wise alignment; MATL's baseline"
     ),
+    "dap": Row("isthmus.methods.dap:DAP", "dataset", "SAC", "dual action policy, arXiv 2410.12250"),
+    "dap_u": Row(
+        "isthmus.methods.dap:DAPu", "dataset", "SAC", "DAP with uncertainty: actions redrawn where classifiers disagree"
+    ),
+    "dap_inverse": Row(
+        "isthmus.methods.dap_inverse:DAPInverse", "dataset", "SAC", "ours: DAP by inverse models of the log"
+    ),
+    "darc": Row("isthmus.methods.darc:DARC", "dataset, online", "SAC", "Eysenbach et al. 2020, arXiv 2006.13916"),
 }
 LEARNERS = {
     "ppo": "isthmus.learning.ppo:PPO",

@@ -105,7 +105,7 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
             saved = time.monotonic()
 
         def tell(now: dict[str, int]) -> None:
-            scores = _evaluate(method.policy(state), problem)
+            scores = _evaluate(method, state, problem)
             log.write("evaluation", {**now, **scores})
             progress.evaluated(now, scores)
 
@@ -146,13 +146,15 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
     return run
 
 
-def _evaluate(policy: Any, problem: Problem) -> dict[str, float]:
+def _evaluate(method: Any, state: Any, problem: Problem) -> dict[str, float]:
     """Returns in the source and the true target, outside every book: evaluation is metered apart, and selects nothing.
 
     A target that cannot be replayed is not touched here: only `isthmus evaluate` does, when its user says so.
     """
     out: dict[str, float] = {}
-    for name, domain in (("source", problem.source), ("target", problem.true_target)):
+    for name, domain, policy in (
+        ("source", problem.source, method.simulated(state)), ("target", problem.true_target, method.policy(state))
+    ):  # fmt: skip
         if domain.replayable:
             # A grid's cells are drawn, not visited: the curve is a sketch of what `landscape` measures.
             worlds = domain.worlds(EVALUATION_EPISODES, SEED + 1)

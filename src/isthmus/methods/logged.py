@@ -1,0 +1,52 @@
+"""What methods share that learn by SAC in the source while they look at a log of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isthmus.domains.collect import collect, finished_returns
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Problem
+from isthmus.learning.replay import View, sample
+from isthmus.learning.sac import SAC, Batch, SACState, updates
+from isthmus.types import Array, Metrics, Worlds
+
+
+def roll_out(
+    domain: Domain, worlds: Worlds, learner: SAC, sac: SACState, behaviour: Any
+) -> tuple[Worlds, SACState, Metrics]:
+    """One round of the source into SAC's replay."""
+    after, tr = collect(domain, worlds, behaviour, learner.rollout[1])
+    returns = finished_returns(worlds, tr)
+    metrics = {"training_return": float(returns.mean())} if len(returns) else {}
+    return after, learner.observe(sac, tr), metrics | {"episodes": float(len(returns))}
+
+
+def log_view(problem: Problem) -> View:
+    """The target's log as `sample` takes it: rows of Batch, actions in -1..1."""
+    log, (_, low, high, _) = problem.log(), problem.target.spaces
+    rows = Batch(log.obs, 2 * (log.action - low) / (high - low) - 1, log.reward, log.next_obs, log.terminated)
+    none = np.int32(0)
+    return View(rows, jax.tree.map(lambda x: x[:1], rows), none, none, np.int32(log.size))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def scan(
+    update: Callable, minibatch: int, n: int, carry: Any, source: View, target: View, key: Array
+) -> tuple[Any, dict[str, Array]]:
+    """n times `update(carry, (batch of the source, batch of the target), key)`; the means of its metrics.
+
+    The source's batches, and the keys, are those that SAC's own rounds would draw.
+    """
+
+    def draw(key: Array) -> tuple[Any, Any]:
+        return sample(source, minibatch, key), sample(target, minibatch, jax.random.fold_in(key, 1))
+
+    carry, health = updates(carry, draw, update, n, key)
+    return carry, jax.tree.map(jnp.mean, health)

@@ -1,0 +1,162 @@
+"""DARC's classifiers on a pair of domains whose ratio is known, and what DAP's Eq. 3 makes of two actions."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from isthmus.learning.classifiers import Classifiers, Pair, Seen, delta_reward, disagreement, log_q
+from isthmus.types import BadValue
+
+# Source: s' = s + a + noise; target: s' = s + GAIN a + noise. The action that compensates is a / GAIN.
+GAIN, SD = 1.5, 0.3
+
+
+def draw(random: np.random.Generator, n: int, gain: float, low: float = -1.0) -> Seen:
+    """Transitions of states N(0, 1) and actions uniform in low..1."""
+    s, a = random.normal(size=(n, 1)), random.uniform(low, 1, (n, 1))
+    return Seen(*(x.astype(np.float32) for x in (s, a, s + gain * a + SD * random.normal(size=(n, 1)))))
+
+
+def log_density(seen: Seen, gain: float, action: np.ndarray | None = None) -> np.ndarray:
+    """log p(s' | s, a), but for the normal's constant, which is the same in both domains."""
+    obs, a, next_obs = (np.asarray(x, np.float64)[:, 0] for x in seen)
+    a = a if action is None else action[:, 0]
+    return -((next_obs - obs - gain * a) ** 2) / (2 * SD**2)
+
+
+class Trained(NamedTuple):
+    classifiers: Classifiers
+    state: object
+    accuracy: float
+
+
+@cache
+def trained(low: float = -1.0, noise: float = 0.0, gain: float = GAIN) -> Trained:
+    """Classifiers of 100,000 transitions of either domain; the target's actions are uniform in low..1."""
+    random = np.random.default_rng(0)
+    source, target = draw(random, 100_000, 1.0), draw(random, 100_000, gain, low)
+    classifiers = Classifiers(noise=noise, learning_rate=3e-3)
+
+    def step(state, key):
+        rows = jax.random.randint(key, (2, 512), 0, 100_000)
+        batches = (jax.tree.map(lambda x, r=r: jnp.asarray(x)[r], seen) for seen, r in zip((source, target), rows))
+        return classifiers.update(state, *batches, key)
+
+    state = classifiers.init(1, 1, jax.random.key(0))
+    state, told = jax.jit(lambda s: jax.lax.scan(step, s, jax.random.split(jax.random.key(1), 6000)))(state)
+    return Trained(classifiers, state, float(told["classifier_accuracy"][-500:].mean()))
+
+
+@pytest.mark.parametrize("low", [-1.0, 0.0])
+def test_delta_r_is_the_ratio_of_the_dynamics_whatever_actions_were_taken(low: float) -> None:
+    """On unseen transitions of the source, with actions that both domains have seen."""
+    classifiers, state, _ = trained(low)
+    seen = draw(np.random.default_rng(1), 5_000, 1.0, low)
+    truth = log_density(seen, GAIN) - log_density(seen, 1.0)
+    found = np.asarray(classifiers.delta(state, seen, seen))
+    usual = np.abs(truth) < 4  # where both domains have been: one in fifty of either's transitions is of the other
+    assert usual.mean() > 0.7
+    assert np.corrcoef(found[usual], truth[usual])[0, 1] > 0.98
+    error = found[usual] - truth[usual]
+    assert abs(error.mean()) < 0.1 and error.std() < 0.3 * truth[usual].std()
+
+
+def test_domains_that_are_alike_cannot_be_told_apart() -> None:
+    classifiers, state, accuracy = trained(gain=1.0)
+    seen = draw(np.random.default_rng(2), 5_000, 1.0)
+    delta = np.asarray(classifiers.delta(state, seen, seen))
+    assert accuracy == pytest.approx(0.5, abs=0.02)
+    assert abs(delta.mean()) < 0.02 and delta.std() < 0.1
+
+
+def test_noise_on_what_they_see_makes_classifiers_timid() -> None:
+    seen = draw(np.random.default_rng(3), 5_000, 1.0)
+    plain, noisy = (np.asarray(t.classifiers.delta(t.state, seen, seen)).std() for t in (trained(), trained(noise=1.0)))
+    assert noisy < 0.3 * plain
+
+
+def mixture(seen: Seen, action: np.ndarray) -> np.ndarray:
+    """log p(s' | s, a), p half of either domain; all actions are as likely in both."""
+    return np.logaddexp(log_density(seen, 1.0, action), log_density(seen, GAIN, action)) - np.log(2)
+
+
+def closed_form(seen: Seen, deployed: np.ndarray) -> np.ndarray:
+    """Eq. 3 with classifiers that know: q(tgt | s, a, s') = p_tgt / (p_src + p_tgt), q(. | s, a) = 1/2."""
+    target = log_density(seen, GAIN, deployed) - mixture(seen, deployed) - np.log(2)
+    source = log_density(seen, 1.0) - mixture(seen, np.asarray(seen.action, np.float64)) - np.log(2)
+    return target - np.log(0.5) - source + np.log(0.5)
+
+
+def test_with_two_actions_eq_3_is_the_ratio_less_a_term_of_the_mixture() -> None:
+    seen = draw(np.random.default_rng(4), 5_000, 1.0)
+    deployed = np.asarray(seen.action, np.float64) / GAIN
+    truth = log_density(seen, GAIN, deployed) - log_density(seen, 1.0)
+    np.testing.assert_allclose(truth, 0, atol=1e-4)  # this a_tgt does in the target just what a_src did; float32
+    dropped = mixture(seen, deployed) - mixture(seen, np.asarray(seen.action, np.float64))
+    np.testing.assert_allclose(closed_form(seen, deployed), truth - dropped, atol=1e-9)
+    # The action that compensates is not the one that Eq. 3 pays most.
+    best = lambda paid: max(np.linspace(0, 1, 41), key=lambda share: paid(share * np.asarray(seen.action)).mean())  # noqa: E731
+    right = best(lambda a: log_density(seen, GAIN, a.astype(np.float64)))
+    chosen = best(lambda a: closed_form(seen, a.astype(np.float64)))
+    assert right == pytest.approx(1 / GAIN, abs=0.026)
+    assert abs(chosen - right) > 0.1
+
+
+def test_the_classifiers_find_eq_3_where_the_actions_differ() -> None:
+    """What they estimate is the closed form with the mixture's term, not the ratio."""
+    classifiers, state, _ = trained()
+    seen = draw(np.random.default_rng(5), 5_000, 1.0)
+    deployed = seen._replace(action=seen.action / np.float32(GAIN))
+    found = np.asarray(classifiers.delta(state, seen, deployed))
+    expected = closed_form(seen, np.asarray(deployed.action, np.float64))
+    usual = np.abs(expected) < 3
+    assert np.corrcoef(found[usual], expected[usual])[0, 1] > 0.95
+    assert abs((found - expected)[usual].mean()) < 0.1
+
+
+def test_an_ensemble_disagrees_where_it_has_seen_nothing() -> None:
+    classifiers = Classifiers(members=5, noise=0.0, learning_rate=3e-3)
+    random = np.random.default_rng(6)
+    source, target = draw(random, 20_000, 1.0), draw(random, 20_000, GAIN)
+
+    def step(state, key):
+        rows = jax.random.randint(key, (2, 256), 0, 20_000)
+        batches = (jax.tree.map(lambda x, r=r: jnp.asarray(x)[r], seen) for seen, r in zip((source, target), rows))
+        return classifiers.update(state, *batches, key)
+
+    state = classifiers.init(1, 1, jax.random.key(0))
+    state, _ = jax.jit(lambda s: jax.lax.scan(step, s, jax.random.split(jax.random.key(1), 2000)))(state)
+    known, unknown = np.zeros((1, 1), np.float32), np.full((1, 1), 8.0, np.float32)
+    near, far = (float(disagreement(state.pairs, s, 0 * s)[0]) for s in (known, unknown))
+    assert far > 5 * near
+    # The standard deviation over members of log q(tgt | s, a), one by one.
+    one = [
+        log_q(jax.tree.map(lambda x, i=i: x[i], state.pairs), Seen(unknown, 0 * unknown, unknown))[0] for i in range(5)
+    ]
+    assert far == pytest.approx(np.std([float(x[0, 1]) for x in one]), rel=1e-3)
+
+
+def test_delta_r_by_hand() -> None:
+    """One number each; no hidden layer, so that logits are sums: SA (0, a), head (0, s')."""
+    zero, column = np.zeros(2, np.float32), lambda *x: np.array([[0, v] for v in x], np.float32)
+    pair = Pair(((column(0, 1), zero),), ((column(0, 0, 1), zero),))
+    row = lambda s, a, n: Seen(*(np.full((1, 1), v, np.float32) for v in (s, a, n)))  # noqa: E731
+    same = row(0.3, 0.5, 2.0)
+    assert float(delta_reward(pair, same, same)[0]) == pytest.approx(2.0, rel=1e-6)  # the head alone
+    # log q(tgt|a_tgt,s') - log q(tgt|a_tgt), a_tgt = 1: logits 3 and 1.
+    # -log q(src|a_src,s') + log q(src|a_src): 2.5 and 0.5.
+    softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
+    expected = (-softplus(-3) + softplus(-1)) + (softplus(2.5) - softplus(0.5))
+    assert float(delta_reward(pair, same, row(0.3, 1.0, 2.0))[0]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"learning_rate": 0}, {"noise": -1.0}, {"members": 0}])
+def test_numbers_that_cannot_be(wrong: dict) -> None:
+    with pytest.raises(BadValue, match=next(iter(wrong))):
+        Classifiers(**wrong)

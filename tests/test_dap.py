@@ -1,0 +1,240 @@
+"""DARC, DAP, DAP+U and their kin by inverse models: what is executed, what is deployed, what is paid, what is seen."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Access, Problem, make_problem
+from isthmus.learning.classifiers import Seen, disagreement
+from isthmus.learning.inverse import InverseModels
+from isthmus.learning.sac import Batch
+from isthmus.methods import registry
+from isthmus.methods.dap import halves
+from isthmus.methods.darc import Carry
+from isthmus.methods.method import State
+from isthmus.training.checkpoint import digest
+from isthmus.types import BadValue
+
+TEXT = "hopper/gravity=x2"
+SAC = {"learner.worlds": 4, "learner.steps": 8, "learner.minibatch": 32, "learner.hidden": (16, 16),
+       "learner.capacity": 512, "learner.random_steps": 32}  # fmt: skip
+
+
+def build(name: str, **changes: Any) -> Any:
+    known = registry.settings_of(registry.find(name)())
+    small = SAC | {"warmup": 64, "fitting": 500, "inverse.hidden": (16, 16), "inverse.minibatch": 32}
+    if name == "source_only":
+        small |= {"learner": "sac"}
+    settings = {k: v for k, v in small.items() if k in known or k.startswith("learner")}
+    return registry.build(name, settings | {k.replace("__", "."): v for k, v in changes.items()})
+
+
+def problem(**changes: Any) -> Problem:
+    return replace(make_problem(TEXT, access="dataset", data=tiny.log(TEXT)), **changes)
+
+
+def run(method: Any, rounds: int, where: Problem | None = None) -> State:
+    where = where or problem()
+    s = method.init(where, 0)
+    for _ in range(rounds):
+        s, _ = method.step(where, s)
+    return s
+
+
+@cache
+def trained(name: str) -> State:
+    """A method after four rounds: what is compared with."""
+    return run(build(name), 4)
+
+
+# Two actions.
+
+
+@pytest.mark.parametrize("name", ["dap", "dap_u", "dap_inverse"])
+def test_the_source_runs_one_half_of_the_policy_and_the_target_the_other(name: str) -> None:
+    method = build(name)
+    s = trained(name)
+    both = method.learner.policy(s.learner.sac)
+    obs = np.random.default_rng(0).normal(size=11).astype(np.float32)
+    whole = np.asarray(both.act((), obs)[0])
+    first, second = (np.asarray(policy.act((), obs)[0]) for policy in (method.simulated(s), method.policy(s)))
+    np.testing.assert_allclose(whole, np.concatenate([first, second]), rtol=1e-6)
+    assert np.abs(first - second).max() > 1e-4
+
+
+def test_the_first_action_is_executed_and_both_are_remembered() -> None:
+    method, s = build("dap"), trained("dap")
+    decision, _ = method.behaviour(s).act((), np.zeros(11, np.float32), jax.random.key(3))
+    plain, _ = method.learner.behaviour(s.learner.sac).act((), np.zeros(11, np.float32), jax.random.key(3))
+    np.testing.assert_array_equal(decision.action, plain.action[:3])
+    np.testing.assert_array_equal(decision.extra["sample"], plain.extra["sample"])
+    assert decision.executed is None
+
+
+def test_actions_are_redrawn_where_the_classifiers_disagree() -> None:
+    """Eq. 5: the standard deviation of what is added is beta u(s, a), apart for the two actions."""
+    method, s = build("dap_u", redraw=0.05), trained("dap_u")
+    obs = np.full(11, 0.3, np.float32)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = jax.vmap(lambda k: method.behaviour(s).act((), obs, k)[0].extra["sample"])(keys)
+    asked = jax.vmap(lambda k: method.learner.behaviour(s.learner.sac).act((), obs, k)[0].extra["sample"])(keys)
+    pairs = s.learner.classifiers.pairs
+    doubt = jnp.concatenate(
+        [jax.vmap(lambda a: disagreement(pairs, obs, a))(a)[:, None].repeat(3, 1) for a in halves(asked)], 1
+    )
+    inside = np.abs(np.asarray(asked)) < 0.6  # further out the bounds cut
+    noise = np.asarray((drawn - asked) / doubt)[inside]
+    assert noise.std() == pytest.approx(0.05, rel=0.05) and abs(noise.mean()) < 0.005
+    still = replace(method, redraw=0.0).behaviour(s)
+    np.testing.assert_array_equal(jax.vmap(lambda k: still.act((), obs, k)[0].extra["sample"])(keys), asked)
+
+
+def test_a_policy_with_two_actions_starts_from_none_that_has_one() -> None:
+    with pytest.raises(BadValue, match="leave --start out"):
+        build("dap").init(problem(), 0, trained("source_only").learner)
+
+
+# What is paid.
+
+
+def batch(action: int, n: int = 32) -> Batch:
+    random = np.random.default_rng(1)
+    draw = lambda *shape: random.normal(size=shape).astype(np.float32)  # noqa: E731
+    return Batch(draw(n, 11), np.tanh(draw(n, action)), draw(n), draw(n, 11), random.random(n) < 0.1)
+
+
+@pytest.mark.parametrize("counts", [0.0, 1.0])
+@pytest.mark.parametrize(("name", "weight"), [("darc", None), ("dap", 0.7), ("dap_u", 0.7)])
+def test_sac_is_paid_by_the_box(name: str, weight: float | None, counts: float) -> None:
+    """An update is SAC's own with the batch's reward changed, and the classifiers' own."""
+    method = build(name) if weight is None else build(name, regularization=weight)
+    sac, classifiers, _ = trained(name).learner
+    mine, logged, key = batch(3 if name == "darc" else 6), batch(3), jax.random.key(5)
+    carry, told = method.update(Carry(sac.learned, classifiers, np.float32(counts)), (mine, logged), key)
+    first, second = (mine.action, mine.action) if name == "darc" else halves(mine.action)
+    seen = [Seen(mine.obs, a, mine.next_obs) for a in (first, second)]
+    after, _ = method.classifiers.update(
+        classifiers, seen[0], Seen(logged.obs, logged.action, logged.next_obs), jax.random.fold_in(key, 1)
+    )
+    delta = method.classifiers.delta(after, *seen)
+    reward = mine.reward + counts * delta - (weight or 0) * jnp.square(first - second).sum(-1)
+    learned, _ = method.learner.update(sac.learned, mine._replace(reward=reward), key)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), carry.learned, learned)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), carry.classifiers, after)
+    assert told["delta_reward"] == pytest.approx(float(delta.mean()), rel=1e-5)
+
+
+def test_before_its_warm_up_darc_is_source_only() -> None:
+    plain, darc = trained("source_only"), run(build("darc", warmup=10**6), 4)
+    assert digest(darc.learner.sac.learned) == digest(plain.learner.learned)
+    assert digest(darc.worlds.source) == digest(plain.worlds)
+    assert digest(trained("darc").learner.sac.learned) != digest(plain.learner.learned)
+
+
+# What is seen.
+
+
+class Forbidden(Domain):
+    """A target of which only the spaces may be known."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("training touched its target")
+
+    simulation = build = worlds = draw = _refuse
+
+
+NAMES = ["darc", "dap", "dap_u", "dap_inverse"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_target_is_known_by_its_log_alone(name: str) -> None:
+    target = problem().target
+    hidden = Forbidden(**{f.name: getattr(target, f.name) for f in fields(Domain)})
+    assert digest(run(build(name), 4, problem(target=hidden))) == digest(trained(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_logs_rewards_are_not_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, log = digest(trained(name)), problem().log()
+    poisoned = log._replace(reward=log.reward * np.float32("nan"))
+    monkeypatch.setattr(Problem, "log", lambda self: poisoned)
+    assert digest(run(build(name), 4)) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_log_teaches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, log = digest(trained(name).learner.sac), problem().log()
+    other = log._replace(next_obs=log.next_obs + np.float32(1))
+    monkeypatch.setattr(Problem, "log", lambda self: other)
+    assert digest(run(build(name), 4).learner.sac) != expected
+
+
+def test_darc_online_takes_a_step_of_the_target_for_every_ten() -> None:
+    where = make_problem(TEXT, access="online")
+    method = build("darc")
+    s = run(method, 5, where)
+    assert s.source_steps == 6 * 32
+    assert s.book.transitions == 5 * 3 == s.learner.target.added == s.worlds.target.total.sum()
+    with pytest.raises(BadValue, match="access dataset needs the target's log"):
+        method.init(replace(where, access=Access.DATASET), 0)
+
+
+# Inverse models.
+
+
+def test_inverse_models_find_the_action_and_differ_where_the_log_is_empty() -> None:
+    """s' = s + 1.5 a + noise of 0.05: a = (s' - s) / 1.5, with an error of 0.05 / 1.5."""
+    random = np.random.default_rng(2)
+    obs, action = random.normal(size=(5000, 1)), random.uniform(-1, 1, (5000, 1))
+    next_obs = obs + 1.5 * action + 0.05 * random.normal(size=(5000, 1))
+    obs, action, next_obs = (x.astype(np.float32) for x in (obs, action, next_obs))
+    models = InverseModels(hidden=(64, 64), members=3)
+    state = models.init(obs, next_obs, 1, jax.random.key(0))
+    state, error = models.fit(state, 3000, obs, next_obs, action, jax.random.key(1))
+    assert float(error) == pytest.approx((0.05 / 1.5) ** 2, rel=0.3)
+    asked = np.array([[0.0], [1.0]], np.float32)
+    found = np.asarray(models.actions(state, asked, asked + np.float32(0.75)))
+    np.testing.assert_allclose(found, 0.5, atol=0.03)
+    far = np.full((1, 1), 30.0, np.float32)
+    assert np.asarray(models.actions(state, far, far + 0.75)).std() > 5 * found.std(0).max()
+
+
+def test_the_pair_is_charged_what_it_misses_and_where_the_models_differ() -> None:
+    method, s, mine = build("dap_inverse", weight=2.0), trained("dap_inverse"), batch(6)
+    cost, told = method.cost(s.learner.inverse, mine.obs, mine.action, mine.next_obs)
+    found = np.asarray(method.inverse.actions(s.learner.inverse, mine.obs, mine.next_obs))
+    _, second = halves(mine.action)
+    expected = 2 * (np.square(second - found.mean(0)).sum(-1) + found.var(0).sum(-1))
+    np.testing.assert_allclose(cost, expected, rtol=1e-4)
+    assert told["inverse_spread"] == pytest.approx(found.var(0).sum(-1).mean(), rel=1e-4)
+
+
+def test_the_models_are_fitted_before_anything_else_and_then_left_alone() -> None:
+    method = build("dap_inverse", fitting=1000)
+    states = [method.init(problem(), 0)]
+    for _ in range(4):
+        states.append(method.step(problem(), states[-1])[0])
+    fitted = [digest(s.learner.inverse.members) for s in states]
+    assert len(set(fitted[:3])) == 3 and len(set(fitted[2:])) == 1
+    assert [int(s.phase) for s in states] == [0, 0, 0, 1, 1]
+    assert [int(s.source_steps) for s in states] == [32, 32, 32, 64, 96]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("darc", {"warmup": -1}), ("dap", {"regularization": -1.0}), ("dap_u", {"redraw": -0.1}),
+     ("dap_inverse", {"weight": -1.0}), ("dap_inverse", {"fitting": -1}), ("darc", {"learner": "ppo"}),
+     ("dap_inverse", {"learner": "trpo"})],
+)  # fmt: skip
+def test_settings_that_cannot_be(name: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadValue, match="learner=sac" if "learner" in wrong else next(iter(wrong))):
+        registry.build(name, wrong)
