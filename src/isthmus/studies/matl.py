@@ -110,13 +110,17 @@ ABLATIONS = {  # figure -> experiment -> what is added there: matl's variants, a
     "losses": {
         name: {"matl_min_max": {"discriminator.loss": "min_max"}} for name in ("cartpole-sparse", "reacher-sparse")
     },
+    "settings": {
+        "cartpole-sparse": {f"matl_inner{m}": {"inner": m} for m in (1, 10)}
+        | {f"matl_steps{n}": {"discriminator.steps": n} for n in (5, 80)}
+    },
     "pairs": {name: {"matl_pairs": PAIRS} for name in ("cartpole-sparse", "reacher-sparse")},
     "state-wise": {
         name: {"state_alignment": {}} for name in ("cartpole-sparse", "reacher-sparse", "hopper-uninformative")
     },
 }
 SCENES = {"2": (("MuJoCo", "hopper"), ("DART", "hopper/engine=dart"))}
-FIGURES = ("2", "3", "4", "4-lambda", "5", "6", "exploration", "losses", "pairs", "state-wise", "trap")
+FIGURES = ("2", "3", "4", "4-lambda", "5", "6", "exploration", "losses", "pairs", "settings", "state-wise", "trap")
 NEEDS = {
     "5": ("3", "4", "5"),
     "4-lambda": ("3", "4", "4-lambda"),
@@ -124,6 +128,7 @@ NEEDS = {
     "losses": ("3", "losses"),
     "trap": ("4", "trap"),
     "pairs": ("3", "pairs"),
+    "settings": ("3", "settings"),
     "state-wise": ("3", "4", "state-wise"),
 }
 
@@ -187,13 +192,14 @@ def unit(scale: str, name: str, approach: str, seed: int, more: dict[str, Any] |
     settings = LEARNER | {"learner.worlds": worlds, "learner.steps": steps}
     if aligning := method not in ("target_only", "source_only", "fine_tuning"):
         settings |= {"inner": size.inner} | e.alignment | (more or {})
+    inner = settings.get("inner", size.inner)
     policy = f"{scale}-{e.source or name}-direct_transfer-s{seed}"
     rounds = {
         "target_only": n + 1,  # and one of random steps
-        "source_only": n * (size.inner + 1) + 1,  # as many as matl's simulator
+        "source_only": n * (inner + 1) + 1,  # as many as matl's simulator
         "fine_tuning": n,
-        "matlf": n * (size.inner + 2),
-    }.get(method, n * (size.inner + 2) + 2)
+        "matlf": n * (inner + 2),
+    }.get(method, n * (inner + 2) + 2)
     if method == "source_only":
         start = beside = None
     elif method in ("fine_tuning", "matlf"):
