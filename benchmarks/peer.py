@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 import torch
 from sb3_contrib import TRPO
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
@@ -57,6 +57,18 @@ class Peer:
         """Seconds for `rounds` more rounds."""
         begun = time.perf_counter()
         self.model.learn(rounds * self.steps, reset_num_timesteps=False)
+        return time.perf_counter() - begun
+
+    def begin_sac(self, task: str, threads: int) -> None:
+        """SAC with its defaults, its replay filled by a thousand random steps; networks are its own, 256-256."""
+        torch.set_num_threads(threads)
+        self.sac = SAC("MlpPolicy", task, device="cpu", seed=0, learning_starts=1000, buffer_size=10_000)
+        self.sac.learn(1000)
+
+    def update_sac(self, updates: int, minibatch: int) -> float:
+        """Seconds for so many gradient steps."""
+        begun = time.perf_counter()
+        self.sac.train(updates, minibatch)
         return time.perf_counter() - begun
 
     def load(self, threads: int, mean: list[float], variance: list[float], layers: list) -> None:

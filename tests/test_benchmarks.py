@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,10 +18,21 @@ from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.ppo import PPO
+from isthmus.learning.sac import SAC
 from isthmus.learning.trpo import TRPO
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("measure", "bare", "sb3", "environment_steps", "ppo_training", "trpo_training", "landscapes", "run")
+NAMES = (
+    "measure",
+    "bare",
+    "sb3",
+    "environment_steps",
+    "ppo_training",
+    "trpo_training",
+    "sac_updates",
+    "landscapes",
+    "run",
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +126,30 @@ def test_trpo_training_against_the_fastest_peer(bench) -> None:
     assert "sb3-contrib TRPO, 4 environments" in row.against
     assert row.theirs == [64, 64] and min(row.ours) > 0
     assert row.sizes["steps"] == 64 and row.sizes["trust"]["cg_max_steps"] == learner.cg_iterations
+
+
+class FakeSAC:
+    """Answers as peer.py does; with 2 threads an update takes half the time."""
+
+    def ask(self, request: str, **arguments):
+        if request == "begin_sac":
+            self.threads = arguments["threads"]
+            return None
+        return arguments["updates"] / (100 * self.threads)
+
+
+def test_sac_updates_against_the_faster_peer(bench) -> None:
+    learner = SAC(hidden=(8,), minibatch=16, capacity=1000)
+    size = bench.sac_updates.Sizes(learner, updates=4, pairs=2)
+    row = next(iter(bench.sac_updates.compare(size, FakeSAC())))
+    assert "2 torch threads" in row.against and row.at_least == 2
+    assert row.theirs == [200, 200] and min(row.ours) > 0
+
+
+def test_sides_at_once_are_timed_to_the_last(bench) -> None:
+    both = threading.Barrier(2)
+    speed = bench.sac_updates.together([lambda: both.wait(10), lambda: (both.wait(10), time.sleep(0.1))], 8)
+    assert 40 < speed < 160  # 16 updates in a tenth of a second and a little
 
 
 def test_returns_that_do_not_agree_are_seen(bench) -> None:
