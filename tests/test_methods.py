@@ -12,12 +12,14 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 import pytest
+import tiny
 
 import isthmus
 from isthmus.domains import domain as domains
 from isthmus.domains.collect import Live
 from isthmus.domains.domain import Domain, PhysicsSimulation
 from isthmus.domains.problem import Access, Book, Budget, Problem, make_problem
+from isthmus.learning import sac as learners
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
 from isthmus.learning.trpo import TRPO
@@ -27,8 +29,10 @@ from isthmus.methods.single_domain import SourceOnly, TargetOnly
 from isthmus.training.checkpoint import digest, load, save
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds
 
-SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}
 ROUND = 8 * 16
+SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}
+SAC: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32, "learner.hidden": (16, 16),
+                       "learner.random_steps": ROUND, "learner.capacity": 300}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {
     "fine_tuning": {"pretraining": 3 * ROUND},
     "few_shot_ppo": {"updates": 2, "adaptation_worlds": 4, "adaptation_steps": 16},
@@ -36,6 +40,10 @@ OWN: dict[str, dict[str, Any]] = {
     "matlu": {"inner": 1},
     "matlf": {"inner": 1, "pretraining": 3 * ROUND},
     "state_alignment": {"inner": 1},
+    "darc": {"warmup": 3 * ROUND},
+    "dap": {"warmup": 3 * ROUND},
+    "dap_u": {"warmup": 3 * ROUND},
+    "dap_inverse": {"fitting": 500, "inverse.hidden": (16, 16), "inverse.minibatch": 32},  # one round of them
 }
 ADAPTATION = 2 * 4 * 16  # transitions a target
 ROUNDS = 5  # the fine tuning of them: two in the source, three in the target
@@ -47,12 +55,17 @@ def build(name: str, **changed: Any) -> Any:
     """A method of the table, small; `name+learner` with another learner."""
     name, _, learner = name.partition("+")
     changed |= {"learner": learner} if learner else {}
-    return registry.build(name, SETTINGS | OWN.get(name, {}) | {k.replace("__", "."): v for k, v in changed.items()})
+    off_policy = learner == "sac" or registry.METHODS[name].learners == "SAC"
+    return registry.build(
+        name,
+        (SAC if off_policy else SETTINGS) | OWN.get(name, {}) | {k.replace("__", "."): v for k, v in changed.items()},
+    )
 
 
 def problem_for(method: Any, target: Domain = TARGET, budget: Budget = Budget()) -> Problem:  # noqa: B008  frozen
     access = min(method.accepts)
-    return Problem(SOURCE, target, access, budget, uncertainty="torso_mass=1..9")
+    data = tiny.log(str(TARGET)) if access == Access.DATASET else None
+    return Problem(SOURCE, target, access, budget, uncertainty="torso_mass=1..9", data=data)
 
 
 def run(method: Any, rounds: int, seed: int = 0, problem: Problem | None = None, start: Any = None) -> State:
@@ -89,7 +102,10 @@ class Trained(NamedTuple):
     compiled: list[list[Any]]  # in each round
 
 
-@pytest.fixture(scope="module", params=[*sorted(registry.METHODS), "source_only+trpo", "few_shot_ppo+trpo"])
+OTHERS = ("source_only+trpo", "few_shot_ppo+trpo", "source_only+sac", "fine_tuning+sac", "few_shot_ppo+sac")
+
+
+@pytest.fixture(scope="module", params=[*sorted(registry.METHODS), *OTHERS])
 def trained(request: pytest.FixtureRequest) -> Trained:
     """A run of each method, from cold caches."""
     jax.clear_caches()
@@ -125,7 +141,12 @@ def parts(tree: Any, kind: type) -> list[Any]:
 
 
 def batches(name: str, rounds: int) -> int:
-    """A batch of random steps and one a round, of source or target; MATL has both, and an inner one a round."""
+    """A batch of random steps and one a round, of source or target; MATL has both, and an inner one a round.
+
+    The first round of `dap_inverse` fits its models and steps nothing.
+    """
+    if name == "dap_inverse":
+        return max(1, rounds)
     if name == "matlf" and rounds > 2:  # three batches of its first phase
         return 3 + 3 * (rounds - 2)
     return 2 + 3 * rounds if name in ("matl", "matlu", "state_alignment") else 1 + rounds
@@ -143,19 +164,22 @@ def test_counters_are_wide_and_count_every_step(trained: Trained) -> None:
     for number, s in enumerate(trained.states):
         counters = [s.phase, s.round, s.source_steps, s.book.transitions, s.book.episodes]
         counters += [moments.count for moments in parts(s.learner, Moments)]
+        for sac in parts(s.learner, learners.SACState):
+            counters += [sac.seen, sac.replay.added, sac.replay.merged]
         assert len(counters) > 5 and all(isinstance(c, np.int64) for c in counters)
         assert isinstance(s.book.seconds, np.float64)
         for worlds in parts(s.worlds, Worlds):
             for name in ("task", "episode", "step", "total", "finished", "diverged"):
                 assert getattr(worlds, name).dtype == np.int64
         assert s.source_steps + s.book.transitions == batches(trained.name, number) * ROUND
-        if isinstance(trained.method, SourceOnly | TargetOnly):
+        if isinstance(trained.method, SourceOnly | TargetOnly) and not isinstance(trained.method.learner, learners.SAC):
             assert s.learner.observations.count == batches(trained.name, number) * ROUND
 
 
 def test_metrics_are_numbers(trained: Trained) -> None:
-    health = {"explained_variance", "kl", "entropy", "episodes"}
-    for metrics in trained.metrics:
+    off_policy = isinstance(trained.method.learner, learners.SAC)
+    health = {"entropy", "episodes"} | ({"critic_loss", "temperature"} if off_policy else {"explained_variance", "kl"})
+    for metrics in trained.metrics[trained.name == "dap_inverse" :]:
         assert health <= set(metrics)
         assert all(type(value) is float and np.isfinite(value) for value in metrics.values())
     assert any("training_return" in metrics for metrics in trained.metrics)
@@ -163,7 +187,7 @@ def test_metrics_are_numbers(trained: Trained) -> None:
 
 def test_learning_changes_the_policy_and_no_state_that_was_handed_in(trained: Trained) -> None:
     assert [digest(s) for s in trained.states] == trained.digests
-    policies = [digest(trained.method.policy(s)) for s in trained.states]
+    policies = [digest(trained.method.policy(s)) for s in trained.states[trained.name == "dap_inverse" :]]
     assert len(set(policies)) == len(policies)
 
 
@@ -547,7 +571,7 @@ def test_settings_are_read(method: str, setting: str, value: Any, expected: Any)
     assert type(found) is type(expected)
 
 
-@pytest.mark.parametrize("name", [*sorted(registry.METHODS), "source_only+trpo", "fine_tuning+trpo"])
+@pytest.mark.parametrize("name", [*sorted(registry.METHODS), "source_only+trpo", "fine_tuning+sac"])
 def test_settings_survive_being_written_down(name: str) -> None:
     method = build(name, learner__hidden=(8, 4))
     written = json.loads(json.dumps(registry.settings_of(method)))
