@@ -42,26 +42,32 @@ class Seen(NamedTuple):
     next_obs: Array
 
 
-def logits(pair: Pair, seen: Seen, again: Seen | None = None) -> tuple[Array, Array]:
-    """Of q(. | s, a) and q(. | s, a, s'), (B, 2) each; the second's own head may see the transitions `again`."""
-    first = mlp(pair.of_action, jnp.concatenate(seen[:2], -1), jax.nn.relu)
-    return first, first + mlp(pair.of_transition, jnp.concatenate(again or seen, -1), jax.nn.relu)
+def logits(pair: Pair, seen: Seen, again: Seen | None = None, bound: float = 0.0) -> tuple[Array, Array]:
+    """Of q(. | s, a) and q(. | s, a, s'), (B, 2) each; the second's own head may see the transitions `again`.
+
+    `bound` b, if not 0, makes each head's output b tanh(.), as H2O does.
+    """
+    x, y = jnp.concatenate(seen[:2], -1), jnp.concatenate(again or seen, -1)
+    first, second = (mlp(head, z, jax.nn.relu) for head, z in zip(pair, (x, y), strict=True))
+    if bound:
+        first, second = bound * jnp.tanh(first), bound * jnp.tanh(second)
+    return first, first + second
 
 
-def log_q(pair: Pair, seen: Seen) -> tuple[Array, Array]:
+def log_q(pair: Pair, seen: Seen, bound: float = 0.0) -> tuple[Array, Array]:
     """log q(. | s, a) and log q(. | s, a, s'), (B, 2) each."""
-    first, second = logits(pair, seen)
+    first, second = logits(pair, seen, bound=bound)
     return jax.nn.log_softmax(first), jax.nn.log_softmax(second)
 
 
-def delta_reward(pair: Pair, source: Seen, target: Seen) -> Array:
+def delta_reward(pair: Pair, source: Seen, target: Seen, bound: float = 0.0) -> Array:
     """(B,) log q(tgt|s,a_tgt,s') - log q(tgt|s,a_tgt) - log q(src|s,a_src,s') + log q(src|s,a_src), DAP's Eq. 3.
 
     `source` and `target` are the same transitions with the two actions; where these are equal it is DARC's delta_r
     (Eq. 2). Where they differ it is not log p_tgt(s'|s,a_tgt) - log p_src(s'|s,a_src), which by Bayes' rule is this
     plus log p(s'|s,a_tgt) - log p(s'|s,a_src), p the mixture of both domains.
     """
-    (sa_t, sas_t), (sa_s, sas_s) = log_q(pair, target), log_q(pair, source)
+    (sa_t, sas_t), (sa_s, sas_s) = log_q(pair, target, bound), log_q(pair, source, bound)
     return sas_t[:, TARGET] - sa_t[:, TARGET] - sas_s[:, SOURCE] + sa_s[:, SOURCE]
 
 
@@ -77,12 +83,15 @@ class Classifiers:
     learning_rate: float = 3e-4
     noise: float = 1.0
     members: int = 1
+    bound: float = 0.0  # of each head's logits; 0: none
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < np.inf:
             raise BadValue(f"classifiers.learning_rate={self.learning_rate}: needs a number above 0")
         if not 0 <= self.noise < np.inf:
             raise BadValue(f"classifiers.noise={self.noise}: needs a number from 0 on")
+        if not 0 <= self.bound < np.inf:
+            raise BadValue(f"classifiers.bound={self.bound}: needs a number from 0 on")
         if not (isinstance(self.members, int) and self.members >= 1):
             raise BadValue(f"classifiers.members={self.members}: needs a whole number from 1 on")
 
@@ -115,7 +124,7 @@ class Classifiers:
         label = jnp.concatenate([jnp.full(len(source.obs), SOURCE), jnp.full(len(target.obs), TARGET)])
 
         def loss(pair: Pair, key: Array) -> tuple[Array, Array]:
-            first, second = logits(pair, *(self._noisy(seen, k) for k in jax.random.split(key)))
+            first, second = logits(pair, *(self._noisy(seen, k) for k in jax.random.split(key)), self.bound)
             entropy = optax.softmax_cross_entropy_with_integer_labels
             right = (second.argmax(-1) == label).mean()
             return entropy(first, label).mean() + entropy(second, label).mean(), right
@@ -136,7 +145,7 @@ class Classifiers:
 
     def delta(self, s: ClassifiersState, source: Seen, target: Seen) -> Array:
         """`delta_reward` (B,), the mean over the ensemble."""
-        return jax.vmap(delta_reward, (0, None, None))(s.pairs, source, target).mean(0)
+        return jax.vmap(delta_reward, (0, None, None, None))(s.pairs, source, target, self.bound).mean(0)
 
 
 def disagreement(pairs: Pair, obs: Array, action: Array) -> Array:

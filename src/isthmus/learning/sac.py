@@ -124,6 +124,7 @@ class SAC:
     capacity: int = 1_000_000
     random_steps: int = 10_000
     reward_scale: float = 1.0
+    soft_targets: bool = True  # whether entropy counts in y
 
     def __post_init__(self) -> None:
         check(
@@ -203,11 +204,18 @@ class SAC:
         return learned, {name: x.mean() for name, x in health.items()}
 
     def update(
-        self, s: Learned, batch: Batch, key: Array, *, critic_term: CriticTerm | None = None
+        self,
+        s: Learned,
+        batch: Batch,
+        key: Array,
+        *,
+        weight: Array | float = 1.0,
+        critic_term: CriticTerm | None = None,
     ) -> tuple[Learned, dict[str, Array]]:
         """Box lines 4 to 8, one gradient step, on a batch (B, ...); pure.
 
-        `critic_term(q, batch, key)`, a scalar, is added to the critics' loss; q(obs, action) gives (2, B).
+        `weight` (B,) is on the critics' squared errors. `critic_term(q, batch, key)`, a scalar, is added to their loss;
+        q(obs, action) gives (2, B).
         """
         k_noise, k_term = jax.random.split(key)
         next_noise, noise = jax.random.normal(k_noise, (2, *batch.action.shape))
@@ -217,13 +225,13 @@ class SAC:
         next_action, next_log_prob = squashed_sample(s.actor, batch.next_obs, next_noise)
         target = jax.vmap(soft_target, (0, 0, 1, 0, None, None))(
             self.reward_scale * batch.reward, batch.terminated, q_values(s.targets, batch.next_obs, next_action),
-            next_log_prob, temperature, self.discount,
+            next_log_prob, temperature * self.soft_targets, self.discount,
         )  # fmt: skip
 
         # 5.
         def critic_loss(critics: Critics) -> tuple[Array, tuple[Array, Array]]:
             q = q_values(critics, batch.obs, batch.action)
-            loss = 0.5 * jnp.square(q - target).mean(1).sum()
+            loss = 0.5 * (weight * jnp.square(q - target)).mean(1).sum()
             term = critic_term(partial(q_values, critics), batch, k_term) if critic_term else 0.0
             return loss + term, (loss, q.mean())
 

@@ -44,6 +44,7 @@ METHODS: dict[str, Row] = {
     "dap_inverse": Row(
         "isthmus.methods.dap_inverse:DAPInverse", "dataset", "SAC", "ours: DAP by inverse models of the log"
     ),
+    "h2o": Row("isthmus.methods.h2o:H2O", "dataset", "SAC", "Niu et al. 2022, arXiv 2206.13464"),
     "darc": Row("isthmus.methods.darc:DARC", "dataset, online", "SAC", "Eysenbach et al. 2020, arXiv 2006.13916"),
 }
 LEARNERS = {
