@@ -1,17 +1,17 @@
 """A dual action policy by inverse dynamics: ours, beside DAP's own (`dap.py`, arXiv 2410.12250).
 
 Eq. 3's estimator is not the ratio that it stands for where the two actions differ. What a_tgt should be is known
-without it: the action that in the target leads from s to the s' that a_src led to.
+without it: the action that in the target leads from s to the s' that a_src led to. Nor is a reward needed to find it,
+for it changes nothing but itself.
 
     input: source, log of the target, w
-1.  g_1..g_N <- inverse models a = g_i(s, s') fitted to the log; pi over A x A (SAC) <- initialize
+1.  g_1..g_N <- inverse models a = g_i(s, s') fitted to the log; pi (SAC), h <- initialize
     repeat:
-2.      (a_src, a_tgt) ~ pi(s); a_src is executed in the source and leads to s'
-3.      pi <- SAC with r - w mean_i |a_tgt - g_i(s, s')|^2
-    deploy a_tgt
-
-The mean over the ensemble is |a_tgt - g|^2, g the members' mean, plus their spread: a_src is paid for leading where the
-log knows the target, and nothing that the target's motors cannot do (g outside -1..1) comes free.
+2.      a_src ~ pi(s) is executed in the source and leads to s'
+3.      pi <- SAC with r - w cost(s, s'), g = mean_i g_i(s, s'): what the target cannot be trusted to do costs
+        mean_i |g_i - g|^2, the models' disagreement, + |g - clip(g)|^2, what is beyond the motors
+4.      h <- gradient steps on |h(s, a_src) - clip(g)|^2, over the replay
+    deploy a_tgt = h(s, a_src), a_src the mean of pi(s)
 """
 
 from __future__ import annotations
@@ -23,22 +23,47 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from isthmus.domains.collect import collect, finished_returns
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem
 from isthmus.learning.inverse import InverseModels, InverseState
-from isthmus.learning.sac import SAC, SACState
-from isthmus.methods.dap import DualBehaviour, begin_dual, half, halves
-from isthmus.methods.method import NoAdaptation, State, fold
+from isthmus.learning.networks import MLP, init_mlp, mlp
+from isthmus.learning.policies import SquashedPolicy, squashed_parameters
+from isthmus.learning.replay import View, sample
+from isthmus.learning.sac import SAC, Batch, SACState, updates
+from isthmus.methods.method import NoAdaptation, State, begin, fold
 from isthmus.types import Array, BadValue, Metrics
 
-FIT = 500  # steps a round
+FIT = 500  # steps a round of line 1
+SHARE = 4  # SAC's updates to one of line 4
 
 
 class Inverted(NamedTuple):
     sac: SACState
     inverse: InverseState
+    translator: MLP  # h
+    optimizer: Any
+
+
+def translate(translator: MLP, obs: Array, action: Array) -> Array:
+    """h(s, a_src), all in -1..1 and h a little beyond: what is added to a_src, which is right where nothing differs."""
+    return action + mlp(translator, jnp.concatenate([obs, action], -1), jax.nn.relu)
+
+
+class TranslatedPolicy(NamedTuple):
+    """What is deployed: the source's action, and what it takes in the target to the same effect."""
+
+    source: SquashedPolicy
+    translator: MLP
+
+    def memory(self) -> tuple:
+        return ()
+
+    def act(self, memory: tuple, observation: Array) -> tuple[Array, tuple]:
+        mean = jnp.tanh(squashed_parameters(self.source.actor, observation)[0])
+        return self.source.scaled(translate(self.translator, observation, mean)), memory
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,7 @@ class DAPInverse(NoAdaptation):
     inverse: InverseModels = field(default_factory=InverseModels)
     fitting: int = 5_000  # gradient steps
     weight: float = 3.0  # w
+    hidden: tuple[int, ...] = (256, 256)  # of h
 
     def __post_init__(self) -> None:
         if not isinstance(self.learner, SAC):
@@ -58,54 +84,85 @@ class DAPInverse(NoAdaptation):
             if not 0 <= (value := getattr(self, name)) < np.inf:
                 raise BadValue(f"{name}={value}: needs a number from 0 on")
 
+    @property
+    def _adam(self) -> optax.GradientTransformation:
+        return optax.flatten(optax.adam(1e-3))
+
     def trained_in(self, problem: Problem) -> Domain:
         return problem.source
 
     def policy(self, s: State) -> Any:
-        return half(self.learner.policy(s.learner.sac), 1)
+        return TranslatedPolicy(self.simulated(s), s.learner.translator)
 
     def simulated(self, s: State) -> Any:
-        return half(self.learner.policy(s.learner.sac), 0)
+        return self.learner.policy(s.learner.sac)
 
-    def behaviour(self, s: State) -> DualBehaviour:
-        return DualBehaviour(self.learner.behaviour(s.learner.sac), None, np.float32(0))
+    def behaviour(self, s: State) -> Any:
+        return self.learner.behaviour(s.learner.sac)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        s, log = begin_dual(self.learner, problem, seed, start), problem.log()
-        inverse = self.inverse.init(log.obs, log.next_obs, problem.source.spaces.action, fold(s.key, 5))
-        return s._replace(learner=Inverted(s.learner, inverse))
+        s, log, spaces = begin(self.learner, problem.source, seed, start), problem.log(), problem.source.spaces
+        inverse = self.inverse.init(log.obs, log.next_obs, spaces.action, fold(s.key, 5))
+        sizes = (spaces.observation + spaces.action, *self.hidden, spaces.action)
+        translator = init_mlp(fold(s.key, 6), sizes, 0.01)
+        return s._replace(learner=Inverted(s.learner, inverse, translator, self._adam.init(translator)))
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
-        key, (sac, inverse) = fold(s.key, 1, int(s.phase), int(s.round)), s.learner
+        key, (sac, inverse, translator, optimizer) = fold(s.key, 1, int(s.phase), int(s.round)), s.learner
         if s.phase == 0 and s.round * FIT < self.fitting:
             # 1.
             log, (_, low, high, _) = problem.log(), problem.target.spaces
             action = 2 * (log.action - low) / (high - low) - 1
             inverse, error = self.inverse.fit(inverse, FIT, log.obs, log.next_obs, action, key)
-            s = s._replace(learner=Inverted(sac, inverse), round=np.int64(s.round + 1))
+            s = s._replace(learner=s.learner._replace(inverse=inverse), round=np.int64(s.round + 1))
             return s, {"inverse_error": float(error)}
         if s.phase == 0:
             s = s._replace(phase=np.int64(1), round=np.int64(0))
+            key = fold(s.key, 1, 1, 0)
         # 2.
         worlds, tr = collect(problem.source, s.worlds, self.behaviour(s), self.learner.steps)
         # 3.
-        cost, health = self.cost(inverse, tr.obs, tr.extra["sample"], tr.next_obs)
-        sac, metrics = self.learner.learn(sac, tr._replace(reward=tr.reward - np.asarray(cost)), key)
+        disagreement, beyond, gap = self.cost(inverse, tr.obs, tr.extra["sample"], tr.next_obs)
+        paid = tr._replace(reward=tr.reward - np.float32(self.weight) * np.asarray(disagreement + beyond))
+        sac, metrics = self.learner.learn(sac, paid, key)
+        # 4.
+        if self.learner.ready(sac):
+            n = max(1, tr.reward.size // SHARE)
+            carry = translator, optimizer
+            carry, missed = self._translate(carry, inverse, sac.replay.view(), n, jax.random.fold_in(key, 1))
+            (translator, optimizer), metrics["translation_error"] = carry, float(missed)
+        for name, x in (("disagreement", disagreement), ("beyond", beyond), ("action_gap", gap)):
+            metrics[name] = float(x.mean())
         returns = finished_returns(s.worlds, tr)
-        metrics |= {name: float(x) for name, x in health.items()} | {"episodes": float(len(returns))}
+        metrics["episodes"] = float(len(returns))
         if len(returns):
             metrics["training_return"] = float(returns.mean())
         return s._replace(
-            learner=Inverted(sac, inverse), worlds=worlds, round=np.int64(s.round + 1),
+            learner=Inverted(sac, inverse, translator, optimizer), worlds=worlds, round=np.int64(s.round + 1),
             source_steps=np.int64(s.source_steps + tr.reward.size),
         ), metrics  # fmt: skip
 
     @partial(jax.jit, static_argnums=0)
-    def cost(self, inverse: InverseState, obs: Array, both: Array, next_obs: Array) -> tuple[Array, dict[str, Array]]:
-        """w mean_i |a_tgt - g_i(s, s')|^2 of transitions [T, N, ...], and what it is made of."""
-        found, (a_src, a_tgt) = self.inverse.actions(inverse, obs, next_obs), halves(both)
-        missed = jnp.square(a_tgt - found).sum(-1).mean(0)
-        return self.weight * missed, {
-            "action_missed": missed.mean(), "inverse_spread": found.var(0).sum(-1).mean(),
-            "action_gap": jnp.square(a_src - a_tgt).sum(-1).mean(),
-        }  # fmt: skip
+    def cost(self, inverse: InverseState, obs: Array, action: Array, next_obs: Array) -> tuple[Array, Array, Array]:
+        """Of transitions (..., O), squared and summed over the motors: the models' disagreement, how far g is beyond
+        -1..1, and how far it is from a_src; (...) each.
+        """
+        found = self.inverse.actions(inverse, obs, next_obs)
+        g = found.mean(0)
+        return found.var(0).sum(-1), jnp.square(g - jnp.clip(g, -1, 1)).sum(-1), jnp.square(g - action).sum(-1)
+
+    @partial(jax.jit, static_argnums=(0, 4))
+    def _translate(
+        self, carry: tuple[MLP, Any], inverse: InverseState, view: View, n: int, key: Array
+    ) -> tuple[tuple[MLP, Any], Array]:
+        """Box line 4, n times; the mean squared error."""
+
+        def update(carry: tuple[MLP, Any], batch: Batch, key: Array) -> tuple[tuple[MLP, Any], Array]:
+            g = jnp.clip(self.inverse.actions(inverse, batch.obs, batch.next_obs).mean(0), -1.0, 1.0)
+            loss = lambda network: jnp.square(translate(network, batch.obs, batch.action) - g).mean()  # noqa: E731
+            value, gradient = jax.value_and_grad(loss)(carry[0])
+            step, optimizer = self._adam.update(gradient, carry[1])
+            return (optax.apply_updates(carry[0], step), optimizer), value
+
+        carry, errors = updates(carry, partial(sample, view, self.learner.minibatch), update, n, key)
+        return carry, errors.mean()

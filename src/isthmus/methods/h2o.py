@@ -102,7 +102,8 @@ class H2O(NoAdaptation):
     def update(self, carry: Carry, batches: tuple[Batch, Batch], key: Array) -> tuple[Carry, dict[str, Array]]:
         k_classifiers, k_near, k_sac = jax.random.split(key, 3)
         # 3.
-        classifiers, told = self.classifiers.update(carry.classifiers, *(seen(b) for b in batches), k_classifiers)
+        source, logged = batches
+        classifiers, told = self.classifiers.update(carry.classifiers, seen(source), seen(logged), k_classifiers)
         half = self.learner.minibatch // 2
         source, logged = (jax.tree.map(lambda x: x[:half], b) for b in batches)
         # 4.
