@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import tiny
 
+from isthmus.domains.datasets import record
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem, make_problem
 from isthmus.learning.classifiers import Seen, disagreement
 from isthmus.learning.inverse import InverseModels
+from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.sac import Batch
 from isthmus.methods import registry
 from isthmus.methods.dap import halves
@@ -258,3 +260,17 @@ def test_the_models_are_fitted_before_anything_else_and_then_left_alone() -> Non
 def test_settings_that_cannot_be(name: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(BadValue, match="learner=sac" if "learner" in wrong else next(iter(wrong))):
         registry.build(name, wrong)
+
+
+def test_inverse_models_undo_stronger_motors() -> None:
+    """The cheetah's motors are 1.5 times as strong in the target: what a does in the source, a / 1.5 does there."""
+    random = UniformBehaviour(-np.ones(6, np.float32), np.ones(6, np.float32))
+    log = record(Domain.parse("half_cheetah/motor_strength=x1.5"), random, 4000)
+    models = InverseModels(hidden=(64, 64), members=2)
+    state = models.init(log.obs, log.next_obs, 6, jax.random.key(0))
+    state, _ = models.fit(state, 3000, log.obs, log.next_obs, log.action, jax.random.key(1))
+    seen = record(Domain.parse("half_cheetah"), random, 500, seed=1)
+    found = np.asarray(models.actions(state, seen.obs, seen.next_obs)).mean(0)
+    slope = (found * seen.action).sum() / np.square(seen.action).sum()
+    assert slope == pytest.approx(1 / 1.5, abs=0.07)
+    assert np.square(found - seen.action / 1.5).mean() < 0.25 * np.square(seen.action / 1.5).mean()
