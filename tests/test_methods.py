@@ -41,6 +41,7 @@ OWN: dict[str, dict[str, Any]] = {
     "matlf": {"inner": 1, "pretraining": 3 * ROUND},
     "state_alignment": {"inner": 1},
     "darc": {"warmup": 3 * ROUND},
+    "garat": {"pretraining": 2 * ROUND, "inner": 2, "updates": 2},
     "dap": {"warmup": 3 * ROUND},
     "dap_u": {"warmup": 3 * ROUND},
     "dap_inverse": {"fitting": 500, "inverse.hidden": (16, 16), "inverse.minibatch": 32},  # one round of them
@@ -187,7 +188,10 @@ def test_metrics_are_numbers(trained: Trained) -> None:
 
 def test_learning_changes_the_policy_and_no_state_that_was_handed_in(trained: Trained) -> None:
     assert [digest(s) for s in trained.states] == trained.digests
-    policies = [digest(trained.method.policy(s)) for s in trained.states[trained.name == "dap_inverse" :]]
+    states = trained.states[trained.name == "dap_inverse" :]
+    if trained.name == "garat":  # which grounds its simulator in odd phases, and leaves the policy alone
+        states = [s for s in states if s.phase % 2 == 0]
+    policies = [digest(trained.method.policy(s)) for s in states]
     assert len(set(policies)) == len(policies)
 
 

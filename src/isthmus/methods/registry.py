@@ -46,6 +46,7 @@ METHODS: dict[str, Row] = {
     ),
     "h2o": Row("isthmus.methods.h2o:H2O", "dataset", "SAC", "Niu et al. 2022, arXiv 2206.13464"),
     "darc": Row("isthmus.methods.darc:DARC", "dataset, online", "SAC", "Eysenbach et al. 2020, arXiv 2006.13916"),
+    "garat": Row("isthmus.methods.garat:GARAT", "dataset, online", "PPO, TRPO", "Desai et al. 2020, arXiv 2008.01594"),
 }
 LEARNERS = {
     "ppo": "isthmus.learning.ppo:PPO",
