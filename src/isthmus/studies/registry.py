@@ -8,7 +8,7 @@ from isthmus.studies.study import Study
 from isthmus.types import UnknownName
 
 STUDIES = {"ppo": "isthmus.studies.ppo", "trpo": "isthmus.studies.trpo", "es-sim2real": "isthmus.studies.es_sim2real",
-           "matl": "isthmus.studies.matl"}  # fmt: skip
+           "matl": "isthmus.studies.matl", "dap": "isthmus.studies.dap"}  # fmt: skip
 
 
 def find(name: str) -> Study:

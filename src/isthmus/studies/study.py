@@ -13,6 +13,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +35,8 @@ from isthmus.types import BadValue
 class Unit:
     """One training and its final evaluation. `landscapes` maps a name to the grid's settings.
 
-    `start` names the unit whose finished run this one starts from, `beside` one that it is measured against.
+    `start` names the unit whose finished run this one starts from, `beside` one that it is measured against, `log` one
+    whose policy logs the target for it: `log_steps` transitions, of which it is given those that `log_size` says.
     """
 
     name: str
@@ -45,15 +48,24 @@ class Unit:
     access: str | None = None
     start: str | None = None
     beside: str | None = None
+    log: str | None = None
+    log_steps: int = 20_000
+    log_size: str = ""  # as in `isthmus.domains.datasets`: ":5000", ":1episode"
     evaluations: int | None = None  # in training
+    evaluation_episodes: int | None = None
     episodes: int = 100  # final evaluation, in either domain
     landscapes: dict[str, str] = field(default_factory=dict)
     landscape_episodes: int = 10
 
     @property
+    def logged(self) -> dict[str, Any]:
+        """What its file says of its log."""
+        return {"log": self.log, "log_steps": self.log_steps, "log_size": self.log_size} if self.log else {}
+
+    @property
     def needs(self) -> set[str]:
         """Units whose finished runs must be there before this one."""
-        return {name for name in (self.start, self.beside) if name}
+        return {name for name in (self.start, self.beside, self.log) if name}
 
 
 class Line(NamedTuple):
@@ -154,7 +166,8 @@ def otherwise(unit: Unit, meta: Mapping[str, Any]) -> list[str]:
     """
     from isthmus.methods import registry
 
-    asked: dict[str, Any] = {"method": unit.method, "problem": unit.problem, "seed": unit.seed, "steps": unit.steps}
+    asked: dict[str, Any] = {"method": unit.method, "problem": unit.problem, "seed": unit.seed, "steps": unit.steps,
+                             **unit.logged}  # fmt: skip
     there = {k: meta[k] for k in asked if k in meta}
     if not (found := [f"{k} {v} instead of {asked[k]}" for k, v in there.items() if str(v) != str(asked[k])]):
         asked = registry.settings_of(registry.build(unit.method, unit.settings))
@@ -199,10 +212,23 @@ COUNTS = ("kind", "source_steps", "target_transitions")  # of an evaluation's li
 Job = tuple[Unit, Path, Path, Callable[[Run, Run | None], list[Row]]]
 
 
+def logged(unit: Unit, runs: Path) -> str:
+    """The log that a unit learns from, as a problem's data; made where it is not there."""
+    from isthmus.domains.problem import make_problem
+    from isthmus.training.collect import log_target
+
+    path = runs / f"{unit.log}-in-{re.sub('[^a-z0-9_.-]+', '-', unit.problem)}-{unit.log_steps}.npz"
+    if not path.exists():
+        mine = path.with_name(f"{os.getpid()}-{path.name}")  # others of the same wave may be making it, too
+        log_target(Run.open(runs / str(unit.log)), make_problem(unit.problem), mine, unit.log_steps, seed=unit.seed)
+        os.replace(mine, path)
+    return f"{path}{unit.log_size}"
+
+
 def run_unit(job: Job) -> str:
     """Train, evaluate, write the unit's file; a training cut short goes on from its checkpoint."""
     from isthmus.domains.problem import make_problem
-    from isthmus.evaluation.evaluate import evaluate_method
+    from isthmus.evaluation.evaluate import evaluate, evaluate_method
     from isthmus.evaluation.landscape import landscape, over
     from isthmus.training import checkpoint
     from isthmus.training.run import write_text
@@ -211,7 +237,8 @@ def run_unit(job: Job) -> str:
     unit, results, runs, measure = job
     began = time.monotonic()
     folder = runs / unit.name
-    problem = make_problem(unit.problem, access=unit.access)
+    data = logged(unit, runs) if unit.log else None
+    problem = make_problem(unit.problem, access=unit.access or ("dataset" if data else None), data=data)
     start = Run.open(runs / unit.start) if unit.start else None
     if (folder / "run.json").exists():
         run = Run.open(folder)
@@ -220,7 +247,7 @@ def run_unit(job: Job) -> str:
     else:
         run = train(
             unit.method, problem, seed=unit.seed, steps=unit.steps, settings=unit.settings, start=start, out=folder,
-            evaluations=unit.evaluations, quiet=True,
+            evaluations=unit.evaluations, evaluation_episodes=unit.evaluation_episodes, quiet=True,
         )  # fmt: skip
     if not run.finished:
         raise KeyboardInterrupt  # stopped by its user: saved, and no result yet
@@ -233,7 +260,10 @@ def run_unit(job: Job) -> str:
     for name, domain in (("source", problem.source), ("target", problem.true_target)):
         if name == "target" and domain.grid:
             continue  # its cells are what landscapes are for
-        played = evaluate_method(method, state, problem, domain, unit.episodes).episodes
+        if name == "source" and not method.adapts:
+            played = evaluate(method.simulated(state), domain, unit.episodes).episodes
+        else:
+            played = evaluate_method(method, state, problem, domain, unit.episodes).episodes
         said = {"return": played.returns.mean(), "return_sd": played.returns.std(), "length": played.lengths.mean(),
                 "forward": played.forward.mean(), "success": played.success.mean()}  # fmt: skip
         rows += [("final", f"{name}_{key}", "", "", f"{value:.6g}") for key, value in said.items()]
@@ -249,7 +279,7 @@ def run_unit(job: Job) -> str:
     trained = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
     seconds = max(trained, time.monotonic() - began)
     meta = {**run.config["versions"], "wall_seconds": f"{seconds:.0f}", "steps": unit.steps,
-            "method": unit.method, "problem": unit.problem, "seed": unit.seed,
+            "method": unit.method, "problem": unit.problem, "seed": unit.seed, **unit.logged,
             "settings": json.dumps(run.config["settings"], sort_keys=True),
             "digest": checkpoint.digest(run.checkpoint()[0])}  # fmt: skip
     rows += [("meta", key, "", "", value) for key, value in meta.items()]

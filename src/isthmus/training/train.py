@@ -45,13 +45,14 @@ def train(
     start: Run | Path | str | None = None,
     imports: tuple[str, ...] = (),
     evaluations: int | None = None,
+    evaluation_episodes: int | None = None,
     quiet: bool = False,
 ) -> Run:
     """Train a method on a problem; the finished run.
 
     `steps` counts all environment steps, of source and target; `settings` changes the method's
     (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from; `evaluations` on the way, besides
-    that of the initial policy, are 10 if nothing is said. Ctrl-C saves and stops.
+    that of the initial policy, are 10 if nothing is said, of `evaluation_episodes` each, 16. Ctrl-C saves and stops.
     """
     begun = start if isinstance(start, Run) or start is None else Run.open(start)
     if begun:
@@ -62,7 +63,9 @@ def train(
     for note in problem.dataset.notes if config["log"] and not quiet else ():
         Progress.note(note)
     folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
-    return _loop(Run.create(folder, config | {"evaluations": evaluations or EVALUATIONS}), None, {}, quiet)
+    config["evaluations"] = evaluations or EVALUATIONS
+    config["evaluation_episodes"] = evaluation_episodes or EVALUATION_EPISODES
+    return _loop(Run.create(folder, config), None, {}, quiet)
 
 
 def resume(folder: Path | str, quiet: bool = False) -> Run:
@@ -105,7 +108,7 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
             saved = time.monotonic()
 
         def tell(now: dict[str, int]) -> None:
-            scores = _evaluate(method, state, problem)
+            scores = _evaluate(method, state, problem, run.config.get("evaluation_episodes", EVALUATION_EPISODES))
             log.write("evaluation", {**now, **scores})
             progress.evaluated(now, scores)
 
@@ -146,7 +149,7 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
     return run
 
 
-def _evaluate(method: Any, state: Any, problem: Problem) -> dict[str, float]:
+def _evaluate(method: Any, state: Any, problem: Problem, episodes: int) -> dict[str, float]:
     """Returns in the source and the true target, outside every book: evaluation is metered apart, and selects nothing.
 
     A target that cannot be replayed is not touched here: only `isthmus evaluate` does, when its user says so.
@@ -157,14 +160,14 @@ def _evaluate(method: Any, state: Any, problem: Problem) -> dict[str, float]:
     ):  # fmt: skip
         if domain.replayable:
             # A grid's cells are drawn, not visited: the curve is a sketch of what `landscape` measures.
-            worlds = domain.worlds(EVALUATION_EPISODES, SEED + 1)
+            worlds = domain.worlds(episodes, SEED + 1)
             from isthmus.domains.collect import play
 
-            episodes = play(domain, worlds, policy)
-            out[f"{name}_return"] = float(episodes.returns.mean())
-            out[f"{name}_length"] = float(episodes.lengths.mean())
-            out[f"{name}_forward"] = float(episodes.forward.mean())
-            out[f"{name}_success"] = float(episodes.success.mean())
+            played = play(domain, worlds, policy)
+            out[f"{name}_return"] = float(played.returns.mean())
+            out[f"{name}_length"] = float(played.lengths.mean())
+            out[f"{name}_forward"] = float(played.forward.mean())
+            out[f"{name}_success"] = float(played.success.mean())
     return out
 
 

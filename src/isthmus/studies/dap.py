@@ -1,0 +1,218 @@
+"""DAP's figures: seven methods and ours on robots whose target is known by a log of the source's own policy (2), and
+what lambda (3a), beta (3b), the size of the log (3c) and the number of classifiers do. Its claims: `dap_claims`.
+
+source   source_only, by SAC: the floor, and the policy that logs the target     target   target_only: the ceiling
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isthmus.evaluation import statistics
+from isthmus.studies import dap_claims
+from isthmus.studies.claims import Claim
+from isthmus.studies.frames import Frame
+from isthmus.studies.study import Line, Panel, Results, Row, Study, Unit
+from isthmus.training.run import Run
+
+METHODS = {
+    "source": "source_only",
+    "target": "target_only",
+    "h2o": "h2o",
+    "garat": "garat",
+    "darc": "darc",
+    "dap": "dap",
+    "dap_u": "dap_u",
+    "dap_inverse": "dap_inverse",
+}
+ORDER = {name: i for i, name in enumerate(METHODS)}
+FEWER = ("h2o", "garat")  # three seeds at laptop scale
+TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
+PROBLEMS = {task: f"{task}-dap" for task in TASKS} | {"motors": "half_cheetah-motors"}
+
+LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+BETAS = (0.01, 0.05, 0.1, 0.15, 0.2)
+SIZES = (":15000", ":10000", ":5000", ":1episode")
+MEMBERS = (2, 3, 10)
+CHOSEN = {"regularization": 1.0, "redraw": 0.1, "classifiers.members": 5}  # on gravity, seeds 110 and 111
+
+
+class Scale(NamedTuple):
+    steps: int
+    evaluations: int
+    episodes: int  # of each
+    tasks: tuple[str, ...]
+    seeds: int
+    learner: dict[str, Any]
+
+
+TINY = {"learner.random_steps": 500, "learner.hidden": (32, 32), "learner.capacity": 2_000}
+SCALES = {
+    "smoke": Scale(2_000, 2, 4, ("hopper",), 1, TINY),
+    "laptop": Scale(150_000, 15, 100, ("half_cheetah", "walker2d"), 5, {"learner.capacity": 150_000}),
+    "paper": Scale(1_000_000, 40, 100, TASKS, 5, {}),
+}
+FIGURES = ("2", "3a", "3b", "3c", "members", "motors")
+NEEDS = {"3a": ("2", "3a"), "3b": ("2", "3b"), "3c": ("2", "3c"), "members": ("2", "members")}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a figure adds on one task: a method with other settings, or with less of the log."""
+
+    approach: str
+    method: str
+    settings: dict[str, Any]
+    size: str = ""
+
+
+def variants(figure: str) -> tuple[str, list[Variant]]:
+    """The task that a figure's ablation is made on, and its variants."""
+    if figure == "3a":
+        return "half_cheetah", [Variant(f"dap_{x:g}", "dap", {"regularization": x}) for x in LAMBDAS]
+    if figure == "3b":
+        return "walker2d", [Variant(f"dap_u_{x:g}", "dap_u", {"redraw": x}) for x in BETAS]
+    if figure == "3c":
+        return "walker2d", [Variant(f"dap_u_{x[1:]}", "dap_u", {}, x) for x in SIZES]
+    return "walker2d", [Variant(f"dap_u_n{n}", "dap_u", {"classifiers.members": n}) for n in MEMBERS]
+
+
+def units(scale: str, figure: str | None) -> list[Unit]:
+    """All figures' units, or one's and those that it is measured by; seed after seed, so that a study cut short has
+    whole seeds. Each unit is preceded by the source's policy that logs its target.
+    """
+    figures = FIGURES if figure is None else NEEDS.get(figure, (figure,))
+    made = {
+        unit.name: unit for seed in range(SCALES[scale].seeds) for part in figures for unit in _units(scale, part, seed)
+    }
+    return list(made.values())
+
+
+def _units(scale: str, figure: str, seed: int) -> list[Unit]:
+    size = SCALES[scale]
+    if figure == "2":
+        few = [a for a in METHODS if a not in FEWER or scale != "laptop" or seed < 3]
+        return [unit(scale, task, Variant(a, METHODS[a], {}), seed) for task in size.tasks for a in few]
+    if figure == "motors":
+        if "half_cheetah" not in size.tasks:
+            return []
+        found = [unit(scale, "motors", Variant(a, METHODS[a], {}), seed) for a in ("darc", "dap", "dap_inverse")]
+        return [unit(scale, "half_cheetah", Variant("source", "source_only", {}), seed), *found]
+    task, found = variants(figure)
+    if scale == "smoke":
+        task, found = size.tasks[0], found[:1]
+    source = unit(scale, task, Variant("source", "source_only", {}), seed)
+    return [source, *(unit(scale, task, each, seed) for each in found if task in size.tasks)]
+
+
+def unit(scale: str, task: str, variant: Variant, seed: int) -> Unit:
+    size, method = SCALES[scale], variant.method
+    alone = method in ("source_only", "target_only")
+    settings = dict(size.learner) if method != "garat" else {}
+    if alone:
+        settings["learner"] = "sac"
+    elif method.startswith("dap") and method != "dap_inverse":
+        wanted = {**CHOSEN, **variant.settings}
+        settings |= {k: v for k, v in wanted.items() if method == "dap_u" or k == "regularization"}
+    if scale == "smoke" and method in ("darc", "dap", "dap_u"):
+        settings["warmup"] = 600
+    if scale == "smoke" and method == "dap_inverse":
+        settings["fitting"] = 500
+    name = f"{scale}-{task}-{variant.approach}-s{seed}"
+    source = f"{scale}-{'half_cheetah' if task == 'motors' else task}-source-s{seed}"
+    return Unit(
+        name, method, PROBLEMS[task], seed, size.steps, settings,
+        access={"source_only": "none", "target_only": "online"}.get(method, "dataset"),
+        log=None if alone else source, log_size=variant.size,
+        evaluations=size.evaluations, evaluation_episodes=size.episodes,
+    )  # fmt: skip
+
+
+LAST = ("delta_reward", "action_gap", "classifier_accuracy", "training_return", "disagreement", "beyond",
+        "translation_error", "seconds")  # fmt: skip
+
+
+def measure(run: Run, other: Run | None) -> list[Row]:
+    """Means over the last tenth of training, of what the method says of itself."""
+    rounds = [line for line in run.metrics() if line["kind"] == "round"]
+    last = rounds[-max(1, len(rounds) // 10) :]
+    found = {key: [line[key] for line in last if key in line] for key in LAST}
+    return [("measure", key, "", "", f"{np.mean(values):.6g}") for key, values in found.items() if values]
+
+
+def frames(results: dict[str, Results]) -> dict[str, Frame]:
+    """What is there of each task, x in environment steps: of the source, but for `target`'s own."""
+    found: dict[str, dict[str, dict[int, Results]]] = {}
+    scale = ""
+    for name, result in results.items():
+        head, approach, seed = name.rsplit("-", 2)
+        scale, _, task = head.partition("-")
+        found.setdefault(task, {}).setdefault(approach, {})[int(seed[1:])] = result
+    out: dict[str, Frame] = {}
+    for task, by_approach in found.items():
+        if "dap" in by_approach:
+            by_approach.setdefault(f"dap_{CHOSEN['regularization']:g}", by_approach["dap"])
+        if "dap_u" in by_approach:
+            by_approach.setdefault(f"dap_u_{CHOSEN['redraw']:g}", by_approach["dap_u"])
+        raw = {a: {s: _curve(r) for s, r in by_seed.items()} for a, by_seed in sorted(by_approach.items(), key=_order)}
+        out[task] = Frame(task, SCALES[scale].steps, raw, by_approach, tuple(METHODS), "target")
+    return out
+
+
+def _order(item: tuple[str, Any]) -> tuple[int, str]:
+    return ORDER.get(item[0], len(ORDER)), item[0]
+
+
+def _curve(result: Results) -> np.ndarray:
+    """[points, 2]: steps taken, and the return in the target."""
+    curve = result.curve("target_return")
+    return np.stack([curve[:, 0] + curve[:, 1], curve[:, 2]], axis=1)
+
+
+def report(results: dict[str, Results]) -> list[str]:
+    lines = []
+    for task, frame in frames(results).items():
+        lines.append(f"{task}: return in {PROBLEMS[task]}'s target")
+        for approach, curves in frame.raw.items():
+            j = statistics.interval([statistics.final(curve) for curve in curves.values()])
+            ends = f" [{j.low:.0f}, {j.high:.0f}]" if j.n > 1 else ""
+            top = np.mean([curve[:, 1].max() for curve in curves.values()])
+            at_home = [*frame.measured(approach, "source_return", "final").values()]
+            gap = [*frame.measured(approach, "action_gap").values()]
+            more = f", |a_src - a_tgt|^2 {np.mean(gap):.2g}" if gap else ""
+            lines.append(
+                f"  {approach:16} J {j.value:.0f}{ends}, highest {top:.0f}, in the source at the end "
+                f"{np.mean(at_home):.0f}, {j.n} seeds{more}"
+            )
+    return lines
+
+
+def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
+    out: dict[str, list[Panel]] = {}
+    for task, frame in frames(results).items():
+        levels = [
+            Line(f"{name}, highest", [np.array([[0.0, c[:, 1].max()]]) for c in frame.raw[name].values()], role)
+            for name, role in (("source", "floor"), ("target", "ceiling")) if name in frame.raw
+        ]  # fmt: skip
+        curves = lambda names, f=frame: [Line(n.replace("_", " "), [*f.raw[n].values()]) for n in names if n in f.raw]  # noqa: E731
+        main = curves([n for n in METHODS if n not in ("source", "target")])
+        if main:
+            panel = Panel(task, "steps in the source", "return in the target", levels + main)
+            out.setdefault("figure2.png", []).append(panel)
+        for figure in ("3a", "3b", "3c", "members"):
+            where, wanted = variants(figure)
+            if where == task and (lines := curves([v.approach for v in wanted])):
+                title = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "classifiers"}[figure]
+                panel = Panel(f"{task}, {title}", "steps in the source", "return in the target", levels + lines)
+                out.setdefault(f"figure{figure}.png", []).append(panel)
+    return out
+
+
+def claims(results: dict[str, Results]) -> list[Claim]:
+    return dap_claims.claims(frames(results))
+
+
+STUDY = Study("dap", "DAP, Figures 2 and 3", FIGURES, units, report, pictures, claims, measure)

@@ -1,0 +1,195 @@
+"""What DAP's paper claims, D1 to D26, and the comparisons that decide each. Scores are returns in the target: J is the
+mean over a run's last tenth; equal means within a fifth of what the source's policy is worth there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge
+from isthmus.studies.frames import Frame, Scores, paired
+
+TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
+BASELINES = ("source", "h2o", "darc", "garat")
+Tests = Iterable[Contrast | None]
+
+
+def j(f: Frame, approach: str) -> Scores:
+    """The mean return of a run's last tenth."""
+    low, high = f.limits
+    return {s: low + (high - low) * v for s, v in f.final(approach).items()}
+
+
+def highest(f: Frame, approach: str) -> Scores:
+    return {s: float(curve[:, 1].max()) for s, curve in f.raw.get(approach, {}).items()}
+
+
+def times(factor: float, scores: Scores) -> Scores:
+    return {s: factor * v for s, v in scores.items()}
+
+
+def margin(f: Frame) -> float:
+    found = [*j(f, "source").values()]
+    return 0.2 * abs(float(np.mean(found))) if found else float("nan")
+
+
+def compare(f: Frame, a: str, b: str, wanted: Wanted = "above") -> Contrast | None:
+    return paired(f"{f.name}: J {a} - {b}", j(f, a), j(f, b), wanted, margin(f))
+
+
+def _floor(f: Frame) -> Tests:
+    yield paired(f"{f.name}: highest source - target", highest(f, "source"), highest(f, "target"), "below")
+
+
+def _h2o(f: Frame) -> Tests:
+    yield compare(f, "h2o", "source", "below")
+
+
+def _no_better(f: Frame) -> Tests:
+    for a in ("darc", "garat"):
+        yield compare(f, a, "source", "equal")
+
+
+def _outperforms(f: Frame) -> Tests:
+    for b in BASELINES:
+        yield compare(f, "dap", b)
+
+
+def _doubles(f: Frame) -> Tests:
+    yield paired(f"{f.name}: J dap - 2 J source", j(f, "dap"), times(2, j(f, "source")))
+
+
+def _uncertainty(f: Frame) -> Tests:
+    yield compare(f, "dap_u", "dap")
+
+
+def _nearly(f: Frame) -> Tests:
+    yield paired(f"{f.name}: J dap_u - 0.9 highest target", j(f, "dap_u"), times(0.9, highest(f, "target")))
+
+
+def _below(f: Frame) -> Tests:
+    best = max(("dap", "dap_u"), key=lambda a: np.mean([*j(f, a).values()] or [-np.inf]))
+    first = paired(f"{f.name}: J {best} - highest target", j(f, best), highest(f, "target"), "below")
+    yield first
+
+
+def _easier(f: Frame) -> Tests:
+    a, b = (f.measured(method, "training_return") for method in ("dap", "darc"))
+    yield paired(f"{f.name}: return in training, in the source, dap - darc", a, b)
+
+
+def _unregularized(f: Frame) -> Tests:
+    yield compare(f, "dap_0", "dap", "below")
+
+
+def _chases(f: Frame) -> Tests:
+    for key, said in (("delta_reward", "delta_r"), ("action_gap", "|a_src - a_tgt|^2")):
+        yield paired(f"{f.name}: {said}, lambda 0 - lambda", f.measured("dap_0", key), f.measured("dap", key))
+
+
+def _like_darc(f: Frame) -> Tests:
+    yield compare(f, "dap_10", "darc", "equal")
+    yield paired(
+        f"{f.name}: |a_src - a_tgt|^2 of lambda 10 - of lambda",
+        f.measured("dap_10", "action_gap"), f.measured("dap", "action_gap"), "below",
+    )  # fmt: skip
+
+
+def _scan(f: Frame, prefix: str) -> dict[float, str]:
+    """The approaches that differ in one number alone, by that number."""
+    found = {a: a.removeprefix(prefix) for a in f.raw if a.startswith(prefix)}
+    return dict(sorted((float(text), a) for a, text in found.items() if text.replace(".", "").isdigit()))
+
+
+def _interior(f: Frame) -> Tests:
+    scan = _scan(f, "dap_")
+    if len(scan) < 6:
+        yield None
+        return
+    first, *inner, last = scan.values()
+    best = max(inner, key=lambda a: np.mean([*j(f, a).values()]))
+    for end in (first, last):
+        found = compare(f, best, end)
+        yield found and chosen(found, len(inner))
+
+
+def _resampled(betas: tuple[str, ...], wanted: Wanted, against: str = "dap") -> Callable[[Frame], Tests]:
+    def test(f: Frame) -> Tests:
+        for beta in betas:
+            yield compare(f, f"dap_u_{beta}", against, wanted)
+
+    return test
+
+
+def _sizes(f: Frame) -> Tests:
+    for size in ("15000", "10000"):
+        yield compare(f, f"dap_u_{size}", "dap_u", "equal")
+
+
+def _declines(f: Frame) -> Tests:
+    at = lambda a: {s: float(np.interp(0.4 * f.horizon, *c.T)) for s, c in f.raw.get(a, {}).items()}  # noqa: E731
+    yield paired(f"{f.name}: J - return at 0.4 of training, 5000", j(f, "dap_u_5000"), at("dap_u_5000"), "below")
+
+
+def _one_episode(f: Frame) -> Tests:
+    yield compare(f, "dap_u_1episode", "source", "equal")
+
+
+TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, int | None, Callable[[Frame], Tests] | None], ...] = (
+    ("D1", "2", TASKS, "RL on source is far below RL on target", "highest returns, each task", None, _floor),
+    ("D2", "2", TASKS, "H2O is poor, often below RL on source", "J(H2O) - J(source) < 0, two tasks of four", 2, _h2o),
+    ("D3", "", (), "H2O is poor because it needs optimal target data", "J with other logs", None, None),
+    ("D4", "2", TASKS, "Offline DARC and GARAT are about as good as RL on source", "J within a fifth",
+     None, _no_better),
+    ("D5", "2", TASKS, "DAP outperforms all baselines", "J differences > 0, 4 x 4 pairs", None, _outperforms),
+    ("D6", "2", TASKS, "DAP at least doubles RL on source", "J(DAP) - 2 J(source) > 0", None, _doubles),
+    ("D7", "2", TASKS, "DAP+U improves on DAP on most tasks", "J differences > 0, three of four", 3, _uncertainty),
+    ("D8", "2", TASKS, "DAP+U nearly matches RL on target in some cases", "J - 0.9 of the highest > 0, one task", 1,
+     _nearly),
+    ("D9", "2", ("half_cheetah",), "HalfCheetah stays far below its optimum", "best J - highest of RL on target < 0",
+     None, _below),
+    ("D10", "2", TASKS, "Two actions make the source's reward easier to maximise", "return in training, DAP - DARC > 0",
+     None, _easier),
+    ("D11", "3a", ("half_cheetah",), "Without lambda the target's return deteriorates", "J(0) - J(lambda) < 0", None,
+     _unregularized),
+    ("D12", "3a", ("half_cheetah",), "Because a_tgt then chases the shaping term",
+     "delta_r and the gap, 0 - lambda > 0", None, _chases),
+    ("D13", "3a", ("half_cheetah",), "A large lambda makes DAP like DARC", "J(10) = J(DARC); the gap falls", None,
+     _like_darc),
+    ("D14", "3a", ("half_cheetah",), "The best lambda is an inner one", "J(best) - J(smallest), - J(largest) > 0", None,
+     _interior),
+    ("D15", "", (), "One policy for both actions beats two", "J difference", None, None),
+    ("D16", "3b", ("walker2d",), "beta = 0.01 gains nothing that lasts", "J(0.01) = J(0)", None,
+     _resampled(("0.01",), "equal")),
+    ("D17", "3b", ("walker2d",), "beta = 0.05 and 0.1 improve", "J(beta) - J(0) > 0", None,
+     _resampled(("0.05", "0.1"), "above")),
+    ("D18", "3b", ("walker2d",), "beta = 0.15 and 0.2 deteriorate", "J(beta) - J(0.1) < 0", None,
+     _resampled(("0.15", "0.2"), "below", "dap_u_0.1")),
+    ("D19", "3c", ("walker2d",), "15,000 and 10,000 transitions do as well", "J within a fifth", None, _sizes),
+    ("D20", "3c", ("walker2d",), "5,000 transitions decline late in training",
+     "J - return at 0.4 of training < 0", None, _declines),
+    ("D21", "3c", ("walker2d",), "One episode stays near RL on source", "J within a fifth", None, _one_episode),
+    ("D22", "", (), "The classifiers are over-optimistic off the data", "bias of delta_r by distance", None, None),
+    ("D23", "", (), "Resampling gives self-correction", "recovery from a kick", None, None),
+    ("D24", "", (), "The ensemble's spread marks uncertain dynamics", "Spearman of u with errors of delta_r", None,
+     None),
+    ("D25", "", (), "The chosen N balances accuracy and speed", "Spearman and time per step over N", None, None),
+    ("D26", "", (), "Grounding depends on the log's coverage", "J(GARAT) over logs", None, None),
+)  # fmt: skip
+
+
+def claims(frames: dict[str, Frame]) -> list[Claim]:
+    """Every claim with what the frames say of it; where tasks are missing it can fall, but not hold."""
+    out = []
+    for name, figure, needs, text, statistic, need, test in TABLE:
+        here = [frames[task] for task in needs if task in frames]
+        lacks = ", ".join(task for task in needs if task not in frames)
+        found = [each for f in here for each in test(f)] if test else []
+        if not found or all(each is None for each in found):
+            out.append(Claim(name, text, statistic, figure, blocked="no unit measures it" if not test else "not run"))
+            continue
+        partial = f"{lacks} not run" if lacks else "some comparisons not run" if None in found else ""
+        out.append(Claim(name, text, statistic, figure, tuple(t for t in found if t), need, "", partial))
+    return judge(out)
