@@ -11,34 +11,22 @@ ankle_work      the foot joint's share of all joint work, speed in m/s: the depl
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from isthmus.domains.collect import Live, collect, play
+from isthmus.domains.datasets import Deployed
 from isthmus.domains.domain import Domain
 from isthmus.evaluation.evaluate import SEED
 from isthmus.physics.random import keys
 from isthmus.studies.study import Row
 from isthmus.tasks.task import View
 from isthmus.training.run import Run
-from isthmus.types import Decision, Transition, Worlds
+from isthmus.types import Transition, Worlds
 
 WORLDS, MOST = 32, 250  # of a rollout: worlds and steps
 LEGS = ("hopper",)
-
-
-class Deployed(NamedTuple):
-    """A policy as a behaviour."""
-
-    policy: Any
-
-    def memory(self) -> Any:
-        return self.policy.memory()
-
-    def act(self, memory: Any, observation: Any, key: Any) -> tuple[Decision, Any]:
-        action, memory = self.policy.act(memory, observation)
-        return Decision(action), memory
 
 
 def measure(run: Run, other: Run | None) -> list[Row]:
