@@ -1,0 +1,142 @@
+"""DAP's study: the table, a unit that learns from another's log, verdicts on made-up results whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_compare import Here
+
+from isthmus.domains.problem import make_problem
+from isthmus.methods import registry
+from isthmus.studies import dap
+from isthmus.studies import registry as studies
+from isthmus.studies.claims import HOLDS, NOT, NOT_RUN
+from isthmus.studies.dap import FIGURES, METHODS, PROBLEMS, SCALES, frames, units
+from isthmus.studies.study import Results, Unit, missing, read_units, run_units
+from isthmus.training.run import Run
+
+# The table
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_unit_can_be_built_and_has_its_log_in_the_table(scale: str) -> None:
+    for figure in (None, *FIGURES):
+        table = {u.name: u for u in units(scale, figure)}
+        for unit in table.values():
+            method = registry.build(unit.method, unit.settings)
+            assert unit.access in {str(access) for access in method.accepts}
+            assert unit.needs <= table.keys()
+            if unit.log:
+                source = table[unit.log]
+                assert source.method == "source_only" and source.seed == unit.seed
+                assert make_problem(source.problem).source == make_problem(unit.problem).source
+    assert len({u.name for u in units(scale, None)}) == len(units(scale, None))
+
+
+def test_the_order_is_seed_after_seed_and_half_cheetah_first() -> None:
+    table = units("laptop", None)
+    assert [u.seed for u in table] == sorted(u.seed for u in table)
+    assert [u.name.split("-")[1] for u in table[:8]] == ["half_cheetah"] * 8
+    assert sum("garat" in u.name and "half_cheetah" in u.name for u in table) == 3
+    assert {u.method for u in units("paper", "2")} == set(METHODS.values())
+    assert studies.find("dap") is dap.STUDY
+
+
+# A unit
+
+
+def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path) -> None:
+    small = {"learner.worlds": 4, "learner.steps": 16, "learner.hidden": (8,), "learner.random_steps": 64,
+             "learner.capacity": 256, "learner.minibatch": 16}  # fmt: skip
+    common = {"problem": "hopper/gravity=x2", "seed": 0, "evaluations": 1, "evaluation_episodes": 2, "episodes": 2}
+    source = Unit("source", "source_only", steps=192, settings=small | {"learner": "sac"}, access="none", **common)
+    logged = Unit("logged", "darc", steps=192, settings=small, log="source", log_steps=80, log_size=":50", **common)
+    other = Unit("other", "dap", steps=192, settings=small, log="source", log_steps=80, **common)
+    run_units([logged, other, source], tmp_path / "results", tmp_path / "runs", Here(), measure=dap.measure)
+    assert missing([source, logged, other], tmp_path / "results") == []
+    runs = [Run.open(tmp_path / "runs" / name) for name in ("logged", "other")]
+    assert [run.problem.log().size for run in runs] == [50, 80]
+    np.testing.assert_array_equal(runs[0].problem.log().obs[:50], runs[1].problem.log().obs[:50])
+    result = Results.read(tmp_path / "results" / "other.csv")
+    assert result.value("measure", "action_gap") > 0 and result.meta["log"] == "source"
+    done, said = read_units([source, logged, other], tmp_path / "results")
+    assert len(done) == 3 and said == []
+    longer = Unit("logged", "darc", steps=192, settings=small, log="source", log_steps=80, **common)
+    done, said = read_units([longer], tmp_path / "results")
+    assert done == {} and "log_size" in said[0]
+
+
+# Verdicts
+
+
+def made(levels: dict[str, float], task: str = "half_cheetah", seeds: int = 5, gaps: dict[str, float] | None = None):
+    """Results whose curves rise within a third of training to a level, with a spread of 2 % over seeds."""
+    random = np.random.default_rng(0)
+    out = {}
+    for approach, level in levels.items():
+        for seed in range(seeds):
+            top = level * (1 + 0.02 * random.normal())
+            rows = [
+                {
+                    "kind": "curve",
+                    "key": "target_return",
+                    "x": f"{150_000 * t}",
+                    "y": "0",
+                    "value": f"{min(3 * t, 1) * top}",
+                }
+                for t in np.linspace(0, 1, 16)
+            ]
+            rows.append({"kind": "final", "key": "source_return", "x": "", "y": "", "value": f"{level}"})
+            gap = (gaps or {}).get(approach, 1.0) * (1 + 0.02 * random.normal())
+            for key in ("action_gap", "delta_reward", "training_return"):
+                rows.append({"kind": "measure", "key": key, "x": "", "y": "", "value": f"{gap}"})
+            out[f"laptop-{task}-{approach}-s{seed}"] = Results(rows)
+    return out
+
+
+PAPER = {"source": 1000, "target": 6000, "h2o": 700, "garat": 1020, "darc": 980, "dap": 3000, "dap_u": 4000}
+TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
+
+
+def verdicts(results: dict[str, Results]) -> dict[str, str]:
+    return {claim.id: claim.verdict for claim in dap.claims(results)}
+
+
+def test_the_papers_picture_holds_where_it_is_true() -> None:
+    results = {}
+    for task in TASKS:
+        results |= made(PAPER, task)
+    found = verdicts(results)
+    assert [found[d] for d in ("D1", "D2", "D4", "D5", "D6", "D7", "D9")] == [HOLDS] * 7
+    assert found["D8"] == NOT  # 4000 of 6000
+    assert found["D11"] == found["D15"] == NOT_RUN
+
+
+def test_and_falls_where_it_is_not() -> None:
+    found = verdicts(made(PAPER | {"dap": 1500, "dap_u": 1200, "darc": 2000}))
+    assert [found[d] for d in ("D4", "D5", "D6")] == [NOT] * 3
+    one = verdicts(made(PAPER))
+    assert one["D5"] == one["D6"] == "undecided"  # one task of four does not show them
+
+
+def test_a_scan_of_lambda() -> None:
+    scan = {"dap_0": 200, "dap_0.1": 1500, "dap_0.3": 2500, "dap_3": 2800, "dap_10": 990}
+    gaps = {"dap_0": 3.0, "dap": 1.0, "dap_10": 0.1}
+    found = verdicts(made(PAPER | scan, gaps=gaps))
+    assert [found[d] for d in ("D11", "D12", "D13", "D14")] == [HOLDS] * 4
+    monotone = verdicts(made(PAPER | scan | {"dap_10": 3500}, gaps=gaps))
+    assert monotone["D14"] == NOT and monotone["D13"] == NOT
+
+
+def test_curves_and_pictures() -> None:
+    results = made(PAPER | {"dap_0": 200})
+    frame = frames(results)["half_cheetah"]
+    assert set(frame.raw) == {*PAPER, "dap_0", "dap_1", "dap_u_0.1"}
+    assert frame.raw["dap"][0][-1, 0] == 150_000
+    shown = dap.pictures(results)
+    assert [line.role for line in shown["figure2.png"][0].lines][:2] == ["floor", "ceiling"]
+    assert {line.name for line in shown["figure3a.png"][0].lines} >= {"dap 0", "dap 1"}
+    text = "\n".join(dap.report(results))
+    assert "dap_u" in text and PROBLEMS["half_cheetah"] in text
