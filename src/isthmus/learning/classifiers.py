@@ -123,14 +123,16 @@ class Classifiers:
         seen = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), source, target)
         label = jnp.concatenate([jnp.full(len(source.obs), SOURCE), jnp.full(len(target.obs), TARGET)])
 
-        def loss(pair: Pair, key: Array) -> tuple[Array, Array]:
-            first, second = logits(pair, *(self._noisy(seen, k) for k in jax.random.split(key)), self.bound)
+        noisy = [self._noisy(seen, k) for k in jax.random.split(key)]  # the same for all of the ensemble
+
+        def loss(pair: Pair) -> tuple[Array, Array]:
+            first, second = logits(pair, *noisy, self.bound)
             entropy = optax.softmax_cross_entropy_with_integer_labels
             right = (second.argmax(-1) == label).mean()
             return entropy(first, label).mean() + entropy(second, label).mean(), right
 
         def total(pairs: Pair) -> tuple[Array, tuple[Array, Array]]:
-            losses, right = jax.vmap(loss)(pairs, jax.random.split(key, self.members))
+            losses, right = jax.vmap(loss)(pairs)
             return losses.sum(), (losses.mean(), right.mean())
 
         gradient, (value, right) = jax.grad(total, has_aux=True)(s.pairs)
