@@ -100,7 +100,7 @@ class GARAT(NoAdaptation):
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET, Access.ONLINE})
     learner: PPO | TRPO = field(default_factory=PPO)
-    transformer: PPO = field(default_factory=lambda: PPO(clip=0.1, initial_log_std=-1.0))
+    transformer: PPO = field(default_factory=lambda: PPO(initial_log_std=-1.0))
     discriminator: TransitionDiscriminator = field(default_factory=TransitionDiscriminator)
     pretraining: int = 500_000  # source steps of line 1
     inner: int = 50
