@@ -130,7 +130,7 @@ class DAP(NoAdaptation):
             carry = Carry(sac.learned, classifiers, np.float32(s.source_steps >= self.warmup))
             key = fold(s.key, 1, int(s.phase), int(s.round))
             views = sac.replay.view(), log_view(problem)
-            carry, health = scan(self.update, self.learner.minibatch, n, carry, *views, key)
+            carry, health = scan(self, n, carry, *views, key)
             sac, classifiers = sac._replace(learned=carry.learned), carry.classifiers
             metrics |= {name: float(x) for name, x in health.items()}
         return s._replace(

@@ -91,7 +91,7 @@ class H2O(NoAdaptation):
             log = log_view(problem)
             carry = Carry(sac.learned, classifiers, log.old.obs.std(0))
             key = fold(s.key, 1, int(s.phase), int(s.round))
-            carry, health = scan(self.update, self.learner.minibatch, n, carry, sac.replay.view(), log, key)
+            carry, health = scan(self, n, carry, sac.replay.view(), log, key)
             sac, classifiers = sac._replace(learned=carry.learned), carry.classifiers
             metrics |= {name: float(x) for name, x in health.items()}
         return s._replace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -36,17 +35,16 @@ def log_view(problem: Problem) -> View:
     return View(rows, jax.tree.map(lambda x: x[:1], rows), none, none, np.int32(log.size))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def scan(
-    update: Callable, minibatch: int, n: int, carry: Any, source: View, target: View, key: Array
-) -> tuple[Any, dict[str, Array]]:
-    """n times `update(carry, (batch of the source, batch of the target), key)`; the means of its metrics.
+@partial(jax.jit, static_argnums=(0, 1))  # equal methods share what is compiled; their bound `update`s are not equal
+def scan(method: Any, n: int, carry: Any, source: View, target: View, key: Array) -> tuple[Any, dict[str, Array]]:
+    """n times `method.update(carry, (batch of the source, batch of the target), key)`; the means of its metrics.
 
     The source's batches, and the keys, are those that SAC's own rounds would draw.
     """
 
     def draw(key: Array) -> tuple[Any, Any]:
-        return sample(source, minibatch, key), sample(target, minibatch, jax.random.fold_in(key, 1))
+        size = method.learner.minibatch
+        return sample(source, size, key), sample(target, size, jax.random.fold_in(key, 1))
 
-    carry, health = updates(carry, draw, update, n, key)
+    carry, health = updates(carry, draw, method.update, n, key)
     return carry, jax.tree.map(jnp.mean, health)
