@@ -128,6 +128,10 @@ class Still(NamedTuple):
         return jnp.zeros(3), memory
 
 
+def single(*x: Any) -> np.ndarray:
+    return np.array(x, np.float32)
+
+
 def test_relabelling_by_hand() -> None:
     """One world, four steps, an episode's end after the second."""
     column = lambda *x: np.array(x, np.float32).reshape(-1, 1, 1)  # noqa: E731
@@ -140,8 +144,8 @@ def test_relabelling_by_hand() -> None:
     paid = np.array([[0.5], [0.6], [0.7], [0.8]], np.float32)
     for cut in (tr, tr._replace(terminated=tr.truncated, truncated=tr.terminated)):
         own = relabelled(cut, column(10, 20, 30, 40), paid)
-        np.testing.assert_array_equal(own.obs[:, 0], np.float32([[1, 0.1], [2, 0.2], [7, 0.7], [8, 0.8]]))
-        np.testing.assert_array_equal(own.next_obs[:, 0], np.float32([[2, 0.2], [3, 20], [8, 0.8], [9, 40]]))
+        np.testing.assert_array_equal(own.obs[:, 0], single([1, 0.1], [2, 0.2], [7, 0.7], [8, 0.8]))
+        np.testing.assert_array_equal(own.next_obs[:, 0], single([2, 0.2], [3, 20], [8, 0.8], [9, 40]))
         np.testing.assert_array_equal(own.extra["sample"], tr.extra["delta"])
         np.testing.assert_array_equal(own.action, tr.extra["delta"])
         assert own.reward is paid and set(own.extra) == {"sample"}
@@ -149,7 +153,7 @@ def test_relabelling_by_hand() -> None:
 
 
 def test_delta_reaches_from_any_action_to_any_other() -> None:
-    spaces = transforming(Spaces(11, np.float32([-1, -2]), np.float32([1, 3]), parameters=4))
+    spaces = transforming(Spaces(11, single(-1, -2), single(1, 3), parameters=4))
     assert (spaces.observation, spaces.parameters) == (13, 4)
     np.testing.assert_array_equal(spaces.low, [-2, -5])
     np.testing.assert_array_equal(spaces.high, [2, 5])
@@ -168,7 +172,7 @@ def rows(random: np.random.Generator, shift: float, n: int = 2000) -> Seen:
 def test_transitions_are_told_apart_by_what_the_action_leads_to(shift: float, low: float, high: float) -> None:
     random = np.random.default_rng(0)
     judge = TransitionDiscriminator(steps=200, minibatch=128)
-    s = judge.init(1, 1, jax.random.key(0))
+    s, told = judge.init(1, 1, jax.random.key(0)), {}
     for i in range(3):
         s, told = judge.learn(s, rows(random, 0.0), rows(random, shift), jax.random.key(i))
     assert low <= told["discriminator_accuracy"] <= high
@@ -195,7 +199,7 @@ def test_the_reward_by_hand() -> None:
 
 def test_the_penalty_is_on_slopes_other_than_one() -> None:
     """Of a linear judge w x: (|w| - 1)^2 everywhere; the skip's ReLU adds its own slope where it is open."""
-    w = np.float32([[1.2], [-1.6]])
+    w = single([1.2], [-1.6])
     none, one = np.zeros(1, np.float32), np.ones(1, np.float32)
     x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     shut = Judge(((w, none),), ((np.zeros((2, 1), np.float32), -one),))
