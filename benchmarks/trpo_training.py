@@ -32,6 +32,7 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
         "trust": {
             "target_kl": learner.max_kl, "cg_max_steps": learner.cg_iterations, "cg_damping": learner.damping,
             "line_search_max_iter": learner.backtracks, "line_search_shrinking_factor": learner.shrink,
+            "sub_sampling_factor": learner.fisher_stride,  # which there is on the line search's states, too
         },
     }  # fmt: skip
     best = choose(size, peer, equal)
