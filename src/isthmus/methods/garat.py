@@ -167,6 +167,7 @@ class GARAT(NoAdaptation):
         if rolled is not None and s.round == 0:
             book, robot, tr = problem.collect(book, robot, behaviour, steps)
             rolled = Seen(flat(tr.obs), flat(tr.action), flat(tr.next_obs))
+            robot = robot._replace(returns=np.zeros(n))  # nothing of the target's reward stays
         real = Seen(*(getattr(problem.log(), name) for name in Seen._fields)) if rolled is None else rolled
         if s.round == 0:  # g's normalizer is fed before its first round, like any other
             g = g._replace(observations=g.observations.merge(np.concatenate(real[:2], -1)))
