@@ -1,16 +1,23 @@
-"""What every test stands on: one XLA thread, no stray log of MuJoCo's, and where Chromium is."""
+"""What every test stands on: one XLA thread, no program compiled twice, no log of MuJoCo's, and where Chromium is."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ["NPROC"] = "1"  # before jax computes anything: XLA's bits depend on the number of CPUs it sees
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # pytest's workers, and processes that tests start, share the first's
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="isthmus-compiled-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would hand it on as ignored
 
 LOG = "MUJOCO_LOG.TXT"

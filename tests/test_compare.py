@@ -262,10 +262,8 @@ def test_one_seed_gives_no_verdict(tmp_path):
     json.loads((tmp_path / "c" / "comparison.json").read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
-def test_workers_change_no_bit(tmp_path, monkeypatch):
+def test_workers_change_no_bit(tmp_path):
     """One process after another, and two at once: the same rows and the same weights."""
-    for name, value in tiny.shared().items():
-        monkeypatch.setenv(name, value)
     made = [few(tmp_path / str(n), ceiling=False, steps=2 * tiny.ROUND, executor=Processes(n)) for n in (1, 2)]
     assert made[0].rows == made[1].rows
     digests = {tiny.digest(Run.open(c.folder / f"source_only-s{s}")) for c in made for s in (0, 1)}

@@ -32,7 +32,7 @@ from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Wor
 ROUND = 8 * 16
 SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}
 SAC: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32, "learner.hidden": (16, 16),
-                       "learner.random_steps": ROUND, "learner.capacity": 300}  # fmt: skip
+                       "learner.random_steps": ROUND, "learner.capacity": 512}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {
     "fine_tuning": {"pretraining": 3 * ROUND},
     "few_shot_ppo": {"updates": 2, "adaptation_worlds": 4, "adaptation_steps": 16},

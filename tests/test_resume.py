@@ -159,7 +159,7 @@ def killed(method: str, folder: Path, rounds: int, when: Callable[[], bool], pau
     """Train or go on in a process of its own, and kill it with -9 as soon as `when()`."""
     arguments = [method, str(folder), str(rounds), str(pause)]
     command = [sys.executable, "-c", DRIVER, *arguments]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent, env={**os.environ, **tiny.shared()})
+    process = subprocess.Popen(command, cwd=Path(__file__).parent)
     try:
         deadline = time.monotonic() + 200
         while not when():
@@ -232,8 +232,7 @@ def test_a_real_ctrl_c(tmp_path, straight):
     command = isthmus_command(
         "train", "source_only", "-p", "hopper/gravity=x2", *given, "--uncertainty=torso_mass=1..9"
     )
-    environment = {**os.environ, **tiny.shared()}
-    process = subprocess.Popen([*command, "--access=none"], stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen([*command, "--access=none"], stderr=subprocess.PIPE, text=True)
     wait_for(reached(folder, 3 * tiny.ROUND, random.Random(0)), process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=100)

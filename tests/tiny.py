@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -30,16 +29,23 @@ OWN = {
     "updates": 1,
     "adaptation_worlds": 4,
     "adaptation_steps": 16,
+    "warmup": 3 * ROUND,
+    "fitting": 500,  # one round
+    "inverse.hidden": (16, 16),
+    "inverse.minibatch": 32,
+}
+SAC = {
+    "learner.hidden": (16, 16),
     "learner.random_steps": 2 * ROUND,
     "learner.capacity": 512,  # less than a run: the replay wraps around
-    "warmup": 3 * ROUND,
 }
 
 
 def settings(method: str) -> dict[str, Any]:
     """Settings under which a method of the table trains in rounds of 128 steps."""
     known = registry.settings_of(registry.build(method))
-    return {name: value for name, value in {**SETTINGS, **OWN}.items() if name in known}
+    sac = SAC if "learner.capacity" in known else {}
+    return {name: value for name, value in {**SETTINGS, **OWN, **sac}.items() if name in known}
 
 
 def access(method: str) -> str:
@@ -96,19 +102,6 @@ def forget_simulations() -> None:
     gym._live.clear()
 
 
-@cache
-def shared() -> dict[str, str]:
-    """The environment of processes that need not compile what another of them has compiled."""
-    folder = tempfile.mkdtemp(prefix="isthmus-compiled-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return {
-        "JAX_COMPILATION_CACHE_DIR": folder,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-
 def process(command: list[str], **named: Any) -> subprocess.CompletedProcess[str]:
     """A finished process and what it said."""
-    environment = {**os.environ, **shared(), **named.pop("env", {})}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, **named)
+    return subprocess.run(command, capture_output=True, text=True, **named)
