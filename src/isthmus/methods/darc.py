@@ -92,7 +92,8 @@ class DARC(NoAdaptation):
         n, book = self.learner.worlds * self.learner.steps, s.book
         if target is not None:
             book, robot, tr = problem.collect(book, robot, behaviour, max(1, n // 10))
-            target = target.add(rows(tr))
+            robot = robot._replace(returns=np.zeros(robot.size))  # nothing of the target's reward stays
+            target = target.add(rows(tr._replace(reward=np.zeros_like(tr.reward))))
         if self.learner.ready(sac):
             views = sac.replay.view(), log_view(problem) if target is None else target.view()
             carry = Carry(sac.learned, classifiers, np.float32(s.source_steps >= self.warmup))
