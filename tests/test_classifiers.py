@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isthmus.learning.classifiers import Classifiers, Pair, Seen, delta_reward, disagreement, log_q
-from isthmus.types import BadValue
+from isthmus.learning.classifiers import Classifiers, ClassifiersState, Pair, Seen, delta_reward, disagreement, log_q
+from isthmus.types import Array, BadValue
 
 # Source: s' = s + a + noise; target: s' = s + GAIN a + noise. The action that compensates is a / GAIN.
 GAIN, SD = 1.5, 0.3
@@ -32,8 +31,21 @@ def log_density(seen: Seen, gain: float, action: np.ndarray | None = None) -> np
 
 class Trained(NamedTuple):
     classifiers: Classifiers
-    state: object
+    state: ClassifiersState
     accuracy: float
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def fit(classifiers: Classifiers, steps: int, size: int, source: Seen, target: Seen) -> tuple[ClassifiersState, Array]:
+    """New classifiers after so many updates on batches of either domain, and their accuracy in each."""
+
+    def step(state: ClassifiersState, key: Array) -> tuple[ClassifiersState, Array]:
+        rows = jax.random.randint(key, (2, size), 0, len(source.obs))
+        batches = (jax.tree.map(lambda x, r=r: x[r], seen) for seen, r in zip((source, target), rows))
+        state, told = classifiers.update(state, *batches, key)
+        return state, told["classifier_accuracy"]
+
+    return jax.lax.scan(step, classifiers.init(1, 1, jax.random.key(0)), jax.random.split(jax.random.key(1), steps))
 
 
 @cache
@@ -42,15 +54,8 @@ def trained(low: float = -1.0, noise: float = 0.0, gain: float = GAIN) -> Traine
     random = np.random.default_rng(0)
     source, target = draw(random, 100_000, 1.0), draw(random, 100_000, gain, low)
     classifiers = Classifiers(noise=noise, learning_rate=3e-3)
-
-    def step(state, key):
-        rows = jax.random.randint(key, (2, 512), 0, 100_000)
-        batches = (jax.tree.map(lambda x, r=r: jnp.asarray(x)[r], seen) for seen, r in zip((source, target), rows))
-        return classifiers.update(state, *batches, key)
-
-    state = classifiers.init(1, 1, jax.random.key(0))
-    state, told = jax.jit(lambda s: jax.lax.scan(step, s, jax.random.split(jax.random.key(1), 6000)))(state)
-    return Trained(classifiers, state, float(told["classifier_accuracy"][-500:].mean()))
+    state, accuracy = fit(classifiers, 6000, 512, source, target)
+    return Trained(classifiers, state, float(accuracy[-500:].mean()))
 
 
 @pytest.mark.parametrize("low", [-1.0, 0.0])
@@ -123,15 +128,7 @@ def test_the_classifiers_find_eq_3_where_the_actions_differ() -> None:
 def test_an_ensemble_disagrees_where_it_has_seen_nothing() -> None:
     classifiers = Classifiers(members=5, noise=0.0, learning_rate=3e-3)
     random = np.random.default_rng(6)
-    source, target = draw(random, 20_000, 1.0), draw(random, 20_000, GAIN)
-
-    def step(state, key):
-        rows = jax.random.randint(key, (2, 256), 0, 20_000)
-        batches = (jax.tree.map(lambda x, r=r: jnp.asarray(x)[r], seen) for seen, r in zip((source, target), rows))
-        return classifiers.update(state, *batches, key)
-
-    state = classifiers.init(1, 1, jax.random.key(0))
-    state, _ = jax.jit(lambda s: jax.lax.scan(step, s, jax.random.split(jax.random.key(1), 2000)))(state)
+    state, _ = fit(classifiers, 2000, 256, draw(random, 20_000, 1.0), draw(random, 20_000, GAIN))
     known, unknown = np.zeros((1, 1), np.float32), np.full((1, 1), 8.0, np.float32)
     near, far = (float(disagreement(state.pairs, s, 0 * s)[0]) for s in (known, unknown))
     assert far > 5 * near
