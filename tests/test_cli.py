@@ -571,7 +571,7 @@ def test_nonsense_for_a_setting_is_always_one_line(method):
     """Any value of any setting is taken as what it is, or refused with the setting's name."""
     values = ["", "nan", "inf", "-inf", "1e999", "-1", "0", "None", "True", "'a'", "[]", "()", "(1,2.5)", "{}", "1j",
               "__import__('os')", "9" * 5000, "(" * 500, "a=b", "\0", "1_000", "0x10", " 3", "-0.5", "b''"]  # fmt: skip
-    problem = isthmus.problem("hopper", access=tiny.access(method))
+    problem = tiny.problem(method)
     for name in registry.settings_of(registry.build(method)):
         for value in values:
             try:

@@ -321,10 +321,13 @@ def test_a_job_is_refused_where_its_folder_is_taken(tmp_path):
         few(tmp_path / "c", ceiling=False)
 
 
-def test_every_method_can_be_compared(tmp_path):
-    names = [m for m in registry.METHODS if m != "source_only"]
-    made = few(tmp_path / "c", names, seeds=1, problem=tiny.problem("fine_tuning"), steps=4 * tiny.ROUND)
-    assert {row.method for row in made.rows} == set(registry.METHODS)
+@pytest.mark.parametrize("access", ["online", "dataset"])
+def test_every_method_can_be_compared(tmp_path, access):
+    logged = access == "dataset"
+    names = [m for m in registry.METHODS if m != "source_only" and (tiny.access(m) == "dataset") == logged]
+    problem = tiny.problem("dap" if logged else "fine_tuning")
+    made = few(tmp_path / "c", names, seeds=1, problem=problem, steps=4 * tiny.ROUND)
+    assert {row.method for row in made.rows} == {*names, "source_only", "target_only"}
     assert all(np.isfinite(row.scores).all() for row in made.rows)
     assert run_job.__module__ == "isthmus.studies.compare", "a job's function can be found by a worker"
     assert collecting.play is evaluation.play

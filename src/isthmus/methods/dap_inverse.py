@@ -101,6 +101,7 @@ class DAPInverse(NoAdaptation):
         return self.learner.behaviour(s.learner.sac)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        start = start.sac if isinstance(start, Inverted) else start
         s, log, spaces = begin(self.learner, problem.source, seed, start), problem.log(), problem.source.spaces
         inverse = self.inverse.init(log.obs, log.next_obs, spaces.action, fold(s.key, 5))
         sizes = (spaces.observation + spaces.action, *self.hidden, spaces.action)
