@@ -123,10 +123,11 @@ class Classifiers:
         seen = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), source, target)
         label = jnp.concatenate([jnp.full(len(source.obs), SOURCE), jnp.full(len(target.obs), TARGET)])
 
-        noisy = [self._noisy(seen, k) for k in jax.random.split(key)]  # the same for all of the ensemble
+        one, other = jax.random.split(key)
+        noisy, all_noisy = self._noisy(seen, one), self._noisy(seen, other)  # the same for all of the ensemble
 
         def loss(pair: Pair) -> tuple[Array, Array]:
-            first, second = logits(pair, *noisy, self.bound)
+            first, second = logits(pair, noisy, all_noisy, self.bound)
             entropy = optax.softmax_cross_entropy_with_integer_labels
             right = (second.argmax(-1) == label).mean()
             return entropy(first, label).mean() + entropy(second, label).mean(), right
