@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # XLA's results depend on the number of CPUs it sees; only this fixes it, and only before the first computation.
 os.environ.setdefault("NPROC", "1")
+# On one CPU there is nothing for XLA to do at once, and its waiting for threads takes longer than a policy's call.
+_ONE_BY_ONE = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+os.environ["XLA_FLAGS"] = f"{_ONE_BY_ONE} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 _WHERE = {
     "problem": "isthmus.domains.problem:make_problem",

@@ -13,6 +13,10 @@ from isthmus.types import Array
 
 MLP = tuple[tuple[Array, Array], ...]
 
+# Physics waits for each call of a policy, and to hand so short a one to another thread takes longer than the call. It
+# can only be said before anything is computed; no bit depends on it.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+
 
 def init_mlp(key: Array, sizes: Sequence[int], last_scale: float) -> MLP:
     """Orthogonal weights (Saxe et al. 2014), scale sqrt(2) and `last_scale` at the output; biases zero."""
