@@ -24,7 +24,7 @@ class Sizes:
     method: matl.MATL = field(default_factory=matl.MATL)  # as it comes: M = 10
     problems: tuple[tuple[str, float], ...] = (("matl-cartpole-sparse", 0.4), ("matl-hopper-uninformative", 0.6))
     rounds: int = 1  # a turn
-    pairs: int = 7
+    pairs: int = 15
 
 
 class Rounds:
