@@ -76,14 +76,19 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize("arguments", INSTANT)
 def test_help_is_instant(arguments):
-    """Under half a second of processor time (walls lie on a busy machine), and without jax."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = run_isthmus(*arguments.split())
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert len(done.stdout.splitlines()) > 5
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < 0.5, f"{spent:.2f} seconds"
+    """At most a few times what Python takes to import numpy (of processor time: walls lie on a busy machine)."""
+
+    def spent(call):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = call()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+
+    numpy, _ = spent(lambda: subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True, text=True))
+    ours, said = spent(lambda: run_isthmus(*arguments.split()))
+    assert len(said.splitlines()) > 5
+    assert ours < 4 * numpy, f"{ours:.2f} seconds, numpy {numpy:.2f}"
 
 
 def test_help_loads_no_jax():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_compare import Here
 
+from isthmus.cli.main import main
 from isthmus.domains.problem import make_problem
 from isthmus.methods import registry
-from isthmus.studies import dap
+from isthmus.studies import dap, study
 from isthmus.studies import registry as studies
 from isthmus.studies.claims import HOLDS, NOT, NOT_RUN
 from isthmus.studies.dap import FIGURES, METHODS, PROBLEMS, SCALES, frames, units
@@ -44,16 +46,17 @@ def test_the_order_is_seed_after_seed_and_half_cheetah_first() -> None:
     assert studies.find("dap") is dap.STUDY
 
 
-# A unit
+# Units
+
+SMALL = {"learner.worlds": 4, "learner.steps": 16, "learner.hidden": (8,), "learner.random_steps": 64,
+         "learner.capacity": 256, "learner.minibatch": 16}  # fmt: skip
 
 
 def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path) -> None:
-    small = {"learner.worlds": 4, "learner.steps": 16, "learner.hidden": (8,), "learner.random_steps": 64,
-             "learner.capacity": 256, "learner.minibatch": 16}  # fmt: skip
     common = {"problem": "hopper/gravity=x2", "seed": 0, "evaluations": 1, "evaluation_episodes": 2, "episodes": 2}
-    source = Unit("source", "source_only", steps=192, settings=small | {"learner": "sac"}, access="none", **common)
-    logged = Unit("logged", "darc", steps=192, settings=small, log="source", log_steps=80, log_size=":50", **common)
-    other = Unit("other", "dap", steps=192, settings=small, log="source", log_steps=80, **common)
+    source = Unit("source", "source_only", steps=192, settings=SMALL | {"learner": "sac"}, access="none", **common)
+    logged = Unit("logged", "darc", steps=192, settings=SMALL, log="source", log_steps=80, log_size=":50", **common)
+    other = Unit("other", "dap", steps=192, settings=SMALL, log="source", log_steps=80, **common)
     run_units([logged, other, source], tmp_path / "results", tmp_path / "runs", Here(), measure=dap.measure)
     assert missing([source, logged, other], tmp_path / "results") == []
     runs = [Run.open(tmp_path / "runs" / name) for name in ("logged", "other")]
@@ -63,9 +66,29 @@ def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path) -> Non
     assert result.value("measure", "action_gap") > 0 and result.meta["log"] == "source"
     done, said = read_units([source, logged, other], tmp_path / "results")
     assert len(done) == 3 and said == []
-    longer = Unit("logged", "darc", steps=192, settings=small, log="source", log_steps=80, **common)
+    longer = Unit("logged", "darc", steps=192, settings=SMALL, log="source", log_steps=80, **common)
     done, said = read_units([longer], tmp_path / "results")
     assert done == {} and "log_size" in said[0]
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """At smoke scale, three methods: units' files, what came out, the figure; a second time runs nothing."""
+    quick = [
+        replace(u, settings=u.settings | SMALL | ({"warmup": 100} if u.log else {}), steps=192, log_steps=80,
+                episodes=2, evaluations=1, evaluation_episodes=2)
+        for u in units("smoke", "2") if u.name.split("-")[2] in ("source", "target", "dap")
+    ]  # fmt: skip
+    monkeypatch.setattr(studies, "find", lambda _: replace(dap.STUDY, units=lambda scale, figure: quick))
+    monkeypatch.setattr("isthmus.training.executor.Processes", lambda workers: Here())
+    arguments = ["reproduce", "dap", "--figure=2", "--scale=smoke", f"--results={tmp_path}", f"--runs={tmp_path}/runs"]
+    main(arguments)
+    said = capsys.readouterr().out
+    files = {"smoke.txt", "smoke-claims.csv", "smoke-figure2.png", *(f"{u.name}.csv" for u in quick)}
+    assert {p.name for p in (tmp_path / "dap").iterdir()} == files and len(quick) == 3
+    assert "hopper: return in hopper-dap's target" in said and "nan" not in (tmp_path / "dap" / "smoke.txt").read_text()
+    monkeypatch.setattr(study, "run_unit", lambda *_: pytest.fail("it ran again"))
+    main(arguments)
+    assert capsys.readouterr().out == said
 
 
 # Verdicts
