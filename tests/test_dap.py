@@ -58,16 +58,21 @@ def trained(name: str) -> State:
 # Two actions.
 
 
-@pytest.mark.parametrize("name", ["dap", "dap_u"])
-def test_the_source_runs_one_half_of_the_policy_and_the_target_the_other(name: str) -> None:
-    method = build(name)
-    s = trained(name)
+@pytest.mark.parametrize(("name", "actors"), [("dap", 1), ("dap", 2), ("dap_u", 1)])
+def test_the_source_runs_one_half_of_the_policy_and_the_target_the_other(name: str, actors: int) -> None:
+    method = build(name, learner__actors=actors)
+    s = trained(name) if actors == 1 else run(method, 0)
     both = method.learner.policy(s.learner.sac)
     obs = np.random.default_rng(0).normal(size=11).astype(np.float32)
     whole = np.asarray(both.act((), obs)[0])
     first, second = (np.asarray(policy.act((), obs)[0]) for policy in (method.simulated(s), method.policy(s)))
     np.testing.assert_allclose(whole, np.concatenate([first, second]), rtol=1e-6)
     assert np.abs(first - second).max() > 1e-4
+
+
+def test_more_policies_than_actions() -> None:
+    with pytest.raises(BadValue, match=r"learner.actors=3: 1 for one policy with two actions, 2 for a policy each"):
+        run(build("dap", learner__actors=3), 0)
 
 
 def test_the_first_action_is_executed_and_both_are_remembered() -> None:

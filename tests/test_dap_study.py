@@ -32,7 +32,7 @@ def test_every_unit_can_be_built_and_has_its_log_in_the_table(scale: str) -> Non
             assert unit.needs <= table.keys()
             if unit.log:
                 source = table[unit.log]
-                assert source.method == "source_only" and source.seed == unit.seed
+                assert source.method in ("source_only", "target_only") and source.seed == unit.seed
                 assert make_problem(source.problem).source == make_problem(unit.problem).source
     assert len({u.name for u in units(scale, None)}) == len(units(scale, None))
 
@@ -41,7 +41,7 @@ def test_the_order_is_seed_after_seed_and_half_cheetah_first() -> None:
     table = units("laptop", None)
     assert [u.seed for u in table] == sorted(u.seed for u in table)
     assert [u.name.split("-")[1] for u in table[:8]] == ["half_cheetah"] * 8
-    assert sum("garat" in u.name and "half_cheetah" in u.name for u in table) == 3
+    assert sum("-garat-" in u.name and "half_cheetah" in u.name for u in table) == 3
     assert {u.method for u in units("paper", "2")} == set(METHODS.values())
     assert studies.find("dap") is dap.STUDY
 
@@ -151,6 +151,14 @@ def test_a_scan_of_lambda() -> None:
     assert [found[d] for d in ("D11", "D12", "D13", "D14")] == [HOLDS] * 4
     monotone = verdicts(made(PAPER | scan | {"dap_10": 3500}, gaps=gaps))
     assert monotone["D14"] == NOT and monotone["D13"] == NOT
+
+
+def test_two_policies_and_other_logs() -> None:
+    others = {"dap_separate": 1500, "h2o_expert": 5000, "dap_expert": 3500, "garat_5000": 500, "garat_1episode": 200}
+    gaps = {"dap": 1.0, "dap_separate": 3.0}
+    assert [verdicts(made(PAPER | others, gaps=gaps))[d] for d in ("D3", "D15", "D26")] == [HOLDS] * 3
+    others |= {"dap_separate": 3500, "h2o_expert": 900, "garat_5000": 1500}
+    assert [verdicts(made(PAPER | others, gaps=gaps))[d] for d in ("D3", "D15", "D26")] == [NOT] * 3
 
 
 def test_curves_and_pictures() -> None:

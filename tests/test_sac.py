@@ -66,7 +66,7 @@ def test_a_squashed_density_integrates_to_one() -> None:
 
 def test_a_sample_is_what_its_noise_says() -> None:
     # mean 0.5, log sd 0: before = 0.5 + noise.
-    actor = ((np.zeros((1, 2), f32), np.array([0.5, 0.0], f32)),)
+    actor = (((np.zeros((1, 2), f32), np.array([0.5, 0.0], f32)),),)
     action, log_prob = squashed_sample(actor, np.zeros((2, 1), f32), np.array([[0.5], [-0.5]], f32))
     np.testing.assert_allclose(action[:, 0], [np.tanh(1), 0.0], rtol=1e-6)
     # -0.918939 - 0.125 + 0.867562, and the same without the tanh's part.
@@ -74,7 +74,7 @@ def test_a_sample_is_what_its_noise_says() -> None:
 
 
 def test_log_deviations_stay_within_their_bounds() -> None:
-    actor = ((np.zeros((1, 4), f32), np.array([0.0, 0.0, 50.0, -50.0], f32)),)
+    actor = (((np.zeros((1, 4), f32), np.array([0.0, 0.0, 50.0, -50.0], f32)),),)
     mean, log_std = squashed_parameters(actor, np.zeros(1, f32))
     np.testing.assert_array_equal(mean, 0.0)
     np.testing.assert_array_equal(log_std, [2.0, -20.0])
@@ -113,13 +113,25 @@ def test_updates_draw_a_batch_for_each_step() -> None:
     np.testing.assert_allclose(total, np.sum(drawn), rtol=1e-6)
 
 
+def test_actors_share_the_numbers_of_an_action_out() -> None:
+    first, second = (((np.full((1, 2), x, f32), np.zeros(2, f32)),) for x in (1.0, 2.0))
+    mean, log_std = squashed_parameters((first, second), np.array([0.5], f32))
+    np.testing.assert_array_equal(mean, [0.5, 1.0])
+    np.testing.assert_array_equal(log_std, [0.5, 1.0])
+    one, two = (SAC(actors=n, hidden=(8,)).init(SPACES, jax.random.key(0)).learned.actor for n in (1, 2))
+    assert [each[-1][0].shape for each in one] == [(8, 4)] and [each[-1][0].shape for each in two] == [(8, 2)] * 2
+    assert not np.array_equal(two[0][0][0], two[1][0][0]), "each begins with weights of its own"
+    with pytest.raises(BadValue, match=r"actors=3 cannot share 2 numbers of an action out evenly"):
+        SAC(actors=3).init(SPACES, jax.random.key(0))
+
+
 # One update: linear networks, so that every gradient is a short formula; float64 NumPy.
 
 
 def linear(random: np.random.Generator, learner: SAC) -> Learned:
     """Observations of 2, actions of 1."""
     layer = lambda i, o: ((random.normal(size=(i, o)).astype(f32) / 2, random.normal(size=o).astype(f32) / 2),)  # noqa: E731
-    actor, critics, targets = layer(2, 2), (layer(3, 1), layer(3, 1)), (layer(3, 1), layer(3, 1))
+    actor, critics, targets = (layer(2, 2),), (layer(3, 1), layer(3, 1)), (layer(3, 1), layer(3, 1))
     temperature = jnp.float32(-0.7)
     return jax.tree.map(
         jnp.asarray,
@@ -161,7 +173,7 @@ def test_one_update_against_numpy() -> None:
     def q(critic: Any, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
         return (np.concatenate([obs, action], -1) @ critic[0][0] + critic[0][1])[:, 0]
 
-    next_action, next_log_prob, _ = act(s.actor, next_obs, next_noise)
+    next_action, next_log_prob, _ = act(s.actor[0], next_obs, next_noise)
     after = np.minimum(*(q(critic, next_obs, next_action) for critic in s.targets)) - alpha * next_log_prob
     target = 0.5 * batch.reward + 0.8 * ~batch.terminated * after
 
@@ -179,13 +191,13 @@ def test_one_update_against_numpy() -> None:
 
     # d/du of alpha log pi is 2 alpha tanh(u), of Q its weight for the action times 1 - tanh(u)^2; u = mean + sd noise,
     # and log pi has -log sd besides. The critics are those after their step.
-    chosen, log_prob, log_std = act(s.actor, obs, noise)
+    chosen, log_prob, log_std = act(s.actor[0], obs, noise)
     values = [q(critic, obs, chosen) for critic in critics]
     slope = np.where(values[0] < values[1], critics[0][0][0][2, 0], critics[1][0][0][2, 0])[:, None]
     by_u = 2 * alpha * chosen - slope * (1 - chosen**2)
     by_out = np.concatenate([by_u, by_u * np.exp(log_std) * noise - alpha], -1) / 16
-    np.testing.assert_allclose(new.actor[0][0], s.actor[0][0] + adam(obs.T @ by_out, 0.01), atol=2e-6)
-    np.testing.assert_allclose(new.actor[0][1], s.actor[0][1] + adam(by_out.sum(0), 0.01), atol=2e-6)
+    np.testing.assert_allclose(new.actor[0][0][0], s.actor[0][0][0] + adam(obs.T @ by_out, 0.01), atol=2e-6)
+    np.testing.assert_allclose(new.actor[0][0][1], s.actor[0][0][1] + adam(by_out.sum(0), 0.01), atol=2e-6)
     # The entropy, -E log pi, is above or below its target, -1: the temperature falls or rises.
     entropy = -log_prob.mean()
     np.testing.assert_allclose(metrics["entropy"], entropy, rtol=1e-4)
@@ -300,7 +312,7 @@ def test_nothing_compiles_after_the_first_update_whatever_the_replay_does() -> N
 
 def test_what_is_deployed_is_the_mean_scaled_to_the_bounds() -> None:
     # tanh(0) = 0 is the middle, 0.5 of the way up 0..4 is tanh^-1... tanh(0.549306) = 0.5: 3.
-    actor = ((np.zeros((1, 4), f32), np.array([0.0, 0.549306, 0.0, 0.0], f32)),)
+    actor = (((np.zeros((1, 4), f32), np.array([0.0, 0.549306, 0.0, 0.0], f32)),),)
     policy = SquashedPolicy(actor, SPACES.low, SPACES.high)
     action, memory = policy.act(policy.memory(), np.zeros(1, f32))
     np.testing.assert_allclose(action, [0.0, 3.0], atol=1e-5)
@@ -308,7 +320,7 @@ def test_what_is_deployed_is_the_mean_scaled_to_the_bounds() -> None:
 
 
 def test_what_collects_draws_from_the_policy_or_uniformly() -> None:
-    actor = ((np.zeros((1, 4), f32), np.array([0.5, -0.5, -1.0, -1.0], f32)),)
+    actor = (((np.zeros((1, 4), f32), np.array([0.5, -0.5, -1.0, -1.0], f32)),),)
     policy = SquashedPolicy(actor, SPACES.low, SPACES.high)
     keys = jax.random.split(jax.random.key(0), 20_000)
 
@@ -342,7 +354,7 @@ def test_the_temperature_falls_above_the_target_entropy_and_rises_below(log_std:
     """A policy that cannot change: sd 1 has an entropy of about 0.6, sd 0.05 one of -1.6; the target is -1."""
     random = np.random.default_rng(0)
     s, batch = linear(random, LEARNER), a_batch(random, 64)
-    still = ((jnp.zeros((2, 2)), jnp.array([0.0, log_std])),)
+    still = (((jnp.zeros((2, 2)), jnp.array([0.0, log_std])),),)
     update = jax.jit(LEARNER.update)
     for i in range(10):
         s, _ = update(s._replace(actor=still), batch, jax.random.key(i))

@@ -193,7 +193,7 @@ def _renew(memory: Any, initial: Any, fresh: np.ndarray) -> Any:
     """A memory [N, ...] with the worlds `fresh` (bool [N]) at the initial one again."""
     import jax
 
-    if not fresh.any() or initial == ():
+    if not fresh.any() or not jax.tree.leaves(initial):
         return memory
     return jax.tree.map(
         lambda m, i: np.where(fresh.reshape((-1,) + (1,) * np.ndim(i)), i, np.asarray(m)), memory, initial

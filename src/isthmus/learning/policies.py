@@ -57,16 +57,19 @@ class UniformBehaviour(NamedTuple):
         return Decision(action, extra={"sample": action}), memory
 
 
-def squashed_parameters(actor: MLP, observation: Array) -> tuple[Array, Array]:
+Actor = tuple[MLP, ...]  # networks that share the numbers of an action out evenly, in order; mostly one
+
+
+def squashed_parameters(actor: Actor, observation: Array) -> tuple[Array, Array]:
     """Mean and log standard deviation (..., A) before the tanh; the latter in -20..2, as in SAC's authors' code."""
-    mean, log_std = jnp.split(mlp(actor, observation, jax.nn.relu), 2, -1)
-    return mean, jnp.clip(log_std, -20.0, 2.0)
+    means, log_stds = zip(*(jnp.split(mlp(each, observation, jax.nn.relu), 2, -1) for each in actor), strict=True)
+    return jnp.concatenate(means, -1), jnp.clip(jnp.concatenate(log_stds, -1), -20.0, 2.0)
 
 
 class SquashedPolicy(NamedTuple):
     """What is deployed: the tanh of the mean, scaled from -1..1 to the robot's bounds."""
 
-    actor: MLP
+    actor: Actor
     low: Array  # (A,)
     high: Array  # (A,)
 

@@ -26,7 +26,7 @@ from isthmus.learning.advantage import flat
 from isthmus.learning.distributions import gaussian_log_prob
 from isthmus.learning.learner import ABOVE_ZERO, FRACTION, FROM_ZERO, WHOLE, check
 from isthmus.learning.networks import MLP, init_mlp, mlp
-from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy, squashed_parameters
+from isthmus.learning.policies import Actor, SquashedBehaviour, SquashedPolicy, squashed_parameters
 from isthmus.learning.replay import Replay, View, sample
 from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
@@ -52,7 +52,7 @@ def rows(tr: Transition) -> Batch:
 class Learned(NamedTuple):
     """What an update changes."""
 
-    actor: MLP
+    actor: Actor
     critics: Critics
     targets: Critics
     log_temperature: Array
@@ -75,7 +75,7 @@ def squashed_log_prob(before: Array, mean: Array, log_std: Array) -> Array:
     return gaussian_log_prob(before, mean, log_std) - 2 * jnp.sum(np.log(2) - before - jax.nn.softplus(-2 * before))
 
 
-def squashed_sample(actor: MLP, obs: Array, noise: Array) -> tuple[Array, Array]:
+def squashed_sample(actor: Actor, obs: Array, noise: Array) -> tuple[Array, Array]:
     """Actions in -1..1 (B, A) for observations (B, O) and standard normal noise (B, A); log probabilities (B,)."""
     mean, log_std = squashed_parameters(actor, obs)
     before = mean + jnp.exp(log_std) * noise
@@ -117,6 +117,7 @@ class SAC:
     worlds: int = 8
     steps: int = 8
     hidden: tuple[int, ...] = (256, 256)
+    actors: int = 1  # networks that share the numbers of an action out; 2: DAP's "separate policies"
     learning_rate: float = 3e-4
     minibatch: int = 256
     discount: float = 0.99
@@ -129,7 +130,7 @@ class SAC:
     def __post_init__(self) -> None:
         check(
             self,
-            (("worlds", "steps", "minibatch", "capacity"), WHOLE),
+            (("worlds", "steps", "actors", "minibatch", "capacity"), WHOLE),
             (("learning_rate", "reward_scale"), ABOVE_ZERO),
             (("discount", "tau"), FRACTION),
             (("random_steps",), FROM_ZERO),
@@ -152,7 +153,11 @@ class SAC:
 
     def init(self, spaces: Spaces, key: Array) -> SACState:
         k_actor, *k_critics = jax.random.split(key, 3)
-        actor = init_mlp(k_actor, (spaces.observation, *self.hidden, 2 * spaces.action), 0.01)
+        if spaces.action % self.actors:
+            raise BadValue(f"actors={self.actors} cannot share {spaces.action} numbers of an action out evenly")
+        k_actors = [jax.random.fold_in(k_actor, i) if i else k_actor for i in range(self.actors)]
+        widths = (spaces.observation, *self.hidden, 2 * spaces.action // self.actors)
+        actor = tuple(init_mlp(k, widths, 0.01) for k in k_actors)
         sizes = (spaces.observation + spaces.action, *self.hidden, 1)
         critics = (init_mlp(k_critics[0], sizes, 1.0), init_mlp(k_critics[1], sizes, 1.0))
         temperature = jnp.zeros((), jnp.float32)
@@ -239,7 +244,7 @@ class SAC:
         critics, of_critics = self._descend(s.critics, gradient, of_critics)
 
         # 6.
-        def actor_loss(actor: MLP) -> tuple[Array, Array]:
+        def actor_loss(actor: Actor) -> tuple[Array, Array]:
             action, log_prob = squashed_sample(actor, batch.obs, noise)
             return (temperature * log_prob - q_values(critics, batch.obs, action).min(0)).mean(), log_prob.mean()
 

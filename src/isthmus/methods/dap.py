@@ -66,17 +66,22 @@ def dual(spaces: Spaces) -> Spaces:
 
 def half(policy: SquashedPolicy, which: int) -> SquashedPolicy:
     """The policy of one of the two actions: 0 the source's, 1 the target's."""
-    *layers, (weights, bias) = policy.actor
     n = len(policy.low) // 2
     mine = slice(which * n, (which + 1) * n)
+    if len(policy.actor) == 2:  # separate policies
+        return SquashedPolicy((policy.actor[which],), policy.low[mine], policy.high[mine])
+    ((*layers, (weights, bias)),) = policy.actor
     columns = np.r_[mine, slice(mine.start + 2 * n, mine.stop + 2 * n)]  # means, then deviations
-    return SquashedPolicy((*layers, (weights[:, columns], bias[columns])), policy.low[mine], policy.high[mine])
+    network = (*layers, (weights[:, columns], bias[columns]))
+    return SquashedPolicy((network,), policy.low[mine], policy.high[mine])
 
 
 def begin_dual(learner: SAC, problem: Problem, seed: int, start: Any) -> State:
     """A learner over A x A, fed by one round of random steps in the source. Raises BadValue for a `start`."""
     if start is not None:
         raise BadValue("a policy with two actions cannot start from one that has one; leave --start out")
+    if learner.actors > 2:
+        raise BadValue(f"learner.actors={learner.actors}: 1 for one policy with two actions, 2 for a policy each")
     problem.log()  # one that cannot be read should be told now
     n, steps = learner.rollout
     s = fresh(seed, None, problem.source.worlds(n, seed), Book())

@@ -1,5 +1,6 @@
 """DAP's figures: seven methods and ours on robots whose target is known by a log of the source's own policy (2), and
-what lambda (3a), beta (3b), the size of the log (3c) and the number of classifiers do. Its claims: `dap_claims`.
+what lambda (3a), beta (3b), the size of the log (3c), the number of classifiers, a policy for each action ("separate")
+and another's or a smaller log ("logs") do. Its claims: `dap_claims`.
 
 source   source_only, by SAC: the floor, and the policy that logs the target     target   target_only: the ceiling
 """
@@ -29,7 +30,7 @@ METHODS = {
     "dap_inverse": "dap_inverse",
 }
 ORDER = {name: i for i, name in enumerate(METHODS)}
-FEWER = ("h2o", "garat")  # three seeds at laptop scale
+FEWER = ("h2o", "garat", "dap_expert")  # three seeds at laptop scale, also of what begins so
 TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
 PROBLEMS = {task: f"{task}-dap" for task in TASKS} | {"motors": "half_cheetah-motors"}
 
@@ -55,8 +56,9 @@ SCALES = {
     "laptop": Scale(150_000, 15, 100, ("half_cheetah", "walker2d"), 5, {"learner.capacity": 150_000}),
     "paper": Scale(1_000_000, 40, 100, TASKS, 5, {}),
 }
-FIGURES = ("2", "3a", "3b", "3c", "members", "motors")
-NEEDS = {"3a": ("2", "3a"), "3b": ("2", "3b"), "3c": ("2", "3c"), "members": ("2", "members")}
+TITLES = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "classifiers"}
+ABLATIONS = ("3a", "3b", "3c", "members", "separate", "logs")
+FIGURES = ("2", *ABLATIONS, "motors")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Variant:
     method: str
     settings: dict[str, Any]
     size: str = ""
+    by: str = "source"  # whose policy made the log
 
 
 def variants(figure: str) -> tuple[str, list[Variant]]:
@@ -77,6 +80,11 @@ def variants(figure: str) -> tuple[str, list[Variant]]:
         return "walker2d", [Variant(f"dap_u_{x:g}", "dap_u", {"redraw": x}) for x in BETAS]
     if figure == "3c":
         return "walker2d", [Variant(f"dap_u_{x[1:]}", "dap_u", {}, x) for x in SIZES]
+    if figure == "separate":
+        return "half_cheetah", [Variant("dap_separate", "dap", {"learner.actors": 2})]
+    if figure == "logs":
+        expert = [Variant(f"{m}_expert", m, {}, by="target") for m in ("h2o", "dap")]
+        return "half_cheetah", expert + [Variant(f"garat_{x[1:]}", "garat", {}, x) for x in SIZES[2:]]
     return "walker2d", [Variant(f"dap_u_n{n}", "dap_u", {"classifiers.members": n}) for n in MEMBERS]
 
 
@@ -84,7 +92,7 @@ def units(scale: str, figure: str | None) -> list[Unit]:
     """All figures' units, or one's and those that it is measured by; seed after seed, so that a study cut short has
     whole seeds. Each unit is preceded by the source's policy that logs its target.
     """
-    figures = FIGURES if figure is None else NEEDS.get(figure, (figure,))
+    figures = FIGURES if figure is None else ("2", figure) if figure in ABLATIONS else (figure,)
     made = {
         unit.name: unit for seed in range(SCALES[scale].seeds) for part in figures for unit in _units(scale, part, seed)
     }
@@ -94,7 +102,7 @@ def units(scale: str, figure: str | None) -> list[Unit]:
 def _units(scale: str, figure: str, seed: int) -> list[Unit]:
     size = SCALES[scale]
     if figure == "2":
-        few = [a for a in METHODS if a not in FEWER or scale != "laptop" or seed < 3]
+        few = [a for a in METHODS if _enough(scale, a, seed)]
         return [unit(scale, task, Variant(a, METHODS[a], {}), seed) for task in size.tasks for a in few]
     if figure == "motors":
         if "half_cheetah" not in size.tasks:
@@ -104,8 +112,13 @@ def _units(scale: str, figure: str, seed: int) -> list[Unit]:
     task, found = variants(figure)
     if scale == "smoke":
         task, found = size.tasks[0], found[:1]
-    source = unit(scale, task, Variant("source", "source_only", {}), seed)
-    return [source, *(unit(scale, task, each, seed) for each in found if task in size.tasks)]
+    found = [each for each in found if task in size.tasks and _enough(scale, each.approach, seed)]
+    first = {each.by: unit(scale, task, Variant(each.by, METHODS[each.by], {}), seed) for each in found}
+    return [*first.values(), *(unit(scale, task, each, seed) for each in found)]
+
+
+def _enough(scale: str, approach: str, seed: int) -> bool:
+    return scale != "laptop" or seed < 3 or not approach.startswith(FEWER)
 
 
 def unit(scale: str, task: str, variant: Variant, seed: int) -> Unit:
@@ -115,14 +128,14 @@ def unit(scale: str, task: str, variant: Variant, seed: int) -> Unit:
     if alone:
         settings["learner"] = "sac"
     elif method.startswith("dap") and method != "dap_inverse":
-        wanted = {**CHOSEN, **variant.settings}
-        settings |= {k: v for k, v in wanted.items() if method == "dap_u" or k == "regularization"}
+        settings |= {k: v for k, v in CHOSEN.items() if method == "dap_u" or k == "regularization"}
+    settings |= variant.settings
     if scale == "smoke" and method in ("darc", "dap", "dap_u"):
         settings["warmup"] = 600
     if scale == "smoke" and method == "dap_inverse":
         settings["fitting"] = 500
     name = f"{scale}-{task}-{variant.approach}-s{seed}"
-    source = f"{scale}-{'half_cheetah' if task == 'motors' else task}-source-s{seed}"
+    source = f"{scale}-{'half_cheetah' if task == 'motors' else task}-{variant.by}-s{seed}"
     return Unit(
         name, method, PROBLEMS[task], seed, size.steps, settings,
         access={"source_only": "none", "target_only": "online"}.get(method, "dataset"),
@@ -202,11 +215,10 @@ def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
         if main:
             panel = Panel(task, "steps in the source", "return in the target", levels + main)
             out.setdefault("figure2.png", []).append(panel)
-        for figure in ("3a", "3b", "3c", "members"):
+        for figure in ABLATIONS:
             where, wanted = variants(figure)
             if where == task and (lines := curves([v.approach for v in wanted])):
-                title = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "classifiers"}[figure]
-                panel = Panel(f"{task}, {title}", "steps in the source", "return in the target", levels + lines)
+                panel = Panel(f"{task}, {TITLES.get(figure, figure)}", "steps in the source", "return in the target", levels + lines)
                 out.setdefault(f"figure{figure}.png", []).append(panel)
     return out
 

@@ -47,6 +47,17 @@ def _h2o(f: Frame) -> Tests:
     yield compare(f, "h2o", "source", "below")
 
 
+def _needs_an_expert(f: Frame) -> Tests:
+    yield compare(f, "h2o_expert", "h2o")
+
+    def gain(method: str) -> Scores:
+        plain, expert = j(f, method), j(f, f"{method}_expert")
+        return {s: expert[s] - plain[s] for s in plain.keys() & expert.keys()}
+
+    a, b = gain("h2o"), gain("dap")
+    yield paired(f"{f.name}: what an expert's log adds to J, h2o - dap", a, b)
+
+
 def _no_better(f: Frame) -> Tests:
     for a in ("darc", "garat"):
         yield compare(f, a, "source", "equal")
@@ -137,10 +148,24 @@ def _one_episode(f: Frame) -> Tests:
     yield compare(f, "dap_u_1episode", "source", "equal")
 
 
+def _separate(f: Frame) -> Tests:
+    yield compare(f, "dap", "dap_separate")
+    yield paired(
+        f"{f.name}: |a_src - a_tgt|^2, one policy - two",
+        f.measured("dap", "action_gap"), f.measured("dap_separate", "action_gap"), "below",
+    )  # fmt: skip
+
+
+def _coverage(f: Frame) -> Tests:
+    for size in ("5000", "1episode"):
+        yield compare(f, f"garat_{size}", "garat", "below")
+
+
 TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, int | None, Callable[[Frame], Tests] | None], ...] = (
     ("D1", "2", TASKS, "RL on source is far below RL on target", "highest returns, each task", None, _floor),
     ("D2", "2", TASKS, "H2O is poor, often below RL on source", "J(H2O) - J(source) < 0, two tasks of four", 2, _h2o),
-    ("D3", "", (), "H2O is poor because it needs optimal target data", "J with other logs", None, None),
+    ("D3", "logs", ("half_cheetah",), "H2O is poor because it needs optimal target data",
+     "J(H2O) with the log of RL on target - J(H2O) > 0, and more than DAP gains by it", None, _needs_an_expert),
     ("D4", "2", TASKS, "Offline DARC and GARAT are about as good as RL on source", "J within a fifth",
      None, _no_better),
     ("D5", "2", TASKS, "DAP outperforms all baselines", "J differences > 0, 4 x 4 pairs", None, _outperforms),
@@ -160,7 +185,8 @@ TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, int | None, Callable[[Fr
      _like_darc),
     ("D14", "3a", ("half_cheetah",), "The best lambda is an inner one", "J(best) - J(smallest), - J(largest) > 0", None,
      _interior),
-    ("D15", "", (), "One policy for both actions beats two", "J difference", None, None),
+    ("D15", "separate", ("half_cheetah",), "One policy for both actions beats two", "J difference > 0; the gap is smaller",
+     None, _separate),
     ("D16", "3b", ("walker2d",), "beta = 0.01 gains nothing that lasts", "J(0.01) = J(0)", None,
      _resampled(("0.01",), "equal")),
     ("D17", "3b", ("walker2d",), "beta = 0.05 and 0.1 improve", "J(beta) - J(0) > 0", None,
@@ -176,7 +202,8 @@ TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, int | None, Callable[[Fr
     ("D24", "", (), "The ensemble's spread marks uncertain dynamics", "Spearman of u with errors of delta_r", None,
      None),
     ("D25", "", (), "The chosen N balances accuracy and speed", "Spearman and time per step over N", None, None),
-    ("D26", "", (), "Grounding depends on the log's coverage", "J(GARAT) over logs", None, None),
+    ("D26", "logs", ("half_cheetah",), "Grounding depends on the log's coverage", "J(GARAT), smaller logs - 20,000 < 0",
+     None, _coverage),
 )  # fmt: skip
 
 
