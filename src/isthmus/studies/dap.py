@@ -218,7 +218,8 @@ def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
         for figure in ABLATIONS:
             where, wanted = variants(figure)
             if where == task and (lines := curves([v.approach for v in wanted])):
-                panel = Panel(f"{task}, {TITLES.get(figure, figure)}", "steps in the source", "return in the target", levels + lines)
+                title = f"{task}, {TITLES.get(figure, figure)}"
+                panel = Panel(title, "steps in the source", "return in the target", levels + lines)
                 out.setdefault(f"figure{figure}.png", []).append(panel)
     return out
 
