@@ -169,5 +169,7 @@ def test_curves_and_pictures() -> None:
     shown = dap.pictures(results)
     assert [line.role for line in shown["figure2.png"][0].lines][:2] == ["floor", "ceiling"]
     assert {line.name for line in shown["figure3a.png"][0].lines} >= {"dap 0", "dap 1"}
-    text = "\n".join(dap.report(results))
+    text = "\n".join(dap.report(results | made({"dap_inverse": 950}, "motors")))
+    assert "motors: return in half_cheetah-motors's target\n  the source's policy, in the source: 10" in text
+    assert set(dap.pictures(results | made({"dap": 950}, "identity"))) == {*shown, "figureidentity.png"}
     assert "dap_u" in text and PROBLEMS["half_cheetah"] in text

@@ -2,6 +2,9 @@
 what lambda (3a), beta (3b), the size of the log (3c), the number of classifiers, a policy for each action ("separate")
 and another's or a smaller log ("logs") do. Its claims: `dap_claims`.
 
+Two probes have known answers: motors of one and a half times the strength, which a_tgt = a_src / 1.5 crosses without
+loss, and "identity", a target like its source, which should cost no method more than noise.
+
 source   source_only, by SAC: the floor, and the policy that logs the target     target   target_only: the ceiling
 """
 
@@ -32,7 +35,11 @@ METHODS = {
 ORDER = {name: i for i, name in enumerate(METHODS)}
 FEWER = ("h2o", "garat", "dap_expert")  # three seeds at laptop scale, also of what begins so
 TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
-PROBLEMS = {task: f"{task}-dap" for task in TASKS} | {"motors": "half_cheetah-motors"}
+PROBLEMS = {task: f"{task}-dap" for task in TASKS} | {"motors": "half_cheetah-motors", "identity": "half_cheetah"}
+PROBES = {
+    "motors": ("darc", "dap", "dap_inverse"),
+    "identity": ("h2o", "garat", "darc", "dap", "dap_u", "dap_inverse"),
+}  # on HalfCheetah
 
 LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 BETAS = (0.01, 0.05, 0.1, 0.15, 0.2)
@@ -58,7 +65,7 @@ SCALES = {
 }
 TITLES = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "classifiers"}
 ABLATIONS = ("3a", "3b", "3c", "members", "separate", "logs")
-FIGURES = ("2", *ABLATIONS, "motors")
+FIGURES = ("2", *ABLATIONS, *PROBES)
 
 
 @dataclass(frozen=True)
@@ -104,10 +111,10 @@ def _units(scale: str, figure: str, seed: int) -> list[Unit]:
     if figure == "2":
         few = [a for a in METHODS if _enough(scale, a, seed)]
         return [unit(scale, task, Variant(a, METHODS[a], {}), seed) for task in size.tasks for a in few]
-    if figure == "motors":
-        if "half_cheetah" not in size.tasks:
+    if figure in PROBES:
+        if "half_cheetah" not in size.tasks or (figure == "identity" and seed >= 3):
             return []
-        found = [unit(scale, "motors", Variant(a, METHODS[a], {}), seed) for a in ("darc", "dap", "dap_inverse")]
+        found = [unit(scale, figure, Variant(a, METHODS[a], {}), seed) for a in PROBES[figure]]
         return [unit(scale, "half_cheetah", Variant("source", "source_only", {}), seed), *found]
     task, found = variants(figure)
     if scale == "smoke":
@@ -135,7 +142,7 @@ def unit(scale: str, task: str, variant: Variant, seed: int) -> Unit:
     if scale == "smoke" and method == "dap_inverse":
         settings["fitting"] = 500
     name = f"{scale}-{task}-{variant.approach}-s{seed}"
-    source = f"{scale}-{'half_cheetah' if task == 'motors' else task}-{variant.by}-s{seed}"
+    source = f"{scale}-{'half_cheetah' if task in PROBES else task}-{variant.by}-s{seed}"
     return Unit(
         name, method, PROBLEMS[task], seed, size.steps, settings,
         access={"source_only": "none", "target_only": "online"}.get(method, "dataset"),
@@ -185,36 +192,48 @@ def _curve(result: Results) -> np.ndarray:
     return np.stack([curve[:, 0] + curve[:, 1], curve[:, 2]], axis=1)
 
 
+def at_home(found: dict[str, Frame], task: str) -> list[float]:
+    """What the source's policy is worth in the source, a number a seed: a probe loses nothing that gets as much."""
+    frame = found.get("half_cheetah")
+    return [*frame.measured("source", "source_return", "final").values()] if frame and task in PROBES else []
+
+
 def report(results: dict[str, Results]) -> list[str]:
-    lines = []
-    for task, frame in frames(results).items():
+    lines, found = [], frames(results)
+    for task, frame in found.items():
         lines.append(f"{task}: return in {PROBLEMS[task]}'s target")
+        if home := at_home(found, task):
+            lines.append(f"  the source's policy, in the source: {np.mean(home):.0f}, {len(home)} seeds")
         for approach, curves in frame.raw.items():
             j = statistics.interval([statistics.final(curve) for curve in curves.values()])
             ends = f" [{j.low:.0f}, {j.high:.0f}]" if j.n > 1 else ""
             top = np.mean([curve[:, 1].max() for curve in curves.values()])
-            at_home = [*frame.measured(approach, "source_return", "final").values()]
+            here = [*frame.measured(approach, "source_return", "final").values()]
             gap = [*frame.measured(approach, "action_gap").values()]
             more = f", |a_src - a_tgt|^2 {np.mean(gap):.2g}" if gap else ""
             lines.append(
                 f"  {approach:16} J {j.value:.0f}{ends}, highest {top:.0f}, in the source at the end "
-                f"{np.mean(at_home):.0f}, {j.n} seeds{more}"
+                f"{np.mean(here):.0f}, {j.n} seeds{more}"
             )
     return lines
 
 
 def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
     out: dict[str, list[Panel]] = {}
-    for task, frame in frames(results).items():
+    found = frames(results)
+    for task, frame in found.items():
         levels = [
             Line(f"{name}, highest", [np.array([[0.0, c[:, 1].max()]]) for c in frame.raw[name].values()], role)
             for name, role in (("source", "floor"), ("target", "ceiling")) if name in frame.raw
         ]  # fmt: skip
+        if home := at_home(found, task):
+            level = [np.array([[0.0, value]]) for value in home]
+            levels = [Line("source, in the source", level, "ceiling")]
         curves = lambda names, f=frame: [Line(n.replace("_", " "), [*f.raw[n].values()]) for n in names if n in f.raw]  # noqa: E731
         main = curves([n for n in METHODS if n not in ("source", "target")])
         if main:
             panel = Panel(task, "steps in the source", "return in the target", levels + main)
-            out.setdefault("figure2.png", []).append(panel)
+            out.setdefault(f"figure{task if task in PROBES else 2}.png", []).append(panel)
         for figure in ABLATIONS:
             where, wanted = variants(figure)
             if where == task and (lines := curves([v.approach for v in wanted])):
