@@ -329,5 +329,7 @@ def test_every_method_can_be_compared(tmp_path, access):
     made = few(tmp_path / "c", names, seeds=1, problem=problem, steps=4 * tiny.ROUND)
     assert {row.method for row in made.rows} == {*names, "source_only", "target_only"}
     assert all(np.isfinite(row.scores).all() for row in made.rows)
+    for row in made.rows:
+        assert row.logged_transitions == (300 if logged and row.method in names else 0), row.method
     assert run_job.__module__ == "isthmus.studies.compare", "a job's function can be found by a worker"
     assert collecting.play is evaluation.play

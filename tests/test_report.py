@@ -165,7 +165,7 @@ def says_the_comparison(dom: str, comparison: Comparison) -> None:
             low, high = fields["against_floor_interval"].strip("[]").split(", ")
             assert close(low, row["against_floor_low"]) and close(high, row["against_floor_high"])
         assert fields["verdict"] == row["verdict"]
-        for name in ("source_steps", "target_transitions", "adaptation_transitions"):
+        for name in ("source_steps", "target_transitions", "logged_transitions", "adaptation_transitions"):
             assert as_float(fields[name]) == row[name]
         assert int(fields["seeds"]) == data["seeds"] == 2
         for name, score in zip(row["runs"], row["scores"], strict=True):

@@ -102,6 +102,8 @@ def comparison_table(comparison: Any) -> Table:
         took = [
             f"{n:,} {where}" for n, where in ((row.source_steps, "source"), (row.target_transitions, "target")) if n
         ]
+        if row.logged_transitions:
+            took.append(f"{row.logged_transitions:,} logged")
         if row.adaptation_transitions:
             took.append(f"{row.adaptation_transitions:,} each target")
         name = f"{row.method} ({row.role})" if row.role else row.method

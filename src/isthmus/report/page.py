@@ -238,7 +238,9 @@ def _read_comparison(folder: Path, notes: list[str]) -> Comparison | None:
         ends = [
             x for r in found.rows for x in (r.low, r.high, r.against_floor, r.against_floor_low, r.against_floor_high)
         ]
-        counts = [(r.source_steps, r.target_transitions, r.adaptation_transitions) for r in found.rows]
+        counts = [
+            (r.source_steps, r.target_transitions, r.logged_transitions, r.adaptation_transitions) for r in found.rows
+        ]
         numbers = [found.seeds, found.steps, found.episodes, *(x for r in found.rows for x in (r.value, *r.scores)),
                    *(x for each in counts for x in each), *(x for x in (*ends, *limits) if x is not None)]  # fmt: skip
         if not all(isinstance(text, str) for text in texts) or not all(math.isfinite(x) for x in numbers):

@@ -45,6 +45,7 @@ class Row:
     verdict: str
     source_steps: int
     target_transitions: int  # in training
+    logged_transitions: int  # of the target's log, where that is all that a method knows of it
     adaptation_transitions: int  # for each target, at deployment
     runs: list[str]
 
@@ -120,6 +121,7 @@ def run_job(job: Job) -> dict[str, Any]:
         "score": played.mean,
         "source_steps": int(state.source_steps),
         "target_transitions": int(state.book.transitions),
+        "logged_transitions": run.config["log"]["transitions"] if run.config.get("log") else 0,
         "adaptation_transitions": int(played.adaptation.transitions),
     }
 
@@ -189,7 +191,8 @@ def compare(
                 name, {FLOOR: "floor", CEILING: "ceiling"}.get(name, ""), scores, _finite(e.low), _finite(e.high),
                 e.method, e.value, *((d.value, _finite(d.low), _finite(d.high)) if d else (None, None, None)),
                 statistics.verdict(d) if d else "the floor", first["source_steps"], first["target_transitions"],
-                first["adaptation_transitions"], [job.folder.name for job in jobs if job.method == name],
+                first["logged_transitions"], first["adaptation_transitions"],
+                [job.folder.name for job in jobs if job.method == name],
             )
         )  # fmt: skip
     comparison = Comparison(folder, problem.describe(), seeds, steps, episodes, rows)
