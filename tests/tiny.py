@@ -31,6 +31,8 @@ OWN = {
     "adaptation_steps": 16,
     "warmup": 3 * ROUND,
     "fitting": 500,  # one round
+    "pairs": 2,
+    "episodes": 1,
     "inverse.hidden": (16, 16),
     "inverse.minibatch": 32,
 }

@@ -24,12 +24,16 @@ class Moments(NamedTuple):
     def merge(self, rows: np.ndarray) -> Moments:
         """Add rows [B, ...] (Chan, Golub and LeVeque 1983)."""
         rows = np.asarray(rows, np.float64)
-        if not len(rows):
+        return self.join(Moments(np.int64(len(rows)), rows.mean(0), rows.var(0))) if len(rows) else self
+
+    def join(self, other: Moments) -> Moments:
+        """Of both sets of rows."""
+        n, total = other.count, self.count + other.count
+        if not n:
             return self
-        mean, variance, total = rows.mean(0), rows.var(0), self.count + len(rows)
-        delta = mean - self.mean
-        second = self.variance * self.count + variance * len(rows) + delta**2 * self.count * len(rows) / total
-        return Moments(np.int64(total), self.mean + delta * len(rows) / total, second / total)
+        delta = other.mean - self.mean
+        second = self.variance * self.count + other.variance * n + delta**2 * self.count * n / total
+        return Moments(np.int64(total), self.mean + delta * n / total, second / total)
 
 
 class Normalizer(NamedTuple):

@@ -31,6 +31,10 @@ METHODS: dict[str, Row] = {
         "PPO, TRPO, SAC",
         "randomization, then K PPO updates; a control for ES-sim2real",
     ),
+    "es_maml": Row(
+        "isthmus.methods.es_maml:ESMAML", "few_shot, online", "PPO", "ES-sim2real: evolution, PPO updates inside"
+    ),
+    "evolution": Row("isthmus.methods.es_maml:Evolution", "none", "PPO", "evolution strategies without an inner loop"),
     "matl": Row("isthmus.methods.matl:MATL", "online", "TRPO", "Wulfmeier et al. 2017, arXiv 1707.07907"),
     "matlu": Row("isthmus.methods.matl:MATLu", "online", "TRPO", "MATL, the robot alone aligned"),
     "matlf": Row("isthmus.methods.matl:MATLf", "online", "TRPO", "MATL from a policy trained in the source"),

@@ -13,16 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
-from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.learner import Learner
 from isthmus.learning.ppo import PPO
+from isthmus.methods.adaptation import adapt_to_targets
 from isthmus.methods.method import NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round, target_round
-from isthmus.types import BadValue, BudgetExceeded, Metrics
+from isthmus.types import BadValue, Metrics
 
 
 @dataclass(frozen=True)
@@ -135,25 +134,4 @@ class FewShotPPO(DomainRandomization):
                 raise BadValue(f"{name}={value}: needs a whole number from 1 on")
 
     def adapt(self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int):
-        check_dynamics(self.learner, problem.believed, target)
-        members, n = len(parameters), self.adaptation_worlds
-        spent = self.updates * n * self.adaptation_steps
-        # Of the episodes only those that begin first are known: how many follow is up to the robot.
-        for what, asked in (("transitions", spent), ("episodes", n), ("seconds", spent * target.step_seconds)):
-            limit = getattr(problem.budget, what)
-            if limit is not None and asked > limit:
-                raise BudgetExceeded(
-                    f"adaptation takes {asked:g} {what} a target and the budget is {limit:g}; "
-                    f"lower updates, adaptation_worlds or adaptation_steps"
-                )
-        learner = self.learner.resized(n)
-        learners = [learner.transfer(s.learner) for _ in range(members)]
-        worlds = target.worlds(members * n, seed, np.repeat(parameters, n, axis=0))
-        for update in range(self.updates):
-            behaviours = jax.tree.map(lambda *x: np.stack(x), *[learner.behaviour(each) for each in learners])
-            worlds, tr = collect(target, worlds, behaviours, self.adaptation_steps, members=True)
-            for m in range(members):
-                mine = jax.tree.map(lambda x, m=m: x[:, m * n : (m + 1) * n], tr)
-                learners[m], _ = learner.learn(learners[m], mine, fold(s.key, 2, seed, update))
-        episodes = int(worlds.episode.sum()) // members
-        return [learner.policy(each) for each in learners], Book().add(spent, episodes, spent * target.step_seconds)
+        return adapt_to_targets(self, s, problem, target, parameters, seed)

@@ -1,0 +1,73 @@
+"""K updates of a learner in many worlds' dynamics at once: what a few-shot method does in each target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from isthmus.domains.collect import collect
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Book, Problem
+from isthmus.methods.method import State, check_dynamics, fold
+from isthmus.types import Array, BudgetExceeded, Transition, Worlds
+
+Watch = Callable[[int, Any, Transition], None]  # member, its state before the update, what the update learns from
+
+
+def adapted(
+    learner: Any,
+    members: list[Any],
+    domain: Domain,
+    worlds: Worlds,
+    updates: int,
+    steps: int,
+    key: Callable[[int, int], Array],
+    watch: Watch | None = None,
+) -> tuple[list[Any], Worlds]:
+    """Each of M learners' states after so many updates of its own, and all their worlds: [0, N/M) are the first's.
+
+    `key(member, update)` is an update's. The members' worlds are stepped as one batch, and no bit of a member depends
+    on the others.
+    """
+    n = worlds.size // len(members)
+    members = [learner.transfer(each) for each in members]
+    for update in range(updates):
+        behaviours = jax.tree.map(lambda *x: np.stack(x), *[learner.behaviour(each) for each in members])
+        worlds, tr = collect(domain, worlds, behaviours, steps, members=True)
+        for m, before in enumerate(members):
+            mine = jax.tree.map(lambda x, m=m: x[:, m * n : (m + 1) * n], tr)
+            members[m], _ = learner.learn(before, mine, key(m, update))
+            if watch:
+                watch(m, before, mine)
+    return members, worlds
+
+
+def adapt_to_targets(
+    method: Any, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
+) -> tuple[list[Any], Book]:
+    """`Method.adapt` of a method with `learner`, `updates`, `adaptation_worlds` and `adaptation_steps`.
+
+    Raises BudgetExceeded where a target's budget does not allow that much.
+    """
+    check_dynamics(method.learner, problem.believed, target)
+    members, n = len(parameters), method.adaptation_worlds
+    spent = method.updates * n * method.adaptation_steps
+    # Of the episodes only those that begin first are known: how many follow is up to the robot.
+    for what, asked in (("transitions", spent), ("episodes", n), ("seconds", spent * target.step_seconds)):
+        limit = getattr(problem.budget, what)
+        if limit is not None and asked > limit:
+            raise BudgetExceeded(
+                f"adaptation takes {asked:g} {what} a target and the budget is {limit:g}; "
+                f"lower updates, adaptation_worlds or adaptation_steps"
+            )
+    learner = method.learner.resized(n)
+    worlds = target.worlds(members * n, seed, np.repeat(parameters, n, axis=0))
+    key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731
+    learners, worlds = adapted(
+        learner, [s.learner] * members, target, worlds, method.updates, method.adaptation_steps, key
+    )
+    episodes = int(worlds.episode.sum()) // members
+    return [learner.policy(each) for each in learners], Book().add(spent, episodes, spent * target.step_seconds)

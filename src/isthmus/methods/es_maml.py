@@ -1,0 +1,215 @@
+"""Meta-learning by evolution strategies with PPO as the adaptation (ES-sim2real, Spigler and Dalbagno; ES-MAML, Song et
+al. 2019, arXiv 1910.01215).
+
+    input: source, uncertainty p(T), n pairs, sigma; U = K PPO updates
+1.  theta <- initialize (policy, deviations, value function), or --start
+    for each generation:
+        for i = 1..n:
+2.          T_i ~ p(T), e_i ~ N(0, I)
+3.          f_i+-, the mean return in T_i of U(theta +- sigma e_i, T_i), with the same random numbers for both
+4.      f <- centred ranks of all 2n, in -0.5..0.5
+5.      theta <- Adam on the slope 1 / (2 n sigma) sum_i (f_i+ - f_i-) e_i
+6.      what all members saw is merged into the moments
+    deploy U(theta, target)
+
+evolution   U does nothing: a control
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from isthmus.domains.collect import play
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Access, Problem
+from isthmus.learning.learner import ABOVE_ZERO, WHOLE, check
+from isthmus.learning.normalization import Moments
+from isthmus.learning.ppo import PPO, PPOState
+from isthmus.methods.adaptation import adapt_to_targets, adapted
+from isthmus.methods.method import NoAdaptation, State, begin, fold
+from isthmus.physics import random
+from isthmus.types import Array, BadValue, Metrics, Worlds
+
+SHARD = 8  # pairs whose worlds are one batch; no bit depends on it
+
+
+class Evolved(NamedTuple):
+    center: PPOState  # theta, and the moments
+    optimizer: Any  # of theta as a vector
+
+
+class Evaluated(NamedTuple):
+    """What came of one member."""
+
+    fitness: float
+    observations: Moments  # of what it saw while it adapted
+    returns: Moments
+    adapting: int  # steps
+    playing: int
+
+
+class Pair(NamedTuple):
+    """What the two members of a pair share: all but the sign of their noise."""
+
+    task: np.ndarray  # (P,) dynamics
+    noise: Array  # like theta
+    seed: int  # of their worlds
+    key: Array  # of their updates
+
+
+def centred_ranks(fitness: np.ndarray) -> np.ndarray:
+    """-0.5 for the least to 0.5 for the most; equal ones share theirs."""
+    below, least = (np.less(fitness[None], fitness[:, None]).sum(1), np.less_equal(fitness[None], fitness[:, None]))
+    return (below + least.sum(1) - 1) / 2 / max(1, len(fitness) - 1) - 0.5
+
+
+@dataclass(frozen=True)
+class Evolution(NoAdaptation):
+    """Evolution strategies over the uncertainty, without an inner loop: the control that the abstract leaves out.
+
+    The moments stay those of the first random steps, or of `start`. Raises BadValue for a learner other than PPO, whose
+    networks are evolved, or a number that cannot be.
+    """
+
+    accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
+    learner: PPO = field(default_factory=PPO)
+    pairs: int = 16
+    sigma: float = 0.02
+    outer_rate: float = 3e-3
+    episodes: int = 2  # of each fitness, by the policy's mean
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.learner, PPO):
+            raise BadValue("this method evolves what PPO learns; leave learner=ppo")
+        check(self, (("pairs", "episodes"), WHOLE), (("sigma", "outer_rate"), ABOVE_ZERO))
+
+    def trained_in(self, problem: Problem) -> Domain:
+        return problem.believed
+
+    def policy(self, s: State) -> Any:
+        return self.learner.policy(s.learner.center)
+
+    @property
+    def _adam(self) -> optax.GradientTransformation:
+        return optax.adam(self.outer_rate)
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        """1."""
+        start = start.center if isinstance(start, Evolved) else start
+        s = begin(self.learner, problem.believed, seed, start)
+        theta, _ = ravel_pytree(s.learner.networks)
+        return s._replace(learner=Evolved(self.learner.transfer(s.learner), self._adam.init(theta)), worlds=())
+
+    def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        center, optimizer = s.learner
+        theta, unravel = ravel_pytree(center.networks)
+        # 2.
+        pairs = [self._pair(problem.believed, s, i, len(theta)) for i in range(self.pairs)]
+        # 3.
+        found: list[Evaluated] = []
+        for at in range(0, self.pairs, SHARD):
+            found += self.evaluate(problem.believed, center, pairs[at : at + SHARD])
+        fitness = np.array([each.fitness for each in found]).reshape(-1, 2)
+        # 4.
+        ranks = centred_ranks(fitness.ravel()).reshape(-1, 2)
+        # 5.
+        weights = jnp.asarray(ranks[:, 0] - ranks[:, 1], jnp.float32)
+        slope = weights @ jnp.stack([pair.noise for pair in pairs]) / (2 * self.pairs * self.sigma)
+        move, optimizer = self._adam.update(-slope, optimizer, theta)
+        center = center._replace(networks=unravel(optax.apply_updates(theta, move)))
+        # 6.
+        for each in found:
+            center = center._replace(
+                observations=center.observations.join(each.observations), returns=center.returns.join(each.returns)
+            )
+        played = sum(each.playing for each in found)
+        steps = played + sum(each.adapting for each in found)
+        return s._replace(
+            learner=Evolved(center, optimizer), round=np.int64(s.round + 1),
+            source_steps=np.int64(s.source_steps + steps),
+        ), {
+            "training_return": float(fitness.mean()), "fitness_best": float(fitness.max()),
+            "fitness_sd": float(fitness.std()), "slope": float(jnp.linalg.norm(slope)),
+            "moved": float(jnp.linalg.norm(move)), "episodes": float(fitness.size * self.episodes),
+            "played_steps": float(played),
+        }  # fmt: skip
+
+    def _pair(self, believed: Domain, s: State, i: int, size: int) -> Pair:
+        """2. Keyed by the run, the generation and the pair alone."""
+        generation = int(s.round)
+        base = random.fold(np.array([int(s.key[0]) << 32 | int(s.key[1])], np.uint64), generation, i)
+        key = fold(s.key, 3, generation, i)
+        task = believed.draw(base, np.ones(1, np.int64))[0]
+        return Pair(task, jax.random.normal(fold(s.key, 4, generation, i), (size,)), int(base[0]) >> 1, key)
+
+    def evaluate(self, believed: Domain, center: PPOState, pairs: Sequence[Pair]) -> list[Evaluated]:
+        """3. The members of `pairs`, theta + sigma e before theta - sigma e."""
+        theta, unravel = ravel_pytree(center.networks)
+        twice = [pair for pair in pairs for _ in range(2)]
+        moved = [theta + sign * self.sigma * pair.noise for pair in pairs for sign in (1, -1)]
+        members = [center._replace(networks=unravel(each)) for each in moved]
+        members, gained, steps = self.adapted(members, believed, twice)
+        worlds = joined([believed.worlds(self.episodes, pair.seed, np.tile(pair.task, (self.episodes, 1)))
+                         for pair in twice])  # fmt: skip
+        played = play(believed, worlds, [self.learner.policy(member) for member in members])
+        returns, lengths = (x.reshape(len(members), -1) for x in (played.returns, played.lengths))
+        return [
+            Evaluated(float(returns[m].mean()), *gained[m], steps, int(lengths[m].sum())) for m in range(len(members))
+        ]
+
+    def adapted(
+        self, members: list[PPOState], believed: Domain, pairs: Sequence[Pair]
+    ) -> tuple[list[PPOState], list[tuple[Moments, Moments]], int]:
+        """U: the members after it, what it adds to the moments of each, and the steps that it took of each."""
+        nothing = Moments.empty(members[0].observations.mean.shape), Moments.empty(())
+        return members, [nothing] * len(members), 0
+
+
+def joined(worlds: list[Worlds]) -> Worlds:
+    return jax.tree.map(lambda *x: np.concatenate(x), *worlds)
+
+
+@dataclass(frozen=True)
+class ESMAML(Evolution):
+    """U = K PPO updates; 3 of 4,096 steps are the abstract's."""
+
+    accepts: ClassVar[frozenset[Access]] = frozenset({Access.FEW_SHOT, Access.ONLINE})
+    adapts: ClassVar[bool] = True
+    updates: int = 3
+    adaptation_worlds: int = 8
+    adaptation_steps: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, (("updates", "adaptation_worlds", "adaptation_steps"), WHOLE))
+
+    def adapted(self, members, believed, pairs):
+        n = self.adaptation_worlds
+        learner = self.learner.resized(n)
+        seen: list[list[PPOState]] = [[] for _ in members]
+
+        def watch(m: int, before: PPOState, tr: Any) -> None:
+            blank = Moments.empty(before.observations.mean.shape), Moments.empty(())
+            seen[m].append(learner.observe(before._replace(observations=blank[0], returns=blank[1]), tr))
+
+        worlds = joined([believed.worlds(n, pair.seed, np.tile(pair.task, (n, 1))) for pair in pairs])
+        key: Callable[[int, int], Array] = lambda m, update: jax.random.fold_in(pairs[m].key, update)  # noqa: E731
+        members, _ = adapted(learner, members, believed, worlds, self.updates, self.adaptation_steps, key, watch)
+        gained = []
+        for mine in seen:
+            observations, returns = mine[0].observations, mine[0].returns
+            for each in mine[1:]:
+                observations, returns = observations.join(each.observations), returns.join(each.returns)
+            gained.append((observations, returns))
+        return members, gained, self.updates * n * self.adaptation_steps
+
+    def adapt(self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int):
+        return adapt_to_targets(self, s._replace(learner=s.learner.center), problem, target, parameters, seed)

@@ -1,0 +1,127 @@
+"""ES-MAML: the estimator on a function whose top is known, pairs, what a bit may depend on, what a target takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from isthmus.domains.problem import Access, make_problem
+from isthmus.learning.normalization import Moments
+from isthmus.learning.ppo import PPO
+from isthmus.methods import es_maml
+from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, centred_ranks
+from isthmus.training.checkpoint import digest
+from isthmus.types import BadValue
+
+LEARNER = PPO(worlds=4, steps=16, hidden=(8,), epochs=2, minibatch=16)
+PROBLEM = make_problem("hopper/gravity=x2", access="few_shot", uncertainty="torso_mass=1..9")
+SMALL = ESMAML(LEARNER, pairs=3, episodes=1, updates=2, adaptation_worlds=2, adaptation_steps=16)
+
+
+def theta(s: Any) -> np.ndarray:
+    return np.asarray(ravel_pytree(s.learner.center.networks)[0])
+
+
+def test_centred_ranks() -> None:
+    np.testing.assert_allclose(centred_ranks(np.array([3.0, -1.0, 10.0])), [0.0, -0.5, 0.5])
+    np.testing.assert_allclose(centred_ranks(np.array([2.0, 2.0, 5.0, 1.0])), [0, 0, 0.5, -0.5])
+    np.testing.assert_allclose(centred_ranks(np.array([7.0])), [-0.5])
+
+
+def test_it_climbs_a_hill_whose_top_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fitness -|theta - top|^2 in place of physics: ranks and Adam bring the distance to a small part of itself."""
+    method = Evolution(LEARNER, pairs=32, sigma=0.05, outer_rate=0.02)
+    s = method.init(PROBLEM, 0)
+    top = theta(s) + np.random.default_rng(0).normal(size=theta(s).shape).astype(np.float32) / 2
+
+    def evaluate(self: Evolution, believed: Any, center: Any, pairs: Any) -> list[Evaluated]:
+        here, _ = ravel_pytree(center.networks)
+        members = [here + sign * self.sigma * pair.noise for pair in pairs for sign in (1, -1)]
+        nothing = Moments.empty(11), Moments.empty(())
+        return [Evaluated(-float(np.square(np.asarray(m) - top).sum()), *nothing, 0, 5) for m in members]
+
+    monkeypatch.setattr(Evolution, "evaluate", evaluate)
+    first = np.linalg.norm(theta(s) - top)
+    for _ in range(120):
+        s, metrics = method.step(PROBLEM, s)
+    assert np.linalg.norm(theta(s) - top) < 0.25 * first
+    assert s.source_steps == 64 + 120 * 64 * 5 and metrics["played_steps"] == 320
+
+
+def test_the_slope_is_that_of_the_paper() -> None:
+    """1 / (2 n sigma) sum (f+ - f-) e over the ranks, and Adam's first step of size `outer_rate` along it."""
+    s = SMALL.init(PROBLEM, 0)
+    pairs = [SMALL._pair(PROBLEM.believed, s, i, len(theta(s))) for i in range(3)]
+    found = SMALL.evaluate(PROBLEM.believed, s.learner.center, pairs)
+    ranks = centred_ranks(np.array([each.fitness for each in found])).reshape(3, 2)
+    noise = np.stack([np.asarray(pair.noise) for pair in pairs])
+    slope = (ranks[:, 0] - ranks[:, 1]) @ noise / (2 * 3 * SMALL.sigma)
+    after, metrics = SMALL.step(PROBLEM, s)
+    assert metrics["slope"] == pytest.approx(np.linalg.norm(slope), rel=1e-5)
+    np.testing.assert_allclose(theta(after) - theta(s), SMALL.outer_rate * np.sign(slope), rtol=1e-2, atol=1e-6)
+
+
+def test_a_pair_shares_its_task_and_its_random_numbers() -> None:
+    """Noise of nothing: both members of a pair come to the same, to the bit; pairs differ."""
+    s = SMALL.init(PROBLEM, 0)
+    pairs = [SMALL._pair(PROBLEM.believed, s, i, len(theta(s))) for i in range(2)]
+    still = [pair._replace(noise=0 * pair.noise) for pair in pairs]
+    a, b, c, d = SMALL.evaluate(PROBLEM.believed, s.learner.center, still)
+    assert a.fitness == b.fitness and c.fitness == d.fitness != a.fitness
+    assert digest(a.observations) == digest(b.observations) != digest(c.observations)
+    assert pairs[0].task != pairs[1].task and 1 <= pairs[0].task[0] <= 9
+    again = SMALL._pair(PROBLEM.believed, s._replace(round=np.int64(1)), 0, len(theta(s)))
+    assert again.task != pairs[0].task and again.seed != pairs[0].seed
+
+
+def test_shards_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = SMALL.init(PROBLEM, 0)
+    whole, _ = SMALL.step(PROBLEM, s)
+    monkeypatch.setattr(es_maml, "SHARD", 1)
+    assert digest(SMALL.step(PROBLEM, s)[0]) == digest(whole)
+
+
+def test_members_adapt_as_a_target_does() -> None:
+    """The inner loop is what deployment does: from the same state, in the same worlds, with the same keys."""
+    s = SMALL.init(PROBLEM, 0)
+    pair = SMALL._pair(PROBLEM.believed, s, 0, len(theta(s)))
+    (alone, other), gained, steps = SMALL.adapted([s.learner.center] * 2, PROBLEM.believed, [pair, pair])
+    assert digest(alone) == digest(other) and steps == 2 * 2 * 16
+    assert gained[0][0].count == steps and digest(alone.networks) != digest(s.learner.center.networks)
+    joint = s.learner.center.observations.join(gained[0][0])
+    assert joint.count == alone.observations.count
+    np.testing.assert_allclose(joint.mean, alone.observations.mean, rtol=1e-12)
+    np.testing.assert_allclose(joint.variance, alone.observations.variance, rtol=1e-9)
+    policies, book = SMALL.adapt(s, PROBLEM, PROBLEM.target, np.zeros((2, 1)) + 9.81, 0)
+    assert len(policies) == 2 and book.transitions == 64
+
+
+def test_the_control_adapts_nothing() -> None:
+    method = Evolution(LEARNER, pairs=2, episodes=1)
+    problem = replace(PROBLEM, access=Access.NONE)
+    s, _ = method.step(problem, method.init(problem, 0))
+    assert not method.adapts and s.book.transitions == 0
+    assert s.learner.center.observations.count == 64, "the first random steps"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"pairs": 0}, "pairs=0"), ({"sigma": 0.0}, "sigma=0.0"), ({"outer_rate": float("nan")}, "outer_rate=nan"),
+     ({"updates": 0}, "updates=0"), ({"learner": object()}, "leave learner=ppo")],
+)  # fmt: skip
+def test_numbers_that_cannot_be(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadValue, match=said):
+        ESMAML(**wrong)
+
+
+def test_moments_join_as_if_seen_together() -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 3))
+    whole = Moments.empty(3).merge(rows)
+    parts = Moments.empty(3).merge(rows[:20]).join(Moments.empty(3).merge(rows[20:])).join(Moments.empty(3))
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
