@@ -103,7 +103,6 @@ class Evolution(NoAdaptation):
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """1."""
-        start = start.center if isinstance(start, Evolved) else start
         s = begin(self.learner, problem.believed, seed, start)
         theta, _ = ravel_pytree(s.learner.networks)
         return s._replace(learner=Evolved(self.learner.transfer(s.learner), self._adam.init(theta)), worlds=())
