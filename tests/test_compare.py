@@ -321,6 +321,15 @@ def test_a_job_is_refused_where_its_folder_is_taken(tmp_path):
         few(tmp_path / "c", ceiling=False)
 
 
+def test_a_comparison_made_before_logs_were_counted(tmp_path, watched):
+    made, _ = watched
+    data = json.loads((made.folder / "comparison.json").read_text())
+    for row in data["rows"]:
+        del row["logged_transitions"]
+    (tmp_path / "comparison.json").write_text(json.dumps(data))
+    assert Comparison.read(tmp_path).rows == made.rows
+
+
 @pytest.mark.parametrize("access", ["online", "dataset"])
 def test_every_method_can_be_compared(tmp_path, access):
     logged = access == "dataset"

@@ -91,6 +91,12 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().out == said
 
 
+def test_a_figure_that_has_no_smoke_scale_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["reproduce", "dap", "--figure=motors", "--scale=smoke", f"--results={tmp_path}", f"--runs={tmp_path}"])
+    assert "figure motors of dap has nothing to run at smoke scale; say --scale laptop" in capsys.readouterr().err
+
+
 # Verdicts
 
 

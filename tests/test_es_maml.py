@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from isthmus.domains.problem import Access, make_problem
+from isthmus.domains.problem import Access, Budget, make_problem
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
 from isthmus.methods import es_maml
-from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, centred_ranks
+from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, centred_ranks, nothing
+from isthmus.methods.method import fold
 from isthmus.training.checkpoint import digest
-from isthmus.types import BadValue
+from isthmus.types import BadValue, BudgetExceeded
 
 LEARNER = PPO(worlds=4, steps=16, hidden=(8,), epochs=2, minibatch=16)
 PROBLEM = make_problem("hopper/gravity=x2", access="few_shot", uncertainty="torso_mass=1..9")
@@ -42,8 +43,7 @@ def test_it_climbs_a_hill_whose_top_is_known(monkeypatch: pytest.MonkeyPatch) ->
     def evaluate(self: Evolution, believed: Any, center: Any, pairs: Any) -> list[Evaluated]:
         here, _ = ravel_pytree(center.networks)
         members = [here + sign * self.sigma * pair.noise for pair in pairs for sign in (1, -1)]
-        nothing = Moments.empty(11), Moments.empty(())
-        return [Evaluated(-float(np.square(np.asarray(m) - top).sum()), *nothing, 0, 5) for m in members]
+        return [Evaluated(-float(np.square(np.asarray(m) - top).sum()), nothing(center), 0, 5) for m in members]
 
     monkeypatch.setattr(Evolution, "evaluate", evaluate)
     first = np.linalg.norm(theta(s) - top)
@@ -73,10 +73,11 @@ def test_a_pair_shares_its_task_and_its_random_numbers() -> None:
     still = [pair._replace(noise=0 * pair.noise) for pair in pairs]
     a, b, c, d = SMALL.evaluate(PROBLEM.believed, s.learner.center, still)
     assert a.fitness == b.fitness and c.fitness == d.fitness != a.fitness
-    assert digest(a.observations) == digest(b.observations) != digest(c.observations)
+    assert digest(a.gained) == digest(b.gained) != digest(c.gained)
+    assert len({seed for pair in pairs for seed in pair.seeds}) == 4, "judged in other worlds than adapted in"
     assert pairs[0].task != pairs[1].task and 1 <= pairs[0].task[0] <= 9
     again = SMALL._pair(PROBLEM.believed, s._replace(round=np.int64(1)), 0, len(theta(s)))
-    assert again.task != pairs[0].task and again.seed != pairs[0].seed
+    assert again.task != pairs[0].task and again.seeds != pairs[0].seeds
 
 
 def test_shards_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +91,7 @@ def test_members_adapt_as_a_target_does() -> None:
     """The inner loop is what deployment does: from the same state, in the same worlds, with the same keys."""
     s = SMALL.init(PROBLEM, 0)
     pair = SMALL._pair(PROBLEM.believed, s, 0, len(theta(s)))
+    pair = pair._replace(seeds=(7, 8), key=fold(s.key, 2, 7))
     (alone, other), gained, steps = SMALL.adapted([s.learner.center] * 2, PROBLEM.believed, [pair, pair])
     assert digest(alone) == digest(other) and steps == 2 * 2 * 16
     assert gained[0][0].count == steps and digest(alone.networks) != digest(s.learner.center.networks)
@@ -97,8 +99,22 @@ def test_members_adapt_as_a_target_does() -> None:
     assert joint.count == alone.observations.count
     np.testing.assert_allclose(joint.mean, alone.observations.mean, rtol=1e-12)
     np.testing.assert_allclose(joint.variance, alone.observations.variance, rtol=1e-9)
-    policies, book = SMALL.adapt(s, PROBLEM, PROBLEM.target, np.zeros((2, 1)) + 9.81, 0)
-    assert len(policies) == 2 and book.transitions == 64
+    (policy,), book = SMALL.adapt(s, PROBLEM, PROBLEM.believed, pair.task[None], 7)
+    assert digest(policy) == digest(LEARNER.policy(alone)) and book.transitions == steps
+
+
+def test_what_a_target_cannot_give_is_told_before_the_training() -> None:
+    with pytest.raises(BudgetExceeded, match="adaptation takes 64 transitions a target and the budget is 63"):
+        SMALL.init(replace(PROBLEM, budget=Budget(transitions=63)), 0)
+
+
+def test_a_privileged_critics_moments_grow_with_the_others() -> None:
+    method = replace(SMALL, learner=replace(LEARNER, privileged=True))
+    problem = make_problem(
+        "hopper/torso_mass=3", access="few_shot", source="torso_mass=6", uncertainty="torso_mass=1..9"
+    )
+    s, _ = method.step(problem, method.init(problem, 0))
+    assert {moments.count for moments in es_maml.moments_of(s.learner.center)} == {64 + 6 * 64}
 
 
 def test_the_control_adapts_nothing() -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("NPROC", "1")
 # On one CPU there is nothing for XLA to do at once, and its waiting for threads takes longer than a policy's call.
 _ONE_BY_ONE = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
-os.environ["XLA_FLAGS"] = f"{_ONE_BY_ONE} {os.environ.get('XLA_FLAGS', '')}".strip()
+if _ONE_BY_ONE not in os.environ.get("XLA_FLAGS", ""):  # as in a process that another of ours began
+    os.environ["XLA_FLAGS"] = f"{_ONE_BY_ONE} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 _WHERE = {
     "problem": "isthmus.domains.problem:make_problem",

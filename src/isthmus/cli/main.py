@@ -383,7 +383,9 @@ def reproduce(
     from isthmus.training.executor import Processes, cpus
     from isthmus.training.run import write_text
 
-    units = found.units(scale, figure)
+    units, scenes = found.units(scale, figure), found.scenes.get(figure or "")
+    if not units and not scenes:
+        raise BadValue(f"figure {figure} of {study} has nothing to run at {scale} scale; say --scale laptop")
     folder = results / study
     for note in read_units(units, folder)[1] if forecast or not report else ():
         out.print(note, markup=False, soft_wrap=True)
@@ -399,7 +401,7 @@ def reproduce(
     from isthmus.domains.domain import Domain
     from isthmus.report.figures import draw_landscapes, draw_panels, draw_scenes
 
-    if scenes := found.scenes.get(figure or ""):
+    if scenes:
         picture = draw_scenes([(title, Domain.parse(text)) for title, text in scenes], folder / f"figure{figure}.png")
         out.print(str(picture), markup=False, soft_wrap=True)
     if not units:

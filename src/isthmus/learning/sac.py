@@ -155,7 +155,8 @@ class SAC:
         k_actor, *k_critics = jax.random.split(key, 3)
         if spaces.action % self.actors:
             raise BadValue(f"actors={self.actors} cannot share {spaces.action} numbers of an action out evenly")
-        k_actors = [jax.random.fold_in(k_actor, i) if i else k_actor for i in range(self.actors)]
+        others = jax.random.split(jax.random.fold_in(k_actor, 1000), self.actors)[1:]  # its layers have 0, 1, ...
+        k_actors = [k_actor, *others]
         widths = (spaces.observation, *self.hidden, 2 * spaces.action // self.actors)
         actor = tuple(init_mlp(k, widths, 0.01) for k in k_actors)
         sizes = (spaces.observation + spaces.action, *self.hidden, 1)

@@ -45,15 +45,12 @@ def adapted(
     return members, worlds
 
 
-def adapt_to_targets(
-    method: Any, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
-) -> tuple[list[Any], Book]:
-    """`Method.adapt` of a method with `learner`, `updates`, `adaptation_worlds` and `adaptation_steps`.
-
-    Raises BudgetExceeded where a target's budget does not allow that much.
+def check_adaptation(method: Any, problem: Problem, target: Domain) -> int:
+    """The transitions that adapting takes of a target. Raises BudgetExceeded where its budget does not allow as much,
+    BadValue where what was learned cannot go on in it.
     """
     check_dynamics(method.learner, problem.believed, target)
-    members, n = len(parameters), method.adaptation_worlds
+    n = method.adaptation_worlds
     spent = method.updates * n * method.adaptation_steps
     # Of the episodes only those that begin first are known: how many follow is up to the robot.
     for what, asked in (("transitions", spent), ("episodes", n), ("seconds", spent * target.step_seconds)):
@@ -63,6 +60,18 @@ def adapt_to_targets(
                 f"adaptation takes {asked:g} {what} a target and the budget is {limit:g}; "
                 f"lower updates, adaptation_worlds or adaptation_steps"
             )
+    return spent
+
+
+def adapt_to_targets(
+    method: Any, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
+) -> tuple[list[Any], Book]:
+    """`Method.adapt` of a method with `learner`, `updates`, `adaptation_worlds` and `adaptation_steps`.
+
+    Raises what `check_adaptation` does.
+    """
+    spent = check_adaptation(method, problem, target)
+    members, n = len(parameters), method.adaptation_worlds
     learner = method.learner.resized(n)
     worlds = target.worlds(members * n, seed, np.repeat(parameters, n, axis=0))
     key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731

@@ -6,13 +6,13 @@ al. 2019, arXiv 1910.01215).
     for each generation:
         for i = 1..n:
 2.          T_i ~ p(T), e_i ~ N(0, I)
-3.          f_i+-, the mean return in T_i of U(theta +- sigma e_i, T_i), with the same random numbers for both
+3.          f_i+-, the mean return in T_i of U(theta +- sigma e_i, T_i): antithetic, with the same random numbers
 4.      f <- centred ranks of all 2n, in -0.5..0.5
-5.      theta <- Adam on the slope 1 / (2 n sigma) sum_i (f_i+ - f_i-) e_i
+5.      theta <- Adam on the estimated gradient 1 / (2 n sigma) sum_i (f_i+ - f_i-) e_i
 6.      what all members saw is merged into the moments
     deploy U(theta, target)
 
-evolution   U does nothing: a control
+evolution   evolution strategies alone, U does nothing: a control
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from isthmus.domains.problem import Access, Problem
 from isthmus.learning.learner import ABOVE_ZERO, WHOLE, check
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO, PPOState
-from isthmus.methods.adaptation import adapt_to_targets, adapted
+from isthmus.methods.adaptation import adapt_to_targets, adapted, check_adaptation
 from isthmus.methods.method import NoAdaptation, State, begin, fold
 from isthmus.physics import random
 from isthmus.types import Array, BadValue, Metrics, Worlds
@@ -50,8 +50,7 @@ class Evaluated(NamedTuple):
     """What came of one member."""
 
     fitness: float
-    observations: Moments  # of what it saw while it adapted
-    returns: Moments
+    gained: tuple[Moments, ...]  # of observations, dynamics and returns while it adapted
     adapting: int  # steps
     playing: int
 
@@ -61,7 +60,7 @@ class Pair(NamedTuple):
 
     task: np.ndarray  # (P,) dynamics
     noise: Array  # like theta
-    seed: int  # of their worlds
+    seeds: tuple[int, int]  # of the worlds that they adapt in, and of those that they are judged in
     key: Array  # of their updates
 
 
@@ -75,7 +74,8 @@ def centred_ranks(fitness: np.ndarray) -> np.ndarray:
 class Evolution(NoAdaptation):
     """Evolution strategies over the uncertainty, without an inner loop: the control that the abstract leaves out.
 
-    The moments stay those of the first random steps, or of `start`. Raises BadValue for a learner other than PPO, whose
+    The moments stay those of the first random steps, or of `start`; the value function and the deviations are evolved
+    too, to no effect. Raises BadValue for a learner other than PPO, whose
     networks are evolved, or a number that cannot be.
     """
 
@@ -127,7 +127,7 @@ class Evolution(NoAdaptation):
         # 6.
         for each in found:
             center = center._replace(
-                observations=center.observations.join(each.observations), returns=center.returns.join(each.returns)
+                **dict(zip(MOMENTS, map(Moments.join, moments_of(center), each.gained), strict=True))
             )
         played = sum(each.playing for each in found)
         steps = played + sum(each.adapting for each in found)
@@ -147,7 +147,8 @@ class Evolution(NoAdaptation):
         base = random.fold(np.array([int(s.key[0]) << 32 | int(s.key[1])], np.uint64), generation, i)
         key = fold(s.key, 3, generation, i)
         task = believed.draw(base, np.ones(1, np.int64))[0]
-        return Pair(task, jax.random.normal(fold(s.key, 4, generation, i), (size,)), int(base[0]) >> 1, key)
+        seeds = int(base[0]), int(random.fold(base, 1)[0])
+        return Pair(task, jax.random.normal(fold(s.key, 4, generation, i), (size,)), seeds, key)
 
     def evaluate(self, believed: Domain, center: PPOState, pairs: Sequence[Pair]) -> list[Evaluated]:
         """3. The members of `pairs`, theta + sigma e before theta - sigma e."""
@@ -156,20 +157,31 @@ class Evolution(NoAdaptation):
         moved = [theta + sign * self.sigma * pair.noise for pair in pairs for sign in (1, -1)]
         members = [center._replace(networks=unravel(each)) for each in moved]
         members, gained, steps = self.adapted(members, believed, twice)
-        worlds = joined([believed.worlds(self.episodes, pair.seed, np.tile(pair.task, (self.episodes, 1)))
+        worlds = joined([believed.worlds(self.episodes, pair.seeds[1], np.tile(pair.task, (self.episodes, 1)))
                          for pair in twice])  # fmt: skip
         played = play(believed, worlds, [self.learner.policy(member) for member in members])
         returns, lengths = (x.reshape(len(members), -1) for x in (played.returns, played.lengths))
         return [
-            Evaluated(float(returns[m].mean()), *gained[m], steps, int(lengths[m].sum())) for m in range(len(members))
+            Evaluated(float(returns[m].mean()), gained[m], steps, int(lengths[m].sum())) for m in range(len(members))
         ]
 
     def adapted(
         self, members: list[PPOState], believed: Domain, pairs: Sequence[Pair]
-    ) -> tuple[list[PPOState], list[tuple[Moments, Moments]], int]:
+    ) -> tuple[list[PPOState], list[tuple[Moments, ...]], int]:
         """U: the members after it, what it adds to the moments of each, and the steps that it took of each."""
-        nothing = Moments.empty(members[0].observations.mean.shape), Moments.empty(())
-        return members, [nothing] * len(members), 0
+        return members, [nothing(members[0])] * len(members), 0
+
+
+MOMENTS = ("observations", "parameters", "returns")
+
+
+def moments_of(s: PPOState) -> tuple[Moments, ...]:
+    return s.observations, s.parameters, s.returns
+
+
+def nothing(s: PPOState) -> tuple[Moments, ...]:
+    """Moments of no rows, as a state has them."""
+    return tuple(Moments.empty(moments.mean.shape) for moments in moments_of(s))
 
 
 def joined(worlds: list[Worlds]) -> Worlds:
@@ -193,22 +205,20 @@ class ESMAML(Evolution):
     def adapted(self, members, believed, pairs):
         n = self.adaptation_worlds
         learner = self.learner.resized(n)
-        seen: list[list[PPOState]] = [[] for _ in members]
+        gained = [nothing(member) for member in members]
 
         def watch(m: int, before: PPOState, tr: Any) -> None:
-            blank = Moments.empty(before.observations.mean.shape), Moments.empty(())
-            seen[m].append(learner.observe(before._replace(observations=blank[0], returns=blank[1]), tr))
+            blank = before._replace(**dict(zip(MOMENTS, nothing(before), strict=True)))
+            gained[m] = tuple(map(Moments.join, gained[m], moments_of(learner.observe(blank, tr))))
 
-        worlds = joined([believed.worlds(n, pair.seed, np.tile(pair.task, (n, 1))) for pair in pairs])
+        worlds = joined([believed.worlds(n, pair.seeds[0], np.tile(pair.task, (n, 1))) for pair in pairs])
         key: Callable[[int, int], Array] = lambda m, update: jax.random.fold_in(pairs[m].key, update)  # noqa: E731
         members, _ = adapted(learner, members, believed, worlds, self.updates, self.adaptation_steps, key, watch)
-        gained = []
-        for mine in seen:
-            observations, returns = mine[0].observations, mine[0].returns
-            for each in mine[1:]:
-                observations, returns = observations.join(each.observations), returns.join(each.returns)
-            gained.append((observations, returns))
         return members, gained, self.updates * n * self.adaptation_steps
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        check_adaptation(self, problem, problem.target)  # long before it is needed
+        return super().init(problem, seed, start)
 
     def adapt(self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int):
         return adapt_to_targets(self, s._replace(learner=s.learner.center), problem, target, parameters, seed)

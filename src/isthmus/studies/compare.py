@@ -62,7 +62,7 @@ class Comparison:
     @staticmethod
     def read(folder: Path) -> Comparison:
         data = json.loads((folder / COMPARISON).read_text())
-        rows = [Row(**row) for row in data.pop("rows")]
+        rows = [Row(**{"logged_transitions": 0, **row}) for row in data.pop("rows")]  # older ones do not say
         return Comparison(folder=folder, rows=rows, **data)
 
     def save(self) -> None:

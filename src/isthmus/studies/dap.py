@@ -236,7 +236,9 @@ def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
             out.setdefault(f"figure{task if task in PROBES else 2}.png", []).append(panel)
         for figure in ABLATIONS:
             where, wanted = variants(figure)
-            if where == task and (lines := curves([v.approach for v in wanted])):
+            plain = () if figure in ("3a", "3b") else dict.fromkeys(v.method for v in wanted)  # there they have a name
+            if where == task and curves([v.approach for v in wanted]):
+                lines = curves([*plain, *(v.approach for v in wanted)])
                 title = f"{task}, {TITLES.get(figure, figure)}"
                 panel = Panel(title, "steps in the source", "return in the target", levels + lines)
                 out.setdefault(f"figure{figure}.png", []).append(panel)

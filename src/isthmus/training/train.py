@@ -23,6 +23,7 @@ import numpy as np
 from isthmus.domains.problem import Problem
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods import registry
+from isthmus.methods.es_maml import Evolution
 from isthmus.methods.single_domain import DomainRandomization
 from isthmus.training import checkpoint
 from isthmus.training.progress import Progress
@@ -58,7 +59,8 @@ def train(
     if begun:
         begun.checkpoint()
     config = Run.plan(method, problem, seed, steps, settings or {}, begun, imports)
-    if issubclass(registry.find(method), DomainRandomization) and problem.believed == problem.source and not quiet:
+    randomizes = issubclass(registry.find(method), DomainRandomization | Evolution)
+    if randomizes and problem.believed == problem.source and not quiet:
         Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
     for note in problem.dataset.notes if config["log"] and not quiet else ():
         Progress.note(note)
