@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
 from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Book, Problem
+from isthmus.domains.problem import Access, Book, Problem
+from isthmus.learning.learner import WHOLE, check
+from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State, check_dynamics, fold
 from isthmus.types import Array, BudgetExceeded, Transition, Worlds
 
@@ -45,38 +48,57 @@ def adapted(
     return members, worlds
 
 
-def check_adaptation(method: Any, problem: Problem, target: Domain) -> int:
-    """The transitions that adapting takes of a target. Raises BudgetExceeded where its budget does not allow as much,
-    BadValue where what was learned cannot go on in it.
+@dataclass(frozen=True)
+class Adapting:
+    """K updates in each target at deployment: for a method of one learner, named before its base.
+
+    Raises BadValue for a number that cannot be.
     """
-    check_dynamics(method.learner, problem.believed, target)
-    n = method.adaptation_worlds
-    spent = method.updates * n * method.adaptation_steps
-    # Of the episodes only those that begin first are known: how many follow is up to the robot.
-    for what, asked in (("transitions", spent), ("episodes", n), ("seconds", spent * target.step_seconds)):
-        limit = getattr(problem.budget, what)
-        if limit is not None and asked > limit:
-            raise BudgetExceeded(
-                f"adaptation takes {asked:g} {what} a target and the budget is {limit:g}; "
-                f"lower updates, adaptation_worlds or adaptation_steps"
-            )
-    return spent
 
+    accepts: ClassVar[frozenset[Access]] = frozenset({Access.FEW_SHOT, Access.ONLINE})
+    adapts: ClassVar[bool] = True
+    learner: Any = field(default_factory=PPO)
+    updates: int = 3
+    adaptation_worlds: int = 8
+    adaptation_steps: int = 512
 
-def adapt_to_targets(
-    method: Any, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
-) -> tuple[list[Any], Book]:
-    """`Method.adapt` of a method with `learner`, `updates`, `adaptation_worlds` and `adaptation_steps`.
+    def __post_init__(self) -> None:
+        if after := getattr(super(), "__post_init__", None):
+            after()
+        check(self, (("updates", "adaptation_worlds", "adaptation_steps"), WHOLE))
 
-    Raises what `check_adaptation` does.
-    """
-    spent = check_adaptation(method, problem, target)
-    members, n = len(parameters), method.adaptation_worlds
-    learner = method.learner.resized(n)
-    worlds = target.worlds(members * n, seed, np.repeat(parameters, n, axis=0))
-    key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731
-    learners, worlds = adapted(
-        learner, [s.learner] * members, target, worlds, method.updates, method.adaptation_steps, key
-    )
-    episodes = int(worlds.episode.sum()) // members
-    return [learner.policy(each) for each in learners], Book().add(spent, episodes, spent * target.step_seconds)
+    def learned(self, s: State) -> Any:
+        """The learner's state that adaptation begins from."""
+        return s.learner
+
+    def adapt(
+        self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
+    ) -> tuple[list[Any], Book]:
+        """`Method.adapt`. Raises BudgetExceeded where a target's budget does not allow it, BadValue where what was
+        learned cannot go on in it.
+        """
+        spent = self.check_adaptation(problem, target)
+        members, n = len(parameters), self.adaptation_worlds
+        learner = self.learner.resized(n)
+        worlds = target.worlds(members * n, seed, np.repeat(parameters, n, axis=0))
+        key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731
+        learners, worlds = adapted(
+            learner, [self.learned(s)] * members, target, worlds, self.updates, self.adaptation_steps, key
+        )
+        episodes = int(worlds.episode.sum()) // members
+        return [learner.policy(each) for each in learners], Book().add(spent, episodes, spent * target.step_seconds)
+
+    def check_adaptation(self, problem: Problem, target: Domain) -> int:
+        """The transitions that adapting takes of a target. Raises as `adapt` does."""
+        check_dynamics(self.learner, problem.believed, target)
+        n = self.adaptation_worlds
+        spent = self.updates * n * self.adaptation_steps
+        # Of the episodes only those that begin first are known: how many follow is up to the robot.
+        for what, asked in (("transitions", spent), ("episodes", n), ("seconds", spent * target.step_seconds)):
+            limit = getattr(problem.budget, what)
+            if limit is not None and asked > limit:
+                raise BudgetExceeded(
+                    f"adaptation takes {asked:g} {what} a target and the budget is {limit:g}; "
+                    f"lower updates, adaptation_worlds or adaptation_steps"
+                )
+        return spent

@@ -33,7 +33,7 @@ from isthmus.domains.problem import Access, Problem
 from isthmus.learning.learner import ABOVE_ZERO, WHOLE, check
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO, PPOState
-from isthmus.methods.adaptation import adapt_to_targets, adapted, check_adaptation
+from isthmus.methods.adaptation import Adapting, adapted
 from isthmus.methods.method import NoAdaptation, State, begin, fold
 from isthmus.physics import random
 from isthmus.types import Array, BadValue, Metrics, Worlds
@@ -189,18 +189,15 @@ def joined(worlds: list[Worlds]) -> Worlds:
 
 
 @dataclass(frozen=True)
-class ESMAML(Evolution):
+class ESMAML(Adapting, Evolution):
     """U = K PPO updates; 3 of 4,096 steps are the abstract's."""
 
-    accepts: ClassVar[frozenset[Access]] = frozenset({Access.FEW_SHOT, Access.ONLINE})
-    adapts: ClassVar[bool] = True
-    updates: int = 3
-    adaptation_worlds: int = 8
-    adaptation_steps: int = 512
+    def learned(self, s: State) -> PPOState:
+        return s.learner.center
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(self, (("updates", "adaptation_worlds", "adaptation_steps"), WHOLE))
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        self.check_adaptation(problem, problem.target)  # long before it is needed
+        return super().init(problem, seed, start)
 
     def adapted(self, members, believed, pairs):
         n = self.adaptation_worlds
@@ -215,10 +212,3 @@ class ESMAML(Evolution):
         key: Callable[[int, int], Array] = lambda m, update: jax.random.fold_in(pairs[m].key, update)  # noqa: E731
         members, _ = adapted(learner, members, believed, worlds, self.updates, self.adaptation_steps, key, watch)
         return members, gained, self.updates * n * self.adaptation_steps
-
-    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        check_adaptation(self, problem, problem.target)  # long before it is needed
-        return super().init(problem, seed, start)
-
-    def adapt(self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int):
-        return adapt_to_targets(self, s._replace(learner=s.learner.center), problem, target, parameters, seed)

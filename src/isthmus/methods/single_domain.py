@@ -19,7 +19,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.learner import Learner
 from isthmus.learning.ppo import PPO
-from isthmus.methods.adaptation import adapt_to_targets
+from isthmus.methods.adaptation import Adapting
 from isthmus.methods.method import NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round, target_round
 from isthmus.types import BadValue, Metrics
 
@@ -116,22 +116,8 @@ class FineTuning(TargetOnly):
 
 
 @dataclass(frozen=True)
-class FewShotPPO(DomainRandomization):
+class FewShotPPO(Adapting, DomainRandomization):
     """Domain randomization, then K PPO updates in each target: the control that ES-sim2real's abstract leaves out.
 
     K = 3 updates of 4,096 steps are the abstract's inner loop.
     """
-
-    accepts: ClassVar[frozenset[Access]] = frozenset({Access.FEW_SHOT, Access.ONLINE})
-    adapts: ClassVar[bool] = True
-    updates: int = 3
-    adaptation_worlds: int = 8
-    adaptation_steps: int = 512
-
-    def __post_init__(self) -> None:
-        for name in ("updates", "adaptation_worlds", "adaptation_steps"):
-            if (value := getattr(self, name)) < 1:
-                raise BadValue(f"{name}={value}: needs a whole number from 1 on")
-
-    def adapt(self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int):
-        return adapt_to_targets(self, s, problem, target, parameters, seed)
