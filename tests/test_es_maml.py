@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from isthmus.domains.problem import Access, Budget, make_problem
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
 from isthmus.methods import es_maml
-from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, centred_ranks, nothing
+from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, Pair, centred_ranks, nothing
 from isthmus.methods.method import fold
 from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, BudgetExceeded
@@ -26,6 +27,11 @@ SMALL = ESMAML(LEARNER, pairs=3, episodes=1, updates=2, adaptation_worlds=2, ada
 
 def theta(s: Any) -> np.ndarray:
     return np.asarray(ravel_pytree(s.learner.center.networks)[0])
+
+
+def pairs_of(s: Any) -> list[Pair]:
+    """All pairs of the generation that comes."""
+    return [SMALL.pair(PROBLEM.believed, shard, i) for shard in SMALL.shards(s) for i in shard.pairs]
 
 
 def test_centred_ranks() -> None:
@@ -56,7 +62,7 @@ def test_it_climbs_a_hill_whose_top_is_known(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_slope_is_that_of_the_paper() -> None:
     """1 / (2 n sigma) sum (f+ - f-) e over the ranks, and Adam's first step of size `outer_rate` along it."""
     s = SMALL.init(PROBLEM, 0)
-    pairs = [SMALL._pair(PROBLEM.believed, s, i, len(theta(s))) for i in range(3)]
+    pairs = pairs_of(s)
     found = SMALL.evaluate(PROBLEM.believed, s.learner.center, pairs)
     ranks = centred_ranks(np.array([each.fitness for each in found])).reshape(3, 2)
     noise = np.stack([np.asarray(pair.noise) for pair in pairs])
@@ -69,14 +75,14 @@ def test_the_slope_is_that_of_the_paper() -> None:
 def test_a_pair_shares_its_task_and_its_random_numbers() -> None:
     """Noise of nothing: both members of a pair come to the same, to the bit; pairs differ."""
     s = SMALL.init(PROBLEM, 0)
-    pairs = [SMALL._pair(PROBLEM.believed, s, i, len(theta(s))) for i in range(2)]
+    pairs = pairs_of(s)[:2]
     still = [pair._replace(noise=0 * pair.noise) for pair in pairs]
     a, b, c, d = SMALL.evaluate(PROBLEM.believed, s.learner.center, still)
     assert a.fitness == b.fitness and c.fitness == d.fitness != a.fitness
     assert digest(a.gained) == digest(b.gained) != digest(c.gained)
     assert len({seed for pair in pairs for seed in pair.seeds}) == 4, "judged in other worlds than adapted in"
     assert pairs[0].task != pairs[1].task and 1 <= pairs[0].task[0] <= 9
-    again = SMALL._pair(PROBLEM.believed, s._replace(round=np.int64(1)), 0, len(theta(s)))
+    again = pairs_of(s._replace(round=np.int64(1)))[0]
     assert again.task != pairs[0].task and again.seeds != pairs[0].seeds
 
 
@@ -84,13 +90,22 @@ def test_shards_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     s = SMALL.init(PROBLEM, 0)
     whole, _ = SMALL.step(PROBLEM, s)
     monkeypatch.setattr(es_maml, "SHARD", 1)
+    assert len(SMALL.shards(s)) == 3
     assert digest(SMALL.step(PROBLEM, s)[0]) == digest(whole)
+
+
+def test_a_shard_can_be_sent() -> None:
+    """What a process elsewhere is given: the same members come of it, to the bit."""
+    s = SMALL.init(PROBLEM, 0)
+    (shard,) = SMALL.shards(s)
+    method, problem, sent = pickle.loads(pickle.dumps((SMALL, PROBLEM, shard)))
+    assert digest(method.work(problem, sent)) == digest(SMALL.work(PROBLEM, shard))
 
 
 def test_members_adapt_as_a_target_does() -> None:
     """The inner loop is what deployment does: from the same state, in the same worlds, with the same keys."""
     s = SMALL.init(PROBLEM, 0)
-    pair = SMALL._pair(PROBLEM.believed, s, 0, len(theta(s)))
+    pair = pairs_of(s)[0]
     pair = pair._replace(seeds=(7, 8), key=fold(s.key, 2, 7))
     (alone, other), gained, steps = SMALL.adapted([s.learner.center] * 2, PROBLEM.believed, [pair, pair])
     assert digest(alone) == digest(other) and steps == 2 * 2 * 16

@@ -38,7 +38,7 @@ from isthmus.methods.method import NoAdaptation, State, begin, fold
 from isthmus.physics import random
 from isthmus.types import Array, BadValue, Metrics, Worlds
 
-SHARD = 8  # pairs whose worlds are one batch; no bit depends on it
+SHARD = 4  # pairs whose worlds are one batch, and one process's; no bit depends on it
 
 
 class Evolved(NamedTuple):
@@ -53,6 +53,15 @@ class Evaluated(NamedTuple):
     gained: tuple[Moments, ...]  # of observations, dynamics and returns while it adapted
     adapting: int  # steps
     playing: int
+
+
+class Shard(NamedTuple):
+    """Some pairs of a generation, all that is needed to evaluate them."""
+
+    center: PPOState
+    key: Array  # the run's
+    generation: int
+    pairs: tuple[int, ...]
 
 
 class Pair(NamedTuple):
@@ -108,20 +117,32 @@ class Evolution(NoAdaptation):
         return s._replace(learner=Evolved(self.learner.transfer(s.learner), self._adam.init(theta)), worlds=())
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        return self.merge(s, [self.work(problem, shard) for shard in self.shards(s)])
+
+    def shards(self, s: State) -> list[Shard]:
+        """A generation's work in parts, for any process."""
+        center = jax.tree.map(np.asarray, s.learner.center)
+        parts = [range(at, min(at + SHARD, self.pairs)) for at in range(0, self.pairs, SHARD)]
+        return [Shard(center, s.key, int(s.round), tuple(part)) for part in parts]
+
+    def work(self, problem: Problem, shard: Shard) -> list[Evaluated]:
+        """3., two members a pair."""
+        return self.evaluate(
+            problem.believed, shard.center, [self.pair(problem.believed, shard, i) for i in shard.pairs]
+        )
+
+    def merge(self, s: State, results: Sequence[list[Evaluated]]) -> tuple[State, Metrics]:
+        """4. to 6.; the results in the shards' order."""
         center, optimizer = s.learner
         theta, unravel = ravel_pytree(center.networks)
-        # 2.
-        pairs = [self._pair(problem.believed, s, i, len(theta)) for i in range(self.pairs)]
-        # 3.
-        found: list[Evaluated] = []
-        for at in range(0, self.pairs, SHARD):
-            found += self.evaluate(problem.believed, center, pairs[at : at + SHARD])
+        found = [each for result in results for each in result]
         fitness = np.array([each.fitness for each in found]).reshape(-1, 2)
         # 4.
         ranks = centred_ranks(fitness.ravel()).reshape(-1, 2)
         # 5.
         weights = jnp.asarray(ranks[:, 0] - ranks[:, 1], jnp.float32)
-        slope = weights @ jnp.stack([pair.noise for pair in pairs]) / (2 * self.pairs * self.sigma)
+        noise = jnp.stack([self.noise(s.key, int(s.round), i, len(theta)) for i in range(self.pairs)])
+        slope = weights @ noise / (2 * self.pairs * self.sigma)
         move, optimizer = self._adam.update(-slope, optimizer, theta)
         center = center._replace(networks=unravel(optax.apply_updates(theta, move)))
         # 6.
@@ -141,14 +162,18 @@ class Evolution(NoAdaptation):
             "played_steps": float(played),
         }  # fmt: skip
 
-    def _pair(self, believed: Domain, s: State, i: int, size: int) -> Pair:
-        """2. Keyed by the run, the generation and the pair alone."""
-        generation = int(s.round)
-        base = random.fold(np.array([int(s.key[0]) << 32 | int(s.key[1])], np.uint64), generation, i)
-        key = fold(s.key, 3, generation, i)
+    def noise(self, key: Array, generation: int, i: int, size: int) -> Array:
+        """e_i (size,), keyed by the run, the generation and the pair alone, as all that a pair draws."""
+        return jax.random.normal(fold(key, 4, generation, i), (size,))
+
+    def pair(self, believed: Domain, shard: Shard, i: int) -> Pair:
+        """2."""
+        key, generation = shard.key, shard.generation
+        base = random.fold(np.array([int(key[0]) << 32 | int(key[1])], np.uint64), generation, i)
         task = believed.draw(base, np.ones(1, np.int64))[0]
         seeds = int(base[0]), int(random.fold(base, 1)[0])
-        return Pair(task, jax.random.normal(fold(s.key, 4, generation, i), (size,)), seeds, key)
+        size = sum(leaf.size for leaf in jax.tree.leaves(shard.center.networks))
+        return Pair(task, self.noise(key, generation, i, size), seeds, fold(key, 3, generation, i))
 
     def evaluate(self, believed: Domain, center: PPOState, pairs: Sequence[Pair]) -> list[Evaluated]:
         """3. The members of `pairs`, theta + sigma e before theta - sigma e."""
