@@ -273,8 +273,8 @@ def play(
 ) -> Episodes:
     """One episode in each of the worlds, to its end; Episodes in the worlds' order.
 
-    Only living worlds are stepped. A list of policies shares the worlds out evenly, in order. `on_step(live, done)`
-    sees every step (rendering, progress): `done` counts the episodes that have ended.
+    Only living worlds are stepped. A list of policies, all of one kind, shares the worlds out evenly, in order.
+    `on_step(live, done)` sees every step (rendering, progress): `done` counts the episodes that have ended.
     """
     import jax
 
@@ -284,9 +284,10 @@ def play(
     s, n = live.state, worlds.size
     if n % len(policies):
         raise BadValue(f"{n} worlds cannot be shared out evenly among {len(policies)} policies")
-    owner = np.repeat(np.arange(len(policies)), n // len(policies))
+    member = np.arange(n).reshape(len(policies), -1)
     memory = repeated(policies[0].memory(), n)
     stateful = bool(jax.tree.leaves(memory))
+    stacked = jax.device_put(jax.tree.map(lambda *x: np.stack(x), *policies))
     ended = np.zeros(n, bool)
     fell = np.zeros(n, bool)
     forward, success = np.zeros(n), np.zeros(n, bool)
@@ -295,19 +296,16 @@ def play(
         on_step(live, 0)
     while not ended.all():
         ids = np.flatnonzero(~ended)
-        calls = []
-        for member, each in enumerate(policies):
-            mine = ids[owner[ids] == member]
-            for start in range(0, len(mine), WIDTH):
-                chunk = mine[start : start + WIDTH]
-                padded = np.pad(chunk, (0, WIDTH - len(chunk)), mode="edge")
-                m = jax.tree.map(lambda x, rows=padded: x[rows], memory)
-                calls.append((chunk, act()(each, m, s["observation"][padded].astype(np.float32))))
-        for chunk, (chosen, m) in calls:
-            action[chunk] = np.asarray(chosen)[: len(chunk)]
+        first = np.take_along_axis(member, np.argsort(ended[member], axis=1, kind="stable"), axis=1)  # the living
+        for start in range(0, int((~ended[member]).sum(1).max()), WIDTH):
+            rows = first[:, start : start + WIDTH]
+            padded = np.pad(rows, ((0, 0), (0, WIDTH - rows.shape[1])), mode="edge")
+            m = jax.tree.map(lambda x, rows=padded: x[rows], memory)
+            chosen, m = _act_members()(stacked, m, s["observation"][padded].astype(np.float32))
+            action[rows] = np.asarray(chosen)[:, : rows.shape[1]]
             if stateful:
                 for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(m), strict=True):
-                    leaf[chunk] = np.asarray(new)[: len(chunk)]
+                    leaf[rows] = np.asarray(new)[:, : rows.shape[1]]
         _, terminated, truncated = live.step(ids, action[ids])
         done = terminated | truncated
         if done.any():
@@ -328,3 +326,11 @@ def act() -> Callable:
     import jax
 
     return jax.jit(lambda policy, memory, obs: jax.vmap(policy.act)(memory, obs))
+
+
+@cache
+def _act_members() -> Callable:
+    """The same of M stacked policies, rows [M, WIDTH]: one member after the other: bits do not depend on M."""
+    import jax
+
+    return jax.jit(lambda *rows: jax.lax.map(lambda a: jax.vmap(a[0].act)(*a[1:]), rows))
