@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
@@ -14,11 +16,11 @@ from jax.flatten_util import ravel_pytree
 from isthmus.domains.problem import Access, Budget, make_problem
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
-from isthmus.methods import es_maml
+from isthmus.methods import es_maml, operators
 from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, Pair, centred_ranks, nothing
 from isthmus.methods.method import fold
 from isthmus.training.checkpoint import digest
-from isthmus.types import BadValue, BudgetExceeded
+from isthmus.types import BadValue, BudgetExceeded, UnknownName
 
 LEARNER = PPO(worlds=4, steps=16, hidden=(8,), epochs=2, minibatch=16)
 PROBLEM = make_problem("hopper/gravity=x2", access="few_shot", uncertainty="torso_mass=1..9")
@@ -108,14 +110,14 @@ def test_members_adapt_as_a_target_does() -> None:
     pair = pairs_of(s)[0]
     pair = pair._replace(seeds=(7, 8), key=fold(s.key, 2, 7))
     (alone, other), gained, steps = SMALL.adapted([s.learner.center] * 2, PROBLEM.believed, [pair, pair])
-    assert digest(alone) == digest(other) and steps == 2 * 2 * 16
-    assert gained[0][0].count == steps and digest(alone.networks) != digest(s.learner.center.networks)
+    assert digest(alone) == digest(other) and steps.tolist() == [2 * 2 * 16] * 2
+    assert gained[0][0].count == steps[0] and digest(alone.networks) != digest(s.learner.center.networks)
     joint = s.learner.center.observations.join(gained[0][0])
     assert joint.count == alone.observations.count
     np.testing.assert_allclose(joint.mean, alone.observations.mean, rtol=1e-12)
     np.testing.assert_allclose(joint.variance, alone.observations.variance, rtol=1e-9)
     (policy,), book = SMALL.adapt(s, PROBLEM, PROBLEM.believed, pair.task[None], 7)
-    assert digest(policy) == digest(LEARNER.policy(alone)) and book.transitions == steps
+    assert digest(policy) == digest(LEARNER.policy(alone)) and book.transitions == steps[0]
 
 
 def test_what_a_target_cannot_give_is_told_before_the_training() -> None:
@@ -156,3 +158,67 @@ def test_moments_join_as_if_seen_together() -> None:
     parts = Moments.empty(3).merge(rows[:20]).join(Moments.empty(3).merge(rows[20:])).join(Moments.empty(3))
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+# The other operators, on a function in the place of physics.
+
+THETA = np.zeros(6, np.float32)
+TOP = np.linspace(-1, 1, 6, dtype=np.float32)
+
+
+def climb(operator: operators.Operator, updates: int, queries: int, radius: float) -> list[np.ndarray]:
+    theta, path = jnp.asarray(THETA), []
+    for update in range(updates):
+        e = radius * jax.random.normal(jax.random.key(update), (queries, 6))
+        actors = operator.propose(theta, e)
+        theta = operator.move(theta, actors, -jnp.square(actors - TOP).sum(1))
+        path.append(np.asarray(theta))
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(operators.OPERATORS))
+def test_operators_climb(name: str) -> None:
+    path = climb(operators.OPERATORS[name], 150, 8, 0.1)
+    distance = [float(np.linalg.norm(theta - TOP)) for theta in [THETA, *path]]
+    assert distance[-1] < 0.3 * distance[0]
+    if name != "es_gradient":
+        assert all(b <= a for a, b in itertools.pairwise(distance)), "it never moves to what is worse"
+
+
+def test_operators_by_hand() -> None:
+    e = jnp.asarray([[1.0], [3.0], [5.0], [7.0]])
+    slope, average, batch = (
+        operators.OPERATORS[n] for n in ("es_gradient", "average_hill_climbing", "batch_hill_climbing")
+    )
+    assert slope.propose(jnp.ones(1), e).ravel().tolist() == [2, 4, 0, -2]
+    returns = jnp.asarray([4.0, 0.0, 0.0, 0.0])  # its standard deviation is sqrt(3)
+    assert slope.move(jnp.ones(1), slope.propose(jnp.ones(1), e), returns) == pytest.approx(1 + 2 / np.sqrt(3) / 2)
+    assert average.propose(jnp.ones(1), e).ravel().tolist() == [1, 1, 2, 2]
+    for told, moved in (([3.0, 0.0, 1.0, 1.0], 1), ([0.0, 1.0, 0.0, 3.0], 2)):
+        assert average.move(jnp.ones(1), average.propose(jnp.ones(1), e), jnp.asarray(told)) == moved
+    assert batch.propose(jnp.ones(1), e).ravel().tolist() == [1, 4, 6, 8]
+    for told, moved in (([3.0, 0.0, 3.0, 1.0], 1), ([0.0, 1.0, 5.0, 3.0], 6)):
+        assert batch.move(jnp.ones(1), batch.propose(jnp.ones(1), e), jnp.asarray(told)) == moved
+
+
+@pytest.mark.parametrize("name", sorted(operators.OPERATORS))
+def test_a_generation_with_another_operator(name: str) -> None:
+    """What it takes of a target is counted by the step, and granted before by what it may take."""
+    method = replace(SMALL, operator=name, queries=4, radius=0.1)
+    s, metrics = method.step(PROBLEM, method.init(PROBLEM, 0))
+    assert s.source_steps > 64 + metrics["played_steps"]
+    assert s.learner.center.observations.count == 64, "episodes are played, what is seen in them not kept"
+    policies, book = method.adapt(s, PROBLEM, PROBLEM.believed, np.array([[3.0], [8.0]]), 5)
+    assert book.episodes == 8 and 8 <= book.transitions < 8 * 1000
+    assert any(digest(each) != digest(method.policy(s)) for each in policies)
+    if name == "es_gradient":  # the others choose among what is the same for all targets
+        assert digest(policies[0]) != digest(policies[1])
+    with pytest.raises(BudgetExceeded, match=r"takes 8000 transitions .* lower updates or queries"):
+        method.init(replace(PROBLEM, budget=Budget(transitions=7999)), 0)
+
+
+def test_operators_that_cannot_be() -> None:
+    with pytest.raises(UnknownName, match="unknown operator 'hill_climbing'; did you mean"):
+        ESMAML(operator="hill_climbing")
+    with pytest.raises(BadValue, match="queries=3: needs an even number"):
+        ESMAML(queries=3)

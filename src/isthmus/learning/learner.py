@@ -55,6 +55,7 @@ class Learner(Protocol):
 
 
 WHOLE: tuple[Callable[[Any], Any], str] = (lambda x: x >= 1, "a whole number from 1 on")
+EVEN: tuple[Callable[[Any], Any], str] = (lambda x: x >= 2 and x % 2 == 0, "an even number from 2 on")
 ABOVE_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 < x < np.inf, "a number above 0")
 FROM_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x < np.inf, "a number from 0 on")
 FRACTION: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x <= 1, "a number in 0..1")

@@ -1,51 +1,25 @@
-"""K updates of a learner in many worlds' dynamics at once: what a few-shot method does in each target."""
+"""K updates in each target: what a few-shot method does at deployment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
-from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.learner import WHOLE, check
 from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State, check_dynamics, fold
-from isthmus.types import Array, BudgetExceeded, Transition, Worlds
+from isthmus.methods.operators import Begin, Key, Taken, Watch, adapted
+from isthmus.physics import random
+from isthmus.types import BudgetExceeded, Transition
 
-Watch = Callable[[int, Any, Transition], None]  # member, its state before the update, what the update learns from
 
-
-def adapted(
-    learner: Any,
-    members: list[Any],
-    domain: Domain,
-    worlds: Worlds,
-    updates: int,
-    steps: int,
-    key: Callable[[int, int], Array],
-    watch: Watch | None = None,
-) -> tuple[list[Any], Worlds]:
-    """Each of M learners' states after so many updates of its own, and all their worlds: [0, N/M) are the first's.
-
-    `key(member, update)` is an update's. The members' worlds are stepped as one batch, and no bit of a member depends
-    on the others.
-    """
-    n = worlds.size // len(members)
-    members = [learner.transfer(each) for each in members]
-    for update in range(updates):
-        behaviours = jax.tree.map(lambda *x: np.stack(x), *[learner.behaviour(each) for each in members])
-        worlds, tr = collect(domain, worlds, behaviours, steps, members=True)
-        for m, before in enumerate(members):
-            mine = jax.tree.map(lambda x, m=m: x[:, m * n : (m + 1) * n], tr)
-            members[m], _ = learner.learn(before, mine, key(m, update))
-            if watch:
-                watch(m, before, mine)
-    return members, worlds
+def later(seed: int, update: int) -> int:
+    """The seed of an update's own worlds; the first one's is the seed itself."""
+    return int(random.fold(np.array([seed % 2**64], np.uint64), update)[0]) if update else seed
 
 
 @dataclass(frozen=True)
@@ -67,9 +41,30 @@ class Adapting:
             after()
         check(self, (("updates", "adaptation_worlds", "adaptation_steps"), WHOLE))
 
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        self.check_adaptation(problem, problem.target)  # long before it is needed
+        return super().init(problem, seed, start)  # pyright: ignore[reportAttributeAccessIssue]
+
     def learned(self, s: State) -> Any:
         """The learner's state that adaptation begins from."""
         return s.learner
+
+    def paid(self, s: Any, tr: Transition) -> Transition:
+        """What a learner's state learns from, of what it collected in a target."""
+        return tr
+
+    def operate(
+        self, members: list[Any], domain: Domain, begin: Begin, key: Key, watch: Watch | None = None
+    ) -> tuple[list[Any], Taken]:
+        """U: the learners' states after it, and what it took."""
+        learner = self.learner.resized(self.adaptation_worlds)
+        return adapted(learner, members, domain, begin, self.updates, self.adaptation_steps, key, self.paid, watch)
+
+    def most(self, target: Domain) -> tuple[int, int, str]:
+        """Transitions and episodes that adapting is sure to take of a target, or may, and the settings that say so."""
+        # Of the episodes only those that begin first are known: how many follow is up to the robot.
+        steps = self.updates * self.adaptation_worlds * self.adaptation_steps
+        return steps, self.adaptation_worlds, "updates, adaptation_worlds or adaptation_steps"
 
     def adapt(
         self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
@@ -77,28 +72,27 @@ class Adapting:
         """`Method.adapt`. Raises BudgetExceeded where a target's budget does not allow it, BadValue where what was
         learned cannot go on in it.
         """
-        spent = self.check_adaptation(problem, target)
-        members, n = len(parameters), self.adaptation_worlds
-        learner = self.learner.resized(n)
-        worlds = target.worlds(members * n, seed, np.repeat(parameters, n, axis=0))
-        key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731
-        learners, worlds = adapted(
-            learner, [self.learned(s)] * members, target, worlds, self.updates, self.adaptation_steps, key
+        self.check_adaptation(problem, target)
+        members = [self.learned(s)] * len(parameters)
+        begin = lambda n, update: target.worlds(  # noqa: E731
+            len(parameters) * n, later(seed, update), np.repeat(parameters, n, axis=0)
         )
-        episodes = int(worlds.episode.sum()) // members
-        return [learner.policy(each) for each in learners], Book().add(spent, episodes, spent * target.step_seconds)
+        key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731
+        members, taken = self.operate(members, target, begin, key)
+        steps = int(taken.steps.max())  # what is told of each target is what the greediest took
+        return [self.learner.policy(each) for each in members], Book().add(
+            steps, int(taken.episodes.max()), steps * target.step_seconds
+        )
 
-    def check_adaptation(self, problem: Problem, target: Domain) -> int:
-        """The transitions that adapting takes of a target. Raises as `adapt` does."""
+    def check_adaptation(self, problem: Problem, target: Domain) -> None:
+        """Raises as `adapt` does."""
         check_dynamics(self.learner, problem.believed, target)
-        n = self.adaptation_worlds
-        spent = self.updates * n * self.adaptation_steps
-        # Of the episodes only those that begin first are known: how many follow is up to the robot.
-        for what, asked in (("transitions", spent), ("episodes", n), ("seconds", spent * target.step_seconds)):
+        transitions, episodes, sizes = self.most(target)
+        for what, asked in (
+            ("transitions", transitions), ("episodes", episodes), ("seconds", transitions * target.step_seconds)
+        ):  # fmt: skip
             limit = getattr(problem.budget, what)
             if limit is not None and asked > limit:
                 raise BudgetExceeded(
-                    f"adaptation takes {asked:g} {what} a target and the budget is {limit:g}; "
-                    f"lower updates, adaptation_worlds or adaptation_steps"
+                    f"adaptation takes {asked:g} {what} a target and the budget is {limit:g}; lower {sizes}"
                 )
-        return spent

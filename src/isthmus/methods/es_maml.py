@@ -1,7 +1,7 @@
 """Meta-learning by evolution strategies with PPO as the adaptation (ES-sim2real, Spigler and Dalbagno; ES-MAML, Song et
 al. 2019, arXiv 1910.01215).
 
-    input: source, uncertainty p(T), n pairs, sigma; U = K PPO updates
+    input: source, uncertainty p(T), n pairs, sigma; U = K PPO updates, or another operator
 1.  theta <- initialize (policy, deviations, value function), or --start
     for each generation:
         for i = 1..n:
@@ -17,7 +17,7 @@ evolution   evolution strategies alone, U does nothing: a control
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -30,13 +30,14 @@ from jax.flatten_util import ravel_pytree
 from isthmus.domains.collect import play
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem
-from isthmus.learning.learner import ABOVE_ZERO, WHOLE, check
+from isthmus.learning.learner import ABOVE_ZERO, EVEN, WHOLE, check
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO, PPOState
-from isthmus.methods.adaptation import Adapting, adapted
+from isthmus.methods.adaptation import Adapting, later
 from isthmus.methods.method import NoAdaptation, State, begin, fold
+from isthmus.methods.operators import OPERATORS, climbed
 from isthmus.physics import random
-from isthmus.types import Array, BadValue, Metrics, Worlds
+from isthmus.types import Array, BadValue, Metrics, UnknownName, Worlds
 
 SHARD = 4  # pairs whose worlds are one batch, and one process's; no bit depends on it
 
@@ -187,14 +188,15 @@ class Evolution(NoAdaptation):
         played = play(believed, worlds, [self.learner.policy(member) for member in members])
         returns, lengths = (x.reshape(len(members), -1) for x in (played.returns, played.lengths))
         return [
-            Evaluated(float(returns[m].mean()), gained[m], steps, int(lengths[m].sum())) for m in range(len(members))
+            Evaluated(float(returns[m].mean()), gained[m], int(steps[m]), int(lengths[m].sum()))
+            for m in range(len(members))
         ]
 
     def adapted(
         self, members: list[PPOState], believed: Domain, pairs: Sequence[Pair]
-    ) -> tuple[list[PPOState], list[tuple[Moments, ...]], int]:
-        """U: the members after it, what it adds to the moments of each, and the steps that it took of each."""
-        return members, [nothing(members[0])] * len(members), 0
+    ) -> tuple[list[PPOState], list[tuple[Moments, ...]], np.ndarray]:
+        """U: the members after it, what it adds to the moments of each, and the steps (M,) that it took of each."""
+        return members, [nothing(members[0])] * len(members), np.zeros(len(members), np.int64)
 
 
 MOMENTS = ("observations", "parameters", "returns")
@@ -215,25 +217,46 @@ def joined(worlds: list[Worlds]) -> Worlds:
 
 @dataclass(frozen=True)
 class ESMAML(Adapting, Evolution):
-    """U = K PPO updates; 3 of 4,096 steps are the abstract's."""
+    """U = K updates by `operator`: the learner's own on 4,096 steps each, the abstract's, or another of ES-MAML's on
+    `queries` episodes each, of actors perturbed by `radius`.
+    """
+
+    operator: str = "ppo"
+    queries: int = 4
+    radius: float = 0.02
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, (("queries",), EVEN), (("radius",), ABOVE_ZERO))
+        if self.operator not in (known := ("ppo", *OPERATORS)):
+            raise UnknownName("operator", self.operator, known)
 
     def learned(self, s: State) -> PPOState:
         return s.learner.center
 
-    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        self.check_adaptation(problem, problem.target)  # long before it is needed
-        return super().init(problem, seed, start)
+    def operate(self, members, domain, begin, key, watch=None):
+        if self.operator == "ppo":
+            return super().operate(members, domain, begin, key, watch)
+        operator = OPERATORS[self.operator]
+        return climbed(self.learner, members, domain, begin, self.updates, self.queries, self.radius, operator, key)
+
+    def most(self, target: Domain) -> tuple[int, int, str]:
+        if self.operator == "ppo":
+            return super().most(target)
+        episodes = self.updates * self.queries
+        return episodes * target.time_limit, episodes, "updates or queries"
 
     def adapted(self, members, believed, pairs):
-        n = self.adaptation_worlds
-        learner = self.learner.resized(n)
         gained = [nothing(member) for member in members]
 
         def watch(m: int, before: PPOState, tr: Any) -> None:
             blank = before._replace(**dict(zip(MOMENTS, nothing(before), strict=True)))
-            gained[m] = tuple(map(Moments.join, gained[m], moments_of(learner.observe(blank, tr))))
+            seen = self.learner.resized(self.adaptation_worlds).observe(blank, tr)
+            gained[m] = tuple(map(Moments.join, gained[m], moments_of(seen)))
 
-        worlds = joined([believed.worlds(n, pair.seeds[0], np.tile(pair.task, (n, 1))) for pair in pairs])
-        key: Callable[[int, int], Array] = lambda m, update: jax.random.fold_in(pairs[m].key, update)  # noqa: E731
-        members, _ = adapted(learner, members, believed, worlds, self.updates, self.adaptation_steps, key, watch)
-        return members, gained, self.updates * n * self.adaptation_steps
+        begin = lambda n, update: joined(  # noqa: E731
+            [believed.worlds(n, later(pair.seeds[0], update), np.tile(pair.task, (n, 1))) for pair in pairs]
+        )
+        key = lambda m, update: jax.random.fold_in(pairs[m].key, update)  # noqa: E731
+        members, taken = self.operate(members, believed, begin, key, watch)
+        return members, gained, taken.steps
