@@ -156,6 +156,8 @@ def batches(name: str, rounds: int) -> int:
         return max(1, rounds)
     if name == "matlf" and rounds > 2:  # three batches of its first phase
         return 3 + 3 * (rounds - 2)
+    if name == "learned_reward":  # and one to fit its reward to
+        return 2 + rounds
     return 2 + 3 * rounds if name in ("matl", "matlu", "state_alignment") else 1 + rounds
 
 

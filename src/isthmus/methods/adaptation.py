@@ -12,7 +12,7 @@ from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.learner import WHOLE, check
 from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State, check_dynamics, fold
-from isthmus.methods.operators import Begin, Key, Taken, Watch, adapted
+from isthmus.methods.operators import Begin, Key, Pay, Taken, Watch, adapted
 from isthmus.physics import random
 from isthmus.types import BudgetExceeded, Transition
 
@@ -54,11 +54,11 @@ class Adapting:
         return tr
 
     def operate(
-        self, members: list[Any], domain: Domain, begin: Begin, key: Key, watch: Watch | None = None
+        self, members: list[Any], domain: Domain, begin: Begin, key: Key, pay: Pay, watch: Watch | None = None
     ) -> tuple[list[Any], Taken]:
         """U: the learners' states after it, and what it took."""
         learner = self.learner.resized(self.adaptation_worlds)
-        return adapted(learner, members, domain, begin, self.updates, self.adaptation_steps, key, self.paid, watch)
+        return adapted(learner, members, domain, begin, self.updates, self.adaptation_steps, key, pay, watch)
 
     def most(self, target: Domain) -> tuple[int, int, str]:
         """Transitions and episodes that adapting is sure to take of a target, or may, and the settings that say so."""
@@ -78,7 +78,7 @@ class Adapting:
             len(parameters) * n, later(seed, update), np.repeat(parameters, n, axis=0)
         )
         key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731
-        members, taken = self.operate(members, target, begin, key)
+        members, taken = self.operate(members, target, begin, key, self.paid)
         steps = int(taken.steps.max())  # what is told of each target is what the greediest took
         return [self.learner.policy(each) for each in members], Book().add(
             steps, int(taken.episodes.max()), steps * target.step_seconds

@@ -35,7 +35,7 @@ from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO, PPOState
 from isthmus.methods.adaptation import Adapting, later
 from isthmus.methods.method import NoAdaptation, State, begin, fold
-from isthmus.methods.operators import OPERATORS, climbed
+from isthmus.methods.operators import OPERATORS, Pay, climbed
 from isthmus.physics import random
 from isthmus.types import Array, BadValue, Metrics, UnknownName, Worlds
 
@@ -72,6 +72,7 @@ class Pair(NamedTuple):
     noise: Array  # like theta
     seeds: tuple[int, int]  # of the worlds that they adapt in, and of those that they are judged in
     key: Array  # of their updates
+    generation: int
 
 
 def centred_ranks(fitness: np.ndarray) -> np.ndarray:
@@ -114,8 +115,9 @@ class Evolution(NoAdaptation):
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """1."""
         s = begin(self.learner, problem.believed, seed, start)
-        theta, _ = ravel_pytree(s.learner.networks)
-        return s._replace(learner=Evolved(self.learner.transfer(s.learner), self._adam.init(theta)), worlds=())
+        center = self.learner.transfer(s.learner)
+        theta, _ = ravel_pytree(center.networks)
+        return s._replace(learner=Evolved(center, self._adam.init(theta)), worlds=())
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         return self.merge(s, [self.work(problem, shard) for shard in self.shards(s)])
@@ -142,7 +144,7 @@ class Evolution(NoAdaptation):
         ranks = centred_ranks(fitness.ravel()).reshape(-1, 2)
         # 5.
         weights = jnp.asarray(ranks[:, 0] - ranks[:, 1], jnp.float32)
-        noise = jnp.stack([self.noise(s.key, int(s.round), i, len(theta)) for i in range(self.pairs)])
+        noise = jnp.stack([self.noise(s.key, int(s.round), i, center.networks) for i in range(self.pairs)])
         slope = weights @ noise / (2 * self.pairs * self.sigma)
         move, optimizer = self._adam.update(-slope, optimizer, theta)
         center = center._replace(networks=unravel(optax.apply_updates(theta, move)))
@@ -163,8 +165,9 @@ class Evolution(NoAdaptation):
             "played_steps": float(played),
         }  # fmt: skip
 
-    def noise(self, key: Array, generation: int, i: int, size: int) -> Array:
-        """e_i (size,), keyed by the run, the generation and the pair alone, as all that a pair draws."""
+    def noise(self, key: Array, generation: int, i: int, networks: Any) -> Array:
+        """e_i, theta's size, keyed by the run, the generation and the pair alone, as all that a pair draws."""
+        size = sum(leaf.size for leaf in jax.tree.leaves(networks))
         return jax.random.normal(fold(key, 4, generation, i), (size,))
 
     def pair(self, believed: Domain, shard: Shard, i: int) -> Pair:
@@ -173,8 +176,8 @@ class Evolution(NoAdaptation):
         base = random.fold(np.array([int(key[0]) << 32 | int(key[1])], np.uint64), generation, i)
         task = believed.draw(base, np.ones(1, np.int64))[0]
         seeds = int(base[0]), int(random.fold(base, 1)[0])
-        size = sum(leaf.size for leaf in jax.tree.leaves(shard.center.networks))
-        return Pair(task, self.noise(key, generation, i, size), seeds, fold(key, 3, generation, i))
+        noise = self.noise(key, generation, i, shard.center.networks)
+        return Pair(task, noise, seeds, fold(key, 3, generation, i), generation)
 
     def evaluate(self, believed: Domain, center: PPOState, pairs: Sequence[Pair]) -> list[Evaluated]:
         """3. The members of `pairs`, theta + sigma e before theta - sigma e."""
@@ -234,9 +237,13 @@ class ESMAML(Adapting, Evolution):
     def learned(self, s: State) -> PPOState:
         return s.learner.center
 
-    def operate(self, members, domain, begin, key, watch=None):
+    def pay(self, generation: int) -> Pay:
+        """What a member learns from."""
+        return self.paid
+
+    def operate(self, members, domain, begin, key, pay, watch=None):
         if self.operator == "ppo":
-            return super().operate(members, domain, begin, key, watch)
+            return super().operate(members, domain, begin, key, pay, watch)
         operator = OPERATORS[self.operator]
         return climbed(self.learner, members, domain, begin, self.updates, self.queries, self.radius, operator, key)
 
@@ -258,5 +265,5 @@ class ESMAML(Adapting, Evolution):
             [believed.worlds(n, later(pair.seeds[0], update), np.tile(pair.task, (n, 1))) for pair in pairs]
         )
         key = lambda m, update: jax.random.fold_in(pairs[m].key, update)  # noqa: E731
-        members, taken = self.operate(members, believed, begin, key, watch)
+        members, taken = self.operate(members, believed, begin, key, self.pay(pairs[0].generation), watch)
         return members, gained, taken.steps

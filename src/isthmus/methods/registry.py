@@ -34,6 +34,12 @@ METHODS: dict[str, Row] = {
     "es_maml": Row(
         "isthmus.methods.es_maml:ESMAML", "few_shot, online", "PPO", "ES-sim2real: evolution, PPO updates inside"
     ),
+    "learned_reward": Row(
+        "isthmus.methods.learned_reward:LearnedReward",
+        "few_shot, online",
+        "PPO",
+        "ES-sim2real: updates paid by a reward that is evolved",
+    ),
     "evolution": Row("isthmus.methods.es_maml:Evolution", "none", "PPO", "evolution strategies without an inner loop"),
     "matl": Row("isthmus.methods.matl:MATL", "online", "TRPO", "Wulfmeier et al. 2017, arXiv 1707.07907"),
     "matlu": Row("isthmus.methods.matl:MATLu", "online", "TRPO", "MATL, the robot alone aligned"),
