@@ -20,6 +20,16 @@ def environment(_: int) -> tuple[str, str]:
     return os.environ["NPROC"], os.environ["ISTHMUS_THREADS"]
 
 
+def number(seconds: float) -> int:
+    """The process's, after a while in which others begin theirs."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def untellable(_: int) -> object:
+    return lambda: 0
+
+
 class Untellable(Exception):
     """An error that cannot be made again from its message, as many libraries' cannot."""
 
@@ -28,16 +38,20 @@ class Untellable(Exception):
 
 
 def fail(job: tuple[str, Path]) -> str:
-    """Leaves a trace, then does what the job says."""
+    """Leaves a trace, how often it began, then does what the job says."""
     what, folder = job
-    (folder / f"{what}-begun").touch()
+    begun = folder / f"{what}-begun"
+    times = int(begun.read_text()) + 1 if begun.exists() else 1
+    begun.write_text(str(times))
     if what == "value":
         raise ValueError("no such value")
     if what == "name":
         raise UnknownName("colour", "gren", ["green", "blue"])
     if what == "untellable":
         raise Untellable(1, 2)
-    if what == "die":
+    if what == "leave":
+        os._exit(7)
+    if what == "die" or (what == "die-once" and times == 1):
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "interrupted":
         raise KeyboardInterrupt

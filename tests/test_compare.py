@@ -1,19 +1,13 @@
-"""The executor, and comparisons: equal conditions, honest verdicts, nothing trained twice."""
+"""Comparisons: equal conditions, honest verdicts, nothing trained twice."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jobs
 import numpy as np
 import pytest
 import tiny
@@ -23,118 +17,12 @@ from isthmus.domains import collect as collecting
 from isthmus.evaluation import evaluate as evaluation
 from isthmus.methods import registry
 from isthmus.studies.compare import Comparison, compare, run_job
-from isthmus.training.executor import Processes
+from isthmus.training.executor import Executor, Processes
 from isthmus.training.run import Run
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
-# The executor
 
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_as_they_end(workers):
-    polls = []
-    results = dict(Processes(workers).map(jobs.square, [0, 1, 2, 3, 4], lambda: polls.append(1)))
-    assert results == {i: i * i for i in range(5)} and polls
-
-
-def test_no_jobs():
-    assert list(Processes().map(jobs.square, [])) == []
-
-
-@pytest.mark.parametrize("workers", [0, -1, 10**6])
-def test_a_number_of_workers_that_is_none(workers):
-    with pytest.raises(BadValue, match="needs a whole number in"):
-        Processes(workers)
-
-
-def test_a_worker_computes_on_one_cpu_and_shares_the_threads(monkeypatch):
-    monkeypatch.setattr("isthmus.training.executor.cpus", lambda: 4)
-    monkeypatch.setenv("ISTHMUS_THREADS", "7")  # the parent's own
-    assert dict(Processes(2).map(jobs.environment, [0, 1])) == {0: ("1", "2"), 1: ("1", "2")}
-    assert os.environ["ISTHMUS_THREADS"] == "7"
-
-
-@pytest.mark.parametrize(
-    ("what", "error", "said"),
-    [
-        ("value", ValueError, "no such value"),
-        ("name", IsthmusError, "unknown colour 'gren'; did you mean green?"),
-        ("untellable", RuntimeError, "Untellable: 1 and 2"),
-        ("die", IsthmusError, "a worker process was killed"),
-        ("interrupted", KeyboardInterrupt, ""),
-    ],
-)
-def test_a_job_that_fails(tmp_path, what, error, said):
-    """Its own error comes back, and jobs that had not begun never do."""
-    asked = [(w, tmp_path) for w in (what, "good", "later", "last")]
-    with pytest.raises(error) as raised:
-        list(Processes(1).map(jobs.fail, asked))
-    assert said in str(raised.value)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{what}-begun"]
-
-
-def test_a_job_beside_one_that_fails_ends_first(tmp_path):
-    with pytest.raises(ValueError):
-        list(Processes(2).map(jobs.fail, [(w, tmp_path) for w in ("slow", "value", "later")]))
-    assert (tmp_path / "slow-ended").exists() and not (tmp_path / "later-begun").exists()
-
-
-PARENT = """
-import signal
-import sys
-from pathlib import Path
-import jobs
-from isthmus.training.executor import Processes
-
-folder = Path(sys.argv[1])
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it as ignored
-    list(Processes(2).map(jobs.fail, [("saves", folder), ("slow", folder), ("later", folder)]))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_workers_stop_with_their_parent(tmp_path, number):
-    """What trains saves first; nothing new begins; no process is left. Ctrl-C reaches the whole group of processes."""
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen(
-        [sys.executable, script, tmp_path], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    wait_for((tmp_path / "ready").exists)
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    _, said = process.communicate(timeout=60)  # ends when all that hold the pipe have ended: workers too
-    assert process.returncode != 0
-    wait_for((tmp_path / "saved").exists)
-    wait_for(lambda: not group(process.pid))
-    assert not (tmp_path / "later-begun").exists()
-    if number == signal.SIGINT:
-        assert said.count("Traceback") == 1, "the parent's own, which the command line catches"
-
-
-def group(number: int) -> bool:
-    try:
-        os.killpg(number, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_for(when: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not when():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-# Comparisons
-
-
-class Here:
+class Here(Executor):
     """The executor's contract in this process, without its parallelism."""
 
     workers = 1

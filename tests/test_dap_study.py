@@ -79,7 +79,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         for u in units("smoke", "2") if u.name.split("-")[2] in ("source", "target", "dap")
     ]  # fmt: skip
     monkeypatch.setattr(studies, "find", lambda _: replace(dap.STUDY, units=lambda scale, figure: quick))
-    monkeypatch.setattr("isthmus.training.executor.Processes", lambda workers: Here())
+    monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
     arguments = ["reproduce", "dap", "--figure=2", "--scale=smoke", f"--results={tmp_path}", f"--runs={tmp_path}/runs"]
     main(arguments)
     said = capsys.readouterr().out

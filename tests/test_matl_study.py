@@ -84,7 +84,7 @@ def smoke(tmp_path_factory) -> tuple[list[Unit], dict[str, Results], dict[str, R
     with pytest.MonkeyPatch.context() as patch:
         few = dataclasses.replace(STUDY, units=lambda scale, figure: made)
         patch.setattr(studies, "find", lambda name: few)
-        patch.setattr("isthmus.training.executor.Processes", lambda workers: Here())
+        patch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
         arguments = [f"--results={folder / 'results'}", f"--runs={folder / 'runs'}"]
         main(["reproduce", "matl", "--figure=3", "--scale=smoke", *arguments])
     files = folder / "results" / "matl"

@@ -343,7 +343,7 @@ def test_smoke(tmp_path, monkeypatch, capsys, name):
     found = registry.find(name)
     quick = [dataclasses.replace(u, landscape_episodes=1, episodes=10) for u in found.units("smoke", None)]
     monkeypatch.setattr(registry, "find", lambda _: dataclasses.replace(found, units=lambda scale, figure: quick))
-    monkeypatch.setattr("isthmus.training.executor.Processes", lambda workers: Here())
+    monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
     arguments = ["reproduce", name, "--scale=smoke", f"--results={tmp_path / 'results'}", f"--runs={tmp_path / 'runs'}"]
     main(arguments)
     said = capsys.readouterr().out

@@ -30,6 +30,16 @@ Settings = Annotated[
 Data = Annotated[
     str | None, arg(metavar="D[:SIZE]", help="the target's log, .npz or Minari; D:5000 and D:1episode read its begin")
 ]
+ExecutorName = Literal["processes", "ray"]
+Workers = Annotated[int | None, arg(help="how many at once (default: one a CPU)")]
+Address = Annotated[
+    str | None,
+    arg(metavar="HOST:PORT", help="a Ray cluster's, or auto on one of its machines (default: this machine alone)"),
+]
+Spread = Annotated[
+    ExecutorName | None,
+    arg(help="who does the rounds of a method that can share them out (default: this process, or --workers processes)"),
+]
 ProblemName = Annotated[str, arg(aliases=["-p"], help="a row of `isthmus problems`, or task/name=setting,...")]
 
 
@@ -189,6 +199,9 @@ def train(
     settings: Settings = (),
     imports: Imports = (),
     quiet: bool = False,
+    executor: Spread = None,
+    workers: Workers = None,
+    address: Address = None,
 ) -> None:
     """Train a method on a problem into a run folder. Ctrl-C is safe: it saves, and `isthmus resume` goes on."""
     from isthmus.domains.problem import Budget, make_problem
@@ -201,28 +214,40 @@ def train(
     )  # fmt: skip
     from isthmus.training.train import train as run_train
 
-    run = run_train(
-        method,
-        made,
-        seed=seed,
-        steps=steps,
-        out=out_,
-        settings=_pairs(settings),
-        start=start,
-        imports=imports,
-        quiet=quiet,
-    )
+    with _spreading(executor, workers, address) as spread:
+        run = run_train(
+            method, made, seed=seed, steps=steps, out=out_, settings=_pairs(settings), start=start, imports=imports,
+            quiet=quiet, executor=spread,
+        )  # fmt: skip
     _after(run)
 
 
-def resume(run: Positional[Path], imports: Imports = (), quiet: bool = False) -> None:
+def resume(
+    run: Positional[Path],
+    imports: Imports = (),
+    quiet: bool = False,
+    executor: Spread = None,
+    workers: Workers = None,
+    address: Address = None,
+) -> None:
     """Go on with a run from its newest good checkpoint: the same bits as if it had never stopped."""
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
     from isthmus.training.train import resume as run_resume
 
-    _after(run_resume(run, quiet))
+    with _spreading(executor, workers, address) as spread:
+        resumed = run_resume(run, quiet, spread, imports)
+    _after(resumed)
+
+
+def _spreading(kind: str | None, workers: int | None, address: str | None):
+    """The executor that was asked for, or None: a training's own process."""
+    from contextlib import nullcontext
+
+    from isthmus.training.executor import make_executor
+
+    return make_executor(kind or "processes", workers, address) if kind or workers or address else nullcontext()
 
 
 def _after(run) -> None:
@@ -335,8 +360,9 @@ def compare(
     data: Data = None,
     ceiling: Annotated[bool, arg(help="also train target_only, with free access to the target")] = True,
     out_: Annotated[Path, arg(name="out")] = Path("runs/comparison"),
-    executor: Literal["processes"] = "processes",
-    workers: Annotated[int | None, arg(help="at once (default: one a CPU)")] = None,
+    executor: ExecutorName = "processes",
+    workers: Workers = None,
+    address: Address = None,
     settings: Settings = (),
     imports: Imports = (),
 ) -> None:
@@ -348,12 +374,12 @@ def compare(
     made = make_problem(problem, source=source, target=target, access=access, uncertainty=uncertainty, data=data)
     from isthmus.cli.show import Jobs, comparison_table
     from isthmus.studies.compare import compare as run_compare
-    from isthmus.training.executor import EXECUTORS
+    from isthmus.training.executor import make_executor
 
-    with Jobs() as jobs:
+    with make_executor(executor, workers, address) as spread, Jobs() as jobs:
         result = run_compare(
             made, methods, seeds=seeds, steps=steps, out=out_, episodes=episodes, settings=_pairs(settings),
-            ceiling=ceiling, executor=EXECUTORS[executor](workers), imports=imports, poll=jobs.poll,
+            ceiling=ceiling, executor=spread, imports=imports, poll=jobs.poll,
         )  # fmt: skip
     out.print(comparison_table(result))
     out.print(f"pictures: isthmus report {out_} -o report.html", markup=False, soft_wrap=True)
@@ -369,7 +395,9 @@ def reproduce(
     report: Annotated[bool, arg(help="run nothing: what comes out of the units that are there")] = False,
     results: Annotated[Path, arg(help="where units' files are")] = Path("results"),
     runs: Annotated[Path, arg(help="where runs are kept")] = Path("runs"),
-    workers: int | None = None,
+    executor: ExecutorName = "processes",
+    workers: Workers = None,
+    address: Address = None,
 ) -> None:
     """A paper's experiment as a table of units: runs those that have no result file yet, then writes what came out."""
     from isthmus.studies.registry import find
@@ -380,7 +408,7 @@ def reproduce(
     from isthmus.cli.show import Jobs
     from isthmus.studies.study import Panel, read_units, run_units
     from isthmus.studies.study import forecast as say
-    from isthmus.training.executor import Processes, cpus
+    from isthmus.training.executor import cpus, make_executor
     from isthmus.training.run import write_text
 
     units, scenes = found.units(scale, figure), found.scenes.get(figure or "")
@@ -393,9 +421,9 @@ def reproduce(
         out.print(say(units, folder, runs / study, workers or cpus()), markup=False)
         return
     if not report:
-        with Jobs() as jobs:
+        with make_executor(executor, workers, address) as spread, Jobs() as jobs:
             run_units(
-                units, folder, runs / study, Processes(workers),
+                units, folder, runs / study, spread,
                 lambda: jobs.poll([runs / study / u.name for u in units]), found.measure,
             )  # fmt: skip
     from isthmus.domains.domain import Domain

@@ -37,6 +37,10 @@ class Method(Protocol):
     """One algorithm box. Everything else (progress, evaluation, logging, checkpoints, budgets) is the training loop's.
 
     `accepts` says which access suffices; a method that accepts `none` runs on every problem.
+
+    A method whose round is work that several processes can share says so by three more functions, and its step is
+    `merge(s, [work(problem, shard) for shard in shards(s)])`: `shards(s)`, parts of a round, picklable; `work`, a pure
+    function that simulates and never touches the target; `merge`, which takes the results in the shards' order.
     """
 
     accepts: frozenset[Access]

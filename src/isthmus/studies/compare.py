@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from isthmus.domains.problem import Problem
 from isthmus.evaluation import statistics
 from isthmus.evaluation.evaluate import SEED, targets
 from isthmus.methods import registry
-from isthmus.training.executor import Executor, Processes
+from isthmus.training.executor import Executor, Processes, check_shared
 from isthmus.types import BadValue, UnknownName
 
 FLOOR, CEILING = "source_only", "target_only"
@@ -93,6 +94,7 @@ def run_job(job: Job) -> dict[str, Any]:
     from isthmus.training.train import resume, train
 
     import_files(job.imports)
+    check_shared(job.folder.parent)
     problem = Problem.from_data(job.problem)
     if (job.folder / "run.json").exists():
         run = Run.open(job.folder)
@@ -149,7 +151,7 @@ def compare(
     from dataclasses import replace
 
     from isthmus.domains.problem import Access, Budget
-    from isthmus.training.run import Run
+    from isthmus.training.run import Run, make_folder
 
     if not 1 <= seeds <= MOST:
         raise BadValue(f"seeds={seeds}: needs a whole number in 1..{MOST}")
@@ -174,10 +176,12 @@ def compare(
             plans[job.method] = Run.plan(job.method, Problem.from_data(job.problem), 0, steps, job.settings)
         if (job.folder / "run.json").exists():
             Run.open(job.folder).expect({**plans[job.method], "seed": job.seed})
+    make_folder(folder, "--out")
     results: dict[int, dict[str, Any]] = {}
     show = (lambda: poll([job.folder for job in jobs])) if poll else None
-    for index, result in (executor or Processes()).map(run_job, jobs, show):
-        results[index] = result
+    with ExitStack() as stack:
+        for index, result in (executor or stack.enter_context(Processes())).map(run_job, jobs, show):
+            results[index] = result
     rows = []
     by_method = {name: [results[i] for i, job in enumerate(jobs) if job.method == name] for name in names}
     floor = [r["score"] for r in by_method[FLOOR]]

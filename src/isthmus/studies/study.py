@@ -26,8 +26,8 @@ import numpy as np
 
 from isthmus.evaluation.landscape import Landscape
 from isthmus.studies.claims import Claim
-from isthmus.training.executor import Executor
-from isthmus.training.run import Run
+from isthmus.training.executor import Executor, check_shared
+from isthmus.training.run import Run, make_folder
 from isthmus.types import BadValue
 
 
@@ -235,6 +235,8 @@ def run_unit(job: Job) -> str:
     from isthmus.training.train import resume, train
 
     unit, results, runs, measure = job
+    for folder in (results, runs):
+        check_shared(folder)
     began = time.monotonic()
     folder = runs / unit.name
     data = logged(unit, runs) if unit.log else None
@@ -321,10 +323,8 @@ def run_units(
 
     Raises BadValue where a run that one starts from or is measured against is not what its own unit asks for.
     """
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadValue(f"cannot make the folder {results}: {error.strerror}; name another with --results") from None
+    make_folder(results, "--results")
+    make_folder(runs, "--runs")
     table = {unit.name: unit for unit in units}
     for wave in waves(units, results, runs):
         for name in sorted({name for unit in wave for name in unit.needs & table.keys()}):

@@ -1,82 +1,247 @@
 """Where independent work runs. The contract: `map(function, jobs)` yields each job's result as it ends.
 
-A job is a picklable value and `function` a module-level one; both must give the same result on any executor. Here:
-processes of this machine. A worker computes on one CPU (NPROC) and shares MuJoCo's threads out evenly; neither changes
-a bit of any result.
+A job is a picklable value and `function` a module-level one, pure as far as results go: both give the same on any
+executor, and a job whose worker is lost is done again. Here: processes of this machine; `training.ray` has a cluster's.
+A worker computes on one CPU (NPROC), which changes no bit of any result; nor does its share of MuJoCo's threads.
 """
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
+import platform
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
 from isthmus.types import BadValue, IsthmusError
 
+LIVES = 3  # workers that a job may be given: one that takes too much memory would take every other's too
 
-class Executor(Protocol):
+
+class Executor:
+    """Workers that stay until `close`, or the end of a `with`; the first `map` begins them.
+
+    Each kind says how to begin a job (`_begin`), which jobs have ended (`_ended`) and how to stop them (`_stop`).
+    """
+
     workers: int
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def close(self) -> None: ...
 
     def map(
         self, function: Callable[[Any], Any], jobs: Sequence[Any], poll: Callable[[], None] | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """(index, result) of each job as it ends; `poll` is called twice a second meanwhile.
+        """(index, result) of each job as it ends; `poll` is called at least twice a second meanwhile.
 
         A job that raises makes this raise the same, after the jobs that run have ended; jobs not begun are dropped.
+        Ctrl-C stops the jobs that run: what trains saves first.
         """
-        ...
+        waiting, running = deque(enumerate(jobs)), {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.workers:  # no more than can begin: the rest can still be dropped
+                    i, job = waiting.popleft()
+                    running[self._begin(pickle.dumps((function, job)))] = i
+                ended = self._ended(running, 0.5)
+                if poll:
+                    poll()
+                for task, outcome in ended:
+                    yield running.pop(task), _opened(outcome)
+        except KeyboardInterrupt:
+            self._stop(running)
+            raise
+        except BaseException:
+            while running:
+                for task, _ in self._ended(running, 0.5):
+                    del running[task]
+            raise
+
+    def _begin(self, content: bytes) -> Any:
+        """Begin `work(content)` on an idle worker; what it is known by from here on."""
+        raise NotImplementedError
+
+    def _ended(self, tasks: Collection[Any], timeout: float) -> list[tuple[Any, bytes]]:
+        """Those of `tasks` that have ended, and what `work` gave; waits so many seconds for one."""
+        raise NotImplementedError
+
+    def _stop(self, tasks: Collection[Any]) -> None:
+        """Ask until they have ended: what trains saves first, the rest ends at once."""
+        raise NotImplementedError
+
+
+def make_executor(kind: str = "processes", workers: int | None = None, address: str | None = None) -> Executor:
+    """An executor by name; `address` is a Ray cluster's. Raises BadValue."""
+    if kind == "ray":
+        from isthmus.training.ray import Ray
+
+        return Ray(workers, address)
+    if address:
+        raise BadValue(f"--address {address} is a Ray cluster's; say --executor ray")
+    return Processes(workers)
 
 
 def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Processes:
-    """Fresh processes, by default one a CPU."""
+def check_workers(workers: int | None) -> int | None:
+    if workers is not None and not 1 <= workers <= 1000:
+        raise BadValue(f"workers={workers}: needs a whole number in 1..1000")
+    return workers
+
+
+def check_shared(folder: Path) -> None:
+    """Raise BadValue on a worker to which a folder of the user's cannot be seen."""
+    if not folder.is_dir():
+        raise BadValue(
+            f"no folder {folder} on {platform.node()}: a cluster's machines must share it at the same place, "
+            "docs/scale_out.md"
+        )
+
+
+# What a worker does
+
+
+def work(content: bytes) -> bytes:
+    """Do a job, `(function, job)`, and give (whether it went well, its result or error); all of it pickled."""
+    try:
+        function, job = pickle.loads(content)
+        return pickle.dumps((True, function(job)))
+    except KeyboardInterrupt as error:
+        return pickle.dumps((False, error))
+    except Exception as error:
+        return pickle.dumps((False, _tellable(error)))
+
+
+def failed(error: BaseException) -> bytes:
+    """What `work` gives where a job fails."""
+    return pickle.dumps((False, error))
+
+
+def _tellable(error: Exception) -> Exception:
+    """The error, or where it cannot be made again from what pickle keeps of it, one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        kind = IsthmusError if isinstance(error, IsthmusError) else RuntimeError
+        return kind(str(error) if kind is IsthmusError else f"{type(error).__name__}: {error}")
+    return error
+
+
+def _opened(outcome: bytes) -> Any:
+    good, value = pickle.loads(outcome)
+    if good:
+        return value
+    raise value
+
+
+# Processes
+
+
+@dataclass(eq=False)
+class _Task:
+    content: bytes
+    worker: _Worker
+    lost: int = 0  # workers that died of it
+
+
+class Processes(Executor):
+    """Processes of this machine, by default one a CPU. A job whose worker was killed is done again by a new one."""
 
     def __init__(self, workers: int | None = None):
-        if workers is not None and not 1 <= workers <= 1000:
-            raise BadValue(f"workers={workers}: needs a whole number in 1..1000")
-        self.workers = workers or cpus()
+        self.workers = check_workers(workers) or cpus()
+        self._all: list[_Worker] = []
+        self._idle: list[_Worker] = []
+        self._threads = 1
 
     def map(self, function, jobs, poll=None):
-        workers = min(self.workers, len(jobs)) or 1
-        threads = str(max(1, cpus() // workers))
+        self._threads = max(1, cpus() // (min(self.workers, len(jobs)) or 1))
+        return super().map(function, jobs, poll)
+
+    def close(self) -> None:
+        self._idle.clear()
+        _end(self._all)
+        atexit.unregister(self.close)
+
+    def _begin(self, content):
+        return _Task(content, self._give(content))
+
+    def _give(self, content: bytes) -> _Worker:
+        while self._idle:
+            if (worker := self._idle.pop()).give(self._threads, content):
+                return worker
+            self._all.remove(worker)  # it was killed while it had nothing to do
+        if not self._all:
+            atexit.register(self.close)
+        worker = _Worker()
+        self._all.append(worker)
+        worker.give(self._threads, content)  # where this fails, `_ended` sees it
+        return worker
+
+    def _ended(self, tasks, timeout):
+        out = []
+        ready = multiprocessing.connection.wait([task.worker.pipe for task in tasks], timeout)
+        for task in [task for task in tasks if task.worker.pipe in ready]:
+            try:
+                outcome = task.worker.pipe.recv_bytes()
+            except (EOFError, OSError):
+                self._all.remove(task.worker)
+                task.lost += 1
+                if task.lost < LIVES:
+                    task.worker = self._give(task.content)
+                    continue
+                outcome = failed(IsthmusError(
+                    f"a worker process was killed ({task.worker.fate()}), as were the {LIVES - 1} before it that did "
+                    "the same work; out of memory? what was saved is kept: give the command again, with fewer --workers"
+                ))  # fmt: skip
+            else:
+                self._idle.append(task.worker)
+            out.append((task, outcome))
+        return out
+
+    def _stop(self, tasks):
+        self.close()
+
+
+class _Worker:
+    """A process that does one job after the other, until this end of its pipe is closed."""
+
+    def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        before = set(multiprocessing.active_children())
-        pool = ProcessPoolExecutor(workers, context, _begin_worker, (threads, os.environ.get("NPROC", "1")))
-        waiting, running = deque(enumerate(jobs)), {}
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, os.environ.get("NPROC", "1")))
+        with _ctrl_c_waits():
+            self.process.start()
+        theirs.close()  # so that its death is the pipe's end
+
+    def give(self, threads: int, content: bytes) -> bool:
         try:
-            while waiting or running:
-                while waiting and len(running) < workers:  # no more than can begin: the rest can still be dropped
-                    i, job = waiting.popleft()
-                    with _ctrl_c_waits():
-                        running[pool.submit(_work, function, job)] = i
-                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-                if poll:
-                    poll()
-                for future in done:
-                    yield running.pop(future), future.result()
-        except KeyboardInterrupt:
-            _stop(set(multiprocessing.active_children()) - before)
-            raise
-        except BrokenProcessPool:
-            raise IsthmusError(
-                "a worker process was killed (out of memory?); what it had saved is kept: give the command again"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            self.pipe.send((threads, content))
+        except OSError:
+            return False
+        return True
+
+    def fate(self) -> str:
+        self.process.join()
+        code = self.process.exitcode or 0
+        return signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit status {code}"
 
 
 @contextmanager
@@ -89,18 +254,26 @@ def _ctrl_c_waits() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _stop(workers: set[BaseProcess]) -> None:
+def _end(workers: list[_Worker]) -> None:
     """Ask again until they have ended: what trains saves first, the rest ends at once."""
-    while alive := [worker for worker in workers if worker.is_alive()]:
-        for worker in alive:
-            worker.terminate()
-        multiprocessing.connection.wait([worker.sentinel for worker in alive], timeout=1.0)
+    while alive := [worker.process for worker in workers if worker.process.is_alive()]:
+        for process in alive:
+            process.terminate()
+        multiprocessing.connection.wait([process.sentinel for process in alive], timeout=1.0)
+    for worker in workers:
+        worker.pipe.close()
+    workers.clear()
 
 
-def _begin_worker(threads: str, nproc: str) -> None:
-    os.environ["ISTHMUS_THREADS"], os.environ["NPROC"] = threads, nproc
+def _serve(pipe: Connection, nproc: str) -> None:
+    os.environ["NPROC"] = nproc
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all: the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):  # the parent closed the pipe, or died
+        while True:
+            threads, content = pipe.recv()
+            os.environ["ISTHMUS_THREADS"] = str(threads)
+            pipe.send_bytes(work(content))
 
 
 def _end_with_parent() -> None:
@@ -111,18 +284,3 @@ def _end_with_parent() -> None:
         while True:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1.0)
-
-
-def _work(function: Callable[[Any], Any], job: Any) -> Any:
-    try:
-        return function(job)
-    except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # an error that cannot travel would break the pool and not be told
-            kind = IsthmusError if isinstance(error, IsthmusError) else RuntimeError
-            raise kind(str(error) if kind is IsthmusError else f"{type(error).__name__}: {error}") from None
-        raise
-
-
-EXECUTORS = {"processes": Processes}

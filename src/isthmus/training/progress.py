@@ -41,6 +41,10 @@ class Progress:
         speed = self.bars.tasks[self.task].speed
         self.bars.update(self.task, completed=done, rate=f"{speed:,.0f} steps/s" if speed else "", **fields)
 
+    def part(self, done: int, total: int) -> None:
+        """So many parts of a round that workers share have ended."""
+        self.bars.update(self.task, rate=f"part {done} of {total}")
+
     def evaluated(self, counters: dict[str, int], scores: dict[str, float]) -> None:
         if self.quiet or console.is_terminal:
             return

@@ -51,6 +51,14 @@ def write_text(path: Path, text: str) -> None:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder where none is. Raises BadValue, naming the option that names another."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadValue(f"cannot make the folder {folder}: {error.strerror}; name another with {option}") from None
+
+
 @dataclass(frozen=True)
 class Run:
     """One training of one method on one problem with one seed."""

@@ -2,7 +2,7 @@
 
 state = method.init(problem, seed)
 while steps are left:
-    state, metrics = method.step(problem, state)
+    state, metrics = method.step(problem, state)        or its shards on an executor's workers, and their merge
     log; evaluate and save when due
 """
 
@@ -10,25 +10,29 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from isthmus.domains.problem import Problem
+from isthmus.domains.problem import Access, Problem
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods import registry
 from isthmus.methods.es_maml import Evolution
 from isthmus.methods.single_domain import DomainRandomization
+from isthmus.tasks.imports import import_files
 from isthmus.training import checkpoint
+from isthmus.training.executor import Executor
 from isthmus.training.progress import Progress
 from isthmus.training.run import Run, RunError, new_folder, versions, write_text
-from isthmus.types import BudgetExceeded, Worlds
+from isthmus.types import BadValue, BudgetExceeded, Metrics, Worlds
 
 SAVE_SECONDS = 20.0
 EVALUATIONS = 10  # a run, evenly spaced in steps, besides that of the initial policy
@@ -48,13 +52,16 @@ def train(
     evaluations: int | None = None,
     evaluation_episodes: int | None = None,
     quiet: bool = False,
+    executor: Executor | None = None,
 ) -> Run:
     """Train a method on a problem; the finished run.
 
     `steps` counts all environment steps, of source and target; `settings` changes the method's
     (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from; `evaluations` on the way, besides
     that of the initial policy, are 10 if nothing is said, of `evaluation_episodes` each, 16. Ctrl-C saves and stops.
+    On an `executor` the rounds of a method that can share them out are done by its workers, to the same bits.
     """
+    _check_spreads(method, executor)
     begun = start if isinstance(start, Run) or start is None else Run.open(start)
     if begun:
         begun.checkpoint()
@@ -67,12 +74,18 @@ def train(
     folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
     config["evaluations"] = evaluations or EVALUATIONS
     config["evaluation_episodes"] = evaluation_episodes or EVALUATION_EPISODES
-    return _loop(Run.create(folder, config), None, {}, quiet)
+    return _loop(Run.create(folder, config), None, {}, quiet, executor, imports)
 
 
-def resume(folder: Path | str, quiet: bool = False) -> Run:
-    """Go on with a run from its newest good checkpoint; it ends with the bits of one that was never stopped."""
+def resume(
+    folder: Path | str, quiet: bool = False, executor: Executor | None = None, imports: tuple[str, ...] = ()
+) -> Run:
+    """Go on with a run from its newest good checkpoint; it ends with the bits of one that was never stopped.
+
+    `imports` are the user's modules, of which an executor's workers know nothing yet.
+    """
     run = Run.open(folder)
+    _check_spreads(run.name, executor)
     run.check_log()
     state, extra, notes = run.restore() if run.begun else (None, {}, [])
     told = Progress.note if not quiet else lambda text: None
@@ -84,15 +97,49 @@ def resume(folder: Path | str, quiet: bool = False) -> Run:
     changed = [k for k, v in run.config["versions"].items() if now.get(k) != v]
     if changed:
         told(f"made with another version of {', '.join(changed)}: its bits may differ from here on")
-    return _loop(run, state, extra, quiet)
+    return _loop(run, state, extra, quiet, executor, imports)
 
 
 def counters(s: Any) -> dict[str, int]:
     return {"source_steps": int(s.source_steps), "target_transitions": int(s.book.transitions)}
 
 
-def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
+def _check_spreads(method: str, executor: Executor | None) -> None:
+    if executor and executor.workers > 1 and not hasattr(registry.find(method), "shards"):
+        able = [name for name in registry.METHODS if hasattr(registry.find(name), "shards")]
+        raise BadValue(
+            f"{method} does its rounds in one process, {' and '.join(able)} can share theirs out: leave out --workers "
+            "and --executor (isthmus compare trains seeds side by side)"
+        )
+
+
+def _spread(run: Run, s: Any, executor: Executor, imports: tuple[str, ...], progress: Progress) -> tuple[Any, Metrics]:
+    """`Method.step` by an executor's workers."""
+    method = run.method
+    # What goes to a worker can simulate, but not touch the target.
+    problem = replace(run.problem, access=Access.NONE, data=None, ledger=None)
+    shards = method.shards(s)
+    jobs = [(imports, pickle.dumps((method, problem, shard))) for shard in shards]
+    results: dict[int, Any] = {}
+    for i, result in executor.map(work, jobs):
+        results[i] = result
+        progress.part(len(results), len(jobs))
+    return method.merge(s, [results[i] for i in range(len(jobs))])
+
+
+def work(job: tuple[tuple[str, ...], bytes]) -> Any:
+    """A shard's result; the user's modules must be there before what they define is read."""
+    imports, content = job
+    import_files(imports)
+    method, problem, shard = pickle.loads(content)
+    return method.work(problem, shard)
+
+
+def _loop(
+    run: Run, state: Any, extra: dict[str, Any], quiet: bool, executor: Executor | None, imports: tuple[str, ...]
+) -> Run:
     method, problem, wanted = run.method, run.problem, run.config.get("evaluations", EVALUATIONS)
+    spread = executor if hasattr(method, "shards") else None
     log = MetricsLog(run.folder / "metrics.jsonl", extra.get("metrics_offset", 0))
     with Progress(run, quiet) as progress, stop_requested() as stop:
         if state is None:
@@ -120,7 +167,9 @@ def _loop(run: Run, state: Any, extra: dict[str, Any], quiet: bool) -> Run:
         while (done := sum(counters(state).values())) < run.steps and not stop():
             began = time.monotonic()
             try:
-                state, metrics = method.step(problem, state)
+                state, metrics = (
+                    _spread(run, state, spread, imports, progress) if spread else method.step(problem, state)
+                )
             except BudgetExceeded as error:
                 save()
                 raise BudgetExceeded(f"{error}; what was learned is saved: isthmus evaluate {run.folder}") from None

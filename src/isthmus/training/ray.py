@@ -1,0 +1,149 @@
+"""A Ray cluster as an executor: each job is a task on one CPU, and Ray does those of a lost machine again elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import socket
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from isthmus.training.executor import LIVES, Executor, check_workers, cpus, failed, work
+from isthmus.training.run import versions
+from isthmus.types import BadValue, IsthmusError
+
+ENVIRONMENT = {"NPROC": "1", "ISTHMUS_THREADS": "1"}  # of workers, before jax computes anything
+STORE = 256 * 2**20  # bytes for what travels between the processes of this machine; a shard has some 100 kB
+PATIENCE = 60.0  # seconds for what trains to save after Ctrl-C
+
+
+class Ray(Executor):
+    """By default as many workers as the cluster has CPUs; without an address, a Ray of this machine alone.
+
+    A Ray that this process is connected to already is used as it is, and stays.
+    """
+
+    def __init__(self, workers: int | None = None, address: str | None = None):
+        self.asked, self.address = check_workers(workers), address or os.environ.get("RAY_ADDRESS")
+        self.mine = False  # whether to disconnect
+        self.task: Any = None
+
+    @property
+    def workers(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.asked or max(1, int(self._ray().cluster_resources().get("CPU", 1)))
+
+    def __enter__(self) -> Ray:
+        self._ray()  # what is missing is said before anything begins
+        return self
+
+    def close(self) -> None:
+        if self.mine and self.task:
+            self._ray().shutdown()
+        self.mine, self.task = False, None
+
+    def _ray(self) -> Any:
+        """The module, connected. Raises BadValue where it is not installed, or no cluster answers."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns of what it will do to GPUs
+        try:
+            import ray
+        except ImportError:
+            raise BadValue("--executor ray needs Ray: pip install 'isthmus[ray]', on each of its machines") from None
+        if not self.task:
+            if not ray.is_initialized():
+                _connect(ray, self.address, self.asked)
+                self.mine = True
+            self.task = ray.remote(_traveller()).options(
+                num_cpus=1, max_retries=LIVES - 1, runtime_env={"env_vars": ENVIRONMENT}
+            )
+        return ray
+
+    def _begin(self, content):
+        self._ray()
+        return self.task.remote(str(Path.cwd()), _versions(), content)
+
+    def _ended(self, tasks, timeout):
+        ray = self._ray()
+        done, _ = ray.wait(list(tasks), timeout=timeout)
+        return [(task, self._outcome(ray, task)) for task in done]
+
+    def _outcome(self, ray: Any, task: Any) -> bytes:
+        try:
+            outcome = ray.get(task)
+        except ray.exceptions.TaskCancelledError:
+            return failed(KeyboardInterrupt())
+        except ray.exceptions.RayError as error:
+            said = str(error).strip().partition("\n")[0]
+            return failed(IsthmusError(
+                f"Ray lost this work {LIVES} times ({said}); what was saved is kept: give the command again"
+            ))  # fmt: skip
+        return outcome if isinstance(outcome, bytes) else failed(IsthmusError(outcome))
+
+    def _stop(self, tasks):
+        ray = self._ray()
+        for task in tasks:
+            ray.cancel(task)  # once: what trains takes a second time for impatience
+        ray.wait(list(tasks), num_returns=len(tasks), timeout=PATIENCE)
+
+
+def _connect(ray: Any, address: str | None, workers: int | None) -> None:
+    """Raises BadValue where no cluster answers at the address."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is None:
+            ray.init("local", num_cpus=workers or cpus(), include_dashboard=False, object_store_memory=STORE, **quiet)
+        else:
+            _check_answers(address)
+            ray.init(address, **quiet)
+    except IsthmusError:
+        raise
+    except Exception as error:
+        where = f"no Ray cluster answers at {address}" if address else "Ray does not start on this machine"
+        raise BadValue(f"{where}: {' '.join(str(error).split())}") from None
+    if before != signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray took it; the training loop's saves
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself tries for a minute, and says in many lines that it failed."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto" or not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise BadValue(f"no Ray cluster answers at {address}: {error}; start one with: ray start --head") from None
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: value for name, value in versions().items() if name != "NPROC"}
+
+
+def _traveller():
+    """What Ray carries to a worker: by value, for it is defined in here, so that it can say that Isthmus is missing."""
+
+    def do(folder: str, asked: dict[str, str], content: bytes) -> bytes | str:
+        try:
+            from isthmus.training.ray import serve
+        except ImportError as error:
+            import platform
+
+            return f"a worker on {platform.node()} cannot import isthmus ({error}): install it on all machines alike"
+        return serve(folder, asked, content)
+
+    return do
+
+
+def serve(folder: str, asked: dict[str, str], content: bytes) -> bytes | str:
+    """`work` on a machine like the one that asks; else what differs, in one line."""
+    if differing := [f"{k} {_versions().get(k)} instead of {v}" for k, v in asked.items() if _versions().get(k) != v]:
+        return f"a worker on {platform.node()} has {', '.join(differing)}: install the same on all machines"
+    if os.path.isdir(folder):  # where it is shared, a relative path means the same
+        os.chdir(folder)
+    return work(content)
