@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_compare import Here
 
 from isthmus.cli.main import main
+from isthmus.domains.collect import play
 from isthmus.domains.problem import make_problem
+from isthmus.evaluation.evaluate import SEED
 from isthmus.methods import registry
-from isthmus.studies import dap, study
+from isthmus.studies import dap, kicks, study
 from isthmus.studies import registry as studies
 from isthmus.studies.claims import HOLDS, NOT, NOT_RUN
 from isthmus.studies.dap import FIGURES, METHODS, PROBLEMS, SCALES, frames, units
@@ -179,3 +183,56 @@ def test_curves_and_pictures() -> None:
     assert "motors: return in half_cheetah-motors's target\n  the source's policy, in the source: 10" in text
     assert set(dap.pictures(results | made({"dap": 950}, "identity"))) == {*shown, "figureidentity.png"}
     assert "dap_u" in text and PROBLEMS["half_cheetah"] in text
+
+
+# Kicks
+
+
+class Leans(NamedTuple):
+    """A policy of one number, and what `kicks` needs of it."""
+
+    low: np.ndarray = np.full(3, -1, np.float32)
+    high: np.ndarray = np.full(3, 1, np.float32)
+
+    def memory(self) -> tuple:
+        return ()
+
+    def act(self, memory, observation):
+        return jnp.full(3, 0.25) + 0 * observation[:3], memory
+
+
+def test_a_kick_is_wild_for_a_moment_and_differs_from_world_to_world() -> None:
+    policy = kicks.Kicked(Leans())
+    memory, actions = policy.memory(), []
+    for _ in range(kicks.AT + kicks.LENGTH + 1):
+        action, memory = policy.act(memory, np.ones(11, np.float32))
+        actions.append(np.asarray(action))
+    wild = [not np.allclose(a, 0.25) for a in actions]
+    assert wild == [False] * kicks.AT + [True] * kicks.LENGTH + [False]
+    assert all((np.abs(a) <= 1).all() for a in actions) and len({a.tobytes() for a in actions}) == kicks.LENGTH + 1
+    at = (np.int32(kicks.AT), ())
+    other, _ = policy.act(at, np.full(11, 2, np.float32))
+    assert not np.allclose(other, actions[kicks.AT])
+
+
+def test_recovery_by_hand() -> None:
+    alone = kicks.Trace(np.ones((400, 2)), np.zeros((400, 2, 3), np.float32))
+    at = kicks.AT + kicks.LENGTH + kicks.SETTLED
+    fell = alone.rewards.copy()
+    fell[at:, 1] = 0  # one of two never does again what it did
+    assert kicks.recovery(alone._replace(rewards=fell), alone) == 0.5
+    fell[:at] = -9  # what was lost before does not count
+    assert kicks.recovery(alone._replace(rewards=fell), alone) == 0.5
+    seen = alone.observations.copy()
+    seen[kicks.AT + kicks.LENGTH :][:10] = 5
+    told = kicks.uncertainty(alone._replace(observations=seen), Leans(), lambda obs, action: obs[:, 0])
+    assert told == (5.0, 0.0)
+
+
+def test_a_trace_is_what_was_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kicks, "WORLDS", 3)
+    domain = make_problem("hopper").source
+    found = kicks.trace(domain, Leans())
+    played = play(domain, domain.worlds(3, SEED + 2), Leans())
+    np.testing.assert_allclose(found.rewards.sum(0), played.returns)
+    assert found.observations.shape == (len(found.rewards), 3, 11)

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.studies import dap_claims
+from isthmus.learning.classifiers import disagreement
+from isthmus.studies import dap_claims, kicks
 from isthmus.studies.claims import Claim
 from isthmus.studies.frames import Frame
 from isthmus.studies.study import Line, Panel, Results, Row, Study, Unit
@@ -156,11 +157,27 @@ LAST = ("delta_reward", "action_gap", "classifier_accuracy", "training_return", 
 
 
 def measure(run: Run, other: Run | None) -> list[Row]:
-    """Means over the last tenth of training, of what the method says of itself."""
+    """Means over the last tenth of training, of what the method says of itself; and what a kick does to it."""
     rounds = [line for line in run.metrics() if line["kind"] == "round"]
     last = rounds[-max(1, len(rounds) // 10) :]
     found = {key: [line[key] for line in last if key in line] for key in LAST}
-    return [("measure", key, "", "", f"{np.mean(values):.6g}") for key, values in found.items() if values]
+    told = {key: float(np.mean(values)) for key, values in found.items() if values}
+    if run.name in ("dap", "dap_u"):
+        told |= kicked(run)
+    return [("measure", key, "", "", f"{value:.6g}") for key, value in told.items()]
+
+
+def kicked(run: Run) -> dict[str, float]:
+    """How the deployed policy fares after a kick in the target, and whether the ensemble sees it."""
+    target, policy = run.problem.true_target, run.policy
+    after = kicks.trace(target, kicks.Kicked(policy))
+    told = {"recovery": kicks.recovery(after, kicks.trace(target, policy))}
+    pairs = run.state().learner.classifiers.pairs
+    if run.name == "dap_u":
+        told["kick_u"], told["settled_u"] = kicks.uncertainty(
+            after, policy, lambda obs, action: disagreement(pairs, obs, action)
+        )
+    return told
 
 
 def frames(results: dict[str, Results]) -> dict[str, Frame]:

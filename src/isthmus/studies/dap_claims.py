@@ -76,6 +76,13 @@ def _uncertainty(f: Frame) -> Tests:
     yield compare(f, "dap_u", "dap")
 
 
+def _recovers(f: Frame) -> Tests:
+    a, b = (f.measured(method, "recovery") for method in ("dap_u", "dap"))
+    yield paired(f"{f.name}: reward after a kick, as a share, dap_u - dap", a, b)
+    a, b = (f.measured("dap_u", key) for key in ("kick_u", "settled_u"))
+    yield paired(f"{f.name}: u right after a kick - once settled", a, b)
+
+
 def _nearly(f: Frame) -> Tests:
     yield paired(f"{f.name}: J dap_u - 0.9 highest target", j(f, "dap_u"), times(0.9, highest(f, "target")))
 
@@ -198,7 +205,8 @@ TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, int | None, Callable[[Fr
      "J - return at 0.4 of training < 0", None, _declines),
     ("D21", "3c", ("walker2d",), "One episode stays near RL on source", "J within a fifth", None, _one_episode),
     ("D22", "", (), "The classifiers are over-optimistic off the data", "bias of delta_r by distance", None, None),
-    ("D23", "", (), "Resampling gives self-correction", "recovery from a kick", None, None),
+    ("D23", "2", TASKS, "Resampling gives self-correction", "after a kick: DAP+U's recovery - DAP's > 0, and u decays",
+     None, _recovers),
     ("D24", "", (), "The ensemble's spread marks uncertain dynamics", "Spearman of u with errors of delta_r", None,
      None),
     ("D25", "", (), "The chosen N balances accuracy and speed", "Spearman and time per step over N", None, None),

@@ -1,0 +1,68 @@
+"""After a kick: a deployed policy whose motors go wild for a moment, in the target, against itself left alone (D23)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isthmus.domains.collect import Live, play
+from isthmus.domains.domain import Domain
+from isthmus.evaluation.evaluate import SEED
+from isthmus.types import Array
+
+AT, LENGTH = 200, 10  # steps
+SETTLED, UNTIL = 50, 150  # steps after the kick: the window in which a policy should be itself again
+WORLDS = 50
+
+
+class Kicked(NamedTuple):
+    """A policy but for `LENGTH` steps from `AT` on, in which it acts at random, in each world otherwise."""
+
+    policy: Any
+
+    def memory(self) -> tuple:
+        return np.int32(0), self.policy.memory()
+
+    def act(self, memory: tuple, observation: Array) -> tuple[Array, tuple]:
+        t, inner = memory
+        action, inner = self.policy.act(inner, observation)
+        bits = jax.lax.bitcast_convert_type(jnp.asarray(observation, jnp.float32).sum(), jnp.int32)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), bits), t)
+        wild = jax.random.uniform(key, action.shape, minval=self.policy.low, maxval=self.policy.high)
+        return jnp.where((t >= AT) & (t < AT + LENGTH), wild, action), (t + 1, inner)
+
+
+class Trace(NamedTuple):
+    rewards: np.ndarray  # [T, N], 0 after an episode's end
+    observations: np.ndarray  # [T, N, O], before each step
+
+
+def trace(domain: Domain, policy: Any) -> Trace:
+    """What `WORLDS` episodes were paid and saw, until the window's end or longer."""
+    returns: list[np.ndarray] = []
+    seen: list[np.ndarray] = []
+
+    def watch(live: Live, done: int) -> None:
+        returns.append(live.state["returns"].copy())
+        seen.append(live.state["observation"].astype(np.float32))
+
+    play(domain, domain.worlds(WORLDS, SEED + 2), policy, watch)
+    return Trace(np.diff(np.stack(returns), axis=0), np.stack(seen[:-1]))
+
+
+def recovery(kicked: Trace, alone: Trace) -> float:
+    """Reward in the window after a kick, as a share of the same episodes' without one."""
+    at = slice(AT + LENGTH + SETTLED, AT + LENGTH + UNTIL)
+    return float(kicked.rewards[at].sum() / alone.rewards[at].sum())
+
+
+def uncertainty(kicked: Trace, policy: Any, of: Any) -> tuple[float, float]:
+    """The mean of `of(observations, actions)` right after the kick, and once it should have passed."""
+    out = []
+    for at in (slice(AT + LENGTH, AT + LENGTH + 10), slice(AT + LENGTH + SETTLED, AT + LENGTH + UNTIL)):
+        obs = kicked.observations[at].reshape(-1, kicked.observations.shape[-1])
+        out.append(float(np.mean(of(obs, jax.vmap(lambda o: policy.act((), o)[0])(obs)))))
+    return out[0], out[1]
