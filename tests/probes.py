@@ -1,8 +1,8 @@
 """Probe domains: the smallest tasks whose right answer is known, as arrays; a learner meets them without any physics.
 
 Every probe has one observation, one action in -1..1 and one recorded parameter. An episode draws a coin, -1 or 1, and
-lasts `length` steps; the parameter is the coin. Rewards carry a noise of +-1 where a probe says so: a reward without
-any spread could not be scaled by it.
+lasts `length` steps; the parameter is the coin. A behaviour's memory begins anew with each episode. Rewards carry a
+noise of +-1 where a probe says so: a reward without any spread could not be scaled by it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from isthmus.learning.networks import mlp
+from isthmus.domains.collect import repeated
+from isthmus.learning.networks import mlp, unroll
 from isthmus.learning.normalization import Normalizer
 from isthmus.learning.policies import squashed_parameters
+from isthmus.learning.recurrent_ppo import Recurrent
 from isthmus.learning.sac import SACState, q_values
 from isthmus.types import Spaces, Transition
 
@@ -55,6 +57,11 @@ EARLY_ACTION = Probe(  # paid at the second step, which no longer shows what it 
     lambda coin, step, action, first: (step == 1) * -((first - 0.5 * coin) ** 2),
     length=2,
 )
+RECALL = Probe(  # the coin is shown at the first step and asked for at the third: without a memory, worth -0.25
+    lambda coin, step: coin * (step == 0),
+    lambda coin, step, action, first: (step == 2) * -((action - 0.5 * coin) ** 2),
+    length=3,
+)
 
 
 class Played(NamedTuple):
@@ -63,6 +70,7 @@ class Played(NamedTuple):
     coin: np.ndarray
     step: np.ndarray
     first: np.ndarray
+    memory: Any = None  # the behaviour's, a row a world
 
     @staticmethod
     def begin(n: int, random: np.random.Generator) -> Played:
@@ -71,16 +79,21 @@ class Played(NamedTuple):
 
 @cache
 def _decide() -> Callable:
-    return jax.jit(lambda b, obs, key: jax.vmap(lambda o, k: b.act((), o, k)[0])(obs, jax.random.split(key, len(obs))))
+    return jax.jit(lambda b, memory, obs, key: jax.vmap(b.act)(memory, obs, jax.random.split(key, len(obs))))
+
+
+def renewed(memory: Any, blank: Any, fresh: np.ndarray) -> Any:
+    return jax.tree.map(lambda m, b: np.where(fresh.reshape(-1, *[1] * (m.ndim - 1)), b, m), memory, blank)
 
 
 def collect(probe: Probe, worlds: Played, behaviour: Any, steps: int, random: np.random.Generator):
     """What `isthmus.domains.collect.collect` does, for a probe: the worlds after, and Transition [T, N, ...]."""
-    rows = []
+    rows, blank = [], repeated(behaviour.memory(), len(worlds.coin))
     for _ in range(steps):
-        coin, step, first = worlds
+        coin, step, first, memory = worlds
         obs = probe.see(coin, step)[:, None].astype(np.float32)
-        decision = _decide()(behaviour, obs, jax.random.key(random.integers(2**31)))
+        memory = blank if memory is None else memory
+        decision, memory = _decide()(behaviour, memory, obs, jax.random.key(random.integers(2**31)))
         action = np.asarray(decision.action)
         first = np.where(step == 0, action[:, 0], first)
         reward = probe.pay(coin, step, action[:, 0], first) + probe.noise * random.choice([-1.0, 1.0], len(coin))
@@ -89,11 +102,12 @@ def collect(probe: Probe, worlds: Played, behaviour: Any, steps: int, random: np
         terminated = done if probe.dies else np.zeros_like(done)
         rows.append((obs, action, reward, next_obs, terminated, done & ~terminated, coin[:, None], decision.extra))
         begun = Played.begin(len(coin), random)
-        worlds = Played(np.where(done, begun.coin, coin), np.where(done, 0, step + 1), first)
+        memory = renewed(memory, blank, done)
+        worlds = Played(np.where(done, begun.coin, coin), np.where(done, 0, step + 1), first, memory)
     *columns, extra = zip(*rows)
     types = (np.float32, np.float32, np.float32, np.float32, bool, bool, np.float32)
     arrays = [np.array(column, dtype) for column, dtype in zip(columns, types)]
-    return worlds, Transition(*arrays, {"sample": np.stack([np.asarray(each["sample"]) for each in extra])})
+    return worlds, Transition(*arrays, {name: np.stack([each[name] for each in extra]) for name in extra[0]})
 
 
 def train(learner: Any, probe: Probe, rounds: int, seed: int = 0) -> tuple[Any, dict[str, float]]:
@@ -110,7 +124,8 @@ def train(learner: Any, probe: Probe, rounds: int, seed: int = 0) -> tuple[Any, 
 
 
 def values(s: Any, *observations: float, parameter: float | None = None) -> np.ndarray:
-    """What the critic says of observations, in the task's own reward: the learner's scale is undone.
+    """What the critic says of an episode's observations, in order, in the task's own reward: the learner's scale is
+    undone.
 
     A critic of actions is asked about the one that is deployed.
     """
@@ -123,7 +138,13 @@ def values(s: Any, *observations: float, parameter: float | None = None) -> np.n
         known = Normalizer.of(s.parameters)(np.full((len(observations), 1), parameter, np.float32))
         seen = np.concatenate([seen, known], -1)
     critic, returns = critic_of(s)
-    return np.asarray(mlp(critic, seen))[:, 0] * np.sqrt(returns.variance + 1e-8)
+    if isinstance(critic, Recurrent):
+        begun = np.arange(len(seen))[:, None] == 0
+        memories = unroll(critic.cell, critic.cell.blank[None], seen[:, None], begun)
+        value = critic.read(memories)[:, 0]
+    else:
+        value = mlp(critic, seen)
+    return np.asarray(value)[:, 0] * np.sqrt(returns.variance + 1e-8)
 
 
 def critic_of(s: Any) -> tuple[Any, Any]:
@@ -132,6 +153,10 @@ def critic_of(s: Any) -> tuple[Any, Any]:
 
 
 def actions(learner: Any, s: Any, *observations: float) -> np.ndarray:
-    """What is deployed, for observations."""
-    policy = learner.policy(s)
-    return np.array([np.asarray(policy.act((), np.array([o], np.float32))[0])[0] for o in observations])
+    """What is deployed, for an episode's observations, in order."""
+    policy, out = learner.policy(s), []
+    memory = policy.memory()
+    for observation in observations:
+        action, memory = policy.act(memory, np.array([observation], np.float32))
+        out.append(float(action[0]))
+    return np.array(out)

@@ -62,6 +62,80 @@ def surrogate(ratio: Array, advantage: Array, clip: float) -> Array:
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
 
 
+def objective(
+    settings: Any, batch: Rollout, mean: Array, log_std: Array, value: Array
+) -> tuple[Array, dict[str, Array]]:
+    """Box line 5, over a minibatch (B, ...) with advantages standardized in it, for new means (B, A) and values (B,).
+
+    `settings` are a learner's: clip, value_weight, entropy_weight.
+    """
+    advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+    log_ratio = jax.vmap(gaussian_log_prob, (0, 0, None))(batch.sample, mean, log_std) - batch.log_prob
+    ratio = jnp.exp(log_ratio)
+    policy_loss = -surrogate(ratio, advantage, settings.clip).mean()
+    value_loss = jnp.square(value - batch.target).mean()
+    entropy = gaussian_entropy(log_std)
+    health = {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimator of KL(old || new)
+        "clip_fraction": (jnp.abs(ratio - 1) > settings.clip).mean(),
+    }
+    return policy_loss + settings.value_weight * value_loss - settings.entropy_weight * entropy, health
+
+
+def improve(settings: Any, networks: Any, optimizer: Any, rows: Any, size: int, key: Array) -> tuple[Any, Any, Any]:
+    """Box lines 4 to 6, over a tree of rows (B, ...) in minibatches of `size`: networks, optimizer, health.
+
+    `settings` are a learner's: epochs, target_kl, those of `adam`, and `loss(networks, minibatch)`. Health is the mean
+    over all minibatches; kl that over the last epoch's.
+    """
+    descent = adam(settings)
+    length = len(jax.tree.leaves(rows)[0])
+    count = length // size
+
+    def minibatch(carry, batch):
+        networks, optimizer, stopped = carry
+        (_, health), gradient = jax.value_and_grad(settings.loss, has_aux=True)(networks, batch)
+        updates, new_optimizer = descent.update(gradient, optimizer, networks)
+        new = optax.apply_updates(networks, updates)
+        if settings.target_kl:
+            stopped = stopped | (health["kl"] > 1.5 * settings.target_kl)
+            keep = lambda old, fresh: jnp.where(stopped, old, fresh)  # noqa: E731
+            new = jax.tree.map(keep, networks, new)
+            new_optimizer = jax.tree.map(keep, optimizer, new_optimizer)
+        return (new, new_optimizer, stopped), health
+
+    def epoch(carry, key):
+        order = jax.random.permutation(key, length)[: count * size]
+        batches = jax.tree.map(lambda x: x[order].reshape(count, size, *x.shape[1:]), rows)
+        return jax.lax.scan(minibatch, carry, batches)
+
+    keys = jax.random.split(key, settings.epochs)
+    (networks, optimizer, _), health = jax.lax.scan(epoch, (networks, optimizer, jnp.zeros((), bool)), keys)
+    return networks, optimizer, {name: x.mean() for name, x in health.items()} | {"kl": health["kl"][-1].mean()}
+
+
+def adam(settings: Any) -> optax.GradientTransformation:
+    """Adam with gradients clipped by their global norm; `settings` are a learner's: learning_rate, max_gradient."""
+    both = optax.chain(optax.clip_by_global_norm(settings.max_gradient), optax.adam(settings.learning_rate, eps=1e-5))
+    return optax.flatten(both)
+
+
+def observed(settings: Any, s: Any, tr: Transition) -> Any:
+    """Box line 7: a learner's state with a round merged into its moments.
+
+    `settings` are a learner's: discount, privileged.
+    """
+    returns, running = discounted_returns(s.running, tr.reward, tr.terminated | tr.truncated, settings.discount)
+    return s._replace(
+        observations=s.observations.merge(flat(tr.obs)),
+        parameters=s.parameters.merge(flat(tr.parameters)) if settings.privileged else s.parameters,
+        returns=s.returns.merge(flat(returns)),
+        running=running,
+    )
+
+
 @dataclass(frozen=True)
 class PPO:
     """A learner. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round.
@@ -102,8 +176,7 @@ class PPO:
 
     @property
     def _optimizer(self) -> optax.GradientTransformation:
-        adam = optax.adam(self.learning_rate, eps=1e-5)
-        return optax.flatten(optax.chain(optax.clip_by_global_norm(self.max_gradient), adam))
+        return adam(self)
 
     def init(self, spaces: Spaces, key: Array) -> PPOState:
         k_actor, k_critic = jax.random.split(key)
@@ -144,13 +217,7 @@ class PPO:
 
     def observe(self, s: PPOState, tr: Transition) -> PPOState:
         """Box line 7: merge a round into the moments (also that of random steps before the first)."""
-        returns, running = discounted_returns(s.running, tr.reward, tr.terminated | tr.truncated, self.discount)
-        return s._replace(
-            observations=s.observations.merge(flat(tr.obs)),
-            parameters=s.parameters.merge(flat(tr.parameters)) if self.privileged else s.parameters,
-            returns=s.returns.merge(flat(returns)),
-            running=running,
-        )
+        return observed(self, s, tr)
 
     def learn(self, s: PPOState, tr: Transition, key: Array) -> tuple[PPOState, Metrics]:
         """One round: transitions [T, N, ...] to a new state."""
@@ -183,23 +250,10 @@ class PPO:
             flat(sample), mlp(networks.actor, flat(obs)), networks.log_std
         )
         rows = Rollout(flat(obs), flat(see[0]), flat(sample), log_prob, flat(advantage), flat(target))
-        # 4.
-        size = rows.obs.shape[0]
-        count = size // self.minibatch
-        if not count:
-            raise BadValue(f"minibatch={self.minibatch} is more than a round's {size} transitions; lower it")
-
-        def epoch(carry, key):
-            order = jax.random.permutation(key, size)[: count * self.minibatch]
-            batches = jax.tree.map(lambda x: x[order].reshape(count, self.minibatch, *x.shape[1:]), rows)
-            return jax.lax.scan(self._minibatch, carry, batches)
-
-        carry, health = jax.lax.scan(
-            epoch, (networks, optimizer, jnp.zeros((), bool)), jax.random.split(key, self.epochs)
-        )
-        networks, optimizer, _ = carry
-        metrics = {name: x.mean() for name, x in health.items()}
-        metrics["kl"] = health["kl"][-1].mean()
+        if self.minibatch > len(rows.obs):
+            raise BadValue(f"minibatch={self.minibatch} is more than a round's {len(rows.obs)} transitions; lower it")
+        # 4. to 6.
+        networks, optimizer, metrics = improve(self, networks, optimizer, rows, self.minibatch, key)
         metrics |= {
             "explained_variance": explained_variance(flat(value), rows.target),
             "entropy": gaussian_entropy(networks.log_std),
@@ -208,33 +262,7 @@ class PPO:
         }
         return networks, optimizer, metrics
 
-    def _minibatch(self, carry, batch: Rollout):
-        """5. and 6."""
-        networks, optimizer, stopped = carry
-        (_, health), gradient = jax.value_and_grad(self.loss, has_aux=True)(networks, batch)
-        updates, new_optimizer = self._optimizer.update(gradient, optimizer, networks)
-        new = optax.apply_updates(networks, updates)
-        if self.target_kl:
-            stopped = stopped | (health["kl"] > 1.5 * self.target_kl)
-            keep = lambda old, fresh: jnp.where(stopped, old, fresh)  # noqa: E731
-            new = jax.tree.map(keep, networks, new)
-            new_optimizer = jax.tree.map(keep, optimizer, new_optimizer)
-        return (new, new_optimizer, stopped), health
-
     def loss(self, networks: Networks, batch: Rollout) -> tuple[Array, dict[str, Array]]:
-        """Box line 5, over a minibatch, with advantages standardized in it."""
-        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
-        mean = mlp(networks.actor, batch.obs)
-        log_ratio = jax.vmap(gaussian_log_prob, (0, 0, None))(batch.sample, mean, networks.log_std) - batch.log_prob
-        ratio = jnp.exp(log_ratio)
-        policy_loss = -surrogate(ratio, advantage, self.clip).mean()
+        """Box line 5, over a minibatch."""
         value = mlp(networks.critic, batch.critic_obs)[:, 0]
-        value_loss = jnp.square(value - batch.target).mean()
-        entropy = gaussian_entropy(networks.log_std)
-        health = {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimator of KL(old || new)
-            "clip_fraction": (jnp.abs(ratio - 1) > self.clip).mean(),
-        }
-        return policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy, health
+        return objective(self, batch, mlp(networks.actor, batch.obs), networks.log_std, value)

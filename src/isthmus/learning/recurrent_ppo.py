@@ -1,0 +1,315 @@
+"""PPO with a memory: policy and value function each have a cell of their own (LSTM, or GRU).
+
+1.  act with the policy, which remembers since its task began; observations normalized by moments frozen for the round
+2.  V, V': values of all states and of their true next states, the critic's memory unrolled over the round
+3.  advantages by GAE, bootstrapped where a time limit cut the episode
+4.  cut the round into sequences of k steps; each keeps the memories that it began with
+5.  for each epoch, for each minibatch of whole sequences: PPO's loss of the unrolled sequences, blank where a task
+    began, by backpropagation through their k steps; Adam
+6.  merge the round's observations and returns into the moments
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from isthmus.learning.advantage import explained_variance, flat, gae
+from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
+from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check
+from isthmus.learning.networks import CELLS, MLP, Cell, init_mlp, mlp, remember, said, unroll
+from isthmus.learning.normalization import Moments, Normalizer
+from isthmus.learning.policies import UniformBehaviour
+from isthmus.learning.ppo import Rollout, adam, improve, objective, observed
+from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition, UnknownName
+
+
+class Recurrent(NamedTuple):
+    """A cell, and a network that reads what it says."""
+
+    cell: Cell
+    head: MLP
+
+    def read(self, memory: Array) -> Array:
+        """The output (..., out) for memories (..., M)."""
+        return mlp(self.head, said(self.cell, memory))
+
+
+class Networks(NamedTuple):
+    actor: Recurrent
+    log_std: Array
+    critic: Recurrent
+
+
+class RecurrentState(NamedTuple):
+    networks: Networks
+    optimizer: Any
+    observations: Moments
+    parameters: Moments  # of the dynamics, for a critic that sees them
+    returns: Moments
+    running: np.ndarray  # float64 [N], discounted rewards of the worlds' episodes so far
+    remembered: Array  # float32 [N, M], the critic's memory of the worlds' tasks so far
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Memory(NamedTuple):
+    """Of one world's task."""
+
+    fresh: Array  # bool: nothing has been seen yet
+    kept: Array  # (M,)
+
+    @staticmethod
+    def of(cell: Cell) -> Memory:
+        return Memory(np.ones((), bool), cell.blank)
+
+
+class RecurrentPolicy(NamedTuple):
+    """What is deployed: the mean action, clipped to the robot's bounds. Carries its normalizer."""
+
+    normalizer: Normalizer
+    actor: Recurrent
+    begin: Array  # (M,) what it remembers when it begins: blank, or what an adaptation left
+    low: Array  # (A,)
+    high: Array  # (A,)
+
+    def memory(self) -> Memory:
+        return Memory.of(self.actor.cell)
+
+    def act(self, memory: Memory, observation: Array) -> tuple[Array, Memory]:
+        mean, memory = self.mean(memory, observation)
+        return jnp.clip(mean, self.low, self.high), memory
+
+    def mean(self, memory: Memory, observation: Array) -> tuple[Array, Memory]:
+        """The mean action before it is clipped."""
+        kept = remember(self.actor.cell, self.before(memory), self.normalizer(observation))
+        return self.actor.read(kept), Memory(jnp.zeros((), bool), kept)
+
+    def before(self, memory: Memory) -> Array:
+        """What is remembered, (M,), before the next observation."""
+        return jnp.where(memory.fresh, self.begin, memory.kept)
+
+
+class RecurrentBehaviour(NamedTuple):
+    """What collects: a sample. With the transition come back its unclipped value as `sample`, whether the memory was
+    `fresh`, and what was `remembered` (M,) before the observation.
+    """
+
+    policy: RecurrentPolicy
+    log_std: Array  # (A,)
+
+    def memory(self) -> Memory:
+        return self.policy.memory()
+
+    def act(self, memory: Memory, observation: Array, key: Array) -> tuple[Decision, Memory]:
+        mean, after = self.policy.mean(memory, observation)
+        sample = mean + jnp.exp(self.log_std) * jax.random.normal(key, mean.shape)
+        extra = {"sample": sample, "fresh": memory.fresh, "remembered": self.policy.before(memory)}
+        return Decision(jnp.clip(sample, self.policy.low, self.policy.high), extra=extra), after
+
+
+class Unremembered(NamedTuple):
+    """A behaviour without a memory in place of one with: nothing of it is remembered."""
+
+    behaviour: Any
+    blank: Memory
+
+    def memory(self) -> Memory:
+        return self.blank
+
+    def act(self, memory: Memory, observation: Array, key: Array) -> tuple[Decision, Memory]:
+        return self.behaviour.act((), observation, key)[0], memory
+
+
+class Sequences(NamedTuple):
+    """A round cut into sequences of k steps: (C, k, ...), and what was remembered before the first, (C, M)."""
+
+    steps: Rollout
+    fresh: Array  # bool
+    actor: Array
+    critic: Array
+
+
+@dataclass(frozen=True)
+class RecurrentPPO:
+    """A learner. Worlds, steps, minibatch, epochs and network are those of sb3-contrib's RecurrentPPO.
+
+    `minibatch` counts transitions, and so many of them as `sequence` says are one behind the other.
+    Raises BadValue or UnknownName for a setting that cannot learn; in the first update, for a minibatch larger than a
+    round.
+    """
+
+    worlds: int = 16
+    steps: int = 128
+    cell: str = "lstm"  # or "gru"
+    units: int = 256
+    hidden: tuple[int, ...] = (64, 64)  # behind the cell
+    sequence: int = 16  # steps that the gradient goes back
+    learning_rate: float = 3e-4
+    epochs: int = 10
+    minibatch: int = 128
+    discount: float = 0.99
+    gae_decay: float = 0.95
+    clip: float = 0.2
+    value_weight: float = 0.5
+    entropy_weight: float = 0.0
+    max_gradient: float = 0.5
+    initial_log_std: float = 0.0
+    target_kl: float = 0.0  # stop a round's updates when the policy has moved this far (nats); 0: never
+    privileged: bool = False  # the critic sees the drawn dynamics
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            (("worlds", "steps", "units", "sequence", "epochs", "minibatch"), WHOLE),
+            (("learning_rate", "clip", "max_gradient"), ABOVE_ZERO),
+            (("discount", "gae_decay"), FRACTION),
+            (("value_weight", "entropy_weight", "target_kl"), FROM_ZERO),
+            (("initial_log_std",), FINITE),
+        )
+        if self.cell not in CELLS:
+            raise UnknownName("cell", self.cell, CELLS)
+
+    @property
+    def rollout(self) -> tuple[int, int]:
+        """(worlds, steps) of one round."""
+        return self.worlds, self.steps
+
+    @property
+    def _optimizer(self) -> optax.GradientTransformation:
+        return adam(self)
+
+    def init(self, spaces: Spaces, key: Array) -> RecurrentState:
+        extra = spaces.parameters if self.privileged else 0
+
+        def network(key: Array, inputs: int, outputs: int, scale: float) -> Recurrent:
+            k_cell, k_head = jax.random.split(key)
+            cell = CELLS[self.cell].init(k_cell, inputs, self.units)
+            return Recurrent(cell, init_mlp(k_head, (self.units, *self.hidden, outputs), scale))
+
+        k_actor, k_critic = jax.random.split(key)
+        networks = Networks(
+            network(k_actor, spaces.observation, spaces.action, 0.01),
+            jnp.full(spaces.action, self.initial_log_std, jnp.float32),
+            network(k_critic, spaces.observation + extra, 1, 1.0),
+        )
+        return RecurrentState(
+            networks,
+            self._optimizer.init(networks),
+            Moments.empty(spaces.observation),
+            Moments.empty(extra),
+            Moments.empty(()),
+            np.zeros(self.worlds),
+            self._nothing(networks),
+            np.asarray(spaces.low, np.float32),
+            np.asarray(spaces.high, np.float32),
+        )
+
+    def _nothing(self, networks: Networks) -> np.ndarray:
+        return np.tile(networks.critic.cell.blank, (self.worlds, 1))
+
+    def transfer(self, s: RecurrentState) -> RecurrentState:
+        """The state to go on with in other worlds: weights and moments stay, the optimizer begins anew."""
+        return s._replace(
+            optimizer=self._optimizer.init(s.networks),
+            running=np.zeros(self.worlds),
+            remembered=self._nothing(s.networks),
+        )
+
+    def resized(self, worlds: int) -> RecurrentPPO:
+        """The same learner for another number of worlds."""
+        return replace(self, worlds=worlds)
+
+    def random(self, s: RecurrentState) -> Unremembered:
+        """What collects before the first round."""
+        return Unremembered(UniformBehaviour(s.low, s.high), Memory.of(s.networks.actor.cell))
+
+    def policy(self, s: RecurrentState) -> RecurrentPolicy:
+        actor = s.networks.actor
+        return RecurrentPolicy(Normalizer.of(s.observations), actor, actor.cell.blank, s.low, s.high)
+
+    def behaviour(self, s: RecurrentState) -> RecurrentBehaviour:
+        return RecurrentBehaviour(self.policy(s), s.networks.log_std)
+
+    def observe(self, s: RecurrentState, tr: Transition) -> RecurrentState:
+        """Box line 6: merge a round into the moments (also that of random steps before the first)."""
+        return observed(self, s, tr)
+
+    def learn(self, s: RecurrentState, tr: Transition, key: Array) -> tuple[RecurrentState, Metrics]:
+        """One round: transitions [T, N, ...] to a new state."""
+        steps, worlds = tr.reward.shape
+        if steps % self.sequence or self.minibatch % self.sequence:
+            raise BadValue(
+                f"sequence={self.sequence} must divide a round's {steps} steps and minibatch={self.minibatch}; "
+                "change learner.sequence"
+            )
+        if self.minibatch > steps * worlds:
+            raise BadValue(f"minibatch={self.minibatch} is more than a round's {steps * worlds} transitions; lower it")
+        arrays = (tr.obs, tr.next_obs, tr.parameters, tr.extra["sample"], tr.extra["fresh"], tr.extra["remembered"],
+                  tr.reward, tr.terminated, tr.terminated | tr.truncated)  # fmt: skip
+        scale = np.float32(1 / np.sqrt(s.returns.variance + 1e-8))
+        norms = (Normalizer.of(s.observations), Normalizer.of(s.parameters))
+        networks, optimizer, remembered, metrics = self._round(
+            s.networks, s.optimizer, s.remembered, norms, scale, arrays, key
+        )
+        s = self.observe(s._replace(networks=networks, optimizer=optimizer, remembered=remembered), tr)
+        return s, {k: float(v) for k, v in metrics.items()}
+
+    @partial(jax.jit, static_argnums=0)
+    def _round(self, networks: Networks, optimizer, remembered, norms, scale, arrays, key):
+        obs, next_obs, parameters, sample, fresh, actor_before, reward, terminated, done = arrays
+        reward = jnp.clip(reward * scale, -10.0, 10.0)
+        normalize, normalize_parameters = norms
+        obs, next_obs = normalize(obs), normalize(next_obs)
+        see, see_next = obs, next_obs
+        if self.privileged:
+            dynamics = normalize_parameters(parameters)
+            see, see_next = (jnp.concatenate([x, dynamics], -1) for x in (see, see_next))
+        # 2.
+        critic = networks.critic
+        memories = unroll(critic.cell, remembered, see, fresh)
+        critic_before = jnp.concatenate([remembered[None], memories[:-1]])
+        value = critic.read(memories)[..., 0]
+        next_value = critic.read(remember(critic.cell, memories, see_next))[..., 0]
+        # 3.
+        advantage = jax.vmap(gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)(
+            reward, value, next_value, terminated, done, self.discount, self.gae_decay
+        )
+        target = advantage + value
+        mean = networks.actor.read(remember(networks.actor.cell, actor_before, obs))
+        log_prob = jax.vmap(jax.vmap(gaussian_log_prob, (0, 0, None)), (0, 0, None))(sample, mean, networks.log_std)
+        # 4.
+        def cut(x: Array) -> Array:
+            x = x.reshape(-1, self.sequence, *x.shape[1:])
+            return flat(jnp.swapaxes(x, 1, 2))
+
+        first = lambda x: flat(x[:: self.sequence])  # noqa: E731
+        rows = Sequences(
+            jax.tree.map(cut, Rollout(obs, see, sample, log_prob, advantage, target)),
+            cut(fresh),
+            first(actor_before),
+            first(critic_before),
+        )
+        # 5.
+        networks, optimizer, metrics = improve(self, networks, optimizer, rows, self.minibatch // self.sequence, key)
+        metrics |= {
+            "explained_variance": explained_variance(flat(value), flat(target)),
+            "entropy": gaussian_entropy(networks.log_std),
+            "value": value.mean(),
+            "reward_scale": scale,
+        }
+        return networks, optimizer, memories[-1], metrics
+
+    def loss(self, networks: Networks, batch: Sequences) -> tuple[Array, dict[str, Array]]:
+        """Box line 5, over a minibatch of sequences."""
+        steps, fresh = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (batch.steps, batch.fresh))
+        read = lambda network, memory, x: flat(network.read(unroll(network.cell, memory, x, fresh)))  # noqa: E731
+        mean = read(networks.actor, batch.actor, steps.obs)
+        value = read(networks.critic, batch.critic, steps.critic_obs)[:, 0]
+        return objective(self, jax.tree.map(flat, steps), mean, networks.log_std, value)
