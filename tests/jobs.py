@@ -26,6 +26,23 @@ def number(seconds: float) -> int:
     return os.getpid()
 
 
+def place(_: int) -> str:
+    return os.getcwd()
+
+
+def work_or_wait(job: tuple) -> object:
+    """A shard of a training; but on the machine that is to be lost it never ends."""
+    import ray
+
+    from isthmus.training.train import work
+
+    folder = Path(os.environ["LOST"])
+    if ray.get_runtime_context().get_node_id() == (folder / "node").read_text():
+        (folder / "begun").touch()
+        time.sleep(300)
+    return work(job)
+
+
 def untellable(_: int) -> object:
     return lambda: 0
 
@@ -59,11 +76,14 @@ def fail(job: tuple[str, Path]) -> str:
         time.sleep(1.0)
     if what == "saves":  # as the training loop: asked to stop, it saves
         asked = threading.Event()
-        before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+        stop = (signal.SIGTERM, signal.SIGINT)
+        before = [signal.signal(number, lambda *_: asked.set()) for number in stop]
         (folder / "ready").touch()
-        asked.wait(60)
+        while not asked.wait(0.1):
+            pass
         (folder / "saved").touch()
-        signal.signal(signal.SIGTERM, before)
+        for number, old in zip(stop, before, strict=True):
+            signal.signal(number, old)
         raise KeyboardInterrupt
     (folder / f"{what}-ended").touch()
     return what

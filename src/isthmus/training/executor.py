@@ -64,7 +64,7 @@ class Executor:
                     poll()
                 for task, outcome in ended:
                     yield running.pop(task), _opened(outcome)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             self._stop(running)
             raise
         except BaseException:
@@ -89,7 +89,7 @@ class Executor:
 def make_executor(kind: str = "processes", workers: int | None = None, address: str | None = None) -> Executor:
     """An executor by name; `address` is a Ray cluster's. Raises BadValue."""
     if kind == "ray":
-        from isthmus.training.ray import Ray
+        from isthmus.training.ray import Ray  # not Ray itself, which comes with the first job
 
         return Ray(workers, address)
     if address:

@@ -17,6 +17,11 @@ from isthmus.training.run import versions
 from isthmus.types import BadValue, IsthmusError
 
 ENVIRONMENT = {"NPROC": "1", "ISTHMUS_THREADS": "1"}  # of workers, before jax computes anything
+QUIET = {  # read when Ray is imported
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of what it will do to GPUs
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # a lost machine's log would go to our standard output
+}
 STORE = 256 * 2**20  # bytes for what travels between the processes of this machine; a shard has some 100 kB
 PATIENCE = 60.0  # seconds for what trains to save after Ctrl-C
 
@@ -47,8 +52,8 @@ class Ray(Executor):
 
     def _ray(self) -> Any:
         """The module, connected. Raises BadValue where it is not installed, or no cluster answers."""
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns of what it will do to GPUs
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
         try:
             import ray
         except ImportError:
@@ -105,8 +110,12 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     except Exception as error:
         where = f"no Ray cluster answers at {address}" if address else "Ray does not start on this machine"
         raise BadValue(f"{where}: {' '.join(str(error).split())}") from None
-    if before != signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # Ray took it; the training loop's saves
+    if threading.current_thread() is threading.main_thread():  # Ray took it; the training loop's saves
+        signal.signal(signal.SIGTERM, _leave if before == signal.SIG_DFL else before)
+
+
+def _leave(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
 
 
 def _check_answers(address: str) -> None:
