@@ -37,6 +37,8 @@ SAC: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.miniba
 OWN: dict[str, dict[str, Any]] = {
     "fine_tuning": {"pretraining": 3 * ROUND},
     "few_shot_ppo": {"updates": 2, "adaptation_worlds": 4, "adaptation_steps": 16},
+    "recurrent_randomization": {"learner.units": 16},
+    "rl2": {"learner.units": 16, "learner.sequence": 8, "learner.cell": "gru"},
     "matl": {"inner": 1},
     "es_maml": {"pairs": 2, "episodes": 1, "updates": 1, "adaptation_worlds": 2, "adaptation_steps": 16},
     "evolution": {"pairs": 2, "episodes": 1},
@@ -665,7 +667,7 @@ def test_a_pretraining_below_zero_is_refused() -> None:
         ("source_only", "worlds", "'worlds'; did you mean learner.worlds"),
         ("few_shot_ppo", "update", "unknown setting of few_shot_ppo 'update'; did you mean updates"),
         ("source_only", "updates", "unknown setting of source_only 'updates'; known: learner, "),
-        ("source_only", "learner", "unknown learner '1'; known: ppo, sac, trpo"),
+        ("source_only", "learner", "unknown learner '1'; known: ppo, recurrent_ppo, sac, trpo"),
         ("source_only", "learner.worlds.more", "'learner.worlds.more'; did you mean learner.worlds"),
         ("source_only", "", "unknown setting of source_only ''; known: learner, "),
     ],

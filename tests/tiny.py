@@ -33,6 +33,7 @@ OWN = {
     "fitting": 500,  # one round
     "pairs": 2,
     "episodes": 1,
+    "learner.units": 16,
     "inverse.hidden": (16, 16),
     "inverse.minibatch": 32,
 }

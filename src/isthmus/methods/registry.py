@@ -24,6 +24,12 @@ METHODS: dict[str, Row] = {
     "domain_randomization": Row(
         _HERE + "DomainRandomization", "none", "PPO, TRPO, SAC", "Peng et al. 2018, arXiv 1710.06537"
     ),
+    "recurrent_randomization": Row(
+        "isthmus.methods.recurrent:RecurrentRandomization", "none", "RecurrentPPO", "Peng et al. 2018, with a memory"
+    ),
+    "rl2": Row(
+        "isthmus.methods.recurrent:RL2", "few_shot, online", "RecurrentPPO", "Duan et al. 2016, arXiv 1611.02779"
+    ),
     "fine_tuning": Row(_HERE + "FineTuning", "online", "PPO, TRPO, SAC", "source, then target"),
     "few_shot_ppo": Row(
         _HERE + "FewShotPPO",
@@ -60,6 +66,7 @@ METHODS: dict[str, Row] = {
 }
 LEARNERS = {
     "ppo": "isthmus.learning.ppo:PPO",
+    "recurrent_ppo": "isthmus.learning.recurrent_ppo:RecurrentPPO",
     "trpo": "isthmus.learning.trpo:TRPO",
     "sac": "isthmus.learning.sac:SAC",
 }
