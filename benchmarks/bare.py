@@ -8,6 +8,7 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
+from isthmus.domains.collect import GIVEN
 from isthmus.domains.domain import START, Domain, PhysicsSimulation
 from isthmus.physics.mujoco import load_model, threads
 from isthmus.physics.random import Streams, fold
@@ -18,7 +19,7 @@ class Resets(NamedTuple):
     """Worlds that begin an episode after a step: what is written into them."""
 
     ids: np.ndarray
-    fields: dict[str, np.ndarray]  # model field -> rows (n, ...)
+    fields: dict[str, np.ndarray]  # model field -> rows (n, ...); none where the dynamics stay
     rows: np.ndarray  # exact states (n, S)
 
 
@@ -64,11 +65,13 @@ class Bare:
         resets = []
         for done in tr.terminated | tr.truncated:
             ids = np.flatnonzero(done)
-            task[ids] += 1
+            drawn = ids[before.task[ids] != GIVEN]
+            task[drawn] += 1
             episode[ids] += 1
-            self.reference.set_parameters(ids, self.domain.draw(before.key[ids], task[ids]))
+            if len(drawn):
+                self.reference.set_parameters(drawn, self.domain.draw(before.key[drawn], task[drawn]))
             start = self.task.start(self.reference, Streams(fold(before.key[ids], START, episode[ids])))
-            resets.append(Resets(ids, self._rows(ids), self._states(ids, *start)))
+            resets.append(Resets(ids, self._rows(ids) if len(drawn) else {}, self._states(ids, *start)))
         return resets
 
     def run(self, actions: np.ndarray, resets: list[Resets]) -> None:
@@ -77,7 +80,8 @@ class Bare:
             self.control[:] = action
             self.batch.step(nstep=self.task.frame_skip)
             if len(reset.ids):
-                self._write(reset.ids, reset.fields)
+                if reset.fields:
+                    self._write(reset.ids, reset.fields)
                 self.batch.state[reset.ids] = reset.rows  # mj_resetData and a start, made beforehand
                 self.batch.forward(reset.ids)
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import environment_steps
+import es_generation
 import landscapes
 import matl_rounds
 import ppo_training
@@ -31,6 +32,7 @@ COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
     "trpo_training": lambda peer: trpo_training.compare(trpo_training.Sizes(), peer),
     "sac_updates": lambda peer: sac_updates.compare(sac_updates.Sizes(), peer),
     "matl_rounds": lambda peer: matl_rounds.compare(matl_rounds.Sizes()),
+    "es_generation": lambda peer: es_generation.compare(es_generation.Sizes()),
     "landscapes": lambda peer: landscapes.compare(landscapes.Sizes(), peer),
 }
 

@@ -20,6 +20,8 @@ from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.ppo import PPO
 from isthmus.learning.sac import SAC
 from isthmus.learning.trpo import TRPO
+from isthmus.methods.es_maml import ESMAML
+from isthmus.training.executor import Executor
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = (
@@ -31,6 +33,7 @@ NAMES = (
     "trpo_training",
     "sac_updates",
     "landscapes",
+    "es_generation",
     "run",
 )
 
@@ -150,6 +153,33 @@ def test_sides_at_once_are_timed_to_the_last(bench) -> None:
     both = threading.Barrier(2)
     speed = bench.sac_updates.together([lambda: both.wait(10), lambda: (both.wait(10), time.sleep(0.1))], 8)
     assert 40 < speed < 160  # 16 updates in a tenth of a second and a little
+
+
+def test_es_generation_against_its_physics(bench) -> None:
+    """Worlds whose dynamics are given keep them through every episode; the executor's bits are held against ours."""
+    method = ESMAML(SMALL, pairs=2, episodes=1, updates=2, adaptation_worlds=2, adaptation_steps=64)
+    size = bench.es_generation.Sizes(method, pairs=2)
+    against_physics, on_ray = bench.es_generation.measured(size, InOrder(), InOrder())
+    assert against_physics.at_least == 0.6 and min(against_physics.theirs) > 0
+    assert on_ray.theirs == against_physics.ours and "Ray" in on_ray.work
+
+    class Wrong(InOrder):
+        def map(self, function, jobs, poll=None):
+            for i, result in super().map(function, jobs):
+                yield i, [each._replace(fitness=0.0) for each in result]
+
+    with pytest.raises(RuntimeError, match="other work"):
+        list(bench.es_generation.measured(size, Wrong(), None))
+
+
+class InOrder(Executor):
+    """An executor without processes."""
+
+    workers = 1
+
+    def map(self, function, jobs, poll=None):
+        for i, job in enumerate(jobs):
+            yield i, function(job)
 
 
 def test_returns_that_do_not_agree_are_seen(bench) -> None:

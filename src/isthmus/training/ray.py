@@ -8,6 +8,7 @@ import platform
 import signal
 import socket
 import threading
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,10 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
-            ray.init("local", num_cpus=workers or cpus(), include_dashboard=False, object_store_memory=STORE, **quiet)
+            quiet |= {"include_dashboard": False, "object_store_memory": STORE}
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="os.fork")  # jax's; Ray's processes do nothing before exec
+                ray.init("local", num_cpus=workers or cpus(), **quiet)
         else:
             _check_answers(address)
             ray.init(address, **quiet)

@@ -14,7 +14,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -113,17 +113,25 @@ def _check_spreads(method: str, executor: Executor | None) -> None:
         )
 
 
-def _spread(run: Run, s: Any, executor: Executor, imports: tuple[str, ...], progress: Progress) -> tuple[Any, Metrics]:
-    """`Method.step` by an executor's workers."""
-    method = run.method
-    # What goes to a worker can simulate, but not touch the target.
-    problem = replace(run.problem, access=Access.NONE, data=None, ledger=None)
+def shared_step(
+    executor: Executor,
+    method: Any,
+    problem: Problem,
+    s: Any,
+    imports: tuple[str, ...] = (),
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Any, Metrics]:
+    """`Method.step` by an executor's workers, who import the user's modules first; `tell` hears how many parts ended.
+
+    What goes to a worker can simulate, but not touch the target.
+    """
+    problem = replace(problem, access=Access.NONE, data=None, ledger=None)
     shards = method.shards(s)
     jobs = [(imports, pickle.dumps((method, problem, shard))) for shard in shards]
     results: dict[int, Any] = {}
     for i, result in executor.map(work, jobs):
         results[i] = result
-        progress.part(len(results), len(jobs))
+        tell(len(results), len(jobs))
     return method.merge(s, [results[i] for i in range(len(jobs))])
 
 
@@ -167,9 +175,10 @@ def _loop(
         while (done := sum(counters(state).values())) < run.steps and not stop():
             began = time.monotonic()
             try:
-                state, metrics = (
-                    _spread(run, state, spread, imports, progress) if spread else method.step(problem, state)
-                )
+                if spread:
+                    state, metrics = shared_step(spread, method, problem, state, imports, progress.part)
+                else:
+                    state, metrics = method.step(problem, state)
             except BudgetExceeded as error:
                 save()
                 raise BudgetExceeded(f"{error}; what was learned is saved: isthmus evaluate {run.folder}") from None
