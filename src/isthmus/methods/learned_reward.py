@@ -26,7 +26,6 @@ from isthmus.learning.advantage import flat
 from isthmus.learning.learner import FROM_ZERO, check
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import Moments, Normalizer
-from isthmus.learning.ppo import PPOState
 from isthmus.methods.es_maml import ESMAML
 from isthmus.methods.method import State, fold
 from isthmus.types import Array, BadValue, Transition
@@ -76,7 +75,8 @@ class LearnedReward(ESMAML):
             seen = Normalizer.of(center.observations)
             reward = self._fit(reward, seen, flat(tr.obs), flat(tr.action), flat(tr.reward), fold(s.key, 6))
             steps = n * length
-        center = center._replace(networks=Rewarded(*center.networks, reward), returns=Moments.empty(()))
+        actor, log_std, critic = center.networks
+        center = center._replace(networks=Rewarded(actor, log_std, critic, reward), returns=Moments.empty(()))
         center = self.learner.transfer(center)
         theta, _ = ravel_pytree(center.networks)
         evolved = s.learner._replace(center=center, optimizer=self._adam.init(theta))
@@ -90,7 +90,7 @@ class LearnedReward(ESMAML):
         moves, _ = ravel_pytree(still._replace(reward=jax.tree.map(jnp.ones_like, networks.reward)))
         return noise * moves
 
-    def paid(self, s: PPOState, tr: Transition, share: float = 0.0) -> Transition:
+    def paid(self, s: Any, tr: Transition, share: float = 0.0) -> Transition:
         learned = np.asarray(self._reward(s.networks.reward, Normalizer.of(s.observations), tr.obs, tr.action))
         return tr._replace(reward=(1 - share) * learned + share * tr.reward if share else learned)
 
