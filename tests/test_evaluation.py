@@ -128,6 +128,22 @@ def test_evaluating_a_method_that_adapts(tmp_path):
     assert np.array_equal(scape.returns.ravel(), e.episodes.returns)
 
 
+def test_nobody_is_judged_in_worlds_that_it_adapted_in(tmp_path, monkeypatch):
+    run = tiny.train("few_shot_ppo", tmp_path / "run", 3)
+    begun: list[set[int]] = []
+    worlds = Domain.worlds
+
+    def watched(self, *args, **named):
+        made = worlds(self, *args, **named)
+        begun.append(set(made.key.tolist()))
+        return made
+
+    monkeypatch.setattr(Domain, "worlds", watched)
+    evaluate_method(run.method, run.state(), run.problem, Domain.parse("hopper/gravity=x2"), 8)
+    *adapted, judged = begun[-2:]
+    assert len(judged) == 8 and not judged & adapted[0]
+
+
 # Landscapes
 
 

@@ -17,6 +17,8 @@ from isthmus.types import BadValue, Episodes
 SEED = 20_000_000
 """Evaluation's own seed: all methods meet the same starts and dynamics, and none of them is a training seed's."""
 
+APART = 1_000_000  # from a seed of evaluation to that of the worlds adapted in before it
+
 MOST = 200_000  # episodes in one batch; a world takes some kilobytes
 
 TARGETS = 10  # where dynamics are drawn and a method adapts, it adapts to so many draws
@@ -80,6 +82,7 @@ def evaluate_method(
         )
     adapting = method.adapts
     parameters, each = targets(domain, episodes, seed, adapting)
-    policies, book = method.adapt(s, problem, domain.paying(problem.target.reward), parameters, seed)
+    # In worlds of its own: what adapted in the starts that it is judged by would have seen them.
+    policies, book = method.adapt(s, problem, domain.paying(problem.target.reward), parameters, seed + APART)
     worlds = domain.worlds(len(parameters) * each, seed, np.repeat(parameters, each, axis=0))
     return Evaluation(domain, play(domain, worlds, policies, on_step), book)
