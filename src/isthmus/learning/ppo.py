@@ -84,13 +84,14 @@ def objective(
     return policy_loss + settings.value_weight * value_loss - settings.entropy_weight * entropy, health
 
 
-def improve(settings: Any, networks: Any, optimizer: Any, rows: Any, size: int, key: Array) -> tuple[Any, Any, Any]:
+def improve(
+    settings: Any, descent: Any, networks: Any, optimizer: Any, rows: Any, size: int, key: Array
+) -> tuple[Any, Any, Any]:
     """Box lines 4 to 6, over a tree of rows (B, ...) in minibatches of `size`: networks, optimizer, health.
 
-    `settings` are a learner's: epochs, target_kl, those of `adam`, and `loss(networks, minibatch)`. Health is the mean
-    over all minibatches; kl that over the last epoch's.
+    `settings` are a learner's: epochs, target_kl and `loss(networks, minibatch)`; `descent` is its Adam. Health is the
+    mean over all minibatches; kl that over the last epoch's.
     """
-    descent = adam(settings)
     length = len(jax.tree.leaves(rows)[0])
     count = length // size
 
@@ -118,8 +119,7 @@ def improve(settings: Any, networks: Any, optimizer: Any, rows: Any, size: int, 
 
 def adam(settings: Any) -> optax.GradientTransformation:
     """Adam with gradients clipped by their global norm; `settings` are a learner's: learning_rate, max_gradient."""
-    both = optax.chain(optax.clip_by_global_norm(settings.max_gradient), optax.adam(settings.learning_rate, eps=1e-5))
-    return optax.flatten(both)
+    return optax.chain(optax.clip_by_global_norm(settings.max_gradient), optax.adam(settings.learning_rate, eps=1e-5))
 
 
 def observed(settings: Any, s: Any, tr: Transition) -> Any:
@@ -176,7 +176,7 @@ class PPO:
 
     @property
     def _optimizer(self) -> optax.GradientTransformation:
-        return adam(self)
+        return optax.flatten(adam(self))  # as one array: many short ones take longer
 
     def init(self, spaces: Spaces, key: Array) -> PPOState:
         k_actor, k_critic = jax.random.split(key)
@@ -253,7 +253,7 @@ class PPO:
         if self.minibatch > len(rows.obs):
             raise BadValue(f"minibatch={self.minibatch} is more than a round's {len(rows.obs)} transitions; lower it")
         # 4. to 6.
-        networks, optimizer, metrics = improve(self, networks, optimizer, rows, self.minibatch, key)
+        networks, optimizer, metrics = improve(self, self._optimizer, networks, optimizer, rows, self.minibatch, key)
         metrics |= {
             "explained_variance": explained_variance(flat(value), rows.target),
             "entropy": gaussian_entropy(networks.log_std),

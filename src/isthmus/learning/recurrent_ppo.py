@@ -284,6 +284,7 @@ class RecurrentPPO:
         target = advantage + value
         mean = networks.actor.read(remember(networks.actor.cell, actor_before, obs))
         log_prob = jax.vmap(jax.vmap(gaussian_log_prob, (0, 0, None)), (0, 0, None))(sample, mean, networks.log_std)
+
         # 4.
         def cut(x: Array) -> Array:
             x = x.reshape(-1, self.sequence, *x.shape[1:])
@@ -297,7 +298,8 @@ class RecurrentPPO:
             first(critic_before),
         )
         # 5.
-        networks, optimizer, metrics = improve(self, networks, optimizer, rows, self.minibatch // self.sequence, key)
+        count = self.minibatch // self.sequence
+        networks, optimizer, metrics = improve(self, self._optimizer, networks, optimizer, rows, count, key)
         metrics |= {
             "explained_variance": explained_variance(flat(value), flat(target)),
             "entropy": gaussian_entropy(networks.log_std),
