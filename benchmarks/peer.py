@@ -15,7 +15,7 @@ from typing import Any
 import mujoco
 import numpy as np
 import torch
-from sb3_contrib import TRPO
+from sb3_contrib import TRPO, RecurrentPPO
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -32,14 +32,15 @@ def build(algorithm: type[PPO | TRPO], env: VecNormalize, hidden: list[int], **s
 class Peer:
     """The requests, one method each."""
 
-    model: PPO | TRPO | None = None
+    model: PPO | TRPO | RecurrentPPO | None = None
 
     def versions(self) -> dict[str, str]:
         return {name: importlib.metadata.version(name) for name in ("stable-baselines3", "sb3-contrib", "torch")}
 
     def begin(self, environments: int, processes: bool, threads: int, steps: int, minibatch: int, epochs: int,
-              hidden: list[int], trust: dict[str, float] | None = None) -> None:  # fmt: skip
-        """A new training; `steps` a round, over all environments. With settings of a trust region it is TRPO's."""
+              hidden: list[int], trust: dict[str, float] | None = None, units: int = 0) -> None:  # fmt: skip
+        """A new training; `steps` a round, over all environments. With settings of a trust region it is TRPO's, with
+        `units` of an LSTM recurrent PPO's."""
         if self.model is not None:
             self.model.get_env().close()
         torch.set_num_threads(threads)
@@ -48,7 +49,11 @@ class Peer:
         env = VecNormalize(make_vec_env(ENVIRONMENT, environments, seed=0, **how))
         self.steps = steps
         common = {"n_steps": steps // environments, "batch_size": minibatch}
-        if trust is None:
+        if units:
+            network = {"net_arch": hidden, "activation_fn": torch.nn.Tanh, "lstm_hidden_size": units}
+            self.model = RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=network, device="cpu", seed=0,
+                                      n_epochs=epochs, **common)  # fmt: skip
+        elif trust is None:
             self.model = build(PPO, env, hidden, n_epochs=epochs, **common)
         else:
             self.model = build(TRPO, env, hidden, n_critic_updates=epochs, **common, **trust)

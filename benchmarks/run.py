@@ -1,6 +1,6 @@
 """`make bench`: Isthmus beside its peers. Each comparison in one run, in turns, medians of the ratios pair by pair.
 
-    python benchmarks/run.py [environment_steps] [ppo_training] [trpo_training] [sac_updates] [matl_rounds] [landscapes]
+    python benchmarks/run.py [environment_steps] [ppo_training] [trpo_training] [recurrent_training] [sac_updates] [...]
 
 Without names all of them, and the results go to benchmarks/latest.json; with names the table alone. Ends with status 1
 where a ratio misses its bar.
@@ -18,6 +18,7 @@ import es_generation
 import landscapes
 import matl_rounds
 import ppo_training
+import recurrent_training
 import sac_updates
 import trpo_training
 from measure import Row, console, report
@@ -30,6 +31,7 @@ COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
     "environment_steps": lambda peer: environment_steps.compare(environment_steps.Sizes()),
     "ppo_training": lambda peer: ppo_training.compare(ppo_training.Sizes(), peer),
     "trpo_training": lambda peer: trpo_training.compare(trpo_training.Sizes(), peer),
+    "recurrent_training": lambda peer: recurrent_training.compare(recurrent_training.Sizes(), peer),
     "sac_updates": lambda peer: sac_updates.compare(sac_updates.Sizes(), peer),
     "matl_rounds": lambda peer: matl_rounds.compare(matl_rounds.Sizes()),
     "es_generation": lambda peer: es_generation.compare(es_generation.Sizes()),
