@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -75,12 +74,12 @@ def fail(job: tuple[str, Path]) -> str:
     if what == "slow":
         time.sleep(1.0)
     if what == "saves":  # as the training loop: asked to stop, it saves
-        asked = threading.Event()
+        asked: list[int] = []
         stop = (signal.SIGTERM, signal.SIGINT)
-        before = [signal.signal(number, lambda *_: asked.set()) for number in stop]
+        before = [signal.signal(number, lambda number, _: asked.append(number)) for number in stop]
         (folder / "ready").touch()
-        while not asked.wait(0.1):
-            pass
+        while not asked:
+            time.sleep(0.05)
         (folder / "saved").touch()
         for number, old in zip(stop, before, strict=True):
             signal.signal(number, old)

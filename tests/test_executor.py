@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import tiny
 
 import isthmus
-from isthmus.methods.es_maml import Evolution
+from isthmus.methods.registry import METHODS, find
 from isthmus.training import train as loop
 from isthmus.training.executor import LIVES, Executor, Processes, make_executor
 from isthmus.training.run import Run
@@ -235,20 +236,26 @@ def test_processes_change_no_bit(alone, tmp_path, small_shards, monkeypatch):
     assert tiny.digest(two) == tiny.digest(alone)
 
 
-def test_what_is_sent_cannot_touch_the_target(monkeypatch, tmp_path):
+class Here(Executor):
+    """The contract without processes; results in an order that nobody may rely on."""
+
+    workers = 2
+
+    def map(self, function, jobs, poll=None):
+        for i in reversed(range(len(jobs))):
+            yield i, function(pickle.loads(pickle.dumps(jobs[i])))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if hasattr(find(name), "shards")])
+def test_what_is_sent_is_enough_and_cannot_touch_the_target(monkeypatch, tmp_path, small_shards, method):
+    asked = {"settings": tiny.settings(method) | {"pairs": 3}, "steps": 900}
+    alone = tiny.train(method, tmp_path / "alone", **asked)
     met = []
-
-    class Here(Executor):
-        workers = 2
-
-        def map(self, function, jobs, poll=None):
-            for i in reversed(range(len(jobs))):
-                yield i, function(jobs[i])
-
-    work = Evolution.work
-    monkeypatch.setattr(Evolution, "work", lambda self, problem, s: (met.append(problem), work(self, problem, s))[1])
-    run = tiny.train("es_maml", tmp_path / "run", executor=Here(), **{**SPREAD, "steps": 500})
-    assert met and {p.access for p in met} == {"none"} and run.problem.access == "online"
+    work = find(method).work
+    monkeypatch.setattr(find(method), "work", lambda self, p, s: (met.append(p), work(self, p, s))[1])
+    run = tiny.train(method, tmp_path / "run", executor=Here(), **asked)
+    assert tiny.digest(run) == tiny.digest(alone)
+    assert len(met) == 3 * int(run.state().round) and {p.access for p in met} == {"none"}
     assert {p.believed for p in met} == {run.problem.believed}
 
 

@@ -190,8 +190,9 @@ class Processes(Executor):
             self._all.remove(worker)  # it was killed while it had nothing to do
         if not self._all:
             atexit.register(self.close)
-        worker = _Worker()
-        self._all.append(worker)
+        with _ctrl_c_waits():  # until it is known as one to be ended
+            worker = _Worker()
+            self._all.append(worker)
         worker.give(self._threads, content)  # where this fails, `_ended` sees it
         return worker
 
@@ -227,8 +228,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, os.environ.get("NPROC", "1")))
-        with _ctrl_c_waits():
-            self.process.start()
+        self.process.start()
         theirs.close()  # so that its death is the pipe's end
 
     def give(self, threads: int, content: bytes) -> bool:

@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import socket
+import tempfile
 import threading
 import warnings
 from functools import cache
@@ -20,6 +21,7 @@ from isthmus.types import BadValue, IsthmusError
 ENVIRONMENT = {"NPROC": "1", "ISTHMUS_THREADS": "1"}  # of workers, before jax computes anything
 QUIET = {  # read when Ray is imported
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of what it will do to GPUs
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # a lost machine's log would go to our standard output
 }
@@ -109,11 +111,14 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
         else:
             _check_answers(address)
             ray.init(address, **quiet)
-    except IsthmusError:
-        raise
     except Exception as error:
-        where = f"no Ray cluster answers at {address}" if address else "Ray does not start on this machine"
-        raise BadValue(f"{where}: {' '.join(str(error).split())}") from None
+        said = " ".join(str(error).split()).partition(". ")[0]
+        if address is None:
+            raise BadValue(f"Ray does not start on this machine: {said}") from None
+        raise BadValue(
+            f"no Ray cluster answers at {address} ({said}); start one with ray start --head, "
+            "and give its token to this machine: docs/scale_out.md"
+        ) from None
     if threading.current_thread() is threading.main_thread():  # Ray took it; the training loop's saves
         signal.signal(signal.SIGTERM, _leave if before == signal.SIG_DFL else before)
 
@@ -123,14 +128,13 @@ def _leave(number: int, frame: Any) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself tries for a minute, and says in many lines that it failed."""
+    """Raises OSError or ValueError at once; Ray itself tries for minutes, and says in many lines that it fails."""
+    if address == "auto":  # Ray's note of the cluster that was begun last here, which may be gone
+        noted = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray", "ray_current_cluster")
+        address = noted.read_text().strip() if noted.exists() else ""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto" or not colon:
-        return
-    try:
+    if colon:
         socket.create_connection((host, int(port)), timeout=5.0).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise BadValue(f"no Ray cluster answers at {address}: {error}; start one with: ray start --head") from None
 
 
 @cache
