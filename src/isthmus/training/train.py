@@ -298,19 +298,19 @@ def _short(value: Any) -> Any:
 @contextmanager
 def stop_requested() -> Iterator[Any]:
     """A function that says whether Ctrl-C or SIGTERM came; a second Ctrl-C interrupts at once."""
-    asked = threading.Event()
+    asked: list[int] = []  # a list, for a lock could be held where a signal arrives
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield lambda: bool(asked)
         return
 
     def handler(number: int, frame: Any) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.set()
+        asked.append(number)
 
     before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield lambda: bool(asked)
     finally:
         for number, old in before.items():
             signal.signal(number, old)
