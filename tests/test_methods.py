@@ -37,7 +37,7 @@ SAC: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.miniba
 OWN: dict[str, dict[str, Any]] = {
     "fine_tuning": {"pretraining": 3 * ROUND},
     "few_shot_ppo": {"updates": 2, "adaptation_worlds": 4, "adaptation_steps": 16},
-    "recurrent_randomization": {"learner.units": 16},
+    "recurrent_randomization": {"learner.units": 16, "learner.sequence": 16},
     "rl2": {"learner.units": 16, "learner.sequence": 8, "learner.cell": "gru"},
     "matl": {"inner": 1},
     "es_maml": {"pairs": 2, "episodes": 1, "updates": 1, "adaptation_worlds": 2, "adaptation_steps": 16},

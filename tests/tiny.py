@@ -34,6 +34,7 @@ OWN = {
     "pairs": 2,
     "episodes": 1,
     "learner.units": 16,
+    "learner.sequence": 8,
     "inverse.hidden": (16, 16),
     "inverse.minibatch": 32,
 }

@@ -138,7 +138,7 @@ class Sequences(NamedTuple):
 
 @dataclass(frozen=True)
 class RecurrentPPO:
-    """A learner. Worlds, steps, minibatch, epochs and network are those of sb3-contrib's RecurrentPPO.
+    """A learner. Worlds, steps, epochs and network are those of sb3-contrib's RecurrentPPO; minibatches are larger.
 
     `minibatch` counts transitions, and so many of them as `sequence` says are one behind the other.
     Raises BadValue or UnknownName for a setting that cannot learn; in the first update, for a minibatch larger than a
@@ -150,10 +150,10 @@ class RecurrentPPO:
     cell: str = "lstm"  # or "gru"
     units: int = 256
     hidden: tuple[int, ...] = (64, 64)  # behind the cell
-    sequence: int = 16  # steps that the gradient goes back
+    sequence: int = 32  # steps that the gradient goes back
     learning_rate: float = 3e-4
     epochs: int = 10
-    minibatch: int = 128
+    minibatch: int = 512
     discount: float = 0.99
     gae_decay: float = 0.95
     clip: float = 0.2
