@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from isthmus.domains.collect import collect
 from isthmus.domains.problem import Access, Budget, make_problem
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
@@ -125,13 +126,23 @@ def test_what_a_target_cannot_give_is_told_before_the_training() -> None:
         SMALL.init(replace(PROBLEM, budget=Budget(transitions=63)), 0)
 
 
-def test_a_privileged_critics_moments_grow_with_the_others() -> None:
+def test_a_privileged_critic_is_told_what_is_usual() -> None:
+    """Nobody knows a target's dynamics: in their place stands the mean of training's, in the inner loop too."""
     method = replace(SMALL, learner=replace(LEARNER, privileged=True))
     problem = make_problem(
         "hopper/torso_mass=3", access="few_shot", source="torso_mass=6", uncertainty="torso_mass=1..9"
     )
-    s, _ = method.step(problem, method.init(problem, 0))
-    assert {moments.count for moments in es_maml.moments_of(s.learner.center)} == {64 + 6 * 64}
+    s = method.init(problem, 0)
+    usual = s.learner.center.parameters.mean
+    assert usual.shape == (1,) and 1 < usual[0] < 9
+    _, tr = collect(problem.believed, problem.believed.worlds(2, 5), LEARNER.behaviour(s.learner.center), 4)
+    told = method.paid(s.learner.center, tr).parameters
+    assert told.shape == tr.parameters.shape and (told == usual.astype(np.float32)).all()
+    after, _ = method.step(problem, s)
+    assert after.learner.center.observations.count == 64 + 6 * 64
+    assert after.learner.center.parameters.count == 64, "what is told is not seen"
+    elsewhere = make_problem("hopper/gravity=x2").target  # which sets another parameter
+    assert len(method.adapt(s, problem, elsewhere, np.array([[10.0]]), 0)[0]) == 1
 
 
 def test_the_control_adapts_nothing() -> None:

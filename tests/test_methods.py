@@ -16,14 +16,14 @@ import tiny
 
 import isthmus
 from isthmus.domains import domain as domains
-from isthmus.domains.collect import Live
+from isthmus.domains.collect import Live, collect
 from isthmus.domains.domain import Domain, PhysicsSimulation
 from isthmus.domains.problem import Access, Book, Budget, Problem, make_problem
 from isthmus.learning import sac as learners
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
 from isthmus.learning.trpo import TRPO
-from isthmus.methods import registry
+from isthmus.methods import operators, registry
 from isthmus.methods.es_maml import Evolution
 from isthmus.methods.method import State
 from isthmus.methods.single_domain import SourceOnly, TargetOnly
@@ -34,13 +34,15 @@ ROUND = 8 * 16
 SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}
 SAC: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32, "learner.hidden": (16, 16),
                        "learner.random_steps": ROUND, "learner.capacity": 512}  # fmt: skip
+EVOLUTION = {"pairs": 2, "episodes": 1, "updates": 1, "adaptation_worlds": 2, "adaptation_steps": 16}
 OWN: dict[str, dict[str, Any]] = {
     "fine_tuning": {"pretraining": 3 * ROUND},
     "few_shot_ppo": {"updates": 2, "adaptation_worlds": 4, "adaptation_steps": 16},
     "recurrent_randomization": {"learner.units": 16, "learner.sequence": 16},
     "rl2": {"learner.units": 16, "learner.sequence": 8, "learner.cell": "gru"},
     "matl": {"inner": 1},
-    "es_maml": {"pairs": 2, "episodes": 1, "updates": 1, "adaptation_worlds": 2, "adaptation_steps": 16},
+    "es_maml": EVOLUTION,
+    "learned_reward": EVOLUTION | {"fitting": 20},
     "evolution": {"pairs": 2, "episodes": 1},
     "matlu": {"inner": 1},
     "matlf": {"inner": 1, "pretraining": 3 * ROUND},
@@ -553,11 +555,23 @@ def test_a_privileged_critic_does_not_go_on_among_other_parameters() -> None:
     tuning = build("fine_tuning", learner__privileged=True)
     with pytest.raises(BadValue, match="cannot go on in hopper/gravity"):
         tuning.init(problem_for(tuning, target=other), 0)
-    few = build("few_shot_ppo", learner__privileged=True)
-    problem = problem_for(few)
-    with pytest.raises(BadValue, match="cannot go on in hopper/gravity"):
-        few.adapt(few.init(problem, 0), problem, other, np.array([[10.0]]), 0)
     assert tuning.init(problem_for(tuning), 0).learner.networks.critic[0][0].shape[0] == 12
+
+
+@pytest.mark.parametrize("name", ["few_shot_ppo", "few_shot_ppo+trpo"])
+def test_what_adapts_is_not_told_the_targets_dynamics(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NaN in the place of what is recorded of them changes no bit, though the critic sees dynamics."""
+    few = build(name, learner__privileged=True)
+    problem = problem_for(few)
+    s = run(few, 1)
+    there = [digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]]
+
+    def blind(*args, **named):
+        worlds, tr = collect(*args, **named)
+        return worlds, tr._replace(parameters=tr.parameters * np.nan)
+
+    monkeypatch.setattr(operators, "collect", blind)
+    assert [digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]] == there
 
 
 # Settings.

@@ -51,7 +51,7 @@ class Evaluated(NamedTuple):
     """What came of one member."""
 
     fitness: float
-    gained: tuple[Moments, ...]  # of observations, dynamics and returns while it adapted
+    gained: tuple[Moments, ...]  # of observations and returns while it adapted
     adapting: int  # steps
     playing: int
 
@@ -202,11 +202,11 @@ class Evolution(NoAdaptation):
         return members, [nothing(members[0])] * len(members), np.zeros(len(members), np.int64)
 
 
-MOMENTS = ("observations", "parameters", "returns")
+MOMENTS = ("observations", "returns")
 
 
 def moments_of(s: PPOState) -> tuple[Moments, ...]:
-    return s.observations, s.parameters, s.returns
+    return s.observations, s.returns
 
 
 def nothing(s: PPOState) -> tuple[Moments, ...]:

@@ -91,6 +91,7 @@ class LearnedReward(ESMAML):
         return noise * moves
 
     def paid(self, s: Any, tr: Transition, share: float = 0.0) -> Transition:
+        tr = super().paid(s, tr)
         learned = np.asarray(self._reward(s.networks.reward, Normalizer.of(s.observations), tr.obs, tr.action))
         return tr._replace(reward=(1 - share) * learned + share * tr.reward if share else learned)
 
