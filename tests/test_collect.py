@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from isthmus.domains import domain as domains
-from isthmus.domains.collect import WIDTH, Live, collect, finished_returns, play
+from isthmus.domains.collect import WIDTH, Live, collect, explore, finished_returns, play
 from isthmus.domains.domain import Domain, PhysicsSimulation
 from isthmus.physics.random import keys
 from isthmus.tasks.task import View
@@ -333,6 +333,45 @@ def test_members_remember_each_for_itself():
     assert worlds.behaviour_memory["count"].tolist() == since
     halves = collect(domain, domain.worlds(4, seed=0), behaviours, 30, members=True)
     assert same(collect(domain, halves[0], behaviours, 30, members=True)[0], worlds)
+
+
+class Begun(NamedTuple):
+    """Says how long it has been at it, from `begin` on; as a behaviour and as a policy."""
+
+    begin: Any
+
+    def memory(self):
+        return {"count": self.begin}
+
+    def act(self, memory, observation, key=None):
+        action, memory = jnp.sin(memory["count"]) * jnp.ones(3), {"count": memory["count"] + 1}
+        return (action if key is None else Decision(action)), memory
+
+
+def test_members_begin_with_memories_of_their_own():
+    domain, begin = Domain.parse("hopper"), np.float32([10, 20])
+    _, tr = collect(domain, domain.worlds(4, seed=0), Begun(begin), 60, members=True)
+    first = np.sin(np.repeat(begin, 2))
+    assert np.allclose(tr.action[0, :, 0], first, atol=1e-6)
+    last = tr.terminated | tr.truncated
+    for w in range(4):
+        again = np.flatnonzero(last[:-1, w]) + 1
+        assert len(again) and np.allclose(tr.action[again, w, 0], first[w], atol=1e-6)
+    apart = [play(domain, domain.worlds(4, seed=1), Begun(x)) for x in begin]
+    both = play(domain, domain.worlds(4, seed=1), [Begun(x) for x in begin])
+    assert same(both.returns, np.concatenate([apart[0].returns[:2], apart[1].returns[2:]]))
+
+
+def test_what_is_explored_is_remembered_through_all_episodes():
+    domain = Domain.parse("hopper/torso_mass=1..9")
+    worlds = domain.worlds(70, seed=0)  # more than a call's rows
+    after, memory = explore(domain, worlds, Begun(np.float32(5)), 3)
+    assert same(memory["count"], 5 + np.float32(after.total))
+    assert same(after.finished, worlds.finished + 3) and same(after.episode, worlds.episode + 2)
+    some_after, some_memory = explore(domain, some(worlds, [3, 66]), Begun(np.float32(5)), 3)
+    assert same(some_memory["count"], memory["count"][[3, 66]]) and same(some_after.total, after.total[[3, 66]])
+    again, _ = explore(domain, after, Begun(np.float32(5)), 1)
+    assert same(again.finished, worlds.finished + 4)
 
 
 def test_before_each_step_one_is_asked():

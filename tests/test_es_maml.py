@@ -122,7 +122,7 @@ def test_members_adapt_as_a_target_does() -> None:
 
 
 def test_what_a_target_cannot_give_is_told_before_the_training() -> None:
-    with pytest.raises(BudgetExceeded, match="adaptation takes 64 transitions a target and the budget is 63"):
+    with pytest.raises(BudgetExceeded, match="adaptation takes up to 64 transitions a target and the budget is 63"):
         SMALL.init(replace(PROBLEM, budget=Budget(transitions=63)), 0)
 
 

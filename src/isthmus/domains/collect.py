@@ -1,4 +1,6 @@
-"""Where learning meets physics: `collect` for training, `play` for evaluation, and `Live`, the worlds both step."""
+"""Where learning meets physics: `collect` for training, `play` for evaluation, `explore` for a memory, and `Live`, the
+worlds that they step.
+"""
 
 from __future__ import annotations
 
@@ -189,14 +191,22 @@ def repeated(tree: Any, n: int) -> Any:
     return jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], n, axis=0), tree)
 
 
-def _renew(memory: Any, initial: Any, fresh: np.ndarray) -> Any:
-    """A memory [N, ...] with the worlds `fresh` (bool [N]) at the initial one again."""
+def _initial(behaviours: Sequence[Any], n: int) -> Any:
+    """The memories [N, ...] that worlds begin with, which are shared out evenly among the behaviours."""
     import jax
 
-    if not fresh.any() or not jax.tree.leaves(initial):
+    each = [behaviour.memory() for behaviour in behaviours]
+    return jax.tree.map(lambda *x: np.repeat(np.stack(x), n // len(behaviours), axis=0), *each)
+
+
+def _renew(memory: Any, initial: Any, fresh: np.ndarray) -> Any:
+    """A memory [N, ...] with the worlds `fresh` (bool [N]) at the initial ones [N, ...] again."""
+    import jax
+
+    if not fresh.any():
         return memory
     return jax.tree.map(
-        lambda m, i: np.where(fresh.reshape((-1,) + (1,) * np.ndim(i)), i, np.asarray(m)), memory, initial
+        lambda m, i: np.where(fresh.reshape((-1,) + (1,) * (i.ndim - 1)), i, np.asarray(m)), memory, initial
     )
 
 
@@ -219,9 +229,10 @@ def collect(
     live = Live.resume(domain, worlds)
     s, ids, n = live.state, live.all, worlds.size
     shape = (steps, n)
-    one = jax.tree.map(lambda x: x[0], behaviour) if members else behaviour
-    initial = one.memory()
-    memory = repeated(initial, n) if s["behaviour_memory"] is None else s["behaviour_memory"]
+    count = len(jax.tree.leaves(behaviour)[0]) if members else 1
+    each = [jax.tree.map(lambda x, m=m: x[m], behaviour) for m in range(count)] if members else [behaviour]
+    initial = _initial(each, n)
+    memory = initial if s["behaviour_memory"] is None else s["behaviour_memory"]
     memory = _renew(memory, initial, live.new_task)
     decide = _decide_members() if members else _decide()
     behaviour, keys = jax.device_put(behaviour), live.behaviour_keys(steps)
@@ -285,7 +296,7 @@ def play(
     if n % len(policies):
         raise BadValue(f"{n} worlds cannot be shared out evenly among {len(policies)} policies")
     member = np.arange(n).reshape(len(policies), -1)
-    memory = repeated(policies[0].memory(), n)
+    memory = _initial(policies, n)
     stateful = bool(jax.tree.leaves(memory))
     stacked = jax.device_put(jax.tree.map(lambda *x: np.stack(x), *policies))
     ended = np.zeros(n, bool)
@@ -318,6 +329,37 @@ def play(
     return Episodes(
         s["returns"].copy(), s["step"].copy(), fell, diverged, s["parameters"].copy(), forward, success & ~diverged
     )
+
+
+def explore(domain: Domain, worlds: Worlds, behaviour: Any, episodes: int) -> tuple[Worlds, Any]:
+    """So many whole episodes in each of the worlds: the worlds after, and what is remembered there [N, ...].
+
+    The memory is kept through all of a world's episodes. Worlds that are done stand still; no bit of a world depends
+    on the others.
+    """
+    import jax
+
+    live = Live.resume(domain, worlds)
+    s, ids = live.state, live.all
+    memory = _initial([behaviour], len(ids))
+    wanted = s["finished"] + episodes
+    action = np.zeros((len(ids), len(domain.spaces.low)), np.float32)
+    behaviour = jax.device_put(behaviour)
+    while len(ids := np.flatnonzero(s["finished"] < wanted)):
+        drawn = live.behaviour_keys(1)[0]
+        for start in range(0, len(ids), WIDTH):
+            chunk = ids[start : start + WIDTH]
+            rows = np.pad(chunk, (0, WIDTH - len(chunk)), mode="edge")
+            m = jax.tree.map(lambda x, rows=rows: x[rows], memory)
+            decision, m = _decide()(behaviour, m, s["observation"][rows].astype(np.float32), drawn[rows])
+            action[rows] = np.asarray(decision.action)
+            for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(m), strict=True):
+                leaf[rows] = np.asarray(new)
+        _, terminated, truncated = live.step(ids, action[ids])
+        again = ids[(terminated | truncated) & (s["finished"][ids] < wanted[ids])]
+        if len(again):
+            live.begin(again)
+    return live.worlds(), memory
 
 
 @cache

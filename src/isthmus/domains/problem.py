@@ -221,6 +221,19 @@ class Problem:
             self.ledger.enter(episodes=episodes)
         return book.add(transitions, episodes, seconds), worlds, tr
 
+    def check_adaptation(self, target: Domain, transitions: int, episodes: int, settings: str) -> None:
+        """Raise BudgetExceeded where adapting to a target may take more of it than the budget; `settings` say how much.
+
+        Each target has the whole budget.
+        """
+        seconds = transitions * target.step_seconds
+        for what, asked in (("transitions", transitions), ("episodes", episodes), ("seconds", seconds)):
+            limit = getattr(self.budget, what)
+            if limit is not None and asked > limit:
+                raise BudgetExceeded(
+                    f"adaptation takes up to {asked:g} {what} a target and the budget is {limit:g}; lower {settings}"
+                )
+
     def _grant(self, book: Book, transitions: int, episodes: int, seconds: float) -> None:
         if self.access not in (Access.ONLINE, Access.FEW_SHOT):
             raise BudgetExceeded(f"this problem's access is {self.access}: training may not step its target")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -62,85 +62,12 @@ def surrogate(ratio: Array, advantage: Array, clip: float) -> Array:
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
 
 
-def objective(
-    settings: Any, batch: Rollout, mean: Array, log_std: Array, value: Array
-) -> tuple[Array, dict[str, Array]]:
-    """Box line 5, over a minibatch (B, ...) with advantages standardized in it, for new means (B, A) and values (B,).
-
-    `settings` are a learner's: clip, value_weight, entropy_weight.
-    """
-    advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
-    log_ratio = jax.vmap(gaussian_log_prob, (0, 0, None))(batch.sample, mean, log_std) - batch.log_prob
-    ratio = jnp.exp(log_ratio)
-    policy_loss = -surrogate(ratio, advantage, settings.clip).mean()
-    value_loss = jnp.square(value - batch.target).mean()
-    entropy = gaussian_entropy(log_std)
-    health = {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimator of KL(old || new)
-        "clip_fraction": (jnp.abs(ratio - 1) > settings.clip).mean(),
-    }
-    return policy_loss + settings.value_weight * value_loss - settings.entropy_weight * entropy, health
-
-
-def improve(
-    settings: Any, descent: Any, networks: Any, optimizer: Any, rows: Any, size: int, key: Array
-) -> tuple[Any, Any, Any]:
-    """Box lines 4 to 6, over a tree of rows (B, ...) in minibatches of `size`: networks, optimizer, health.
-
-    `settings` are a learner's: epochs, target_kl and `loss(networks, minibatch)`; `descent` is its Adam. Health is the
-    mean over all minibatches; kl that over the last epoch's.
-    """
-    length = len(jax.tree.leaves(rows)[0])
-    count = length // size
-
-    def minibatch(carry, batch):
-        networks, optimizer, stopped = carry
-        (_, health), gradient = jax.value_and_grad(settings.loss, has_aux=True)(networks, batch)
-        updates, new_optimizer = descent.update(gradient, optimizer, networks)
-        new = optax.apply_updates(networks, updates)
-        if settings.target_kl:
-            stopped = stopped | (health["kl"] > 1.5 * settings.target_kl)
-            keep = lambda old, fresh: jnp.where(stopped, old, fresh)  # noqa: E731
-            new = jax.tree.map(keep, networks, new)
-            new_optimizer = jax.tree.map(keep, optimizer, new_optimizer)
-        return (new, new_optimizer, stopped), health
-
-    def epoch(carry, key):
-        order = jax.random.permutation(key, length)[: count * size]
-        batches = jax.tree.map(lambda x: x[order].reshape(count, size, *x.shape[1:]), rows)
-        return jax.lax.scan(minibatch, carry, batches)
-
-    keys = jax.random.split(key, settings.epochs)
-    (networks, optimizer, _), health = jax.lax.scan(epoch, (networks, optimizer, jnp.zeros((), bool)), keys)
-    return networks, optimizer, {name: x.mean() for name, x in health.items()} | {"kl": health["kl"][-1].mean()}
-
-
-def adam(settings: Any) -> optax.GradientTransformation:
-    """Adam with gradients clipped by their global norm; `settings` are a learner's: learning_rate, max_gradient."""
-    return optax.chain(optax.clip_by_global_norm(settings.max_gradient), optax.adam(settings.learning_rate, eps=1e-5))
-
-
-def observed(settings: Any, s: Any, tr: Transition) -> Any:
-    """Box line 7: a learner's state with a round merged into its moments.
-
-    `settings` are a learner's: discount, privileged.
-    """
-    returns, running = discounted_returns(s.running, tr.reward, tr.terminated | tr.truncated, settings.discount)
-    return s._replace(
-        observations=s.observations.merge(flat(tr.obs)),
-        parameters=s.parameters.merge(flat(tr.parameters)) if settings.privileged else s.parameters,
-        returns=s.returns.merge(flat(returns)),
-        running=running,
-    )
-
-
 @dataclass(frozen=True)
-class PPO:
-    """A learner. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round.
+class Proximal:
+    """What PPO is for any network: its settings, and box lines 4 to 7; a kind adds `_optimizer` and `loss(networks,
+    minibatch)`, which ends in `objective`.
 
-    Raises BadValue for a setting that cannot learn; in the first update, for a minibatch larger than a round.
+    Raises BadValue for a setting that cannot learn.
     """
 
     worlds: int = 64
@@ -174,9 +101,86 @@ class PPO:
         """(worlds, steps) of one round."""
         return self.worlds, self.steps
 
+    def resized(self, worlds: int) -> Self:
+        """The same learner for another number of worlds."""
+        return replace(self, worlds=worlds)
+
     @property
     def _optimizer(self) -> optax.GradientTransformation:
-        return optax.flatten(adam(self))  # as one array: many short ones take longer
+        return optax.chain(optax.clip_by_global_norm(self.max_gradient), optax.adam(self.learning_rate, eps=1e-5))
+
+    def loss(self, networks: Any, batch: Any) -> tuple[Array, dict[str, Array]]:
+        raise NotImplementedError
+
+    def objective(self, batch: Rollout, mean: Array, log_std: Array, value: Array) -> tuple[Array, dict[str, Array]]:
+        """Box line 5, over a minibatch (B, ...) with advantages standardized in it, for new means (B, A) and values
+        (B,).
+        """
+        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+        log_ratio = jax.vmap(gaussian_log_prob, (0, 0, None))(batch.sample, mean, log_std) - batch.log_prob
+        ratio = jnp.exp(log_ratio)
+        policy_loss = -surrogate(ratio, advantage, self.clip).mean()
+        value_loss = jnp.square(value - batch.target).mean()
+        entropy = gaussian_entropy(log_std)
+        health = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimator of KL(old || new)
+            "clip_fraction": (jnp.abs(ratio - 1) > self.clip).mean(),
+        }
+        return policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy, health
+
+    def improve(self, networks: Any, optimizer: Any, rows: Any, size: int, key: Array) -> tuple[Any, Any, Any]:
+        """Box lines 4 to 6, over a tree of rows (B, ...) in minibatches of `size`: networks, optimizer, health.
+
+        Health is the mean over all minibatches; kl that over the last epoch's.
+        """
+        length = len(jax.tree.leaves(rows)[0])
+        count = length // size
+        descent = self._optimizer
+
+        def minibatch(carry, batch):
+            networks, optimizer, stopped = carry
+            (_, health), gradient = jax.value_and_grad(self.loss, has_aux=True)(networks, batch)
+            updates, new_optimizer = descent.update(gradient, optimizer, networks)
+            new = optax.apply_updates(networks, updates)
+            if self.target_kl:
+                stopped = stopped | (health["kl"] > 1.5 * self.target_kl)
+                keep = lambda old, fresh: jnp.where(stopped, old, fresh)  # noqa: E731
+                new = jax.tree.map(keep, networks, new)
+                new_optimizer = jax.tree.map(keep, optimizer, new_optimizer)
+            return (new, new_optimizer, stopped), health
+
+        def epoch(carry, key):
+            order = jax.random.permutation(key, length)[: count * size]
+            batches = jax.tree.map(lambda x: x[order].reshape(count, size, *x.shape[1:]), rows)
+            return jax.lax.scan(minibatch, carry, batches)
+
+        keys = jax.random.split(key, self.epochs)
+        (networks, optimizer, _), health = jax.lax.scan(epoch, (networks, optimizer, jnp.zeros((), bool)), keys)
+        return networks, optimizer, {name: x.mean() for name, x in health.items()} | {"kl": health["kl"][-1].mean()}
+
+    def observe(self, s: Any, tr: Transition) -> Any:
+        """Box line 7: merge a round into the moments (also that of random steps before the first)."""
+        returns, running = discounted_returns(s.running, tr.reward, tr.terminated | tr.truncated, self.discount)
+        return s._replace(
+            observations=s.observations.merge(flat(tr.obs)),
+            parameters=s.parameters.merge(flat(tr.parameters)) if self.privileged else s.parameters,
+            returns=s.returns.merge(flat(returns)),
+            running=running,
+        )
+
+
+@dataclass(frozen=True)
+class PPO(Proximal):
+    """A learner. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round.
+
+    Raises BadValue for a setting that cannot learn; in the first update, for a minibatch larger than a round.
+    """
+
+    @property
+    def _optimizer(self) -> optax.GradientTransformation:
+        return optax.flatten(super()._optimizer)  # as one array: many short ones take longer
 
     def init(self, spaces: Spaces, key: Array) -> PPOState:
         k_actor, k_critic = jax.random.split(key)
@@ -201,10 +205,6 @@ class PPO:
         """The state to go on with in other worlds: weights and moments stay, the optimizer begins anew."""
         return s._replace(optimizer=self._optimizer.init(s.networks), running=np.zeros(self.worlds))
 
-    def resized(self, worlds: int) -> PPO:
-        """The same learner for another number of worlds."""
-        return replace(self, worlds=worlds)
-
     def random(self, s: PPOState) -> UniformBehaviour:
         """What collects before the first round."""
         return UniformBehaviour(s.low, s.high)
@@ -214,10 +214,6 @@ class PPO:
 
     def behaviour(self, s: PPOState) -> GaussianBehaviour:
         return GaussianBehaviour(self.policy(s), s.networks.log_std)
-
-    def observe(self, s: PPOState, tr: Transition) -> PPOState:
-        """Box line 7: merge a round into the moments (also that of random steps before the first)."""
-        return observed(self, s, tr)
 
     def learn(self, s: PPOState, tr: Transition, key: Array) -> tuple[PPOState, Metrics]:
         """One round: transitions [T, N, ...] to a new state."""
@@ -253,7 +249,7 @@ class PPO:
         if self.minibatch > len(rows.obs):
             raise BadValue(f"minibatch={self.minibatch} is more than a round's {len(rows.obs)} transitions; lower it")
         # 4. to 6.
-        networks, optimizer, metrics = improve(self, self._optimizer, networks, optimizer, rows, self.minibatch, key)
+        networks, optimizer, metrics = self.improve(networks, optimizer, rows, self.minibatch, key)
         metrics |= {
             "explained_variance": explained_variance(flat(value), rows.target),
             "entropy": gaussian_entropy(networks.log_std),
@@ -265,4 +261,4 @@ class PPO:
     def loss(self, networks: Networks, batch: Rollout) -> tuple[Array, dict[str, Array]]:
         """Box line 5, over a minibatch."""
         value = mlp(networks.critic, batch.critic_obs)[:, 0]
-        return objective(self, batch, mlp(networks.actor, batch.obs), networks.log_std, value)
+        return self.objective(batch, mlp(networks.actor, batch.obs), networks.log_std, value)

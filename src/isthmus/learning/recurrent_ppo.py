@@ -11,22 +11,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from isthmus.learning.advantage import explained_variance, flat, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
-from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check
+from isthmus.learning.learner import WHOLE, check
 from isthmus.learning.networks import CELLS, MLP, Cell, init_mlp, mlp, remember, said, unroll
 from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.learning.ppo import Rollout, adam, improve, objective, observed
+from isthmus.learning.ppo import Proximal, Rollout
 from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition, UnknownName
 
 
@@ -137,53 +136,26 @@ class Sequences(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RecurrentPPO:
+class RecurrentPPO(Proximal):
     """A learner. Worlds, steps, epochs and network are those of sb3-contrib's RecurrentPPO; minibatches are larger.
 
-    `minibatch` counts transitions, and so many of them as `sequence` says are one behind the other.
-    Raises BadValue or UnknownName for a setting that cannot learn; in the first update, for a minibatch larger than a
-    round.
+    `hidden` is behind the cell; `minibatch` counts transitions, and so many of them as `sequence` says are one behind
+    the other. Raises BadValue or UnknownName for a setting that cannot learn; in the first update, for a minibatch
+    larger than a round.
     """
 
     worlds: int = 16
     steps: int = 128
+    minibatch: int = 512
     cell: str = "lstm"  # or "gru"
     units: int = 256
-    hidden: tuple[int, ...] = (64, 64)  # behind the cell
     sequence: int = 32  # steps that the gradient goes back
-    learning_rate: float = 3e-4
-    epochs: int = 10
-    minibatch: int = 512
-    discount: float = 0.99
-    gae_decay: float = 0.95
-    clip: float = 0.2
-    value_weight: float = 0.5
-    entropy_weight: float = 0.0
-    max_gradient: float = 0.5
-    initial_log_std: float = 0.0
-    target_kl: float = 0.0  # stop a round's updates when the policy has moved this far (nats); 0: never
-    privileged: bool = False  # the critic sees the drawn dynamics
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            (("worlds", "steps", "units", "sequence", "epochs", "minibatch"), WHOLE),
-            (("learning_rate", "clip", "max_gradient"), ABOVE_ZERO),
-            (("discount", "gae_decay"), FRACTION),
-            (("value_weight", "entropy_weight", "target_kl"), FROM_ZERO),
-            (("initial_log_std",), FINITE),
-        )
+        super().__post_init__()
+        check(self, (("units", "sequence"), WHOLE))
         if self.cell not in CELLS:
             raise UnknownName("cell", self.cell, CELLS)
-
-    @property
-    def rollout(self) -> tuple[int, int]:
-        """(worlds, steps) of one round."""
-        return self.worlds, self.steps
-
-    @property
-    def _optimizer(self) -> optax.GradientTransformation:
-        return adam(self)
 
     def init(self, spaces: Spaces, key: Array) -> RecurrentState:
         extra = spaces.parameters if self.privileged else 0
@@ -222,10 +194,6 @@ class RecurrentPPO:
             remembered=self._nothing(s.networks),
         )
 
-    def resized(self, worlds: int) -> RecurrentPPO:
-        """The same learner for another number of worlds."""
-        return replace(self, worlds=worlds)
-
     def random(self, s: RecurrentState) -> Unremembered:
         """What collects before the first round."""
         return Unremembered(UniformBehaviour(s.low, s.high), Memory.of(s.networks.actor.cell))
@@ -236,10 +204,6 @@ class RecurrentPPO:
 
     def behaviour(self, s: RecurrentState) -> RecurrentBehaviour:
         return RecurrentBehaviour(self.policy(s), s.networks.log_std)
-
-    def observe(self, s: RecurrentState, tr: Transition) -> RecurrentState:
-        """Box line 6: merge a round into the moments (also that of random steps before the first)."""
-        return observed(self, s, tr)
 
     def learn(self, s: RecurrentState, tr: Transition, key: Array) -> tuple[RecurrentState, Metrics]:
         """One round: transitions [T, N, ...] to a new state."""
@@ -299,7 +263,7 @@ class RecurrentPPO:
         )
         # 5.
         count = self.minibatch // self.sequence
-        networks, optimizer, metrics = improve(self, self._optimizer, networks, optimizer, rows, count, key)
+        networks, optimizer, metrics = self.improve(networks, optimizer, rows, count, key)
         metrics |= {
             "explained_variance": explained_variance(flat(value), flat(target)),
             "entropy": gaussian_entropy(networks.log_std),
@@ -314,4 +278,4 @@ class RecurrentPPO:
         read = lambda network, memory, x: flat(network.read(unroll(network.cell, memory, x, fresh)))  # noqa: E731
         mean = read(networks.actor, batch.actor, steps.obs)
         value = read(networks.critic, batch.critic, steps.critic_obs)[:, 0]
-        return objective(self, jax.tree.map(flat, steps), mean, networks.log_std, value)
+        return self.objective(jax.tree.map(flat, steps), mean, networks.log_std, value)

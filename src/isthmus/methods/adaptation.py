@@ -1,4 +1,4 @@
-"""K updates in each target: what a few-shot method does at deployment."""
+"""What a few-shot method does at deployment: K updates in each target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State, fold
 from isthmus.methods.operators import Begin, Key, Pay, Taken, Watch, adapted
 from isthmus.physics import random
-from isthmus.types import BudgetExceeded, Transition
+from isthmus.types import Transition
 
 
 def later(seed: int, update: int) -> int:
@@ -22,15 +22,38 @@ def later(seed: int, update: int) -> int:
     return int(random.fold(np.array([seed % 2**64], np.uint64), update)[0]) if update else seed
 
 
+def greediest(target: Domain, taken: Taken) -> Book:
+    """What is told of each target: the most that was taken of one."""
+    steps = int(taken.steps.max())
+    return Book().add(steps, int(taken.episodes.max()), steps * target.step_seconds)
+
+
+class AtDeployment:
+    """What goes on learning in each target that it meets, within the target's budget; named before a method's base."""
+
+    accepts: ClassVar[frozenset[Access]] = frozenset({Access.FEW_SHOT, Access.ONLINE})
+    adapts: ClassVar[bool] = True
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        self.check_adaptation(problem, problem.target)  # long before it is needed
+        return super().init(problem, seed, start)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def most(self, target: Domain) -> tuple[int, int, str]:
+        """Transitions and episodes that adapting may take of a target, and the settings that say so."""
+        raise NotImplementedError
+
+    def check_adaptation(self, problem: Problem, target: Domain) -> None:
+        """Raises BudgetExceeded where a target's budget does not allow what `adapt` may take."""
+        problem.check_adaptation(target, *self.most(target))
+
+
 @dataclass(frozen=True)
-class Adapting:
+class Adapting(AtDeployment):
     """K updates in each target at deployment: for a method of one learner, named before its base.
 
     Raises BadValue for a number that cannot be.
     """
 
-    accepts: ClassVar[frozenset[Access]] = frozenset({Access.FEW_SHOT, Access.ONLINE})
-    adapts: ClassVar[bool] = True
     learner: Any = field(default_factory=PPO)
     updates: int = 3
     adaptation_worlds: int = 8
@@ -40,10 +63,6 @@ class Adapting:
         if after := getattr(super(), "__post_init__", None):
             after()
         check(self, (("updates", "adaptation_worlds", "adaptation_steps"), WHOLE))
-
-    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        self.check_adaptation(problem, problem.target)  # long before it is needed
-        return super().init(problem, seed, start)  # pyright: ignore[reportAttributeAccessIssue]
 
     def learned(self, s: State) -> Any:
         """The learner's state that adaptation begins from."""
@@ -67,7 +86,6 @@ class Adapting:
         return adapted(learner, members, domain, begin, self.updates, self.adaptation_steps, key, pay, watch)
 
     def most(self, target: Domain) -> tuple[int, int, str]:
-        """Transitions and episodes that adapting is sure to take of a target, or may, and the settings that say so."""
         # Of the episodes only those that begin first are known: how many follow is up to the robot.
         steps = self.updates * self.adaptation_worlds * self.adaptation_steps
         return steps, self.adaptation_worlds, "updates, adaptation_worlds or adaptation_steps"
@@ -83,19 +101,4 @@ class Adapting:
         )
         key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731
         members, taken = self.operate(members, target, begin, key, self.paid)
-        steps = int(taken.steps.max())  # what is told of each target is what the greediest took
-        return [self.learner.policy(each) for each in members], Book().add(
-            steps, int(taken.episodes.max()), steps * target.step_seconds
-        )
-
-    def check_adaptation(self, problem: Problem, target: Domain) -> None:
-        """Raises as `adapt` does."""
-        transitions, episodes, sizes = self.most(target)
-        for what, asked in (
-            ("transitions", transitions), ("episodes", episodes), ("seconds", transitions * target.step_seconds)
-        ):  # fmt: skip
-            limit = getattr(problem.budget, what)
-            if limit is not None and asked > limit:
-                raise BudgetExceeded(
-                    f"adaptation takes {asked:g} {what} a target and the budget is {limit:g}; lower {sizes}"
-                )
+        return [self.learner.policy(each) for each in members], greediest(target, taken)

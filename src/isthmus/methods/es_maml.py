@@ -81,13 +81,29 @@ def centred_ranks(fitness: np.ndarray) -> np.ndarray:
     return (below + least.sum(1) - 1) / 2 / max(1, len(fitness) - 1) - 0.5
 
 
+MOMENTS = ("observations", "returns")
+
+
+def moments_of(s: PPOState) -> tuple[Moments, ...]:
+    return s.observations, s.returns
+
+
+def nothing(s: PPOState) -> tuple[Moments, ...]:
+    """Moments of no rows, as a state has them."""
+    return tuple(Moments.empty(moments.mean.shape) for moments in moments_of(s))
+
+
+def joined(worlds: list[Worlds]) -> Worlds:
+    return jax.tree.map(lambda *x: np.concatenate(x), *worlds)
+
+
 @dataclass(frozen=True)
 class Evolution(NoAdaptation):
     """Evolution strategies over the uncertainty, without an inner loop: the control that the abstract leaves out.
 
-    The moments stay those of the first random steps, or of `start`; the value function and the deviations are evolved
-    too, to no effect. Raises BadValue for a learner other than PPO, whose
-    networks are evolved, or a number that cannot be.
+    The moments stay those of the first random steps, or of `start`. The value function and the deviations drift with
+    their noise: a fitness that is played by the policy's mean does not depend on them. Raises BadValue for a learner
+    other than PPO, whose networks are evolved, or a number that cannot be.
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
@@ -200,22 +216,6 @@ class Evolution(NoAdaptation):
     ) -> tuple[list[PPOState], list[tuple[Moments, ...]], np.ndarray]:
         """U: the members after it, what it adds to the moments of each, and the steps (M,) that it took of each."""
         return members, [nothing(members[0])] * len(members), np.zeros(len(members), np.int64)
-
-
-MOMENTS = ("observations", "returns")
-
-
-def moments_of(s: PPOState) -> tuple[Moments, ...]:
-    return s.observations, s.returns
-
-
-def nothing(s: PPOState) -> tuple[Moments, ...]:
-    """Moments of no rows, as a state has them."""
-    return tuple(Moments.empty(moments.mean.shape) for moments in moments_of(s))
-
-
-def joined(worlds: list[Worlds]) -> Worlds:
-    return jax.tree.map(lambda *x: np.concatenate(x), *worlds)
 
 
 @dataclass(frozen=True)

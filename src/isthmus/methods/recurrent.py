@@ -11,21 +11,20 @@ rl2                      the same with tasks of K episodes, through which the me
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
-import jax
 import numpy as np
 
-from isthmus.domains.collect import WIDTH, Live, repeated
+from isthmus.domains.collect import explore
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Book, Problem
+from isthmus.domains.problem import Book, Problem
 from isthmus.learning.learner import Learner, check
-from isthmus.learning.recurrent_ppo import Memory, RecurrentBehaviour, RecurrentPPO
+from isthmus.learning.recurrent_ppo import RecurrentPPO
+from isthmus.methods.adaptation import AtDeployment, greediest
 from isthmus.methods.method import State
+from isthmus.methods.operators import Taken
 from isthmus.methods.single_domain import DomainRandomization
-from isthmus.physics.random import keys
-from isthmus.types import BadValue, BudgetExceeded
+from isthmus.types import BadValue
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,9 @@ class RecurrentRandomization(DomainRandomization):
 
 
 @dataclass(frozen=True)
-class RL2(RecurrentRandomization):
+class RL2(AtDeployment, RecurrentRandomization):
     """Learning to find out: a task's episodes share one robot and one memory."""
 
-    accepts: ClassVar[frozenset[Access]] = frozenset({Access.FEW_SHOT, Access.ONLINE})
-    adapts: ClassVar[bool] = True
     episodes_per_task: int = 2  # K
 
     def __post_init__(self) -> None:
@@ -57,67 +54,16 @@ class RL2(RecurrentRandomization):
     def trained_in(self, problem: Problem) -> Domain:
         return problem.believed.shift(f"episodes_per_task={self.episodes_per_task}")
 
-    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        self.check_adaptation(problem, problem.target)  # long before it is needed
-        return super().init(problem, seed, start)
+    def most(self, target: Domain) -> tuple[int, int, str]:
+        episodes = self.episodes_per_task - 1
+        return episodes * target.time_limit, episodes, "episodes_per_task"
 
     def adapt(
         self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
     ) -> tuple[list[Any], Book]:
-        """3. The book is the mean over the targets, rounded up. Raises BudgetExceeded where a target's budget is less
-        than the longest episodes would take.
-        """
+        """3. Raises BudgetExceeded where a target's budget is less than the longest episodes would take."""
         self.check_adaptation(problem, target)
-        live = Live.new(target, keys(seed, len(parameters)), parameters)
-        memory = explored(live, self.learner.behaviour(s.learner), self.episodes_per_task - 1)
-        policy = self.policy(s)
-        policies = [policy._replace(begin=kept) for kept in memory.kept]
-        taken = -(-int(live.state["total"].sum()) // len(parameters))
-        return policies, Book().add(taken, self.episodes_per_task - 1, taken * target.step_seconds)
-
-    def check_adaptation(self, problem: Problem, target: Domain) -> None:
-        """Raises BudgetExceeded as `adapt` does."""
-        episodes = self.episodes_per_task - 1
-        most = episodes * target.time_limit
-        for what, asked in (("transitions", most), ("episodes", episodes), ("seconds", most * target.step_seconds)):
-            limit = getattr(problem.budget, what)
-            if limit is not None and asked > limit:
-                raise BudgetExceeded(
-                    f"adaptation takes up to {asked:g} {what} a target and the budget is {limit:g}; "
-                    "lower episodes_per_task"
-                )
-
-
-def explored(live: Live, behaviour: RecurrentBehaviour, episodes: int) -> Memory:
-    """What is remembered in each of the worlds, rows [N], after so many episodes there, which it goes through.
-
-    Worlds that are done stand still; no bit of a world depends on the others.
-    """
-    s, ids = live.state, live.all
-    memory = repeated(behaviour.memory(), len(ids))
-    action = np.zeros((len(ids), len(live.domain.spaces.low)), np.float32)
-    while len(ids := ids[s["finished"][ids] < episodes]):
-        drawn = live.behaviour_keys(1)[0]
-        for start in range(0, len(ids), WIDTH):
-            chunk = ids[start : start + WIDTH]
-            rows = np.pad(chunk, (0, WIDTH - len(chunk)), mode="edge")
-            before = jax.tree.map(lambda x, rows=rows: x[rows], memory)
-            action[rows], after = _decide()(behaviour, before, s["observation"][rows].astype(np.float32), drawn[rows])
-            for leaf, new in zip(memory, after, strict=True):
-                leaf[rows] = new
-        _, terminated, truncated = live.step(ids, action[ids])
-        again = ids[(terminated | truncated) & (s["finished"][ids] < episodes)]
-        if len(again):
-            live.begin(again)
-    return memory
-
-
-@cache
-def _decide() -> Any:
-    """The jitted call of a behaviour: its action and the memory after it, rows [WIDTH]."""
-
-    def one(behaviour, memory, observation, key):
-        decision, memory = behaviour.act(memory, observation, jax.random.wrap_key_data(key))
-        return decision.action, memory
-
-    return jax.jit(jax.vmap(one, (None, 0, 0, 0)))
+        worlds = target.worlds(len(parameters), seed, parameters)
+        worlds, memory = explore(target, worlds, self.learner.behaviour(s.learner), self.episodes_per_task - 1)
+        policies = [self.policy(s)._replace(begin=kept) for kept in memory.kept]
+        return policies, greediest(target, Taken(worlds.total, worlds.finished))
