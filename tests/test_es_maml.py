@@ -225,7 +225,7 @@ def test_a_generation_with_another_operator(name: str) -> None:
     assert digest(more[0]) != digest(method.policy(s))
     if name == "es_gradient":  # the others choose among what is the same for all targets
         assert digest(policies[0]) != digest(policies[1])
-    with pytest.raises(BudgetExceeded, match=r"takes 8000 transitions .* lower updates or queries"):
+    with pytest.raises(BudgetExceeded, match=r"takes up to 8000 transitions .* lower updates or queries"):
         method.init(replace(PROBLEM, budget=Budget(transitions=7999)), 0)
 
 
