@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -10,42 +10,14 @@ import numpy as np
 import pytest
 
 from isthmus.learning.classifiers import Classifiers, ClassifiersState, Pair, Seen, delta_reward, disagreement, log_q
-from isthmus.types import Array, BadValue
-
-# Source: s' = s + a + noise; target: s' = s + GAIN a + noise. The action that compensates is a / GAIN.
-GAIN, SD = 1.5, 0.3
-
-
-def draw(random: np.random.Generator, n: int, gain: float, low: float = -1.0) -> Seen:
-    """Transitions of states N(0, 1) and actions uniform in low..1."""
-    s, a = random.normal(size=(n, 1)), random.uniform(low, 1, (n, 1))
-    return Seen(*(x.astype(np.float32) for x in (s, a, s + gain * a + SD * random.normal(size=(n, 1)))))
-
-
-def log_density(seen: Seen, gain: float, action: np.ndarray | None = None) -> np.ndarray:
-    """log p(s' | s, a), but for the normal's constant, which is the same in both domains."""
-    obs, a, next_obs = (np.asarray(x, np.float64)[:, 0] for x in seen)
-    a = a if action is None else action[:, 0]
-    return -((next_obs - obs - gain * a) ** 2) / (2 * SD**2)
+from isthmus.studies.pair import GAIN, draw, errors, fit, log_density
+from isthmus.types import BadValue
 
 
 class Trained(NamedTuple):
     classifiers: Classifiers
     state: ClassifiersState
     accuracy: float
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def fit(classifiers: Classifiers, steps: int, size: int, source: Seen, target: Seen) -> tuple[ClassifiersState, Array]:
-    """New classifiers after so many updates on batches of either domain, and their accuracy in each."""
-
-    def step(state: ClassifiersState, key: Array) -> tuple[ClassifiersState, Array]:
-        rows = jax.random.randint(key, (2, size), 0, len(source.obs))
-        batches = (jax.tree.map(lambda x, r=r: x[r], seen) for seen, r in zip((source, target), rows))
-        state, told = classifiers.update(state, *batches, key)
-        return state, told["classifier_accuracy"]
-
-    return jax.lax.scan(step, classifiers.init(1, 1, jax.random.key(0)), jax.random.split(jax.random.key(1), steps))
 
 
 @cache
@@ -151,6 +123,14 @@ def test_delta_r_by_hand() -> None:
     softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
     expected = (-softplus(-3) + softplus(-1)) + (softplus(2.5) - softplus(0.5))
     assert float(delta_reward(pair, same, row(0.3, 1.0, 2.0))[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_measured_of_their_errors() -> None:
+    """A log of half the source's region: off it there is nothing to learn from, and the ensemble knows."""
+    told = errors(0, members=3, updates=3000)
+    assert 0.3 < told["off_support"] < 0.7 and told["classifier_accuracy"] > 0.7
+    assert abs(told["bias_on"]) < 0.3 * abs(told["bias_off"])
+    assert told["spearman"] > 0.3 and told["microseconds"] > 0
 
 
 @pytest.mark.parametrize("wrong", [{"learning_rate": 0}, {"noise": -1.0}, {"members": 0}])

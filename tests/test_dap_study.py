@@ -20,7 +20,7 @@ from isthmus.studies import dap, kicks, study
 from isthmus.studies import registry as studies
 from isthmus.studies.claims import HOLDS, NOT, NOT_RUN
 from isthmus.studies.dap import FIGURES, METHODS, PROBLEMS, SCALES, frames, units
-from isthmus.studies.study import Results, Unit, missing, read_units, run_units
+from isthmus.studies.study import Measurement, Results, Unit, missing, read_units, run_units
 from isthmus.training.run import Run
 
 # The table
@@ -31,6 +31,8 @@ def test_every_unit_can_be_built_and_has_its_log_in_the_table(scale: str) -> Non
     for figure in (None, *FIGURES):
         table = {u.name: u for u in units(scale, figure)}
         for unit in table.values():
+            if isinstance(unit, Measurement):
+                continue
             method = registry.build(unit.method, unit.settings)
             assert unit.access in {str(access) for access in method.accepts}
             assert unit.needs <= table.keys()
@@ -99,6 +101,25 @@ def test_a_figure_that_has_no_smoke_scale_says_so(tmp_path: Path, capsys: pytest
     with pytest.raises(SystemExit):
         main(["reproduce", "dap", "--figure=motors", "--scale=smoke", f"--results={tmp_path}", f"--runs={tmp_path}"])
     assert "figure motors of dap has nothing to run at smoke scale; say --scale laptop" in capsys.readouterr().err
+
+
+def test_what_classifiers_get_wrong_is_measured_without_a_policy(tmp_path: Path) -> None:
+    made = [replace(u, seed=s, name=f"{u.name[:-1]}{s}") for u in units("smoke", "classifiers") for s in (0, 1)]
+    assert [u.name for u in made] == ["smoke-pair-n2-s0", "smoke-pair-n2-s1"] and not any(u.needs for u in made)
+    run_units(made, tmp_path / "results", tmp_path / "runs", Here(), measure=dap.measure)
+    done, said = read_units(made, tmp_path / "results")
+    assert len(done) == 2 and said == []
+    (line,) = dap.report(done)
+    assert line.startswith("pair, n2: bias_on") and "spearman" in line and dap.pictures(done) == {}
+    found = {claim.id: claim for claim in dap.claims(done)}
+    assert [len(found[d].contrasts) for d in ("D22", "D24", "D25")] == [2, 1, 0] and found["D25"].why == "not run"
+    assert study.forecast(made, tmp_path / "results", tmp_path / "runs", 2) == "all 2 units are there"
+    more = replace(made[0], given=made[0].given | {"members": 3})
+    done, (said,) = read_units([more], tmp_path / "results")
+    assert done == {} and "members 2 instead of 3" in said
+    assert study.forecast([more, *made[:0]], tmp_path, tmp_path / "runs", 2).startswith(
+        "1 of 1 units are left, 0 training"
+    )
 
 
 # Verdicts
@@ -223,6 +244,8 @@ def test_recovery_by_hand() -> None:
     assert kicks.recovery(alone._replace(rewards=fell), alone) == 0.5
     fell[:at] = -9  # what was lost before does not count
     assert kicks.recovery(alone._replace(rewards=fell), alone) == 0.5
+    idle = alone._replace(rewards=0 * alone.rewards)
+    assert kicks.recovery(alone, idle) is None, "a share of nothing"
     seen = alone.observations.copy()
     seen[kicks.AT + kicks.LENGTH :][:10] = 5
     told = kicks.uncertainty(alone._replace(observations=seen), Leans(), lambda obs, action: obs[:, 0])

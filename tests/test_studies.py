@@ -330,11 +330,13 @@ def test_a_studys_table(name):
             assert len({u.name for u in units}) == len(units)
             for u in units:
                 assert u.name.startswith(f"{scale}-") and u.seed < 100, "tuning has seeds of its own"
+                if isinstance(u, study.Measurement):
+                    continue
                 problem = isthmus.problem(u.problem, access=u.access)
                 Run.plan(u.method, problem.rehearsal() if u.log else problem, u.seed, u.steps, u.settings)
                 grids = [isthmus.problem(u.problem).target.bare().shift(g).grid for g in u.landscapes.values()]
                 assert all(len(grid) == 2 for grid in grids)
-    assert len({(u.method, u.seed) for u in found.units("laptop", None)}) >= 5, "five seeds"
+    assert len({u.seed for u in found.units("laptop", None)}) >= 5, "five seeds"
 
 
 @pytest.mark.parametrize("name", [name for name in registry.STUDIES if name not in ("matl", "dap")])  # have their own
@@ -379,7 +381,10 @@ def test_committed_results_are_of_the_studies_that_are_there():
         units = {u.name: u for scale in SCALES for u in found.units(scale, None)}
         assert path.stem in units, path
         results, u = Results.read(path), units[path.stem]
-        assert {"method", "problem", "seed", "steps"} < results.meta.keys() and otherwise(u, results.meta) == [], path
+        assert otherwise(u, results.meta) == [], path
+        if isinstance(u, study.Measurement):
+            continue
+        assert {"method", "problem", "seed", "steps"} < results.meta.keys(), path
         for key in u.landscapes:
             assert np.isfinite(results.cells(key)[2]).all()
         with path.open(newline="") as file:

@@ -2,6 +2,8 @@
 what lambda (3a), beta (3b), the size of the log (3c), the number of classifiers, a policy for each action ("separate")
 and another's or a smaller log ("logs") do. Its claims: `dap_claims`.
 
+What classifiers get wrong is measured on a pair of domains whose densities are known ("classifiers", `pair`).
+
 Two probes have known answers: motors of one and a half times the strength, which a_tgt = a_src / 1.5 crosses without
 loss, and "identity", a target like its source, which should cost no method more than noise.
 
@@ -10,6 +12,7 @@ source   source_only, by SAC: the floor, and the policy that logs the target    
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,10 +20,10 @@ import numpy as np
 
 from isthmus.evaluation import statistics
 from isthmus.learning.classifiers import disagreement
-from isthmus.studies import dap_claims, kicks
+from isthmus.studies import dap_claims, kicks, pair
 from isthmus.studies.claims import Claim
 from isthmus.studies.frames import Frame
-from isthmus.studies.study import Line, Panel, Results, Row, Study, Unit
+from isthmus.studies.study import Line, Measurement, Panel, Results, Row, Study, Unit
 from isthmus.training.run import Run
 
 METHODS = {
@@ -66,7 +69,9 @@ SCALES = {
 }
 TITLES = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "classifiers"}
 ABLATIONS = ("3a", "3b", "3c", "members", "separate", "logs")
-FIGURES = ("2", *ABLATIONS, *PROBES)
+FIGURES = ("2", *ABLATIONS, *PROBES, "classifiers")
+PAIR = "pair"  # in place of a task's name
+PAIR_SAYS = ("bias_on", "bias_off", "off_support", "spearman", "microseconds")
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def variants(figure: str) -> tuple[str, list[Variant]]:
     return "walker2d", [Variant(f"dap_u_n{n}", "dap_u", {"classifiers.members": n}) for n in MEMBERS]
 
 
-def units(scale: str, figure: str | None) -> list[Unit]:
+def units(scale: str, figure: str | None) -> list[Unit | Measurement]:
     """All figures' units, or one's and those that it is measured by; seed after seed, so that a study cut short has
     whole seeds. Each unit is preceded by the source's policy that logs its target.
     """
@@ -107,8 +112,12 @@ def units(scale: str, figure: str | None) -> list[Unit]:
     return list(made.values())
 
 
-def _units(scale: str, figure: str, seed: int) -> list[Unit]:
+def _units(scale: str, figure: str, seed: int) -> Sequence[Unit | Measurement]:
     size = SCALES[scale]
+    if figure == "classifiers":
+        given = {"updates": 500 if scale == "smoke" else 20_000}
+        sizes = sorted((*MEMBERS, CHOSEN["classifiers.members"]))[: 1 if scale == "smoke" else None]
+        return [Measurement(f"{scale}-{PAIR}-n{n}-s{seed}", pair.errors, seed, {"members": n, **given}) for n in sizes]
     if figure == "2":
         few = [a for a in METHODS if _enough(scale, a, seed)]
         return [unit(scale, task, Variant(a, METHODS[a], {}), seed) for task in size.tasks for a in few]
@@ -171,7 +180,8 @@ def kicked(run: Run) -> dict[str, float]:
     """How the deployed policy fares after a kick in the target, and whether the ensemble sees it."""
     target, policy = run.problem.true_target, run.policy
     after = kicks.trace(target, kicks.Kicked(policy))
-    told = {"recovery": kicks.recovery(after, kicks.trace(target, policy))}
+    share = kicks.recovery(after, kicks.trace(target, policy))
+    told = {} if share is None else {"recovery": share}
     pairs = run.state().learner.classifiers.pairs
     if run.name == "dap_u":
         told["kick_u"], told["settled_u"] = kicks.uncertainty(
@@ -194,6 +204,9 @@ def frames(results: dict[str, Results]) -> dict[str, Frame]:
             by_approach.setdefault(f"dap_{CHOSEN['regularization']:g}", by_approach["dap"])
         if "dap_u" in by_approach:
             by_approach.setdefault(f"dap_u_{CHOSEN['redraw']:g}", by_approach["dap_u"])
+        if task == PAIR:
+            out[task] = Frame(task, 0, {}, by_approach, (), "")
+            continue
         raw = {a: {s: _curve(r) for s, r in by_seed.items()} for a, by_seed in sorted(by_approach.items(), key=_order)}
         out[task] = Frame(task, SCALES[scale].steps, raw, by_approach, tuple(METHODS), "target")
     return out
@@ -217,6 +230,9 @@ def at_home(found: dict[str, Frame], task: str) -> list[float]:
 
 def report(results: dict[str, Results]) -> list[str]:
     lines, found = [], frames(results)
+    for n, by_seed in found.pop(PAIR).units.items() if PAIR in found else ():
+        said = {key: np.mean([r.value("measure", key) for r in by_seed.values()]) for key in PAIR_SAYS}
+        lines.append(f"pair, {n}: " + ", ".join(f"{key} {value:.3g}" for key, value in said.items()))
     for task, frame in found.items():
         lines.append(f"{task}: return in {PROBLEMS[task]}'s target")
         if home := at_home(found, task):
@@ -238,6 +254,7 @@ def report(results: dict[str, Results]) -> list[str]:
 def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
     out: dict[str, list[Panel]] = {}
     found = frames(results)
+    found.pop(PAIR, None)
     for task, frame in found.items():
         levels = [
             Line(f"{name}, highest", [np.array([[0.0, c[:, 1].max()]]) for c in frame.raw[name].values()], role)

@@ -53,10 +53,11 @@ def trace(domain: Domain, policy: Any) -> Trace:
     return Trace(np.diff(np.stack(returns), axis=0), np.stack(seen[:-1]))
 
 
-def recovery(kicked: Trace, alone: Trace) -> float:
-    """Reward in the window after a kick, as a share of the same episodes' without one."""
+def recovery(kicked: Trace, alone: Trace) -> float | None:
+    """Reward in the window after a kick, as a share of the same episodes' without one; None where that is no gain."""
     at = slice(AT + LENGTH + SETTLED, AT + LENGTH + UNTIL)
-    return float(kicked.rewards[at].sum() / alone.rewards[at].sum())
+    after, usual = (float(each.rewards[at].sum()) for each in (kicked, alone))
+    return after / usual if usual > 0 else None
 
 
 def uncertainty(kicked: Trace, policy: Any, of: Any) -> tuple[float, float]:

@@ -27,7 +27,7 @@ import numpy as np
 from isthmus.evaluation.landscape import Landscape
 from isthmus.studies.claims import Claim
 from isthmus.training.executor import Executor, check_shared
-from isthmus.training.run import Run, make_folder
+from isthmus.training.run import Run, make_folder, versions, write_text
 from isthmus.types import BadValue
 
 
@@ -68,6 +68,18 @@ class Unit:
         return {name for name in (self.start, self.beside, self.log) if name}
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """A unit that trains no policy: `function(seed, **given)`, a module's, gives the measures of its file."""
+
+    name: str
+    function: Callable[..., dict[str, float]]
+    seed: int
+    given: dict[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    needs: frozenset[str] = frozenset()
+
+
 class Line(NamedTuple):
     """One approach in a panel: one array [points, 2] a seed. One that never leaves x = 0 is drawn as a level."""
 
@@ -106,7 +118,7 @@ class Study:
     name: str
     title: str
     figures: tuple[str, ...]
-    units: Callable[[str, str | None], list[Unit]]
+    units: Callable[[str, str | None], Sequence[Unit | Measurement]]
     report: Callable[[dict[str, Results]], list[str]]
     pictures: Callable[[dict[str, Results]], Pictures] = lambda results: {}
     claims: Callable[[dict[str, Results]], list[Claim]] = nothing
@@ -159,13 +171,16 @@ RENAMED = {"centred": ("offset", {True: "mean", False: "none"})}
 """Settings that older files hold by another name: today's, and today's values."""
 
 
-def otherwise(unit: Unit, meta: Mapping[str, Any]) -> list[str]:
+def otherwise(unit: Unit | Measurement, meta: Mapping[str, Any]) -> list[str]:
     """In what a file's or a run's `meta` differs from what the unit asks for, as "offset mean instead of floor".
 
     Only what both name is held against each other: a setting that came later does not make older results another's.
     """
     from isthmus.methods import registry
 
+    if isinstance(unit, Measurement):
+        asked = {"seed": unit.seed, **unit.given}
+        return [f"{k} {meta.get(k)} instead of {v}" for k, v in asked.items() if str(meta.get(k)) != str(v)]
     asked: dict[str, Any] = {"method": unit.method, "problem": unit.problem, "seed": unit.seed, "steps": unit.steps,
                              **unit.logged}  # fmt: skip
     there = {k: meta[k] for k in asked if k in meta}
@@ -180,7 +195,7 @@ def otherwise(unit: Unit, meta: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def read_units(units: Iterable[Unit], results: Path) -> tuple[dict[str, Results], list[str]]:
+def read_units(units: Iterable[Unit | Measurement], results: Path) -> tuple[dict[str, Results], list[str]]:
     """The units' files that are there, by unit, and what is to be said of them, a line each: files that were made
     otherwise than the study asks are named and left out; those that do not tell their settings are taken.
     """
@@ -194,7 +209,7 @@ def read_units(units: Iterable[Unit], results: Path) -> tuple[dict[str, Results]
         if found := otherwise(unit, read.meta):
             others.setdefault(", ".join(found), []).append(path.name)
             continue
-        silent += [path.name] * ("settings" not in read.meta)
+        silent += [path.name] * (isinstance(unit, Unit) and "settings" not in read.meta)
         done[unit.name] = read
     said = [
         f"left out, for they were made with {what}: {', '.join(names)}; remove them to run these units again"
@@ -209,7 +224,7 @@ SCALES = ("smoke", "laptop", "paper")
 COUNTS = ("kind", "source_steps", "target_transitions")  # of an evaluation's line; all else is what was measured
 
 
-Job = tuple[Unit, Path, Path, Callable[[Run, Run | None], list[Row]]]
+Job = tuple[Unit | Measurement, Path, Path, Callable[[Run, Run | None], list[Row]]]
 
 
 def logged(unit: Unit, runs: Path) -> str:
@@ -226,18 +241,38 @@ def logged(unit: Unit, runs: Path) -> str:
 
 
 def run_unit(job: Job) -> str:
-    """Train, evaluate, write the unit's file; a training cut short goes on from its checkpoint."""
-    from isthmus.domains.problem import make_problem
-    from isthmus.evaluation.evaluate import evaluate, evaluate_method
-    from isthmus.evaluation.landscape import landscape, over
-    from isthmus.training import checkpoint
-    from isthmus.training.run import write_text
-    from isthmus.training.train import resume, train
-
+    """Train and evaluate, or measure; write the unit's file."""
     unit, results, runs, measure = job
     for folder in (results, runs):
         check_shared(folder)
     began = time.monotonic()
+    if isinstance(unit, Unit):
+        rows, meta = trained(unit, runs, measure)
+    else:
+        rows = [
+            ("measure", key, "", "", f"{value:.6g}") for key, value in unit.function(unit.seed, **unit.given).items()
+        ]
+        meta = {**versions(), "steps": unit.steps, "seed": unit.seed, **unit.given}
+    seconds = max(float(meta.get("wall_seconds", 0)), time.monotonic() - began)
+    rows += [("meta", key, "", "", value) for key, value in (meta | {"wall_seconds": f"{seconds:.0f}"}).items()]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["kind", "key", "x", "y", "value"])
+    writer.writerows(rows)
+    write_text(results / f"{unit.name}.csv", text.getvalue())
+    return unit.name
+
+
+def trained(
+    unit: Unit, runs: Path, measure: Callable[[Run, Run | None], list[Row]]
+) -> tuple[list[Row], dict[str, Any]]:
+    """What came of a training and how it was made; one cut short goes on from its checkpoint."""
+    from isthmus.domains.problem import make_problem
+    from isthmus.evaluation.evaluate import evaluate, evaluate_method
+    from isthmus.evaluation.landscape import landscape, over
+    from isthmus.training import checkpoint
+    from isthmus.training.train import resume, train
+
     folder = runs / unit.name
     data = logged(unit, runs) if unit.log else None
     problem = make_problem(unit.problem, access=unit.access or ("dataset" if data else None), data=data)
@@ -278,31 +313,25 @@ def run_unit(job: Job) -> str:
         for i, x in enumerate(result.axes[0]):
             for j, y in enumerate(result.axes[1]):
                 rows.append(("cell", key, f"{x:.6g}", f"{y:.6g}", f"{result.mean[i, j]:.2f}"))
-    trained = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
-    seconds = max(trained, time.monotonic() - began)
-    meta = {**run.config["versions"], "wall_seconds": f"{seconds:.0f}", "steps": unit.steps,
-            "method": unit.method, "problem": unit.problem, "seed": unit.seed, **unit.logged,
-            "settings": json.dumps(run.config["settings"], sort_keys=True),
-            "digest": checkpoint.digest(run.checkpoint()[0])}  # fmt: skip
-    rows += [("meta", key, "", "", value) for key, value in meta.items()]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["kind", "key", "x", "y", "value"])
-    writer.writerows(rows)
-    write_text(results / f"{unit.name}.csv", text.getvalue())
-    return unit.name
+    seconds = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
+    return rows, {
+        **run.config["versions"], "wall_seconds": seconds, "steps": unit.steps,
+        "method": unit.method, "problem": unit.problem, "seed": unit.seed, **unit.logged,
+        "settings": json.dumps(run.config["settings"], sort_keys=True),
+        "digest": checkpoint.digest(run.checkpoint()[0]),
+    }  # fmt: skip
 
 
-def missing(units: Sequence[Unit], results: Path) -> list[Unit]:
+def missing(units: Sequence[Unit | Measurement], results: Path) -> list[Unit | Measurement]:
     return [unit for unit in units if not (results / f"{unit.name}.csv").exists()]
 
 
-def waves(units: Sequence[Unit], results: Path, runs: Path) -> list[list[Unit]]:
+def waves(units: Sequence[Unit | Measurement], results: Path, runs: Path) -> list[list[Unit | Measurement]]:
     """The units without a file, and those that have one but whose run others need and is not there: each after what it
     needs, the units of one wave side by side.
     """
     table = {unit.name: unit for unit in units}
-    out: list[list[Unit]] = []
+    out: list[list[Unit | Measurement]] = []
     wave = missing(units, results)
     while wave:
         out = [wave, *([u for u in later if u not in wave] for later in out)]
@@ -312,7 +341,7 @@ def waves(units: Sequence[Unit], results: Path, runs: Path) -> list[list[Unit]]:
 
 
 def run_units(
-    units: Sequence[Unit],
+    units: Sequence[Unit | Measurement],
     results: Path,
     runs: Path,
     executor: Executor,
@@ -335,10 +364,10 @@ def run_units(
             pass
 
 
-def forecast(units: Sequence[Unit], results: Path, runs: Path, workers: int) -> str:
+def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, workers: int) -> str:
     """What is left to run will cost, from the wall time of the units that have a file, per step."""
     left = [unit for wave in waves(units, results, runs) for unit in wave]
-    done = [Results.read(path) for u in units if (path := results / f"{u.name}.csv").exists()]
+    done = [Results.read(path) for u in units if u.steps and (path := results / f"{u.name}.csv").exists()]
     if not left:
         return f"all {len(units)} units are there"
     steps = sum(u.steps for u in left)
