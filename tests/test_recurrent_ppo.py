@@ -19,7 +19,7 @@ from isthmus.domains.problem import Access, Budget, Problem
 from isthmus.evaluation.evaluate import evaluate_method
 from isthmus.learning.advantage import gae
 from isthmus.learning.networks import CELLS, GRU, LSTM, remember, unroll
-from isthmus.learning.recurrent_ppo import RecurrentPPO
+from isthmus.learning.recurrent_ppo import RecurrentPPO, through_tasks
 from isthmus.methods import registry
 from isthmus.methods.recurrent import RL2, RecurrentRandomization
 from isthmus.training.checkpoint import digest
@@ -220,6 +220,20 @@ def test_a_round_that_cannot_be_cut_is_refused(changed: dict[str, int], message:
     s, tr = played(LEARNER)
     with pytest.raises(BadValue, match=message):
         replace(LEARNER, **changed).learn(s, tr, jax.random.key(0))
+
+
+def test_a_return_goes_on_through_the_episodes_of_a_task() -> None:
+    """Five steps of one world by hand: an episode ends at the second, its task at the fourth, the round at the last."""
+    column = lambda *x: np.array(x)[:, None]  # noqa: E731
+    value, after = column(1.0, 2.0, 3.0, 4.0, 5.0), column(10.0, 20.0, 30.0, 40.0, 50.0)
+    terminated, done = column(False, True, False, False, True), column(False, True, False, True, True)
+    fresh = column(True, False, False, False, True)
+    found = through_tasks(value, after, terminated, done, fresh)
+    for got, expected in zip(found, ([10, 3, 30, 40, 50], [0, 0, 0, 0, 1], [0, 0, 0, 1, 1]), strict=True):
+        assert np.asarray(got)[:, 0].tolist() == expected
+    each = through_tasks(value, after, terminated, done, column(True, False, True, False, True))
+    for got, same in zip(each, (after, terminated, done), strict=True):  # tasks of one episode
+        np.testing.assert_array_equal(got, same)
 
 
 # Probes; those of the values are in test_probes.py.
