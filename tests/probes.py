@@ -35,6 +35,7 @@ class Probe(NamedTuple):
     length: int = 1
     dies: bool = True  # False: a time limit ends the episode
     noise: float = 0.0
+    episode: int = 0  # steps of an episode, if several make a task of `length` steps, through which is remembered
 
 
 def nothing(coin: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -61,6 +62,11 @@ RECALL = Probe(  # the coin is shown at the first step and asked for at the thir
     lambda coin, step: coin * (step == 0),
     lambda coin, step, action, first: (step == 2) * -((action - 0.5 * coin) ** 2),
     length=3,
+)
+
+
+LATER = EARLY_ACTION._replace(  # the same, paid in the next episode of the task
+    see=lambda coin, step: coin, episode=1
 )
 
 
@@ -99,8 +105,9 @@ def collect(probe: Probe, worlds: Played, behaviour: Any, steps: int, random: np
         reward = probe.pay(coin, step, action[:, 0], first) + probe.noise * random.choice([-1.0, 1.0], len(coin))
         next_obs = probe.see(coin, step + 1)[:, None]
         done = step + 1 >= probe.length
-        terminated = done if probe.dies else np.zeros_like(done)
-        rows.append((obs, action, reward, next_obs, terminated, done & ~terminated, coin[:, None], decision.extra))
+        ended = done | ((step + 1) % probe.episode == 0) if probe.episode else done
+        terminated = ended if probe.dies else np.zeros_like(ended)
+        rows.append((obs, action, reward, next_obs, terminated, ended & ~terminated, coin[:, None], decision.extra))
         begun = Played.begin(len(coin), random)
         memory = renewed(memory, blank, done)
         worlds = Played(np.where(done, begun.coin, coin), np.where(done, 0, step + 1), first, memory)

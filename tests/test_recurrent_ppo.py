@@ -264,6 +264,12 @@ def test_probe_what_is_seen_at_once_needs_no_recalling() -> None:
     assert found == pytest.approx([-0.5, 0.5], abs=0.08)
 
 
+def test_probe_what_an_episode_is_worth_to_the_next_is_learned() -> None:
+    s, _ = probes.train(LEARNER, probes.LATER, 60)
+    found = [probes.actions(LEARNER, s, coin)[0] for coin in (-1.0, 1.0)]
+    assert found == pytest.approx([-0.5, 0.5], abs=0.1)
+
+
 # The methods.
 
 TARGET = Domain.parse("hopper/torso_mass=3")
