@@ -18,6 +18,7 @@ from isthmus.domains.problem import Access, Budget, make_problem
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
 from isthmus.methods import es_maml, operators
+from isthmus.methods.adaptation import later
 from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, Pair, centred_ranks, nothing
 from isthmus.methods.method import fold
 from isthmus.training.checkpoint import digest
@@ -109,6 +110,8 @@ def test_members_adapt_as_a_target_does() -> None:
     """The inner loop is what deployment does: from the same state, in the same worlds, with the same keys."""
     s = SMALL.init(PROBLEM, 0)
     pair = pairs_of(s)[0]
+    begun = {later(pair.seeds[0], update) for update in range(50)}
+    assert pair.seeds[1] not in begun, "judged in worlds that no update had"
     pair = pair._replace(seeds=(7, 8), key=fold(s.key, 2, 7))
     (alone, other), gained, steps = SMALL.adapted([s.learner.center] * 2, PROBLEM.believed, [pair, pair])
     assert digest(alone) == digest(other) and steps.tolist() == [2 * 2 * 16] * 2
@@ -124,6 +127,16 @@ def test_members_adapt_as_a_target_does() -> None:
 def test_what_a_target_cannot_give_is_told_before_the_training() -> None:
     with pytest.raises(BudgetExceeded, match="adaptation takes up to 64 transitions a target and the budget is 63"):
         SMALL.init(replace(PROBLEM, budget=Budget(transitions=63)), 0)
+
+
+def test_episodes_that_adapting_began_refuse_its_next_update() -> None:
+    """How many begin is up to the robot: with 2 worlds at least 2, and so many more as it falls."""
+    method = replace(SMALL, updates=8, adaptation_steps=64)
+    s, task = method.init(PROBLEM, 0), np.array([[3.0]])
+    _, book = method.adapt(s, PROBLEM, PROBLEM.believed, task, 5)
+    assert book.episodes > 4
+    with pytest.raises(BudgetExceeded, match="episodes a target and the budget is 2; lower updates"):
+        method.adapt(s, replace(PROBLEM, budget=Budget(episodes=2)), PROBLEM.believed, task, 5)
 
 
 def test_a_privileged_critic_is_told_what_is_usual() -> None:

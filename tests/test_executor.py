@@ -112,6 +112,15 @@ def test_a_job_beside_one_that_fails_ends_first(tmp_path):
         assert dict(executor.map(jobs.square, [2, 3])) == {0: 4, 1: 9}
 
 
+def test_one_that_fails_as_another_ends(tmp_path):
+    """Both are told of at once: neither is waited for again."""
+    with Processes(2) as executor:
+        assert len(dict(executor.map(jobs.square, [1, 2]))) == 2  # both workers are there
+        with pytest.raises(ValueError):
+            list(executor.map(jobs.fail, [(w, tmp_path) for w in ("value", "good")], poll=lambda: time.sleep(1.0)))
+        assert dict(executor.map(jobs.square, [2, 3])) == {0: 4, 1: 9}
+
+
 def test_what_is_no_longer_asked_for_is_dropped(tmp_path):
     with Processes(1) as executor:
         results = executor.map(jobs.fail, [(w, tmp_path) for w in ("good", "slow", "later")])

@@ -208,6 +208,27 @@ def test_the_ledger_is_not_rolled_back(tmp_path, robot):
         again.collect(book, worlds, uniform(again), 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("few_shot_ppo", {}), ("es_maml", {"operator": "batch_hill_climbing", "queries": 2}), ("rl2", {})],
+)
+def test_adapting_is_in_the_ledger(tmp_path, robot, name, settings):
+    """Before anything moves, and as often as it is done: each time has the whole budget."""
+    ledger = tmp_path / "ledger"
+    problem = isthmus.problem(FOREIGN, access="few_shot", budget=Budget(transitions=200)).with_ledger(ledger)
+    method = registry.build(name, tiny.settings(name) | settings)
+    s = method.init(problem, 0)
+    robot.clear()
+    _, book = method.adapt(s, problem, problem.target, np.zeros((1, 0)), 3)
+    first = robot.index("reset")
+    assert robot[:first] == ["sync"] * first and first and "step" not in robot[:first]
+    assert all(robot[i - 1] != "reset" for i, event in enumerate(robot) if event == "step"), "a sync comes between"
+    read = Ledger(ledger)
+    assert (read.transitions, read.episodes) == (int(book.transitions), int(book.episodes)) and read.transitions > 0
+    method.adapt(s, problem, problem.target, np.zeros((1, 0)), 4)
+    assert Ledger(ledger).transitions > read.transitions
+
+
 @pytest.mark.parametrize("budget", [{"seconds": 3 * BATCH / 50}, {"episodes": 3 * N}])
 def test_every_kind_of_budget_counts_what_was_rolled_back(tmp_path, robot, budget):
     book, worlds, behaviour = begun(foreign(tmp_path / "ledger", **budget))

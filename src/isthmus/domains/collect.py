@@ -280,12 +280,17 @@ def finished_returns(worlds: Worlds, transitions: Transition) -> np.ndarray:
 
 
 def play(
-    domain: Domain, worlds: Worlds, policy: Any | Sequence[Any], on_step: Callable[[Live, int], None] | None = None
+    domain: Domain,
+    worlds: Worlds,
+    policy: Any | Sequence[Any],
+    on_step: Callable[[Live, int], None] | None = None,
+    before_step: Callable[[int], None] | None = None,
 ) -> Episodes:
     """One episode in each of the worlds, to its end; Episodes in the worlds' order.
 
     Only living worlds are stepped. A list of policies, all of one kind, shares the worlds out evenly, in order.
     `on_step(live, done)` sees every step (rendering, progress): `done` counts the episodes that have ended.
+    `before_step(n)` is called before each step of n worlds.
     """
     import jax
 
@@ -317,6 +322,8 @@ def play(
             if stateful:
                 for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(m), strict=True):
                     leaf[rows] = np.asarray(new)[:, : rows.shape[1]]
+        if before_step:
+            before_step(len(ids))
         _, terminated, truncated = live.step(ids, action[ids])
         done = terminated | truncated
         if done.any():
@@ -331,11 +338,13 @@ def play(
     )
 
 
-def explore(domain: Domain, worlds: Worlds, behaviour: Any, episodes: int) -> tuple[Worlds, Any]:
+def explore(
+    domain: Domain, worlds: Worlds, behaviour: Any, episodes: int, before_step: Callable[[int], None] | None = None
+) -> tuple[Worlds, Any]:
     """So many whole episodes in each of the worlds: the worlds after, and what is remembered there [N, ...].
 
     The memory is kept through all of a world's episodes. Worlds that are done stand still; no bit of a world depends
-    on the others.
+    on the others. `before_step(n)` is called before each step of n worlds.
     """
     import jax
 
@@ -355,6 +364,8 @@ def explore(domain: Domain, worlds: Worlds, behaviour: Any, episodes: int) -> tu
             action[rows] = np.asarray(decision.action)
             for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(m), strict=True):
                 leaf[rows] = np.asarray(new)
+        if before_step:
+            before_step(len(ids))
         _, terminated, truncated = live.step(ids, action[ids])
         again = ids[(terminated | truncated) & (s["finished"][ids] < wanted[ids])]
         if len(again):

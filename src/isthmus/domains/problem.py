@@ -221,18 +221,9 @@ class Problem:
             self.ledger.enter(episodes=episodes)
         return book.add(transitions, episodes, seconds), worlds, tr
 
-    def check_adaptation(self, target: Domain, transitions: int, episodes: int, settings: str) -> None:
-        """Raise BudgetExceeded where adapting to a target may take more of it than the budget; `settings` say how much.
-
-        Each target has the whole budget.
-        """
-        seconds = transitions * target.step_seconds
-        for what, asked in (("transitions", transitions), ("episodes", episodes), ("seconds", seconds)):
-            limit = getattr(self.budget, what)
-            if limit is not None and asked > limit:
-                raise BudgetExceeded(
-                    f"adaptation takes up to {asked:g} {what} a target and the budget is {limit:g}; lower {settings}"
-                )
+    def adaptation(self, target: Domain, settings: str) -> Adaptation:
+        """The meter of an adaptation to a target, or to several alike; `settings` say how much it takes."""
+        return Adaptation(self.budget, target, settings, None if target.replayable else self.ledger)
 
     def _grant(self, book: Book, transitions: int, episodes: int, seconds: float) -> None:
         if self.access not in (Access.ONLINE, Access.FEW_SHOT):
@@ -250,6 +241,40 @@ class Problem:
                 raise BudgetExceeded(
                     f"the target's budget is {limit:g} {what}: {spent:g} are spent and {asked:g} more were asked for"
                 )
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """The meter of what a method takes of each target that it adapts to: each time it does, each has the whole budget.
+
+    What cannot be replayed is counted in the ledger, before each step.
+    """
+
+    budget: Budget
+    target: Domain
+    settings: str
+    ledger: Ledger | None
+
+    def allow(self, transitions: int, episodes: int) -> None:
+        """Raise BudgetExceeded where so many of one target, known or possible, are more than its budget."""
+        seconds = transitions * self.target.step_seconds
+        for what, asked in (("transitions", transitions), ("episodes", episodes), ("seconds", seconds)):
+            limit = getattr(self.budget, what)
+            if limit is not None and asked > limit:
+                raise BudgetExceeded(
+                    f"adaptation takes up to {asked:g} {what} a target and the budget is {limit:g}; "
+                    f"lower {self.settings}"
+                )
+
+    def step(self, transitions: int) -> None:
+        """To be called before any of the targets' worlds move."""
+        if self.ledger:
+            self.ledger.enter(transitions=transitions)
+
+    def begin(self, episodes: int) -> None:
+        """To be called when so many episodes begin."""
+        if self.ledger and episodes:
+            self.ledger.enter(episodes=episodes)
 
 
 def make_problem(

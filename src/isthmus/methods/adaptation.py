@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Book, Problem
+from isthmus.domains.problem import Access, Adaptation, Book, Problem
 from isthmus.learning.learner import WHOLE, check
 from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State, fold
@@ -35,16 +35,19 @@ class AtDeployment:
     adapts: ClassVar[bool] = True
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        self.check_adaptation(problem, problem.target)  # long before it is needed
+        self.meter(problem, problem.target)  # what cannot be is told long before it is needed
         return super().init(problem, seed, start)  # pyright: ignore[reportAttributeAccessIssue]
 
     def most(self, target: Domain) -> tuple[int, int, str]:
         """Transitions and episodes that adapting may take of a target, and the settings that say so."""
         raise NotImplementedError
 
-    def check_adaptation(self, problem: Problem, target: Domain) -> None:
+    def meter(self, problem: Problem, target: Domain) -> Adaptation:
         """Raises BudgetExceeded where a target's budget does not allow what `adapt` may take."""
-        problem.check_adaptation(target, *self.most(target))
+        transitions, episodes, settings = self.most(target)
+        meter = problem.adaptation(target, settings)
+        meter.allow(transitions, episodes)
+        return meter
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,15 @@ class Adapting(AtDeployment):
         return tr._replace(parameters=np.broadcast_to(usual, (*tr.reward.shape, *usual.shape)))
 
     def operate(
-        self, members: list[Any], domain: Domain, begin: Begin, key: Key, pay: Pay, watch: Watch | None = None
-    ) -> tuple[list[Any], Taken]:
-        """U: the learners' states after it, and what it took."""
+        self, members: list[Any], domain: Domain, begin: Begin, key: Key, pay: Pay, watch: Watch | None = None,
+        meter: Adaptation | None = None,
+    ) -> tuple[list[Any], Taken]:  # fmt: skip
+        """U: the learners' states after it, and what it took; in a target, by its meter."""
         learner = self.learner.resized(self.adaptation_worlds)
-        return adapted(learner, members, domain, begin, self.updates, self.adaptation_steps, key, pay, watch)
+        return adapted(learner, members, domain, begin, self.updates, self.adaptation_steps, key, pay, watch, meter)
 
     def most(self, target: Domain) -> tuple[int, int, str]:
-        # Of the episodes only those that begin first are known: how many follow is up to the robot.
+        # Of the episodes only those that begin first are known: others, as robots fall, are counted as they begin.
         steps = self.updates * self.adaptation_worlds * self.adaptation_steps
         return steps, self.adaptation_worlds, "updates, adaptation_worlds or adaptation_steps"
 
@@ -94,11 +98,11 @@ class Adapting(AtDeployment):
         self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
     ) -> tuple[list[Any], Book]:
         """`Method.adapt`. Raises BudgetExceeded where a target's budget does not allow it."""
-        self.check_adaptation(problem, target)
+        meter = self.meter(problem, target)
         members = [self.learned(s)] * len(parameters)
         begin = lambda n, update: target.worlds(  # noqa: E731
             len(parameters) * n, later(seed, update), np.repeat(parameters, n, axis=0)
         )
         key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731
-        members, taken = self.operate(members, target, begin, key, self.paid)
+        members, taken = self.operate(members, target, begin, key, self.paid, meter=meter)
         return [self.learner.policy(each) for each in members], greediest(target, taken)

@@ -39,6 +39,7 @@ from isthmus.methods.operators import OPERATORS, Pay, climbed
 from isthmus.physics import random
 from isthmus.types import Array, BadValue, Metrics, UnknownName, Worlds
 
+JUDGED = 2**32  # in place of an update's number, which it can never be
 SHARD = 4  # pairs whose worlds are one batch, and one process's; no bit depends on it
 
 
@@ -191,7 +192,7 @@ class Evolution(NoAdaptation):
         key, generation = shard.key, shard.generation
         base = random.fold(np.array([int(key[0]) << 32 | int(key[1])], np.uint64), generation, i)
         task = believed.draw(base, np.ones(1, np.int64))[0]
-        seeds = int(base[0]), int(random.fold(base, 1)[0])
+        seeds = int(base[0]), int(random.fold(base, JUDGED)[0])
         noise = self.noise(key, generation, i, shard.center.networks)
         return Pair(task, noise, seeds, fold(key, 3, generation, i), generation)
 
@@ -241,11 +242,13 @@ class ESMAML(Adapting, Evolution):
         """What a member learns from."""
         return self.paid
 
-    def operate(self, members, domain, begin, key, pay, watch=None):
+    def operate(self, members, domain, begin, key, pay, watch=None, meter=None):
         if self.operator == "ppo":
-            return super().operate(members, domain, begin, key, pay, watch)
+            return super().operate(members, domain, begin, key, pay, watch, meter)
         operator = OPERATORS[self.operator]
-        return climbed(self.learner, members, domain, begin, self.updates, self.queries, self.radius, operator, key)
+        return climbed(
+            self.learner, members, domain, begin, self.updates, self.queries, self.radius, operator, key, meter
+        )
 
     def most(self, target: Domain) -> tuple[int, int, str]:
         if self.operator == "ppo":

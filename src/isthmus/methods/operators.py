@@ -21,6 +21,7 @@ from jax.flatten_util import ravel_pytree
 
 from isthmus.domains.collect import collect, play
 from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Adaptation
 from isthmus.types import Array, Transition, Worlds
 
 Begin = Callable[[int, int], Worlds]  # n, update: worlds at their begin, n for each member, in order
@@ -46,24 +47,33 @@ def adapted(
     key: Key,
     pay: Pay,
     watch: Watch | None = None,
+    meter: Adaptation | None = None,
 ) -> tuple[list[Any], Taken]:
     """Each of M learners' states after so many updates of its own, and what they took.
 
-    The members' worlds are stepped as one batch, and no bit of a member depends on the others.
+    The members' worlds are stepped as one batch, and no bit of a member depends on the others. Raises BudgetExceeded
+    where episodes that ended began more others than `meter` allows and an update is still to come.
     """
     n = learner.rollout[0]
+    begun = lambda worlds: worlds.episode.reshape(len(members), n).sum(1)  # noqa: E731
+    if meter:
+        meter.begin(n * len(members))
     worlds = begin(n, 0)
     members = [learner.transfer(each) for each in members]
     for update in range(updates):
         behaviours = jax.tree.map(lambda *x: np.stack(x), *[learner.behaviour(each) for each in members])
-        worlds, tr = collect(domain, worlds, behaviours, steps, members=True)
+        if meter:
+            meter.allow((update + 1) * n * steps, int(begun(worlds).max()))
+        already = begun(worlds).sum()
+        worlds, tr = collect(domain, worlds, behaviours, steps, members=True, before_step=meter and meter.step)
+        if meter:
+            meter.begin(int(begun(worlds).sum() - already))
         for m, before in enumerate(members):
             mine = pay(before, jax.tree.map(lambda x, m=m: x[:, m * n : (m + 1) * n], tr))
             members[m], _ = learner.learn(before, mine, key(m, update))
             if watch:
                 watch(m, before, mine)
-    episodes = worlds.episode.reshape(len(members), n).sum(1)
-    return members, Taken(np.full(len(members), updates * steps * n), episodes)
+    return members, Taken(np.full(len(members), updates * steps * n), begun(worlds))
 
 
 class Operator(NamedTuple):
@@ -111,7 +121,7 @@ OPERATORS = {
 
 def climbed(
     learner: Any, members: list[Any], domain: Domain, begin: Begin, updates: int, queries: int, radius: float,
-    operator: Operator, key: Key,
+    operator: Operator, key: Key, meter: Adaptation | None = None,
 ) -> tuple[list[Any], Taken]:  # fmt: skip
     """Each of M learners' states after so many updates of its actor, by `queries` episodes each, and what they took."""
     members, steps = [learner.transfer(each) for each in members], np.zeros(len(members), np.int64)
@@ -125,7 +135,9 @@ def climbed(
             learner.policy(with_actor(member, theta))
             for member, several in zip(members, tried, strict=True) for theta in several
         ]  # fmt: skip
-        played = play(domain, begin(queries, update), policies)
+        if meter:
+            meter.begin(len(policies))
+        played = play(domain, begin(queries, update), policies, before_step=meter and meter.step)
         returns = jnp.asarray(played.returns, jnp.float32).reshape(len(members), queries)
         steps += played.lengths.reshape(len(members), queries).sum(1)
         moved = map(operator.move, thetas, tried, returns)

@@ -62,8 +62,9 @@ class RL2(AtDeployment, RecurrentRandomization):
         self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
     ) -> tuple[list[Any], Book]:
         """3. Raises BudgetExceeded where a target's budget is less than the longest episodes would take."""
-        self.check_adaptation(problem, target)
+        meter, episodes = self.meter(problem, target), self.episodes_per_task - 1
+        meter.begin(episodes * len(parameters))
         worlds = target.worlds(len(parameters), seed, parameters)
-        worlds, memory = explore(target, worlds, self.learner.behaviour(s.learner), self.episodes_per_task - 1)
+        worlds, memory = explore(target, worlds, self.learner.behaviour(s.learner), episodes, meter.step)
         policies = [self.policy(s)._replace(begin=kept) for kept in memory.kept]
         return policies, greediest(target, Taken(worlds.total, worlds.finished))

@@ -59,11 +59,11 @@ class Executor:
                 while waiting and len(running) < self.workers:  # no more than can begin: the rest can still be dropped
                     i, job = waiting.popleft()
                     running[self._begin(pickle.dumps((function, job)))] = i
-                ended = self._ended(running, 0.5)
+                ended = [(running.pop(task), outcome) for task, outcome in self._ended(running, 0.5)]
                 if poll:
                     poll()
-                for task, outcome in ended:
-                    yield running.pop(task), _opened(outcome)
+                for i, outcome in ended:
+                    yield i, _opened(outcome)
         except (KeyboardInterrupt, SystemExit):
             self._stop(running)
             raise
