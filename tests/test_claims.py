@@ -143,6 +143,13 @@ def test_a_claim_of_which_a_part_was_not_run_can_fall_and_not_hold():
     assert judged.verdict == NOT
 
 
+def test_one_that_needs_a_few_can_hold_and_not_fall():
+    above, below = contrast("a", HIGH, LOW), contrast("b", LOW, HIGH)
+    verdict = lambda *tests, need: judge([Claim("X1", "", "", "3", tests, need, partial="the rest not run")])[0].verdict  # noqa: E731
+    assert verdict(above, need=1) == verdict(above, below, need=1) == HOLDS
+    assert verdict(below, need=1) == verdict(below, below, need=2) == verdict(above, below, need=2) == UNDECIDED
+
+
 def test_the_weakest_comparison():
     strong, weak = contrast("strong", HIGH, LOW), contrast("weak", [2.0, 3.0, 2.5, 2.0, 3.0], LOW)
     assert claim(strong, weak).weakest == weak

@@ -36,6 +36,10 @@ def test_every_unit_can_be_built_and_has_its_log_in_the_table(scale: str) -> Non
             method = registry.build(unit.method, unit.settings)
             assert unit.access in {str(access) for access in method.accepts}
             assert unit.needs <= table.keys()
+            if unit.method == "garat":  # it grounds, then trains in what it grounded: phases 1 and 2
+                grounding = method.inner * method.learner.worlds * method.learner.steps
+                assert unit.start == unit.log and grounding < unit.steps and table[unit.start].method == "source_only"
+                assert "learner" not in table[unit.start].settings
             if unit.log:
                 source = table[unit.log]
                 assert source.method in ("source_only", "target_only") and source.seed == unit.seed
@@ -47,7 +51,8 @@ def test_the_order_is_seed_after_seed_and_half_cheetah_first() -> None:
     table = units("laptop", None)
     assert [u.seed for u in table] == sorted(u.seed for u in table)
     assert [u.name.split("-")[1] for u in table[:8]] == ["half_cheetah"] * 8
-    assert sum("-garat-" in u.name and "half_cheetah" in u.name for u in table) == 3
+    assert sum("-h2o-" in u.name and "half_cheetah" in u.name for u in table) == 3
+    assert not any(u.name.split("-")[2] in ("dap_1", "dap_u_0.1") for u in table), "they are dap and dap_u"
     assert {u.method for u in units("paper", "2")} == set(METHODS.values())
     assert studies.find("dap") is dap.STUDY
 
@@ -70,6 +75,9 @@ def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path) -> Non
     np.testing.assert_array_equal(runs[0].problem.log().obs[:50], runs[1].problem.log().obs[:50])
     result = Results.read(tmp_path / "results" / "other.csv")
     assert result.value("measure", "action_gap") > 0 and result.meta["log"] == "source"
+    assert result.value("measure", "mismatch") > 0 and np.isfinite(result.value("measure", "delta_at_target"))
+    plain = Results.read(tmp_path / "results" / "logged.csv")
+    assert plain.value("measure", "action_gap") == 0, "DARC has one action"
     done, said = read_units([source, logged, other], tmp_path / "results")
     assert len(done) == 3 and said == []
     longer = Unit("logged", "darc", steps=192, settings=SMALL, log="source", log_steps=80, **common)
@@ -144,13 +152,22 @@ def made(levels: dict[str, float], task: str = "half_cheetah", seeds: int = 5, g
             ]
             rows.append({"kind": "final", "key": "source_return", "x": "", "y": "", "value": f"{level}"})
             gap = (gaps or {}).get(approach, 1.0) * (1 + 0.02 * random.normal())
-            for key in ("action_gap", "delta_reward", "training_return"):
+            for key in ("action_gap", "delta_reward", "reward"):
                 rows.append({"kind": "measure", "key": key, "x": "", "y": "", "value": f"{gap}"})
             out[f"laptop-{task}-{approach}-s{seed}"] = Results(rows)
     return out
 
 
-PAPER = {"source": 1000, "target": 6000, "h2o": 700, "garat": 1020, "darc": 980, "dap": 3000, "dap_u": 4000}
+PAPER = {
+    "source": 1000,
+    "ppo": 1000,
+    "target": 6000,
+    "h2o": 700,
+    "garat": 1020,
+    "darc": 980,
+    "dap": 3000,
+    "dap_u": 4000,
+}
 TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
 
 
@@ -166,6 +183,12 @@ def test_the_papers_picture_holds_where_it_is_true() -> None:
     assert [found[d] for d in ("D1", "D2", "D4", "D5", "D6", "D7", "D9")] == [HOLDS] * 7
     assert found["D8"] == NOT  # 4000 of 6000
     assert found["D11"] == found["D15"] == NOT_RUN
+
+
+def test_a_part_of_the_tasks_shows_what_needs_a_few_and_not_that_they_are_none() -> None:
+    near, far = verdicts(made(PAPER | {"dap_u": 5900})), verdicts(made(PAPER))
+    assert (near["D8"], far["D8"]) == (HOLDS, "undecided"), "one task is enough"
+    assert far["D2"] == verdicts(made(PAPER) | made(PAPER | {"h2o": 1500}, "walker2d"))["D2"] == "undecided"
 
 
 def test_and_falls_where_it_is_not() -> None:
@@ -203,7 +226,7 @@ def test_curves_and_pictures() -> None:
     text = "\n".join(dap.report(results | made({"dap_inverse": 950}, "motors")))
     assert "motors: return in half_cheetah-motors's target\n  the source's policy, in the source: 10" in text
     assert set(dap.pictures(results | made({"dap": 950}, "identity"))) == {*shown, "figureidentity.png"}
-    assert "dap_u" in text and PROBLEMS["half_cheetah"] in text
+    assert "dap_u" in text and "dap_1 " not in text and PROBLEMS["half_cheetah"] in text
 
 
 # Kicks
@@ -237,8 +260,8 @@ def test_a_kick_is_wild_for_a_moment_and_differs_from_world_to_world() -> None:
 
 
 def test_recovery_by_hand() -> None:
-    alone = kicks.Trace(np.ones((400, 2)), np.zeros((400, 2, 3), np.float32))
-    at = kicks.AT + kicks.LENGTH + kicks.SETTLED
+    alone = kicks.Trace(np.ones((400, 2)), np.zeros((400, 2, 3), np.float32), np.ones((400, 2), bool))
+    at = kicks.AT + kicks.LENGTH
     fell = alone.rewards.copy()
     fell[at:, 1] = 0  # one of two never does again what it did
     assert kicks.recovery(alone._replace(rewards=fell), alone) == 0.5
@@ -248,8 +271,13 @@ def test_recovery_by_hand() -> None:
     assert kicks.recovery(alone, idle) is None, "a share of nothing"
     seen = alone.observations.copy()
     seen[kicks.AT + kicks.LENGTH :][:10] = 5
-    told = kicks.uncertainty(alone._replace(observations=seen), Leans(), lambda obs, action: obs[:, 0])
-    assert told == (5.0, 0.0)
+    doubt = lambda obs, action: obs[:, 0]  # noqa: E731
+    assert kicks.uncertainty(alone._replace(observations=seen), Leans(), doubt) == (5.0, 0.0)
+    seen[:, 1], alive = 7, alone.alive.copy()
+    alive[at:, 1] = False  # what it saw last is not counted
+    assert kicks.uncertainty(kicks.Trace(alone.rewards, seen, alive), Leans(), doubt) == (5.0, 0.0)
+    alive[at:] = False
+    assert kicks.uncertainty(kicks.Trace(alone.rewards, seen, alive), Leans(), doubt) is None
 
 
 def test_a_trace_is_what_was_played(monkeypatch: pytest.MonkeyPatch) -> None:

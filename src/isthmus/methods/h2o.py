@@ -118,7 +118,8 @@ class H2O(NoAdaptation):
         # 6.
         def conservative(q: Any, both: Batch, key: Array) -> Array:
             simulated, real = jnp.split(q(both.obs, both.action), 2, axis=1)  # (2, B/2)
-            return self.weight * (jax.nn.logsumexp(simulated + log_omega, axis=1) - real.mean(1)).sum()
+            gap = jax.nn.logsumexp(simulated + log_omega, axis=1) - real.mean(1)
+            return self.weight / 4 * gap.sum()  # theirs is beside two means of squares, SAC's half mean has a fourth
 
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), source, logged)
         weight = jnp.concatenate([w, jnp.ones(half)])

@@ -160,7 +160,7 @@ class Claim:
         rest = f"; {self.partial}" if self.partial else ""
         if not holds and not falls:
             return UNDECIDED, f"{shown}{contrary}{wanted}; {seeds} seeds leave the rest open{rest}"
-        if self.partial and (holds if need == total else falls):  # what is missing could turn it
+        if self.partial and (holds if self.need is None else falls):  # what is missing could turn it
             return UNDECIDED, f"{shown}{contrary}{wanted} over {seeds} seeds{rest}"
         word = HOLDS if count[HOLDS] >= need else NOT
         return (word if seeds >= statistics.FEW else f"points to: {word}"), f"{shown}{contrary}{wanted}; {seeds} seeds"

@@ -8,6 +8,7 @@ Two probes have known answers: motors of one and a half times the strength, whic
 loss, and "identity", a target like its source, which should cost no method more than noise.
 
 source   source_only, by SAC: the floor, and the policy that logs the target     target   target_only: the ceiling
+ppo      source_only, by PPO: GARAT's rounds are on policy, and it is grounded by the log of the policy it starts from
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from isthmus.learning.classifiers import disagreement
 from isthmus.studies import dap_claims, kicks, pair
 from isthmus.studies.claims import Claim
 from isthmus.studies.frames import Frame
+from isthmus.studies.meeting import meeting
 from isthmus.studies.study import Line, Measurement, Panel, Results, Row, Study, Unit
 from isthmus.training.run import Run
 
 METHODS = {
     "source": "source_only",
     "target": "target_only",
+    "ppo": "source_only",  # what GARAT starts from, and whose log it learns from
     "h2o": "h2o",
     "garat": "garat",
     "darc": "darc",
@@ -37,7 +40,7 @@ METHODS = {
     "dap_inverse": "dap_inverse",
 }
 ORDER = {name: i for i, name in enumerate(METHODS)}
-FEWER = ("h2o", "garat", "dap_expert")  # three seeds at laptop scale, also of what begins so
+FEWER = ("h2o", "dap_expert")  # three seeds at laptop scale, also of what begins so
 TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
 PROBLEMS = {task: f"{task}-dap" for task in TASKS} | {"motors": "half_cheetah-motors", "identity": "half_cheetah"}
 PROBES = {
@@ -49,7 +52,8 @@ LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 BETAS = (0.01, 0.05, 0.1, 0.15, 0.2)
 SIZES = (":15000", ":10000", ":5000", ":1episode")
 MEMBERS = (2, 3, 10)
-CHOSEN = {"regularization": 1.0, "redraw": 0.1, "classifiers.members": 5}  # on gravity, seeds 110 and 111
+CHOSEN = {"regularization": 1.0, "redraw": 0.1, "classifiers.members": 5}  # lambda on gravity, the rest the paper's
+CALLED = {f"dap_{CHOSEN['regularization']:g}": "dap", f"dap_u_{CHOSEN['redraw']:g}": "dap_u"}  # in a scan
 
 
 class Scale(NamedTuple):
@@ -59,19 +63,22 @@ class Scale(NamedTuple):
     tasks: tuple[str, ...]
     seeds: int
     learner: dict[str, Any]
+    ppo: int  # steps of PPO in the source
+    garat: int  # of GARAT from there: a grounding, and PPO in what it grounded
 
 
 TINY = {"learner.random_steps": 500, "learner.hidden": (32, 32), "learner.capacity": 2_000}
+TINY_PPO = {"learner.worlds": 8, "learner.steps": 64, "learner.hidden": (8,)}
 SCALES = {
-    "smoke": Scale(2_000, 2, 4, ("hopper",), 1, TINY),
-    "laptop": Scale(150_000, 15, 100, ("half_cheetah", "walker2d"), 5, {"learner.capacity": 150_000}),
-    "paper": Scale(1_000_000, 40, 100, TASKS, 5, {}),
+    "smoke": Scale(2_000, 2, 4, ("hopper",), 1, TINY, 1_024, 1_024),
+    "laptop": Scale(150_000, 15, 100, ("half_cheetah", "walker2d"), 5, {"learner.capacity": 150_000}, 500_000, 410_000),
+    "paper": Scale(1_000_000, 40, 100, TASKS, 5, {}, 1_000_000, 1_000_000),
 }
 TITLES = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "classifiers"}
 ABLATIONS = ("3a", "3b", "3c", "members", "separate", "logs")
 FIGURES = ("2", *ABLATIONS, *PROBES, "classifiers")
 PAIR = "pair"  # in place of a task's name
-PAIR_SAYS = ("bias_on", "bias_off", "off_support", "spearman", "microseconds")
+PAIR_SAYS = ("bias_on", "bias_off", "bias_led", "off_support", "spearman", "microseconds")
 
 
 @dataclass(frozen=True)
@@ -85,19 +92,25 @@ class Variant:
     by: str = "source"  # whose policy made the log
 
 
+def plain(approach: str) -> Variant:
+    return Variant(approach, METHODS[approach], {}, by="ppo" if approach == "garat" else "source")
+
+
 def variants(figure: str) -> tuple[str, list[Variant]]:
     """The task that a figure's ablation is made on, and its variants."""
     if figure == "3a":
-        return "half_cheetah", [Variant(f"dap_{x:g}", "dap", {"regularization": x}) for x in LAMBDAS]
+        return "half_cheetah", [
+            Variant(f"dap_{x:g}", "dap", {"regularization": x}) for x in LAMBDAS if x != CHOSEN["regularization"]
+        ]
     if figure == "3b":
-        return "walker2d", [Variant(f"dap_u_{x:g}", "dap_u", {"redraw": x}) for x in BETAS]
+        return "walker2d", [Variant(f"dap_u_{x:g}", "dap_u", {"redraw": x}) for x in BETAS if x != CHOSEN["redraw"]]
     if figure == "3c":
         return "walker2d", [Variant(f"dap_u_{x[1:]}", "dap_u", {}, x) for x in SIZES]
     if figure == "separate":
         return "half_cheetah", [Variant("dap_separate", "dap", {"learner.actors": 2})]
     if figure == "logs":
         expert = [Variant(f"{m}_expert", m, {}, by="target") for m in ("h2o", "dap")]
-        return "half_cheetah", expert + [Variant(f"garat_{x[1:]}", "garat", {}, x) for x in SIZES[2:]]
+        return "half_cheetah", expert + [Variant(f"garat_{x[1:]}", "garat", {}, x, "ppo") for x in SIZES[2:]]
     return "walker2d", [Variant(f"dap_u_n{n}", "dap_u", {"classifiers.members": n}) for n in MEMBERS]
 
 
@@ -120,17 +133,18 @@ def _units(scale: str, figure: str, seed: int) -> Sequence[Unit | Measurement]:
         return [Measurement(f"{scale}-{PAIR}-n{n}-s{seed}", pair.errors, seed, {"members": n, **given}) for n in sizes]
     if figure == "2":
         few = [a for a in METHODS if _enough(scale, a, seed)]
-        return [unit(scale, task, Variant(a, METHODS[a], {}), seed) for task in size.tasks for a in few]
+        return [unit(scale, task, plain(a), seed) for task in size.tasks for a in few]
     if figure in PROBES:
         if "half_cheetah" not in size.tasks or (figure == "identity" and seed >= 3):
             return []
-        found = [unit(scale, figure, Variant(a, METHODS[a], {}), seed) for a in PROBES[figure]]
-        return [unit(scale, "half_cheetah", Variant("source", "source_only", {}), seed), *found]
+        found = [plain(a) for a in PROBES[figure]]
+        first = [unit(scale, "half_cheetah", plain(by), seed) for by in dict.fromkeys(each.by for each in found)]
+        return [*first, *(unit(scale, figure, each, seed) for each in found)]
     task, found = variants(figure)
     if scale == "smoke":
         task, found = size.tasks[0], found[:1]
     found = [each for each in found if task in size.tasks and _enough(scale, each.approach, seed)]
-    first = {each.by: unit(scale, task, Variant(each.by, METHODS[each.by], {}), seed) for each in found}
+    first = {each.by: unit(scale, task, plain(each.by), seed) for each in found}
     return [*first.values(), *(unit(scale, task, each, seed) for each in found)]
 
 
@@ -141,7 +155,20 @@ def _enough(scale: str, approach: str, seed: int) -> bool:
 def unit(scale: str, task: str, variant: Variant, seed: int) -> Unit:
     size, method = SCALES[scale], variant.method
     alone = method in ("source_only", "target_only")
-    settings = dict(size.learner) if method != "garat" else {}
+    name = f"{scale}-{task}-{variant.approach}-s{seed}"
+    source = f"{scale}-{'half_cheetah' if task in PROBES else task}-{variant.by}-s{seed}"
+    common: dict[str, Any] = {
+        "access": {"source_only": "none", "target_only": "online"}.get(method, "dataset"),
+        "log": None if alone else source, "log_size": variant.size,
+        "evaluations": size.evaluations, "evaluation_episodes": size.episodes,
+    }  # fmt: skip
+    if variant.approach == "ppo" or method == "garat":  # on policy, both
+        settings = dict(TINY_PPO) if scale == "smoke" else {}
+        if method == "garat":
+            settings |= {"inner": 1} if scale == "smoke" else {"updates": 10_000}  # one grounding: docs/garat.md
+        steps, start = (size.garat, source) if method == "garat" else (size.ppo, None)
+        return Unit(name, method, PROBLEMS[task], seed, steps, settings, start=start, **common)
+    settings = dict(size.learner)
     if alone:
         settings["learner"] = "sac"
     elif method.startswith("dap") and method != "dap_inverse":
@@ -151,26 +178,22 @@ def unit(scale: str, task: str, variant: Variant, seed: int) -> Unit:
         settings["warmup"] = 600
     if scale == "smoke" and method == "dap_inverse":
         settings["fitting"] = 500
-    name = f"{scale}-{task}-{variant.approach}-s{seed}"
-    source = f"{scale}-{'half_cheetah' if task in PROBES else task}-{variant.by}-s{seed}"
-    return Unit(
-        name, method, PROBLEMS[task], seed, size.steps, settings,
-        access={"source_only": "none", "target_only": "online"}.get(method, "dataset"),
-        log=None if alone else source, log_size=variant.size,
-        evaluations=size.evaluations, evaluation_episodes=size.episodes,
-    )  # fmt: skip
+    return Unit(name, method, PROBLEMS[task], seed, size.steps, settings, **common)
 
 
-LAST = ("delta_reward", "action_gap", "classifier_accuracy", "training_return", "disagreement", "beyond",
-        "translation_error", "seconds")  # fmt: skip
+LAST = ("classifier_accuracy", "training_return", "disagreement", "beyond", "translation_error", "seconds")
 
 
 def measure(run: Run, other: Run | None) -> list[Row]:
-    """Means over the last tenth of training, of what the method says of itself; and what a kick does to it."""
+    """What the method says of itself, means over the last tenth of training; what its policies meet in the source, and
+    what a kick does to them in the target.
+    """
     rounds = [line for line in run.metrics() if line["kind"] == "round"]
     last = rounds[-max(1, len(rounds) // 10) :]
     found = {key: [line[key] for line in last if key in line] for key in LAST}
     told = {key: float(np.mean(values)) for key, values in found.items() if values}
+    if run.name in ("darc", "dap", "dap_u", "dap_inverse"):
+        told |= meeting(run)
     if run.name in ("dap", "dap_u"):
         told |= kicked(run)
     return [("measure", key, "", "", f"{value:.6g}") for key, value in told.items()]
@@ -182,11 +205,10 @@ def kicked(run: Run) -> dict[str, float]:
     after = kicks.trace(target, kicks.Kicked(policy))
     share = kicks.recovery(after, kicks.trace(target, policy))
     told = {} if share is None else {"recovery": share}
-    pairs = run.state().learner.classifiers.pairs
     if run.name == "dap_u":
-        told["kick_u"], told["settled_u"] = kicks.uncertainty(
-            after, policy, lambda obs, action: disagreement(pairs, obs, action)
-        )
+        pairs = run.state().learner.classifiers.pairs
+        doubt = kicks.uncertainty(after, policy, lambda obs, action: disagreement(pairs, obs, action))
+        told |= dict(zip(("kick_u", "settled_u"), doubt or (), strict=False))
     return told
 
 
@@ -200,10 +222,7 @@ def frames(results: dict[str, Results]) -> dict[str, Frame]:
         found.setdefault(task, {}).setdefault(approach, {})[int(seed[1:])] = result
     out: dict[str, Frame] = {}
     for task, by_approach in found.items():
-        if "dap" in by_approach:
-            by_approach.setdefault(f"dap_{CHOSEN['regularization']:g}", by_approach["dap"])
-        if "dap_u" in by_approach:
-            by_approach.setdefault(f"dap_u_{CHOSEN['redraw']:g}", by_approach["dap_u"])
+        by_approach |= {name: by_approach[plain] for name, plain in CALLED.items() if plain in by_approach}
         if task == PAIR:
             out[task] = Frame(task, 0, {}, by_approach, (), "")
             continue
@@ -238,6 +257,8 @@ def report(results: dict[str, Results]) -> list[str]:
         if home := at_home(found, task):
             lines.append(f"  the source's policy, in the source: {np.mean(home):.0f}, {len(home)} seeds")
         for approach, curves in frame.raw.items():
+            if approach in CALLED:
+                continue
             j = statistics.interval([statistics.final(curve) for curve in curves.values()])
             ends = f" [{j.low:.0f}, {j.high:.0f}]" if j.n > 1 else ""
             top = np.mean([curve[:, 1].max() for curve in curves.values()])
@@ -264,15 +285,18 @@ def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
             level = [np.array([[0.0, value]]) for value in home]
             levels = [Line("source, in the source", level, "ceiling")]
         curves = lambda names, f=frame: [Line(n.replace("_", " "), [*f.raw[n].values()]) for n in names if n in f.raw]  # noqa: E731
-        main = curves([n for n in METHODS if n not in ("source", "target")])
+        main = curves([n for n in METHODS if n not in ("source", "target", "ppo")])
         if main:
             panel = Panel(task, "steps in the source", "return in the target", levels + main)
             out.setdefault(f"figure{task if task in PROBES else 2}.png", []).append(panel)
         for figure in ABLATIONS:
             where, wanted = variants(figure)
-            plain = () if figure in ("3a", "3b") else dict.fromkeys(v.method for v in wanted)  # there they have a name
-            if where == task and curves([v.approach for v in wanted]):
-                lines = curves([*plain, *(v.approach for v in wanted)])
+            names, methods = [v.approach for v in wanted], dict.fromkeys(v.method for v in wanted)
+            if where == task and curves(names):
+                scan = [name for name, method in CALLED.items() if method in methods]
+                if figure in ("3a", "3b"):  # with the chosen value, by its number
+                    names = sorted([*names, *scan], key=lambda name: float(name.rsplit("_", 1)[1]))
+                lines = curves(names if figure in ("3a", "3b") else [*methods, *names])
                 title = f"{task}, {TITLES.get(figure, figure)}"
                 panel = Panel(title, "steps in the source", "return in the target", levels + lines)
                 out.setdefault(f"figure{figure}.png", []).append(panel)

@@ -14,7 +14,8 @@ from isthmus.evaluation.evaluate import SEED
 from isthmus.types import Array
 
 AT, LENGTH = 200, 10  # steps
-SETTLED, UNTIL = 50, 150  # steps after the kick: the window in which a policy should be itself again
+RECOVERING = 50  # steps after the kick in which a policy finds back to itself, or does not
+UNTIL = 150  # steps after the kick, from RECOVERING on, in which it has settled
 WORLDS = 50
 
 
@@ -38,32 +39,39 @@ class Kicked(NamedTuple):
 class Trace(NamedTuple):
     rewards: np.ndarray  # [T, N], 0 after an episode's end
     observations: np.ndarray  # [T, N, O], before each step
+    alive: np.ndarray  # bool [T, N], before each step
 
 
 def trace(domain: Domain, policy: Any) -> Trace:
     """What `WORLDS` episodes were paid and saw, until the window's end or longer."""
     returns: list[np.ndarray] = []
     seen: list[np.ndarray] = []
+    alive: list[np.ndarray] = []
 
     def watch(live: Live, done: int) -> None:
         returns.append(live.state["returns"].copy())
         seen.append(live.state["observation"].astype(np.float32))
+        alive.append(live.state["finished"] == 0)
 
     play(domain, domain.worlds(WORLDS, SEED + 2), policy, watch)
-    return Trace(np.diff(np.stack(returns), axis=0), np.stack(seen[:-1]))
+    return Trace(np.diff(np.stack(returns), axis=0), np.stack(seen[:-1]), np.stack(alive[:-1]))
 
 
 def recovery(kicked: Trace, alone: Trace) -> float | None:
-    """Reward in the window after a kick, as a share of the same episodes' without one; None where that is no gain."""
-    at = slice(AT + LENGTH + SETTLED, AT + LENGTH + UNTIL)
+    """Reward right after a kick, as a share of the same episodes' without one; None where that is no gain."""
+    at = slice(AT + LENGTH, AT + LENGTH + RECOVERING)
     after, usual = (float(each.rewards[at].sum()) for each in (kicked, alone))
     return after / usual if usual > 0 else None
 
 
-def uncertainty(kicked: Trace, policy: Any, of: Any) -> tuple[float, float]:
-    """The mean of `of(observations, actions)` right after the kick, and once it should have passed."""
+def uncertainty(kicked: Trace, policy: Any, of: Any) -> tuple[float, float] | None:
+    """The mean of `of(observations, actions)` over living worlds right after the kick, and once it should have passed;
+    None where no world lives then.
+    """
     out = []
-    for at in (slice(AT + LENGTH, AT + LENGTH + 10), slice(AT + LENGTH + SETTLED, AT + LENGTH + UNTIL)):
-        obs = kicked.observations[at].reshape(-1, kicked.observations.shape[-1])
+    for at in (slice(AT + LENGTH, AT + LENGTH + 10), slice(AT + LENGTH + RECOVERING, AT + LENGTH + UNTIL)):
+        obs = kicked.observations[at][kicked.alive[at]]
+        if not len(obs):
+            return None
         out.append(float(np.mean(of(obs, jax.vmap(lambda o: policy.act((), o)[0])(obs)))))
     return out[0], out[1]

@@ -18,6 +18,7 @@ from isthmus.types import Array
 GAIN, SD = 1.5, 0.3  # of the target's motor, of the noise; the action that compensates is a / GAIN
 
 LOGGED, HELD_OUT = 20_000, 5_000  # transitions
+LED = 500  # states in which an action is chosen
 NOISE = 0.1  # on what the classifiers see: DARC's 1.0 is three times SD, and would leave nothing to tell apart
 
 
@@ -64,7 +65,8 @@ def errors(seed: int, members: int, updates: int) -> dict[str, float]:
 
     bias_on, bias_off   mean error of delta_r where the log has been, and elsewhere: farther from it, in (s, a), than
                         all but a hundredth of what the same policy would log anew
-    off_support         the share of such transitions
+    bias_led            the same at the action, of a hundred, that the estimate pays most: where a policy is led
+    off_support         the share of transitions elsewhere
     spearman            rank correlation of u, DAP+U's disagreement, with the absolute error
     microseconds        of an update
     """
@@ -82,8 +84,13 @@ def errors(seed: int, members: int, updates: int) -> dict[str, float]:
     far, usual = (tree.query(np.concatenate(x[:2], 1))[0] for x in (seen, again))
     off = far > np.quantile(usual, 0.99)
     u = np.asarray(disagreement(state.pairs, seen.obs, seen.action))
+    several = moved(random, np.repeat(seen.obs[:LED], 100, 0), random.uniform(-1, 1, (100 * LED, 1)), 1.0)
+    paid = np.asarray(classifiers.delta(state, several, several))
+    most = paid.reshape(LED, 100).argmax(1) + 100 * np.arange(LED)
+    led = (paid - log_density(several, GAIN) + log_density(several, 1.0))[most]
     rank, _ = spearmanr(u, np.abs(error))
     return {
-        "bias_on": error[~off].mean(), "bias_off": error[off].mean(), "off_support": off.mean(), "spearman": rank,
-        "classifier_accuracy": np.asarray(accuracy)[-500:].mean(), "microseconds": 1e6 * seconds / updates,
+        "bias_on": error[~off].mean(), "bias_off": error[off].mean(), "bias_led": led.mean(),
+        "off_support": off.mean(), "spearman": rank, "classifier_accuracy": np.asarray(accuracy)[-500:].mean(),
+        "microseconds": 1e6 * seconds / updates,
     }  # fmt: skip
