@@ -152,7 +152,7 @@ def test_a_privileged_critic_is_told_what_is_usual() -> None:
     told = method.paid(s.learner.center, tr).parameters
     assert told.shape == tr.parameters.shape and (told == usual.astype(np.float32)).all()
     after, _ = method.step(problem, s)
-    assert after.learner.center.observations.count == 64 + 6 * 64
+    assert after.learner.center.observations.count == after.source_steps > 64 + 6 * 64
     assert after.learner.center.parameters.count == 64, "what is told is not seen"
     elsewhere = make_problem("hopper/gravity=x2").target  # which sets another parameter
     assert len(method.adapt(s, problem, elsewhere, np.array([[10.0]]), 0)[0]) == 1
@@ -163,7 +163,7 @@ def test_the_control_adapts_nothing() -> None:
     problem = replace(PROBLEM, access=Access.NONE)
     s, _ = method.step(problem, method.init(problem, 0))
     assert not method.adapts and s.book.transitions == 0
-    assert s.learner.center.observations.count == 64, "the first random steps"
+    assert s.learner.center.observations.count == s.source_steps, "the first random steps, and what was judged"
 
 
 @pytest.mark.parametrize(
@@ -231,11 +231,14 @@ def test_a_generation_with_another_operator(name: str) -> None:
     method = replace(SMALL, operator=name, queries=4, radius=0.1)
     s, metrics = method.step(PROBLEM, method.init(PROBLEM, 0))
     assert s.source_steps > 64 + metrics["played_steps"]
-    assert s.learner.center.observations.count == 64, "episodes are played, what is seen in them not kept"
+    assert s.learner.center.observations.count == 64 + metrics["played_steps"], (
+        "what is judged is seen, queries are not"
+    )
     policies, book = method.adapt(s, PROBLEM, PROBLEM.believed, np.array([[3.0], [8.0]]), 5)
     assert book.episodes == 8 and 8 <= book.transitions < 8 * 1000
-    more, _ = replace(method, updates=8).adapt(s, PROBLEM, PROBLEM.believed, np.array([[3.0]]), 5)
-    assert digest(more[0]) != digest(method.policy(s))
+    # Nearly every actor that is far from this one, which has learned nothing, falls sooner.
+    more, _ = replace(method, updates=8, radius=0.01).adapt(s, PROBLEM, PROBLEM.believed, np.array([[3.0], [8.0]]), 5)
+    assert all(digest(each) != digest(method.policy(s)) for each in more)
     if name == "es_gradient":  # the others choose among what is the same for all targets
         assert digest(policies[0]) != digest(policies[1])
     with pytest.raises(BudgetExceeded, match=r"takes up to 8000 transitions .* lower updates or queries"):

@@ -40,7 +40,9 @@ def test_the_control_and_the_method_have_the_same_source_budget() -> None:
         assert adaptation[0][key] == adaptation[1][key]
 
 
-def result(cells: dict[str, np.ndarray], home: float = 0.0, steps: int = 1000, axes=(FRICTION, MASS)) -> Results:
+def result(
+    cells: dict[str, np.ndarray], home: float = 0.0, steps: int = 1000, start: str = "", axes=(FRICTION, MASS)
+) -> Results:
     rows = [
         {"kind": "cell", "key": key, "x": str(x), "y": str(y), "value": str(grid[i, j])}
         for key, grid in cells.items()
@@ -48,7 +50,8 @@ def result(cells: dict[str, np.ndarray], home: float = 0.0, steps: int = 1000, a
         for i, x in enumerate(at[0]) for j, y in enumerate(at[1])
     ]  # fmt: skip
     rows += [{"kind": "final", "key": "source_return", "x": "", "y": "", "value": str(home)},
-             {"kind": "meta", "key": "steps", "x": "", "y": "", "value": str(steps)}]  # fmt: skip
+             {"kind": "meta", "key": "steps", "x": "", "y": "", "value": str(steps)},
+             {"kind": "meta", "key": "start", "x": "", "y": "", "value": start}]  # fmt: skip
     return Results(rows)
 
 
@@ -98,7 +101,8 @@ def study(noise: float = 5.0, seeds: int = 5, **changed: tuple[float, float]) ->
             if name == "es_maml":
                 for u in UPDATES:
                     cells[f"updates-{u}"] = np.full((8, 6), 1000 + 50 * u + random.normal(0, noise))
-            out[f"laptop-{name}-s{seed}"] = result(cells, home=2500)
+            start = es_sim2real.AGENTS[name].start
+            out[f"laptop-{name}-s{seed}"] = result(cells, home=2500, start=start or "")
     return out
 
 
@@ -114,6 +118,11 @@ def test_a_world_in_which_the_paper_is_right() -> None:
 def test_a_world_in_which_evolution_alone_is_as_good() -> None:
     found = verdicts(study(evolution=(3300, 1500)))
     assert found["E7"].verdict == NOT and found["E3"].verdict == HOLDS
+
+
+def test_a_world_in_which_more_steps_of_randomization_do_as_well() -> None:
+    found = verdicts(study(**{"few_shot_ppo-before": (3600, 1500), "few_shot_ppo": (3600, 1550)}))
+    assert found["E3"].verdict == NOT and found["E4"].verdict == NOT
 
 
 def test_a_world_in_which_adapting_is_of_no_use() -> None:
@@ -140,7 +149,8 @@ def test_the_report_and_the_pictures() -> None:
     results = study()
     said = "\n".join(es_sim2real.report(results))
     assert "nan" not in said and "published (2918, 969, 1021)" in said and "before" in said
-    assert "es_maml 2,000" in said, "with what its start took"
+    assert "es_maml 2,000" in said and "recurrent 1,000" in said, "with what its start took"
+    assert "what randomization costs at mass 6 and friction 2: 0 [0, 0]" in said
     pictures = es_sim2real.pictures(results)
     assert {name.split("-")[0].removesuffix(".png") for name in pictures} == {
         "figure1", "figurecontrols", "figureoperators", "figurememory", "figurereward", "figureupdates"

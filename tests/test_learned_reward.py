@@ -122,7 +122,7 @@ def test_psi_alone() -> None:
 def test_numbers_that_cannot_be(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(BadValue, match=said):
         LearnedReward(**wrong)
-    with pytest.raises(BadValue, match=r"masked=\(12,\): .* observes 11 numbers"):
+    with pytest.raises(BadValue, match=r"masked=\(12,\): .* observes numbers 1 to 11"):
         replace(SMALL, masked=(12,)).init(PROBLEM, 0)
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from isthmus.domains.collect import play
+from isthmus.domains.collect import Live, play
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem
 from isthmus.learning.learner import ABOVE_ZERO, EVEN, WHOLE, check
@@ -52,7 +52,7 @@ class Evaluated(NamedTuple):
     """What came of one member."""
 
     fitness: float
-    gained: tuple[Moments, ...]  # of observations and returns while it adapted
+    gained: tuple[Moments, ...]  # of what it saw, and of returns while it adapted
     adapting: int  # steps
     playing: int
 
@@ -94,6 +94,12 @@ def nothing(s: PPOState) -> tuple[Moments, ...]:
     return tuple(Moments.empty(moments.mean.shape) for moments in moments_of(s))
 
 
+def observed(gained: tuple[Moments, ...], rows: np.ndarray) -> tuple[Moments, ...]:
+    """With observations (B, O) that came of playing."""
+    observations, *others = gained
+    return observations.merge(rows), *others
+
+
 def joined(worlds: list[Worlds]) -> Worlds:
     return jax.tree.map(lambda *x: np.concatenate(x), *worlds)
 
@@ -102,7 +108,7 @@ def joined(worlds: list[Worlds]) -> Worlds:
 class Evolution(NoAdaptation):
     """Evolution strategies over the uncertainty, without an inner loop: the control that the abstract leaves out.
 
-    The moments stay those of the first random steps, or of `start`. The value function and the deviations drift with
+    The value function and the deviations drift with
     their noise: a fitness that is played by the policy's mean does not depend on them. Raises BadValue for a learner
     other than PPO, whose networks are evolved, or a number that cannot be.
     """
@@ -205,12 +211,23 @@ class Evolution(NoAdaptation):
         members, gained, steps = self.adapted(members, believed, twice)
         worlds = joined([believed.worlds(self.episodes, pair.seeds[1], np.tile(pair.task, (self.episodes, 1)))
                          for pair in twice])  # fmt: skip
-        played = play(believed, worlds, [self.learner.policy(member) for member in members])
+        seen: list[np.ndarray] = []
+        alive: list[np.ndarray] = []
+
+        def watch(live: Live, done: int) -> None:
+            seen.append(live.state["observation"].astype(np.float32))
+            alive.append(live.state["finished"] == 0)
+
+        played = play(believed, worlds, [self.learner.policy(member) for member in members], watch)
+        saw, living = (np.stack(x).reshape(len(x), len(members), self.episodes, *x[0].shape[1:]) for x in (seen, alive))
         returns, lengths = (x.reshape(len(members), -1) for x in (played.returns, played.lengths))
         return [
-            Evaluated(float(returns[m].mean()), gained[m], int(steps[m]), int(lengths[m].sum()))
+            Evaluated(
+                float(returns[m].mean()), observed(gained[m], saw[:, m][living[:, m]]), int(steps[m]),
+                int(lengths[m].sum()),
+            )
             for m in range(len(members))
-        ]
+        ]  # fmt: skip
 
     def adapted(
         self, members: list[PPOState], believed: Domain, pairs: Sequence[Pair]

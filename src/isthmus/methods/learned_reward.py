@@ -62,8 +62,8 @@ class LearnedReward(ESMAML):
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """0."""
         size = problem.source.spaces.observation
-        if self.masked and max(self.masked) > size:
-            raise BadValue(f"masked={self.masked}: {problem.source} observes {size} numbers")
+        if any(not 1 <= i <= size for i in self.masked):
+            raise BadValue(f"masked={self.masked}: {problem.source} observes numbers 1 to {size}")
         s = super().init(problem, seed, start)
         center = s.learner.center
         widths = (size + problem.source.spaces.action, *self.reward_hidden, 1)

@@ -62,7 +62,7 @@ AGENTS = {  # in the order in which they are run
     "learned_reward": Agent("learned_reward", "more", "reward", BASE, few=True),
     "learned_reward_masked": Agent("learned_reward", "more", "reward", BASE, {"masked": (6,)}, few=True),
     **{
-        name: Agent("es_maml", "more", "operators", BASE, {"operator": name, "updates": 1}, few=True)
+        name: Agent("es_maml", "more", "operators", BASE, {"operator": name}, few=True)
         for name in ("es_gradient", "average_hill_climbing", "batch_hill_climbing")
     },
 }
@@ -79,13 +79,15 @@ class Scale(NamedTuple):
     learner: dict[str, Any]
     evolution: dict[str, Any]
     adaptation: dict[str, Any]
+    queries: dict[str, Any]  # of the other operators, for about as many steps of a target as PPO's updates take
 
 
 SCALES = {
     "smoke": Scale(1_024, 1_500, 512, 1, 1, False, TINY, {"pairs": 1, "episodes": 1},
-                   {"adaptation_worlds": 2, "adaptation_steps": 32}),
-    "laptop": Scale(3_000_000, 5_000_000, 1_000_000, 5, 5, False, PPO, {"pairs": 16}, {"adaptation_steps": 128}),
-    "paper": Scale(10_000_000, 2_400_000_000, 10_000_000, 5, 20, True, PPO, {"pairs": 192}, {}),
+                   {"adaptation_worlds": 2, "adaptation_steps": 32}, {"updates": 1}),
+    "laptop": Scale(3_000_000, 5_000_000, 1_000_000, 5, 5, False, PPO, {"pairs": 16}, {"adaptation_steps": 128},
+                    {"updates": 1}),
+    "paper": Scale(10_000_000, 2_400_000_000, 10_000_000, 5, 20, True, PPO, {"pairs": 192}, {}, {"updates": 3}),
 }  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def unit(scale: str, name: str, seed: int) -> Unit:
     if agent.evolves:
         settings |= size.evolution
     if agent.method in ("few_shot_ppo", "es_maml", "learned_reward"):
-        settings |= size.adaptation
+        settings |= size.adaptation | (size.queries if agent.figure == "operators" else {})
     steps = size.base if agent.method == "few_shot_ppo" and size.scratch else getattr(size, agent.budget)
     cells = SMOKE if scale == "smoke" else WHOLE
     return Unit(
@@ -179,16 +181,23 @@ def report(results: dict[str, Results]) -> list[str]:
                 values += [f"published {published}"] * bool(published)
                 when = "before" if key.endswith("before") else ""
                 lines.append(f"  {name:22} {when:6} {', '.join(values)}, {len(told)} seeds")
+    if "naive" in found and BASE in found:
+        price = es_claims.minus(es_claims.at_home(found, "naive"), es_claims.at_home(found, BASE))
+        e = statistics.interval([*price.values()]) if price else None
+        if e:
+            ends = f" [{e.low:.0f}, {e.high:.0f}]" if e.n > 1 else ""
+            lines.append(f"what randomization costs at mass 6 and friction 2: {e.value:.0f}{ends}")
     lines.append("source steps, those of the start among them: " + ", ".join(
-        f"{name} {sum(total(found, name)):,}" for name in found
+        f"{name} {total(found, name):,}" for name in found
     ))  # fmt: skip
     return lines
 
 
-def total(found: dict[str, dict[int, Results]], name: str) -> list[int]:
-    """Source steps of an agent, and of what it started from."""
-    names = [each for each in (name, AGENTS[name].start) if each in found]
-    return [int(next(iter(found[each].values())).value("meta", "steps")) for each in names]
+def total(found: dict[str, dict[int, Results]], name: str) -> int:
+    """Source steps that an agent took, with those of what it started from."""
+    meta = next(iter(found[name].values())).meta
+    begun = AGENTS[name].start if meta.get("start") else None
+    return int(meta.get("source_steps", meta["steps"])) + (total(found, begun) if begun in found else 0)
 
 
 PANELS = {

@@ -300,7 +300,10 @@ def trained(
         if name == "source" and not method.adapts:
             played = evaluate(method.simulated(state), domain, unit.episodes).episodes
         else:
-            played = evaluate_method(method, state, problem, domain, unit.episodes).episodes
+            found = evaluate_method(method, state, problem, domain, unit.episodes)
+            played = found.episodes
+            if name == "target" and method.adapts:
+                rows.append(("final", "adaptation_transitions", "", "", int(found.adaptation.transitions)))
         said = {"return": played.returns.mean(), "return_sd": played.returns.std(), "length": played.lengths.mean(),
                 "forward": played.forward.mean(), "success": played.success.mean()}  # fmt: skip
         rows += [("final", f"{name}_{key}", "", "", f"{value:.6g}") for key, value in said.items()]
@@ -316,6 +319,7 @@ def trained(
     seconds = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
     return rows, {
         **run.config["versions"], "wall_seconds": seconds, "steps": unit.steps,
+        "source_steps": int(state.source_steps), "start": unit.start or "",
         "method": unit.method, "problem": unit.problem, "seed": unit.seed, **unit.logged,
         "settings": json.dumps(run.config["settings"], sort_keys=True),
         "digest": checkpoint.digest(run.checkpoint()[0]),
