@@ -132,7 +132,7 @@ class DAPInverse(NoAdaptation):
             carry = translator, optimizer
             carry, missed = self._translate(carry, inverse, sac.replay.view(), n, jax.random.fold_in(key, 1))
             (translator, optimizer), metrics["translation_error"] = carry, float(missed)
-        for name, x in (("disagreement", disagreement), ("beyond", beyond), ("action_gap", gap)):
+        for name, x in (("disagreement", disagreement), ("beyond", beyond), ("correction", gap)):
             metrics[name] = float(x.mean())
         returns = finished_returns(s.worlds, tr)
         metrics["episodes"] = float(len(returns))
