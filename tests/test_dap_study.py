@@ -16,7 +16,7 @@ from isthmus.domains.collect import play
 from isthmus.domains.problem import make_problem
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods import registry
-from isthmus.studies import dap, kicks, study
+from isthmus.studies import dap, kicks, meeting, study
 from isthmus.studies import registry as studies
 from isthmus.studies.claims import HOLDS, NOT, NOT_RUN
 from isthmus.studies.dap import FIGURES, METHODS, PROBLEMS, SCALES, frames, units
@@ -63,7 +63,9 @@ SMALL = {"learner.worlds": 4, "learner.steps": 16, "learner.hidden": (8,), "lear
          "learner.capacity": 256, "learner.minibatch": 16}  # fmt: skip
 
 
-def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path) -> None:
+def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "STEPS", 20)
+    monkeypatch.setattr(kicks, "WORLDS", 3)
     common = {"problem": "hopper/gravity=x2", "seed": 0, "evaluations": 1, "evaluation_episodes": 2, "episodes": 2}
     source = Unit("source", "source_only", steps=192, settings=SMALL | {"learner": "sac"}, access="none", **common)
     logged = Unit("logged", "darc", steps=192, settings=SMALL, log="source", log_steps=80, log_size=":50", **common)
@@ -87,6 +89,8 @@ def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path) -> Non
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """At smoke scale, three methods: units' files, what came out, the figure; a second time runs nothing."""
+    monkeypatch.setattr(meeting, "STEPS", 20)
+    monkeypatch.setattr(kicks, "WORLDS", 3)
     quick = [
         replace(u, settings=u.settings | SMALL | ({"warmup": 100} if u.log else {}), steps=192, log_steps=80,
                 episodes=2, evaluations=1, evaluation_episodes=2)

@@ -539,7 +539,8 @@ def test_adaptation_counts_what_each_target_gave(randomized: State, masses: list
     [
         (Budget(transitions=ADAPTATION), Budget(transitions=ADAPTATION - 1)),
         (Budget(seconds=ADAPTATION * 0.008 + 1e-9), Budget(seconds=ADAPTATION * 0.008 - 1e-3)),
-        (Budget(episodes=4), Budget(episodes=3)),
+        (Budget(episodes=ADAPTATION), Budget(episodes=3)),
+        (Budget(episodes=ADAPTATION), Budget(episodes=4)),  # enough to begin with, and not for those that follow
     ],
     ids=str,
 )
