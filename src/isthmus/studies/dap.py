@@ -4,6 +4,8 @@ and another's or a smaller log ("logs") do. Its claims: `dap_claims`.
 
 What classifiers get wrong is measured on a pair of domains whose densities are known ("classifiers", `pair`).
 
+That a shift leaves `source_only` below half of `target_only` is measured on all four robots ("shifts").
+
 Two probes have known answers: motors of one and a half times the strength, which a_tgt = a_src / 1.5 crosses without
 loss, and "identity", a target like its source, which should cost no method more than noise.
 
@@ -76,7 +78,7 @@ SCALES = {
 }
 TITLES = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "classifiers"}
 ABLATIONS = ("3a", "3b", "3c", "members", "separate", "logs")
-FIGURES = ("2", *ABLATIONS, *PROBES, "classifiers")
+FIGURES = ("2", *ABLATIONS, *PROBES, "classifiers", "shifts")
 PAIR = "pair"  # in place of a task's name
 PAIR_SAYS = ("bias_on", "bias_off", "bias_led", "off_support", "spearman", "microseconds")
 
@@ -134,6 +136,9 @@ def _units(scale: str, figure: str, seed: int) -> Sequence[Unit | Measurement]:
     if figure == "2":
         few = [a for a in METHODS if _enough(scale, a, seed)]
         return [unit(scale, task, plain(a), seed) for task in size.tasks for a in few]
+    if figure == "shifts":
+        tasks = TASKS if scale != "smoke" and seed < 3 else ()
+        return [unit(scale, task, plain(a), seed) for task in tasks for a in ("source", "target")]
     if figure in PROBES:
         if "half_cheetah" not in size.tasks or (figure == "identity" and seed >= 3):
             return []
