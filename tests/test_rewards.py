@@ -265,7 +265,7 @@ def test_a_comparison_is_judged_by_the_true_reward_and_its_ceiling_trains_on_it(
             table = list(csv.DictReader(file))
         assert {r["success"] for r in table} == {"0"}
         assert np.mean([float(r["return"]) for r in table]) == pytest.approx(row.value, abs=1e-3)
-    assert f"return in {problem.true_target}, 1 seeds" in str(comparison_table(made).title)
+    assert f"return in {problem.true_target}, 1 seed" in str(comparison_table(made).title)
 
 
 def test_evaluate_says_success_by_the_true_reward(tmp_path, capsys, monkeypatch):

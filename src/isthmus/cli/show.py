@@ -91,8 +91,9 @@ def _state(folder: Path) -> tuple[int, int, str]:
 def comparison_table(comparison: Any) -> Table:
     """A comparison as a table: mean target return with its interval, the difference to the floor, the verdict."""
     from isthmus.domains.problem import Problem
+    from isthmus.evaluation import statistics
 
-    title = f"return in {Problem.from_data(comparison.problem).true_target}, {comparison.seeds} seeds"
+    title = f"return in {Problem.from_data(comparison.problem).true_target}, {statistics.seeds(comparison.seeds)}"
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for column in ("method", "mean", "95 % interval", "minus the floor", "verdict", "steps"):
         table.add_column(column, overflow="fold", no_wrap=column in ("method", "mean"))

@@ -207,6 +207,11 @@ def holm(pvalues: Sequence[float], groups: Sequence[Hashable] | None = None) -> 
     return adjusted
 
 
+def seeds(n: int) -> str:
+    """How many there were, in words."""
+    return f"{n} seed{'s' * (n != 1)}"
+
+
 def _scores(scores: ArrayLike) -> Scores:
     """Scores as float64 [S, tasks]."""
     array = np.asarray(scores, dtype=np.float64)

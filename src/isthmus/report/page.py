@@ -307,7 +307,7 @@ def _lede(group: Group) -> list[str]:
     rows = {row.method: row for row in c.rows}
     floor, ceiling = rows.get(FLOOR), rows.get(CEILING)
     said = []
-    seeds = f"{c.seeds} seed{'s' * (c.seeds > 1)}"
+    seeds = statistics.seeds(c.seeds)
     if floor:
         said.append(f"Over {seeds}, {FLOOR}, the floor, reaches {_reach(floor)} in the target"
                     + (f"; {CEILING}, the ceiling, {_reach(ceiling)}." if ceiling else "."))  # fmt: skip

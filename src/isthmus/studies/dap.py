@@ -260,7 +260,7 @@ def report(results: dict[str, Results]) -> list[str]:
     for task, frame in found.items():
         lines.append(f"{task}: return in {PROBLEMS[task]}'s target")
         if home := at_home(found, task):
-            lines.append(f"  the source's policy, in the source: {np.mean(home):.0f}, {len(home)} seeds")
+            lines.append(f"  the source's policy, in the source: {np.mean(home):.0f}, {statistics.seeds(len(home))}")
         for approach, curves in frame.raw.items():
             if approach in CALLED:
                 continue
@@ -272,7 +272,7 @@ def report(results: dict[str, Results]) -> list[str]:
             more = f", |a_src - a_tgt|^2 {np.mean(gap):.2g}" if gap else ""
             lines.append(
                 f"  {approach:16} J {j.value:.0f}{ends}, highest {top:.0f}, in the source at the end "
-                f"{np.mean(here):.0f}, {j.n} seeds{more}"
+                f"{np.mean(here):.0f}, {statistics.seeds(j.n)}{more}"
             )
     return lines
 

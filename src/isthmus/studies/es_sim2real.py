@@ -179,7 +179,7 @@ def report(results: dict[str, Results]) -> list[str]:
                 published = es_claims.PUBLISHED.get(name + "-before" * key.endswith("before"))
                 values += [f"published {published}"] * bool(published)
                 when = "before" if key.endswith("before") else ""
-                lines.append(f"  {name:22} {when:6} {', '.join(values)}, {len(told)} seeds")
+                lines.append(f"  {name:22} {when:6} {', '.join(values)}, {statistics.seeds(len(told))}")
     if "naive" in found and BASE in found:
         price = es_claims.minus(es_claims.at_home(found, "naive"), es_claims.at_home(found, BASE))
         e = statistics.interval([*price.values()]) if price else None
@@ -227,7 +227,7 @@ def pictures(results: dict[str, Results]) -> dict[str, list[tuple[str, Landscape
                 scape = Landscape(
                     (parameter, "torso_mass"), (friction, mass), returns, np.full_like(returns, np.nan), box
                 )
-                said = f"{name.replace('_', ' ')}{' before adapting' * bool(when)}, {len(cells)} seeds"
+                said = f"{name.replace('_', ' ')}{' before adapting' * bool(when)}, {statistics.seeds(len(cells))}"
                 panels.append((said, scape))
             if panels:
                 out[f"figure{figure}-{reading}.png"] = panels

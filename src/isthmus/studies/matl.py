@@ -267,7 +267,8 @@ def report(results: dict[str, Results]) -> list[str]:
             t80 = float(np.median([*frame.time(approach).values()]))
             when = f"{t80 * frame.horizon:.0f}" if t80 < 1 else "never"
             auc = np.mean([*frame.area(approach).values()])
-            line = f"  {approach:16} J {j.value:.2f}{ends} ({raw:.4g}), AUC {auc:.2f}, T80 {when}, {j.n} seeds"
+            told = statistics.seeds(j.n)
+            line = f"  {approach:16} J {j.value:.2f}{ends} ({raw:.4g}), AUC {auc:.2f}, T80 {when}, {told}"
             if approach in frame.units:
                 last = [
                     np.mean([*frame.measured(approach, f"target_{key}", "final").values()])
