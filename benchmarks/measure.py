@@ -82,14 +82,18 @@ def table(rows: Sequence[Row]) -> Table:
     return out
 
 
-def report(rows: Sequence[Row], versions: Mapping[str, str], path: Path | None) -> int:
-    """Print the table, write the records to `path`; the exit status, 1 where a ratio misses its bar."""
+def report(found: Mapping[str, Sequence[Row]], versions: Mapping[str, str], path: Path) -> int:
+    """Print the table of the comparisons found, by name, and write their records to `path` in the place of those there;
+    the exit status, 1 where a ratio misses its bar.
+    """
+    rows = [row for comparison in found.values() for row in comparison]
     console.print(table(rows))
     for i, row in enumerate(rows, 1):
         console.print(f"{i}: " + ", ".join(f"{name} {value}" for name, value in row.sizes.items()), highlight=False)
-    if path:
-        path.write_text(json.dumps([row.record(versions) for row in rows], indent=1) + "\n")
-        console.print(f"written: {path}")
+    kept = [r for r in (json.loads(path.read_text()) if path.exists() else []) if r["comparison"] not in found]
+    new = [{"comparison": name, **row.record(versions)} for name, rows in found.items() for row in rows]
+    path.write_text(json.dumps(kept + new, indent=1) + "\n")
+    console.print(f"written: {path}")
     for row in rows:
         if not row.reached:
             console.print(

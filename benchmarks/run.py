@@ -2,8 +2,8 @@
 
     python benchmarks/run.py [environment_steps] [ppo_training] [trpo_training] [recurrent_training] [sac_updates] [...]
 
-Without names all of them, and the results go to benchmarks/latest.json; with names the table alone. Ends with status 1
-where a ratio misses its bar.
+Without names all of them. What was measured takes the place of the same comparisons in benchmarks/latest.json. Ends
+with status 1 where a ratio misses its bar.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def main(names: list[str]) -> int:
     with ExitStack() as stack:
         try:
             peer = stack.enter_context(Peer())
-            found = {**versions(), **peer.ask("versions")}
-            rows = [row for name in names or COMPARISONS for row in COMPARISONS[name](peer)]
+            made_by = {**versions(), **peer.ask("versions")}
+            found = {name: [*COMPARISONS[name](peer)] for name in names or COMPARISONS}
         except PeerError as error:
             console.print(f"[red]{error}[/red]")
             return 2
-    return report(rows, found, None if names else LATEST)
+    return report(found, made_by, LATEST)
 
 
 if __name__ == "__main__":

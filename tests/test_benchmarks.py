@@ -69,14 +69,16 @@ def test_the_ratio_is_the_median_over_pairs(bench, tmp_path, capsys) -> None:
     assert row.ratios == [1, 4, 0.5] and row.ratio == 1
     missed = bench.measure.Row("training", "peer", 5, "steps", [30], [10], aim=8)
     path = tmp_path / "latest.json"
-    assert bench.measure.report([row], {}, path) == 0
-    assert bench.measure.report([row, missed], {"numpy": "2"}, path) == 1
-    records = json.loads(path.read_text())
-    assert [[r[k] for k in ("work", "against", "ratio", "at_least")] for r in records] == [
-        ["steps", "bare", 1, 0.9],
-        ["training", "peer", 3, 5],
-    ]
+    assert bench.measure.report({"first": [missed, row]}, {}, path) == 1
     assert "missed" in capsys.readouterr().out
+    assert bench.measure.report({"second": [missed]}, {"numpy": "2"}, path) == 1
+    assert bench.measure.report({"first": [row]}, {}, path) == 0, "what was measured again replaces what was there"
+    records = json.loads(path.read_text())
+    assert [[r[k] for k in ("comparison", "work", "against", "ratio", "at_least")] for r in records] == [
+        ["second", "training", "peer", 3, 5],
+        ["first", "steps", "bare", 1, 0.9],
+    ]
+    assert [r["versions"] for r in records] == [{"numpy": "2"}, {}]
 
 
 def test_bare_physics_repeats_collect_to_the_bit(bench) -> None:
