@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -21,9 +22,10 @@ from isthmus.learning.sac import SAC, Batch
 from isthmus.methods import registry
 from isthmus.methods.dap_inverse import translate
 from isthmus.methods.darc import Carry
+from isthmus.methods.logged import log_view
 from isthmus.methods.method import State
 from isthmus.training.checkpoint import digest
-from isthmus.types import BadValue
+from isthmus.types import BadValue, Spaces
 
 TEXT = "hopper/gravity=x2"
 ROUND = tiny.ROUND
@@ -169,7 +171,7 @@ class Forbidden(Domain):
 NAMES = ["darc", "dap", "dap_u", "dap_inverse"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "h2o"])
 def test_the_target_is_known_by_its_log_alone(name: str) -> None:
     target = problem().target
     hidden = Forbidden(**{f.name: getattr(target, f.name) for f in fields(Domain)})
@@ -184,7 +186,17 @@ def test_the_logs_rewards_are_not_looked_at(name: str, monkeypatch: pytest.Monke
     assert digest(run(build(name), 4)) == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_a_logs_actions_are_read_in_the_policys_own_units() -> None:
+    """Motors of 0..4: 1 is -0.5 of a policy whose actions are in -1..1."""
+    log = problem().log()._replace(action=np.full((60, 3), 1, np.float32))
+    spaces = Spaces(11, np.zeros(3, np.float32), np.full(3, 4, np.float32))
+    where: Any = SimpleNamespace(log=lambda: log, target=SimpleNamespace(spaces=spaces))
+    view = log_view(where)
+    np.testing.assert_array_equal(view.old.action, np.full((60, 3), -0.5))
+    np.testing.assert_array_equal(view.old.obs, log.obs)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "h2o"])
 def test_the_log_teaches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, log = digest(trained(name).learner.sac), problem().log()
     other = log._replace(next_obs=log.next_obs + np.float32(1))
@@ -265,8 +277,8 @@ def test_the_models_are_fitted_before_anything_else_and_then_left_alone() -> Non
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [("darc", {"warmup": -1}), ("dap", {"regularization": -1.0}), ("dap_u", {"redraw": -0.1}),
-     ("dap_inverse", {"weight": -1.0}), ("dap_inverse", {"fitting": -1}), ("darc", {"learner": "ppo"}),
-     ("dap_inverse", {"learner": "trpo"})],
+     ("dap_u", {"classifiers.bound": 2.0}), ("dap_inverse", {"weight": -1.0}), ("dap_inverse", {"fitting": -1}),
+     ("darc", {"learner": "ppo"}), ("dap_inverse", {"learner": "trpo"})],
 )  # fmt: skip
 def test_settings_that_cannot_be(name: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(BadValue, match="learner=sac" if "learner" in wrong else next(iter(wrong))):

@@ -78,13 +78,26 @@ def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path, monkey
     result = Results.read(tmp_path / "results" / "other.csv")
     assert result.value("measure", "action_gap") > 0 and result.meta["log"] == "source"
     assert result.value("measure", "mismatch") > 0 and np.isfinite(result.value("measure", "delta_at_target"))
+    assert result.value("measure", "crossing") > 0 and 0 <= result.value("measure", "told_apart") <= 1
     plain = Results.read(tmp_path / "results" / "logged.csv")
+    assert plain.value("measure", "crossing") == plain.value("measure", "mismatch"), "DARC has one action"
     assert plain.value("measure", "action_gap") == 0, "DARC has one action"
     done, said = read_units([source, logged, other], tmp_path / "results")
     assert len(done) == 3 and said == []
     longer = Unit("logged", "darc", steps=192, settings=SMALL, log="source", log_steps=80, **common)
     done, said = read_units([longer], tmp_path / "results")
     assert done == {} and "log_size" in said[0]
+    runs = tmp_path / "runs"
+    first = study.logged(other, runs)
+    assert study.logged(logged, runs) == f"{first}:50", "made once"
+    monkeypatch.setattr("isthmus.training.checkpoint.digest", lambda _: "trained anew")
+    second = study.logged(other, runs)
+    assert second != first and Path(second).exists(), "another policy's log is another"
+    monkeypatch.setattr("isthmus.training.checkpoint.digest", lambda _: "stopped")
+    monkeypatch.setattr("isthmus.training.collect.record", lambda *_: Run.open(runs / "other").problem.log().first(9))
+    with pytest.raises(KeyboardInterrupt):
+        study.logged(other, runs)
+    assert not list(runs.glob("*stopped*")), "a log cut short is no log"
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +169,7 @@ def made(levels: dict[str, float], task: str = "half_cheetah", seeds: int = 5, g
             ]
             rows.append({"kind": "final", "key": "source_return", "x": "", "y": "", "value": f"{level}"})
             gap = (gaps or {}).get(approach, 1.0) * (1 + 0.02 * random.normal())
-            for key in ("action_gap", "delta_reward", "reward"):
+            for key in ("action_gap", "crossing", "delta_reward", "reward", "recovery", "kick_u", "seconds"):
                 rows.append({"kind": "measure", "key": key, "x": "", "y": "", "value": f"{gap}"})
             out[f"laptop-{task}-{approach}-s{seed}"] = Results(rows)
     return out
@@ -180,13 +193,21 @@ def verdicts(results: dict[str, Results]) -> dict[str, str]:
 
 
 def test_the_papers_picture_holds_where_it_is_true() -> None:
-    results = {}
-    for task in TASKS:
-        results |= made(PAPER, task)
+    levels = {task: PAPER | ({} if task == "half_cheetah" else {"target": 5000}) for task in TASKS}
+    results = {name: r for task in TASKS for name, r in made(levels[task], task).items()}
     found = verdicts(results)
     assert [found[d] for d in ("D1", "D2", "D4", "D5", "D6", "D7", "D9")] == [HOLDS] * 7
     assert found["D8"] == NOT  # 4000 of 6000
     assert found["D11"] == found["D15"] == NOT_RUN
+    assert verdicts(results | made(PAPER | {"target": 4900}))["D9"] == NOT, "another robot is the hardest"
+    assert verdicts(results | made(PAPER | {"garat": 5990}))["D9"] == NOT, "the best of all methods is near"
+    assert verdicts(made(PAPER))["D9"] == "undecided", "one robot of four"
+
+
+def test_each_baseline_is_as_good_as_its_own_floor() -> None:
+    floors = {"ppo": -100, "garat": 50}  # within a fifth of what SAC's policy is worth, far from PPO's
+    results = {name: r for task in TASKS for name, r in made(PAPER | floors, task).items()}
+    assert verdicts(results)["D4"] == NOT
 
 
 def test_a_part_of_the_tasks_shows_what_needs_a_few_and_not_that_they_are_none() -> None:
@@ -203,10 +224,12 @@ def test_and_falls_where_it_is_not() -> None:
 
 
 def test_a_scan_of_lambda() -> None:
-    scan = {"dap_0": 200, "dap_0.1": 1500, "dap_0.3": 2500, "dap_3": 2800, "dap_10": 990}
+    scan = {"dap_0": 200, "dap_0.1": 1500, "dap_0.3": 2500, "dap_3": 3000, "dap_10": 990}
     gaps = {"dap_0": 3.0, "dap": 1.0, "dap_10": 0.1}
     found = verdicts(made(PAPER | scan, gaps=gaps))
     assert [found[d] for d in ("D11", "D12", "D13", "D14")] == [HOLDS] * 4
+    peak = verdicts(made(PAPER | scan | {"dap_3": 1500}, gaps=gaps))
+    assert peak["D14"] == NOT, "the best value stands alone: no stable range"
     monotone = verdicts(made(PAPER | scan | {"dap_10": 3500}, gaps=gaps))
     assert monotone["D14"] == NOT and monotone["D13"] == NOT
 
@@ -217,6 +240,62 @@ def test_two_policies_and_other_logs() -> None:
     assert [verdicts(made(PAPER | others, gaps=gaps))[d] for d in ("D3", "D15", "D26")] == [HOLDS] * 3
     others |= {"dap_separate": 3500, "h2o_expert": 900, "garat_5000": 1500}
     assert [verdicts(made(PAPER | others, gaps=gaps))[d] for d in ("D3", "D15", "D26")] == [NOT] * 3
+
+
+WALKER = {"source": 1000, "dap": 2000, "dap_u": 3000}  # dap_u has beta = 0.1, 20,000 transitions, five classifiers
+
+
+def on_walker(levels: dict[str, float], gaps: dict[str, float] | None = None) -> dict[str, str]:
+    return verdicts(made(WALKER | levels, "walker2d", gaps=gaps))
+
+
+def test_a_scan_of_beta() -> None:
+    scan = {"dap_u_0.01": 2000, "dap_u_0.05": 2600, "dap_u_0.15": 1500, "dap_u_0.2": 300}
+    found = on_walker(scan)
+    assert [found[d] for d in ("D16", "D17", "D18")] == [HOLDS] * 3
+    found = on_walker({"dap_u_0.01": 2600, "dap_u_0.05": 1500, "dap_u_0.15": 3500, "dap_u_0.2": 1500})
+    assert [found[d] for d in ("D16", "D17", "D18")] == [NOT] * 3
+    assert on_walker(scan | {"dap_u_0.2": 4000})["D17"] == NOT, "the best value is an end"
+    assert on_walker(scan | {"dap_u_0.2": 1500})["D18"] == NOT, "worse, and no failure"
+
+
+def test_smaller_logs() -> None:
+    sizes = {"dap_u_15000": 3000, "dap_u_10000": 2990, "dap_u_5000": 2500, "dap_u_1episode": 1000}
+    results = made(WALKER | sizes, "walker2d", seeds=10)  # equality takes more than a difference
+    for name, result in results.items():
+        if "dap_u_5000" in name:
+            late = [r for r in result.rows if r["kind"] == "curve" and float(r["x"]) > 70_000]
+            for r in late:
+                r["value"] = f"{float(r['value']) * 0.7}"
+    found = verdicts(results)
+    assert [found[d] for d in ("D19", "D20", "D21")] == [HOLDS] * 3
+    found = on_walker(sizes | {"dap_u_10000": 2000, "dap_u_1episode": 1500})
+    assert [found[d] for d in ("D19", "D21")] == [NOT] * 2 and found["D20"] != HOLDS
+
+
+def test_classifiers_pay_in_returns_too() -> None:
+    ranks = {"n2": 0.6, "n5": 0.8, "n10": 0.8}
+    pair = {}
+    for (n, rank), micros in zip(ranks.items(), (600, 1300, 2600)):
+        for s in range(5):
+            rows = [{"kind": "measure", "key": k, "x": "", "y": "", "value": f"{v * (1 + 0.001 * s)}"}
+                    for k, v in (("spearman", rank), ("microseconds", micros))]  # fmt: skip
+            pair[f"laptop-pair-{n}-s{s}"] = Results(rows)
+    assert verdicts(pair)["D25"] == "undecided", "nothing is known of returns"
+    seconds = {"dap_u_n10": 2.0}
+    levels = WALKER | {"dap_u_n2": 2500, "dap_u_n10": 3000}
+    assert verdicts(pair | made(levels, "walker2d", gaps=seconds))["D25"] == HOLDS
+    assert verdicts(pair | made(levels | {"dap_u_n2": 3600}, "walker2d", gaps=seconds))["D25"] == NOT
+
+
+def test_what_is_paid_and_what_a_kick_does() -> None:
+    gaps = {"dap": 1.0, "darc": 0.5, "dap_u": 1.5}
+    better, worse = (
+        verdicts({name: r for task in TASKS for name, r in made(PAPER, task, gaps=g).items()})
+        for g in (gaps, {"dap": 0.5, "darc": 1.0, "dap_u": 0.2})
+    )
+    assert (better["D10"], worse["D10"]) == (HOLDS, NOT)
+    assert (better["D23"], worse["D23"]) == ("undecided", NOT), "u once settled was not measured"
 
 
 def test_curves_and_pictures() -> None:

@@ -332,7 +332,8 @@ def test_nothing_is_unpickled_and_no_environment_made(tmp_path, monkeypatch):
         file = tmp_path / "d" / "data" / "metadata.json"
         held = json.loads(file.read_text())
         held.pop(key)
-        file.write_text(json.dumps({**held, "env_spec": json.dumps({"id": "Hopper-v5", "kwargs": {}})}))
+        spec = json.dumps({"id": "Hopper-v5", "kwargs": {}})
+        file.write_text(json.dumps({**held, "env_spec": spec, "isthmus": 5}))  # not what we write there
     monkeypatch.setattr(gymnasium, "make", lambda *_, **__: pytest.fail("an environment was made"))
     assert same(read(str(tmp_path / "d"), HOPPER).log, made())
     assert not (tmp_path / "trace").exists()
@@ -373,14 +374,17 @@ def hand_made() -> Log:
     return Log(obs, action, reward, obs, np.zeros(size, bool), truncated, np.repeat([0, 1], [50, 10]))
 
 
+@dataclass
 class Half:
     """The policy that pushes with half of joint 0's strength, and not with joint 1's."""
+
+    first: float = 0.5
 
     def memory(self) -> tuple:
         return ()
 
     def act(self, memory: tuple, observation: Any) -> tuple[Any, tuple]:
-        return np.array([0.5, 0.0], np.float32), memory
+        return np.array([self.first, 0.0], np.float32), memory
 
 
 @pytest.fixture
@@ -410,6 +414,9 @@ def test_coverage_says_what_is_in_a_log(half):
     assert "60 transitions, 1 s of the robot: 2 episodes, of which 1 cut short" in said and "a note" in said
     assert "returns  mean -50.0;" in said and "made by  unknown" in said and "at bounds" in said
     assert "only 60 transitions" in said and "1 actions never change" in said
+    other = coverage(data, reacher, half, own, Half(0.0))
+    assert [a.noise for a in other.actions] == pytest.approx([0.5, 0.5]), "held against what acted in the source"
+    assert [a.away for a in other.actions] == [a.away for a in found.actions]
     alone = coverage(data, reacher)
     assert alone.distance is None and "away" not in "\n".join(alone.lines())
 
@@ -617,6 +624,9 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     out = tmp_path / "d.npz"
     with pytest.raises(BadValue, match="takes 11 observations to 3 actions; half_cheetah has 17 and 6"):
         log_target(run, isthmus.problem("half_cheetah"), out, 10)
+    monkeypatch.setattr(SourceOnly, "dual", True)
+    with pytest.raises(BadValue, match="explored with its action for the source, not the deployed one; say --determ"):
+        log_target(run, isthmus.problem("hopper"), out, 10)
     monkeypatch.delattr(SourceOnly, "behaviour")
     with pytest.raises(BadValue, match="source_only keeps no exploring policy to log with; say --deterministic"):
         log_target(run, isthmus.problem("hopper"), out, 10)

@@ -149,7 +149,8 @@ def audit(
         from isthmus.domains.coverage import coverage, in_source
 
         own = in_source(made.source, opened.behaviour, made.log().size, seed) if opened else None
-        said += [""] * bool(said) + coverage(made.dataset, made.target, acting, own).lines()
+        simulated = opened.method.simulated(opened.state()) if opened else None
+        said += [""] * bool(said) + coverage(made.dataset, made.target, acting, own, simulated).lines()
     for line in said:
         out.print(line, markup=False, soft_wrap=True)
 

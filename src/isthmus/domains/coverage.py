@@ -92,10 +92,13 @@ class Coverage:
         return out
 
 
-def coverage(data: DataSet, domain: Domain, policy: Any = None, own: Log | None = None) -> Coverage:
+def coverage(
+    data: DataSet, domain: Domain, policy: Any = None, own: Log | None = None, simulated: Any = None
+) -> Coverage:
     """What the log of a domain covers; with a `policy` also how far it is from it.
 
-    `own` is the policy's log of the source (`in_source`). Raises BadValue for a policy that remembers, whose actions do
+    `own` is the log of what explored in the source (`in_source`): the policy, or `simulated` where another acted there
+    than is deployed. Raises BadValue for a policy that remembers, whose actions do
     not follow from a log's states.
     """
     log, spaces, half = data.log, domain.spaces, (domain.spaces.high - domain.spaces.low) / 2
@@ -109,7 +112,8 @@ def coverage(data: DataSet, domain: Domain, policy: Any = None, own: Log | None 
     if policy is not None and own is not None:
         mean, std = own.obs.astype(np.float64).mean(0), own.obs.astype(np.float64).std(0)
         away = np.divide(log.obs.mean(0, np.float64) - mean, std, out=np.full(len(mean), np.nan), where=std > 0)
-        far, noise = ((np.abs(x.action - chosen(policy, x.obs)) / half).mean(0) for x in (log, own))
+        sides = (log, policy), (own, simulated or policy)
+        far, noise = ((np.abs(x.action - chosen(its, x.obs)) / half).mean(0) for x, its in sides)
         states = [Seen(s.name, s.quantiles, float(a)) for s, a in zip(states, away)]
         actions = [Seen(s.name, s.quantiles, float(a), s.at_bounds, float(n)) for s, a, n in zip(actions, far, noise)]
     return Coverage(

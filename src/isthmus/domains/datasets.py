@@ -312,7 +312,8 @@ def _read_minari(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
     if not episodes:
         raise BadValue("holds no transition")
     notes = (_lost(lost, falls),) if lost else ()
-    return _ended(Log(*(np.concatenate(column) for column in zip(*episodes)))), metadata.get("isthmus", metadata), notes
+    ours = metadata["isthmus"] if isinstance(metadata.get("isthmus"), dict) else metadata
+    return _ended(Log(*(np.concatenate(column) for column in zip(*episodes)))), ours, notes
 
 
 def _lost(count: int, falls: int) -> str:

@@ -98,6 +98,7 @@ class DAP(NoAdaptation):
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
+    dual: ClassVar[bool] = True
     learner: SAC = field(default_factory=SAC)
     classifiers: Classifiers = field(default_factory=Classifiers)
     warmup: int = 10_000  # source steps
@@ -170,6 +171,8 @@ class DAPu(DAP):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.classifiers.bound:
+            raise BadValue(f"classifiers.bound={self.classifiers.bound}: u is of logits without a bound; leave it 0")
         if not 0 <= self.redraw < np.inf:
             raise BadValue(f"redraw={self.redraw}: needs a number from 0 on")
 

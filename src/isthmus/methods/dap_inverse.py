@@ -33,6 +33,7 @@ from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import SquashedPolicy, squashed_parameters
 from isthmus.learning.replay import View, sample
 from isthmus.learning.sac import SAC, Batch, SACState, updates
+from isthmus.methods.logged import log_view
 from isthmus.methods.method import NoAdaptation, State, begin, fold
 from isthmus.types import Array, BadValue, Metrics
 
@@ -71,6 +72,7 @@ class DAPInverse(NoAdaptation):
     """As the box. Raises BadValue for a learner other than SAC or a number that cannot be."""
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
+    dual: ClassVar[bool] = True
     learner: SAC = field(default_factory=SAC)
     inverse: InverseModels = field(default_factory=InverseModels)
     fitting: int = 5_000  # gradient steps
@@ -112,9 +114,8 @@ class DAPInverse(NoAdaptation):
         key, (sac, inverse, translator, optimizer) = fold(s.key, 1, int(s.phase), int(s.round)), s.learner
         if s.phase == 0 and s.round * FIT < self.fitting:
             # 1.
-            log, (_, low, high, _) = problem.log(), problem.target.spaces
-            action = 2 * (log.action - low) / (high - low) - 1
-            inverse, error = self.inverse.fit(inverse, FIT, log.obs, log.next_obs, action, key)
+            log = log_view(problem).old
+            inverse, error = self.inverse.fit(inverse, FIT, log.obs, log.next_obs, log.action, key)
             s = s._replace(learner=s.learner._replace(inverse=inverse), round=np.int64(s.round + 1))
             return s, {"inverse_error": float(error)}
         if s.phase == 0:

@@ -45,6 +45,7 @@ class Method(Protocol):
 
     accepts: frozenset[Access]
     adapts: bool  # whether `adapt` does anything
+    dual: bool  # whether what acts in the source is not what is deployed
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """State before the first round; `start` is the learner's state of another run to begin from, or None."""
@@ -77,6 +78,7 @@ class NoAdaptation:
     """The default: the deployed policy is the same everywhere and touches no target."""
 
     adapts: ClassVar[bool] = False
+    dual: ClassVar[bool] = False
 
     def policy(self, s: State) -> Any:
         raise NotImplementedError

@@ -54,7 +54,8 @@ LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 BETAS = (0.01, 0.05, 0.1, 0.15, 0.2)
 SIZES = (":15000", ":10000", ":5000", ":1episode")
 MEMBERS = (2, 3, 10)
-CHOSEN = {"regularization": 1.0, "redraw": 0.1, "classifiers.members": 5}  # lambda on gravity, the rest the paper's
+CHOSEN = {"regularization": 1.0, "redraw": 0.1, "classifiers.members": 5}
+"""lambda was chosen on gravity; beta is one of the paper's two best values; N is ours."""
 CALLED = {f"dap_{CHOSEN['regularization']:g}": "dap", f"dap_u_{CHOSEN['redraw']:g}": "dap_u"}  # in a scan
 
 
@@ -212,7 +213,9 @@ def kicked(run: Run) -> dict[str, float]:
     told = {} if share is None else {"recovery": share}
     if run.name == "dap_u":
         pairs = run.state().learner.classifiers.pairs
-        doubt = kicks.uncertainty(after, policy, lambda obs, action: disagreement(pairs, obs, action))
+        low, high = policy.low, policy.high
+        unit = lambda action: 2 * (action - low) / (high - low) - 1  # noqa: E731  as the classifiers see actions
+        doubt = kicks.uncertainty(after, policy, lambda obs, action: disagreement(pairs, obs, unit(action)))
         told |= dict(zip(("kick_u", "settled_u"), doubt or (), strict=False))
     return told
 

@@ -20,18 +20,18 @@ WORLDS, STEPS = 16, 300
 
 
 class Acting(NamedTuple):
-    """The simulated policy as what collects; with a transition comes what the deployed one would do, `deployed`."""
+    """A policy as what collects; with a transition comes what the other one would do."""
 
-    simulated: Any
-    deployed: Any
+    acts: Any
+    other: Any
 
     def memory(self) -> tuple:
         return ()
 
     def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
-        action, _ = self.simulated.act((), observation)
-        other, _ = self.deployed.act((), observation)
-        return Decision(action, extra={"deployed": other}), memory
+        action, _ = self.acts.act((), observation)
+        other, _ = self.other.act((), observation)
+        return Decision(action, extra={"other": other}), memory
 
 
 def meeting(run: Run) -> dict[str, float]:
@@ -39,32 +39,37 @@ def meeting(run: Run) -> dict[str, float]:
 
     action_gap      |a_src - a_tgt|^2, actions in -1..1
     mismatch        |s'_src - s'_tgt|^2, s'_tgt being where a_src leads from the very same state in the target
+    crossing        the same, s'_tgt being where a_tgt leads: 0 where it does in the target what a_src did
     reward          a step
     delta_reward    Eq. 3 at s'_src, by the run's own classifiers
-    delta_at_target the same at s'_tgt: the difference is what they see of the dynamics
+    delta_at_target the same at s'_tgt of a_src: the difference is what they see of the dynamics
+    told_apart      how often it is larger there, on transitions that no classifier was trained on; 0.5: they are blind
     """
     state, method, problem = run.state(), run.method, run.problem
     source, target = problem.source, problem.true_target
-    acting = Acting(method.simulated(state), method.policy(state))
+    simulated, deployed = method.simulated(state), method.policy(state)
+    acting, crossing = Acting(simulated, deployed), Acting(deployed, simulated)
     worlds, beside = source.worlds(WORLDS, SEED + 3), target.worlds(WORLDS, SEED + 3)
     kept: list[tuple[np.ndarray, ...]] = []
     for _ in range(STEPS):
         there = {name: value for name, value in worlds._asdict().items() if name != "parameters"}
-        _, other = collect(target, beside._replace(**there), acting, 1)
+        led = [flat(collect(target, beside._replace(**there), each, 1)[1].next_obs) for each in (acting, crossing)]
         worlds, tr = collect(source, worlds, acting, 1)
-        kept.append(
-            (*map(flat, (tr.obs, tr.action, tr.extra["deployed"], tr.reward, tr.next_obs)), flat(other.next_obs))
-        )
-    obs, simulated, deployed, reward, here, there = (np.concatenate(column) for column in zip(*kept, strict=True))
+        kept.append((*map(flat, (tr.obs, tr.action, tr.extra["other"], tr.reward, tr.next_obs)), *led))
+    obs, a_src, a_tgt, reward, here, there, crossed = (np.concatenate(column) for column in zip(*kept, strict=True))
     low, high = source.spaces.low, source.spaces.high
     unit = lambda a: (2 * (a - low) / (high - low) - 1).astype(np.float32)  # noqa: E731
     told = {
-        "action_gap": np.square(unit(simulated) - unit(deployed)).sum(-1).mean(),
+        "action_gap": np.square(unit(a_src) - unit(a_tgt)).sum(-1).mean(),
         "mismatch": np.square(here - there).sum(-1).mean(),
+        "crossing": np.square(here - crossed).sum(-1).mean(),
         "reward": reward.mean(),
     }
     if hasattr(method, "classifiers"):
-        for key, after in (("delta_reward", here), ("delta_at_target", there)):
-            executed, other = (Seen(obs, unit(a), after) for a in (simulated, deployed))
-            told[key] = np.asarray(method.classifiers.delta(state.learner.classifiers, executed, other)).mean()
+        delta = lambda after: np.asarray(  # noqa: E731
+            method.classifiers.delta(state.learner.classifiers, *(Seen(obs, unit(a), after) for a in (a_src, a_tgt)))
+        )
+        at_source, at_target = delta(here), delta(there)
+        told |= {"delta_reward": at_source.mean(), "delta_at_target": at_target.mean(),
+                 "told_apart": (at_target > at_source).mean()}  # fmt: skip
     return {key: float(value) for key, value in told.items()}

@@ -230,12 +230,18 @@ Job = tuple[Unit | Measurement, Path, Path, Callable[[Run, Run | None], list[Row
 def logged(unit: Unit, runs: Path) -> str:
     """The log that a unit learns from, as a problem's data; made where it is not there."""
     from isthmus.domains.problem import make_problem
+    from isthmus.training import checkpoint
     from isthmus.training.collect import log_target
 
-    path = runs / f"{unit.log}-in-{re.sub('[^a-z0-9_.-]+', '-', unit.problem)}-{unit.log_steps}.npz"
+    run = Run.open(runs / str(unit.log))
+    made_by = checkpoint.digest(run.checkpoint()[0])[:12]  # a policy trained anew has another log
+    path = runs / f"{unit.log}-{made_by}-in-{re.sub('[^a-z0-9_.-]+', '-', unit.problem)}-{unit.log_steps}.npz"
     if not path.exists():
         mine = path.with_name(f"{os.getpid()}-{path.name}")  # others of the same wave may be making it, too
-        log_target(Run.open(runs / str(unit.log)), make_problem(unit.problem), mine, unit.log_steps, seed=unit.seed)
+        log = log_target(run, make_problem(unit.problem), mine, unit.log_steps, seed=unit.seed)
+        if log.size < unit.log_steps:  # stopped by its user
+            mine.unlink()
+            raise KeyboardInterrupt
         os.replace(mine, path)
     return f"{path}{unit.log_size}"
 

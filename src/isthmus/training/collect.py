@@ -27,7 +27,7 @@ def log_target(
     The policy acts as it explored in training, as D4RL's logs are made (Fu et al. 2020, arXiv 2004.07219), since a log
     without noise says nothing of actions that were not taken; `deterministic`: as it is deployed. Rewards are the
     target's own. What it took is in the file's metadata and in no training's book. Raises BadValue where the policy is
-    another robot's or does not explore, or `out` is there already.
+    another robot's or explored with another action than the deployed one, or `out` is there already.
     """
     ours, theirs = run.problem.source.spaces, problem.target.spaces
     if (ours.observation, ours.action) != (theirs.observation, theirs.action):
@@ -37,6 +37,8 @@ def log_target(
         )
     if not deterministic and not hasattr(run.method, "behaviour"):
         raise BadValue(f"{run.name} keeps no exploring policy to log with; say --deterministic")
+    if not deterministic and run.method.dual:
+        raise BadValue(f"{run.name} explored with its action for the source, not the deployed one; say --deterministic")
     if out.exists():
         raise BadValue(f"{out} is there already; name another with --out, or remove it")
     path, _ = run.checkpoint()
