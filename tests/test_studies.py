@@ -177,8 +177,18 @@ def test_forecast(written, tmp_path):
     assert forecast([unit()], folder / "results", folder / "runs", 2) == "all 1 units are there"
     (tmp_path / "one.csv").write_text("kind,key,x,y,value\nmeta,wall_seconds,,,12\nmeta,steps,,,100000\n")
     assert forecast(units, tmp_path, tmp_path, 2) == (
-        "2 of 3 units are left, 2,000,000 training steps: about 2 minutes on 2 processes, at the finished units' rate"
+        "2 of 3 units are left, 2,000,000 training steps: about 2 minutes, 2 at once, at the rates of finished units"
     )
+    # A step of the same experiment costs the same at another scale; of another method not.
+    units = [unit("paper-a-s0", steps=10**6), unit("paper-b-s0", steps=10**6, method="fine_tuning")]
+    for name, seconds in (("laptop-a-s0", 60), ("laptop-b-s1", 240), ("laptop-b-s2", 99_999), ("laptop-b-s3", 120)):
+        text = f"kind,key,x,y,value\nmeta,wall_seconds,,,{seconds}\nmeta,steps,,,1000000\n"
+        (tmp_path / f"{name}.csv").write_text(text)
+    (tmp_path / "smoke-a-s0.csv").write_text("kind,key,x,y,value\nmeta,wall_seconds,,,99999\nmeta,steps,,,1\n")
+    (tmp_path / "laptop-claims.csv").write_text("claim\n")
+    assert "about 5 minutes, 1 at once" in forecast(units, tmp_path, tmp_path, 1)
+    another = [*units, unit("paper-c-s0", steps=10**6, method="fine_tuning")]
+    assert "about 9 minutes" in forecast(another, tmp_path, tmp_path, 1), "as its method's"
     (tmp_path / "one.csv").write_text("kind,key,x,y,value\n")
     with pytest.raises(BadValue, match="has no number meta,wall_seconds: remove it"):
         forecast(units, tmp_path, tmp_path, 2)
@@ -313,7 +323,7 @@ def test_reproduce_says_what_it_leaves_out(tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.startswith(line) and (folder / "laptop.txt").read_text().startswith(line)
     (row,) = [row for row in said.splitlines() if row.startswith("  matl  ")]
-    assert "1 seeds" in row
+    assert "1 seed;" in row
     main([*arguments, "--forecast"])
     assert capsys.readouterr().out.startswith(line)
 

@@ -375,16 +375,43 @@ def run_units(
 
 
 def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, workers: int) -> str:
-    """What is left to run will cost, from the wall time of the units that have a file, per step."""
+    """What is left to run will cost, a unit by the wall time a step of the same experiment's files (any seed, also of
+    another scale, but that smoke is no measure of others); else of its method's; else of all. Medians, for some of them
+    were made on busy machines.
+    """
     left = [unit for wave in waves(units, results, runs) for unit in wave]
-    done = [Results.read(path) for u in units if u.steps and (path := results / f"{u.name}.csv").exists()]
     if not left:
         return f"all {len(units)} units are there"
     steps = sum(u.steps for u in left)
     said = f"{len(left)} of {len(units)} units are left, {steps:,} training steps"
-    if not done:
+    rates = _rates(results, smoke=left[0].name.startswith("smoke-"))
+    if not rates:
         return f"{said}; no unit has been timed yet"
-    rate = sum(r.value("meta", "wall_seconds") for r in done) / sum(r.value("meta", "steps") for r in done)
-    return (
-        f"{said}: about {steps * rate / 60 / workers:.0f} minutes on {workers} processes, at the finished units' rate"
-    )
+    methods: dict[str, dict[str, list[float]]] = {}
+    for unit in units:
+        if isinstance(unit, Unit) and (found := rates.get(_experiment(unit.name))):
+            methods.setdefault(unit.method, {})[_experiment(unit.name)] = found
+
+    def rate(unit: Unit | Measurement) -> float:
+        known = methods.get(unit.method) if isinstance(unit, Unit) else None
+        found = rates.get(_experiment(unit.name)) or [x for each in (known or rates).values() for x in each]
+        return float(np.median(found))
+
+    minutes = sum(u.steps * rate(u) for u in left) / 60 / workers
+    return f"{said}: about {minutes:,.0f} minutes, {workers} at once, at the rates of finished units"
+
+
+def _rates(results: Path, smoke: bool) -> dict[str, list[float]]:
+    """Seconds a training step of the files that are there, by experiment."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(results.glob("*.csv")):
+        if not path.stem.endswith("-claims") and path.stem.startswith("smoke-") == smoke:
+            wall, steps = (Results.read(path).value("meta", key) for key in ("wall_seconds", "steps"))
+            if steps:
+                found.setdefault(_experiment(path.stem), []).append(wall / steps)
+    return found
+
+
+def _experiment(name: str) -> str:
+    """A unit's name without scale and seed."""
+    return re.sub(rf"^({'|'.join(SCALES)})-|-s\d+$", "", name)
