@@ -186,6 +186,18 @@ def test_evaluate(trained, capsys):
     assert len(text.splitlines()) == 2 and text.splitlines()[1].startswith("hopper/torso_mass=3.0..9.0:3")
 
 
+def test_a_method_with_two_actions_is_judged_in_its_source_by_that_of_the_source(tmp_path, capsys):
+    run = tiny.train("dap", tmp_path / "run", 4)
+    text = said(capsys, "evaluate", str(run.folder), "--episodes=5")
+    source, target = run.problem.source, run.problem.target
+    for domain, policy in ((source, run.method.simulated(run.state())), (target, run.policy)):
+        (row,) = [line.split() for line in text.splitlines() if line.split()[0] == str(domain)]
+        assert row[2] == f"{isthmus.evaluate(policy, domain, 5).mean:.1f}"
+    assert "dap: in the source by the action that is simulated, elsewhere by the deployed one" in text
+    alone = said(capsys, "evaluate", str(run.folder), f"--domain={source}", "--episodes=5")
+    assert f"{isthmus.evaluate(run.policy, source, 5).mean:.1f}" in alone and "dap: by the deployed action" in alone
+
+
 def test_landscape(trained, tmp_path, capsys):
     over = ["--over", "torso_mass=3..15:3", "friction=x0.5..x2:2", "--episodes=2"]
     text = said(capsys, "landscape", str(trained), *over)
@@ -367,6 +379,14 @@ def test_doctor(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["doctor"])
     assert "no  NPROC=2" in capsys.readouterr().out
+
+
+def test_what_may_not_be_read_is_one_line(trained, monkeypatch, capsys):
+    def closed(_: Path) -> None:
+        raise PermissionError(13, "Permission denied", "closed/checkpoints")
+
+    monkeypatch.setattr("isthmus.training.checkpoint.latest", closed)
+    assert refused(capsys, "verify", str(trained)).strip() == "isthmus: closed/checkpoints: permission denied"
 
 
 def test_a_pipe_that_closes():

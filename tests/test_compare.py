@@ -13,9 +13,11 @@ import pytest
 import tiny
 
 import isthmus
+from isthmus.cli.show import comparison_table
 from isthmus.domains import collect as collecting
 from isthmus.evaluation import evaluate as evaluation
 from isthmus.methods import registry
+from isthmus.report.page import Group, _lede
 from isthmus.studies.compare import Comparison, compare, run_job
 from isthmus.training.executor import Executor, Processes
 from isthmus.training.run import Run
@@ -76,7 +78,15 @@ def test_the_floor_and_the_ceiling_are_there(watched):
         assert row.value == pytest.approx(np.mean(row.scores))
         assert row.verdict == "the floor" or "detectable" in row.verdict or row.verdict.startswith("points to")
         assert (row.against_floor is None) == (row.role == "floor")
-    assert Comparison.read(made.folder) == made
+    assert Comparison.read(made.folder) == made and made.unlike == "", "all learn by PPO"
+
+
+def test_a_floor_that_learns_by_something_else_is_said(tmp_path):
+    problem = isthmus.problem("hopper/gravity=x2", data=tiny.log("hopper/gravity=x2"))
+    made = few(tmp_path / "c", ["darc", "dap"], problem=problem, seeds=1, steps=1, ceiling=False)
+    said = "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, --set learner=sac."
+    assert made.unlike == said == str(comparison_table(made).caption)
+    assert said in _lede(Group(made.folder, [], made))
 
 
 def test_all_methods_met_the_same_starts_and_dynamics(watched):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,8 @@ from isthmus.domains import datasets, domain
 from isthmus.domains.collect import collect
 from isthmus.domains.coverage import chosen, coverage
 from isthmus.domains.datasets import Deployed, Log, LoggedDomain, place, read, record, write
-from isthmus.domains.domain import Domain
+from isthmus.domains.domain import Domain, check_fits
+from isthmus.domains.gym import ForeignSimulation
 from isthmus.domains.problem import Access, Problem
 from isthmus.evaluation.evaluate import evaluate
 from isthmus.learning.policies import UniformBehaviour
@@ -148,6 +150,33 @@ def test_ctrl_c_keeps_what_was_made():
         record(HOPPER, uniform(HOPPER), 0)
 
 
+def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
+    where, step, done = Domain.parse("gym:Hopper-v5"), ForeignSimulation.step, 0
+    whole = record(where, uniform(where), 60, seed=3)
+    monkeypatch.setattr(datasets, "LIVE", 500)
+    assert same(record(where, uniform(where), 60, seed=3), whole), "the parts are not seen in the log"
+    monkeypatch.undo()
+
+    def stopped(*given: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done in (59, 69):
+            raise KeyboardInterrupt
+        return step(*given)
+
+    monkeypatch.setattr(ForeignSimulation, "step", stopped)
+    assert same(record(where, uniform(where), 60, seed=3), whole.first(50))
+    with pytest.raises(KeyboardInterrupt):  # nothing was logged yet
+        record(where, uniform(where), 60, seed=3)
+
+
+def test_no_log_gets_a_name_that_reads_as_a_cut(tmp_path):
+    for name in ("d:500", "d:1episode", "d.npz:3episodes"):
+        with pytest.raises(BadValue, match=r"d.* ends in :\d.*, which --data reads as a cut; name another with --out"):
+            write(tmp_path / name, made(), {}, HOPPER)
+    assert not list(tmp_path.iterdir())
+
+
 # .npz of others
 
 
@@ -167,6 +196,14 @@ def test_one_flag_is_enough_where_next_observations_show_the_ends(tmp_path, with
     assert np.array_equal(log.episode, made().episode)
     assert np.array_equal(log.terminated | log.truncated, made().terminated | made().truncated)
     assert np.array_equal(log.terminated, made().terminated & (without == ("timeouts",)))
+
+
+@pytest.mark.parametrize("without", [("terminals",), ("terminals", "next_observations")])
+def test_a_log_that_cannot_tell_falls_says_so(tmp_path, without):
+    note = read(saved(tmp_path, without), HOPPER).notes[-1]
+    assert note == "timeouts without terminals: no transition counts as a fall; give terminals if the robot can fall"
+    assert read(saved(tmp_path, ("terminals",), dones=made().terminated | made().truncated), HOPPER).notes == ()
+    assert read(saved(tmp_path, ("timeouts",)), HOPPER).notes == ()
 
 
 def test_without_next_observations_the_last_of_each_episode_is_left_out(tmp_path):
@@ -214,6 +251,12 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "endless": ({}, ("terminals", "timeouts"), "does not say where episodes end"),
     "dones": ({"dones": made().terminated}, ("terminals", "timeouts"), "dones alone, which do not tell death"),
     "across": ({}, ("timeouts", "next_observations"), "transitions would reach across episodes"),
+    "nan end": ({"terminals": bad(made().terminated * 1.0, np.nan)}, (), "has 1 terminals that are NaN .*transition 7"),
+    "nan limit": ({"timeouts": bad(made().truncated * 1.0, np.nan)}, (), "has 1 timeouts that are NaN .*transition 7"),
+    "two rewards": ({"rewards": np.zeros((300, 2))}, (), r"has rewards of shape \(300, 2\): needs one number"),
+    "two ends": ({"terminals": np.zeros((300, 2), bool)}, (), r"has terminals of shape \(300, 2\): needs one number"),
+    "single": ({"rewards": np.float32(1)}, (), "has a single number in rewards, not one a transition"),
+    "metadata": ({"metadata": np.array("{'a'}")}, (), "has metadata that is no JSON: Expecting property name"),
     "text": ({"actions": np.full((300, 3), "1.0")}, (), "has no numbers in actions, but <U3"),
     "pickled": ({"actions": np.array([object()] * 300)}, (), "cannot be read as a data set: it holds pickled objects"),
 }  # fmt: skip
@@ -278,11 +321,19 @@ def dictionary(file: Any) -> None:
     (replaced("observations", lambda x: x[:-2]), "has unequal lengths in episode 2"),
     (replaced("terminations", np.ones_like), "has an end in the middle of episode 2"),
     (replaced("actions", lambda x: x * np.nan), "actions that are NaN or infinite"),
+    (replaced("terminations", lambda x: x * np.nan), r"has \d+ terminations of episode 2 that are NaN .*transition 0"),
+    (replaced("rewards", lambda x: np.stack([x, x], 1)), r"has rewards of episode 2 of shape \(\d+, 2\): needs one"),
+    (replaced("truncations", lambda x: np.stack([x, x], 1)), r"has truncations of episode 2 of shape \(\d+, 2\)"),
 ])  # fmt: skip
 def test_a_bad_minari_gets_one_line(tmp_path, change, said):
     with pytest.raises(BadValue, match=said) as caught:
         read(edited(tmp_path / "d", change), HOPPER)
     assert "\n" not in str(caught.value)
+
+
+def test_minari_with_columns(tmp_path):
+    for i, key in enumerate(("rewards", "terminations", "truncations")):
+        assert same(read(edited(tmp_path / f"{i}", replaced(key, lambda x: x[:, None])), HOPPER).log, made())
 
 
 def test_minari_without_a_last_observation(tmp_path):
@@ -302,14 +353,53 @@ def test_what_is_no_data_set_gets_one_line(tmp_path):
     (tmp_path / "torn" / "data" / "main_data.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n torn")
     whole = Path(saved(tmp_path / "d"))
     whole.with_name("half.npz").write_bytes(whole.read_bytes()[:5000])
+    encrypted = re.sub(rb"(PK\x01\x02.{4})\x00", rb"\1" + b"\x01", whole.read_bytes(), flags=re.DOTALL)
+    whole.with_name("encrypted.npz").write_bytes(encrypted)
+    edited(tmp_path / "braces", lambda _: None)
+    (tmp_path / "braces" / "data" / "metadata.json").write_bytes(b"\xff{")
     np.save(tmp_path / "one.npy", made().obs)
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
     for name, said in (("d", "is no data set"), ("d.npz", "cannot be read"), ("arrow", "is in Minari's format arrow"),
                        ("torn", "cannot be read"), ("d/half.npz", "cannot be read"), ("gone", "is missing"),
-                       ("one.npz", "is one array")):  # fmt: skip
+                       ("one.npz", "is one array"), ("braces", "has metadata.json that is no JSON: "),
+                       ("d/encrypted.npz", "cannot be read as a data set: .* is encrypted"),
+                       ("d" * 5000, "d cannot be read: file name too long")):  # fmt: skip
         with pytest.raises(BadValue, match=said) as caught:
             read(str(tmp_path / name), HOPPER)
         assert "\n" not in str(caught.value) and "Error" not in str(caught.value)
+
+
+def test_what_may_not_be_read_gets_one_line(tmp_path, monkeypatch):
+    path, exists, denied = saved(tmp_path), Path.exists, PermissionError(13, "Permission denied")
+
+    def closed(path: Path) -> bool:
+        if "closed" in path.parts:
+            raise denied
+        return exists(path)
+
+    def load(*_: Any, **__: Any) -> Any:
+        raise denied
+
+    monkeypatch.setattr(Path, "exists", closed)
+    monkeypatch.setattr(np, "load", load)
+    inside = tmp_path / "closed" / "d.npz"
+    for call in (lambda: place(f"{inside}:5"), lambda: read(f"{inside}:5", HOPPER),
+                 lambda: write(inside, made(), {}, HOPPER)):  # fmt: skip
+        with pytest.raises(BadValue, match=r"^/.*/closed/d.npz cannot be read: permission denied$"):
+            call()
+    with pytest.raises(BadValue, match=r"^/.*/d.npz cannot be read: permission denied$"):
+        read(path, HOPPER)
+    with pytest.raises(BadValue, match=r"^d+ cannot be read: file name too long$"):
+        place("d" * 5000)
+
+
+def test_a_name_of_minaris_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    name = "mujoco/hopper/expert-v0"
+    with pytest.raises(BadValue, match=f"no data set '{name}' here or in {tmp_path}; get it: minari download {name}, "):
+        place(f"{name}:5000")
+    with pytest.raises(BadValue, match=f"no data set 'logs/gone' here or in {tmp_path}; make one: isthmus collect"):
+        place("logs/gone")
 
 
 class Exploding:
@@ -355,6 +445,9 @@ def test_sizes_are_cut_from_the_begin(tmp_path):
                       (":999episodes", f"holds {log.episodes} episodes; 999 were asked for")):  # fmt: skip
         with pytest.raises(BadValue, match=said):
             at(cut)
+    for cut in (":5_000", ":1,000", ":abc", ":-5", ":", ":x:5"):
+        with pytest.raises(BadValue, match=f"the cut '{cut}' of .*d.npz is not understood; write D:5000 or D:1episode"):
+            place(path + cut)
 
 
 # Coverage
@@ -624,6 +717,9 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     out = tmp_path / "d.npz"
     with pytest.raises(BadValue, match="takes 11 observations to 3 actions; half_cheetah has 17 and 6"):
         log_target(run, isthmus.problem("half_cheetah"), out, 10)
+    with pytest.raises(BadValue, match=r"learned on a HalfCheetah; walker2d/gravity=19\.62 is another robot"):
+        check_fits(Domain.parse("half_cheetah"), Domain.parse("walker2d/gravity=x2"))
+    check_fits(HOPPER, Domain.parse("gym:Hopper-v5"))
     monkeypatch.setattr(SourceOnly, "dual", True)
     with pytest.raises(BadValue, match="explored with its action for the source, not the deployed one; say --determ"):
         log_target(run, isthmus.problem("hopper"), out, 10)
@@ -631,8 +727,10 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     with pytest.raises(BadValue, match="source_only keeps no exploring policy to log with; say --deterministic"):
         log_target(run, isthmus.problem("hopper"), out, 10)
     out.touch()
-    with pytest.raises(IsthmusError, match="is there already"):
-        log_target(run, isthmus.problem("hopper"), out, 10, deterministic=True)
+    monkeypatch.setattr("isthmus.training.collect.record", lambda *_: pytest.fail("it was made"))
+    for path, why in ((out, "is there already"), (tmp_path / "d:500", "reads as a cut")):
+        with pytest.raises(IsthmusError, match=why):
+            log_target(run, isthmus.problem("hopper"), path, 10, deterministic=True)
 
 
 def test_audit_says_what_a_log_covers(tmp_path, run, capsys):

@@ -373,7 +373,8 @@ def test_the_logs_rewards_are_not_looked_at_and_its_transitions_are(monkeypatch:
     ("wrong", "message"),
     [({"inner": 0}, "inner=0"), ({"updates": 0}, "updates=0"), ({"pretraining": -1}, "pretraining=-1"),
      ({"learner": "sac"}, "on policy"), ({"discriminator.steps": 0}, "steps=0"),
-     ({"discriminator.penalty": -1}, "penalty"), ({"transformer.clip": 0}, "clip")],
+     ({"discriminator.penalty": -1}, "penalty"), ({"transformer.clip": 0}, "clip"),
+     ({"transformer.worlds": 3}, "transformer.worlds=3: g's rounds are pi's; set learner.worlds")],
 )  # fmt: skip
 def test_settings_that_cannot_be(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(BadValue, match=message):

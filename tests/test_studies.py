@@ -190,7 +190,7 @@ def test_forecast(written, tmp_path):
     another = [*units, unit("paper-c-s0", steps=10**6, method="fine_tuning")]
     assert "about 9 minutes" in forecast(another, tmp_path, tmp_path, 1), "as its method's"
     (tmp_path / "one.csv").write_text("kind,key,x,y,value\n")
-    with pytest.raises(BadValue, match="has no number meta,wall_seconds: remove it"):
+    with pytest.raises(BadValue, match=r"one\.csv is damaged or cut short: remove it"):
         forecast(units, tmp_path, tmp_path, 2)
 
 
@@ -298,8 +298,12 @@ def test_settings_that_came_or_went_make_no_file_anothers(written, tmp_path):
     done, said = read_units([unit()], tmp_path)
     assert [*done] == ["one"] and said == ["no settings are recorded in one.csv: taken to be what the study asks for"]
     write("meta,settings,,,{")
-    with pytest.raises(BadValue, match="damaged settings: remove it"):
+    with pytest.raises(BadValue, match=r"one\.csv has damaged settings: remove it"):
         read_units([unit()], tmp_path)
+    for text in ("bad\n", "\n".join(lines[: len(lines) - 1]), "\n".join(lines)[:300]):
+        (tmp_path / "one.csv").write_text(text)
+        with pytest.raises(BadValue, match=r"one\.csv is damaged or cut short: remove it"):
+            read_units([unit()], tmp_path)
 
 
 def test_older_files_call_the_offset_otherwise():

@@ -142,6 +142,7 @@ def test_a_run_that_left_something_else_cannot_be_started_from(tmp_path, method,
     tiny.train(method, tmp_path / "first", 3, settings=tiny.settings(method) | {"learner": learner})
     with pytest.raises(BadValue, match=r"left a (PPOState|Agents), this run needs a TRPOState"):
         tiny.train("matlf", tmp_path / "second", start=tmp_path / "first")
+    assert not (tmp_path / "second").exists(), "what is left behind would be in the way of the right command"
 
 
 @pytest.mark.parametrize("given", [lambda run: run, lambda run: run.folder, lambda run: str(run.folder)])

@@ -70,6 +70,14 @@ def test_source_and_target_are_played_side_by_side(renders: str) -> None:
     assert not np.array_equal(right[middle], right[-1])
 
 
+def test_another_policy_may_act_in_the_source(renders: str) -> None:
+    source, target, pushes = Domain.parse("hopper"), Domain.parse("hopper/gravity=x0.5"), Constant(np.ones(3))
+    clip = film(STILL, source, target, size=SMALL, simulated=pushes)
+    for domain, policy in ((source, pushes), (target, STILL)):
+        paid = play(domain, domain.worlds(1, 0), policy).returns[0]
+        assert f"return {number(paid)}." in clip.said
+
+
 def test_the_camera_looks_at_the_worlds_own_physics(renders: str) -> None:
     domain = Domain.parse("hopper/torso_mass=2..8")
     seen = {}

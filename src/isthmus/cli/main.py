@@ -149,7 +149,7 @@ def audit(
         from isthmus.domains.coverage import coverage, in_source
 
         own = in_source(made.source, opened.behaviour, made.log().size, seed) if opened else None
-        simulated = opened.method.simulated(opened.state()) if opened else None
+        simulated = opened.simulated if opened else None
         said += [""] * bool(said) + coverage(made.dataset, made.target, acting, own, simulated).lines()
     for line in said:
         out.print(line, markup=False, soft_wrap=True)
@@ -159,7 +159,7 @@ def collect(
     problem: Positional[str],
     policy: Annotated[Path, arg(metavar="RUN", help="the run whose policy acts")],
     out_: Annotated[Path, arg(name="out", aliases=["-o"], help="a Minari data set's folder, or a file D.npz")],
-    steps: int = 20_000,
+    steps: Annotated[int, arg(help="transitions")] = 20_000,
     deterministic: Annotated[bool, arg(help="act as deployed (default: explore, as in training)")] = False,
     source: Annotated[str, arg(help="settings to change the source by")] = "",
     target: Annotated[str, arg(help="settings to change the target by, or another: gym:Hopper-v5")] = "",
@@ -180,7 +180,8 @@ def collect(
         log = log_target(opened, made, out_, steps, seed=seed, deterministic=deterministic, on_step=bar)
     if log.size < steps:
         out.print("stopped early; what was made is written", style="yellow")
-    said = f"{log.size:,} transitions of {log.episodes} episodes in {made.target}\n{out_}"
+    episodes = f"{log.episodes} episode{'s' * (log.episodes != 1)}"
+    said = f"{log.size:,} transitions of {episodes} in {made.target}\n{out_}"
     out.print(said, markup=False, soft_wrap=True)
 
 
@@ -275,6 +276,7 @@ def evaluate(
     interval.
     """
     from isthmus.domains.domain import Domain
+    from isthmus.evaluation.evaluate import evaluate as run_evaluate
     from isthmus.evaluation.evaluate import evaluate_method
     from isthmus.tasks.imports import import_files
 
@@ -293,8 +295,12 @@ def evaluate(
     for column in table.columns[1:]:
         column.no_wrap = True
     for each in dict.fromkeys(where):
+        simulated = opened.method.dual and not domain and each == opened.problem.source
         with _bar(f"{each}", episodes) as step:
-            e = evaluate_method(opened.method, state, opened.problem, each, episodes, on_step=step)
+            if simulated:
+                e = run_evaluate(opened.method.simulated(state), each, episodes, on_step=step)
+            else:
+                e = evaluate_method(opened.method, state, opened.problem, each, episodes, on_step=step)
         r = e.episodes
         took = [f"{int(e.adaptation.transitions):,}"] if opened.method.adapts else []
         table.add_row(
@@ -302,6 +308,9 @@ def evaluate(
             f"{r.success.mean():.0%}", f"{r.lengths.mean():.0f}", *took,
         )  # fmt: skip
     out.print(table)
+    if opened.method.dual:
+        said = "in the source by the action that is simulated, elsewhere by the deployed one" if not domain else ""
+        out.print(f"{opened.name}: {said or 'by the deployed action'}", markup=False, soft_wrap=True)
 
 
 def landscape(
@@ -356,11 +365,13 @@ def compare(
     episodes: Annotated[int, arg(help="episodes a seed, in the target")] = 100,
     source: Annotated[str, arg(help="settings to change the source by")] = "",
     target: Annotated[str, arg(help="settings to change the target by")] = "",
-    access: Access | None = None,
-    uncertainty: str | None = None,
+    access: Annotated[Access | None, arg(help="how training may touch the target")] = None,
+    uncertainty: Annotated[str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")] = None,
     data: Data = None,
     ceiling: Annotated[bool, arg(help="also train target_only, with free access to the target")] = True,
-    out_: Annotated[Path, arg(name="out")] = Path("runs/comparison"),
+    out_: Annotated[Path, arg(name="out", help="the comparison's folder; the same command goes on in it")] = Path(
+        "runs/comparison"
+    ),
     executor: ExecutorName = "processes",
     workers: Workers = None,
     address: Address = None,
@@ -463,23 +474,23 @@ def watch(
     imports: Imports = (),
 ) -> None:
     """Render a rollout of a run's policy, source beside target."""
-    from isthmus.domains.domain import Domain
+    from isthmus.domains.domain import Domain, check_fits
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
     opened = _open(run)
     target = Domain.parse(domain) if domain else opened.problem.target
+    check_fits(opened.problem.source, target)
     from isthmus.report.watch import watch as render
 
-    out.print(
-        str(render(opened.policy, opened.problem.source, target, out_, seconds, seed)), markup=False, soft_wrap=True
-    )
+    path = render(opened.policy, opened.problem.source, target, out_, seconds, seed, opened.simulated)
+    out.print(str(path), markup=False, soft_wrap=True)
 
 
 def report(
     runs: Positional[tuple[Path, ...]],
     out_: Annotated[Path, arg(name="out", aliases=["-o"])] = Path("report.html"),
-    title: str | None = None,
+    title: Annotated[str | None, arg(help="the page's (default: the problem's name)")] = None,
 ) -> None:
     """One self-contained page of runs or comparisons: tables, curves, landscapes, an animation, provenance."""
     if not runs:
@@ -599,6 +610,12 @@ def main(args: list[str] | None = None) -> None:
     except (IsthmusError, MemoryError) as error:
         said = " ".join(str(error).split()) if str(error) else "not enough memory for so much at once"
         Console(stderr=True, highlight=False).print(f"[red]isthmus:[/] {_escape(said)}", soft_wrap=True)
+        raise SystemExit(2) from None
+    except PermissionError as error:
+        where = error.filename or "a file"
+        Console(stderr=True, highlight=False).print(
+            f"[red]isthmus:[/] {_escape(f'{where}: permission denied')}", soft_wrap=True
+        )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         if args and args[0] in ("compare", "reproduce", "demo"):

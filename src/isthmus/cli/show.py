@@ -109,6 +109,8 @@ def comparison_table(comparison: Any) -> Table:
             took.append(f"{row.adaptation_transitions:,} each target")
         name = f"{row.method} ({row.role})" if row.role else row.method
         table.add_row(name, f"{row.value:.0f}", _span(row.low, row.high), gap, row.verdict, " + ".join(took))
+    if comparison.unlike:
+        table.caption, table.caption_justify = comparison.unlike, "left"
     return table
 
 

@@ -119,7 +119,7 @@ def coverage(
     return Coverage(
         data.text, str(domain), _made(data.metadata), log.size, log.episodes, int(whole.sum()), int(fell.sum()),
         log.size * domain.step_seconds, log.returns[which], log.lengths[which], tuple(states), tuple(actions),
-        (*data.notes, *_warnings(log)),
+        (*data.notes, *scarce(log)),
     )  # fmt: skip
 
 
@@ -138,12 +138,13 @@ def chosen(policy: Any, obs: np.ndarray) -> np.ndarray:
     return np.asarray(act()(policy, repeated(memory, len(obs)), obs)[0])
 
 
-def _warnings(log: Log) -> list[str]:
+def scarce(log: Log) -> list[str]:
+    """What there is too little of to learn from."""
     out = []
     if log.episodes == 1:
         out.append("only one episode: one start and one way through the target were seen")
     if log.size < SHORT:
-        out.append(f"only {log.size:,} transitions: what is learned from so few says little")
+        out.append(f"only {log.size:,} transition{'s' * (log.size != 1)}: what is learned from so few says little")
     for name, x in (("observed numbers", log.obs), ("actions", log.action)):
         if fixed := int((x == x[0]).all(0).sum()):
             out.append(f"{fixed} {name} never change: nothing of their effect can be learned")

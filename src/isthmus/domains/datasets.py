@@ -19,20 +19,20 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from isthmus.domains.collect import collect
-from isthmus.domains.domain import Domain, Simulation
+from isthmus.domains.domain import Domain, Simulation, robot
 from isthmus.physics.parameters import Parameter
-from isthmus.tasks.task import BUILT_IN, Task, find
+from isthmus.tasks.task import Task
 from isthmus.types import BadValue, Decision, Spaces
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"  # Minari's
-CHUNK = 500  # steps between two moves of the progress bar
+CHUNK = 500  # steps of a part: between two moves of the progress bar, and the most that Ctrl-C loses
+LIVE = 25  # the same where they cost a robot's time; beginning a part takes milliseconds, too many for each step
 ROUNDING = 1e-5  # of the actions' range: so far beyond a bound an action is that bound, in other precision
 
 NAMES = {
@@ -190,10 +190,28 @@ def place(text: str) -> str:
     """`PATH[:cut]` with the path made absolute: in this folder, or else an id in Minari's own. Raises BadValue."""
     path, cut = _split(text)
     minari = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
-    found = next((p for p in (Path(path), minari / path) if p.exists()), None)
-    if found is None or not path:
-        raise BadValue(f"there is no data set {path or text!r}; make one: isthmus collect PROBLEM --policy RUN --out D")
-    return f"{found.resolve()}{cut}"
+    if path and (found := _found(path, minari)):
+        return f"{found.resolve()}{cut}"
+    begin = path.rpartition(":")[0]
+    if begin and _found(begin, minari):
+        raise BadValue(f"the cut {text[len(begin) :]!r} of {begin} is not understood; write D:5000 or D:1episode")
+    where = "" if Path(path).is_absolute() else f" here or in {minari}"
+    get = "make one: isthmus collect PROBLEM --policy RUN --out D"
+    if re.fullmatch(r"[-\w]+(/[-\w]+)*-v\d+", path):  # a name of Minari's
+        get = f"get it: minari download {path}, or set MINARI_DATASETS_PATH to the folder that holds it"
+    raise BadValue(f"there is no data set {path or text!r}{where}; {get}")
+
+
+def _found(path: str, minari: Path) -> Path | None:
+    return next((p for p in (Path(path), minari / path) if _exists(p)), None)
+
+
+def _exists(path: Path) -> bool:
+    """Raises BadValue where that cannot be told."""
+    try:
+        return path.exists()
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise BadValue(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -209,13 +227,15 @@ def read(text: str, domain: Domain) -> DataSet:
     """
     name, cut = _split(text)
     path = Path(name)
-    if not path.exists():
+    if not _exists(path):
         raise BadValue(f"the data set {path} is missing; put it back where it was")
     try:
         log, metadata, notes = _read_npz(path) if path.suffix == ".npz" else _read_minari(path)
     except BadValue as error:
         raise BadValue(f"{path} {error}") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except PermissionError:
+        raise BadValue(f"{path} cannot be read: permission denied") from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         why = " ".join(str(error).split())
         why = "it holds pickled objects, or is no .npz" if "pickle" in why else why
         raise BadValue(f"{path} cannot be read as a data set: {why}") from None
@@ -240,7 +260,7 @@ def _read_npz(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
             if not held[field]:
                 raise BadValue(f"has no {NAMES[field][0]}; it holds: {', '.join(file.files) or 'nothing'}")
         arrays = {field: _numbers(file[name], name) for field, name in held.items() if name}
-        metadata = _json(str(file["metadata"])) if "metadata" in file.files else {}
+        metadata = _json(str(file["metadata"]), "metadata") if "metadata" in file.files else {}
     size = len(arrays["reward"])
     for field, array in arrays.items():
         if len(array) != size:
@@ -250,18 +270,20 @@ def _read_npz(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
     obs, following = arrays["obs"], arrays.get("next_obs")
     if following is not None and following.shape != obs.shape:
         raise BadValue(f"has next_observations of shape {following.shape} and observations of {obs.shape}")
-    dead, over = _ends({field: array.reshape(size, -1)[:, 0] != 0 for field, array in arrays.items()
-                        if field in ("terminated", "truncated", "done")}, following is not None)  # fmt: skip
-    reward, ends = arrays["reward"].reshape(size, -1)[:, 0], dead | over
+    flags = {field: _flag(array, str(held[field])) for field, array in arrays.items()
+             if field in ("terminated", "truncated", "done")}  # fmt: skip
+    dead, over = _ends(flags, following is not None)
+    notes = (_deathless(str(held["truncated"])),) if flags.keys() == {"truncated"} else ()
+    reward, ends = _column(arrays["reward"], str(held["reward"])), dead | over
     if following is not None:
         # Also where nothing says so, an episode ends where the next row begins elsewhere.
         ends = ends | np.append((following[:-1] != obs[1:]).any(axis=tuple(range(1, obs.ndim))), True)
         episode = np.append(0, np.cumsum(ends)[:-1])
-        return _ended(Log(obs, arrays["action"], reward, following, dead, over, episode)), metadata, ()
+        return _ended(Log(obs, arrays["action"], reward, following, dead, over, episode)), metadata, notes
     keep = np.flatnonzero(~ends[:-1])
     episode = np.unique(np.append(0, np.cumsum(ends)[:-1])[keep], return_inverse=True)[1]
     log = Log(obs[keep], arrays["action"][keep], reward[keep], obs[keep + 1], dead[keep], over[keep], episode)
-    return _ended(log), metadata, (_lost(size - len(keep), int(dead.sum())),)
+    return _ended(log), metadata, (_lost(size - len(keep), int(dead.sum())), *notes)
 
 
 def _ends(flags: dict[str, np.ndarray], followed: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -284,7 +306,7 @@ def _read_minari(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
     import h5py
 
     folder = next((p for p in (path / "data", path) if p.is_dir()), path.parent)
-    metadata = _json((folder / METADATA).read_text()) if (folder / METADATA).exists() else {}
+    metadata = _json((folder / METADATA).read_bytes(), METADATA) if (folder / METADATA).exists() else {}
     if not (folder / MAIN).exists():
         if "data_format" in metadata and metadata["data_format"] != "hdf5":
             raise BadValue(f"is in Minari's format {metadata['data_format']}; only its hdf5 is read")
@@ -297,8 +319,9 @@ def _read_minari(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
             for key in keys:
                 if key not in group or not isinstance(group[key], h5py.Dataset):
                     raise BadValue(f"has no plain array {key} in episode {number}: only boxes of floats are read")
-            obs, action, reward, dead, over = (_numbers(group[key][()], key) for key in keys)
-            steps, dead, over = len(action), dead != 0, over != 0
+            names = [f"{key} of episode {number}" for key in keys]
+            obs, action, reward, *ends = (_numbers(group[key][()], name) for key, name in zip(keys, names))
+            steps, reward, (dead, over) = len(action), _column(reward, names[2]), map(_flag, ends, names[3:])
             if not len(reward) == len(dead) == len(over) == steps or len(obs) not in (steps, steps + 1):
                 lengths = ", ".join(f"{len(x)} {key}" for x, key in zip((obs, action, reward, dead, over), keys))
                 raise BadValue(f"has unequal lengths in episode {number}: {lengths}; n steps need n + 1 observations")
@@ -321,15 +344,43 @@ def _lost(count: int, falls: int) -> str:
     return f"{count} transitions without a next observation are left out{fell}: give next observations to keep them"
 
 
-def _json(text: str) -> dict[str, Any]:
-    found = json.loads(text)
+def _deathless(name: str) -> str:
+    return f"{name} without terminals: no transition counts as a fall; give terminals if the robot can fall"
+
+
+def _json(text: str | bytes, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadValue(f"has {name} that is no JSON: {error}") from None
     return found if isinstance(found, dict) else {}
 
 
 def _numbers(array: Any, name: str) -> np.ndarray:
     array = np.asarray(array)
-    if array.dtype.kind not in "fiub" or not array.ndim:
+    if array.dtype.kind not in "fiub":
         raise BadValue(f"has no numbers in {name}, but {array.dtype}")
+    if not array.ndim:
+        raise BadValue(f"has a single number in {name}, not one a transition")
+    return array
+
+
+def _column(array: np.ndarray, name: str) -> np.ndarray:
+    """One number a transition, [B]."""
+    if array.shape not in ((len(array),), (len(array), 1)):
+        raise BadValue(f"has {name} of shape {array.shape}: needs one number a transition, (n,) or (n, 1)")
+    return array.reshape(len(array))
+
+
+def _flag(array: np.ndarray, name: str) -> np.ndarray:
+    """An end's flag, bool [B]."""
+    return _finite(_column(array, name), name) != 0
+
+
+def _finite(array: np.ndarray, name: str) -> np.ndarray:
+    bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+    if bad.any():
+        raise BadValue(f"has {bad.sum()} {name} that are NaN or infinite, the first at transition {bad.argmax()}")
     return array
 
 
@@ -344,7 +395,7 @@ def _checked(log: Log, metadata: dict[str, Any], domain: Domain) -> Log:
     if not log.size:
         raise BadValue("holds no transition")
     spaces = domain.spaces
-    theirs, ours = _robot(_origin(metadata)), _robot(str(domain))
+    theirs, ours = robot(_origin(metadata)), robot(str(domain))
     if log.obs.ndim != 2 or log.action.ndim != 2:
         raise BadValue(f"has observations {log.obs.shape} and actions {log.action.shape}; each needs rows and columns")
     sizes = log.obs.shape[1], log.action.shape[1]
@@ -355,9 +406,7 @@ def _checked(log: Log, metadata: dict[str, Any], domain: Domain) -> Log:
     with np.errstate(over="ignore"):
         obs, action, reward, following = (np.asarray(x, np.float32) for x in log[:4])
     for name, x in (("observations", obs), ("actions", action), ("rewards", reward), ("next observations", following)):
-        bad = ~np.isfinite(x).reshape(len(x), -1).all(1)
-        if bad.any():
-            raise BadValue(f"has {bad.sum()} {name} that are NaN or infinite, the first at transition {bad.argmax()}")
+        _finite(x, name)
     slack = ROUNDING * (spaces.high - spaces.low)
     beyond = ((action < spaces.low - slack) | (action > spaces.high + slack)).any(1)
     if beyond.any():
@@ -386,23 +435,10 @@ def _origin(metadata: dict[str, Any]) -> str:
     """The domain or environment that a data set says it is of; empty where it says nothing."""
     if isinstance(domain := metadata.get("domain"), str):
         return domain
-    with suppress(ValueError, TypeError, KeyError):
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
         spec = json.loads(metadata["env_spec"])
         return str(spec["kwargs"].get("domain") or spec["id"])
     return ""
-
-
-def _robot(text: str) -> str:
-    """The robot of a domain's text or a Gymnasium id, `HalfCheetah`; empty where it is none that is known."""
-    head = re.sub(r"-v\d+$", "", re.split(r"[/:]", re.sub(r"/[^/]*=.*", "", text))[-1])
-    return _robots().get(head, "")
-
-
-@cache
-def _robots() -> dict[str, str]:
-    titles = {name: "".join(word.capitalize() for word in name.split("_")) for name in BUILT_IN}
-    both = {name: re.sub(r"-v\d+$", "", find(name).reference or title) for name, title in titles.items()}
-    return both | {title: title for title in both.values()}
 
 
 # Make
@@ -426,14 +462,16 @@ def record(
 ) -> Log:
     """The log of one world under `behaviour`: so many transitions, the last episode cut where they end.
 
-    `on_step(done)` is called between steps. Ctrl-C ends the log early: what a robot did is not thrown away.
+    `on_step(done)` is called between parts. Ctrl-C ends the log early: what a robot did is not thrown away, but for the
+    part under way.
     """
     if steps < 1:
         raise BadValue(f"steps={steps}: needs a whole number above 0")
     parts, worlds, done = [], domain.worlds(1, seed), 0
+    part = CHUNK if domain.replayable else LIVE
     try:
         while done < steps:
-            worlds, tr = collect(domain, worlds, behaviour, min(CHUNK, steps - done))
+            worlds, tr = collect(domain, worlds, behaviour, min(part, steps - done))
             parts.append(tr)
             done += len(tr.reward)
             if on_step:
@@ -447,13 +485,20 @@ def record(
     return _ended(Log(**columns, episode=np.append(0, np.cumsum(ends)[:-1]).astype(np.int64)))
 
 
+def vacant(path: Path) -> None:
+    """Raises BadValue where no log can be written to a path: to be called before one is made."""
+    if cut := _split(path.name)[1]:
+        raise BadValue(f"{path} ends in {cut}, which --data reads as a cut; name another with --out")
+    if _exists(path):
+        raise BadValue(f"{path} is there already; name another with --out, or remove it")
+
+
 def write(path: Path, log: Log, metadata: dict[str, Any], domain: Domain) -> None:
     """Write a log as `.npz`, or else as a Minari data set, whole or not at all.
 
     Raises BadValue where something is there already, or the disk refuses.
     """
-    if path.exists():
-        raise BadValue(f"{path} is there already; name another with --out, or remove it")
+    vacant(path)
     part = path.absolute().with_name(path.name + ".part")  # Minari's own size is wrong of a relative one
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

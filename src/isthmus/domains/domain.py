@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 from isthmus.domains.gaps import GAPS, Gap, Gaps
 from isthmus.physics.parameters import Law, Parameter, Setting, Values, find, format_setting, parse_setting
 from isthmus.physics.random import Streams, fold, keys
-from isthmus.tasks.task import Random, Task, View
+from isthmus.tasks.task import BUILT_IN, Random, Task, View
 from isthmus.tasks.task import find as find_task
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
 
@@ -334,6 +334,30 @@ class Domain:
         from isthmus.domains.collect import Live
 
         return Live.new(self, keys(seed, n), parameters=parameters).worlds()
+
+
+def robot(text: str) -> str:
+    """The robot of a domain's text or a Gymnasium id, `HalfCheetah`; empty where it is none that is known."""
+    head = re.sub(r"-v\d+$", "", re.split(r"[/:]", re.sub(r"/[^/]*=.*", "", text))[-1])
+    return _robots().get(head, "")
+
+
+@cache
+def _robots() -> dict[str, str]:
+    titles = {name: "".join(word.capitalize() for word in name.split("_")) for name in BUILT_IN}
+    both = {name: re.sub(r"-v\d+$", "", find_task(name).reference or title) for name, title in titles.items()}
+    return both | {title: title for title in both.values()}
+
+
+def check_fits(ours: Domain, theirs: Domain) -> None:
+    """Raise BadValue where a policy that learned in `ours` cannot act in `theirs`: other sizes, or another robot."""
+    sizes = [(d.spaces.observation, d.spaces.action) for d in (ours, theirs)]
+    if sizes[0] != sizes[1]:
+        (o, a), (n, m) = sizes
+        raise BadValue(f"the policy takes {o} observations to {a} actions; {theirs} has {n} and {m}")
+    known = [robot(str(d)) for d in (ours, theirs)]
+    if all(known) and known[0] != known[1]:
+        raise BadValue(f"the policy learned on a {known[0]}; {theirs} is another robot")
 
 
 def pairs(text: str) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.domains.collect import play
-from isthmus.domains.domain import Domain
+from isthmus.domains.domain import Domain, check_fits
 from isthmus.domains.problem import Book
 from isthmus.physics.parameters import Law
 from isthmus.physics.random import keys
@@ -45,7 +45,8 @@ def targets(domain: Domain, episodes: int, seed: int, adapting: bool = False) ->
     grid, laws = domain.grid, any(isinstance(setting, Law) for _, setting in domain.settings)
     cells = math.prod(len(values) for values in grid.values())
     if episodes < 1 or max(episodes, cells) > MOST:
-        raise BadValue(f"{max(episodes, cells)} episodes (in {cells} cells): needs 1 to {MOST:,} in all")
+        where = f"{episodes} episodes" + f" in {cells} cells" * (cells > 1)
+        raise BadValue(f"{where}: needs 1 to {MOST:,} in all")
     if grid:
         fixed = domain.draw(keys(seed, 1), np.ones(1, np.int64))[0]
         axes = [grid.get(name, (value,)) for name, value in zip(domain.names, fixed, strict=True)]
@@ -72,14 +73,9 @@ def evaluate_method(
     """Evaluate what a method deploys: where it adapts, it adapts to each target first, at the target's cost.
 
     Adapting is training: it is paid as the problem's target pays, also where `domain` is the true target. Raises
-    BadValue for a domain whose spaces are not the problem's.
+    BadValue for a domain of other spaces than the problem's, or of another robot.
     """
-    ours, theirs = problem.source.spaces, domain.spaces
-    if (ours.observation, ours.action) != (theirs.observation, theirs.action):
-        raise BadValue(
-            f"the policy takes {ours.observation} observations to {ours.action} actions; "
-            f"{domain} has {theirs.observation} and {theirs.action}"
-        )
+    check_fits(problem.source, domain)
     adapting = method.adapts
     parameters, each = targets(domain, episodes, seed, adapting)
     # In worlds of its own: what adapted in the starts that it is judged by would have seen them.

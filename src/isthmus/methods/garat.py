@@ -113,6 +113,9 @@ class GARAT(NoAdaptation):
             if not (isinstance(value := getattr(self, name), int) and value >= low):
                 raise BadValue(f"{name}={value}: needs a whole number from {low} on")
         worlds, steps = self.learner.rollout
+        for name, mine in (("worlds", worlds), ("steps", steps)):
+            if (value := getattr(self.transformer, name)) not in (mine, getattr(PPO(), name)):
+                raise BadValue(f"transformer.{name}={value}: g's rounds are pi's; set learner.{name}")
         object.__setattr__(self, "transformer", replace(self.transformer, worlds=worlds, steps=steps))
 
     def trained_in(self, problem: Problem) -> Domain:

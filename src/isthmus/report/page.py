@@ -319,7 +319,7 @@ def _lede(group: Group) -> list[str]:
         verdict = {"better": "is better than the floor", "worse": "is worse than the floor"}.get(row.verdict)
         verdict = verdict or f"against the floor: {row.verdict}"
         said.append(f"{row.method} {verdict} ({by} {span}).")
-    return said
+    return said + [c.unlike] * bool(c.unlike)
 
 
 def _reach(row: Row) -> str:
@@ -447,7 +447,7 @@ def _clip(group: Group) -> tuple[Picture | None, str]:
         from isthmus.report.watch import backend, film
 
         backend()  # before what takes seconds
-        clip = film(run.policy, problem.source, problem.target, CLIP_SECONDS, seed=0, size=CLIP_SIZE)
+        clip = film(run.policy, problem.source, problem.target, CLIP_SECONDS, 0, CLIP_SIZE, run.simulated)
     except IsthmusError as error:
         return None, f"No animation of {entry.label}: {error}"
     out, still = io.BytesIO(), io.BytesIO()
@@ -493,10 +493,12 @@ def _facts(entry: Entry) -> dict[str, Any]:
 def _problem(group: Group) -> list[tuple[str, str]]:
     p = group.problem
     budget = ", ".join(f"{value:,} {name}" for name, value in p["budget"].items() if value is not None)
+    logs = [log for entry in group.entries if (log := entry.run.config.get("log"))]
+    covers = f": {whole(logs[0]['transitions'])} transitions, {whole(logs[0]['episodes'])} episodes" if logs else ""
     rows = [
         ("Source", p["source"]), ("Target", p["target"]), ("Access to the target", p.get("access") or ""),
         ("Budget", budget or "no limit"), ("Believed of the target", p.get("uncertainty") or "nothing"),
-        ("Log of the target", p.get("data") or ""),
+        ("Log of the target", f"{p['data']}{covers}" if p.get("data") else ""),
     ]  # fmt: skip
     if c := group.comparison:
         rows += [("Training", f"{whole(c.steps)} steps a run, source and target together"),

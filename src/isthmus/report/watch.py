@@ -91,9 +91,17 @@ def _save_mp4(clip: Clip, path: Path) -> None:
 
 
 def watch(
-    policy: Any, source: Domain, target: Domain | None, out: Path | str, seconds: float = 8.0, seed: int = 0
+    policy: Any,
+    source: Domain,
+    target: Domain | None,
+    out: Path | str,
+    seconds: float = 8.0,
+    seed: int = 0,
+    simulated: Any = None,
 ) -> Path:
     """Play one episode of a policy in each domain and write it as a clip, source beside target, synchronised.
+
+    `simulated` acts in the source, where that is another than the deployed `policy`.
 
     The file's ending chooses the format: .webp, .gif, .png (animated), or .mp4 with the extra `video`. Where a domain
     draws its dynamics, one draw is shown and said. Raises CannotRender where nothing renders, BadValue for `seconds` or
@@ -101,7 +109,7 @@ def watch(
     """
     path = Path(out)
     check_format(path)
-    return film(policy, source, target, seconds, seed).save(path)
+    return film(policy, source, target, seconds, seed, simulated=simulated).save(path)
 
 
 def film(
@@ -111,12 +119,14 @@ def film(
     seconds: float = 8.0,
     seed: int = 0,
     size: tuple[int, int] = SIZE,
+    simulated: Any = None,
 ) -> Clip:
     """The clip that `watch` writes; `size` is one panel's width and height in pixels."""
     if not 0 < seconds <= LONGEST:
         raise BadValue(f"seconds={seconds:g}: needs a number above 0, at most {LONGEST:g}")
-    takes = [_play(name, policy, domain, seconds, seed, size)
-             for name, domain in (("source", source), ("target", target)) if domain is not None]  # fmt: skip
+    takes = [_play(name, acts, domain, seconds, seed, size)
+             for name, acts, domain in (("source", simulated or policy, source), ("target", policy, target))
+             if domain is not None]  # fmt: skip
     milliseconds = round(1000 * min(take.interval for take in takes))
     longest = max(take.end for take in takes)
     last = longest + HOLD if longest < seconds else seconds

@@ -66,6 +66,20 @@ class Comparison:
         rows = [Row(**{"logged_transitions": 0, **row}) for row in data.pop("rows")]  # older ones do not say
         return Comparison(folder=folder, rows=rows, **data)
 
+    @property
+    def unlike(self) -> str:
+        """Says which methods do not learn by what the floor does, of which a difference is no transfer; else empty."""
+        from isthmus.training.run import Run
+
+        found = {row.method: Run.open(self.folder / row.runs[0]).config["settings"].get("learner") for row in self.rows}
+        others: dict[str, list[str]] = {}
+        for method, learner in found.items():
+            if learner and learner != found[FLOOR]:
+                others.setdefault(learner, []).append(method)
+        said = "; ".join(f"{', '.join(methods)} by {learner}" for learner, methods in others.items())
+        fix = f"--set learner={next(iter(others))}" if len(others) == 1 else "--set learner=..."
+        return f"{FLOOR}, the floor, learned by {found[FLOOR]}, {said}: give both the same, {fix}." if others else ""
+
     def save(self) -> None:
         from isthmus.training.run import write_text
 

@@ -205,7 +205,7 @@ def read_units(units: Iterable[Unit | Measurement], results: Path) -> tuple[dict
     for unit in {unit.name: unit for unit in units}.values():
         if not (path := results / f"{unit.name}.csv").exists():
             continue
-        read = Results.read(path)
+        read = _whole(path, "digest" if isinstance(unit, Unit) else "wall_seconds")
         if found := otherwise(unit, read.meta):
             others.setdefault(", ".join(found), []).append(path.name)
             continue
@@ -218,6 +218,18 @@ def read_units(units: Iterable[Unit | Measurement], results: Path) -> tuple[dict
     if silent:
         said.append(f"no settings are recorded in {', '.join(silent)}: taken to be what the study asks for")
     return done, said
+
+
+def _whole(path: Path, last: str = "wall_seconds") -> Results:
+    """A unit's file. Raises BadValue, with its name, where that is damaged or cut short of its `last` line."""
+    read = Results.read(path)
+    try:
+        if last in read.meta:
+            return read
+        why = "is damaged or cut short"
+    except BadValue as error:
+        why = str(error).partition(":")[0].replace("a unit's file ", "")
+    raise BadValue(f"{path} {why}: remove it and run the unit again")
 
 
 SCALES = ("smoke", "laptop", "paper")
@@ -406,7 +418,7 @@ def _rates(results: Path, smoke: bool) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for path in sorted(results.glob("*.csv")):
         if not path.stem.endswith("-claims") and path.stem.startswith("smoke-") == smoke:
-            wall, steps = (Results.read(path).value("meta", key) for key in ("wall_seconds", "steps"))
+            wall, steps = (_whole(path).value("meta", key) for key in ("wall_seconds", "steps"))
             if steps:
                 found.setdefault(_experiment(path.stem), []).append(wall / steps)
     return found

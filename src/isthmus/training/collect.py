@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from isthmus.domains.datasets import Deployed, Log, record, write
+from isthmus.domains.datasets import Deployed, Log, record, vacant, write
+from isthmus.domains.domain import check_fits
 from isthmus.domains.problem import Problem
 from isthmus.training import checkpoint
 from isthmus.training.run import Run, versions
@@ -29,18 +30,12 @@ def log_target(
     target's own. What it took is in the file's metadata and in no training's book. Raises BadValue where the policy is
     another robot's or explored with another action than the deployed one, or `out` is there already.
     """
-    ours, theirs = run.problem.source.spaces, problem.target.spaces
-    if (ours.observation, ours.action) != (theirs.observation, theirs.action):
-        raise BadValue(
-            f"{run.folder} takes {ours.observation} observations to {ours.action} actions; "
-            f"{problem.target} has {theirs.observation} and {theirs.action}"
-        )
+    check_fits(run.problem.source, problem.target)
     if not deterministic and not hasattr(run.method, "behaviour"):
         raise BadValue(f"{run.name} keeps no exploring policy to log with; say --deterministic")
     if not deterministic and run.method.dual:
         raise BadValue(f"{run.name} explored with its action for the source, not the deployed one; say --deterministic")
-    if out.exists():
-        raise BadValue(f"{out} is there already; name another with --out, or remove it")
+    vacant(out)
     path, _ = run.checkpoint()
     target = problem.target
     behaviour = Deployed(run.policy) if deterministic else run.behaviour

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,8 +86,10 @@ class Run:
         accepts = built.accepts
         if Access.NONE not in accepts and problem.access not in accepts:
             needs = " or ".join(sorted(accepts))
+            fix = "give the target's log, --data (isthmus collect makes one)" if needs == Access.DATASET else ""
             raise BadValue(
-                f"{method} needs access {needs}, this problem's is {problem.access}; say --access {needs.split()[0]}"
+                f"{method} needs access {needs}, this problem's is {problem.access}; "
+                f"{fix or f'say --access {needs.split()[0]}'}"
             )
         for domain in (problem.source, problem.target):
             domain.ready()
@@ -137,6 +140,14 @@ class Run:
             if not isinstance(config.get(name), kind):
                 raise RunError(f"{folder}/run.json is damaged: {name} is {config.get(name)!r}")
         return Run(folder, config)
+
+    def discard(self) -> None:
+        """Remove what `create` made, of a run that could not begin: nothing was learned, nor a target touched."""
+        if not self.begun and not (self.folder / "ledger.jsonl").exists():
+            for name in ("run.json", "metrics.jsonl"):
+                (self.folder / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def expect(self, config: dict[str, Any]) -> None:
         """Raise BadValue where this run is not the one that was planned as `config`."""
@@ -233,6 +244,11 @@ class Run:
     def policy(self) -> Any:
         """What the run deploys, from its newest good checkpoint."""
         return self.method.policy(self.state())
+
+    @cached_property
+    def simulated(self) -> Any:
+        """What acts in the source: `policy`, but for a method with an action for each."""
+        return self.method.simulated(self.state())
 
     @property
     def behaviour(self) -> Any:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.domains.coverage import scarce
 from isthmus.domains.problem import Access, Problem
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods import registry
@@ -69,12 +70,17 @@ def train(
     randomizes = issubclass(registry.find(method), DomainRandomization | Evolution)
     if randomizes and problem.believed == problem.source and not quiet:
         Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
-    for note in problem.dataset.notes if config["log"] and not quiet else ():
+    for note in (*problem.dataset.notes, *scarce(problem.log())) if config["log"] and not quiet else ():
         Progress.note(note)
     folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
     config["evaluations"] = evaluations or EVALUATIONS
     config["evaluation_episodes"] = evaluation_episodes or EVALUATION_EPISODES
-    return _loop(Run.create(folder, config), None, {}, quiet, executor, imports)
+    run = Run.create(folder, config)
+    try:
+        return _loop(run, None, {}, quiet, executor, imports)
+    except BadValue:  # told only once it begins: a folder left behind would be in the way of the right command
+        run.discard()
+        raise
 
 
 def resume(
