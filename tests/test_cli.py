@@ -131,7 +131,8 @@ def test_what_there_is(capsys):
     assert "--set updates=3" in settings and "--set learner.hidden=64,64" in settings
     problems = said(capsys, "problems")
     assert "hopper-es-sim2real" in problems and "half_cheetah-gravity-2" in problems
-    assert all(f"  {name}: {row.note}\n" in problems for name, row in CATALOG.items() if row.note)
+    assert all(f" {row.source} -> {row.target}\n" in problems and row.note in problems for row in CATALOG.values())
+    assert "deploy a_tgt, as pi says" in said(capsys, "methods", "dap_u"), "the paper's box"
     tasks = said(capsys, "tasks")
     assert all(name in tasks for name in ("hopper", "half_cheetah", "walker2d", "ant", "reacher", "Ant-v5"))
     parameters = said(capsys, "parameters", "walker2d")

@@ -44,12 +44,15 @@ ProblemName = Annotated[str, arg(aliases=["-p"], help="a row of `isthmus problem
 
 
 def methods(name: Positional[str | None] = None) -> None:
-    """What there is to train with; with a NAME, its settings and their defaults."""
+    """What there is to train with; with a NAME, its algorithm box, its settings and their defaults."""
     from isthmus.methods import registry
 
     if name:
         method = registry.build(name)
-        out.print(f"[bold]{name}[/]: {(type(method).__doc__ or '').strip()}\n")
+        box = (sys.modules[type(method).__module__].__doc__ or "").strip()
+        own = (type(method).__doc__ or "").partition("\n\n")[0].strip()
+        out.print(f"[bold]{name}[/]")
+        out.print(f"{box}\n\n{name}: {own}\n", markup=False, soft_wrap=True)
         for key, value in registry.settings_of(method).items():
             out.print(f"  --set {key}={','.join(map(str, value)) if isinstance(value, tuple) else value}")
         return
@@ -63,14 +66,14 @@ def problems() -> None:
     """Problems by name. Any shift is a problem too: half_cheetah/gravity=x2."""
     from isthmus.domains.catalog import CATALOG
 
-    table = _table("problem", "source", "target", "access", "from")
-    for key, row in CATALOG.items():
-        table.add_row(key, row.source, row.target, row.access, row.citation)
-    out.print(table)
-    out.print("\n[bold]notes[/]")
-    for key, row in CATALOG.items():
-        if row.note:
-            out.print(f"  {key}: {row.note}", markup=False, soft_wrap=True)
+    width = max(map(len, CATALOG))
+    for citation in dict.fromkeys(row.citation for row in CATALOG.values()):
+        out.print(f"[bold]{citation}[/]")
+        for key, row in CATALOG.items():
+            if row.citation == citation:
+                said = f"  {key:{width}}  {row.access:8}  {row.source} -> {row.target}"
+                note = f"\n  {'':{width}}    {row.note}" * bool(row.note)
+                out.print(said + note, markup=False, soft_wrap=True)
 
 
 def tasks(imports: Imports = ()) -> None:
