@@ -49,6 +49,7 @@ class Row:
     logged_transitions: int  # of the target's log, where that is all that a method knows of it
     adaptation_transitions: int  # for each target, at deployment
     runs: list[str]
+    learner: str = ""  # what it learned by; older comparisons do not say
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,10 @@ class Comparison:
     @property
     def unlike(self) -> str:
         """Says which methods do not learn by what the floor does, of which a difference is no transfer; else empty."""
-        from isthmus.training.run import Run
-
-        found = {row.method: Run.open(self.folder / row.runs[0]).config["settings"].get("learner") for row in self.rows}
+        found = {row.method: row.learner for row in self.rows}
         others: dict[str, list[str]] = {}
         for method, learner in found.items():
-            if learner and learner != found[FLOOR]:
+            if learner and learner != found.get(FLOOR):
                 others.setdefault(learner, []).append(method)
         said = "; ".join(f"{', '.join(methods)} by {learner}" for learner, methods in others.items())
         fix = f"--set learner={next(iter(others))}" if len(others) == 1 else "--set learner=..."
@@ -210,7 +209,7 @@ def compare(
                 e.method, e.value, *((d.value, _finite(d.low), _finite(d.high)) if d else (None, None, None)),
                 statistics.verdict(d) if d else "the floor", first["source_steps"], first["target_transitions"],
                 first["logged_transitions"], first["adaptation_transitions"],
-                [job.folder.name for job in jobs if job.method == name],
+                [job.folder.name for job in jobs if job.method == name], plans[name]["settings"].get("learner", ""),
             )
         )  # fmt: skip
     comparison = Comparison(folder, problem.describe(), seeds, steps, episodes, rows)
