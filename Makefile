@@ -36,7 +36,7 @@ demo: setup
 	.venv/bin/isthmus demo
 
 test: setup
-	$(PYTEST) -m "not slow" -n $(WORKERS) --dist loadfile
+	$(PYTEST) -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(PYTEST) -m slow --timeout 3600

@@ -22,6 +22,34 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 LOG = "MUJOCO_LOG.TXT"
 
+LONGEST = (
+    "methods",
+    "resume",
+    "problem",
+    "cli",
+    "compare",
+    "studies",
+    "sac",
+    "ray",
+    "recurrent_ppo",
+    "training",
+    "garat",
+    "trpo",
+    "executor",
+    "dap",
+    "rewards",
+    "es_maml",
+    "dap_study",
+    "report",
+    "matl_study",
+)
+RANK = {f"test_{name}": i for i, name in enumerate(LONGEST)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first, so that two workers end at about the same time."""
+    items.sort(key=lambda item: RANK.get(item.path.stem, len(RANK)))
+
 
 @pytest.fixture(autouse=True)
 def no_mujoco_log(request: pytest.FixtureRequest) -> Iterator[None]:
