@@ -7,8 +7,9 @@ from itertools import pairwise
 import jax
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
-from isthmus.learning.networks import init_mlp, mlp
+from isthmus.learning.networks import init_mlp, mlp, orthogonal
 
 
 @pytest.mark.parametrize("sizes", [(5, 8, 8, 2), (8, 3), (3, 16, 1)])
@@ -22,6 +23,23 @@ def test_weights_begin_orthogonal(sizes: tuple[int, ...]) -> None:
         gram = weights.T @ weights if weights.shape[0] >= weights.shape[1] else weights @ weights.T
         np.testing.assert_allclose(gram, scale**2 * np.eye(len(gram)), atol=1e-5 * scale**2)
         np.testing.assert_array_equal(np.asarray(bias), 0.0)
+
+
+@pytest.mark.parametrize("shape", [(17, 64), (64, 17), (5, 5), (1, 3), (300, 260)])
+def test_weights_are_those_of_jax(shape: tuple[int, int]) -> None:
+    key = jax.random.key(7)
+    with threadpool_limits(1):
+        want = jax.nn.initializers.orthogonal(0.1)(key, shape)
+    np.testing.assert_array_equal(np.asarray(orthogonal(key, shape, 0.1)), np.asarray(want))
+
+
+def test_weights_do_not_depend_on_the_number_of_threads() -> None:
+    """Ray gives a worker one, a workstation 64."""
+    with threadpool_limits(1):
+        one = np.asarray(orthogonal(jax.random.key(0), (256, 256)))
+    with threadpool_limits(2):
+        two = np.asarray(orthogonal(jax.random.key(0), (256, 256)))
+    np.testing.assert_array_equal(one, two)
 
 
 def test_layers_of_one_shape_are_not_the_same_draw() -> None:

@@ -83,6 +83,7 @@ class Proximal:
     entropy_weight: float = 0.0
     max_gradient: float = 0.5
     initial_log_std: float = 0.0
+    annealing: int = 0  # steps over which the learning rate falls, in a line, to a tenth; 0: it stays
     target_kl: float = 0.0  # stop a round's updates when the policy has moved this far (nats); 0: never
     privileged: bool = False  # the critic sees the drawn dynamics
 
@@ -92,7 +93,7 @@ class Proximal:
             (("worlds", "steps", "epochs", "minibatch"), WHOLE),
             (("learning_rate", "clip", "max_gradient"), ABOVE_ZERO),
             (("discount", "gae_decay"), FRACTION),
-            (("value_weight", "entropy_weight", "target_kl"), FROM_ZERO),
+            (("value_weight", "entropy_weight", "target_kl", "annealing"), FROM_ZERO),
             (("initial_log_std",), FINITE),
         )
 
@@ -107,7 +108,12 @@ class Proximal:
 
     @property
     def _optimizer(self) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(self.max_gradient), optax.adam(self.learning_rate, eps=1e-5))
+        rate = self.learning_rate
+        if self.annealing:
+            round_ = self.worlds * self.steps
+            descents = self.annealing * self.epochs * (round_ // self.minibatch) // round_
+            rate = optax.linear_schedule(rate, rate / 10, descents)
+        return optax.chain(optax.clip_by_global_norm(self.max_gradient), optax.adam(rate, eps=1e-5))
 
     def loss(self, networks: Any, batch: Any) -> tuple[Array, dict[str, Array]]:
         raise NotImplementedError

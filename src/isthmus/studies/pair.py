@@ -44,20 +44,30 @@ def log_density(seen: Seen, gain: float, action: np.ndarray | None = None) -> np
     return -((next_obs - obs - gain * a) ** 2) / (2 * SD**2)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
 def fit(
     classifiers: Classifiers, steps: int, size: int, source: Seen, target: Seen, seed: int = 0
 ) -> tuple[ClassifiersState, Array]:
     """New classifiers after so many updates on batches of either domain, and their accuracy in each (steps,)."""
-    first, others = jax.random.split(jax.random.key(seed))
+    new, key = _begin(classifiers, seed)
+    return _update(classifiers, steps, size, source, target, new, key)
 
+
+def _begin(classifiers: Classifiers, seed: int) -> tuple[ClassifiersState, Array]:
+    first, others = jax.random.split(jax.random.key(seed))
+    return classifiers.init(1, 1, first), others
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _update(
+    classifiers: Classifiers, steps: int, size: int, source: Seen, target: Seen, s: ClassifiersState, key: Array
+) -> tuple[ClassifiersState, Array]:
     def step(state: ClassifiersState, key: Array) -> tuple[ClassifiersState, Array]:
         one, other = jax.random.split(key)
         batch = lambda k, seen: jax.tree.map(lambda x: x[jax.random.randint(k, (size,), 0, len(x))], seen)  # noqa: E731
         state, told = classifiers.update(state, batch(one, source), batch(other, target), key)
         return state, told["classifier_accuracy"]
 
-    return jax.lax.scan(step, classifiers.init(1, 1, first), jax.random.split(others, steps))
+    return jax.lax.scan(step, s, jax.random.split(key, steps))
 
 
 def errors(seed: int, members: int, updates: int) -> dict[str, float]:
@@ -74,9 +84,10 @@ def errors(seed: int, members: int, updates: int) -> dict[str, float]:
     log, source = steered(random, LOGGED, GAIN), draw(random, 5 * LOGGED, 1.0)
     again, seen = steered(random, HELD_OUT, GAIN), draw(random, HELD_OUT, 1.0)
     classifiers = Classifiers(members=members, noise=NOISE)
-    trained = fit.lower(classifiers, updates, 256, source, log, seed).compile()
+    new, key = _begin(classifiers, seed)
+    trained = _update.lower(classifiers, updates, 256, source, log, new, key).compile()
     began = time.perf_counter()
-    state, accuracy = jax.block_until_ready(trained(source, log, seed))
+    state, accuracy = jax.block_until_ready(trained(source, log, new, key))
     seconds = time.perf_counter() - began
     truth = log_density(seen, GAIN) - log_density(seen, 1.0)
     error = np.asarray(classifiers.delta(state, seen, seen)) - truth
