@@ -418,7 +418,7 @@ def test_random_actions_fill_the_bounds() -> None:
         {"worlds": 0}, {"steps": 0}, {"epochs": 0}, {"minibatch": 0}, {"learning_rate": 0.0},
         {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"clip": -0.1}, {"max_gradient": 0.0},
         {"discount": 1.01}, {"gae_decay": -0.1}, {"value_weight": -1.0}, {"entropy_weight": float("inf")},
-        {"target_kl": -0.01}, {"initial_log_std": float("nan")},
+        {"target_kl": -0.01}, {"annealing": -1}, {"initial_log_std": float("nan")},
     ],
     ids=str,
 )  # fmt: skip
@@ -516,6 +516,21 @@ def test_a_target_kl_stops_the_updates_of_a_round() -> None:
     for found in (metrics, held_metrics):
         assert set(found) == health | {"reward_scale"}
         assert all(type(value) is float and np.isfinite(value) for value in found.values())
+
+
+def test_the_learning_rate_falls_to_a_tenth_over_the_steps_of_annealing() -> None:
+    """Adam steps by its rate where the gradient never changes: two rounds of 2 x 8 descents, and what follows."""
+    learner = replace(PPO(), worlds=4, steps=8, minibatch=4, epochs=2, annealing=64, max_gradient=10.0)
+    descent = learner._optimizer
+    networks = learner.init(Spaces(2, np.array([-1.0]), np.array([1.0]), 1), jax.random.key(0)).networks
+    state, slope = descent.init(networks), jax.tree.map(jnp.ones_like, networks)
+    slope = jax.tree.map(lambda x: x / 1000, slope)  # shorter than the gradient's limit
+    steps = []
+    for _ in range(40):
+        change, state = descent.update(slope, state, networks)
+        steps.append(-float(change.log_std[0]))
+    rate = 3e-4 * np.maximum(1 - 0.9 * np.arange(40) / 32, 0.1)
+    np.testing.assert_allclose(steps, rate, rtol=0.011)  # Adam's epsilon is a hundredth of this gradient
 
 
 def test_an_update_is_decided_by_its_key() -> None:
