@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from isthmus.learning.distributions import normal
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.types import Array, BadValue
 
@@ -143,7 +144,7 @@ class Classifiers:
 
     def _noisy(self, seen: Seen, key: Array) -> Seen:
         keys = jax.random.split(key, 3)
-        drawn = (self.noise * jax.random.normal(k, x.shape) for k, x in zip(keys, seen, strict=True))
+        drawn = (self.noise * normal(k, x.shape) for k, x in zip(keys, seen, strict=True))
         return Seen(*(x + noise for x, noise in zip(seen, drawn, strict=True)))
 
     def delta(self, s: ClassifiersState, source: Seen, target: Seen) -> Array:

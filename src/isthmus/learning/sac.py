@@ -23,7 +23,7 @@ import numpy as np
 import optax
 
 from isthmus.learning.advantage import flat
-from isthmus.learning.distributions import gaussian_log_prob
+from isthmus.learning.distributions import gaussian_log_prob, normal
 from isthmus.learning.learner import ABOVE_ZERO, FRACTION, FROM_ZERO, WHOLE, check
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import Actor, SquashedBehaviour, SquashedPolicy, squashed_parameters
@@ -224,7 +224,7 @@ class SAC:
         q(obs, action) gives (2, B).
         """
         k_noise, k_term = jax.random.split(key)
-        next_noise, noise = jax.random.normal(k_noise, (2, *batch.action.shape))
+        next_noise, noise = normal(k_noise, (2, *batch.action.shape))
         of_actor, of_critics, of_temperature = s.optimizers
         temperature = jnp.exp(s.log_temperature)
         # 4.

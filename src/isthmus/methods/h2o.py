@@ -24,6 +24,7 @@ import numpy as np
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem
 from isthmus.learning.classifiers import Classifiers, ClassifiersState
+from isthmus.learning.distributions import normal
 from isthmus.learning.sac import SAC, Batch, Learned, SACState
 from isthmus.methods.darc import seen
 from isthmus.methods.logged import log_view, roll_out, scan
@@ -108,7 +109,7 @@ class H2O(NoAdaptation):
         source, logged = (jax.tree.map(lambda x: x[:half], b) for b in batches)
         # 4.
         ratio = lambda b: self.classifiers.delta(classifiers, seen(b), seen(b))  # noqa: E731  log p_tgt / p_src
-        near = carry.spread * jax.random.normal(k_near, (DRAWS, *source.next_obs.shape))
+        near = carry.spread * normal(k_near, (DRAWS, *source.next_obs.shape))
         u = jax.vmap(lambda noise: -ratio(source._replace(next_obs=source.next_obs + noise)))(near).mean(0)
         u = jnp.clip(u, TINY, LARGEST)
         log_omega = jnp.log(u) - jnp.log(u.sum())
