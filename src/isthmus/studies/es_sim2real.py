@@ -228,7 +228,7 @@ def pictures(results: dict[str, Results]) -> dict[str, list[tuple[str, Landscape
                 scape = Landscape(
                     (parameter, "torso_mass"), (friction, mass), returns, np.full_like(returns, np.nan), box
                 )
-                said = f"{name.replace('_', ' ')}{' before adapting' * bool(when)}, {statistics.seeds(len(cells))}"
+                said = f"{name.replace('_', ' ')}{', before' * bool(when)}, {statistics.seeds(len(cells))}"
                 panels.append((said, scape))
             if panels:
                 out[f"figure{figure}-{reading}.png"] = panels
