@@ -247,7 +247,7 @@ def recalled(learner: Any, s: Any) -> list[float]:
 @pytest.mark.parametrize("kind", CELLS)
 def test_probe_what_was_shown_once_is_recalled(kind: str) -> None:
     learner = replace(LEARNER, cell=kind)
-    s, _ = probes.train(learner, probes.RECALL, 80)
+    s, _ = probes.train(learner, probes.RECALL, 120)
     assert recalled(learner, s) == pytest.approx([-0.5, 0.5], abs=0.1)
 
 
