@@ -90,9 +90,12 @@ def _rows() -> dict[str, Row]:
         ("hopper", "density=x1.5", sac + "one seed: 1,158 in the source, 818 here; trained here, 2,708"),
         ("half_cheetah", "damping=x3", sac + "5 seeds: 6,196 in the source, 1,675 here; trained here, 4,100 (3 seeds)"),
         ("walker2d", "friction=x2", sac + "one seed: 547 in the source, 313 here; trained here, 1,123"),
-        ("ant", "hip_1_strength=0,ankle_1_strength=0",  # a leg without motors
-         sac + "one seed: 650 in the source, 187 here; trained here, 902"),
-    ):  # fmt: skip
+        (
+            "ant",
+            "hip_1_strength=0,ankle_1_strength=0",
+            sac + "one seed: 650 in the source, 187 here; trained here, 902",
+        ),
+    ):
         rows[f"{robot}-dap"] = Row(robot, f"{robot}/{shift}", "dataset", "", DAP, note)
     rows["half_cheetah-broken"] = Row(
         "half_cheetah", "half_cheetah/bthigh_strength=0", "dataset", "", "Eysenbach et al. 2020, arXiv 2006.13916",

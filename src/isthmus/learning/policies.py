@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from isthmus.learning.distributions import normal
 from isthmus.learning.networks import MLP, mlp
 from isthmus.learning.normalization import Normalizer
 from isthmus.types import Array, Decision
@@ -39,7 +38,7 @@ class GaussianBehaviour(NamedTuple):
 
     def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
         mean = mlp(self.policy.actor, self.policy.normalizer(observation))
-        sample = mean + jnp.exp(self.log_std) * normal(key, mean.shape)
+        sample = mean + jnp.exp(self.log_std) * jax.random.normal(key, mean.shape)
         action = jnp.clip(sample, self.policy.low, self.policy.high)
         return Decision(action, extra={"sample": sample}), memory
 
@@ -96,7 +95,7 @@ class SquashedBehaviour(NamedTuple):
 
     def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
         mean, log_std = squashed_parameters(self.policy.actor, observation)
-        drawn = jnp.tanh(mean + jnp.exp(log_std) * normal(key, mean.shape))
+        drawn = jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
         uniform = jax.random.uniform(key, mean.shape, minval=-1.0, maxval=1.0)
         unit = jnp.where(self.random, uniform, drawn)
         return Decision(self.policy.scaled(unit), extra={"sample": unit}), memory

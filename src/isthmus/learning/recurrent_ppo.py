@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isthmus.learning.advantage import explained_variance, flat, gae
-from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob, normal
+from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
 from isthmus.learning.learner import WHOLE, check
 from isthmus.learning.networks import CELLS, MLP, Cell, init_mlp, mlp, remember, said, unroll
 from isthmus.learning.normalization import Moments, Normalizer
@@ -108,7 +108,7 @@ class RecurrentBehaviour(NamedTuple):
 
     def act(self, memory: Memory, observation: Array, key: Array) -> tuple[Decision, Memory]:
         mean, after = self.policy.mean(memory, observation)
-        sample = mean + jnp.exp(self.log_std) * normal(key, mean.shape)
+        sample = mean + jnp.exp(self.log_std) * jax.random.normal(key, mean.shape)
         extra = {"sample": sample, "fresh": memory.fresh, "remembered": self.policy.before(memory)}
         return Decision(jnp.clip(sample, self.policy.low, self.policy.high), extra=extra), after
 

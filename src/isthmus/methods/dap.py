@@ -25,7 +25,6 @@ from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.classifiers import Classifiers, Pair, Seen, disagreement
-from isthmus.learning.distributions import normal
 from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy
 from isthmus.learning.sac import SAC, Batch
 from isthmus.methods.darc import Carry, Corrected, check_settings, seen
@@ -48,7 +47,7 @@ class DualBehaviour(NamedTuple):
         decision, _ = self.behaviour.act((), observation, key)
         both = decision.extra["sample"]
         if self.pairs is not None:
-            noise = normal(jax.random.fold_in(key, 1), both.shape)
+            noise = jax.random.normal(jax.random.fold_in(key, 1), both.shape)
             doubt = [disagreement(self.pairs, observation, a) for a in halves(both)]
             both = jnp.clip(both + self.scale * jnp.repeat(jnp.stack(doubt), len(both) // 2) * noise, -1.0, 1.0)
         return Decision(halves(self.behaviour.policy.scaled(both))[0], extra={"sample": both}), memory

@@ -118,7 +118,7 @@ def unit(scale: str, name: str, seed: int) -> Unit:
     if agent.method in ("few_shot_ppo", "es_maml", "learned_reward"):
         settings |= size.adaptation | (size.queries if agent.figure == "operators" else {})
     steps = size.base if agent.method == "few_shot_ppo" and size.scratch else getattr(size, agent.budget)
-    settings["learner.annealing"] = steps
+    settings["learner.annealing"] = steps  # over all its own; K updates in a target hardly begin it
     cells = SMOKE if scale == "smoke" else WHOLE
     return Unit(
         f"{scale}-{name}-s{seed}", agent.method, PROBLEM, seed, steps, settings | (agent.settings or {}),
