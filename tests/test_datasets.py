@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -506,6 +506,16 @@ def test_coverage_says_what_is_in_a_log(half):
     said = "\n".join(found.lines())
     assert "60 transitions, 1 s of the robot: 2 episodes, of which 1 cut short" in said and "a note" in said
     assert "returns  mean -50.0;" in said and "made by  unknown" in said and "at bounds" in said
+    known = {"policy": {"method": "ppo", "seed": 3, "source": "reacher"}, "domain": "reacher/damping=x2"}
+    theirs, nobodys = {"env_spec": '{"id": "Reacher-v5", "kwargs": {}}'}, "unknown: the file does not say"
+    for metadata, who, where in (
+        (known, "ppo, seed 3, trained in reacher; exploring", "reacher/damping=x2"),
+        (theirs | {"algorithm_name": "SAC"}, "SAC", "Reacher-v5"),
+        (theirs, nobodys, "Reacher-v5"),
+        ({}, nobodys, nobodys),
+    ):
+        told = coverage(replace(data, metadata=metadata), reacher).lines()
+        assert {f"made by  {who}", f"made in  {where}"} <= set(told)
     assert "only 60 transitions" in said and "1 actions never change" in said
     other = coverage(data, reacher, half, own, Half(0.0))
     assert [a.noise for a in other.actions] == pytest.approx([0.5, 0.5]), "held against what acted in the source"

@@ -13,13 +13,14 @@ import numpy as np
 
 from isthmus.domains.audit import observed
 from isthmus.domains.collect import act, repeated
-from isthmus.domains.datasets import DataSet, Log, record
+from isthmus.domains.datasets import DataSet, Log, origin, record
 from isthmus.domains.domain import Domain
 from isthmus.types import BadValue
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 SHORT = 1000  # transitions
 MOST = 5000  # transitions of the policy in the source
+UNKNOWN = "unknown: the file does not say"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Coverage:
 
     text: str
     domain: str
-    made: str
+    made_by: str
+    made_in: str
     transitions: int
     episodes: int
     whole: int
@@ -70,7 +72,13 @@ class Coverage:
         ends = [f"{self.falls} fell"] * bool(self.falls) + [f"{cut} cut short"] * bool(cut)
         held = f"{self.transitions:,} transitions, {self.seconds:,.0f} s of the robot: {_episodes(self.episodes)}"
         held += f", of which {' and '.join(ends)}" if ends else ""
-        out = [f"log      {self.text}", f"target   {self.domain}", f"made by  {self.made}", f"holds    {held}"]
+        out = [
+            f"log      {self.text}",
+            f"target   {self.domain}",
+            f"made by  {self.made_by}",
+            f"made in  {self.made_in}",
+            f"holds    {held}",
+        ]
         which = "" if self.whole else ", of episodes cut short: no return of this target is known"
         out += [f"returns  {_spread(self.returns)}{which}", f"lengths  {_spread(self.lengths)}", *self.notes]
         compared = self.distance is not None
@@ -117,9 +125,9 @@ def coverage(
         states = [Seen(s.name, s.quantiles, float(a)) for s, a in zip(states, away)]
         actions = [Seen(s.name, s.quantiles, float(a), s.at_bounds, float(n)) for s, a, n in zip(actions, far, noise)]
     return Coverage(
-        data.text, str(domain), _made(data.metadata), log.size, log.episodes, int(whole.sum()), int(fell.sum()),
-        log.size * domain.step_seconds, log.returns[which], log.lengths[which], tuple(states), tuple(actions),
-        (*data.notes, *scarce(log)),
+        data.text, str(domain), _made_by(data.metadata), origin(data.metadata) or UNKNOWN, log.size, log.episodes,
+        int(whole.sum()), int(fell.sum()), log.size * domain.step_seconds,
+        log.returns[which], log.lengths[which], tuple(states), tuple(actions), (*data.notes, *scarce(log)),
     )  # fmt: skip
 
 
@@ -151,13 +159,13 @@ def scarce(log: Log) -> list[str]:
     return out
 
 
-def _made(metadata: dict[str, Any]) -> str:
+def _made_by(metadata: dict[str, Any]) -> str:
     """Who acted, as far as the file says."""
     policy = metadata.get("policy")
     if isinstance(policy, dict):
         how = "as deployed" if metadata.get("deterministic") else "exploring"
         return f"{policy.get('method')}, seed {policy.get('seed')}, trained in {policy.get('source')}; {how}"
-    return str(metadata.get("algorithm_name") or metadata.get("dataset_id") or "unknown: the file does not say")
+    return str(metadata.get("algorithm_name") or metadata.get("dataset_id") or UNKNOWN)
 
 
 def _episodes(n: int) -> str:

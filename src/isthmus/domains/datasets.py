@@ -243,8 +243,8 @@ def read(text: str, domain: Domain) -> DataSet:
         log = _cut(_checked(log, metadata, domain), cut[1:])
     except BadValue as error:
         raise BadValue(f"{path} {error}") from None
-    if domain.measurable and (origin := metadata.get("domain", str(domain))) != str(domain):
-        notes += (f"this log was made in {origin}, the target is {domain}",)
+    if domain.measurable and (made_in := metadata.get("domain", str(domain))) != str(domain):
+        notes += (f"this log was made in {made_in}, the target is {domain}",)
     for column in log:
         column.flags.writeable = False  # one log is shared by all who ask for it
     return DataSet(text, log, metadata, notes)
@@ -395,7 +395,7 @@ def _checked(log: Log, metadata: dict[str, Any], domain: Domain) -> Log:
     if not log.size:
         raise BadValue("holds no transition")
     spaces = domain.spaces
-    theirs, ours = robot(_origin(metadata)), robot(str(domain))
+    theirs, ours = robot(origin(metadata)), robot(str(domain))
     if log.obs.ndim != 2 or log.action.ndim != 2:
         raise BadValue(f"has observations {log.obs.shape} and actions {log.action.shape}; each needs rows and columns")
     sizes = log.obs.shape[1], log.action.shape[1]
@@ -431,7 +431,7 @@ def _cut(log: Log, cut: str) -> Log:
     return log.first(int(log.lengths[:count].sum()) if whole else count)
 
 
-def _origin(metadata: dict[str, Any]) -> str:
+def origin(metadata: dict[str, Any]) -> str:
     """The domain or environment that a data set says it is of; empty where it says nothing."""
     if isinstance(domain := metadata.get("domain"), str):
         return domain

@@ -21,7 +21,7 @@ class Progress:
             TextColumn("{task.fields[rate]}"), TextColumn("return {task.fields[score]}"), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal,
         )  # fmt: skip
-        self.task = self.bars.add_task(f"{run.name} s{run.seed}", total=run.steps, rate="", score="-")
+        self.task = self.bars.add_task(f"{run.name} s{run.seed}", total=run.steps, rate="compiling", score="-")
 
     def __enter__(self) -> Progress:
         self.bars.start()
