@@ -231,6 +231,21 @@ def test_a_unit_starts_from_another(chained):
     assert results["second"].value("final", "target_forward") > 0
 
 
+def test_a_start_made_anew_is_told(chained, tmp_path):
+    """What others started from may be trained again, to other bits: its file and theirs are no pair then."""
+    units, results = chain(tmp_path), tmp_path / "results"
+    shutil.copytree(chained / "results", results)
+    first, second = (Results.read(results / f"{name}.csv").meta for name in ("first", "second"))
+    assert first["needs"] == {} and second["needs"] == {"first": first["digest"]}
+    assert read_units(units, results)[1] == []
+    anew = (results / "first.csv").read_text().replace(first["digest"], "0" * 64)
+    (results / "first.csv").write_text(anew)
+    done, (said,) = read_units(units, results)
+    assert {*done} == {"first", "second"} and said.startswith(
+        "second.csv stands on another run of first than first.csv"
+    )
+
+
 def test_what_others_need_comes_first(chained, tmp_path):
     units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
     names = lambda: [[u.name for u in wave] for wave in waves(units, results, runs)]  # noqa: E731

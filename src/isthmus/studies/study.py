@@ -148,10 +148,12 @@ class Results:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """What made the file; `settings` as a dict. Raises BadValue where that cannot be read."""
+        """What made the file; `settings` and `needs` (digests of the runs it stands on, by unit) as dicts. Raises
+        BadValue where that cannot be read.
+        """
         found: dict[str, Any] = {r["key"]: r["value"] for r in self.rows if r.get("kind") == "meta"}
         try:
-            return found | {k: dict(json.loads(v)) for k, v in found.items() if k == "settings"}
+            return found | {k: dict(json.loads(v)) for k, v in found.items() if k in ("settings", "needs")}
         except (TypeError, ValueError):
             raise BadValue("a unit's file has damaged settings: remove it and run the unit again") from None
 
@@ -197,7 +199,8 @@ def otherwise(unit: Unit | Measurement, meta: Mapping[str, Any]) -> list[str]:
 
 def read_units(units: Iterable[Unit | Measurement], results: Path) -> tuple[dict[str, Results], list[str]]:
     """The units' files that are there, by unit, and what is to be said of them, a line each: files that were made
-    otherwise than the study asks are named and left out; those that do not tell their settings are taken.
+    otherwise than the study asks are named and left out; those that do not tell their settings are taken, and so are
+    those that stand on a run which was made anew since.
     """
     done: dict[str, Results] = {}
     others: dict[str, list[str]] = {}
@@ -215,6 +218,13 @@ def read_units(units: Iterable[Unit | Measurement], results: Path) -> tuple[dict
         f"left out, for they were made with {what}: {', '.join(names)}; remove them to run these units again"
         for what, names in others.items()
     ]
+    for name, read in done.items():
+        for other, digest in read.meta.get("needs", {}).items():
+            if other in done and done[other].meta["digest"] != digest:
+                said.append(
+                    f"{name}.csv stands on another run of {other} than {other}.csv tells of, as one machine's bits are "
+                    "not another's: the two are independent draws; remove the first to run it again"
+                )
     if silent:
         said.append(f"no settings are recorded in {', '.join(silent)}: taken to be what the study asks for")
     return done, said
@@ -340,6 +350,8 @@ def trained(
         "source_steps": int(state.source_steps), "start": unit.start or "",
         "method": unit.method, "problem": unit.problem, "seed": unit.seed, **unit.logged,
         "settings": json.dumps(run.config["settings"], sort_keys=True),
+        "needs": json.dumps({name: checkpoint.digest(Run.open(runs / name).checkpoint()[0])
+                             for name in sorted(unit.needs)}),
         "digest": checkpoint.digest(run.checkpoint()[0]),
     }  # fmt: skip
 
