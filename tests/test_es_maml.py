@@ -15,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 
 from isthmus.domains.collect import collect
 from isthmus.domains.problem import Access, Budget, make_problem
-from isthmus.learning.normalization import Moments
+from isthmus.learning.networks import mlp
+from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.ppo import PPO
 from isthmus.methods import es_maml, operators
 from isthmus.methods.adaptation import later
@@ -73,7 +74,32 @@ def test_the_slope_is_that_of_the_paper() -> None:
     slope = (ranks[:, 0] - ranks[:, 1]) @ noise / (2 * 3 * SMALL.sigma)
     after, metrics = SMALL.step(PROBLEM, s)
     assert metrics["slope"] == pytest.approx(np.linalg.norm(slope), rel=1e-5)
-    np.testing.assert_allclose(theta(after) - theta(s), SMALL.outer_rate * np.sign(slope), rtol=1e-2, atol=1e-6)
+    _, unravel = ravel_pytree(s.learner.center.networks)
+    moved = unravel(jnp.asarray(theta(s) + SMALL.outer_rate * np.sign(slope), jnp.float32))
+    expected = SMALL.following(moved, s.learner.center.observations, after.learner.center.observations)
+    np.testing.assert_allclose(theta(after), ravel_pytree(expected)[0], atol=0.02 * SMALL.outer_rate)
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_a_policy_acts_as_before_under_the_moments_of_its_members(privileged: bool) -> None:
+    """Steps of next to nothing: only the moments move, and neither policy nor values with them."""
+    method = replace(SMALL, learner=replace(LEARNER, privileged=privileged), outer_rate=1e-9)
+    s = method.init(PROBLEM, 0)
+    after, _ = method.step(PROBLEM, s)
+    old, new = s.learner.center, after.learner.center
+    assert np.abs(new.observations.mean - old.observations.mean).max() > 0.1
+    obs = Normalizer.of(old.observations)
+    obs = (obs.mean + np.random.default_rng(0).normal(size=(50, 11)) * obs.std).astype(np.float32)
+
+    def does(state: Any, moments: Any) -> tuple[np.ndarray, np.ndarray]:
+        seen = Normalizer.of(moments)(obs)
+        told = np.concatenate([seen, np.ones((50, 1), np.float32)], 1) if privileged else seen
+        return np.asarray(mlp(state.networks.actor, seen)), np.asarray(mlp(state.networks.critic, told))
+
+    for mine, theirs, still in zip(does(new, new.observations), does(old, old.observations),
+                                   does(old, new.observations), strict=True):  # fmt: skip
+        np.testing.assert_allclose(mine, theirs, atol=1e-4 * np.abs(theirs).max())
+        assert np.abs(still - theirs).max() > 0.01 * np.abs(theirs).max(), "weights that stay would have done otherwise"
 
 
 def test_a_pair_shares_its_task_and_its_random_numbers() -> None:

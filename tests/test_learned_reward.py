@@ -11,7 +11,7 @@ import pytest
 
 from isthmus.domains.collect import collect
 from isthmus.domains.problem import Access, make_problem
-from isthmus.learning.normalization import Normalizer
+from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.ppo import PPO
 from isthmus.methods import operators
 from isthmus.methods.es_maml import moments_of
@@ -110,9 +110,27 @@ def test_psi_alone() -> None:
     method = replace(SMALL, evolve_policy=False)
     s = method.init(PROBLEM, 0)
     before, after = s.learner.center, method.step(PROBLEM, s)[0].learner.center
-    assert digest(after.networks._replace(reward=())) == digest(before.networks._replace(reward=()))
+    as_before = method.following(before.networks, before.observations, after.observations)
+    assert digest(after.networks._replace(reward=())) == digest(as_before._replace(reward=()))
     assert digest(after.networks.reward) != digest(before.networks.reward)
     assert moments_of(after)[0].count > moments_of(before)[0].count
+
+
+def test_a_reward_pays_as_before_under_other_moments() -> None:
+    """Also where numbers are masked, whose moments it must not hear of."""
+    method = replace(SMALL, masked=(2, 6))
+    center = method.init(PROBLEM, 0).learner.center
+    random, size = np.random.default_rng(0), len(center.observations.mean)
+    before = center.observations
+    after = Moments(before.count, before.mean + random.normal(size=size), before.variance * random.uniform(1, 3, size))
+    networks = method.following(center.networks, before, after)
+    obs = (before.mean + np.sqrt(before.variance) * random.normal(size=(50, size))).astype(np.float32)
+    action = random.normal(size=(50, 3)).astype(np.float32)
+    then, now = (
+        method.reward(net.reward, Normalizer.of(moments), obs, action)
+        for net, moments in ((center.networks, before), (networks, after))
+    )
+    np.testing.assert_allclose(now, then, atol=1e-3 * np.abs(then).max())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +50,20 @@ class Normalizer(NamedTuple):
 
     def __call__(self, x: Array) -> Array:
         return jnp.clip((x - self.mean) / self.std, -10.0, 10.0)
+
+
+def follow(layers: Any, before: Moments, after: Moments) -> Any:
+    """A network whose first inputs are normalized by `after` and which computes what `layers` computes of those
+    normalized by `before`: Pop-Art's step (van Hasselt et al. 2016, arXiv 1602.07714) at the input. For a learner
+    whose weights do not themselves follow the moments as they move. Inputs clipped at 10 deviations differ.
+    """
+    ((weights, bias), *rest), n = layers, len(before.mean)
+    std, new_std = (np.sqrt(moments.variance + 1e-8) for moments in (before, after))
+    old = np.array(weights, np.float64)
+    new = old.copy()
+    new[:n] *= (new_std / std)[:, None]
+    shift = ((after.mean - before.mean) / std) @ old[:n]
+    return ((new.astype(np.float32), (np.asarray(bias, np.float64) + shift).astype(np.float32)), *rest)
 
 
 def discounted_returns(start: Array, reward: Array, done: Array, discount: float) -> tuple[np.ndarray, np.ndarray]:

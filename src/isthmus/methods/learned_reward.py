@@ -25,7 +25,7 @@ from isthmus.domains.problem import Problem
 from isthmus.learning.advantage import flat
 from isthmus.learning.learner import FROM_ZERO, check
 from isthmus.learning.networks import MLP, init_mlp, mlp
-from isthmus.learning.normalization import Moments, Normalizer
+from isthmus.learning.normalization import Moments, Normalizer, follow
 from isthmus.methods.es_maml import ESMAML
 from isthmus.methods.method import State, fold
 from isthmus.types import Array, BadValue, Transition
@@ -82,6 +82,12 @@ class LearnedReward(ESMAML):
         evolved = s.learner._replace(center=center, optimizer=self._adam.init(theta))
         return s._replace(learner=evolved, source_steps=np.int64(s.source_steps + steps))
 
+    def following(self, networks: Any, before: Moments, after: Moments) -> Any:
+        shown = self.shown(len(before.mean)) > 0
+        mean, variance = (np.where(shown, new, old) for new, old in zip(after[1:], before[1:], strict=True))
+        reward = follow(networks.reward, before, Moments(after.count, mean, variance))
+        return super().following(networks, before, after)._replace(reward=reward)
+
     def noise(self, key: Array, generation: int, i: int, networks: Any) -> Array:
         noise = super().noise(key, generation, i, networks)
         if self.evolve_policy:
@@ -104,9 +110,13 @@ class LearnedReward(ESMAML):
 
     def reward(self, network: MLP, normalizer: Normalizer, obs: Array, action: Array) -> Array:
         """r_psi (...) of observations (..., O) and actions (..., A)."""
-        shown = np.ones(obs.shape[-1], np.float32)
+        return mlp(network, jnp.concatenate([normalizer(obs) * self.shown(obs.shape[-1]), action], -1))[..., 0]
+
+    def shown(self, size: int) -> np.ndarray:
+        """1 for the numbers of an observation that the reward sees, 0 for those that are masked."""
+        shown = np.ones(size, np.float32)
         shown[[i - 1 for i in self.masked]] = 0
-        return mlp(network, jnp.concatenate([normalizer(obs) * shown, action], -1))[..., 0]
+        return shown
 
     @partial(jax.jit, static_argnums=0)
     def _fit(self, network: MLP, normalizer: Normalizer, obs: Array, action: Array, reward: Array, key: Array) -> MLP:
