@@ -425,7 +425,7 @@ TRAIN = ("train", "source_only", "-p", "hopper", "--out=OUT")
         ((*TRAIN, "--source=torso_mass=0"), "torso_mass=0 is out of bounds"),
         ((*TRAIN, "--seed=-1"), "seed=-1: needs a whole number in 0..2147483647"),
         ((*TRAIN, f"--seed={10**30}"), "needs a whole number in 0..2147483647"),
-        ((*TRAIN, "--steps=0"), "steps=0: needs a whole number above 0"),
+        ((*TRAIN, "--steps=0"), "steps=0: needs a whole number above 0, or 0 to deploy what --start left"),
         ((*TRAIN, "--steps=-5"), "steps=-5: needs a whole number above 0"),
         ((*TRAIN, "--set=nonsense"), "--set nonsense: write NAME=VALUE"),
         ((*TRAIN, "--set=learner.epoch=3"), "did you mean learner.epochs"),

@@ -164,6 +164,17 @@ def test_a_start(run, tmp_path, given):
     assert int(first.observations.count) == int(last.observations.count) + tiny.ROUND
 
 
+def test_no_steps_deploy_what_another_run_left(run, tmp_path, capsys):
+    """A method that adapts, from a policy that is there: nothing is trained, and nothing said of it."""
+    begun = tiny.train("few_shot_ppo", tmp_path / "run", steps=0, start=run, quiet=False)
+    assert begun.finished and int(begun.state().source_steps) == 0
+    assert [row["kind"] for row in tiny.lines(begun)] == ["evaluation"]
+    assert checkpoint.digest(begun.policy) == checkpoint.digest(run.policy)
+    assert "nothing was learned" not in capsys.readouterr().err
+    with pytest.raises(BadValue, match="or 0 to deploy what --start left"):
+        tiny.train("few_shot_ppo", tmp_path / "other", steps=0)
+
+
 def test_diverged_worlds_are_kept_and_told(tmp_path, monkeypatch):
     step, calls = PhysicsSimulation.step, 0
 

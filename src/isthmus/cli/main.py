@@ -197,7 +197,9 @@ def train(
     uncertainty: Annotated[str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")] = None,
     data: Data = None,
     budget: Annotated[int | None, arg(help="most target transitions that training may take")] = None,
-    steps: Annotated[int, arg(help="environment steps in all, source and target")] = 1_000_000,
+    steps: Annotated[
+        int, arg(help="environment steps in all, source and target; 0: deploy what --start left")
+    ] = 1_000_000,
     seed: int = 0,
     start: Annotated[Path | None, arg(help="a run whose policy to start from")] = None,
     out_: Annotated[Path | None, arg(name="out", help="the run's folder (default: a new one under runs/)")] = None,

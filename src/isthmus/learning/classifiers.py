@@ -76,13 +76,16 @@ def delta_reward(pair: Pair, source: Seen, target: Seen, bound: float = 0.0) -> 
 class Classifiers:
     """Pairs of classifiers that differ in their first weights. Defaults are those of DARC's code.
 
-    Gaussian `noise` is added to what they see in training, drawn apart for the two, and to nothing when they are
-    asked. Raises BadValue for a number that cannot be.
+    Gaussian `noise` is added to what they see in training, and to nothing when they are asked. Theirs is drawn apart
+    for the two and for each part, so that the second sees (s, a) anew and adds to delta_r how much likelier (s, a) is
+    in the target's data. With `shared_noise`, ours, both see one draw, s' moves as s does and a stays: s' - s is exact,
+    and the second learns of the dynamics alone. Raises BadValue for a number that cannot be.
     """
 
     hidden: tuple[int, ...] = (32,)
     learning_rate: float = 3e-4
     noise: float = 1.0
+    shared_noise: bool = False
     members: int = 1
     bound: float = 0.0  # of each head's logits; 0: none
 
@@ -125,7 +128,11 @@ class Classifiers:
         label = jnp.concatenate([jnp.full(len(source.obs), SOURCE), jnp.full(len(target.obs), TARGET)])
 
         one, other = jax.random.split(key)
-        noisy, all_noisy = self._noisy(seen, one), self._noisy(seen, other)  # the same for all of the ensemble
+        if self.shared_noise:
+            noise = self.noise * normal(one, seen.obs.shape)
+            noisy = all_noisy = Seen(seen.obs + noise, seen.action, seen.next_obs + noise)
+        else:
+            noisy, all_noisy = self._noisy(seen, one), self._noisy(seen, other)  # the same for all of the ensemble
 
         def loss(pair: Pair) -> tuple[Array, Array]:
             first, second = logits(pair, noisy, all_noisy, self.bound)

@@ -35,7 +35,9 @@ RECURRENT = PPO | {"learner.worlds": 4, "learner.steps": 32, "learner.hidden": (
 
 @dataclass(frozen=True)
 class Agent:
-    """A row of the study. `budget` names the scale's number of source steps, which those of `start` precede."""
+    """A row of the study. `budget` names the scale's number of source steps, which those of `start` precede; "" is none
+    of its own.
+    """
 
     method: str
     budget: str
@@ -53,9 +55,10 @@ BASE = "domain_randomization"
 AGENTS = {  # in the order in which they are run
     "naive": Agent("source_only", "base", "1"),
     BASE: Agent("domain_randomization", "base", "1"),
-    "few_shot_ppo": Agent("few_shot_ppo", "more", "1", BASE),
+    "few_shot_ppo": Agent("few_shot_ppo", "", "1", BASE),  # randomization as it is, and es_maml's updates in the target
     "evolution": Agent("evolution", "more", "1", BASE),
     "es_maml": Agent("es_maml", "more", "1", BASE),
+    "longer_randomization": Agent("domain_randomization", "longer", "1"),  # not a warm restart, which un-anneals it
     "recurrent": Agent("recurrent_randomization", "recurrent", "memory", few=True),
     "rl2": Agent("rl2", "recurrent", "memory", few=True),
     "learned_reward": Agent("learned_reward", "more", "reward", BASE, few=True),
@@ -71,6 +74,7 @@ FIGURES = ("1", "updates", "operators", "memory", "reward")
 class Scale(NamedTuple):
     base: int  # source steps
     more: int
+    longer: int
     recurrent: int
     seeds: int
     episodes: int  # a cell
@@ -82,11 +86,12 @@ class Scale(NamedTuple):
 
 
 SCALES = {
-    "smoke": Scale(1_024, 1_500, 512, 1, 1, False, TINY, {"pairs": 1, "episodes": 1},
+    "smoke": Scale(1_024, 1_500, 2_524, 512, 1, 1, False, TINY, {"pairs": 1, "episodes": 1},
                    {"adaptation_worlds": 2, "adaptation_steps": 32}, {"updates": 1}),
-    "laptop": Scale(2_000_000, 4_000_000, 1_000_000, 5, 5, False, PPO, {"pairs": 16}, {"adaptation_steps": 128},
-                    {"updates": 1}),
-    "paper": Scale(10_000_000, 2_400_000_000, 10_000_000, 5, 20, True, PPO, {"pairs": 192}, {}, {"updates": 3}),
+    "laptop": Scale(2_000_000, 4_000_000, 6_000_000, 1_000_000, 5, 5, False, PPO, {"pairs": 16},
+                    {"adaptation_steps": 128}, {"updates": 1}),
+    "paper": Scale(10_000_000, 2_400_000_000, 30_000_000, 10_000_000, 5, 20, True, PPO, {"pairs": 192}, {},
+                   {"updates": 3}),
 }  # fmt: skip
 
 
@@ -117,7 +122,7 @@ def unit(scale: str, name: str, seed: int) -> Unit:
         settings |= size.evolution
     if agent.method in ("few_shot_ppo", "es_maml", "learned_reward"):
         settings |= size.adaptation | (size.queries if agent.figure == "operators" else {})
-    steps = size.base if agent.method == "few_shot_ppo" and size.scratch else getattr(size, agent.budget)
+    steps = getattr(size, agent.budget) if agent.budget else 0
     settings["learner.annealing"] = steps  # over all its own; K updates in a target hardly begin it
     cells = SMOKE if scale == "smoke" else WHOLE
     return Unit(
@@ -202,7 +207,7 @@ def total(found: dict[str, dict[int, Results]], name: str) -> int:
 
 PANELS = {
     "1": [("naive", ""), (BASE, ""), ("es_maml", "-before"), ("es_maml", "")],
-    "controls": [("few_shot_ppo", "-before"), ("few_shot_ppo", ""), ("evolution", "")],
+    "controls": [("few_shot_ppo", ""), ("evolution", ""), ("longer_randomization", "")],
     "operators": [(name, "") for name, agent in AGENTS.items() if agent.figure == "operators"],
     "memory": [("recurrent", ""), ("rl2", "-before"), ("rl2", "")],
     "reward": [("learned_reward", "-before"), ("learned_reward", ""), ("learned_reward_masked", "")],

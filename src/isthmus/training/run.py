@@ -80,8 +80,8 @@ class Run:
         """What run.json holds. Raises UnknownName or BadValue for a method, setting or problem that cannot run."""
         if not 0 <= seed < 2**31:
             raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")
-        if steps < 1:
-            raise BadValue(f"steps={steps}: needs a whole number above 0")
+        if steps < (1 if start is None else 0):
+            raise BadValue(f"steps={steps}: needs a whole number above 0, or 0 to deploy what --start left")
         built = registry.build(method, settings)
         accepts = built.accepts
         if Access.NONE not in accepts and problem.access not in accepts:

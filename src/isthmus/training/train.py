@@ -197,7 +197,7 @@ def _loop(
                 tell(now)
             if time.monotonic() - saved > SAVE_SECONDS or sum(now.values()) >= run.steps:
                 save()
-        if done >= run.steps and int(state.round) == 0 and not quiet:
+        if done >= run.steps > 0 and int(state.round) == 0 and not quiet:
             progress.note(
                 f"nothing was learned: all {done:,} steps were the first, random rollout; ask for more --steps"
             )
