@@ -20,7 +20,7 @@ from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.ppo import PPO
 from isthmus.methods import es_maml, operators
 from isthmus.methods.adaptation import later
-from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, Pair, centred_ranks, nothing
+from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, Pair, centred_ranks, moments_of, nothing
 from isthmus.methods.method import fold
 from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, BudgetExceeded, UnknownName
@@ -76,7 +76,7 @@ def test_the_slope_is_that_of_the_paper() -> None:
     assert metrics["slope"] == pytest.approx(np.linalg.norm(slope), rel=1e-5)
     _, unravel = ravel_pytree(s.learner.center.networks)
     moved = unravel(jnp.asarray(theta(s) + SMALL.outer_rate * np.sign(slope), jnp.float32))
-    expected = SMALL.following(moved, s.learner.center.observations, after.learner.center.observations)
+    expected = SMALL.following(moved, moments_of(s.learner.center), moments_of(after.learner.center))
     np.testing.assert_allclose(theta(after), ravel_pytree(expected)[0], atol=0.02 * SMALL.outer_rate)
 
 
@@ -91,15 +91,17 @@ def test_a_policy_acts_as_before_under_the_moments_of_its_members(privileged: bo
     obs = Normalizer.of(old.observations)
     obs = (obs.mean + np.random.default_rng(0).normal(size=(50, 11)) * obs.std).astype(np.float32)
 
-    def does(state: Any, moments: Any) -> tuple[np.ndarray, np.ndarray]:
-        seen = Normalizer.of(moments)(obs)
-        told = np.concatenate([seen, np.ones((50, 1), np.float32)], 1) if privileged else seen
-        return np.asarray(mlp(state.networks.actor, seen)), np.asarray(mlp(state.networks.critic, told))
+    def does(state: Any, seen: Moments, paid: Moments) -> tuple[np.ndarray, np.ndarray]:
+        seen_obs = Normalizer.of(seen)(obs)
+        told = np.concatenate([seen_obs, np.ones((50, 1), np.float32)], 1) if privileged else seen_obs
+        value = np.asarray(mlp(state.networks.critic, told)) * np.sqrt(paid.variance)
+        return np.asarray(mlp(state.networks.actor, seen_obs)), value
 
-    for mine, theirs, still in zip(does(new, new.observations), does(old, old.observations),
-                                   does(old, new.observations), strict=True):  # fmt: skip
+    assert abs(new.returns.variance / old.returns.variance - 1) > 0.01
+    before, now, still = does(old, *moments_of(old)), does(new, *moments_of(new)), does(old, *moments_of(new))
+    for mine, theirs, other in zip(now, before, still, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4 * np.abs(theirs).max())
-        assert np.abs(still - theirs).max() > 0.01 * np.abs(theirs).max(), "weights that stay would have done otherwise"
+        assert np.abs(other - theirs).max() > 0.01 * np.abs(theirs).max(), "weights that stay would have done otherwise"
 
 
 def test_a_pair_shares_its_task_and_its_random_numbers() -> None:

@@ -80,6 +80,24 @@ def test_it_is_fitted_to_the_sources_reward() -> None:
     assert abs(np.corrcoef(random.ravel(), tr.reward.ravel())[0, 1]) < 0.5
 
 
+def test_it_is_fitted_to_as_long_a_rollout_as_adapting_takes() -> None:
+    """And what it pays there scales the first update, as the true reward's returns scale PPO's."""
+    method = replace(SMALL, fitting=10, updates=3, adaptation_steps=40)
+    s = method.init(PROBLEM, 0)
+    assert s.source_steps == 8 * 64 + 8 * 120
+    center = s.learner.center
+    assert center.returns.count == 8 * 120
+    start = replace(SMALL, fitting=0).init(PROBLEM, 0).learner.center
+    _, tr = collect(PROBLEM.believed, PROBLEM.believed.worlds(8, 0), LEARNER.behaviour(start), 120)
+    returns, running = np.zeros((120, 8)), np.zeros(8)
+    paid = np.asarray(method.reward(center.networks.reward, Normalizer.of(center.observations), tr.obs, tr.action))
+    for t in range(120):
+        running = LEARNER.discount * running + paid[t]
+        returns[t] = running
+        running = np.where(tr.terminated[t] | tr.truncated[t], 0, running)
+    assert float(center.returns.variance) == pytest.approx(returns.var(), rel=1e-4)
+
+
 def test_what_is_masked_is_not_seen() -> None:
     s = SMALL.init(PROBLEM, 0)
     obs, action = np.ones((4, 11), np.float32), np.zeros((4, 3), np.float32)
@@ -110,7 +128,7 @@ def test_psi_alone() -> None:
     method = replace(SMALL, evolve_policy=False)
     s = method.init(PROBLEM, 0)
     before, after = s.learner.center, method.step(PROBLEM, s)[0].learner.center
-    as_before = method.following(before.networks, before.observations, after.observations)
+    as_before = method.following(before.networks, moments_of(before), moments_of(after))
     assert digest(after.networks._replace(reward=())) == digest(as_before._replace(reward=()))
     assert digest(after.networks.reward) != digest(before.networks.reward)
     assert moments_of(after)[0].count > moments_of(before)[0].count
@@ -122,8 +140,9 @@ def test_a_reward_pays_as_before_under_other_moments() -> None:
     center = method.init(PROBLEM, 0).learner.center
     random, size = np.random.default_rng(0), len(center.observations.mean)
     before = center.observations
-    after = Moments(before.count, before.mean + random.normal(size=size), before.variance * random.uniform(1, 3, size))
-    networks = method.following(center.networks, before, after)
+    shift = np.sqrt(before.variance) * random.normal(size=size)
+    after = Moments(before.count, before.mean + shift, before.variance * random.uniform(1, 3, size))
+    networks = method.following(center.networks, (before, center.returns), (after, center.returns))
     obs = (before.mean + np.sqrt(before.variance) * random.normal(size=(50, size))).astype(np.float32)
     action = random.normal(size=(50, 3)).astype(np.float32)
     then, now = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from isthmus.learning.normalization import Moments, Normalizer, discounted_returns
+from isthmus.learning.normalization import Moments, Normalizer, discounted_returns, follow, rescaled
 
 
 def test_merge_by_hand() -> None:
@@ -103,3 +103,27 @@ def test_rounds_one_after_the_other_equal_one_long_round() -> None:
     second, end = discounted_returns(running, reward[7:], done[7:], 0.99)
     np.testing.assert_array_equal(np.concatenate([first, second]), whole)
     np.testing.assert_array_equal(end, last)
+
+
+def test_weights_follow_moments_but_for_inputs_that_hardly_varied() -> None:
+    """f(x) stays under other moments; a sensor that was constant keeps its weights, which would grow a thousandfold."""
+    random = np.random.default_rng(0)
+    before = Moments(np.int64(9), random.normal(size=3), np.array([1.0, 0.5, 0.0]))
+    after = Moments(np.int64(99), random.normal(size=3), np.array([2.0, 0.1, 0.09]))
+    weights, bias = (random.normal(size=shape).astype(np.float32) for shape in ((5, 4), (4,)))
+    ((now, shifted), last) = follow(((weights, bias), "last"), before, after)
+    x, more = random.normal(size=(20, 2)), random.normal(size=(20, 2))
+    x = np.concatenate([x, np.full((20, 1), before.mean[2])], 1)  # the constant sensor
+    then, there = (np.concatenate([np.asarray(Normalizer.of(m)(x.astype(np.float32))), more], 1)
+                   for m in (before, after))  # fmt: skip
+    there[:, 2] = then[:, 2]
+    np.testing.assert_allclose(there @ now + shifted, then @ weights + bias, rtol=1e-4, atol=1e-4)
+    assert last == "last" and np.array_equal(now[2:], weights[2:])
+
+
+def test_values_are_rescaled_with_the_returns() -> None:
+    layers = (("first",), (np.array([[2.0]], np.float32), np.array([4.0], np.float32)))
+    moments = [Moments(np.int64(n), np.array(0.0), np.array(v)) for n, v in ((5, 1.0), (6, 4.0), (0, 1.0))]
+    first, (weights, bias) = rescaled(layers, *moments[:2])
+    assert first == ("first",) and weights == pytest.approx(1.0) and bias == pytest.approx(2.0)
+    assert rescaled(layers, moments[2], moments[1])[1][0] == 2.0, "nothing was scaled yet"

@@ -55,15 +55,25 @@ class Normalizer(NamedTuple):
 def follow(layers: Any, before: Moments, after: Moments) -> Any:
     """A network whose first inputs are normalized by `after` and which computes what `layers` computes of those
     normalized by `before`: Pop-Art's step (van Hasselt et al. 2016, arXiv 1602.07714) at the input. For a learner
-    whose weights do not themselves follow the moments as they move. Inputs clipped at 10 deviations differ.
+    whose weights do not themselves follow the moments as they move.
+
+    Inputs clipped at 10 deviations differ, and so do those that hardly varied before, whose weights would explode.
     """
     ((weights, bias), *rest), n = layers, len(before.mean)
     std, new_std = (np.sqrt(moments.variance + 1e-8) for moments in (before, after))
+    varied = new_std < 10 * std
     old = np.array(weights, np.float64)
     new = old.copy()
-    new[:n] *= (new_std / std)[:, None]
-    shift = ((after.mean - before.mean) / std) @ old[:n]
+    new[:n] *= np.where(varied, new_std / std, 1.0)[:, None]
+    shift = (np.where(varied, (after.mean - before.mean) / std, 0.0)[:, None] * old[:n]).sum(0)
     return ((new.astype(np.float32), (np.asarray(bias, np.float64) + shift).astype(np.float32)), *rest)
+
+
+def rescaled(layers: Any, before: Moments, after: Moments) -> Any:
+    """Pop-Art's own step: a network that says in deviations of `after` what `layers` says in those of `before`."""
+    *rest, (weights, bias) = layers
+    factor = np.float32(np.sqrt((before.variance + 1e-8) / (after.variance + 1e-8))) if before.count else np.float32(1)
+    return (*rest, (weights * factor, bias * factor))
 
 
 def discounted_returns(start: Array, reward: Array, done: Array, discount: float) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ al. 2019, arXiv 1910.01215).
 3.          f_i+-, the mean return in T_i of U(theta +- sigma e_i, T_i): antithetic, with the same random numbers
 4.      f <- centred ranks of all 2n, in -0.5..0.5
 5.      theta <- Adam on the estimated gradient 1 / (2 n sigma) sum_i (f_i+ - f_i-) e_i
-6.      what all members saw is merged into the moments; theta's first layers follow, so that it acts as before
+6.      what all members saw is merged into the moments; theta follows, so that policy and values stay what they are
     deploy U(theta, target)
 
 evolution   evolution strategies alone, U does nothing: a control
@@ -31,7 +31,7 @@ from isthmus.domains.collect import Live, play
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem
 from isthmus.learning.learner import ABOVE_ZERO, EVEN, WHOLE, check
-from isthmus.learning.normalization import Moments, follow
+from isthmus.learning.normalization import Moments, follow, rescaled
 from isthmus.learning.ppo import PPO, PPOState
 from isthmus.methods.adaptation import Adapting, later
 from isthmus.methods.method import NoAdaptation, State, begin, fold
@@ -172,12 +172,12 @@ class Evolution(NoAdaptation):
         move, optimizer = self._adam.update(-slope, optimizer, theta)
         center = center._replace(networks=unravel(optax.apply_updates(theta, move)))
         # 6.
-        before = center.observations
+        before = moments_of(center)
         for each in found:
             center = center._replace(
                 **dict(zip(MOMENTS, map(Moments.join, moments_of(center), each.gained), strict=True))
             )
-        center = center._replace(networks=self.following(center.networks, before, center.observations))
+        center = center._replace(networks=self.following(center.networks, before, moments_of(center)))
         played = sum(each.playing for each in found)
         steps = played + sum(each.adapting for each in found)
         return s._replace(
@@ -190,12 +190,13 @@ class Evolution(NoAdaptation):
             "played_steps": float(played),
         }  # fmt: skip
 
-    def following(self, networks: Any, before: Moments, after: Moments) -> Any:
+    def following(self, networks: Any, before: tuple[Moments, ...], after: tuple[Moments, ...]) -> Any:
         """The same policy and values under other moments. Without gradients nothing else would make up for these:
         within thirty generations they moved by half a deviation, and a policy of 2,750 in Hopper's box fell to 170.
         """
-        actor, critic = (follow(network, before, after) for network in (networks.actor, networks.critic))
-        return networks._replace(actor=actor, critic=critic)
+        (seen, returns), (now_seen, now_returns) = before, after
+        actor, critic = (follow(network, seen, now_seen) for network in (networks.actor, networks.critic))
+        return networks._replace(actor=actor, critic=rescaled(critic, returns, now_returns))
 
     def noise(self, key: Array, generation: int, i: int, networks: Any) -> Array:
         """e_i, theta's size, keyed by the run, the generation and the pair alone, as all that a pair draws."""

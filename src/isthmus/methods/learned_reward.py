@@ -2,7 +2,7 @@
 Gradients do to a loss (Houthooft et al. 2018, arXiv 1802.04821).
 
     input: as es_maml's; r_psi(s, a), which sees what the policy sees
-0.  psi <- fitted to the source's reward on a rollout in the source
+0.  psi <- fitted to the source's reward on a rollout in the source, as long as an adaptation
 1.  theta_0 and psi are one vector, evolved as in es_maml: boxes 1 to 6, f being the TRUE return
         U: K PPO updates paid by r_psi alone, (1 - share) r_psi + share r while the true reward r is annealed out
     deploy U(theta_0, target) by r_psi: nothing in the target needs to be rewarded
@@ -25,7 +25,7 @@ from isthmus.domains.problem import Problem
 from isthmus.learning.advantage import flat
 from isthmus.learning.learner import FROM_ZERO, check
 from isthmus.learning.networks import MLP, init_mlp, mlp
-from isthmus.learning.normalization import Moments, Normalizer, follow
+from isthmus.learning.normalization import Moments, Normalizer, discounted_returns, follow
 from isthmus.methods.es_maml import ESMAML
 from isthmus.methods.method import State, fold
 from isthmus.types import Array, BadValue, Transition
@@ -67,25 +67,30 @@ class LearnedReward(ESMAML):
         s = super().init(problem, seed, start)
         center = s.learner.center
         widths = (size + problem.source.spaces.action, *self.reward_hidden, 1)
-        reward, steps = init_mlp(fold(s.key, 5), widths, 1.0), 0
+        reward, returns, steps = init_mlp(fold(s.key, 5), widths, 1.0), Moments.empty(()), 0
         if self.fitting:
             n, length = self.learner.rollout
+            length = max(length, self.updates * self.adaptation_steps)  # what is paid late looks otherwise
             worlds = problem.believed.worlds(n, seed)
             _, tr = collect(problem.believed, worlds, self.learner.behaviour(center), length)
             seen = Normalizer.of(center.observations)
             reward = self._fit(reward, seen, flat(tr.obs), flat(tr.action), flat(tr.reward), fold(s.key, 6))
+            paid = np.asarray(self._reward(reward, seen, tr.obs, tr.action))
+            ends = tr.terminated | tr.truncated
+            returns = returns.merge(flat(discounted_returns(np.zeros(n), paid, ends, self.learner.discount)[0]))
             steps = n * length
         actor, log_std, critic = center.networks
-        center = center._replace(networks=Rewarded(actor, log_std, critic, reward), returns=Moments.empty(()))
+        center = center._replace(networks=Rewarded(actor, log_std, critic, reward), returns=returns)
         center = self.learner.transfer(center)
         theta, _ = ravel_pytree(center.networks)
         evolved = s.learner._replace(center=center, optimizer=self._adam.init(theta))
         return s._replace(learner=evolved, source_steps=np.int64(s.source_steps + steps))
 
-    def following(self, networks: Any, before: Moments, after: Moments) -> Any:
-        shown = self.shown(len(before.mean)) > 0
-        mean, variance = (np.where(shown, new, old) for new, old in zip(after[1:], before[1:], strict=True))
-        reward = follow(networks.reward, before, Moments(after.count, mean, variance))
+    def following(self, networks: Any, before: tuple[Moments, ...], after: tuple[Moments, ...]) -> Any:
+        seen, now = before[0], after[0]
+        shown = self.shown(len(seen.mean)) > 0
+        mean, variance = (np.where(shown, new, old) for new, old in zip(now[1:], seen[1:], strict=True))
+        reward = follow(networks.reward, seen, Moments(now.count, mean, variance))
         return super().following(networks, before, after)._replace(reward=reward)
 
     def noise(self, key: Array, generation: int, i: int, networks: Any) -> Array:
