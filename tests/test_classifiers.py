@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from isthmus.learning.classifiers import Classifiers, ClassifiersState, Pair, Seen, delta_reward, disagreement, log_q
-from isthmus.studies.pair import GAIN, draw, errors, fit, log_density
+from isthmus.studies.pair import GAIN, draw, errors, fit, log_density, steered
 from isthmus.types import BadValue
 
 
@@ -56,6 +56,26 @@ def test_noise_on_what_they_see_makes_classifiers_timid() -> None:
     seen = draw(np.random.default_rng(3), 5_000, 1.0)
     plain, noisy = (np.asarray(t.classifiers.delta(t.state, seen, seen)).std() for t in (trained(), trained(noise=1.0)))
     assert noisy < 0.3 * plain
+
+
+def test_noise_drawn_apart_pays_for_where_the_log_has_been() -> None:
+    """Two domains that do not differ, and a log of another policy: true delta_r is 0. The second classifier sees (s, a)
+    anew, and adds what that says to what the first one knows; under noise that both share it has nothing to add.
+    """
+    random = np.random.default_rng(0)
+    source, log = draw(random, 50_000, 1.0), steered(random, 20_000, 1.0)
+    seen = draw(random, 5_000, 1.0)
+    found = []
+    for shared in (False, True):
+        classifiers = Classifiers(noise=1.0, shared_noise=shared, learning_rate=3e-3)
+        state, _ = fit(classifiers, 3000, 256, source, log)
+        of_action, _ = log_q(jax.tree.map(lambda x: x[0], state.pairs), seen)
+        logged = np.asarray(of_action[:, 1] - of_action[:, 0])
+        delta = np.asarray(classifiers.delta(state, seen, seen))
+        found.append((delta.std(), np.corrcoef(delta, logged)[0, 1]))
+    (apart, follows), (together, _) = found
+    assert apart > 0.4 and follows > 0.8
+    assert together < 0.15
 
 
 def mixture(seen: Seen, action: np.ndarray) -> np.ndarray:

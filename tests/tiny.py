@@ -19,7 +19,8 @@ from isthmus.training import checkpoint
 from isthmus.training import train as loop
 from isthmus.training.run import Run
 
-loop.EVALUATIONS = 2  # each takes as long as ten of these rounds
+loop.EVALUATIONS = 2  # each takes as long as ten of these rounds, by 16 episodes in either domain
+loop.EVALUATION_EPISODES = 3
 
 ROUND = 128  # steps
 SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}

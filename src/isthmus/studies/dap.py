@@ -1,6 +1,6 @@
 """DAP's figures: seven methods and ours on robots whose target is known by a log of the source's own policy (2), and
-what lambda (3a), beta (3b), the size of the log (3c), the number of classifiers, a policy for each action ("separate")
-and another's or a smaller log ("logs") do. Its claims: `dap_claims`.
+what lambda (3a), beta (3b), the size of the log (3c), the number of classifiers, a policy for each action ("separate"),
+another's or a smaller log ("logs") and noise that the classifiers share ("noise", ours) do. Its claims: `dap_claims`.
 
 What classifiers get wrong is measured on a pair of domains whose densities are known ("classifiers", `pair`).
 
@@ -42,7 +42,7 @@ METHODS = {
     "dap_inverse": "dap_inverse",
 }
 ORDER = {name: i for i, name in enumerate(METHODS)}
-FEWER = ("h2o", "dap_expert")  # three seeds at laptop scale, also of what begins so
+FEWER = ("h2o", "dap_expert", "darc_shared", "dap_shared")  # three seeds at laptop scale, also of what begins so
 TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
 PROBLEMS = {task: f"{task}-dap" for task in TASKS} | {"motors": "half_cheetah-motors", "identity": "half_cheetah"}
 PROBES = {
@@ -78,7 +78,7 @@ SCALES = {
     "paper": Scale(1_000_000, 40, 100, TASKS, 5, {}, 1_000_000, 1_000_000),
 }
 TITLES = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "classifiers"}
-ABLATIONS = ("3a", "3b", "3c", "members", "separate", "logs")
+ABLATIONS = ("3a", "3b", "3c", "members", "separate", "logs", "noise")
 FIGURES = ("2", *ABLATIONS, *PROBES, "classifiers", "shifts")
 PAIR = "pair"  # in place of a task's name
 PAIR_SAYS = ("bias_on", "bias_off", "bias_led", "off_support", "spearman", "microseconds")
@@ -111,6 +111,8 @@ def variants(figure: str) -> tuple[str, list[Variant]]:
         return "walker2d", [Variant(f"dap_u_{x[1:]}", "dap_u", {}, x) for x in SIZES]
     if figure == "separate":
         return "half_cheetah", [Variant("dap_separate", "dap", {"learner.actors": 2})]
+    if figure == "noise":
+        return "half_cheetah", [Variant(f"{m}_shared", m, {"classifiers.shared_noise": True}) for m in ("darc", "dap")]
     if figure == "logs":
         expert = [Variant(f"{m}_expert", m, {}, by="target") for m in ("h2o", "dap")]
         return "half_cheetah", expert + [Variant(f"garat_{x[1:]}", "garat", {}, x, "ppo") for x in SIZES[2:]]
