@@ -376,7 +376,7 @@ def test_a_studys_table(name):
 def test_smoke(tmp_path, monkeypatch, capsys, name):
     """The whole command at smoke scale: units' files, what came out, pictures; a second time runs nothing."""
     found = registry.find(name)
-    alike = ("few_shot", "masked", "gradient", "average", "batch", "evolution", "recurrent")  # others stand for them
+    alike = ("longer", "masked", "gradient", "average", "batch", "evolution", "recurrent")  # others stand for them
     quick = [
         dataclasses.replace(u, landscape_episodes=1, episodes=10)
         for u in found.units("smoke", None) if not any(word in u.name for word in alike)
