@@ -246,6 +246,19 @@ def test_a_start_made_anew_is_told(chained, tmp_path):
     )
 
 
+def test_a_run_knows_what_it_started_from(chained, tmp_path):
+    """And not what lies there by now: with its file gone it is refused, until it begins anew."""
+    units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
+    run_units(units, results, runs, Here(), measure=other)
+    old = Results.read(results / "first.csv").meta["digest"]
+    shutil.rmtree(runs / "first")
+    run_units([dataclasses.replace(units[1], seed=1)], tmp_path / "elsewhere", runs, Here(), measure=other)
+    (results / "second.csv").unlink()
+    with pytest.raises(BadValue, match=r"second started from what .*first was before; remove it to begin anew"):
+        run_units([units[0]], results, runs, Here(), measure=other)
+    assert Run.open(runs / "second").config["start_digest"] == old
+
+
 def test_what_others_need_comes_first(chained, tmp_path):
     units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
     names = lambda: [[u.name for u in wave] for wave in waves(units, results, runs)]  # noqa: E731

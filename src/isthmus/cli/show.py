@@ -60,6 +60,8 @@ class Jobs:
         done_all, total_all = 0.0, 0.0
         for folder in folders:
             done, total, score = _state(folder)
+            if (folder / "finished.json").exists():  # also a run of no steps
+                done = total = max(total, 1)
             done_all, total_all = done_all + done / (total or 1), total_all + 1
             if total and folder not in self.tasks:
                 self.tasks[folder] = self.bars.add_task(folder.name, total=total, score="-")

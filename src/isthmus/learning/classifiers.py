@@ -78,8 +78,10 @@ class Classifiers:
 
     Gaussian `noise` is added to what they see in training, and to nothing when they are asked. Theirs is drawn apart
     for the two and for each part, so that the second sees (s, a) anew and adds to delta_r how much likelier (s, a) is
-    in the target's data. With `shared_noise`, ours, both see one draw, s' moves as s does and a stays: s' - s is exact,
-    and the second learns of the dynamics alone. Raises BadValue for a number that cannot be.
+    in the target's data. With `shared_noise`, ours, both see one draw, s' moves as s does and a stays: where s' - s
+    does not depend on s nothing of that is left; where it does, s' - s gives s away.
+
+    Raises BadValue for a number that cannot be.
     """
 
     hidden: tuple[int, ...] = (32,)

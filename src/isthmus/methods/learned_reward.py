@@ -68,7 +68,7 @@ class LearnedReward(ESMAML):
         center = s.learner.center
         widths = (size + problem.source.spaces.action, *self.reward_hidden, 1)
         reward, returns, steps = init_mlp(fold(s.key, 5), widths, 1.0), Moments.empty(()), 0
-        if self.fitting:
+        if self.fitting and not problem.rehearsed:
             n, length = self.learner.rollout
             length = max(length, self.updates * self.adaptation_steps)  # what is paid late looks otherwise
             worlds = problem.believed.worlds(n, seed)

@@ -223,7 +223,7 @@ def read_units(units: Iterable[Unit | Measurement], results: Path) -> tuple[dict
             if other in done and done[other].meta["digest"] != digest:
                 said.append(
                     f"{name}.csv stands on another run of {other} than {other}.csv tells of, as one machine's bits are "
-                    "not another's: the two are independent draws; remove the first to run it again"
+                    "not another's: the two are independent draws; remove it, and its run, to run it again"
                 )
     if silent:
         said.append(f"no settings are recorded in {', '.join(silent)}: taken to be what the study asks for")
@@ -345,13 +345,15 @@ def trained(
             for j, y in enumerate(result.axes[1]):
                 rows.append(("cell", key, f"{x:.6g}", f"{y:.6g}", f"{result.mean[i, j]:.2f}"))
     seconds = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
+    needs = {name: checkpoint.digest(Run.open(runs / name).checkpoint()[0]) for name in sorted(unit.needs)}
+    if unit.start and run.config.get("start_digest"):
+        needs[unit.start] = run.config["start_digest"]  # and not what lies there by now
     return rows, {
         **run.config["versions"], "wall_seconds": seconds, "steps": unit.steps,
         "source_steps": int(state.source_steps), "start": unit.start or "",
         "method": unit.method, "problem": unit.problem, "seed": unit.seed, **unit.logged,
         "settings": json.dumps(run.config["settings"], sort_keys=True),
-        "needs": json.dumps({name: checkpoint.digest(Run.open(runs / name).checkpoint()[0])
-                             for name in sorted(unit.needs)}),
+        "needs": json.dumps(needs),
         "digest": checkpoint.digest(run.checkpoint()[0]),
     }  # fmt: skip
 
@@ -421,18 +423,22 @@ def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, wor
         found = rates.get(_experiment(unit.name)) or [x for each in (known or rates).values() for x in each]
         return float(np.median(found))
 
-    minutes = sum(u.steps * rate(u) for u in left) / 60 / workers
+    whole = _rates(results, smoke=left[0].name.startswith("smoke-"), steps=False)
+    seconds = [u.steps * rate(u) if u.steps else np.median(whole.get(_experiment(u.name), [0.0])) for u in left]
+    minutes = sum(seconds) / 60 / workers
     return f"{said}: about {minutes:,.0f} minutes, {workers} at once, at the rates of finished units"
 
 
-def _rates(results: Path, smoke: bool) -> dict[str, list[float]]:
-    """Seconds a training step of the files that are there, by experiment."""
+def _rates(results: Path, smoke: bool, steps: bool = True) -> dict[str, list[float]]:
+    """Seconds a training step of the files that are there, by experiment; without `steps` those of units that have
+    none, in all.
+    """
     found: dict[str, list[float]] = {}
     for path in sorted(results.glob("*.csv")):
         if not path.stem.endswith("-claims") and path.stem.startswith("smoke-") == smoke:
-            wall, steps = (_whole(path).value("meta", key) for key in ("wall_seconds", "steps"))
-            if steps:
-                found.setdefault(_experiment(path.stem), []).append(wall / steps)
+            wall, taken = (_whole(path).value("meta", key) for key in ("wall_seconds", "steps"))
+            if bool(taken) == steps:
+                found.setdefault(_experiment(path.stem), []).append(wall / (taken or 1))
     return found
 
 

@@ -42,6 +42,13 @@ def described(log: Log) -> dict[str, Any]:
     return {"digest": log.digest(), "transitions": log.size, "episodes": log.episodes}
 
 
+def _digest(run: Run) -> str:
+    """Of what a run left."""
+    from isthmus.training import checkpoint
+
+    return checkpoint.digest(run.checkpoint()[0])
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises RunError where the disk or the folder refuses."""
     temporary = path.with_name(path.name + ".tmp")
@@ -102,6 +109,7 @@ class Run:
             "seed": seed,
             "steps": steps,
             "start": str(start.folder.resolve()) if start else None,
+            "start_digest": _digest(start) if start else None,
             "imports": list(imports),
             "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
             "log": described(problem.log()) if logged else None,
@@ -154,6 +162,10 @@ class Run:
         for name in ("method", "problem", "seed", "steps", "start", "settings"):
             if self.config[name] != config[name]:
                 raise BadValue(f"{self.folder} holds a run of another {name}; name another folder, or remove this one")
+        if self.config.get("start_digest", config.get("start_digest")) != config.get("start_digest"):
+            raise BadValue(
+                f"{self.folder} started from what {self.config['start']} was before; remove it to begin anew"
+            )
         if self.config.get("log") != config.get("log"):
             raise BadValue(f"{self.folder} holds a run on another log; name another folder, or remove this one")
 
