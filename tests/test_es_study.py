@@ -120,6 +120,16 @@ def test_a_world_in_which_the_paper_is_right() -> None:
     assert {name: claim.verdict for name, claim in found.items()} == {f"E{i}": HOLDS for i in range(1, 14)}
 
 
+def test_where_randomization_ends_is_asked_by_true_friction() -> None:
+    """As published, cells far from the box can be one environment: it says nothing that they do not fall off there."""
+    results = study()
+    for name in (name for name in results if "domain_randomization" in name):
+        for row in results[name].rows:
+            if row["key"] == "as_published" and float(row["x"]) < 1:
+                row["value"] = "2000"
+    assert verdicts(results)["E2"].verdict == HOLDS
+
+
 def test_a_world_in_which_evolution_alone_is_as_good() -> None:
     found = verdicts(study(evolution=(3300, 1500)))
     assert found["E7"].verdict == NOT and found["E3"].verdict == HOLDS

@@ -192,7 +192,7 @@ class Evolution(NoAdaptation):
 
     def following(self, networks: Any, before: tuple[Moments, ...], after: tuple[Moments, ...]) -> Any:
         """The same policy and values under other moments. Without gradients nothing else would make up for these:
-        within thirty generations they moved by half a deviation, and a policy of 2,750 in Hopper's box fell to 170.
+        within thirty generations they moved by half a deviation, where a policy of 2,750 in Hopper's box is worth 170.
         """
         (seen, returns), (now_seen, now_returns) = before, after
         actor, critic = (follow(network, seen, now_seen) for network in (networks.actor, networks.critic))
