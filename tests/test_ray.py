@@ -131,7 +131,8 @@ def test_ctrl_c_lets_what_trains_save(ray, tmp_path):
     assert (tmp_path / "saved").exists() and not (tmp_path / "last-begun").exists()
 
 
-def test_seeds_are_the_same(ray, tmp_path):
+def test_seeds_are_the_same(ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "EVALUATION_EPISODES", 16)  # as a worker, which knows nothing of `tiny`, has it
     made = [few(tmp_path / name, ceiling=False, seeds=1, steps=2 * tiny.ROUND, executor=executor)
             for name, executor in (("ray", ray), ("here", Here()))]  # fmt: skip
     assert made[0].rows == made[1].rows

@@ -379,7 +379,8 @@ def test_a_studys_table(name):
         if isinstance(u, study.Measurement):
             continue
         problem = isthmus.problem(u.problem, access=u.access)
-        Run.plan(u.method, problem.rehearsal() if u.log else problem, u.seed, u.steps, u.settings)
+        assert u.steps or u.start, "it trains, or deploys what another left"
+        Run.plan(u.method, problem.rehearsal() if u.log else problem, u.seed, u.steps or 1, u.settings)
         grids = [isthmus.problem(u.problem).target.bare().shift(g).grid for g in u.landscapes.values()]
         assert all(len(grid) == 2 for grid in grids)
     assert len({u.seed for u in found.units("laptop", None)}) >= 5, "five seeds"
