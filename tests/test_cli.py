@@ -32,9 +32,7 @@ INSTANT = ("--help", "train --help", "methods", "problems", "tasks", "parameters
 
 
 def run_isthmus(*arguments: str, **named) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "isthmus.cli.main", *arguments], capture_output=True, text=True, **named
-    )
+    return subprocess.run([sys.executable, "-m", "isthmus", *arguments], capture_output=True, text=True, **named)
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +144,7 @@ def test_train(trained, capsys):
     run = Run.open(trained)
     assert run.finished and run.name == "domain_randomization"
     assert run.config["problem"]["target"] == "hopper/gravity=19.62"
-    assert tiny.digest(run) == json.loads((trained / "finished.json").read_text())["digest"]
+    assert run.digest == json.loads((trained / "finished.json").read_text())["digest"]
 
 
 def test_train_names_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
@@ -254,7 +252,7 @@ def test_compare_and_report(tmp_path, monkeypatch, capsys):
 def test_a_comparison_stopped_by_ctrl_c_goes_on(tmp_path):
     """The whole command, with its workers: Ctrl-C as a terminal sends it, to all of them."""
     command = [
-        sys.executable, "-m", "isthmus.cli.main", "compare", "-p", "hopper/gravity=x2", "--methods", "source_only",
+        sys.executable, "-m", "isthmus", "compare", "-p", "hopper/gravity=x2", "--methods", "source_only",
         "--no-ceiling", "--seeds=3", "--workers=2", "--steps=60000", "--episodes=2", f"--out={tmp_path / 'c'}",
         *tiny.flags("source_only"),
     ]  # fmt: skip
@@ -338,7 +336,7 @@ def newest_piece(run: Path) -> Path:
 
 def test_verify(copy, capsys):
     name = Run.open(copy).checkpoint()[0].name
-    assert said(capsys, "verify", str(copy)) == f"{name}: good, {tiny.digest(Run.open(copy))}\n"
+    assert said(capsys, "verify", str(copy)) == f"{name}: good, {Run.open(copy).digest}\n"
     piece = newest_piece(copy)
     piece.write_bytes(piece.read_bytes()[:-8] + b"disaster")
     with pytest.raises(SystemExit) as stopped:
@@ -391,9 +389,7 @@ def test_what_may_not_be_read_is_one_line(trained, monkeypatch, capsys):
 
 
 def test_a_pipe_that_closes():
-    done = subprocess.run(
-        f"{sys.executable} -m isthmus.cli.main problems | head -1", shell=True, capture_output=True, text=True
-    )
+    done = subprocess.run(f"{sys.executable} -m isthmus problems | head -1", shell=True, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count("\n") == 1 and done.stderr == ""
 
 

@@ -146,7 +146,7 @@ def test_two_names_of_one_thing_do_not_differ(tmp_path):
     floor, other = made.rows
     assert floor.scores == other.scores and len(set(floor.scores)) == 3
     runs = [Run.open(tmp_path / "c" / f"{name}-s1") for name in ("source_only", "domain_randomization")]
-    assert tiny.digest(runs[0]) == tiny.digest(runs[1])
+    assert runs[0].digest == runs[1].digest
     assert (other.against_floor, other.against_floor_low, other.against_floor_high) == (0.0, 0.0, 0.0)
     assert other.verdict == "no detectable difference"
 
@@ -164,7 +164,7 @@ def test_workers_change_no_bit(tmp_path):
     """One process after another, and two at once: the same rows and the same weights."""
     made = [few(tmp_path / str(n), ceiling=False, steps=2 * tiny.ROUND, executor=Processes(n)) for n in (1, 2)]
     assert made[0].rows == made[1].rows
-    digests = {tiny.digest(Run.open(c.folder / f"source_only-s{s}")) for c in made for s in (0, 1)}
+    digests = {Run.open(c.folder / f"source_only-s{s}").digest for c in made for s in (0, 1)}
     assert len(digests) == 2, "one a seed"
 
 

@@ -69,7 +69,7 @@ def test_a_process_of_its_own_needs_the_file_named(tmp_path):
     train = ["train", "source_only", "-p", "pendulum/gravity=x1.5", *tiny.flags("source_only"), "--steps=256"]
 
     def isthmus(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "isthmus.cli.main", *arguments]
+        command = [sys.executable, "-m", "isthmus", *arguments]
         return tiny.process(command, cwd=tmp_path)
 
     done = isthmus(*train, IMPORT, f"--out={run}", "--quiet")

@@ -235,14 +235,14 @@ def test_processes_change_no_bit(alone, tmp_path, small_shards, monkeypatch):
     """A generation in one process, one other, two others; one of them killed on the way; stopped and resumed on two."""
     with Processes(1) as executor:
         one = tiny.train("es_maml", tmp_path / "one", executor=executor, **SPREAD)
-        assert tiny.digest(one) == tiny.digest(alone) and tiny.lines(one) == tiny.lines(alone)
+        assert one.digest == alone.digest and tiny.lines(one) == tiny.lines(alone)
     with Processes(2) as executor:
         with monkeypatch.context() as patch:
             patch.setattr(loop, "stop_requested", after_one)
             assert not tiny.train("es_maml", tmp_path / "two", executor=executor, **SPREAD).finished
         executor._idle[0].process.kill()
         two = isthmus.resume(tmp_path / "two", quiet=True, executor=executor)
-    assert tiny.digest(two) == tiny.digest(alone)
+    assert two.digest == alone.digest
 
 
 class Here(Executor):
@@ -263,7 +263,7 @@ def test_what_is_sent_is_enough_and_cannot_touch_the_target(monkeypatch, tmp_pat
     work = find(method).work
     monkeypatch.setattr(find(method), "work", lambda self, p, s: (met.append(p), work(self, p, s))[1])
     run = tiny.train(method, tmp_path / "run", executor=Here(), **asked)
-    assert tiny.digest(run) == tiny.digest(alone)
+    assert run.digest == alone.digest
     assert len(met) == 3 * int(run.state().round) and {p.access for p in met} == {"none"}
     assert {p.believed for p in met} == {run.problem.believed}
 
@@ -287,7 +287,7 @@ def test_a_users_robot_is_imported_by_the_workers(tmp_path, small_shards, monkey
     asked = {**SPREAD, "problem": problem, "imports": ("mine.py",), "steps": 700}
     with Processes(2) as executor:
         run = tiny.train("es_maml", tmp_path / "run", executor=executor, **asked)
-    assert tiny.digest(run) == tiny.digest(tiny.train("es_maml", tmp_path / "alone", **asked))
+    assert run.digest == tiny.train("es_maml", tmp_path / "alone", **asked).digest
 
 
 ROBOT = """
@@ -302,7 +302,7 @@ class MyHopper(Hopper):
 
 def test_a_stopped_generation_is_saved_whole(tmp_path):
     """Ctrl-C to the whole group while workers share a generation: saved, one line, no process left; resume goes on."""
-    command = [sys.executable, "-m", "isthmus.cli.main", "train", "es_maml", "-p", "hopper/gravity=x2",
+    command = [sys.executable, "-m", "isthmus", "train", "es_maml", "-p", "hopper/gravity=x2",
                "--access=few_shot", "--uncertainty=torso_mass=1..9", "--workers=2", f"--out={tmp_path / 'run'}",
                "--steps=100000000", *(f"--set={k}={v}" for k, v in SPREAD["settings"].items())]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -134,10 +134,10 @@ def test_evaluation_is_outside_the_books(tmp_path, monkeypatch):
     told = [[row["kind"] for row in tiny.lines(run)].count("evaluation") for run in (few, fewer)]
     assert told[0] > told[1] == 2, "the initial policy's, and one"
     state = few.state()
-    assert tiny.digest(few) == tiny.digest(fewer)
+    assert few.digest == fewer.digest
     assert int(state.book.transitions) == 6 * tiny.ROUND and int(state.source_steps) == 0
     assert evaluation.evaluate(few.policy, few.problem.target, 5).adaptation == Book()
-    assert tiny.digest(few) == tiny.digest(fewer)
+    assert few.digest == fewer.digest
 
 
 # Targets that cannot be replayed
@@ -282,7 +282,7 @@ def test_training_on_a_robot(tmp_path, robot):
     tiny.forget_simulations()
     again = isthmus.resume(run.folder, quiet=True)
     assert "step" not in robot and "reset" not in robot, "a finished run, opened and loaded, touches nothing"
-    assert tiny.digest(again) == json.loads((run.folder / "finished.json").read_text())["digest"]
+    assert again.digest == json.loads((run.folder / "finished.json").read_text())["digest"]
 
 
 # Poison: what a method must not see
@@ -324,7 +324,7 @@ def test_the_targets_reward_is_not_seen(tmp_path, monkeypatch, method):
     poisoned = tiny.train(method, tmp_path / "poisoned", problem=problem, settings=settings)
     told = [row["target_return"] for row in tiny.lines(poisoned) if row["kind"] == "evaluation"]
     assert told and np.isnan(told).all(), "the poison was there"
-    assert tiny.digest(poisoned) == tiny.digest(clean)
+    assert poisoned.digest == clean.digest
     rounds = [[row for row in tiny.lines(run) if row["kind"] == "round"] for run in (clean, poisoned)]
     assert rounds[0] == rounds[1]
 
@@ -341,7 +341,7 @@ def test_evaluation_returns_are_not_seen(tmp_path, monkeypatch, method):
     monkeypatch.setattr(collecting, "play", poisoned)
     run = tiny.train(method, tmp_path / "poisoned")
     assert any(np.isnan(row.get("target_return", 0.0)) for row in tiny.lines(run)), "the poison was there"
-    assert tiny.digest(run) == tiny.digest(clean)
+    assert run.digest == clean.digest
 
 
 # Problems as text and as data

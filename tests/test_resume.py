@@ -61,7 +61,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, rounds: int) -> None:
 def same(run: Run, other: Run) -> None:
     assert run.finished and other.finished
     assert checkpoint.differences(run.checkpoint()[0], other.checkpoint()[0]) is None
-    assert tiny.digest(run) == tiny.digest(other) == json.loads((run.folder / "finished.json").read_text())["digest"]
+    assert run.digest == other.digest == json.loads((run.folder / "finished.json").read_text())["digest"]
     assert tiny.lines(run) == tiny.lines(other)
 
 
@@ -325,7 +325,7 @@ def test_a_file_system_that_really_refuses(tmp_path, monkeypatch, straight):
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
         run = tiny.train("source_only", tmp_path / "run", ROUNDS)
-    before = tiny.digest(run)
+    before = run.digest
 
     limited = """
 import resource, sys
@@ -338,7 +338,7 @@ main(sys.argv[1:])
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("isthmus: cannot write the checkpoint")
     assert done.stderr.count("\n") == 1 and "File too large" in done.stderr
-    assert tiny.digest(run) == before and not run.finished
+    assert run.digest == before and not run.finished
     same(isthmus.resume(run.folder, quiet=True), straight("source_only"))
 
 
@@ -435,13 +435,13 @@ def test_a_pickle_is_refused(run, tmp_path, monkeypatch, capsys):
 
 def test_checkpoints_all_gone(run, capsys):
     """Nothing saved yet: `resume` begins anew, other commands say what is missing."""
-    before = tiny.digest(run)
+    before = run.digest
     shutil.rmtree(run.folder / "checkpoints")
     (run.folder / "finished.json").unlink()
     for command in ("verify", "evaluate"):
         assert "holds no good checkpoint" in refused(capsys, command, str(run.folder))
     again = isthmus.resume(run.folder, quiet=True)
-    assert tiny.digest(again) == before
+    assert again.digest == before
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, capsys, monkeypatch):

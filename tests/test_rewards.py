@@ -224,11 +224,11 @@ def test_training_is_paid_by_the_target_and_never_sees_the_true_reward(tmp_path,
     poisoned = tiny.train(method, tmp_path / "poisoned", problem=problem)
     told = [row["target_return"] for row in tiny.lines(poisoned) if row["kind"] == "evaluation"]
     assert told and np.isnan(told).all(), "the loop judges by the true reward"
-    assert tiny.digest(poisoned) == tiny.digest(clean)
+    assert poisoned.digest == clean.digest
     monkeypatch.undo()
     tiny.forget_simulations()
     other = replace(problem, target=problem.true_target)
-    assert tiny.digest(tiny.train(method, tmp_path / "other", problem=other)) != tiny.digest(clean), "it is paid"
+    assert tiny.train(method, tmp_path / "other", problem=other).digest != clean.digest, "it is paid"
 
 
 def test_adapting_is_paid_by_the_target_and_never_sees_the_true_reward(tmp_path, monkeypatch):

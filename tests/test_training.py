@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_bits(run, tmp_path, monkeypatch, threads):
 
 def test_another_seed_gives_others(run, tmp_path):
     other = tiny.train("source_only", tmp_path / "run", seed=1)
-    assert tiny.digest(other) != tiny.digest(run)
+    assert other.digest != run.digest
 
 
 def test_a_rounds_line(run):
@@ -92,7 +92,7 @@ def test_what_the_folder_holds(run):
     assert config["problem"]["target"] == "hopper/gravity=19.62" and config["start"] is None
     assert {"isthmus", "jax", "mujoco", "numpy", "python", "NPROC"} <= config["versions"].keys()
     finished = json.loads((run.folder / "finished.json").read_text())
-    assert finished == {"digest": tiny.digest(run), "source_steps": 6 * tiny.ROUND, "target_transitions": 0}
+    assert finished == {"digest": run.digest, "source_steps": 6 * tiny.ROUND, "target_transitions": 0}
     state, extra, notes = run.restore()
     assert notes == [] and extra["metrics_offset"] == (run.folder / "metrics.jsonl").stat().st_size
     assert int(state.source_steps) == 6 * tiny.ROUND
@@ -115,7 +115,7 @@ def test_checkpoints_are_saved_on_the_way_and_two_are_kept(tmp_path, monkeypatch
     assert saved == [i * tiny.ROUND for i in range(1, 6)]
     kept = sorted(p.name for p in (run.folder / "checkpoints").iterdir())
     assert kept == [f"{i * tiny.ROUND:012d}" for i in (4, 5)]
-    assert tiny.digest(run) == tiny.digest(Run.open(tmp_path / "rare")), "saving changes nothing"
+    assert run.digest == Run.open(tmp_path / "rare").digest, "saving changes nothing"
 
 
 def test_steps_are_whole_rounds(tmp_path):
@@ -208,7 +208,7 @@ def test_training_in_a_thread(tmp_path, run):
     thread = threading.Thread(target=lambda: done.append(tiny.train("source_only", tmp_path / "run")))
     thread.start()
     thread.join()
-    assert tiny.digest(done[0]) == tiny.digest(run)
+    assert done[0].digest == run.digest
 
 
 # What a person sees

@@ -15,7 +15,6 @@ import isthmus
 from isthmus.domains import datasets, domain, gym
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.methods import registry
-from isthmus.training import checkpoint
 from isthmus.training import train as loop
 from isthmus.training.run import Run
 
@@ -89,10 +88,6 @@ def train(method: str, folder: Path, rounds: int = 6, **changes: Any) -> Run:
 def flags(method: str) -> list[str]:
     """The same settings for the command line."""
     return [f"--set={name}={value}" for name, value in settings(method).items()]
-
-
-def digest(run: Run) -> str:
-    return checkpoint.digest(run.checkpoint()[0])
 
 
 def lines(run: Run) -> list[dict[str, Any]]:

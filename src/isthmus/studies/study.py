@@ -252,11 +252,10 @@ Job = tuple[Unit | Measurement, Path, Path, Callable[[Run, Run | None], list[Row
 def logged(unit: Unit, runs: Path) -> str:
     """The log that a unit learns from, as a problem's data; made where it is not there."""
     from isthmus.domains.problem import make_problem
-    from isthmus.training import checkpoint
     from isthmus.training.collect import log_target
 
     run = Run.open(runs / str(unit.log))
-    made_by = checkpoint.digest(run.checkpoint()[0])[:12]  # a policy trained anew has another log
+    made_by = run.digest[:12]  # a policy trained anew has another log
     path = runs / f"{unit.log}-{made_by}-in-{re.sub('[^a-z0-9_.-]+', '-', unit.problem)}-{unit.log_steps}.npz"
     if not path.exists():
         mine = path.with_name(f"{os.getpid()}-{path.name}")  # others of the same wave may be making it, too
@@ -298,7 +297,6 @@ def trained(
     from isthmus.domains.problem import make_problem
     from isthmus.evaluation.evaluate import evaluate, evaluate_method
     from isthmus.evaluation.landscape import landscape, over
-    from isthmus.training import checkpoint
     from isthmus.training.train import resume, train
 
     folder = runs / unit.name
@@ -345,7 +343,7 @@ def trained(
             for j, y in enumerate(result.axes[1]):
                 rows.append(("cell", key, f"{x:.6g}", f"{y:.6g}", f"{result.mean[i, j]:.2f}"))
     seconds = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
-    needs = {name: checkpoint.digest(Run.open(runs / name).checkpoint()[0]) for name in sorted(unit.needs)}
+    needs = {name: Run.open(runs / name).digest for name in sorted(unit.needs)}
     if unit.start and run.config.get("start_digest"):
         needs[unit.start] = run.config["start_digest"]  # and not what lies there by now
     return rows, {
@@ -354,7 +352,7 @@ def trained(
         "method": unit.method, "problem": unit.problem, "seed": unit.seed, **unit.logged,
         "settings": json.dumps(run.config["settings"], sort_keys=True),
         "needs": json.dumps(needs),
-        "digest": checkpoint.digest(run.checkpoint()[0]),
+        "digest": run.digest,
     }  # fmt: skip
 
 

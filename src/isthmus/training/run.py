@@ -42,13 +42,6 @@ def described(log: Log) -> dict[str, Any]:
     return {"digest": log.digest(), "transitions": log.size, "episodes": log.episodes}
 
 
-def _digest(run: Run) -> str:
-    """Of what a run left."""
-    from isthmus.training import checkpoint
-
-    return checkpoint.digest(run.checkpoint()[0])
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises RunError where the disk or the folder refuses."""
     temporary = path.with_name(path.name + ".tmp")
@@ -109,7 +102,7 @@ class Run:
             "seed": seed,
             "steps": steps,
             "start": str(start.folder.resolve()) if start else None,
-            "start_digest": _digest(start) if start else None,
+            "start_digest": start.digest if start else None,
             "imports": list(imports),
             "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
             "log": described(problem.log()) if logged else None,
@@ -239,6 +232,13 @@ class Run:
         from isthmus.training import checkpoint
 
         return checkpoint.latest(self.folder / "checkpoints")
+
+    @property
+    def digest(self) -> str:
+        """Of the newest good checkpoint: what the run left, bit by bit."""
+        from isthmus.training import checkpoint
+
+        return checkpoint.digest(self.checkpoint()[0])
 
     def restore(self) -> tuple[Any, dict[str, Any], list[str]]:
         """State, the checkpoint's extra data, and notes on damage."""
