@@ -168,7 +168,7 @@ def test_episodes_that_adapting_began_refuse_its_next_update() -> None:
 
 
 def test_a_privileged_critic_is_told_what_is_usual() -> None:
-    """Nobody knows a target's dynamics: in their place stands the mean of training's, in the inner loop too."""
+    """Nobody knows a target's dynamics: what is not known counts as the mean of training's, in the inner loop too."""
     method = replace(SMALL, learner=replace(LEARNER, privileged=True))
     problem = make_problem(
         "hopper/torso_mass=3", access="few_shot", source="torso_mass=6", uncertainty="torso_mass=1..9"
@@ -176,12 +176,16 @@ def test_a_privileged_critic_is_told_what_is_usual() -> None:
     s = method.init(problem, 0)
     usual = s.learner.center.parameters.mean
     assert usual.shape == (1,) and 1 < usual[0] < 9
-    _, tr = collect(problem.believed, problem.believed.worlds(2, 5), LEARNER.behaviour(s.learner.center), 4)
-    told = method.paid(s.learner.center, tr).parameters
-    assert told.shape == tr.parameters.shape and (told == usual.astype(np.float32)).all()
+    _, tr = collect(problem.believed, problem.believed.worlds(4, 5), LEARNER.behaviour(s.learner.center), 16)
+    hidden = method.paid(s.learner.center, tr)
+    assert hidden.parameters.shape == tr.parameters.shape and np.isnan(hidden.parameters).all()
+    average = tr._replace(parameters=np.full_like(tr.parameters, usual.astype(np.float32)))
+    learned = [method.learner.learn(s.learner.center, each, jax.random.key(0))[0] for each in (hidden, average, tr)]
+    assert digest(learned[0].networks) == digest(learned[1].networks) != digest(learned[2].networks)
+    assert digest(learned[0].parameters) == digest(s.learner.center.parameters), "what is told is not seen"
     after, _ = method.step(problem, s)
     assert after.learner.center.observations.count == after.source_steps > 64 + 6 * 64
-    assert after.learner.center.parameters.count == 64, "what is told is not seen"
+    assert after.learner.center.parameters.count == 64
     elsewhere = make_problem("hopper/gravity=x2").target  # which sets another parameter
     assert len(method.adapt(s, problem, elsewhere, np.array([[10.0]]), 0)[0]) == 1
 

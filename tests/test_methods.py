@@ -559,6 +559,30 @@ def test_a_privileged_critic_does_not_go_on_among_other_parameters() -> None:
     assert tuning.init(problem_for(tuning), 0).learner.networks.critic[0][0].shape[0] == 12
 
 
+ONLINE = ("target_only", "fine_tuning", "fine_tuning+trpo", "fine_tuning+recurrent_ppo", "matl", "state_alignment")
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_what_learns_in_the_target_is_not_told_its_dynamics(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others in the place of what is recorded of them change no bit, though the critic sees dynamics."""
+    recurrent = {"learner__units": 8, "learner__sequence": 8} if "recurrent" in name else {}
+    method = build(name, learner__privileged=True, **recurrent)
+    expected = run(method, ROUNDS)
+    assert np.isfinite(expected.book.transitions) and expected.book.transitions > 0, "it was there"
+    recorded = []
+
+    def other(domain, *args, **named):
+        worlds, tr = collect(domain, *args, **named)
+        if domain == TARGET:
+            recorded.append(tr.parameters)
+            tr = tr._replace(parameters=tr.parameters + 5)
+        return worlds, tr
+
+    monkeypatch.setattr("isthmus.domains.collect.collect", other)
+    assert digest(run(method, ROUNDS)) == digest(expected)
+    assert recorded and all((each == 3).all() for each in recorded), "it could have been told"
+
+
 @pytest.mark.parametrize("name", ["few_shot_ppo", "few_shot_ppo+trpo"])
 def test_what_adapts_is_not_told_the_targets_dynamics(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """NaN in the place of what is recorded of them changes no bit, though the critic sees dynamics."""

@@ -73,7 +73,8 @@ class Transition(NamedTuple):
     """Transitions [T, N, ...] of N worlds over T steps, as NumPy arrays.
 
     `next_obs` is always the true next state, also at an episode's end: resets are kept apart. `terminated` is death,
-    `truncated` a time limit: values bootstrap there. `parameters` [T, N, P] are the dynamics in force.
+    `truncated` a time limit: values bootstrap there. `parameters` [T, N, P] are the dynamics in force,
+    NaN where nobody knows them.
     """
 
     obs: Array  # float32 [T, N, O]
@@ -84,6 +85,10 @@ class Transition(NamedTuple):
     truncated: Array  # bool [T, N]
     parameters: Array  # float32 [T, N, P]
     extra: Mapping[str, Array]  # [T, N, ...]
+
+    def of_target(self) -> Transition:
+        """The same as training may see it of a target, of which nobody knows the dynamics."""
+        return self._replace(parameters=np.full_like(self.parameters, np.nan))
 
 
 class Worlds(NamedTuple):

@@ -203,7 +203,7 @@ class Problem:
     def collect(
         self, book: Book, worlds: Worlds, behaviour: Any, steps: int, members: bool = False
     ) -> tuple[Book, Worlds, Transition]:
-        """`isthmus.domains.collect.collect` in the target, granted whole or not at all.
+        """`isthmus.domains.collect.collect` in the target, granted whole or not at all; its dynamics are not told.
 
         Raises BudgetExceeded before anything moves if the transitions or seconds would go over the budget. Episodes
         that end inside the batch may begin others: they are counted, and refuse the next batch.
@@ -219,7 +219,7 @@ class Problem:
         episodes = int(worlds.episode.sum()) - begun
         if self.ledger and episodes:
             self.ledger.enter(episodes=episodes)
-        return book.add(transitions, episodes, seconds), worlds, tr
+        return book.add(transitions, episodes, seconds), worlds, tr.of_target()
 
     def adaptation(self, target: Domain, settings: str) -> Adaptation:
         """The meter of an adaptation to a target, or to several alike; `settings` say how much it takes."""

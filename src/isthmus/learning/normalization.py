@@ -52,6 +52,17 @@ class Normalizer(NamedTuple):
         return jnp.clip((x - self.mean) / self.std, -10.0, 10.0)
 
 
+def told(normalize: Normalizer, dynamics: Array) -> Array:
+    """Dynamics (..., P) as a critic sees them: those that nobody knows, NaN, as they were in training on average."""
+    return jnp.nan_to_num(normalize(dynamics), nan=0.0)
+
+
+def known(dynamics: np.ndarray) -> np.ndarray:
+    """The rows (..., P) of which all is known, (B, P)."""
+    rows = dynamics.reshape(-1, dynamics.shape[-1])
+    return rows[~np.isnan(rows).any(-1)]
+
+
 def follow(layers: Any, before: Moments, after: Moments) -> Any:
     """A network whose first inputs are normalized by `after` and which computes what `layers` computes of those
     normalized by `before`: Pop-Art's step (van Hasselt et al. 2016, arXiv 1602.07714) at the input. For a learner

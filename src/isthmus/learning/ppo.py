@@ -24,7 +24,7 @@ from isthmus.learning.advantage import explained_variance, flat, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
 from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check
 from isthmus.learning.networks import MLP, init_mlp, mlp
-from isthmus.learning.normalization import Moments, Normalizer, discounted_returns
+from isthmus.learning.normalization import Moments, Normalizer, discounted_returns, known, told
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
 from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
@@ -171,7 +171,7 @@ class Proximal:
         returns, running = discounted_returns(s.running, tr.reward, tr.terminated | tr.truncated, self.discount)
         return s._replace(
             observations=s.observations.merge(flat(tr.obs)),
-            parameters=s.parameters.merge(flat(tr.parameters)) if self.privileged else s.parameters,
+            parameters=s.parameters.merge(known(tr.parameters)) if self.privileged else s.parameters,
             returns=s.returns.merge(flat(returns)),
             running=running,
         )
@@ -239,7 +239,7 @@ class PPO(Proximal):
         obs, next_obs = normalize(obs), normalize(next_obs)
         see = obs, next_obs
         if self.privileged:
-            dynamics = normalize_parameters(parameters)
+            dynamics = told(normalize_parameters, parameters)
             see = tuple(jnp.concatenate([x, dynamics], -1) for x in see)
         # 2.
         value, next_value = (mlp(networks.critic, x)[..., 0] for x in see)

@@ -23,7 +23,7 @@ from isthmus.learning.advantage import explained_variance, flat, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
 from isthmus.learning.learner import WHOLE, check
 from isthmus.learning.networks import CELLS, MLP, Cell, init_mlp, mlp, remember, said, unroll
-from isthmus.learning.normalization import Moments, Normalizer
+from isthmus.learning.normalization import Moments, Normalizer, told
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.ppo import Proximal, Rollout
 from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition, UnknownName
@@ -246,7 +246,7 @@ class RecurrentPPO(Proximal):
         obs, next_obs = normalize(obs), normalize(next_obs)
         see, see_next = obs, next_obs
         if self.privileged:
-            dynamics = normalize_parameters(parameters)
+            dynamics = told(normalize_parameters, parameters)
             see, see_next = (jnp.concatenate([x, dynamics], -1) for x in (see, see_next))
         # 2.
         critic = networks.critic

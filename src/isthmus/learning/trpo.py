@@ -28,7 +28,7 @@ from isthmus.learning.advantage import explained_variance, flat, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
 from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check
 from isthmus.learning.networks import MLP, init_mlp, mlp
-from isthmus.learning.normalization import Moments, Normalizer, discounted_returns
+from isthmus.learning.normalization import Moments, Normalizer, discounted_returns, known, told
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
 from isthmus.types import Array, BadValue, Metrics, Spaces, Transition, UnknownName
 
@@ -239,7 +239,7 @@ class TRPO:
                 returns=s.value.returns.merge(flat(returns)), running=running, age=ages(s.value.age, done)[-1]
             ),
             observations=s.observations.merge(flat(tr.obs)),
-            parameters=s.parameters.merge(flat(tr.parameters)) if self.privileged else s.parameters,
+            parameters=s.parameters.merge(known(tr.parameters)) if self.privileged else s.parameters,
         )
 
     def learn(self, s: TRPOState, tr: Transition, key: Array) -> tuple[TRPOState, Metrics]:
@@ -261,7 +261,7 @@ class TRPO:
         reward = jnp.clip(reward * scale, -10.0, 10.0)
         normalize, normalize_parameters = norms
         obs, next_obs = normalize(obs), normalize(next_obs)
-        dynamics = normalize_parameters(parameters) if self.privileged else None
+        dynamics = told(normalize_parameters, parameters) if self.privileged else None
         # 2.
         seen = self._see(obs, dynamics, age)
         value = mlp(fitted[0], seen)[..., 0]

@@ -72,14 +72,8 @@ class Adapting(AtDeployment):
         return s.learner
 
     def paid(self, s: Any, tr: Transition) -> Transition:
-        """What a learner's state learns from, of what it collected in a target.
-
-        Nobody knows a target's dynamics: a critic that sees them is told what they were in training, on average.
-        """
-        if not self.learner.privileged:
-            return tr
-        usual = np.asarray(s.parameters.mean, np.float32)
-        return tr._replace(parameters=np.broadcast_to(usual, (*tr.reward.shape, *usual.shape)))
+        """What a learner's state learns from, of what it collected in a target, or in the source as if it were one."""
+        return tr.of_target()
 
     def operate(
         self, members: list[Any], domain: Domain, begin: Begin, key: Key, pay: Pay, watch: Watch | None = None,
