@@ -171,7 +171,7 @@ def test_the_report_and_the_pictures() -> None:
         "figure1", "figurecontrols", "figureoperators", "figurememory", "figurereward", "figureupdates"
     }  # fmt: skip
     assert [title for title, _ in pictures["figure1-contact.png"]] == [
-        "naive, 5 seeds", "domain randomization, 5 seeds", "es maml, before, 5 seeds", "es maml, 5 seeds"
+        "naive, 5 seeds", "domain randomization, 5 seeds", "ES-MAML, before, 5 seeds", "ES-MAML, 5 seeds"
     ]  # fmt: skip
     box, outside = pictures["figureupdates.png"]
     assert len(box.lines) == len(outside.lines) == 1 and box.lines[0].seeds[0][:, 0].tolist() == list(UPDATES)

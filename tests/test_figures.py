@@ -255,6 +255,13 @@ def test_a_studys_panels_share_looks_and_legend() -> None:
         figures.panels_figure([])
 
 
+def test_what_is_counted_has_no_halves() -> None:
+    few = panel_of(Line("es_maml", [np.array([[0, 1.0], [1, 2.0], [2, 1.0], [3, 2.0], [6, 3.0]])]))
+    shares = panel_of(Line("es_maml", [np.array([[0, 1.0], [0.5, 2.0], [1, 1.0]])]))
+    left, right = figures.panels_figure([few, shares]).axes
+    assert all(tick % 1 == 0 for tick in left.get_xticks()) and not all(tick % 1 == 0 for tick in right.get_xticks())
+
+
 def test_a_legend_shows_a_level_as_it_is_drawn() -> None:
     rising, level = [np.array([[0, 0.0], [10, 1.0]])], [np.array([[0, 0.3]])]
 

@@ -472,7 +472,8 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
         ax.set(xlabel=panel.x, ylabel=panel.y, xlim=(0, None))
         ax.set_title(panel.title, loc="left", fontweight="bold")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: count(value)))
-        ax.xaxis.set_major_locator(MaxNLocator(5))
+        whole = all((s[:, 0] % 1 == 0).all() for line in panel.lines for s in line.seeds)
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=whole))  # of updates there are no halves
     for ax in axes.flat[len(panels) :]:
         ax.remove()
     moving = {(line.name, line.role) for panel in panels for line in panel.lines if moves(line, 0)}

@@ -68,6 +68,11 @@ AGENTS = {  # in the order in which they are run
         for name in ("es_gradient", "average_hill_climbing", "batch_hill_climbing")
     },
 }
+NAMES = {
+    "es_maml": "ES-MAML",
+    "few_shot_ppo": "few-shot PPO",
+    "rl2": "RL$^2$",
+}  # as pictures write them
 FIGURES = ("1", "updates", "operators", "memory", "reward")
 
 
@@ -205,6 +210,11 @@ def total(found: dict[str, dict[int, Results]], name: str) -> int:
     return int(meta.get("source_steps", meta["steps"])) + (total(found, begun) if begun in found else 0)
 
 
+def titled(name: str) -> str:
+    """An agent as pictures call it."""
+    return NAMES.get(name, name.replace("_", " "))
+
+
 PANELS = {
     "1": [("naive", ""), (BASE, ""), ("es_maml", "-before"), ("es_maml", "")],
     "controls": [("few_shot_ppo", ""), ("evolution", ""), ("longer_randomization", "")],
@@ -233,7 +243,7 @@ def pictures(results: dict[str, Results]) -> dict[str, list[tuple[str, Landscape
                 scape = Landscape(
                     (parameter, "torso_mass"), (friction, mass), returns, np.full_like(returns, np.nan), box
                 )
-                said = f"{name.replace('_', ' ')}{', before' * bool(when)}, {statistics.seeds(len(cells))}"
+                said = f"{titled(name)}{', before' * bool(when)}, {statistics.seeds(len(cells))}"
                 panels.append((said, scape))
             if panels:
                 out[f"figure{figure}-{reading}.png"] = panels
@@ -247,7 +257,7 @@ def pictures(results: dict[str, Results]) -> dict[str, list[tuple[str, Landscape
     if any(curves.values()):
         out["figureupdates.png"] = [
             Panel(f"{where}, as published", "updates", "return", [
-                Line(name.replace("_", " "), lines)
+                Line(titled(name), lines)
                 for (name, place), lines in curves.items() if lines and place == where
             ])
             for where in ("box", "outside")
