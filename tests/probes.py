@@ -66,7 +66,7 @@ RECALL = Probe(  # the coin is shown at the first step and asked for at the thir
 
 
 LATER = EARLY_ACTION._replace(  # the same, paid in the next episode of the task
-    see=lambda coin, step: coin, episode=1
+    see=lambda coin, step: coin, episode=1, dies=False
 )
 
 

@@ -223,16 +223,18 @@ def test_a_round_that_cannot_be_cut_is_refused(changed: dict[str, int], message:
 
 
 def test_a_return_goes_on_through_the_episodes_of_a_task() -> None:
-    """Five steps of one world by hand: an episode ends at the second, its task at the fourth, the round at the last."""
+    """Six steps of one world by hand: a time limit at the second, a fall at the third, the task's end at the fifth, and
+    the round's in a fall.
+    """
     column = lambda *x: np.array(x)[:, None]  # noqa: E731
-    value, after = column(1.0, 2.0, 3.0, 4.0, 5.0), column(10.0, 20.0, 30.0, 40.0, 50.0)
-    terminated, done = column(False, True, False, False, True), column(False, True, False, True, True)
-    fresh = column(True, False, False, False, True)
+    value, after = column(1.0, 2.0, 3.0, 4.0, 5.0, 6.0), column(10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
+    terminated, done = column(0, 0, 1, 0, 0, 1) > 0, column(0, 1, 1, 0, 1, 1) > 0
+    fresh = column(1, 0, 0, 0, 0, 1) > 0
     found = through_tasks(value, after, terminated, done, fresh)
-    for got, expected in zip(found, ([10, 3, 30, 40, 50], [0, 0, 0, 0, 1], [0, 0, 0, 1, 1]), strict=True):
+    for got, expected in zip(found, ([10, 3, 30, 40, 50, 60], [0, 0, 1, 0, 1, 1]), strict=True):
         assert np.asarray(got)[:, 0].tolist() == expected
-    each = through_tasks(value, after, terminated, done, column(True, False, True, False, True))
-    for got, same in zip(each, (after, terminated, done), strict=True):  # tasks of one episode
+    each = through_tasks(value, after, terminated, done, column(1, 0, 1, 1, 0, 1) > 0)
+    for got, same in zip(each, (after, done), strict=True):  # tasks of one episode
         np.testing.assert_array_equal(got, same)
 
 

@@ -2,7 +2,7 @@
 
 1.  act with the policy, which remembers since its task began; observations normalized by moments frozen for the round
 2.  V, V': values of all states and of their true next states, the critic's memory unrolled over the round
-3.  advantages by GAE, bootstrapped where a time limit cut the episode, and going on through a task's episodes
+3.  advantages by GAE, bootstrapped where a time limit cut the episode, and going on to the task's next
 4.  cut the round into sequences of k steps; each keeps the memories that it began with
 5.  for each epoch, for each minibatch of whole sequences: PPO's loss of the unrolled sequences, blank where a task
     began, by backpropagation through their k steps; Adam
@@ -135,17 +135,16 @@ class Sequences(NamedTuple):
     critic: Array
 
 
-def through_tasks(
-    value: Array, next_value: Array, terminated: Array, done: Array, fresh: Array
-) -> tuple[Array, Array, Array]:
-    """What follows each step [T, N], where an episode that ends does not end its task: what is remembered goes
-    on, and the return with it, to the next episode's first state (RL^2, Duan et al. 2016, Sec. 2.2).
+def through_tasks(value: Array, next_value: Array, terminated: Array, done: Array, fresh: Array) -> tuple[Array, Array]:
+    """The value of what follows each step [T, N], and where returns end. A time limit does not end a task: what is
+    remembered goes on, and the return with it, to the next episode's first state (RL^2, Duan et al. 2016, Sec. 2.2).
 
-    A round's last row, whose next state is not in the round, ends where its episode does.
+    A fall ends the return (ours): a robot that fell and begins anew would otherwise have lost next to nothing. A
+    round's last row, whose next state is not in the round, ends where its episode does.
     """
-    goes_on = done[:-1] & ~fresh[1:]
+    goes_on = done[:-1] & ~terminated[:-1] & ~fresh[1:]
     keep = lambda old, new: jnp.concatenate([jnp.where(goes_on, new, old[:-1]), old[-1:]])  # noqa: E731
-    return keep(next_value, value[1:]), keep(terminated, False), keep(done, False)
+    return keep(next_value, value[1:]), keep(done, False)
 
 
 @dataclass(frozen=True)
@@ -255,7 +254,7 @@ class RecurrentPPO(Proximal):
         value = critic.read(memories)[..., 0]
         next_value = critic.read(remember(critic.cell, memories, see_next))[..., 0]
         # 3.
-        next_value, terminated, done = through_tasks(value, next_value, terminated, done, fresh)
+        next_value, done = through_tasks(value, next_value, terminated, done, fresh)
         advantage = jax.vmap(gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)(
             reward, value, next_value, terminated, done, self.discount, self.gae_decay
         )
