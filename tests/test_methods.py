@@ -599,6 +599,19 @@ def test_what_adapts_is_not_told_the_targets_dynamics(name: str, monkeypatch: py
     assert [digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]] == there
 
 
+@pytest.mark.parametrize("name", ["few_shot_ppo", "few_shot_ppo+trpo"])
+@pytest.mark.parametrize("elsewhere", ["hopper", "hopper/gravity=x1", "hopper/gravity=x1,foot_friction=x1"])
+def test_what_adapts_meets_targets_that_set_other_parameters(name: str, elsewhere: str) -> None:
+    """A landscape may go over what training did not draw; the same robot, whatever its target names."""
+    few, target = build(name, learner__privileged=True), Domain.parse(elsewhere)
+    problem = problem_for(few, target=SOURCE)
+    s = run(few, 1)
+    expected = few.adapt(s, problem, SOURCE, np.array([[3.0]]), 0)[0]
+    found = few.adapt(s, problem, target, np.full((1, len(target.names)), np.nan), 0)[0]
+    assert digest(found) != digest([few.policy(s)]) and np.isfinite(found[0].actor[0][0]).all()
+    assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, expected)
+
+
 # Settings.
 
 

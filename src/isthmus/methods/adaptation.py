@@ -72,8 +72,13 @@ class Adapting(AtDeployment):
         return s.learner
 
     def paid(self, s: Any, tr: Transition) -> Transition:
-        """What a learner's state learns from, of what it collected in a target, or in the source as if it were one."""
-        return tr.of_target()
+        """What a learner's state learns from, of what it collected in a target, or in the source as if it were one.
+
+        Nobody knows a target's dynamics, nor which of them training drew: a critic sees as many as it learned with.
+        """
+        if not self.learner.privileged:
+            return tr
+        return tr._replace(parameters=np.full((*tr.reward.shape, *s.parameters.mean.shape), np.nan, np.float32))
 
     def operate(
         self, members: list[Any], domain: Domain, begin: Begin, key: Key, pay: Pay, watch: Watch | None = None,
