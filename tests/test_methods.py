@@ -599,6 +599,15 @@ def test_what_adapts_is_not_told_the_targets_dynamics(name: str, monkeypatch: py
     assert [digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]] == there
 
 
+@pytest.mark.parametrize("learner", ["ppo", "trpo", "recurrent_ppo"])
+def test_a_critic_may_see_dynamics_where_nothing_is_set(learner: str) -> None:
+    small = {"learner__units": 8, "learner__sequence": 8} if learner == "recurrent_ppo" else {}
+    method = build(f"source_only+{learner}", learner__privileged=True, **small)
+    plain = Domain.parse("hopper")
+    s = run(method, 1, problem=replace(problem_for(method), source=plain, uncertainty=""))
+    assert s.learner.parameters.mean.shape == (0,) and s.learner.observations.count == 2 * ROUND
+
+
 @pytest.mark.parametrize("name", ["few_shot_ppo", "few_shot_ppo+trpo"])
 @pytest.mark.parametrize("elsewhere", ["hopper", "hopper/gravity=x1", "hopper/gravity=x1,foot_friction=x1"])
 def test_what_adapts_meets_targets_that_set_other_parameters(name: str, elsewhere: str) -> None:

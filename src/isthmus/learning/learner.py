@@ -15,7 +15,7 @@ class Learner(Protocol):
 
     @property
     def privileged(self) -> bool:
-        """Whether the critic sees the drawn dynamics."""
+        """Whether the critic sees the drawn dynamics; a target's are NaN: `normalization.told` and `known`."""
         ...
 
     @property

@@ -58,8 +58,8 @@ def told(normalize: Normalizer, dynamics: Array) -> Array:
 
 
 def known(dynamics: np.ndarray) -> np.ndarray:
-    """The rows (..., P) of which all is known, (B, P)."""
-    rows = dynamics.reshape(-1, dynamics.shape[-1])
+    """The rows [T, N, P] of which all is known, (B, P)."""
+    rows = dynamics.reshape(dynamics.shape[0] * dynamics.shape[1], dynamics.shape[2])
     return rows[~np.isnan(rows).any(-1)]
 
 
