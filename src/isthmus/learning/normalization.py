@@ -57,9 +57,8 @@ def told(normalize: Normalizer, dynamics: Array) -> Array:
     return jnp.nan_to_num(normalize(dynamics), nan=0.0)
 
 
-def known(dynamics: np.ndarray) -> np.ndarray:
-    """The rows [T, N, P] of which all is known, (B, P)."""
-    rows = dynamics.reshape(dynamics.shape[0] * dynamics.shape[1], dynamics.shape[2])
+def known(rows: np.ndarray) -> np.ndarray:
+    """Of dynamics (B, P) those of which all is known."""
     return rows[~np.isnan(rows).any(-1)]
 
 

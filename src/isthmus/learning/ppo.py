@@ -171,7 +171,7 @@ class Proximal:
         returns, running = discounted_returns(s.running, tr.reward, tr.terminated | tr.truncated, self.discount)
         return s._replace(
             observations=s.observations.merge(flat(tr.obs)),
-            parameters=s.parameters.merge(known(tr.parameters)) if self.privileged else s.parameters,
+            parameters=s.parameters.merge(known(flat(tr.parameters))) if self.privileged else s.parameters,
             returns=s.returns.merge(flat(returns)),
             running=running,
         )

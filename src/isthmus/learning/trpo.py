@@ -239,7 +239,7 @@ class TRPO:
                 returns=s.value.returns.merge(flat(returns)), running=running, age=ages(s.value.age, done)[-1]
             ),
             observations=s.observations.merge(flat(tr.obs)),
-            parameters=s.parameters.merge(known(tr.parameters)) if self.privileged else s.parameters,
+            parameters=s.parameters.merge(known(flat(tr.parameters))) if self.privileged else s.parameters,
         )
 
     def learn(self, s: TRPOState, tr: Transition, key: Array) -> tuple[TRPOState, Metrics]:
