@@ -166,6 +166,8 @@ def test_the_report_and_the_pictures() -> None:
     assert "nan" not in said and "published (2918, 969, 1021)" in said and "before" in said
     assert "es_maml 2,000" in said and "recurrent 1,000" in said, "with what its start took"
     assert "what randomization costs at mass 6 and friction 2: 0 [0, 0]" in said
+    results["laptop-domain_randomization-s3"].meta["source_steps"] = "1500"
+    assert "es_maml 2,000 to 2,500" in "\n".join(es_sim2real.report(results)), "as many as each of its seeds took"
     pictures = es_sim2real.pictures(results)
     assert {name.split("-")[0].removesuffix(".png") for name in pictures} == {
         "figure1", "figurecontrols", "figureoperators", "figurememory", "figurereward", "figureupdates"

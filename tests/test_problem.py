@@ -208,9 +208,13 @@ def test_the_ledger_is_not_rolled_back(tmp_path, robot):
         again.collect(book, worlds, uniform(again), 1)
 
 
+ADAPTING = [(name, {}) for name in registry.METHODS if registry.build(name).adapts]
+CLIMBING = {"operator": "batch_hill_climbing", "queries": 2}
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("few_shot_ppo", {}), ("es_maml", {"operator": "batch_hill_climbing", "queries": 2}), ("rl2", {})],
+    [*ADAPTING, ("es_maml", CLIMBING), ("few_shot_ppo", {"learner.privileged": True})],
 )
 def test_adapting_is_in_the_ledger(tmp_path, robot, name, settings):
     """Before anything moves, and as often as it is done: each time has the whole budget."""

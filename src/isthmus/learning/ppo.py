@@ -85,7 +85,7 @@ class Proximal:
     initial_log_std: float = 0.0
     annealing: int = 0  # steps over which the learning rate falls, in a line, to a tenth; 0: it stays
     target_kl: float = 0.0  # stop a round's updates when the policy has moved this far (nats); 0: never
-    privileged: bool = False  # the critic sees the drawn dynamics
+    privileged: bool = False  # the critic sees the drawn dynamics; for a target's, their mean in training
 
     def __post_init__(self) -> None:
         check(

@@ -161,7 +161,7 @@ class TRPO:
     discount: float = 0.99
     gae_decay: float = 0.95
     initial_log_std: float = 0.0
-    privileged: bool = False  # the critic sees the drawn dynamics
+    privileged: bool = False  # the critic sees the drawn dynamics; for a target's, their mean in training
 
     def __post_init__(self) -> None:
         check(

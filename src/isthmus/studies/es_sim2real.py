@@ -197,17 +197,21 @@ def report(results: dict[str, Results]) -> list[str]:
         if e:
             ends = f" [{e.low:.0f}, {e.high:.0f}]" if e.n > 1 else ""
             lines.append(f"what randomization costs at mass 6 and friction 2: {e.value:.0f}{ends}")
-    lines.append("source steps, those of the start among them: " + ", ".join(
-        f"{name} {total(found, name):,}" for name in found
-    ))  # fmt: skip
+    taken = []
+    for name, seeds in found.items():
+        totals = [total(found, name, seed) for seed in seeds]
+        taken.append(" to ".join(f"{n:,}" for n in sorted({min(totals), max(totals)})))
+    lines.append("source steps, those of the start among them: " + ", ".join(map("{} {}".format, found, taken)))
     return lines
 
 
-def total(found: dict[str, dict[int, Results]], name: str) -> int:
+def total(found: dict[str, dict[int, Results]], name: str, seed: int) -> int:
     """Source steps that an agent took, with those of what it started from."""
-    meta = next(iter(found[name].values())).meta
+    meta = found[name][seed].meta
     begun = AGENTS[name].start if meta.get("start") else None
-    return int(meta.get("source_steps", meta["steps"])) + (total(found, begun) if begun in found else 0)
+    return int(meta.get("source_steps", meta["steps"])) + (
+        total(found, begun, seed) if begun and seed in found.get(begun, {}) else 0
+    )
 
 
 def titled(name: str) -> str:
