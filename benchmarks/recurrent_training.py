@@ -18,7 +18,7 @@ CANDIDATES = tuple((16, processes, threads) for processes in (False, True) for t
 
 @dataclass(frozen=True)
 class Sizes:
-    learner: RecurrentPPO = field(default_factory=lambda: RecurrentPPO(minibatch=128, sequence=16))  # their minibatch
+    learner: RecurrentPPO = field(default_factory=lambda: RecurrentPPO(units=256, minibatch=128, sequence=16))
     rounds: int = 1  # a turn
     pairs: int = 5
     candidates: tuple[tuple[int, bool, int], ...] = CANDIDATES

@@ -149,7 +149,8 @@ def through_tasks(value: Array, next_value: Array, terminated: Array, done: Arra
 
 @dataclass(frozen=True)
 class RecurrentPPO(Proximal):
-    """A learner. Worlds, steps, epochs and network are those of sb3-contrib's RecurrentPPO; minibatches are larger.
+    """A learner. Worlds, steps and epochs are those of sb3-contrib's RecurrentPPO; its minibatches are larger, its
+    cells smaller.
 
     `hidden` is behind the cell; `minibatch` counts transitions, and so many of them as `sequence` says are one behind
     the other. Raises BadValue or UnknownName for a setting that cannot learn; in the first update, for a minibatch
@@ -160,7 +161,7 @@ class RecurrentPPO(Proximal):
     steps: int = 128
     minibatch: int = 512
     cell: str = "lstm"  # or "gru"
-    units: int = 256
+    units: int = 64
     sequence: int = 32  # steps that the gradient goes back
 
     def __post_init__(self) -> None:
