@@ -59,8 +59,8 @@ AGENTS = {  # in the order in which they are run
     "evolution": Agent("evolution", "more", "1", BASE),
     "es_maml": Agent("es_maml", "more", "1", BASE),
     "longer_randomization": Agent("domain_randomization", "longer", "1"),  # not a warm restart, which un-anneals it
-    "recurrent": Agent("recurrent_randomization", "recurrent", "memory", few=True),
-    "rl2": Agent("rl2", "recurrent", "memory", few=True),
+    "recurrent": Agent("recurrent_randomization", "recurrent", "memory"),
+    "rl2": Agent("rl2", "recurrent", "memory"),
     "learned_reward": Agent("learned_reward", "more", "reward", BASE, few=True),
     "learned_reward_masked": Agent("learned_reward", "more", "reward", BASE, {"masked": (6,)}, few=True),
     **{
