@@ -157,9 +157,10 @@ def test_what_a_target_cannot_give_is_told_before_the_training() -> None:
         SMALL.init(replace(PROBLEM, budget=Budget(transitions=63)), 0)
 
 
-def test_episodes_that_adapting_began_refuse_its_next_update() -> None:
+@pytest.mark.parametrize("updates", [1, 8])
+def test_episodes_that_adapting_began_are_refused_after_the_update(updates: int) -> None:
     """How many begin is up to the robot: with 2 worlds at least 2, and so many more as it falls."""
-    method = replace(SMALL, updates=8, adaptation_steps=64)
+    method = replace(SMALL, updates=updates, adaptation_steps=64 if updates > 1 else 512)
     s, task = method.init(PROBLEM, 0), np.array([[3.0]])
     _, book = method.adapt(s, PROBLEM, PROBLEM.believed, task, 5)
     assert book.episodes > 4

@@ -518,6 +518,19 @@ def test_adaptation_is_decided_by_its_seed(randomized: State) -> None:
     assert adapted(randomized, [3.0])[0] != adapted(randomized, [3.0], seed=4)[0]
 
 
+def test_a_seed_may_have_more_bits_than_a_key(randomized: State) -> None:
+    found = {*adapted(randomized, [3.0], seed=2**40 + 3)[0]} | {*adapted(randomized, [3.0], seed=3)[0]}
+    assert len(found) == 2, "other worlds"
+
+
+@pytest.mark.parametrize("learner", ["ppo", "trpo", "recurrent_ppo"])
+def test_a_minibatch_beyond_an_update_in_a_target_is_told_before_the_training(learner: str) -> None:
+    small = {"learner__sequence": 8, "learner__minibatch": 64} if learner == "recurrent_ppo" else {}
+    few = build(f"few_shot_ppo+{learner}", adaptation_worlds=1, **small)
+    with pytest.raises(BadValue, match=r"is more than a round's 16 transitions; lower it, or raise adaptation_worlds"):
+        few.init(problem_for(few), 0)
+
+
 def test_adapting_again_compiles_nothing(randomized: State) -> None:
     adapted(randomized, [3.0, 8.0])
     with compilations() as compiled:

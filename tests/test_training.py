@@ -145,6 +145,21 @@ def test_a_run_that_left_something_else_cannot_be_started_from(tmp_path, method,
     assert not (tmp_path / "second").exists(), "what is left behind would be in the way of the right command"
 
 
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [
+        ("source_only", "learner.minibatch"),
+        ("rl2", "learner.sequence"),
+        ("matl", "learner.minibatch"),
+        ("garat", "transformer.minibatch"),
+    ],
+)
+def test_a_run_that_could_not_learn_leaves_no_folder(tmp_path, method, setting):
+    with pytest.raises(BadValue, match="round's"):
+        tiny.train(method, tmp_path / "run", settings=tiny.settings(method) | {setting: 513})
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("given", [lambda run: run, lambda run: run.folder, lambda run: str(run.folder)])
 def test_a_start(run, tmp_path, given):
     """The learner goes on from where the other stopped; the worlds and the optimizer are new."""

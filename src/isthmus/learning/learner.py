@@ -23,6 +23,10 @@ class Learner(Protocol):
         """(worlds, steps) of one round."""
         ...
 
+    def fits(self, worlds: int, steps: int) -> None:
+        """Raise BadValue where a round of so many worlds and steps is none to learn from."""
+        ...
+
     def init(self, spaces: Spaces, key: Array) -> Any: ...
 
     def random(self, s: Any) -> Any:
@@ -60,6 +64,12 @@ ABOVE_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 < x < np.inf, "a num
 FROM_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x < np.inf, "a number from 0 on")
 FRACTION: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x <= 1, "a number in 0..1")
 FINITE: tuple[Callable[[Any], Any], str] = (np.isfinite, "a number")
+
+
+def check_minibatch(minibatch: int, worlds: int, steps: int) -> None:
+    """Raise BadValue for a minibatch beyond a round: it would be trained on nothing."""
+    if minibatch > worlds * steps:
+        raise BadValue(f"minibatch={minibatch} is more than a round's {worlds * steps} transitions; lower it")
 
 
 def check(learner: Any, *rules: tuple[Iterable[str], tuple[Callable[[Any], Any], str]]) -> None:

@@ -22,11 +22,11 @@ import optax
 
 from isthmus.learning.advantage import explained_variance, flat, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
-from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check
+from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check, check_minibatch
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import Moments, Normalizer, discounted_returns, known, told
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
-from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
+from isthmus.types import Array, Metrics, Spaces, Transition
 
 
 class Networks(NamedTuple):
@@ -106,6 +106,10 @@ class Proximal:
         """The same learner for another number of worlds."""
         return replace(self, worlds=worlds)
 
+    def fits(self, worlds: int, steps: int) -> None:
+        """Raise BadValue for a minibatch beyond a round."""
+        check_minibatch(self.minibatch, worlds, steps)
+
     @property
     def _optimizer(self) -> optax.GradientTransformation:
         rate = self.learning_rate
@@ -181,7 +185,7 @@ class Proximal:
 class PPO(Proximal):
     """A learner. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round.
 
-    Raises BadValue for a setting that cannot learn; in the first update, for a minibatch larger than a round.
+    Raises BadValue for a setting that cannot learn.
     """
 
     @property
@@ -223,6 +227,7 @@ class PPO(Proximal):
 
     def learn(self, s: PPOState, tr: Transition, key: Array) -> tuple[PPOState, Metrics]:
         """One round: transitions [T, N, ...] to a new state."""
+        self.fits(*reversed(tr.reward.shape))
         arrays = (tr.obs, tr.next_obs, tr.parameters, tr.extra["sample"], tr.reward, tr.terminated,
                   tr.terminated | tr.truncated)  # fmt: skip
         scale = np.float32(1 / np.sqrt(s.returns.variance + 1e-8))
@@ -252,8 +257,6 @@ class PPO(Proximal):
             flat(sample), mlp(networks.actor, flat(obs)), networks.log_std
         )
         rows = Rollout(flat(obs), flat(see[0]), flat(sample), log_prob, flat(advantage), flat(target))
-        if self.minibatch > len(rows.obs):
-            raise BadValue(f"minibatch={self.minibatch} is more than a round's {len(rows.obs)} transitions; lower it")
         # 4. to 6.
         networks, optimizer, metrics = self.improve(networks, optimizer, rows, self.minibatch, key)
         metrics |= {

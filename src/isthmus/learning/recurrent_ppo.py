@@ -153,8 +153,7 @@ class RecurrentPPO(Proximal):
     cells smaller.
 
     `hidden` is behind the cell; `minibatch` counts transitions, and so many of them as `sequence` says are one behind
-    the other. Raises BadValue or UnknownName for a setting that cannot learn; in the first update, for a minibatch
-    larger than a round.
+    the other. Raises BadValue or UnknownName for a setting that cannot learn.
     """
 
     worlds: int = 16
@@ -169,6 +168,15 @@ class RecurrentPPO(Proximal):
         check(self, (("units", "sequence"), WHOLE))
         if self.cell not in CELLS:
             raise UnknownName("cell", self.cell, CELLS)
+
+    def fits(self, worlds: int, steps: int) -> None:
+        """Raise BadValue for a minibatch beyond a round, or sequences that do not fill both."""
+        if steps % self.sequence or self.minibatch % self.sequence:
+            raise BadValue(
+                f"sequence={self.sequence} must divide a round's {steps} steps and minibatch={self.minibatch}; "
+                "change learner.sequence"
+            )
+        super().fits(worlds, steps)
 
     def init(self, spaces: Spaces, key: Array) -> RecurrentState:
         extra = spaces.parameters if self.privileged else 0
@@ -220,14 +228,7 @@ class RecurrentPPO(Proximal):
 
     def learn(self, s: RecurrentState, tr: Transition, key: Array) -> tuple[RecurrentState, Metrics]:
         """One round: transitions [T, N, ...] to a new state."""
-        steps, worlds = tr.reward.shape
-        if steps % self.sequence or self.minibatch % self.sequence:
-            raise BadValue(
-                f"sequence={self.sequence} must divide a round's {steps} steps and minibatch={self.minibatch}; "
-                "change learner.sequence"
-            )
-        if self.minibatch > steps * worlds:
-            raise BadValue(f"minibatch={self.minibatch} is more than a round's {steps * worlds} transitions; lower it")
+        self.fits(*reversed(tr.reward.shape))
         arrays = (tr.obs, tr.next_obs, tr.parameters, tr.extra["sample"], tr.extra["fresh"], tr.extra["remembered"],
                   tr.reward, tr.terminated, tr.terminated | tr.truncated)  # fmt: skip
         scale = np.float32(1 / np.sqrt(s.returns.variance + 1e-8))

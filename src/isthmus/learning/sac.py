@@ -178,6 +178,9 @@ class SAC:
         """The same learner for another number of worlds."""
         return replace(self, worlds=worlds)
 
+    def fits(self, worlds: int, steps: int) -> None:
+        """It learns from its replay: any round will do."""
+
     def random(self, s: SACState) -> SquashedBehaviour:
         """What collects before the first round."""
         return SquashedBehaviour(self.policy(s), np.bool_(True))

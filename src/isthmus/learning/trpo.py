@@ -26,11 +26,11 @@ from jax.flatten_util import ravel_pytree
 
 from isthmus.learning.advantage import explained_variance, flat, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
-from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check
+from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check, check_minibatch
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import Moments, Normalizer, discounted_returns, known, told
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
-from isthmus.types import Array, BadValue, Metrics, Spaces, Transition, UnknownName
+from isthmus.types import Array, Metrics, Spaces, Transition, UnknownName
 
 
 class Networks(NamedTuple):
@@ -220,6 +220,11 @@ class TRPO:
         """The same learner for another number of worlds."""
         return replace(self, worlds=worlds)
 
+    def fits(self, worlds: int, steps: int) -> None:
+        """Raise BadValue for a minibatch of the network that is the critic beyond a round."""
+        if self.critic == "mlp":
+            check_minibatch(self.minibatch, worlds, steps)
+
     def random(self, s: TRPOState) -> UniformBehaviour:
         """What collects before the first round."""
         return UniformBehaviour(s.low, s.high)
@@ -244,6 +249,7 @@ class TRPO:
 
     def learn(self, s: TRPOState, tr: Transition, key: Array) -> tuple[TRPOState, Metrics]:
         """One round: transitions [T, N, ...] to a new state."""
+        self.fits(*reversed(tr.reward.shape))
         done = tr.terminated | tr.truncated
         age = ages(s.value.age, done)[:-1].astype(np.float32)
         arrays = tr.obs, tr.next_obs, tr.parameters, age, tr.extra["sample"], tr.reward, tr.terminated, done
@@ -346,8 +352,6 @@ class TRPO:
             return (critic, ()), jnp.square(mlp(critic, seen)[:, 0] - target).mean()
         size = len(target)
         count = size // self.minibatch
-        if not count:
-            raise BadValue(f"minibatch={self.minibatch} is more than a round's {size} transitions; lower it")
 
         def loss(critic: MLP, rows: tuple[Array, Array]) -> Array:
             return jnp.square(mlp(critic, rows[0])[:, 0] - rows[1]).mean()

@@ -14,7 +14,7 @@ from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State, fold
 from isthmus.methods.operators import Begin, Key, Pay, Taken, Watch, adapted
 from isthmus.physics import random
-from isthmus.types import Transition
+from isthmus.types import BadValue, Transition
 
 
 def later(seed: int, update: int) -> int:
@@ -54,7 +54,7 @@ class AtDeployment:
 class Adapting(AtDeployment):
     """K updates in each target at deployment: for a method of one learner, named before its base.
 
-    Raises BadValue for a number that cannot be.
+    Raises BadValue for a number that cannot be; in `init`, for a learner to which an update is too small.
     """
 
     learner: Any = field(default_factory=PPO)
@@ -66,6 +66,13 @@ class Adapting(AtDeployment):
         if after := getattr(super(), "__post_init__", None):
             after()
         check(self, (("updates", "adaptation_worlds", "adaptation_steps"), WHOLE))
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        try:
+            self.learner.fits(self.adaptation_worlds, self.adaptation_steps)
+        except BadValue as error:
+            raise BadValue(f"{error}, or raise adaptation_worlds or adaptation_steps") from None
+        return super().init(problem, seed, start)
 
     def learned(self, s: State) -> Any:
         """The learner's state that adaptation begins from."""
@@ -102,6 +109,6 @@ class Adapting(AtDeployment):
         begin = lambda n, update: target.worlds(  # noqa: E731
             len(parameters) * n, later(seed, update), np.repeat(parameters, n, axis=0)
         )
-        key = lambda _, update: fold(s.key, 2, seed, update)  # noqa: E731
+        key = lambda _, update: fold(s.key, 2, seed % 2**32, update)  # noqa: E731
         members, taken = self.operate(members, target, begin, key, self.paid, meter=meter)
         return [self.learner.policy(each) for each in members], greediest(target, taken)

@@ -130,6 +130,7 @@ class GARAT(NoAdaptation):
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         if problem.access == Access.DATASET:
             problem.log()  # one that cannot be read should be told now
+        self.transformer.fits(*self.transformer.rollout)
         s = begin(self.learner, problem.source, seed, start)
         return s if start is None else self._turn(problem, s)
 

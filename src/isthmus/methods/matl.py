@@ -82,6 +82,7 @@ class MATL(NoAdaptation):
             raise BadValue("MATL's state sequences end with an episode; leave episodes_per_task at 1")
         check_dynamics(self.learner, problem.source, problem.target)
         n, steps = self.learner.rollout
+        self.learner.fits(n, steps)
         s = fresh(seed, None, problem.source.worlds(n, seed), Book())
         book, target = problem.target_worlds(Book(), n, seed)
         if start is not None:

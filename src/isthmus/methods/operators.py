@@ -52,7 +52,7 @@ def adapted(
     """Each of M learners' states after so many updates of its own, and what they took.
 
     The members' worlds are stepped as one batch, and no bit of a member depends on the others. Raises BudgetExceeded
-    where episodes that ended began more others than `meter` allows and an update is still to come.
+    after an update in which episodes that ended began more others than `meter` allows.
     """
     n = learner.rollout[0]
     begun = lambda worlds: worlds.episode.reshape(len(members), n).sum(1)  # noqa: E731
@@ -62,12 +62,11 @@ def adapted(
     members = [learner.transfer(each) for each in members]
     for update in range(updates):
         behaviours = jax.tree.map(lambda *x: np.stack(x), *[learner.behaviour(each) for each in members])
-        if meter:
-            meter.allow((update + 1) * n * steps, int(begun(worlds).max()))
         already = begun(worlds).sum()
         worlds, tr = collect(domain, worlds, behaviours, steps, members=True, before_step=meter and meter.step)
         if meter:
             meter.begin(int(begun(worlds).sum() - already))
+            meter.allow((update + 1) * n * steps, int(begun(worlds).max()))
         for m, before in enumerate(members):
             mine = pay(before, jax.tree.map(lambda x, m=m: x[:, m * n : (m + 1) * n], tr))
             members[m], _ = learner.learn(before, mine, key(m, update))
@@ -84,7 +83,7 @@ class Operator(NamedTuple):
 
 
 def slope_step(theta: Array, actors: Array, returns: Array) -> Array:
-    """Along the antithetic estimate of the slope of standardized returns, the perturbations' size being the rate."""
+    """By the mean over pairs of perturbation times standardized gain: the antithetic estimate of the slope."""
     half = len(actors) // 2
     gain = (returns[:half] - returns[half:]) / 2 / (returns.std() + 1e-8)
     return theta + (gain[:, None] * (actors[:half] - theta)).mean(0)

@@ -187,7 +187,9 @@ def report(results: dict[str, Results]) -> list[str]:
                     e = statistics.interval([getattr(each, where) for each in told])
                     ends = f" [{e.low:.0f}, {e.high:.0f}]" if e.n > 1 else ""
                     values.append(f"{where} {e.value:.0f}{ends}")
-                published = es_claims.PUBLISHED.get(name + "-before" * key.endswith("before"))
+                published = reading == "as_published" and es_claims.PUBLISHED.get(
+                    name + "-before" * key.endswith("before")
+                )
                 values += [f"published {published}"] * bool(published)
                 when = "before" if key.endswith("before") else ""
                 lines.append(f"  {name:22} {when:6} {', '.join(values)}, {statistics.seeds(len(told))}")
