@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+import dap_rounds
 import environment_steps
 import es_generation
 import landscapes
@@ -33,6 +34,7 @@ COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
     "trpo_training": lambda peer: trpo_training.compare(trpo_training.Sizes(), peer),
     "recurrent_training": lambda peer: recurrent_training.compare(recurrent_training.Sizes(), peer),
     "sac_updates": lambda peer: sac_updates.compare(sac_updates.Sizes(), peer),
+    "dap_rounds": lambda peer: dap_rounds.compare(dap_rounds.Sizes()),
     "matl_rounds": lambda peer: matl_rounds.compare(matl_rounds.Sizes()),
     "es_generation": lambda peer: es_generation.compare(es_generation.Sizes()),
     "landscapes": lambda peer: landscapes.compare(landscapes.Sizes(), peer),

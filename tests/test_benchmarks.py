@@ -28,6 +28,7 @@ NAMES = (
     "measure",
     "bare",
     "sb3",
+    "dap_rounds",
     "environment_steps",
     "ppo_training",
     "trpo_training",
@@ -141,6 +142,17 @@ class FakeSAC:
             self.threads = arguments["threads"]
             return None
         return arguments["updates"] / (100 * self.threads)
+
+
+def test_a_round_of_dap_u_against_sacs(bench) -> None:
+    learner = (
+        ("learner.hidden", (8,)),
+        ("learner.capacity", 500),
+        ("learner.random_steps", 64),
+        ("learner.minibatch", 8),
+    )
+    (row,) = bench.dap_rounds.compare(bench.dap_rounds.Sizes(logged=50, rounds=1, pairs=2, learner=learner))
+    assert len(row.ratios) == 2 and row.ratio > 0 and row.at_least == 0.556 and row.sizes["members"] == 5
 
 
 def test_sac_updates_against_the_faster_peer(bench) -> None:

@@ -209,7 +209,9 @@ def test_darc_online_takes_a_step_of_the_target_for_every_ten() -> None:
     method = build("darc")
     s = run(method, 5, where)
     assert s.source_steps == 6 * ROUND
-    assert s.book.transitions == 5 * (ROUND // 10) == s.learner.target.added == s.worlds.target.total.sum()
+    assert s.book.transitions == s.source_steps // 10 == s.learner.target.added == s.worlds.target.total.sum()
+    one = run(build("darc", learner__worlds=1, learner__steps=4), 10, where)
+    assert one.book.transitions == one.source_steps // 10 == 4, "also where a round has fewer than ten"
     with pytest.raises(BadValue, match="access dataset needs the target's log"):
         method.init(replace(where, access=Access.DATASET), 0)
 
@@ -230,6 +232,10 @@ def test_inverse_models_find_the_action_and_differ_where_the_log_is_empty() -> N
     asked = np.array([[0.0], [1.0]], np.float32)
     found = np.asarray(models.actions(state, asked, asked + np.float32(0.75)))
     np.testing.assert_allclose(found, 0.5, atol=0.03)
+    still = models.init(
+        *(np.pad(x, ((0, 0), (0, 1)), constant_values=0.5) for x in (obs, next_obs)), 1, jax.random.key(0)
+    )
+    assert np.abs(still.deviation[1::2] - 1).max() == 0, "what never changes counts by as much as it moves"
     far = np.full((1, 1), 30.0, np.float32)
     assert np.asarray(models.actions(state, far, far + 0.75)).std() > 5 * found.std(0).max()
 

@@ -250,10 +250,10 @@ def on_walker(levels: dict[str, float], gaps: dict[str, float] | None = None) ->
 
 
 def test_a_scan_of_beta() -> None:
-    scan = {"dap_u_0.01": 2000, "dap_u_0.05": 2600, "dap_u_0.15": 1500, "dap_u_0.2": 300}
+    scan = {"dap_u_0": 2000, "dap_u_0.01": 2000, "dap_u_0.05": 2600, "dap_u_0.15": 1500, "dap_u_0.2": 300}
     found = on_walker(scan)
     assert [found[d] for d in ("D16", "D17", "D18")] == [HOLDS] * 3
-    found = on_walker({"dap_u_0.01": 2600, "dap_u_0.05": 1500, "dap_u_0.15": 3500, "dap_u_0.2": 1500})
+    found = on_walker({"dap_u_0": 2000, "dap_u_0.01": 2600, "dap_u_0.05": 1500, "dap_u_0.15": 3500, "dap_u_0.2": 1500})
     assert [found[d] for d in ("D16", "D17", "D18")] == [NOT] * 3
     assert on_walker(scan | {"dap_u_0.2": 4000})["D17"] == NOT, "the best value is an end"
     assert on_walker(scan | {"dap_u_0.2": 1500})["D18"] == NOT, "worse, and no failure"

@@ -206,6 +206,15 @@ def test_a_log_that_cannot_tell_falls_says_so(tmp_path, without):
     assert read(saved(tmp_path, ("timeouts",)), HOPPER).notes == ()
 
 
+def test_what_is_rounded_is_no_jump(tmp_path):
+    data = read(saved(tmp_path, next_observations=made().next_obs.astype(np.float64) + 1e-9), HOPPER)
+    assert data.log.episodes == made().episodes and data.notes == ()
+    shuffled = {k: v[np.random.default_rng(0).permutation(300)] for k, v in arrays(made()).items()}
+    data = read(saved(tmp_path, **shuffled), HOPPER)
+    (note,) = data.notes
+    assert data.log.episodes > 250 and "single transitions, whose returns say nothing" in note
+
+
 def test_without_next_observations_the_last_of_each_episode_is_left_out(tmp_path):
     log = made()
     data = read(saved(tmp_path, ("next_observations",)), HOPPER)

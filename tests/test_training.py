@@ -145,6 +145,23 @@ def test_a_run_that_left_something_else_cannot_be_started_from(tmp_path, method,
     assert not (tmp_path / "second").exists(), "what is left behind would be in the way of the right command"
 
 
+@pytest.mark.parametrize("name", ["source_only", "dap"])
+def test_it_is_said_where_sac_only_acted_at_random(tmp_path, capsys, name):
+    settings = {"learner": "sac", **tiny.settings(name), **tiny.SAC, "learner.random_steps": 100 * tiny.ROUND}
+    settings = {k: v for k, v in settings.items() if not k.startswith("learner.") or k in tiny.SAC}
+    tiny.train(name, tmp_path / "run", 2, settings=settings, quiet=False)
+    assert "nothing was learned: SAC acts at random for its first 12,800 steps" in capsys.readouterr().err
+
+
+def test_what_starts_may_have_another_replay(tmp_path):
+    """Its capacity is the method's own."""
+    settings = {"learner": "sac", **tiny.SAC}
+    tiny.train("source_only", tmp_path / "first", 2, settings=settings)
+    larger = {**tiny.settings("h2o"), "learner.capacity": 1000}
+    run = tiny.train("h2o", tmp_path / "second", 2, settings=larger, start=tmp_path / "first")
+    assert run.state().learner.sac.replay.capacity == 1000
+
+
 @pytest.mark.parametrize(
     ("method", "setting"),
     [

@@ -45,7 +45,8 @@ class InverseModels:
     def init(self, obs: Array, next_obs: Array, action: int, key: Array) -> InverseState:
         """Models of a log's transitions (B, O), (B, O), whose moments they normalize by."""
         x = np.concatenate([obs, next_obs - obs], -1).astype(np.float64)
-        mean, deviation = x.mean(0).astype(np.float32), (x.std(0) + 1e-6).astype(np.float32)
+        spread = x.std(0)  # what never changes in the log is not blown up where it does
+        mean, deviation = (y.astype(np.float32) for y in (x.mean(0), np.where(spread > 1e-6, spread + 1e-6, 1)))
         sizes = (x.shape[1], *self.hidden, action)
         members = [init_mlp(each, sizes, 0.1) for each in jax.random.split(key, self.members)]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)

@@ -51,9 +51,9 @@ class Replay(NamedTuple):
         """Rows held."""
         return min(int(self.added), self.capacity)
 
-    def cleared(self) -> Replay:
-        """An empty one of the same shape."""
-        return Replay.empty(self.capacity, jax.tree.map(lambda x: x[0], self.recent))
+    def cleared(self, capacity: int | None = None) -> Replay:
+        """An empty one of the same rows, and of the same capacity where none is given."""
+        return Replay.empty(capacity or self.capacity, jax.tree.map(lambda x: x[0], self.recent))
 
     def add(self, rows: Any) -> Replay:
         """With rows (B, ...) added, the oldest forgotten."""

@@ -172,7 +172,7 @@ class SAC:
         """The state to go on with in other worlds: weights stay, the replay empties, the optimizers begin anew."""
         new = s.learned
         new = new._replace(optimizers=self._optimizers(new.actor, new.critics, new.log_temperature))
-        return s._replace(learned=new, replay=s.replay.cleared())
+        return s._replace(learned=new, replay=s.replay.cleared(self.capacity))
 
     def resized(self, worlds: int) -> SAC:
         """The same learner for another number of worlds."""

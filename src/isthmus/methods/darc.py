@@ -90,8 +90,9 @@ class DARC(NoAdaptation):
         (sac, classifiers, target), (source, robot), behaviour = s.learner, s.worlds, self.behaviour(s)
         source, sac, metrics = roll_out(problem.source, source, self.learner, sac, behaviour)
         n, book = self.learner.worlds * self.learner.steps, s.book
-        if target is not None:
-            book, robot, tr = problem.collect(book, robot, behaviour, max(1, n // 10))
+        due = int(s.source_steps + n) // 10 - int(book.transitions)
+        if target is not None and due > 0:
+            book, robot, tr = problem.collect(book, robot, behaviour, due)
             robot = robot._replace(returns=np.zeros(robot.size))  # nothing of the target's reward stays
             target = target.add(rows(tr._replace(reward=np.zeros_like(tr.reward))))
         if self.learner.ready(sac):

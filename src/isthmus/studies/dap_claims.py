@@ -168,7 +168,7 @@ def _interior(f: Frame) -> Tests:
     yield compare(f, best, beside, "equal")
 
 
-def _resampled(betas: tuple[str, ...], wanted: Wanted, against: str = "dap") -> Callable[[Frame], Tests]:
+def _resampled(betas: tuple[str, ...], wanted: Wanted, against: str = "dap_u_0") -> Callable[[Frame], Tests]:
     def test(f: Frame) -> Tests:
         for beta in betas:
             yield compare(f, f"dap_u_{beta}", against, wanted)

@@ -226,7 +226,7 @@ PANELS = {
     "controls": [("few_shot_ppo", ""), ("evolution", ""), ("longer_randomization", "")],
     "operators": [(name, "") for name, agent in AGENTS.items() if agent.figure == "operators"],
     "memory": [("recurrent", ""), ("rl2", "-before"), ("rl2", "")],
-    "reward": [("learned_reward", "-before"), ("learned_reward", ""), ("learned_reward_masked", "")],
+    "reward": [(name, when) for name in ("learned_reward", "learned_reward_masked") for when in ("-before", "")],
 }
 
 
