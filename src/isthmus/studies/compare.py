@@ -77,7 +77,8 @@ class Comparison:
                 others.setdefault(learner, []).append(method)
         said = "; ".join(f"{', '.join(methods)} by {learner}" for learner, methods in others.items())
         fix = f"--set learner={next(iter(others))}" if len(others) == 1 else "--set learner=..."
-        return f"{FLOOR}, the floor, learned by {found[FLOOR]}, {said}: give both the same, {fix}." if others else ""
+        same = f"give both the same, {fix}, or compare them apart"
+        return f"{FLOOR}, the floor, learned by {found[FLOOR]}, {said}: {same}." if others else ""
 
     def save(self) -> None:
         from isthmus.training.run import write_text
