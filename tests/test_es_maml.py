@@ -22,6 +22,7 @@ from isthmus.methods import es_maml, operators
 from isthmus.methods.adaptation import later
 from isthmus.methods.es_maml import ESMAML, Evaluated, Evolution, Pair, centred_ranks, moments_of, nothing
 from isthmus.methods.method import fold
+from isthmus.methods.single_domain import FewShotPPO
 from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, BudgetExceeded, UnknownName
 
@@ -155,6 +156,27 @@ def test_members_adapt_as_a_target_does() -> None:
 def test_what_a_target_cannot_give_is_told_before_the_training() -> None:
     with pytest.raises(BudgetExceeded, match="adaptation takes up to 64 transitions a target and the budget is 63"):
         SMALL.init(replace(PROBLEM, budget=Budget(transitions=63)), 0)
+
+
+def test_an_episode_that_begins_with_the_last_step_is_not_counted_against_the_budget() -> None:
+    cheetah = make_problem(
+        "half_cheetah/gravity=x2", access="few_shot", budget=Budget(episodes=1), uncertainty="gravity=x1..x3"
+    )
+    few = FewShotPPO(LEARNER, updates=1, adaptation_worlds=1, adaptation_steps=1000)
+    few.adapt(few.init(cheetah, 0), cheetah, cheetah.target, np.zeros((1, 1)), 0)
+    with pytest.raises(BudgetExceeded, match="takes up to 2 episodes"):
+        longer = replace(few, adaptation_steps=1024)
+        longer.adapt(longer.init(cheetah, 0), cheetah, cheetah.target, np.zeros((1, 1)), 0)
+
+
+def test_what_no_minibatch_is_drawn_from_may_be_small() -> None:
+    """Evolution learns from no round of its own, nor do other operators."""
+    small = replace(LEARNER, worlds=1, steps=4, minibatch=32)
+    Evolution(small, pairs=2, episodes=1).init(PROBLEM, 0)
+    climbing = replace(SMALL, learner=small, operator="es_gradient", adaptation_worlds=1, adaptation_steps=4)
+    climbing.init(PROBLEM, 0)
+    with pytest.raises(BadValue, match="more than a round's 4 transitions"):
+        replace(climbing, operator="ppo").init(PROBLEM, 0)
 
 
 @pytest.mark.parametrize("updates", [1, 8])

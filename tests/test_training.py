@@ -168,6 +168,7 @@ def test_what_starts_may_have_another_replay(tmp_path):
         ("source_only", "learner.minibatch"),
         ("rl2", "learner.sequence"),
         ("matl", "learner.minibatch"),
+        ("target_only", "learner.minibatch"),
         ("garat", "transformer.minibatch"),
     ],
 )

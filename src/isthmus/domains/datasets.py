@@ -281,7 +281,8 @@ def _read_npz(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
         said, ends = ends, ends | np.append(~same.all(axis=tuple(range(1, obs.ndim))), True)
         if (~said & ends)[:-1].sum() > size / 2:
             notes += (
-                "most rows do not begin where the one before ended: single transitions, whose returns say nothing",
+                "most rows begin elsewhere than the one before ended, by more than 1e-5 of it: single transitions, "
+                "whose returns say nothing",
             )
         episode = np.append(0, np.cumsum(ends)[:-1])
         return _ended(Log(obs, arrays["action"], reward, following, dead, over, episode)), metadata, notes

@@ -68,11 +68,15 @@ class Adapting(AtDeployment):
         check(self, (("updates", "adaptation_worlds", "adaptation_steps"), WHOLE))
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        self.check_update()
+        return super().init(problem, seed, start)
+
+    def check_update(self) -> None:
+        """Raise BadValue where an update is too small to be learned from."""
         try:
             self.learner.fits(self.adaptation_worlds, self.adaptation_steps)
         except BadValue as error:
             raise BadValue(f"{error}, or raise adaptation_worlds or adaptation_steps") from None
-        return super().init(problem, seed, start)
 
     def learned(self, s: State) -> Any:
         """The learner's state that adaptation begins from."""

@@ -90,12 +90,13 @@ class DARC(NoAdaptation):
         (sac, classifiers, target), (source, robot), behaviour = s.learner, s.worlds, self.behaviour(s)
         source, sac, metrics = roll_out(problem.source, source, self.learner, sac, behaviour)
         n, book = self.learner.worlds * self.learner.steps, s.book
-        due = int(s.source_steps + n) // 10 - int(book.transitions)
+        begun = int(s.source_steps) // 10 if s.round else 0
+        due = int(s.source_steps + n) // 10 - begun  # in the first round for the random steps before it, too
         if target is not None and due > 0:
             book, robot, tr = problem.collect(book, robot, behaviour, due)
             robot = robot._replace(returns=np.zeros(robot.size))  # nothing of the target's reward stays
             target = target.add(rows(tr._replace(reward=np.zeros_like(tr.reward))))
-        if self.learner.ready(sac):
+        if self.learner.ready(sac) and (target is None or target.size):
             views = sac.replay.view(), log_view(problem) if target is None else target.view()
             carry = Carry(sac.learned, classifiers, np.float32(s.source_steps >= self.warmup))
             key = fold(s.key, 1, int(s.phase), int(s.round))

@@ -262,6 +262,10 @@ class ESMAML(Adapting, Evolution):
         if self.operator not in (known := ("ppo", *OPERATORS)):
             raise UnknownName("operator", self.operator, known)
 
+    def check_update(self) -> None:
+        if self.operator == "ppo":  # the others know no minibatch
+            super().check_update()
+
     def learned(self, s: State) -> PPOState:
         return s.learner.center
 

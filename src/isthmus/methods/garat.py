@@ -130,7 +130,8 @@ class GARAT(NoAdaptation):
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         if problem.access == Access.DATASET:
             problem.log()  # one that cannot be read should be told now
-        self.transformer.fits(*self.transformer.rollout)
+        for each in (self.learner, self.transformer):
+            each.fits(*each.rollout)
         s = begin(self.learner, problem.source, seed, start)
         return s if start is None else self._turn(problem, s)
 

@@ -190,6 +190,7 @@ class MATLf(MATL):
             s = super().init(problem, seed, start)
             return s._replace(phase=np.int64(1))
         check_dynamics(self.learner, problem.source, problem.target)
+        self.learner.fits(*self.learner.rollout)
         return begin(self.learner, problem.source, seed)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:

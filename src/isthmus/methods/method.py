@@ -105,12 +105,8 @@ def fold(key: Array, *counters: int) -> Array:
 
 
 def begin(learner: Any, domain: Domain, seed: int, start: Any = None) -> State:
-    """Worlds of `domain`, and a learner that is new and fed by random steps, or that `start`s where another stopped.
-
-    Raises BadValue for a learner whose rounds are none to learn from.
-    """
+    """Worlds of `domain`, and a learner that is new and fed by random steps, or that `start`s where another stopped."""
     n, steps = learner.rollout
-    learner.fits(n, steps)
     s = fresh(seed, None, domain.worlds(n, seed), Book())
     if start is not None:
         return s._replace(learner=learner.transfer(start))

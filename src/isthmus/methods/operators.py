@@ -55,18 +55,20 @@ def adapted(
     after an update in which episodes that ended began more others than `meter` allows.
     """
     n = learner.rollout[0]
-    begun = lambda worlds: worlds.episode.reshape(len(members), n).sum(1)  # noqa: E731
+    each = lambda x: x.reshape(len(members), n).sum(1)  # noqa: E731  member's worlds
+    begun = lambda worlds: each(worlds.episode)  # noqa: E731
     if meter:
         meter.begin(n * len(members))
     worlds = begin(n, 0)
-    members = [learner.transfer(each) for each in members]
+    members = [learner.transfer(member) for member in members]
     for update in range(updates):
-        behaviours = jax.tree.map(lambda *x: np.stack(x), *[learner.behaviour(each) for each in members])
+        behaviours = jax.tree.map(lambda *x: np.stack(x), *[learner.behaviour(member) for member in members])
         already = begun(worlds).sum()
         worlds, tr = collect(domain, worlds, behaviours, steps, members=True, before_step=meter and meter.step)
         if meter:
             meter.begin(int(begun(worlds).sum() - already))
-            meter.allow((update + 1) * n * steps, int(begun(worlds).max()))
+            idle = each((tr.terminated | tr.truncated)[-1]) if update == updates - 1 else 0  # begun, and never played
+            meter.allow((update + 1) * n * steps, int((begun(worlds) - idle).max()))
         for m, before in enumerate(members):
             mine = pay(before, jax.tree.map(lambda x, m=m: x[:, m * n : (m + 1) * n], tr))
             members[m], _ = learner.learn(before, mine, key(m, update))

@@ -35,6 +35,7 @@ class SourceOnly(NoAdaptation):
         return problem.source
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        self.learner.fits(*self.learner.rollout)
         return begin(self.learner, self.trained_in(problem), seed, start)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
@@ -68,6 +69,7 @@ class TargetOnly(NoAdaptation):
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         n, steps = self.learner.rollout
+        self.learner.fits(n, steps)  # before anything is taken of the target
         book, worlds = problem.target_worlds(Book(), n, seed)
         s = fresh(seed, None, worlds, book)
         if start is not None:
@@ -98,6 +100,7 @@ class FineTuning(TargetOnly):
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         check_dynamics(self.learner, problem.source, problem.target)
+        self.learner.fits(*self.learner.rollout)
         s = begin(self.learner, problem.source, seed, start)
         return s if start is None else self._cross(problem, s)
 

@@ -201,19 +201,19 @@ def report(results: dict[str, Results]) -> list[str]:
             lines.append(f"what randomization costs at mass 6 and friction 2: {e.value:.0f}{ends}")
     taken = []
     for name, seeds in found.items():
-        totals = [total(found, name, seed) for seed in seeds]
-        taken.append(" to ".join(f"{n:,}" for n in sorted({min(totals), max(totals)})))
+        totals = [n for seed in seeds if (n := total(found, name, seed))]
+        taken.append(" to ".join(f"{n:,}" for n in sorted({min(totals), max(totals)})) if totals else "?")
     lines.append("source steps, those of the start among them: " + ", ".join(map("{} {}".format, found, taken)))
     return lines
 
 
 def total(found: dict[str, dict[int, Results]], name: str, seed: int) -> int:
-    """Source steps that an agent took, with those of what it started from."""
+    """Source steps that an agent took, with those of what it started from; 0 where that is not there."""
     meta = found[name][seed].meta
-    begun = AGENTS[name].start if meta.get("start") else None
-    return int(meta.get("source_steps", meta["steps"])) + (
-        total(found, begun, seed) if begun and seed in found.get(begun, {}) else 0
-    )
+    start = AGENTS[name].start if meta.get("start") else None
+    if start and seed not in found.get(start, {}):
+        return 0
+    return int(meta.get("source_steps", meta["steps"])) + (total(found, start, seed) if start else 0)
 
 
 def titled(name: str) -> str:

@@ -198,11 +198,12 @@ def _loop(
             if time.monotonic() - saved > SAVE_SECONDS or sum(now.values()) >= run.steps:
                 save()
         random = getattr(getattr(method, "learner", None), "random_steps", 0)  # SAC's, but of a policy that was there
+        took = int(state.source_steps) or int(state.book.transitions)
         if done >= run.steps > 0 and int(state.round) == 0 and not quiet:
             progress.note(
                 f"nothing was learned: all {done:,} steps were the first, random rollout; ask for more --steps"
             )
-        elif done >= run.steps > 0 and not run.config["start"] and done <= random and not quiet:
+        elif done >= run.steps > 0 and not run.config["start"] and took < random and not quiet:
             progress.note(
                 f"nothing was learned: SAC acts at random for its first {random:,} steps; ask for "
                 "more --steps, or for fewer --set learner.random_steps"
