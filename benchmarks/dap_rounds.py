@@ -1,4 +1,4 @@
-"""DAP+U and its kin: whole rounds, a step and an update each, against our SAC's of the same sizes."""
+"""DAP+U: whole rounds, a step and an update each, against our SAC's of the same sizes."""
 
 from __future__ import annotations
 

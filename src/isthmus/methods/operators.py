@@ -55,7 +55,7 @@ def adapted(
     after an update in which episodes that ended began more others than `meter` allows.
     """
     n = learner.rollout[0]
-    each = lambda x: x.reshape(len(members), n).sum(1)  # noqa: E731  member's worlds
+    each = lambda x: x.reshape(len(members), n).sum(1)  # noqa: E731  of a member's worlds
     begun = lambda worlds: each(worlds.episode)  # noqa: E731
     if meter:
         meter.begin(n * len(members))
