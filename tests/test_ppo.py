@@ -13,10 +13,12 @@ import pytest
 
 from isthmus.learning.advantage import explained_variance, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
+from isthmus.learning.learner import learn_each
 from isthmus.learning.networks import mlp
 from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
-from isthmus.learning.ppo import PPO, Networks, PPOState, Rollout, surrogate
+from isthmus.learning.ppo import PPO, SHARD, Networks, PPOState, Rollout, surrogate
+from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, Spaces, Transition
 
 f32 = np.float32
@@ -531,6 +533,22 @@ def test_the_learning_rate_falls_to_a_tenth_over_the_steps_of_annealing() -> Non
         steps.append(-float(change.log_std[0]))
     rate = 3e-4 * np.maximum(1 - 0.9 * np.arange(40) / 32, 0.1)
     np.testing.assert_allclose(steps, rate, rtol=0.011)  # Adam's epsilon is a hundredth of this gradient
+
+
+@pytest.mark.parametrize("count", [1, SHARD - 1, SHARD, SHARD + 1])
+def test_rounds_of_many_states_are_each_the_bits_of_its_own(count: int) -> None:
+    random = np.random.default_rng(3)
+    learner = PPO(worlds=2, steps=16, hidden=(8,), epochs=2, minibatch=8)
+    spaces = Spaces(2, np.array([-1.0]), np.array([1.0]), 1)
+    states = [state_for(learner, learner.init(spaces, jax.random.key(m)).networks) for m in range(count)]
+    trs = [transitions(16, 2, random)._replace(parameters=np.zeros((16, 2, 1), f32)) for _ in states]
+    keys = [jax.random.key(100 + m) for m in range(count)]
+    each = learn_each(learner, states, trs, keys)
+    alone = [learner.learn(*given)[0] for given in zip(states, trs, keys, strict=True)]
+    assert [digest(s) for s in each] == [digest(s) for s in alone]
+    assert len({digest(s) for s in each}) == count, "each learned from its own"
+    with pytest.raises(BadValue, match="more than a round's 32 transitions"):
+        learn_each(replace(learner, minibatch=64), states, trs, keys)
 
 
 def test_an_update_is_decided_by_its_key() -> None:

@@ -58,6 +58,15 @@ class Learner(Protocol):
         ...
 
 
+def learn_each(learner: Learner, states: list[Any], trs: list[Transition], keys: list[Array]) -> list[Any]:
+    """`learn` for each of several states, which may not change a bit of any: by the learner's own `learn_each`, where
+    it has one program for many.
+    """
+    if together := getattr(learner, "learn_each", None):
+        return together(states, trs, keys)
+    return [learner.learn(*each)[0] for each in zip(states, trs, keys, strict=True)]
+
+
 WHOLE: tuple[Callable[[Any], Any], str] = (lambda x: x >= 1, "a whole number from 1 on")
 EVEN: tuple[Callable[[Any], Any], str] = (lambda x: x >= 2 and x % 2 == 0, "an even number from 2 on")
 ABOVE_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 < x < np.inf, "a number above 0")

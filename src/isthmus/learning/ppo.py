@@ -28,6 +28,8 @@ from isthmus.learning.normalization import Moments, Normalizer, discounted_retur
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
 from isthmus.types import Array, Metrics, Spaces, Transition
 
+SHARD = 8  # states whose rounds are one program's in `PPO.learn_each`; no bit depends on it
+
 
 class Networks(NamedTuple):
     actor: MLP
@@ -227,14 +229,40 @@ class PPO(Proximal):
 
     def learn(self, s: PPOState, tr: Transition, key: Array) -> tuple[PPOState, Metrics]:
         """One round: transitions [T, N, ...] to a new state."""
+        networks, optimizer, metrics = self._round(*self._given(s, tr), key)
+        s = self.observe(s._replace(networks=networks, optimizer=optimizer), tr)
+        return s, {k: float(v) for k, v in metrics.items()}
+
+    def learn_each(self, states: list[PPOState], trs: list[Transition], keys: list[Array]) -> list[PPOState]:
+        """`learner.learn_each`: one program for any number of states, `lax.map` over shards of a fixed size."""
+        rows = [jax.device_get(self._given(s, tr)) for s, tr in zip(states, trs, strict=True)]
+        learned = []
+        for at in range(0, len(rows), SHARD):
+            count = len(rows[at : at + SHARD])
+            shard = [at + min(m, count - 1) for m in range(SHARD)]
+            given = jax.tree.map(lambda *x: np.stack(x), *[rows[m] for m in shard])
+            found = jax.device_get(self._rounds(np.arange(SHARD) < count, given, jnp.stack([keys[m] for m in shard])))
+            learned += [jax.tree.map(lambda x, m=m: x[m], found) for m in range(count)]
+        return [
+            self.observe(s._replace(networks=networks, optimizer=optimizer), tr)
+            for s, tr, (networks, optimizer) in zip(states, trs, learned, strict=True)
+        ]
+
+    def _given(self, s: PPOState, tr: Transition) -> tuple[Any, ...]:
+        """What a round learns from, but its key."""
         self.fits(*reversed(tr.reward.shape))
         arrays = (tr.obs, tr.next_obs, tr.parameters, tr.extra["sample"], tr.reward, tr.terminated,
                   tr.terminated | tr.truncated)  # fmt: skip
         scale = np.float32(1 / np.sqrt(s.returns.variance + 1e-8))
         norms = (Normalizer.of(s.observations), Normalizer.of(s.parameters))
-        networks, optimizer, metrics = self._round(s.networks, s.optimizer, norms, scale, arrays, key)
-        s = self.observe(s._replace(networks=networks, optimizer=optimizer), tr)
-        return s, {k: float(v) for k, v in metrics.items()}
+        return s.networks, s.optimizer, norms, scale, arrays
+
+    @partial(jax.jit, static_argnums=0)
+    def _rounds(self, used: Array, given: Any, keys: Array) -> tuple[Networks, Any]:
+        """`_round` of those (SHARD, ...) that are used: the others only fill the shard up, and cost nothing."""
+        learn = lambda given, key: self._round(*given, key)[:2]  # noqa: E731
+        keep = lambda given, key: given[:2]  # noqa: E731
+        return jax.lax.map(lambda x: jax.lax.cond(x[0], learn, keep, *x[1:]), (used, given, keys))
 
     @partial(jax.jit, static_argnums=0)
     def _round(self, networks: Networks, optimizer, norms, scale, arrays, key):

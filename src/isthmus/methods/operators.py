@@ -22,6 +22,7 @@ from jax.flatten_util import ravel_pytree
 from isthmus.domains.collect import collect, play
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Adaptation
+from isthmus.learning.learner import learn_each
 from isthmus.types import Array, Transition, Worlds
 
 Begin = Callable[[int, int], Worlds]  # n, update: worlds at their begin, n for each member, in order
@@ -51,8 +52,9 @@ def adapted(
 ) -> tuple[list[Any], Taken]:
     """Each of M learners' states after so many updates of its own, and what they took.
 
-    The members' worlds are stepped as one batch, and no bit of a member depends on the others. Raises BudgetExceeded
-    after an update in which episodes that ended began more others than `meter` allows.
+    The members' worlds are stepped as one batch, their updates are one program where the learner has one for many, and
+    no bit of a member depends on the others. Raises BudgetExceeded after an update in which episodes that ended began
+    more others than `meter` allows.
     """
     n = learner.rollout[0]
     each = lambda x: x.reshape(len(members), n).sum(1)  # noqa: E731  of a member's worlds
@@ -69,11 +71,13 @@ def adapted(
             meter.begin(int(begun(worlds).sum() - already))
             idle = each((tr.terminated | tr.truncated)[-1]) if update == updates - 1 else 0  # begun, and never played
             meter.allow((update + 1) * n * steps, int((begun(worlds) - idle).max()))
-        for m, before in enumerate(members):
-            mine = pay(before, jax.tree.map(lambda x, m=m: x[:, m * n : (m + 1) * n], tr))
-            members[m], _ = learner.learn(before, mine, key(m, update))
-            if watch:
-                watch(m, before, mine)
+        paid = [
+            pay(member, jax.tree.map(lambda x, m=m: x[:, m * n : (m + 1) * n], tr)) for m, member in enumerate(members)
+        ]
+        if watch:
+            for m, (member, mine) in enumerate(zip(members, paid, strict=True)):
+                watch(m, member, mine)
+        members = learn_each(learner, members, paid, [key(m, update) for m in range(len(members))])
     return members, Taken(np.full(len(members), updates * steps * n), begun(worlds))
 
 
