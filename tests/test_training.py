@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import platform
+import subprocess
+import sys
 import threading
 
 import jax
@@ -84,13 +88,26 @@ def test_evaluation_is_in_both_domains_with_seeds_of_its_own(run):
     assert SEED >= 2**24, "far from the seeds that people train with"
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenBLAS names other kernels elsewhere")
+def test_the_kernels_that_first_weights_depend_on_are_told():
+    code = "from isthmus.training.run import versions; print(versions()['OPENBLAS_CORETYPE'])"
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"OPENBLAS_CORETYPE": kernels}, capture_output=True
+        )
+        for kernels in ("Nehalem", "Haswell")
+    ]
+    assert [each.stdout.decode().strip() for each in told] == ["Nehalem", "Haswell"]
+
+
 def test_what_the_folder_holds(run):
     assert {p.name for p in run.folder.iterdir()} == {"run.json", "metrics.jsonl", "checkpoints", "finished.json"}
     config = json.loads((run.folder / "run.json").read_text())
     assert config["format"] == FORMAT and config["settings"]["learner.hidden"] == [64, 64]
     assert config["settings"]["learner.worlds"] == 8 and config["seed"] == 0 and config["steps"] == 6 * tiny.ROUND
     assert config["problem"]["target"] == "hopper/gravity=19.62" and config["start"] is None
-    assert {"isthmus", "jax", "mujoco", "numpy", "python", "NPROC"} <= config["versions"].keys()
+    depends = {"isthmus", "jax", "mujoco", "numpy", "scipy", "python", "NPROC", "OPENBLAS_CORETYPE"}
+    assert depends <= config["versions"].keys()
     finished = json.loads((run.folder / "finished.json").read_text())
     assert finished == {"digest": run.digest, "source_steps": 6 * tiny.ROUND, "target_transitions": 0}
     state, extra, notes = run.restore()

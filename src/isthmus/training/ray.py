@@ -160,7 +160,7 @@ def _traveller():
 def serve(folder: str, asked: dict[str, str], content: bytes) -> bytes | str:
     """`work` on a machine like the one that asks; else what differs, in one line."""
     if differing := [f"{k} {_versions().get(k)} instead of {v}" for k, v in asked.items() if _versions().get(k) != v]:
-        return f"a worker on {platform.node()} has {', '.join(differing)}: install the same on all machines"
+        return f"a worker on {platform.node()} has {', '.join(differing)}: install or set the same on all machines"
     if os.path.isdir(folder):  # where it is shared, a relative path means the same
         os.chdir(folder)
     return work(content)

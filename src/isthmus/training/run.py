@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 from isthmus.domains.datasets import Deployed, Log
 from isthmus.domains.problem import Access, Problem
@@ -31,10 +32,21 @@ class RunError(IsthmusError):
 
 
 def versions(dart: bool = False) -> dict[str, str]:
-    """What the bits of a run depend on, besides the machine; of one in DART, on DART too."""
-    packages = ("isthmus", "jax", "jaxlib", "numpy", "mujoco", "optax", "gymnasium") + ("dartpy",) * dart
+    """What the bits of a run depend on, besides the machine; of one in DART, on DART too.
+
+    Of a machine there are the kernels that OpenBLAS takes for its CPU, by which first weights differ in their last
+    bits; OPENBLAS_CORETYPE in the environment decides.
+    """
+    import scipy.linalg  # noqa: F401  which brings another OpenBLAS than NumPy's
+
+    packages = ("isthmus", "jax", "jaxlib", "numpy", "scipy", "mujoco", "optax", "gymnasium") + ("dartpy",) * dart
     found = {name: importlib.metadata.version(name) for name in packages}
-    return found | {"python": platform.python_version(), "NPROC": os.environ.get("NPROC", "")}
+    kernels = sorted({library["architecture"] for library in threadpool_info() if "architecture" in library})
+    return found | {
+        "python": platform.python_version(),
+        "NPROC": os.environ.get("NPROC", ""),
+        "OPENBLAS_CORETYPE": ", ".join(kernels),
+    }
 
 
 def described(log: Log) -> dict[str, Any]:
