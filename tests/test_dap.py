@@ -283,7 +283,8 @@ def test_the_models_are_fitted_before_anything_else_and_then_left_alone() -> Non
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [("darc", {"warmup": -1}), ("dap", {"regularization": -1.0}), ("dap_u", {"redraw": -0.1}),
-     ("dap_u", {"classifiers.bound": 2.0}), ("dap_inverse", {"weight": -1.0}), ("dap_inverse", {"fitting": -1}),
+     ("dap_u", {"classifiers.bound": 2.0}), ("dap_u", {"classifiers.members": 1}),
+     ("dap_inverse", {"weight": -1.0}), ("dap_inverse", {"fitting": -1}),
      ("darc", {"learner": "ppo"}), ("dap_inverse", {"learner": "trpo"})],
 )  # fmt: skip
 def test_settings_that_cannot_be(name: str, wrong: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -44,6 +45,13 @@ def test_a_worker_without_isthmus(monkeypatch):
     assert do.__code__.co_freevars == (), "all that it needs travels with it"
     monkeypatch.setitem(sys.modules, "isthmus.training.ray", None)
     assert "cannot import isthmus" in do("", {}, b"")
+
+
+def test_a_ray_of_ones_own_says_nothing():
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'isthmus[ray]'")
+    code = "import jobs; from isthmus.training.ray import Ray\nwith Ray(1) as ray: print(*ray.map(jobs.square, [3]))"
+    told = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert (told.stdout, told.stderr) == ("(0, 9)\n", "")
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +152,12 @@ def test_a_node_lost_amid_a_generation_changes_no_bit(cluster, ray, tmp_path, mo
     """Its shard, which has begun, is done again by the other."""
     made, lost, folder = cluster
     monkeypatch.setattr("isthmus.methods.es_maml.SHARD", 1)
-    asked = {**SPREAD, "steps": 1200}
+    asked, gone = {**SPREAD, "steps": 1200}, []
 
     def lose() -> None:
         wait_for((folder / "begun").exists)
         made.remove_node(lost, allow_graceful=False)
+        gone.append(lost)
 
     thread = threading.Thread(target=lose)
     thread.start()
@@ -156,6 +165,7 @@ def test_a_node_lost_amid_a_generation_changes_no_bit(cluster, ray, tmp_path, mo
         patch.setattr(loop, "work", jobs.work_or_wait)
         run = tiny.train("es_maml", tmp_path / "ray", executor=ray, **asked)
     thread.join()
+    assert gone, "a shard had begun there"
     alone = tiny.train("es_maml", tmp_path / "alone", **asked)
     assert run.digest == alone.digest and tiny.lines(run) == tiny.lines(alone)
     assert int(run.state().round) >= 2

@@ -31,7 +31,7 @@ from isthmus.studies.study import (
     waves,
 )  # fmt: skip
 from isthmus.training import train as loop
-from isthmus.training.run import Run
+from isthmus.training.run import Run, versions
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
 GRIDS = {"masses": "torso_mass=3..9:3,friction=1..2:2", "pulls": "gravity=x0.5..x2:2,damping=1..2:2"}
@@ -246,6 +246,29 @@ def test_a_start_made_anew_is_told(chained, tmp_path):
     )
 
 
+def test_what_is_trained_again_for_others_keeps_its_file_or_is_refused(chained, tmp_path):
+    """With other bits it would be no pair of what started from the run that its file tells of."""
+    units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
+    results.mkdir()
+    recorded = (chained / "results" / "first.csv").read_text()
+    (results / "first.csv").write_text(recorded)
+    run_units(units, results, runs, Here(), measure=other)
+    assert (results / "first.csv").read_text() == recorded and read_units(units, results)[1] == []
+    shutil.rmtree(runs)
+    (results / "second.csv").unlink()
+    kernels = versions()["OPENBLAS_CORETYPE"]
+    other_cpu = recorded.replace(Run.open(chained / "runs" / "first").digest, "0" * 64)
+    for text, why in (
+        (other_cpu, "another CPU"),
+        (other_cpu.replace(kernels, "Old"), f"TYPE {kernels} instead of Old"),
+    ):
+        (results / "first.csv").write_text(text)
+        for _ in range(2):  # what was trained again lies there by the second time
+            with pytest.raises(BadValue, match=rf"other bits than the run that .*first.csv tells of \(.*{why}"):
+                run_units(units, results, runs, Here(), measure=other)
+        assert (results / "first.csv").read_text() == text and not (results / "second.csv").exists()
+
+
 def test_a_run_knows_what_it_started_from(chained, tmp_path):
     """And not what lies there by now: with its file gone it is refused, until it begins anew."""
     units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
@@ -266,7 +289,9 @@ def test_what_others_need_comes_first(chained, tmp_path):
     results.mkdir()
     (results / "first.csv").write_text("kind,key,x,y,value\nmeta,wall_seconds,,,12\nmeta,steps,,,100000\n")
     assert names() == [["first"], ["second"]], "its file is there, but not the run that is needed"
-    assert forecast(units, results, runs, 2).startswith("2 of 2 units are left")
+    assert forecast(units, results, runs, 2).startswith(
+        "1 of 2 units are left, 768 training steps with those of 1 runs that they start from, and that are not there"
+    )
     (results / "second.csv").write_text("")
     assert names() == [], "nothing is left that would need it"
     (results / "second.csv").unlink()

@@ -31,7 +31,7 @@ Data = Annotated[
     str | None, arg(metavar="D[:SIZE]", help="the target's log, .npz or Minari; D:5000 and D:1episode read its begin")
 ]
 ExecutorName = Literal["processes", "ray"]
-Workers = Annotated[int | None, arg(help="how many at once (default: one a CPU)")]
+Workers = Annotated[int | None, arg(help="how many at once (if nothing is said: one a CPU; train and resume: one)")]
 Address = Annotated[
     str | None,
     arg(metavar="HOST:PORT", help="a Ray cluster's, or auto on one of its machines (default: this machine alone)"),
@@ -406,7 +406,8 @@ def reproduce(
     study: Positional[str],
     figure: Annotated[str | None, arg(help="one figure of the paper only")] = None,
     scale: Annotated[
-        Literal["smoke", "laptop", "paper"], arg(help="smoke: does it run; laptop: an evening")
+        Literal["smoke", "laptop", "paper"],
+        arg(help="smoke: does it run; laptop: hours to days, see --forecast; paper: the papers' own sizes"),
     ] = "laptop",
     forecast: Annotated[bool, arg(help="say what is left to run and what it costs, and stop")] = False,
     report: Annotated[bool, arg(help="run nothing: what comes out of the units that are there")] = False,

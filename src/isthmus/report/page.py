@@ -522,7 +522,8 @@ def _settings(group: Group) -> dict[str, Any]:
 def _versions(entries: Sequence[Entry]) -> tuple[list[tuple[str, str]], list[str]]:
     """Versions that the runs share or differ in, and a note where they differ."""
     names = dict.fromkeys(name for entry in entries for name in entry.run.config["versions"])
-    found = {n: list(dict.fromkeys(str(e.run.config["versions"].get(n, "unknown")) for e in entries)) for n in names}
-    differ = [name for name, values in found.items() if len(values) > 1]
+    silent = "not recorded"  # older runs say less, which is no difference
+    found = {n: list(dict.fromkeys(str(e.run.config["versions"].get(n, silent)) for e in entries)) for n in names}
+    differ = [name for name, values in found.items() if len({*values} - {silent}) > 1]
     note = [f"The runs were made with different versions of {', '.join(differ)}: their bits do not compare."]
     return [(name, " / ".join(values)) for name, values in found.items()], note if differ else []

@@ -137,6 +137,7 @@ def _unregularized(f: Frame) -> Tests:
 def _chases(f: Frame) -> Tests:
     for key, said in (("delta_reward", "delta_r"), ("action_gap", "|a_src - a_tgt|^2")):
         yield paired(f"{f.name}: {said}, lambda 0 - lambda", f.measured("dap_0", key), f.measured("dap", key))
+    yield compare(f, "dap_0", "dap", "below")
 
 
 def _like_darc(f: Frame) -> Tests:
@@ -269,7 +270,7 @@ TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, int | None, Callable[[Fr
     ("D11", "3a", ("half_cheetah",), "Without lambda the target's return deteriorates", "J(0) - J(lambda) < 0", None,
      _unregularized),
     ("D12", "3a", ("half_cheetah",), "Because a_tgt then chases the shaping term",
-     "delta_r and the gap, 0 - lambda > 0", None, _chases),
+     "delta_r and the gap, 0 - lambda > 0; J < 0", None, _chases),
     ("D13", "3a", ("half_cheetah",), "A large lambda makes DAP like DARC", "J(10) = J(DARC); the gap falls", None,
      _like_darc),
     ("D14", "3a", ("half_cheetah",), "The best lambda is an inner one, in a stable range",
@@ -288,11 +289,12 @@ TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, int | None, Callable[[Fr
      "J - return at 0.4 of training < 0, and below 20,000's", None, _declines),
     ("D21", "3c", ("walker2d",), "One episode stays near RL on source", "J within a fifth", None, _one_episode),
     ("D22", "classifiers", ("pair",), "The classifiers are over-optimistic off the data",
-     "mean error of delta_r > 0, off the log and at the actions that it pays most", None, _optimistic),
+     "the linear pair, noise 0.1: mean error of delta_r > 0, off the log and at the actions that it pays most", None,
+     _optimistic),
     ("D23", "2", TASKS, "Resampling gives self-correction", "after a kick: DAP+U's recovery - DAP's > 0, and u decays",
      None, _recovers),
     ("D24", "classifiers", ("pair",), "The ensemble's spread marks uncertain dynamics",
-     "Spearman of u with the errors of delta_r > 0", None, _marks),
+     "the linear pair, noise 0.1: Spearman of u with the errors of delta_r > 0", None, _marks),
     ("D25", "classifiers, members", ("pair", "walker2d"), "The chosen N balances accuracy and speed",
      "Spearman and J of N = 5 above those of 2, within 0.05 and a fifth of 10's; less time than with 10", None,
      _balances),

@@ -9,6 +9,7 @@ after it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -182,29 +183,45 @@ def report(results: dict[str, Results]) -> list[str]:
                 told = [es_claims.regions(r, key) for r in seeds.values() if es_claims.has(r, key)]
                 if not told:
                     continue
-                values = []
-                for where in ("box", "outside", "gripping"):
-                    e = statistics.interval([getattr(each, where) for each in told])
-                    ends = f" [{e.low:.0f}, {e.high:.0f}]" if e.n > 1 else ""
-                    values.append(f"{where} {e.value:.0f}{ends}")
+                values = [
+                    f"{where} {_interval(getattr(each, where) for each in told)}"
+                    for where in ("box", "outside", "gripping")
+                ]
                 published = reading == "as_published" and es_claims.PUBLISHED.get(
                     name + "-before" * key.endswith("before")
                 )
                 values += [f"published {published}"] * bool(published)
                 when = "before" if key.endswith("before") else ""
                 lines.append(f"  {name:22} {when:6} {', '.join(values)}, {statistics.seeds(len(told))}")
-    if "naive" in found and BASE in found:
-        price = es_claims.minus(es_claims.at_home(found, "naive"), es_claims.at_home(found, BASE))
-        e = statistics.interval([*price.values()]) if price else None
-        if e:
-            ends = f" [{e.low:.0f}, {e.high:.0f}]" if e.n > 1 else ""
-            lines.append(f"what randomization costs at mass 6 and friction 2: {e.value:.0f}{ends}")
+    price = es_claims.minus(es_claims.at_home(found, "naive"), es_claims.at_home(found, BASE))
+    if price:
+        lines.append(f"what randomization costs at mass 6 and friction 2: {_interval(price.values())}")
+    beside = {
+        f"{name}, what adapting adds": [(where, es_claims.gain(found, name, where)) for where in ("box", "outside")]
+        for name in found
+    } | {
+        f"evolution - {BASE}": [
+            (where, es_claims.minus(*(es_claims.where(found, name, where) for name in ("evolution", BASE))))
+            for where in ("box", "outside")
+        ]
+    }  # fmt: skip
+    said = [
+        f"  {what}: " + ", ".join(f"{where} {_interval(scores.values())}" for where, scores in told)
+        for what, told in beside.items() if all(scores for _, scores in told)
+    ]  # fmt: skip
+    if said:
+        lines += ["beside the claims, as published, not corrected for how many they are:", *said]
     taken = []
     for name, seeds in found.items():
         totals = [n for seed in seeds if (n := total(found, name, seed))]
         taken.append(" to ".join(f"{n:,}" for n in sorted({min(totals), max(totals)})) if totals else "?")
     lines.append("source steps, those of the start among them: " + ", ".join(map("{} {}".format, found, taken)))
     return lines
+
+
+def _interval(values: Iterable[float]) -> str:
+    e = statistics.interval([*values])
+    return f"{e.value:.0f} [{e.low:.0f}, {e.high:.0f}]" if e.n > 1 else f"{e.value:.0f}"
 
 
 def total(found: dict[str, dict[int, Results]], name: str, seed: int) -> int:

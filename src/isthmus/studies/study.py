@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from isthmus.domains.problem import Problem
 from isthmus.evaluation.landscape import Landscape
 from isthmus.studies.claims import Claim
 from isthmus.training.executor import Executor, check_shared
@@ -268,13 +269,18 @@ def logged(unit: Unit, runs: Path) -> str:
 
 
 def run_unit(job: Job) -> str:
-    """Train and evaluate, or measure; write the unit's file."""
+    """Train and evaluate, or measure, and write the unit's file. Where that is there, and others start from a run that
+    is not any more, only train.
+    """
     unit, results, runs, measure = job
     for folder in (results, runs):
         check_shared(folder)
-    began = time.monotonic()
+    began, path = time.monotonic(), results / f"{unit.name}.csv"
     if isinstance(unit, Unit):
-        rows, meta = trained(unit, runs, measure)
+        run, problem = trained(unit, runs)
+        if path.exists():
+            return unit.name
+        rows, meta = measured(unit, run, problem, runs, measure)
     else:
         rows = [
             ("measure", key, "", "", f"{value:.6g}") for key, value in unit.function(unit.seed, **unit.given).items()
@@ -286,17 +292,31 @@ def run_unit(job: Job) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["kind", "key", "x", "y", "value"])
     writer.writerows(rows)
-    write_text(results / f"{unit.name}.csv", text.getvalue())
+    write_text(path, text.getvalue())
     return unit.name
 
 
-def trained(
-    unit: Unit, runs: Path, measure: Callable[[Run, Run | None], list[Row]]
-) -> tuple[list[Row], dict[str, Any]]:
-    """What came of a training and how it was made; one cut short goes on from its checkpoint."""
+def _check_same(run: Run, path: Path) -> None:
+    """Raise BadValue where a run is not the one that its unit's file tells of: what starts from it would be no pair of
+    what started from the other.
+    """
+    told = _whole(path, "digest").meta
+    if run.digest == told["digest"]:
+        return
+    ours = run.config["versions"]
+    differ = [
+        f"{name} {ours[name]} instead of {told[name]}" for name in ours if told.get(name, ours[name]) != ours[name]
+    ]
+    raise BadValue(
+        f"{run.folder} has other bits than the run that {path} tells of ({', '.join(differ) or 'another CPU'}), and "
+        "others start from it: run the study anew with --results elsewhere, or remove that run and set "
+        "OPENBLAS_CORETYPE where OpenBLAS's kernels are the difference (docs/reproducibility.md)"
+    )
+
+
+def trained(unit: Unit, runs: Path) -> tuple[Run, Problem]:
+    """A unit's training and its problem; one cut short goes on from its checkpoint."""
     from isthmus.domains.problem import make_problem
-    from isthmus.evaluation.evaluate import evaluate, evaluate_method
-    from isthmus.evaluation.landscape import landscape, over
     from isthmus.training.train import resume, train
 
     folder = runs / unit.name
@@ -314,6 +334,16 @@ def trained(
         )  # fmt: skip
     if not run.finished:
         raise KeyboardInterrupt  # stopped by its user: saved, and no result yet
+    return run, problem
+
+
+def measured(
+    unit: Unit, run: Run, problem: Problem, runs: Path, measure: Callable[[Run, Run | None], list[Row]]
+) -> tuple[list[Row], dict[str, Any]]:
+    """What came of a training, and how it was made."""
+    from isthmus.evaluation.evaluate import evaluate, evaluate_method
+    from isthmus.evaluation.landscape import landscape, over
+
     state, method = run.state(), run.method
     rows: list[Row] = []
     for line in run.metrics():
@@ -384,7 +414,8 @@ def run_units(
 ) -> None:
     """Run the units that have no file yet, first those whose runs others start from.
 
-    Raises BadValue where a run that one starts from or is measured against is not what its own unit asks for.
+    Raises BadValue where a run that one starts from or is measured against is not what its own unit asks for, or not
+    what its own unit's file tells of.
     """
     make_folder(results, "--results")
     make_folder(runs, "--runs")
@@ -394,6 +425,8 @@ def run_units(
             config = Run.open(runs / name).config
             if found := otherwise(table[name], {k: v for k, v in config.items() if k != "problem"}):
                 raise BadValue(f"{runs / name} was made with {', '.join(found)}, and others start from it; remove it")
+            if (path := results / f"{name}.csv").exists():
+                _check_same(Run.open(runs / name), path)
         for _ in executor.map(run_unit, [(unit, results, runs, measure) for unit in wave], poll):
             pass
 
@@ -406,8 +439,9 @@ def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, wor
     left = [unit for wave in waves(units, results, runs) for unit in wave]
     if not left:
         return f"all {len(units)} units are there"
-    steps = sum(u.steps for u in left)
-    said = f"{len(left)} of {len(units)} units are left, {steps:,} training steps"
+    steps, again = sum(u.steps for u in left), len(left) - len(missing(units, results))
+    said = f"{len(left) - again} of {len(units)} units are left, {steps:,} training steps"
+    said += f" with those of {again} runs that they start from, and that are not there any more" if again else ""
     rates = _rates(results, smoke=left[0].name.startswith("smoke-"))
     if not rates:
         return f"{said}; no unit has been timed yet"

@@ -100,9 +100,9 @@ def resume(
     for domain in (run.problem.source, run.problem.target):
         domain.ready()
     now = versions(dart="dartpy" in run.config["versions"])
-    changed = [k for k, v in run.config["versions"].items() if now.get(k) != v]
-    if changed:
-        told(f"made with another version of {', '.join(changed)}: its bits may differ from here on")
+    was = run.config["versions"]
+    if changed := [f"{k} {was.get(k, 'not recorded')}, now {v}" for k, v in now.items() if was.get(k) != v]:
+        told(f"made with {'; '.join(changed)}: its bits may differ from here on")
     return _loop(run, state, extra, quiet, executor, imports)
 
 
