@@ -18,6 +18,7 @@ import environment_steps
 import es_generation
 import landscapes
 import matl_rounds
+import member_updates
 import ppo_training
 import recurrent_training
 import sac_updates
@@ -36,6 +37,7 @@ COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
     "sac_updates": lambda peer: sac_updates.compare(sac_updates.Sizes(), peer),
     "dap_rounds": lambda peer: dap_rounds.compare(dap_rounds.Sizes()),
     "matl_rounds": lambda peer: matl_rounds.compare(matl_rounds.Sizes()),
+    "member_updates": lambda peer: member_updates.compare(member_updates.Sizes()),
     "es_generation": lambda peer: es_generation.compare(es_generation.Sizes()),
     "landscapes": lambda peer: landscapes.compare(landscapes.Sizes(), peer),
 }

@@ -34,6 +34,7 @@ NAMES = (
     "trpo_training",
     "sac_updates",
     "landscapes",
+    "member_updates",
     "es_generation",
     "run",
 )
@@ -153,6 +154,11 @@ def test_a_round_of_dap_u_against_sacs(bench) -> None:
     )
     (row,) = bench.dap_rounds.compare(bench.dap_rounds.Sizes(logged=50, rounds=1, pairs=2, learner=learner))
     assert len(row.ratios) == 2 and row.ratio > 0 and row.at_least == 0.556 and row.sizes["members"] == 5
+
+
+def test_members_updates_are_the_same_work(bench) -> None:
+    (row,) = bench.member_updates.compare(bench.member_updates.Sizes(worlds=2, steps=(32,), epochs=1, pairs=2))
+    assert len(row.ratios) == 2 and row.ratio > 0 and row.sizes["members"] == 8
 
 
 def test_sac_updates_against_the_faster_peer(bench) -> None:
