@@ -31,7 +31,10 @@ Data = Annotated[
     str | None, arg(metavar="D[:SIZE]", help="the target's log, .npz or Minari; D:5000 and D:1episode read its begin")
 ]
 ExecutorName = Literal["processes", "ray"]
-Workers = Annotated[int | None, arg(help="how many at once (if nothing is said: one a CPU; train and resume: one)")]
+Kind = Annotated[ExecutorName, arg(help="where the trainings run: processes of this machine, or a Ray cluster")]
+Workers = Annotated[
+    int | None, arg(help="how many at once (if not said: one a CPU; train without --executor: this process)")
+]
 Address = Annotated[
     str | None,
     arg(metavar="HOST:PORT", help="a Ray cluster's, or auto on one of its machines (default: this machine alone)"),
@@ -377,7 +380,7 @@ def compare(
     out_: Annotated[Path, arg(name="out", help="the comparison's folder; the same command goes on in it")] = Path(
         "runs/comparison"
     ),
-    executor: ExecutorName = "processes",
+    executor: Kind = "processes",
     workers: Workers = None,
     address: Address = None,
     settings: Settings = (),
@@ -413,7 +416,7 @@ def reproduce(
     report: Annotated[bool, arg(help="run nothing: what comes out of the units that are there")] = False,
     results: Annotated[Path, arg(help="where units' files are")] = Path("results"),
     runs: Annotated[Path, arg(help="where runs are kept")] = Path("runs"),
-    executor: ExecutorName = "processes",
+    executor: Kind = "processes",
     workers: Workers = None,
     address: Address = None,
 ) -> None:
