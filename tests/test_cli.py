@@ -84,6 +84,7 @@ def test_help_is_instant(arguments):
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
     numpy, _ = spent(lambda: subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True, text=True))
+    run_isthmus(*arguments.split())  # what was edited, or never imported, is first compiled to bytecode
     ours, said = spent(lambda: run_isthmus(*arguments.split()))
     assert len(said.splitlines()) > 5
     assert ours < 4 * numpy, f"{ours:.2f} seconds, numpy {numpy:.2f}"

@@ -228,6 +228,7 @@ def test_a_scan_of_lambda() -> None:
     gaps = {"dap_0": 3.0, "dap": 1.0, "dap_10": 0.1}
     found = verdicts(made(PAPER | scan, gaps=gaps))
     assert [found[d] for d in ("D11", "D12", "D13", "D14")] == [HOLDS] * 4
+    assert verdicts(made(PAPER | scan | {"dap_0": 4000}, gaps=gaps))["D12"] == NOT, "what it chases does not cost it"
     peak = verdicts(made(PAPER | scan | {"dap_3": 1500}, gaps=gaps))
     assert peak["D14"] == NOT, "the best value stands alone: no stable range"
     monotone = verdicts(made(PAPER | scan | {"dap_10": 3500}, gaps=gaps))

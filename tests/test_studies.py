@@ -250,23 +250,32 @@ def test_what_is_trained_again_for_others_keeps_its_file_or_is_refused(chained, 
     """With other bits it would be no pair of what started from the run that its file tells of."""
     units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
     results.mkdir()
-    recorded = (chained / "results" / "first.csv").read_text()
+    recorded = (chained / "results" / "first.csv").read_text() + "meta,mark,,,kept\n"
     (results / "first.csv").write_text(recorded)
     run_units(units, results, runs, Here(), measure=other)
     assert (results / "first.csv").read_text() == recorded and read_units(units, results)[1] == []
     shutil.rmtree(runs)
     (results / "second.csv").unlink()
-    kernels = versions()["OPENBLAS_CORETYPE"]
+    line = f"meta,OPENBLAS_CORETYPE,,,{versions()['OPENBLAS_CORETYPE']}\n"
+    assert line in recorded
     other_cpu = recorded.replace(Run.open(chained / "runs" / "first").digest, "0" * 64)
     for text, why in (
         (other_cpu, "another CPU"),
-        (other_cpu.replace(kernels, "Old"), f"TYPE {kernels} instead of Old"),
+        (other_cpu.replace(line, "meta,OPENBLAS_CORETYPE,,,Old\n"), "OPENBLAS_CORETYPE .* instead of Old"),
+        (other_cpu.replace(line, ""), "OPENBLAS_CORETYPE .* instead of one not recorded"),
     ):
         (results / "first.csv").write_text(text)
         for _ in range(2):  # what was trained again lies there by the second time
             with pytest.raises(BadValue, match=rf"other bits than the run that .*first.csv tells of \(.*{why}"):
                 run_units(units, results, runs, Here(), measure=other)
         assert (results / "first.csv").read_text() == text and not (results / "second.csv").exists()
+    shutil.rmtree(runs)
+    changed = dataclasses.replace(units[1], settings={**units[1].settings, "learner.discount": 0.5})
+    with pytest.raises(
+        BadValue, match=r"first\.csv was made with learner.discount 0.99 instead of 0.5, and others stand"
+    ):
+        run_units([units[0], changed], results, runs, Here(), measure=other)
+    assert not (runs / "first").exists(), "told before anything is trained"
 
 
 def test_a_run_knows_what_it_started_from(chained, tmp_path):
@@ -290,7 +299,7 @@ def test_what_others_need_comes_first(chained, tmp_path):
     (results / "first.csv").write_text("kind,key,x,y,value\nmeta,wall_seconds,,,12\nmeta,steps,,,100000\n")
     assert names() == [["first"], ["second"]], "its file is there, but not the run that is needed"
     assert forecast(units, results, runs, 2).startswith(
-        "1 of 2 units are left, 768 training steps with those of 1 runs that they start from, and that are not there"
+        "1 of 2 units are left, 768 training steps with those of 1 finished ones, whose runs others"
     )
     (results / "second.csv").write_text("")
     assert names() == [], "nothing is left that would need it"

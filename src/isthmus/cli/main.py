@@ -32,8 +32,9 @@ Data = Annotated[
 ]
 ExecutorName = Literal["processes", "ray"]
 Kind = Annotated[ExecutorName, arg(help="where the trainings run: processes of this machine, or a Ray cluster")]
-Workers = Annotated[
-    int | None, arg(help="how many at once (if not said: one a CPU; train without --executor: this process)")
+Workers = Annotated[int | None, arg(help="how many at once (if not said: one a CPU)")]
+Sharing = Annotated[
+    int | None, arg(help="how many at once (if not said: this process alone; with --executor one a CPU)")
 ]
 Address = Annotated[
     str | None,
@@ -210,7 +211,7 @@ def train(
     imports: Imports = (),
     quiet: bool = False,
     executor: Spread = None,
-    workers: Workers = None,
+    workers: Sharing = None,
     address: Address = None,
 ) -> None:
     """Train a method on a problem into a run folder. Ctrl-C is safe: it saves, and `isthmus resume` goes on."""
@@ -237,7 +238,7 @@ def resume(
     imports: Imports = (),
     quiet: bool = False,
     executor: Spread = None,
-    workers: Workers = None,
+    workers: Sharing = None,
     address: Address = None,
 ) -> None:
     """Go on with a run from its newest good checkpoint: the same bits as if it had never stopped."""

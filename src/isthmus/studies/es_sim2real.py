@@ -196,7 +196,7 @@ def report(results: dict[str, Results]) -> list[str]:
     price = es_claims.minus(es_claims.at_home(found, "naive"), es_claims.at_home(found, BASE))
     if price:
         lines.append(f"what randomization costs at mass 6 and friction 2: {_interval(price.values())}")
-    beside = {
+    differences = {
         f"{name}, what adapting adds": [(where, es_claims.gain(found, name, where)) for where in ("box", "outside")]
         for name in found
     } | {
@@ -206,11 +206,12 @@ def report(results: dict[str, Results]) -> list[str]:
         ]
     }  # fmt: skip
     said = [
-        f"  {what}: " + ", ".join(f"{where} {_interval(scores.values())}" for where, scores in told)
-        for what, told in beside.items() if all(scores for _, scores in told)
+        f"  {what}: {', '.join(f'{where} {_interval(scores.values())}' for where, scores in told)}, "
+        f"{statistics.seeds(len(told[0][1]))}"
+        for what, told in differences.items() if all(scores for _, scores in told)
     ]  # fmt: skip
     if said:
-        lines += ["beside the claims, as published, not corrected for how many they are:", *said]
+        lines += ["differences, as published, not corrected for how many they are; the claims' are below:", *said]
     taken = []
     for name, seeds in found.items():
         totals = [n for seed in seeds if (n := total(found, name, seed))]

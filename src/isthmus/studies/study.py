@@ -269,8 +269,8 @@ def logged(unit: Unit, runs: Path) -> str:
 
 
 def run_unit(job: Job) -> str:
-    """Train and evaluate, or measure, and write the unit's file. Where that is there, and others start from a run that
-    is not any more, only train.
+    """Train and evaluate, or measure, and write the unit's file. Where that is there, and others stand on a run that is
+    not any more, only train; raises BadValue where other bits come of it than the file tells of.
     """
     unit, results, runs, measure = job
     for folder in (results, runs):
@@ -279,6 +279,7 @@ def run_unit(job: Job) -> str:
     if isinstance(unit, Unit):
         run, problem = trained(unit, runs)
         if path.exists():
+            _check_same(run, path)
             return unit.name
         rows, meta = measured(unit, run, problem, runs, measure)
     else:
@@ -297,21 +298,38 @@ def run_unit(job: Job) -> str:
 
 
 def _check_same(run: Run, path: Path) -> None:
-    """Raise BadValue where a run is not the one that its unit's file tells of: what starts from it would be no pair of
-    what started from the other.
+    """Raise BadValue where a run is not the one that its unit's file tells of: what stands on it would be no pair of
+    what stood on the other.
     """
-    told = _whole(path, "digest").meta
+    told, ours = _whole(path, "digest").meta, run.config["versions"]
     if run.digest == told["digest"]:
         return
-    ours = run.config["versions"]
-    differ = [
-        f"{name} {ours[name]} instead of {told[name]}" for name in ours if told.get(name, ours[name]) != ours[name]
-    ]
+    why = [
+        f"{name} {value or 'unset'} instead of {told.get(name, 'one not recorded') or 'unset'}"
+        for name, value in ours.items() if told.get(name) != value
+    ]  # fmt: skip
     raise BadValue(
-        f"{run.folder} has other bits than the run that {path} tells of ({', '.join(differ) or 'another CPU'}), and "
-        "others start from it: run the study anew with --results elsewhere, or remove that run and set "
-        "OPENBLAS_CORETYPE where OpenBLAS's kernels are the difference (docs/reproducibility.md)"
+        f"{run.folder} has other bits than the run that {path} tells of ({', '.join(why) or 'another CPU or code'}), "
+        "and others stand on it: run the study anew with --results and --runs elsewhere, or remove that run and "
+        "make it as it was (docs/reproducibility.md)"
     )
+
+
+def _check_needed(units: Iterable[Unit | Measurement], table: dict[str, Any], results: Path, runs: Path) -> None:
+    """Raise BadValue, before anything is trained, where a run that one of the units needs is not what its own unit asks
+    for, or not what that one's file tells of.
+    """
+    for name in sorted({name for unit in units for name in unit.needs & table.keys()}):
+        path, there = results / f"{name}.csv", (runs / name / "finished.json").exists()
+        if there:
+            config = Run.open(runs / name).config
+            if found := otherwise(table[name], {k: v for k, v in config.items() if k != "problem"}):
+                raise BadValue(f"{runs / name} was made with {', '.join(found)}, and others start from it; remove it")
+        if path.exists():
+            if found := otherwise(table[name], _whole(path, "digest").meta):
+                raise BadValue(f"{path} was made with {', '.join(found)}, and others stand on what it was; remove it")
+            if there:
+                _check_same(Run.open(runs / name), path)
 
 
 def trained(unit: Unit, runs: Path) -> tuple[Run, Problem]:
@@ -414,19 +432,14 @@ def run_units(
 ) -> None:
     """Run the units that have no file yet, first those whose runs others start from.
 
-    Raises BadValue where a run that one starts from or is measured against is not what its own unit asks for, or not
-    what its own unit's file tells of.
+    Raises BadValue where a run that one starts from or is measured against is not what its own unit asks for, or what
+    its own unit's file tells of.
     """
     make_folder(results, "--results")
     make_folder(runs, "--runs")
-    table = {unit.name: unit for unit in units}
-    for wave in waves(units, results, runs):
-        for name in sorted({name for unit in wave for name in unit.needs & table.keys()}):
-            config = Run.open(runs / name).config
-            if found := otherwise(table[name], {k: v for k, v in config.items() if k != "problem"}):
-                raise BadValue(f"{runs / name} was made with {', '.join(found)}, and others start from it; remove it")
-            if (path := results / f"{name}.csv").exists():
-                _check_same(Run.open(runs / name), path)
+    plan = waves(units, results, runs)
+    _check_needed([unit for wave in plan for unit in wave], {unit.name: unit for unit in units}, results, runs)
+    for wave in plan:
         for _ in executor.map(run_unit, [(unit, results, runs, measure) for unit in wave], poll):
             pass
 
@@ -439,9 +452,9 @@ def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, wor
     left = [unit for wave in waves(units, results, runs) for unit in wave]
     if not left:
         return f"all {len(units)} units are there"
-    steps, again = sum(u.steps for u in left), len(left) - len(missing(units, results))
+    steps, again = sum(u.steps for u in left), sum((results / f"{u.name}.csv").exists() for u in left)
     said = f"{len(left) - again} of {len(units)} units are left, {steps:,} training steps"
-    said += f" with those of {again} runs that they start from, and that are not there any more" if again else ""
+    said += f" with those of {again} finished ones, whose runs others stand on and are not there any more" * (again > 0)
     rates = _rates(results, smoke=left[0].name.startswith("smoke-"))
     if not rates:
         return f"{said}; no unit has been timed yet"

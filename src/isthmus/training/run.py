@@ -42,7 +42,8 @@ def versions(dart: bool = False) -> dict[str, str]:
     packages = ("isthmus", "jax", "jaxlib", "numpy", "scipy", "mujoco", "optax", "gymnasium") + ("dartpy",) * dart
     found = {name: importlib.metadata.version(name) for name in packages}
     libraries = [library for library in threadpool_info() if "architecture" in library]
-    scipys = [library for library in libraries if Path(library["filepath"]).parent.name == "scipy.libs"] or libraries
+    of_scipy = lambda library: {"scipy", "scipy.libs"} & {*Path(library["filepath"]).parts}  # noqa: E731
+    scipys = [library for library in libraries if of_scipy(library)] or libraries
     kernels = sorted({library["architecture"] for library in scipys})
     return found | {
         "python": platform.python_version(),

@@ -101,7 +101,8 @@ def resume(
         domain.ready()
     now = versions(dart="dartpy" in run.config["versions"])
     was = run.config["versions"]
-    if changed := [f"{k} {was.get(k, 'not recorded')}, now {v}" for k, v in now.items() if was.get(k) != v]:
+    told_of = lambda found, k: found.get(k, "not recorded") or "unset"  # noqa: E731
+    if changed := [f"{k} {told_of(was, k)}, now {told_of(now, k)}" for k in was | now if was.get(k) != now.get(k)]:
         told(f"made with {'; '.join(changed)}: its bits may differ from here on")
     return _loop(run, state, extra, quiet, executor, imports)
 
