@@ -71,6 +71,7 @@ AGENTS = {  # in the order in which they are run
 }
 NAMES = {
     "es_maml": "ES-MAML",
+    "es_gradient": "ES gradient",
     "few_shot_ppo": "few-shot PPO",
     "rl2": "RL$^2$",
 }  # as pictures write them
