@@ -88,8 +88,8 @@ def test_help_is_instant(arguments):
 
     bare = [sys.executable, "-c", f"import {needs}"]
     least, _ = spent(lambda: subprocess.run(bare, capture_output=True, text=True))
-    run_isthmus(*arguments.split())  # what was edited, or never imported, is first compiled to bytecode
-    ours, said = spent(lambda: run_isthmus(*arguments.split()))
+    # The better of two: what was edited, or never imported, is first compiled to bytecode.
+    ours, said = min(spent(lambda: run_isthmus(*arguments.split())) for _ in range(2))
     assert len(said.splitlines()) > 5
     assert ours < times * least, f"{ours:.2f} seconds, {needs} {least:.2f}"
 

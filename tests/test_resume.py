@@ -481,10 +481,15 @@ def test_other_versions_are_said_and_not_refused(run, capsys):
     config = json.loads((run.folder / "run.json").read_text())
     config["versions"]["mujoco"] = "3.9"
     del config["versions"]["OPENBLAS_CORETYPE"]
+    config["versions"] |= {"NPROC": "", "gone": "1"}
     (run.folder / "run.json").write_text(json.dumps(config))
     main(["resume", str(run.folder)])
     said = " ".join(capsys.readouterr().err.split())
-    assert f"made with mujoco 3.9, now {mujoco.__version__}; OPENBLAS_CORETYPE not recorded, now " in said
+    for name, was, now in (
+        ("mujoco", "3.9", mujoco.__version__), ("NPROC", "unset", "1"), ("gone", "1", "not recorded"),
+        ("OPENBLAS_CORETYPE", "not recorded", ""),
+    ):  # fmt: skip
+        assert f"{name} {was}, now {now}" in said
 
 
 def test_a_start_of_another_shape(tmp_path, straight):

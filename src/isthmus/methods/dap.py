@@ -175,11 +175,10 @@ class DAPu(DAP):
             raise BadValue(f"classifiers.bound={self.classifiers.bound}: u is of logits without a bound; leave it 0")
         if not 0 <= self.redraw < np.inf:
             raise BadValue(f"redraw={self.redraw}: needs a number from 0 on")
-
-    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        if self.redraw and self.classifiers.members < 2:  # said once all settings are known
-            raise BadValue("classifiers.members=1: one pair cannot disagree, and u would be 0; take more, or redraw=0")
-        return super().init(problem, seed, start)
+        if self.classifiers.members < 2:
+            raise BadValue(
+                "classifiers.members=1: one pair cannot disagree, and u would be 0; take more, or method dap"
+            )
 
     def behaviour(self, s: State) -> DualBehaviour:
         return super().behaviour(s)._replace(pairs=s.learner.classifiers.pairs, scale=np.float32(self.redraw))

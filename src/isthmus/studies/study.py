@@ -305,13 +305,14 @@ def _check_same(run: Run, path: Path) -> None:
     if run.digest == told["digest"]:
         return
     why = [
-        f"{name} {value or 'unset'} instead of {told.get(name, 'one not recorded') or 'unset'}"
-        for name, value in ours.items() if told.get(name) != value
+        f"{name} {value or 'unset'} instead of {told[name] or 'unset'}"
+        for name, value in ours.items() if told.get(name, value) != value
     ]  # fmt: skip
+    kernels = ours.get("OPENBLAS_CORETYPE", "not recorded")
     raise BadValue(
-        f"{run.folder} has other bits than the run that {path} tells of ({', '.join(why) or 'another CPU or code'}), "
-        "and others stand on it: run the study anew with --results and --runs elsewhere, or remove that run and "
-        "make it as it was (docs/reproducibility.md)"
+        f"{run.folder} has other bits than the run that {path} tells of ({', '.join(why) or 'another CPU or code'}; "
+        f"here OPENBLAS_CORETYPE={kernels}), and others stand on it: run the study anew with --results and --runs "
+        "elsewhere, or remove that run and make it as it was (docs/reproducibility.md)"
     )
 
 
@@ -454,7 +455,7 @@ def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, wor
         return f"all {len(units)} units are there"
     steps, again = sum(u.steps for u in left), sum((results / f"{u.name}.csv").exists() for u in left)
     said = f"{len(left) - again} of {len(units)} units are left, {steps:,} training steps"
-    said += f" with those of {again} finished ones, whose runs others stand on and are not there any more" * (again > 0)
+    said += f" with those of {again} more whose runs others stand on and are not there any more" * (again > 0)
     rates = _rates(results, smoke=left[0].name.startswith("smoke-"))
     if not rates:
         return f"{said}; no unit has been timed yet"
