@@ -240,6 +240,11 @@ def test_inverse_models_find_the_action_and_differ_where_the_log_is_empty() -> N
     assert np.asarray(models.actions(state, far, far + 0.75)).std() > 5 * found.std(0).max()
 
 
+def test_a_wrong_setting_is_named_whole() -> None:
+    with pytest.raises(BadValue, match=r"^inverse\.members=0: needs a whole number"):
+        build("dap_inverse", **{"inverse.members": 0})
+
+
 def test_what_the_target_cannot_be_trusted_to_do_costs() -> None:
     """Members that always say 0.2 and 1.4: g = 0.8, they disagree by 0.36; 1.0 and 1.6: g = 1.3 is 0.3 beyond."""
     method, s, mine = build("dap_inverse"), trained("dap_inverse"), batch(3)
@@ -270,13 +275,14 @@ def test_a_source_policy_is_translated_without_more_training() -> None:
 
 
 def test_the_models_are_fitted_before_anything_else_and_then_left_alone() -> None:
-    method = build("dap_inverse", fitting=1000)
+    method = build("dap_inverse", fitting=700)
     states = [method.init(problem(), 0)]
     for _ in range(4):
         states.append(method.step(problem(), states[-1])[0])
     fitted = [digest(s.learner.inverse.members) for s in states]
     assert len(set(fitted[:3])) == 3 and len(set(fitted[2:])) == 1
     assert [int(s.phase) for s in states] == [0, 0, 0, 1, 1]
+    assert [int(s.learner.inverse.optimizer[0].count) for s in states] == [0, 500, 700, 700, 700]
     assert [int(s.source_steps) for s in states] == [ROUND, ROUND, ROUND, 2 * ROUND, 3 * ROUND]
 
 

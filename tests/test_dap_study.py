@@ -77,11 +77,13 @@ def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path, monkey
     np.testing.assert_array_equal(runs[0].problem.log().obs[:50], runs[1].problem.log().obs[:50])
     result = Results.read(tmp_path / "results" / "other.csv")
     assert result.value("measure", "action_gap") > 0 and result.meta["log"] == "source"
-    assert result.value("measure", "mismatch") > 0 and np.isfinite(result.value("measure", "delta_at_target"))
-    assert result.value("measure", "crossing") > 0 and 0 <= result.value("measure", "told_apart") <= 1
+    assert result.value("measure", "mismatch") > 0 and np.isfinite(result.value("measure", "target_dynamics"))
+    assert result.value("measure", "crossing") > 0 and 0 <= result.value("measure", "dynamics_told") <= 1
+    assert result.value("measure", "source_dynamics") != result.value("measure", "delta_reward"), "a_tgt is in one"
     plain = Results.read(tmp_path / "results" / "logged.csv")
     assert plain.value("measure", "crossing") == plain.value("measure", "mismatch"), "DARC has one action"
     assert plain.value("measure", "action_gap") == 0, "DARC has one action"
+    assert plain.value("measure", "source_dynamics") == plain.value("measure", "delta_reward"), "DARC has one action"
     done, said = read_units([source, logged, other], tmp_path / "results")
     assert len(done) == 3 and said == []
     longer = Unit("logged", "darc", steps=192, settings=SMALL, log="source", log_steps=80, **common)

@@ -248,7 +248,8 @@ def bad(array: np.ndarray, value: float, at: int = 7) -> np.ndarray:
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "nan": ({"observations": bad(made().obs, np.nan)}, (), "has 1 observations that are NaN .* transition 7"),
     "inf": ({"rewards": bad(made().reward, np.inf)}, (), "has 1 rewards that are NaN or infinite, .* 7"),
-    "huge": ({"next_observations": bad(made().next_obs.astype(np.float64), 1e300)}, (), "1 next observations that are"),
+    "huge": ({"next_observations": bad(made().next_obs.astype(np.float64), 1e300)}, (), "1 next observations beyond"),
+    "large": ({"observations": bad(made().obs, -2e6)}, (), r"has 1 observations beyond 1e\+06 in size, .* 7"),
     "beyond": ({"actions": bad(made().action, 1.5)}, (), r"1 of 300 actions outside the bounds -1\.\.1 of hopper.*7"),
     "robot": ({"observations": np.zeros((300, 17)), "next_observations": np.zeros((300, 17))}, (),
               "is another robot's log: one of 17 observations and 3 actions; hopper has 11 and 3"),
@@ -672,7 +673,7 @@ def test_a_target_known_only_by_its_log(tmp_path):
     assert not (tmp_path / "c").exists()
     with pytest.raises(BadValue, match="cannot be audited"):
         isthmus.audit(target, target)
-    with pytest.raises(BadValue, match="access online needs a target that moves, not log:hopper; give its log"):
+    with pytest.raises(BadValue, match=r"log:hopper is known only by its log, .* learn from the log, --access"):
         isthmus.problem("hopper", target="log", access="online")
     assert read(path, Domain.parse("log:gym:Hopper-v5")).log.size == 300
 

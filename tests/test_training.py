@@ -180,6 +180,22 @@ def test_what_starts_may_have_another_replay(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("first", "second"), [("darc", "darc"), ("dap_inverse", "dap_inverse"), ("dap_inverse", "darc")]
+)
+def test_a_start_from_a_method_that_holds_more_than_its_learner(tmp_path, first, second):
+    """Its SAC goes on, unless what acts in the source is another policy than the one that it deploys."""
+    left = tiny.train(first, tmp_path / "first", 3)
+    if second != first:
+        with pytest.raises(BadValue, match="acts by another policy in the source than the one that it deploys"):
+            tiny.train(second, tmp_path / "second", start=tmp_path / "first")
+        return
+    run = tiny.train(second, tmp_path / "second", 1, start=tmp_path / "first")
+    assert checkpoint.digest(run.initial().learner.sac.learned.actor) == checkpoint.digest(
+        left.state().learner.sac.learned.actor
+    )
+
+
+@pytest.mark.parametrize(
     ("method", "setting"),
     [
         ("source_only", "learner.minibatch"),

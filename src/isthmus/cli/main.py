@@ -19,6 +19,11 @@ Access = Literal["none", "dataset", "online", "few_shot"]
 Imports = Annotated[
     UseAppendAction[tuple[str, ...]], arg(name="import", metavar="FILE", help="a Python file of yours to import first")
 ]
+Target = Annotated[
+    str,
+    arg(help="settings to change the target by, e.g. gravity=x2; or gym:Hopper-v5; or log: known by --data alone"),
+]
+Moving = Annotated[str, arg(help="settings to change the target by, e.g. gravity=x2; or another: gym:Hopper-v5")]
 Settings = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(
@@ -129,7 +134,7 @@ def parameters(task: Positional[str] = "hopper", imports: Imports = ()) -> None:
 def audit(
     problem: Positional[str],
     source: Annotated[str, arg(help="settings to change the source by")] = "",
-    target: Annotated[str, arg(help="settings to change the target by")] = "",
+    target: Target = "",
     data: Data = None,
     policy: Annotated[
         Path | None, arg(metavar="RUN", help="act by this run's policy too; hold the log against it")
@@ -169,7 +174,7 @@ def collect(
     steps: Annotated[int, arg(help="transitions")] = 20_000,
     deterministic: Annotated[bool, arg(help="act as deployed (default: explore, as in training)")] = False,
     source: Annotated[str, arg(help="settings to change the source by")] = "",
-    target: Annotated[str, arg(help="settings to change the target by, or another: gym:Hopper-v5")] = "",
+    target: Moving = "",
     seed: int = 0,
     imports: Imports = (),
 ) -> None:
@@ -196,7 +201,7 @@ def train(
     method: Positional[str],
     problem: ProblemName,
     source: Annotated[str, arg(help="settings to change the source by")] = "",
-    target: Annotated[str, arg(help="settings to change the target by, e.g. gravity=x2,reward=none")] = "",
+    target: Target = "",
     access: Annotated[Access | None, arg(help="how training may touch the target")] = None,
     uncertainty: Annotated[str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")] = None,
     data: Data = None,
@@ -373,7 +378,7 @@ def compare(
     steps: int = 1_000_000,
     episodes: Annotated[int, arg(help="episodes a seed, in the target")] = 100,
     source: Annotated[str, arg(help="settings to change the source by")] = "",
-    target: Annotated[str, arg(help="settings to change the target by")] = "",
+    target: Moving = "",
     access: Annotated[Access | None, arg(help="how training may touch the target")] = None,
     uncertainty: Annotated[str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")] = None,
     data: Data = None,

@@ -34,6 +34,7 @@ MAIN, METADATA = "main_data.hdf5", "metadata.json"  # Minari's
 CHUNK = 500  # steps of a part: between two moves of the progress bar, and the most that Ctrl-C loses
 LIVE = 25  # the same where they cost a robot's time; beginning a part takes milliseconds, too many for each step
 ROUNDING = 1e-5  # of the actions' range: so far beyond a bound an action is that bound, in other precision
+LARGEST = 1e6  # of a number in a log
 
 NAMES = {
     "obs": ("observations", "observation", "obs", "states", "state"),
@@ -134,7 +135,7 @@ class LoggedDomain(Domain):
     def _unknown(self) -> BadValue:
         return BadValue(
             f"{self} is a target known only by its log, in which nothing can be played or measured; name a domain that "
-            "stands for it: --domain, or --target when training"
+            "stands for it: --domain, or --target in place of log"
         )
 
     def shift(self, text: str) -> Domain:
@@ -390,6 +391,15 @@ def _finite(array: np.ndarray, name: str) -> np.ndarray:
     return array
 
 
+def _small(array: np.ndarray, name: str) -> None:
+    bad = (np.abs(array) > LARGEST).any(axis=tuple(range(1, array.ndim)))
+    if bad.any():
+        raise BadValue(
+            f"has {bad.sum()} {name} beyond {LARGEST:g} in size, the first at transition {bad.argmax()}, which no "
+            "network learns from; check their units"
+        )
+
+
 def _ended(log: Log) -> Log:
     """The log, with the last row of each episode at an end, and no row at two."""
     last = np.append(log.episode[1:] != log.episode[:-1], True)[: log.size]
@@ -409,10 +419,9 @@ def _checked(log: Log, metadata: dict[str, Any], domain: Domain) -> Log:
         whose = "was sensed or moved otherwise" if theirs and theirs == ours else "is another robot's log"
         made = f"{theirs or 'one'} of {sizes[0]} observations and {sizes[1]} actions"
         raise BadValue(f"{whose}: {made}; {domain} has {spaces.observation} and {spaces.action}")
-    with np.errstate(over="ignore"):
-        obs, action, reward, following = (np.asarray(x, np.float32) for x in log[:4])
-    for name, x in (("observations", obs), ("actions", action), ("rewards", reward), ("next observations", following)):
-        _finite(x, name)
+    for name, x in zip(("observations", "actions", "rewards", "next observations"), log[:4], strict=True):
+        _small(_finite(x, name), name)
+    obs, action, reward, following = (np.asarray(x, np.float32) for x in log[:4])
     slack = ROUNDING * (spaces.high - spaces.low)
     beyond = ((action < spaces.low - slack) | (action > spaces.high + slack)).any(1)
     if beyond.any():

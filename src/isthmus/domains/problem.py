@@ -124,7 +124,10 @@ class Problem:
         if self.data and self.access != Access.DATASET:
             raise BadValue(f"data is read with access dataset alone, this problem's is {self.access}; say dataset")
         if not self.target.measurable and self.access in (Access.ONLINE, Access.FEW_SHOT):
-            raise BadValue(f"access {self.access} needs a target that moves, not {self.target}; give its log: --data D")
+            raise BadValue(
+                f"{self.target} is known only by its log, nothing can be played in it: access {self.access} cannot be; "
+                "learn from the log, --access dataset --data D"
+            )
         source, target = self.source.spaces, self.target.spaces
         if source.observation != target.observation or source.action != target.action:
             raise BadValue(

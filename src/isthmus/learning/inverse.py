@@ -36,7 +36,7 @@ class InverseModels:
     minibatch: int = 256
 
     def __post_init__(self) -> None:
-        check(self, (("members", "minibatch"), WHOLE), (("learning_rate",), ABOVE_ZERO))
+        check(self, (("members", "minibatch"), WHOLE), (("learning_rate",), ABOVE_ZERO), where="inverse.")
 
     @property
     def _adam(self) -> optax.GradientTransformation:

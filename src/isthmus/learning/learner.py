@@ -81,9 +81,9 @@ def check_minibatch(minibatch: int, worlds: int, steps: int) -> None:
         raise BadValue(f"minibatch={minibatch} is more than a round's {worlds * steps} transitions; lower it")
 
 
-def check(learner: Any, *rules: tuple[Iterable[str], tuple[Callable[[Any], Any], str]]) -> None:
+def check(learner: Any, *rules: tuple[Iterable[str], tuple[Callable[[Any], Any], str]], where: str = "") -> None:
     """Raise BadValue for the first setting that breaks its rule: names, and what their values need."""
     for names, (good, needs) in rules:
         for name in names:
             if not good(value := getattr(learner, name)):
-                raise BadValue(f"{name}={value}: needs {needs}")
+                raise BadValue(f"{where}{name}={value}: needs {needs}")

@@ -79,7 +79,7 @@ def half(policy: SquashedPolicy, which: int) -> SquashedPolicy:
 def begin_dual(learner: SAC, problem: Problem, seed: int, start: Any) -> State:
     """A learner over A x A, fed by one round of random steps in the source. Raises BadValue for a `start`."""
     if start is not None:
-        raise BadValue("a policy with two actions cannot start from one that has one; leave --start out")
+        raise BadValue("a policy with two actions can start from no other run; leave --start out")
     if learner.actors > 2:
         raise BadValue(f"learner.actors={learner.actors}: 1 for one policy with two actions, 2 for a policy each")
     problem.log()  # one that cannot be read should be told now

@@ -37,7 +37,7 @@ from isthmus.methods.logged import log_view
 from isthmus.methods.method import NoAdaptation, State, begin, fold
 from isthmus.types import Array, BadValue, Metrics
 
-FIT = 500  # steps a round of line 1
+FIT = 500  # steps a round of line 1, at most
 SHARE = 4  # SAC's updates to one of line 4
 
 
@@ -103,7 +103,7 @@ class DAPInverse(NoAdaptation):
         return self.learner.behaviour(s.learner.sac)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        start = start.sac if isinstance(start, Inverted) else start
+        start = start.sac if isinstance(start, Inverted) else start  # of the first phase: `Run.template`
         s, log, spaces = begin(self.learner, problem.source, seed, start), problem.log(), problem.source.spaces
         inverse = self.inverse.init(log.obs, log.next_obs, spaces.action, fold(s.key, 5))
         sizes = (spaces.observation + spaces.action, *self.hidden, spaces.action)
@@ -115,7 +115,8 @@ class DAPInverse(NoAdaptation):
         if s.phase == 0 and s.round * FIT < self.fitting:
             # 1.
             log = log_view(problem).old
-            inverse, error = self.inverse.fit(inverse, FIT, log.obs, log.next_obs, log.action, key)
+            n = min(FIT, self.fitting - int(s.round) * FIT)
+            inverse, error = self.inverse.fit(inverse, n, log.obs, log.next_obs, log.action, key)
             s = s._replace(learner=s.learner._replace(inverse=inverse), round=np.int64(s.round + 1))
             return s, {"inverse_error": float(error)}
         if s.phase == 0:

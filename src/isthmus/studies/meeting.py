@@ -42,8 +42,9 @@ def meeting(run: Run) -> dict[str, float]:
     crossing        the same, s'_tgt being where a_tgt leads: 0 where it does in the target what a_src did
     reward          a step
     delta_reward    Eq. 3 at s'_src, by the run's own classifiers
-    delta_at_target the same at s'_tgt of a_src: the difference is what they see of the dynamics
-    told_apart      how often it is larger there, on transitions that no classifier was trained on; 0.5: they are blind
+    source_dynamics Eq. 2, a_src alone, at s'_src: how likely it is in the target's dynamics rather than the source's
+    target_dynamics the same at s'_tgt of a_src: the difference is what they see of the dynamics
+    dynamics_told   how often it is larger there, on transitions that no classifier was trained on; 0.5: they are blind
     """
     state, method, problem = run.state(), run.method, run.problem
     source, target = problem.source, problem.true_target
@@ -66,10 +67,11 @@ def meeting(run: Run) -> dict[str, float]:
         "reward": reward.mean(),
     }
     if hasattr(method, "classifiers"):
-        delta = lambda after: np.asarray(  # noqa: E731
-            method.classifiers.delta(state.learner.classifiers, *(Seen(obs, unit(a), after) for a in (a_src, a_tgt)))
+        delta = lambda after, *actions: np.asarray(  # noqa: E731
+            method.classifiers.delta(state.learner.classifiers, *(Seen(obs, unit(a), after) for a in actions))
         )
-        at_source, at_target = delta(here), delta(there)
-        told |= {"delta_reward": at_source.mean(), "delta_at_target": at_target.mean(),
-                 "told_apart": (at_target > at_source).mean()}  # fmt: skip
+        # With two actions Eq. 3 could not tell: where a_tgt does what a_src did, its ratio is the same at both s'.
+        at_source, at_target = (delta(after, a_src, a_src) for after in (here, there))
+        told |= {"delta_reward": delta(here, a_src, a_tgt).mean(), "source_dynamics": at_source.mean(),
+                 "target_dynamics": at_target.mean(), "dynamics_told": (at_target > at_source).mean()}  # fmt: skip
     return {key: float(value) for key, value in told.items()}

@@ -211,6 +211,12 @@ class Run:
 
         start = Run.open(self.config["start"])
         learned = start.state().learner
+        learned = getattr(learned, "sac", learned)  # where a method holds more than its learner
+        if start.method.dual and start.name != self.name:
+            raise BadValue(
+                f"{start.folder} cannot be started from: {start.name} acts by another policy in the source than the "
+                "one that it deploys; start from the run that made its log"
+            )
         wanted = type(self.method.learner.init(self.problem.source.spaces, jax.random.key(0)))
         if type(learned) is not wanted:
             raise BadValue(
