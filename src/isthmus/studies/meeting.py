@@ -44,7 +44,8 @@ def meeting(run: Run) -> dict[str, float]:
     delta_reward    Eq. 3 at s'_src, by the run's own classifiers
     source_dynamics Eq. 2, a_src alone, at s'_src: how likely it is in the target's dynamics rather than the source's
     target_dynamics the same at s'_tgt of a_src: the difference is what they see of the dynamics
-    dynamics_told   how often it is larger there, on transitions that no classifier was trained on; 0.5: they are blind
+    dynamics_told   how often it is larger there, on transitions that no classifier was trained on; 0.5: they are blind,
+                    or where both domains are one
     """
     state, method, problem = run.state(), run.method, run.problem
     source, target = problem.source, problem.true_target
@@ -73,5 +74,6 @@ def meeting(run: Run) -> dict[str, float]:
         # With two actions Eq. 3 could not tell: where a_tgt does what a_src did, its ratio is the same at both s'.
         at_source, at_target = (delta(after, a_src, a_src) for after in (here, there))
         told |= {"delta_reward": delta(here, a_src, a_tgt).mean(), "source_dynamics": at_source.mean(),
-                 "target_dynamics": at_target.mean(), "dynamics_told": (at_target > at_source).mean()}  # fmt: skip
+                 "target_dynamics": at_target.mean(),
+                 "dynamics_told": (0.5 + 0.5 * np.sign(at_target - at_source)).mean()}  # fmt: skip
     return {key: float(value) for key, value in told.items()}
