@@ -249,6 +249,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "nan": ({"observations": bad(made().obs, np.nan)}, (), "has 1 observations that are NaN .* transition 7"),
     "inf": ({"rewards": bad(made().reward, np.inf)}, (), "has 1 rewards that are NaN or infinite, .* 7"),
     "huge": ({"next_observations": bad(made().next_obs.astype(np.float64), 1e300)}, (), "1 next observations beyond"),
+    "least": ({"observations": np.full((300, 11), np.iinfo(np.int64).min)}, (), "has 300 observations beyond"),
     "large": ({"observations": bad(made().obs, -2e6)}, (), r"has 1 observations beyond 1e\+06 in size, .* 7"),
     "beyond": ({"actions": bad(made().action, 1.5)}, (), r"1 of 300 actions outside the bounds -1\.\.1 of hopper.*7"),
     "robot": ({"observations": np.zeros((300, 17)), "next_observations": np.zeros((300, 17))}, (),
@@ -673,7 +674,9 @@ def test_a_target_known_only_by_its_log(tmp_path):
     assert not (tmp_path / "c").exists()
     with pytest.raises(BadValue, match="cannot be audited"):
         isthmus.audit(target, target)
-    with pytest.raises(BadValue, match=r"log:hopper is known only by its log, .* learn from the log, --access"):
+    with pytest.raises(
+        BadValue, match=r"log:hopper is known only by its log, and nothing can be played in it, .* or name a target"
+    ):
         isthmus.problem("hopper", target="log", access="online")
     assert read(path, Domain.parse("log:gym:Hopper-v5")).log.size == 300
 

@@ -189,10 +189,11 @@ def test_a_start_from_a_method_that_holds_more_than_its_learner(tmp_path, first,
         with pytest.raises(BadValue, match="acts by another policy in the source than the one that it deploys"):
             tiny.train(second, tmp_path / "second", start=tmp_path / "first")
         return
-    run = tiny.train(second, tmp_path / "second", 1, start=tmp_path / "first")
-    assert checkpoint.digest(run.initial().learner.sac.learned.actor) == checkpoint.digest(
+    begun = tiny.train(second, tmp_path / "second", 1, start=tmp_path / "first").initial()
+    assert checkpoint.digest(begun.learner.sac.learned.actor) == checkpoint.digest(
         left.state().learner.sac.learned.actor
     )
+    assert checkpoint.digest(left.method.policy(begun)) == checkpoint.digest(left.policy), "what it deploys"
 
 
 @pytest.mark.parametrize(

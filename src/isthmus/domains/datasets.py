@@ -392,7 +392,7 @@ def _finite(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _small(array: np.ndarray, name: str) -> None:
-    bad = (np.abs(array) > LARGEST).any(axis=tuple(range(1, array.ndim)))
+    bad = (np.abs(array.astype(np.float64)) > LARGEST).any(axis=tuple(range(1, array.ndim)))
     if bad.any():
         raise BadValue(
             f"has {bad.sum()} {name} beyond {LARGEST:g} in size, the first at transition {bad.argmax()}, which no "

@@ -125,8 +125,8 @@ class Problem:
             raise BadValue(f"data is read with access dataset alone, this problem's is {self.access}; say dataset")
         if not self.target.measurable and self.access in (Access.ONLINE, Access.FEW_SHOT):
             raise BadValue(
-                f"{self.target} is known only by its log, nothing can be played in it: access {self.access} cannot be; "
-                "learn from the log, --access dataset --data D"
+                f"{self.target} is known only by its log, and nothing can be played in it, as access {self.access} "
+                "would; train with --access dataset --data D, or name a target that moves"
             )
         source, target = self.source.spaces, self.target.spaces
         if source.observation != target.observation or source.action != target.action:

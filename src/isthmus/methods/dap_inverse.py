@@ -103,11 +103,12 @@ class DAPInverse(NoAdaptation):
         return self.learner.behaviour(s.learner.sac)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        start = start.sac if isinstance(start, Inverted) else start  # of the first phase: `Run.template`
-        s, log, spaces = begin(self.learner, problem.source, seed, start), problem.log(), problem.source.spaces
+        before = start if isinstance(start, Inverted) else None  # from a run of its own h goes on, too
+        sac = before.sac if before else start
+        s, log, spaces = begin(self.learner, problem.source, seed, sac), problem.log(), problem.source.spaces
         inverse = self.inverse.init(log.obs, log.next_obs, spaces.action, fold(s.key, 5))
         sizes = (spaces.observation + spaces.action, *self.hidden, spaces.action)
-        translator = init_mlp(fold(s.key, 6), sizes, 0.01)
+        translator = before.translator if before else init_mlp(fold(s.key, 6), sizes, 0.01)
         return s._replace(learner=Inverted(s.learner, inverse, translator, self._adam.init(translator)))
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:

@@ -211,14 +211,15 @@ class Run:
 
         start = Run.open(self.config["start"])
         learned = start.state().learner
-        learned = getattr(learned, "sac", learned)  # where a method holds more than its learner
         if start.method.dual and start.name != self.name:
             raise BadValue(
                 f"{start.folder} cannot be started from: {start.name} acts by another policy in the source than the "
-                "one that it deploys; start from the run that made its log"
+                "one that it deploys; start from a run of one policy, or leave --start out"
             )
+        if not start.method.dual:
+            learned = getattr(learned, "sac", learned)  # where a method holds more than its learner
         wanted = type(self.method.learner.init(self.problem.source.spaces, jax.random.key(0)))
-        if type(learned) is not wanted:
+        if type(getattr(learned, "sac", learned)) is not wanted:
             raise BadValue(
                 f"{start.folder} cannot be started from: {start.name} left a {type(learned).__name__}, this run "
                 f"needs a {wanted.__name__}; start from a run of one domain with the same learner, --set learner=..."
