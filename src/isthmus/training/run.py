@@ -216,15 +216,14 @@ class Run:
                 f"{start.folder} cannot be started from: {start.name} acts by another policy in the source than the "
                 "one that it deploys; start from a run of one policy, or leave --start out"
             )
-        if not start.method.dual:
-            learned = getattr(learned, "sac", learned)  # where a method holds more than its learner
+        learner = getattr(learned, "sac", learned)  # where a method holds more than its learner
         wanted = type(self.method.learner.init(self.problem.source.spaces, jax.random.key(0)))
-        if type(getattr(learned, "sac", learned)) is not wanted:
+        if type(learner) is not wanted:
             raise BadValue(
-                f"{start.folder} cannot be started from: {start.name} left a {type(learned).__name__}, this run "
+                f"{start.folder} cannot be started from: {start.name} left a {type(learner).__name__}, this run "
                 f"needs a {wanted.__name__}; start from a run of one domain with the same learner, --set learner=..."
             )
-        state = self.method.init(self.problem, self.seed, learned)
+        state = self.method.init(self.problem, self.seed, learned if start.method.dual else learner)
         template = self.template(int(state.phase)).learner
         if _shapes(state.learner) != _shapes(template):
             raise BadValue(
