@@ -9,8 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
-from threadpoolctl import threadpool_limits
+from scipy.special import ndtri
 
 from isthmus.types import Array
 
@@ -22,18 +21,34 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def orthogonal(key: Array, shape: tuple[int, int], scale: float = 1.0) -> Array:
-    """Weights (in, out) with orthogonal rows or columns of length `scale` (Saxe et al. 2014).
+    """Return weights (in, out) with orthogonal rows or columns of length `scale` (Saxe et al. 2014).
 
-    Those of `jax.nn.initializers.orthogonal`, to the bit where LAPACK has one thread there, too; but it compiles two
-    programs for each shape, half of what a short training takes to begin. Not for traced keys.
+    They depend on the key alone, not on the CPU: no BLAS, whose kernels and threads differ between machines, has a part
+    in them, and float64 is cast down at the end. Not for traced keys.
     """
     long, short = max(shape), min(shape)
-    enough = max(2**16, 1 << (long * short - 1).bit_length())  # a draw's first numbers do not depend on how many follow
-    drawn = np.asarray(jax.random.normal(key, (enough,), jnp.float32))[: long * short].reshape(long, short)
-    with threadpool_limits(1):  # LAPACK's bits depend on how many threads it has
-        q, r = scipy.linalg.qr(drawn, mode="economic")
-    q *= np.sign(np.diag(r))  # or the factors would not be uniform
-    return jnp.asarray(np.float32(scale) * (q if shape == q.shape else q.T))
+    rows = _draw_normal(key, long * short).reshape(long, short).T.copy()
+    _orthonormalize(rows)
+    weights = rows.T if shape == (long, short) else rows
+    return jnp.asarray((scale * weights).astype(np.float32))
+
+
+def _draw_normal(key: Array, count: int) -> np.ndarray:
+    """Draw standard normal numbers, float64 [count]; the first ones do not depend on how many follow."""
+    enough = max(2**16, 1 << (count - 1).bit_length())  # few sizes, for each is a program that XLA compiles
+    bits = np.asarray(jax.random.bits(key, (enough,), jnp.uint32))[:count]
+    return ndtri((bits + 0.5) / 2**32)
+
+
+def _orthonormalize(rows: np.ndarray) -> None:
+    """Make the rows [short, long] orthonormal in place, one after the other (modified Gram-Schmidt).
+
+    The factor of a QR decomposition whose R has a positive diagonal: uniform among all such (Mezzadri 2007).
+    """
+    for i, row in enumerate(rows):
+        row /= np.sqrt(np.square(row).sum())
+        later = rows[i + 1 :]
+        later -= (later * row).sum(1, keepdims=True) * row
 
 
 def init_mlp(key: Array, sizes: Sequence[int], last_scale: float) -> MLP:
