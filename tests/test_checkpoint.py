@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from isthmus.learning.networks import init_mlp, mlp
 from isthmus.training import checkpoint
 from isthmus.training.checkpoint import CheckpointError, differences, digest, latest, load, save, verify
 from isthmus.types import IsthmusError
@@ -114,11 +114,11 @@ def test_training_goes_on_with_the_same_bits_and_no_new_compilation(tmp_path):
     def step(network, state, key):
         key, draw = jax.random.split(key)
         x = jax.random.normal(draw, (8, 3))
-        gradient = jax.grad(lambda net: jnp.mean(jax.vmap(net)(x) ** 2))(network)
+        gradient = jax.grad(lambda net: jnp.mean(mlp(net, x) ** 2))(network)
         updates, state = optimizer.update(gradient, state)
-        return eqx.apply_updates(network, updates), state, key
+        return optax.apply_updates(network, updates), state, key
 
-    network = eqx.nn.Linear(3, 2, key=jax.random.key(0))
+    network = init_mlp(jax.random.key(0), (3, 2), 1.0)
     run = begin = (network, optimizer.init(network), jax.random.key(1))
     for _ in range(3):
         run = step(*run)

@@ -32,6 +32,20 @@ def tracked() -> list[Path]:
     return [path for name in listed.split("\0") if name and (path := TREE / name).is_file()]
 
 
+UNNAMED = {"gpu"}
+"""Extras that change what is installed of a package which is imported anyway: jax[cuda12]."""
+
+
+def test_each_dependency_and_extra_is_imported() -> None:
+    """What nothing imports would be downloaded, and could break an installation, for nothing."""
+    project = tomllib.loads((TREE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: needs for name, needs in project["optional-dependencies"].items() if name not in ("dev", *UNNAMED)}
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (TREE / "src").rglob("*.py"))
+    imported = set(re.findall(r"(?:import|from) (\w+)", source))
+    needed = {canonicalize_name(Requirement(need).name) for need in chain(project["dependencies"], *extras.values())}
+    assert needed - {canonicalize_name(name) for name in imported} == set()
+
+
 def test_no_tracked_file_is_tied_to_a_machine() -> None:
     found = {}
     for path in tracked():

@@ -27,7 +27,7 @@ from isthmus.methods.registry import METHODS
 from isthmus.training import checkpoint
 from isthmus.training import train as loop
 from isthmus.training.progress import Progress
-from isthmus.training.run import Run, RunError
+from isthmus.training.run import Run, RunError, cpu_kind
 from isthmus.types import BudgetExceeded, IsthmusError
 
 ROUNDS = 7
@@ -480,14 +480,14 @@ def test_a_log_that_cannot_be_written(run, capsys):
 def test_other_versions_are_said_and_not_refused(run, capsys):
     config = json.loads((run.folder / "run.json").read_text())
     config["versions"]["mujoco"] = "3.9"
-    del config["versions"]["OPENBLAS_CORETYPE"]
+    del config["versions"]["cpu"]
     config["versions"] |= {"NPROC": "", "gone": "1"}
     (run.folder / "run.json").write_text(json.dumps(config))
     main(["resume", str(run.folder)])
     said = " ".join(capsys.readouterr().err.split())
     for name, was, now in (
         ("mujoco", "3.9", mujoco.__version__), ("NPROC", "unset", "1"), ("gone", "1", "not recorded"),
-        ("OPENBLAS_CORETYPE", "not recorded", ""),
+        ("cpu", "not recorded", cpu_kind()),
     ):  # fmt: skip
         assert f"{name} {was}, now {now}" in said
 

@@ -254,15 +254,16 @@ def test_what_is_trained_again_for_others_keeps_its_file_or_is_refused(chained, 
     (results / "first.csv").write_text(recorded)
     run_units(units, results, runs, Here(), measure=other)
     assert (results / "first.csv").read_text() == recorded and read_units(units, results)[1] == []
-    shutil.rmtree(runs)
+    for folder in (runs, results / "starts"):
+        shutil.rmtree(folder)
     (results / "second.csv").unlink()
-    line = f"meta,OPENBLAS_CORETYPE,,,{versions()['OPENBLAS_CORETYPE']}\n"
+    line = f"meta,cpu,,,{versions()['cpu']}\n"
     assert line in recorded
     other_cpu = recorded.replace(Run.open(chained / "runs" / "first").digest, "0" * 64)
     for text, why in (
-        (other_cpu, "another CPU or code; here OPENBLAS_CORETYPE="),
-        (other_cpu.replace(line, "meta,OPENBLAS_CORETYPE,,,Old\n"), "OPENBLAS_CORETYPE .* instead of Old"),
-        (other_cpu.replace(line, ""), "another CPU or code; here OPENBLAS_CORETYPE="),
+        (other_cpu, "another CPU or code"),
+        (other_cpu.replace(line, "meta,cpu,,,Old\n"), "cpu .* instead of Old"),
+        (other_cpu.replace(line, ""), "another CPU or code"),
     ):
         (results / "first.csv").write_text(text)
         for _ in range(2):  # what was trained again lies there by the second time
@@ -276,6 +277,49 @@ def test_what_is_trained_again_for_others_keeps_its_file_or_is_refused(chained, 
     ):
         run_units([units[0], changed], results, runs, Here(), measure=other)
     assert not (runs / "first").exists(), "told before anything is trained"
+
+
+def test_what_others_start_from_is_kept_with_the_results(chained, tmp_path):
+    """On another machine the run is not there, and trained again it would have other bits."""
+    units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
+    shutil.copytree(chained / "results", results)
+    assert [path.name for path in (results / "starts").iterdir()] == ["first.safetensors"]
+    (results / "second.csv").unlink()
+    run_units(units, results, runs, Here(), measure=other)
+    assert {path.name for path in runs.iterdir()} == {"second"}, "the first is not trained again"
+    again, before = (Results.read(folder / "second.csv").meta for folder in (results, chained / "results"))
+    assert again["digest"] == before["digest"] and again["needs"] == before["needs"]
+    assert read_units(units, results)[1] == []
+
+
+def test_a_log_is_kept_with_the_results(tmp_path):
+    first = unit("first", settings=tiny.SETTINGS, landscapes={}, problem="reacher/damping=x2", episodes=4)
+    second = dataclasses.replace(
+        first, name="second", method="dap", settings=tiny.settings("dap"), access="dataset", log="first", log_steps=300
+    )
+    results, runs = tmp_path / "results", tmp_path / "runs"
+    run_units([first, second], results, runs, Here())
+    before = Results.read(results / "second.csv").meta["digest"]
+    kept = sorted(path.name for path in (results / "starts").iterdir())
+    assert (
+        len(kept) == 2 and kept[0].startswith("first-") and kept[0].endswith("-in-reacher-damping-x2-300.safetensors")
+    )
+    shutil.rmtree(runs)
+    (results / "second.csv").unlink()
+    run_units([first, second], results, runs, Here())
+    assert Results.read(results / "second.csv").meta["digest"] == before
+    assert not (runs / "first").exists()
+
+
+def test_kinds_of_cpu_are_told_where_they_mix(chained, tmp_path):
+    units, results = chain(tmp_path), tmp_path / "results"
+    shutil.copytree(chained / "results", results)
+    text, kind = (results / "first.csv").read_text(), versions()["cpu"]
+    (results / "first.csv").write_text(text.replace(f"meta,cpu,,,{kind}", "meta,cpu,,,x86_64 AVX9"))
+    said = f"units were made on several kinds of CPU, whose bits differ: 1 on {kind}, 1 on x86_64 AVX9"
+    assert read_units(units, results)[1] == [said]
+    (results / "first.csv").write_text(text.replace(f"meta,cpu,,,{kind}\n", ""))
+    assert "1 on a kind not recorded, 1 on" in read_units(units, results)[1][0]
 
 
 def test_a_run_knows_what_it_started_from(chained, tmp_path):

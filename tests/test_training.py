@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import platform
-import subprocess
-import sys
 import threading
 
 import jax
@@ -23,7 +20,7 @@ from isthmus.methods.registry import METHODS
 from isthmus.training import checkpoint, progress
 from isthmus.training import train as loop
 from isthmus.training.progress import Progress
-from isthmus.training.run import FORMAT, Run, new_folder
+from isthmus.training.run import FORMAT, Run, cpu_kind, new_folder, versions
 from isthmus.types import BadValue
 
 HEALTH = {"explained_variance", "kl", "clip_fraction", "entropy", "policy_loss", "value_loss", "seconds", "episodes"}
@@ -88,16 +85,21 @@ def test_evaluation_is_in_both_domains_with_seeds_of_its_own(run):
     assert SEED >= 2**24, "far from the seeds that people train with"
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenBLAS names other kernels elsewhere")
-def test_the_kernels_that_first_weights_depend_on_are_told():
-    code = "from isthmus.training.run import versions; print(versions()['OPENBLAS_CORETYPE'])"
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"OPENBLAS_CORETYPE": kernels}, capture_output=True
-        )
-        for kernels in ("Nehalem", "Haswell")
-    ]
-    assert [each.stdout.decode().strip() for each in told] == ["Nehalem", "Haswell"]
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (["X86_V3", "X86_V4", "AVX512_ICL"], "m AVX512"),  # NumPy 2.4
+        (["SSE41", "AVX2", "AVX512F", "AVX512_SKX"], "m AVX512"),  # NumPy 2.2
+        (["X86_V3"], "m AVX2"),
+        (["SSE41", "FMA3", "AVX2"], "m AVX2"),
+        (["SSE41"], "m"),
+        (["NEON", "ASIMDHP"], "m"),
+    ],
+)
+def test_the_kind_of_cpu_is_told(found, kind, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "m")
+    monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": {"found": found}})
+    assert cpu_kind() == versions()["cpu"] == kind
 
 
 def test_what_the_folder_holds(run):
@@ -106,7 +108,7 @@ def test_what_the_folder_holds(run):
     assert config["format"] == FORMAT and config["settings"]["learner.hidden"] == [64, 64]
     assert config["settings"]["learner.worlds"] == 8 and config["seed"] == 0 and config["steps"] == 6 * tiny.ROUND
     assert config["problem"]["target"] == "hopper/gravity=19.62" and config["start"] is None
-    depends = {"isthmus", "jax", "mujoco", "numpy", "scipy", "python", "NPROC", "OPENBLAS_CORETYPE"}
+    depends = {"isthmus", "jax", "mujoco", "numpy", "scipy", "python", "NPROC", "cpu"}
     assert depends <= config["versions"].keys()
     finished = json.loads((run.folder / "finished.json").read_text())
     assert finished == {"digest": run.digest, "source_steps": 6 * tiny.ROUND, "target_transitions": 0}

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -226,6 +227,9 @@ def read_units(units: Iterable[Unit | Measurement], results: Path) -> tuple[dict
                     f"{name}.csv stands on another run of {other} than {other}.csv tells of, as one machine's bits are "
                     "not another's: the two are independent draws; remove it, and its run, to run it again"
                 )
+    if len(kinds := Counter(str(read.meta.get("cpu", "a kind not recorded")) for read in done.values())) > 1:
+        counts = ", ".join(f"{number} on {kind}" for kind, number in sorted(kinds.items()))
+        said.append(f"units were made on several kinds of CPU, whose bits differ: {counts}")
     if silent:
         said.append(f"no settings are recorded in {', '.join(silent)}: taken to be what the study asks for")
     return done, said
@@ -250,21 +254,41 @@ COUNTS = ("kind", "source_steps", "target_transitions")  # of an evaluation's li
 Job = tuple[Unit | Measurement, Path, Path, Callable[[Run, Run | None], list[Row]]]
 
 
-def logged(unit: Unit, runs: Path) -> str:
-    """The log that a unit learns from, as a problem's data; made where it is not there."""
+def kept_path(results: Path, name: str) -> Path:
+    """Return where what a run hands over, or a log, is kept with a study's results: see `isthmus.training.kept`."""
+    return results / "starts" / f"{name}.safetensors"
+
+
+def open_needed(name: str, results: Path, runs: Path) -> Run:
+    """Open the finished run of a unit that another one needs, or what is kept of it with the results."""
+    kept = kept_path(results, name)
+    is_there = (runs / name / "finished.json").exists()
+    return Run.open(kept if kept.exists() and not is_there else runs / name)
+
+
+def ensure_log(unit: Unit, results: Path, runs: Path) -> str:
+    """Return the log that a unit learns from, as a problem's data; one that is made now is kept with the results."""
+    from isthmus.domains.datasets import read, write
     from isthmus.domains.problem import make_problem
     from isthmus.training.collect import log_target
+    from isthmus.training.kept import keep_log, read_kept_log
 
-    run = Run.open(runs / str(unit.log))
+    run, problem = open_needed(str(unit.log), results, runs), make_problem(unit.problem)
     made_by = run.digest[:12]  # a policy trained anew has another log
-    path = runs / f"{unit.log}-{made_by}-in-{re.sub('[^a-z0-9_.-]+', '-', unit.problem)}-{unit.log_steps}.npz"
-    if not path.exists():
-        mine = path.with_name(f"{os.getpid()}-{path.name}")  # others of the same wave may be making it, too
-        log = log_target(run, make_problem(unit.problem), mine, unit.log_steps, seed=unit.seed)
-        if log.size < unit.log_steps:  # stopped by its user
-            mine.unlink()
-            raise KeyboardInterrupt
-        os.replace(mine, path)
+    name = f"{unit.log}-{made_by}-in-{re.sub('[^a-z0-9_.-]+', '-', unit.problem)}-{unit.log_steps}"
+    path, kept = runs / f"{name}.npz", kept_path(results, name)
+    if path.exists():
+        return f"{path}{unit.log_size}"
+    mine = path.with_name(f"{os.getpid()}-{path.name}")  # others of the same wave may be making it, too
+    if kept.exists():
+        write(mine, *read_kept_log(kept), problem.target)
+    elif log_target(run, problem, mine, unit.log_steps, seed=unit.seed).size < unit.log_steps:  # stopped by its user
+        mine.unlink()
+        raise KeyboardInterrupt
+    else:
+        data = read(str(mine), problem.target)
+        keep_log(data.log, data.metadata, kept)
+    os.replace(mine, path)
     return f"{path}{unit.log_size}"
 
 
@@ -277,11 +301,11 @@ def run_unit(job: Job) -> str:
         check_shared(folder)
     began, path = time.monotonic(), results / f"{unit.name}.csv"
     if isinstance(unit, Unit):
-        run, problem = trained(unit, runs)
+        run, problem = trained(unit, results, runs)
         if path.exists():
             _check_same(run, path)
             return unit.name
-        rows, meta = measured(unit, run, problem, runs, measure)
+        rows, meta = measured(unit, run, problem, results, runs, measure)
     else:
         rows = [
             ("measure", key, "", "", f"{value:.6g}") for key, value in unit.function(unit.seed, **unit.given).items()
@@ -308,11 +332,10 @@ def _check_same(run: Run, path: Path) -> None:
         f"{name} {value or 'unset'} instead of {told[name] or 'unset'}"
         for name, value in ours.items() if told.get(name, value) != value
     ]  # fmt: skip
-    kernels = ours.get("OPENBLAS_CORETYPE", "not recorded")
     raise BadValue(
-        f"{run.folder} has other bits than the run that {path} tells of ({', '.join(why) or 'another CPU or code'}; "
-        f"here OPENBLAS_CORETYPE={kernels}), and others stand on it: run the study anew with --results and --runs "
-        "elsewhere, or remove that run and make it as it was (docs/reproducibility.md)"
+        f"{run.folder} has other bits than the run that {path} tells of ({', '.join(why) or 'another CPU or code'}), "
+        "and others stand on it: run the study anew with --results and --runs elsewhere, or put back what that run "
+        f"left, {kept_path(path.parent, path.stem)} (docs/reproducibility.md)"
     )
 
 
@@ -321,27 +344,27 @@ def _check_needed(units: Iterable[Unit | Measurement], table: dict[str, Any], re
     for, or not what that one's file tells of.
     """
     for name in sorted({name for unit in units for name in unit.needs & table.keys()}):
-        path, there = results / f"{name}.csv", (runs / name / "finished.json").exists()
+        path, there = results / f"{name}.csv", _is_there(name, results, runs)
         if there:
-            config = Run.open(runs / name).config
-            if found := otherwise(table[name], {k: v for k, v in config.items() if k != "problem"}):
-                raise BadValue(f"{runs / name} was made with {', '.join(found)}, and others start from it; remove it")
+            run = open_needed(name, results, runs)
+            if found := otherwise(table[name], {k: v for k, v in run.config.items() if k != "problem"}):
+                raise BadValue(f"{run.folder} was made with {', '.join(found)}, and others start from it; remove it")
         if path.exists():
             if found := otherwise(table[name], _whole(path, "digest").meta):
                 raise BadValue(f"{path} was made with {', '.join(found)}, and others stand on what it was; remove it")
             if there:
-                _check_same(Run.open(runs / name), path)
+                _check_same(open_needed(name, results, runs), path)
 
 
-def trained(unit: Unit, runs: Path) -> tuple[Run, Problem]:
+def trained(unit: Unit, results: Path, runs: Path) -> tuple[Run, Problem]:
     """A unit's training and its problem; one cut short goes on from its checkpoint."""
     from isthmus.domains.problem import make_problem
     from isthmus.training.train import resume, train
 
     folder = runs / unit.name
-    data = logged(unit, runs) if unit.log else None
+    data = ensure_log(unit, results, runs) if unit.log else None
     problem = make_problem(unit.problem, access=unit.access or ("dataset" if data else None), data=data)
-    start = Run.open(runs / unit.start) if unit.start else None
+    start = open_needed(unit.start, results, runs) if unit.start else None
     if (folder / "run.json").exists():
         run = Run.open(folder)
         run.expect(Run.plan(unit.method, problem, unit.seed, unit.steps, unit.settings, start))
@@ -357,7 +380,7 @@ def trained(unit: Unit, runs: Path) -> tuple[Run, Problem]:
 
 
 def measured(
-    unit: Unit, run: Run, problem: Problem, runs: Path, measure: Callable[[Run, Run | None], list[Row]]
+    unit: Unit, run: Run, problem: Problem, results: Path, runs: Path, measure: Callable[[Run, Run | None], list[Row]]
 ) -> tuple[list[Row], dict[str, Any]]:
     """What came of a training, and how it was made."""
     from isthmus.evaluation.evaluate import evaluate, evaluate_method
@@ -383,7 +406,7 @@ def measured(
                 "forward": played.forward.mean(), "success": played.success.mean()}  # fmt: skip
         rows += [("final", f"{name}_{key}", "", "", f"{value:.6g}") for key, value in said.items()]
     other = unit.beside or unit.start
-    rows += measure(run, Run.open(runs / other) if other else None)
+    rows += measure(run, open_needed(other, results, runs) if other else None)
     for key, settings in unit.landscapes.items():
         grid = over(problem.true_target, settings)
         adapting = (method, state, problem) if method.adapts else None
@@ -392,7 +415,7 @@ def measured(
             for j, y in enumerate(result.axes[1]):
                 rows.append(("cell", key, f"{x:.6g}", f"{y:.6g}", f"{result.mean[i, j]:.2f}"))
     seconds = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
-    needs = {name: Run.open(runs / name).digest for name in sorted(unit.needs)}
+    needs = {name: open_needed(name, results, runs).digest for name in sorted(unit.needs)}
     if unit.start and run.config.get("start_digest"):
         needs[unit.start] = run.config["start_digest"]  # and not what lies there by now
     return rows, {
@@ -409,6 +432,10 @@ def missing(units: Sequence[Unit | Measurement], results: Path) -> list[Unit | M
     return [unit for unit in units if not (results / f"{unit.name}.csv").exists()]
 
 
+def _is_there(name: str, results: Path, runs: Path) -> bool:
+    return (runs / name / "finished.json").exists() or kept_path(results, name).exists()
+
+
 def waves(units: Sequence[Unit | Measurement], results: Path, runs: Path) -> list[list[Unit | Measurement]]:
     """The units without a file, and those that have one but whose run others need and is not there: each after what it
     needs, the units of one wave side by side.
@@ -418,7 +445,7 @@ def waves(units: Sequence[Unit | Measurement], results: Path, runs: Path) -> lis
     wave = missing(units, results)
     while wave:
         out = [wave, *([u for u in later if u not in wave] for later in out)]
-        needed = {name for unit in wave for name in unit.needs if not (runs / name / "finished.json").exists()}
+        needed = {name for unit in wave for name in unit.needs if not _is_there(name, results, runs)}
         wave = [table[name] for name in table if name in needed]
     return [wave for wave in out if wave]
 
@@ -443,6 +470,18 @@ def run_units(
     for wave in plan:
         for _ in executor.map(run_unit, [(unit, results, runs, measure) for unit in wave], poll):
             pass
+        _keep_starts(units, results, runs)
+
+
+def _keep_starts(units: Iterable[Unit | Measurement], results: Path, runs: Path) -> None:
+    """Keep, with the results, what others of a study start from: these runs' bits cannot be had on another machine."""
+    from isthmus.training.kept import keep_run
+
+    starts = {name for unit in units if isinstance(unit, Unit) for name in (unit.start, unit.log) if name}
+    for name in sorted(starts):
+        is_done = (results / f"{name}.csv").exists() and (runs / name / "finished.json").exists()
+        if is_done and not kept_path(results, name).exists():
+            keep_run(Run.open(runs / name), kept_path(results, name))
 
 
 def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, workers: int) -> str:

@@ -182,6 +182,29 @@ def differences(path_a: Path, path_b: Path) -> Difference | None:
     return None
 
 
+def to_arrays(tree: Any) -> dict[str, np.ndarray]:
+    """Return a tree's leaves as C-ordered arrays, by their path in the tree. Raises CheckpointError as `save` does."""
+    return {name: _bits(name, leaf)[0] for name, leaf in _named(tree)}
+
+
+def from_arrays(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return a tree like `like` with the leaves in `arrays`; one that is not there stays as it is in `like`.
+
+    Raises CheckpointError, naming the leaf, where `like` has none of that name, shape and type.
+    """
+    named = dict(_named(like))
+    for name, data in arrays.items():
+        here = _describe(_record(name, *_bits(name, named[name])) if name in named else None)
+        if _bits_of(data) != here.partition(" of ")[2]:
+            raise CheckpointError(f"leaf {name} is {_bits_of(data)} in the file and {here} here")
+    leaves = [_restore(leaf, arrays[name]) if name in arrays else leaf for name, leaf in named.items()]
+    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), leaves)
+
+
+def _bits_of(data: np.ndarray) -> str:
+    return f"{data.dtype.name}{list(data.shape)}"
+
+
 class _Reader:
     """A checkpoint on disk, each part checked against its hash as it is read."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from isthmus.domains.datasets import Deployed, Log, record, vacant, write
 from isthmus.domains.domain import check_fits
 from isthmus.domains.problem import Problem
-from isthmus.training import checkpoint
 from isthmus.training.run import Run, versions
 from isthmus.types import BadValue
 
@@ -36,7 +35,6 @@ def log_target(
     if not deterministic and run.method.dual:
         raise BadValue(f"{run.name} explored with its action for the source, not the deployed one; say --deterministic")
     vacant(out)
-    path, _ = run.checkpoint()
     target = problem.target
     behaviour = Deployed(run.policy) if deterministic else run.behaviour
     log = record(target, behaviour, steps, seed, on_step)
@@ -44,7 +42,7 @@ def log_target(
         "domain": str(target), "problem": problem.name, "transitions": log.size, "episodes": log.episodes,
         "seconds": log.size * target.step_seconds, "seed": seed, "deterministic": deterministic,
         "policy": {"run": str(run.folder.resolve()), "method": run.name, "seed": run.seed,
-                   "source": str(run.problem.source), "digest": checkpoint.digest(path)},
+                   "source": str(run.problem.source), "digest": run.digest},
         "versions": versions(dart=target.engine == "dart"),
     }  # fmt: skip
     write(out, log, metadata, target)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 from isthmus.domains.datasets import Deployed, Log
 from isthmus.domains.problem import Access, Problem
@@ -27,29 +26,33 @@ FIELDS = {  # of run.json, and of which kind
 }  # fmt: skip
 
 
+KEPT = "isthmus"  # the metadata's name in a file of `isthmus.training.kept`
+
+VECTORS = {"AVX512": ("AVX512", "X86_V4"), "AVX2": ("AVX2", "X86_V3")}
+"""Vectors of x86-64, the widest first, and what NumPy calls them: features until 2.3, levels of the ABI since 2.4."""
+
+
 class RunError(IsthmusError):
     """A folder that is no run, a run that cannot be read, or a place that cannot be written."""
 
 
 def versions(dart: bool = False) -> dict[str, str]:
-    """What the bits of a run depend on, besides the machine; of one in DART, on DART too.
-
-    Of a machine there are the kernels that OpenBLAS takes for its CPU, by which first weights differ in their last
-    bits; OPENBLAS_CORETYPE in the environment decides.
-    """
-    import scipy.linalg  # noqa: F401  which brings another OpenBLAS than NumPy's
-
+    """What the bits of a run depend on; of one in DART, on DART too. `cpu` is a kind: see `cpu_kind`."""
     packages = ("isthmus", "jax", "jaxlib", "numpy", "scipy", "mujoco", "optax", "gymnasium") + ("dartpy",) * dart
     found = {name: importlib.metadata.version(name) for name in packages}
-    libraries = [library for library in threadpool_info() if "architecture" in library]
-    of_scipy = lambda library: {"scipy", "scipy.libs"} & {*Path(library["filepath"]).parts}  # noqa: E731
-    scipys = [library for library in libraries if of_scipy(library)] or libraries
-    kernels = sorted({library["architecture"] for library in scipys})
-    return found | {
-        "python": platform.python_version(),
-        "NPROC": os.environ.get("NPROC", ""),
-        "OPENBLAS_CORETYPE": ", ".join(kernels),
-    }
+    return found | {"python": platform.python_version(), "NPROC": os.environ.get("NPROC", ""), "cpu": cpu_kind()}
+
+
+def cpu_kind() -> str:
+    """Return the machine's architecture and widest vectors: "x86_64 AVX512", "x86_64 AVX2", "arm64".
+
+    XLA compiles for them, so that two kinds never give the same bits. Two CPUs of one kind may.
+    """
+    found = " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
+    for vectors, signs in VECTORS.items():
+        if any(sign in found for sign in signs):
+            return f"{platform.machine()} {vectors}"
+    return platform.machine()
 
 
 def described(log: Log) -> dict[str, Any]:
@@ -139,8 +142,12 @@ class Run:
 
     @staticmethod
     def open(folder: Path | str) -> Run:
-        """Read a run's folder. Raises RunError, in one line."""
+        """Read a run's folder, or the file that keeps what a run handed over. Raises RunError, in one line."""
         folder = Path(folder)
+        if folder.suffix == ".safetensors":
+            from isthmus.training.kept import open_kept
+
+            return open_kept(folder)
         try:
             config = json.loads((folder / "run.json").read_text())
         except FileNotFoundError:

@@ -65,7 +65,7 @@ def train(
     _check_spreads(method, executor)
     begun = start if isinstance(start, Run) or start is None else Run.open(start)
     if begun:
-        begun.checkpoint()
+        _ = begun.digest  # raises where nothing good is left of it
     config = Run.plan(method, problem, seed, steps, settings or {}, begun, imports)
     randomizes = issubclass(registry.find(method), DomainRandomization | Evolution)
     if randomizes and problem.believed == problem.source and not quiet:
