@@ -5,12 +5,12 @@ Any other shift needs no row: `task/name=setting,...` is a problem too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 ODRL = "ODRL (Lyu et al. 2024, arXiv 2410.20750)"
 ES = "ES-sim2real (Spigler and Dalbagno)"
 DAP = "after DAP (Ng and Chen 2024, arXiv 2410.12250); the shift is our choice"
+OURS = "ours"
 MATL = "after MATL (Wulfmeier et al. 2017, arXiv 1707.07907); the shift is our choice"
 
 
@@ -23,90 +23,135 @@ class Row(NamedTuple):
     note: str = ""
 
 
-def _matl() -> Iterator[tuple[str, str, str, str]]:
-    """Name, source, target, and what TRPO was worth when these shifts were chosen: from the source, and alone."""
-    cart, arm = "cartpole_swingup/reward=sparse", "reacher/reward=sparse"
-    for reward in ("sparse", "none"):
-        shift = "cart_damping=1,pole_frictionloss=0.05,pole_mass=0.2"
-        note = "53 in the source, 13 here (5 seeds); trained here on the sparse reward, 25 after 160,000 steps"
-        yield f"cartpole-{reward}", cart, f"cartpole_swingup/reward={reward},{shift}", note
-        shift = "armature=x0.1,damping=x5,joint0_frictionloss=20,joint1_frictionloss=20"
-        note = "44 in the source, 7 here (5 seeds); trained here on the sparse reward, 45 after 120,000 steps"
-        yield f"reacher-{reward}", arm, f"reacher/reward={reward},{shift}", note
-    note = "the goal is not met by chance: on two seeds TRPO alone was paid nothing in 160,000 steps"
-    yield "cartpole-damped", cart, f"{cart},pole_damping=0.05,pole_mass=0.3", note
-    for reward in ("uninformative", "none"):
-        shift = "damping=x2,density=x1.3,friction=x0.6"
-        note = "2034 in the source, 388 here (3 seeds); trained here 670, fine-tuned 964 (one seed)"
-        yield f"hopper-{reward}", "hopper", f"hopper/reward={reward},{shift}", note
-    note = "-40 in the source, -60 and 60 % at the goal here; trained here, -49 and all (one seed)"
-    yield "ball", "ball", "ball/ball_mass=2,damping=x0.3", note
-    note = "DART has no armature, without which MuJoCo's reacher blows up; -4 in the source, -62 here, trained here -2"
-    yield "reacher-dart", "reacher", "reacher/engine=dart", note
-    yield "hopper-dart", "hopper", "hopper/engine=dart", "3240 in the source, 51 here (one seed)"
-    note = "what is left of the difference where neither engine has an armature"
-    yield "hopper-dart-no_armature", "hopper/armature=x0", "hopper/engine=dart", note
+ROBOTS = ("hopper", "half_cheetah", "walker2d", "ant")
+FACTORS = ("0.1", "0.5", "2", "5")
+"""Of gravity and friction, in ODRL's files."""
+
+RANGES = {"easy": "0.8", "medium": "0.5", "hard": "0.2"}
+"""What ODRL's kinematic levels leave of a joint's range, at both ends."""
+
+JOINTS = {
+    "half_cheetah": {"foot": ("bfoot", "ffoot"), "thigh": ("bthigh", "fthigh")},
+    "hopper": {"foot": ("foot",), "leg": ("leg",)},
+    "walker2d": {"foot": ("foot", "foot_left"), "thigh": ("thigh", "thigh_left")},
+    "ant": {"hip": ("hip_1", "hip_2", "hip_3", "hip_4")},
+}
+"""All joints of a kind that ODRL limits together. Its limits of Ant's ankles move one end alone: not sayable here."""
 
 
-def _rows() -> dict[str, Row]:
-    rows = {
-        "hopper-es-sim2real": Row(
-            "hopper/torso_mass=6,foot_friction=2",
-            "hopper/torso_mass=0.5..11.5:12,foot_friction=0.1..2.9:15",
-            "few_shot",
-            "torso_mass=1..9,foot_friction=1.5..2.5",
-            ES,
-            "friction as published: the foot's own, of no effect below the floor's 1",
-        ),
-        "hopper-es-sim2real-contact": Row(
-            "hopper/torso_mass=6,friction=2",
-            "hopper/torso_mass=0.5..11.5:12,friction=0.1..2.9:15",
-            "few_shot",
-            "torso_mass=1..9,friction=1.5..2.5",
-            ES,
-            "the same with the true contact friction, floor and robot together",
-        ),
-    }
-    robots = ("hopper", "half_cheetah", "walker2d", "ant")
-    for robot in robots:
-        for factor in ("0.1", "0.5", "2", "5"):
-            for name in ("gravity", "friction"):
-                rows[f"{robot}-{name}-{factor}"] = Row(
-                    robot, f"{robot}/{name}=x{factor}", "online", f"{name}=x0.1..x5", ODRL
-                )
-    for name, shift, note in (
-        ("hopper-joints-easy", "foot_range=x0.7", "foot joint"),
-        ("hopper-joints-hard", "foot_range=x0.4", "foot joint, -18 to 18 degrees"),
-        ("half_cheetah-joints-hard", "bthigh_range=x0.2", "hind thigh"),
-        ("walker2d-joints-hard", "foot_range=x0.2", "right foot"),
-        ("ant-joints-hard", "hip_1_range=x0.2,hip_2_range=x0.2", "two hips"),
-    ):
-        robot = name.split("-")[0]
-        rows[name] = Row(
-            robot, f"{robot}/{shift}", "online", "", ODRL, f"joint range, {note}; the factor is our choice"
-        )
-    sac = "SAC, 150,000 steps, "  # docs/dap.md
-    for robot, shift, note in (
-        ("hopper", "density=x1.5", sac + "one seed: 1,158 in the source, 818 here; trained here, 2,708"),
-        ("half_cheetah", "damping=x3", sac + "5 seeds: 6,196 in the source, 1,675 here; trained here, 4,100 (3 seeds)"),
-        ("walker2d", "friction=x2", sac + "one seed: 547 in the source, 313 here; trained here, 1,123"),
-        (
-            "ant",
-            "hip_1_strength=0,ankle_1_strength=0",
-            sac + "one seed: 650 in the source, 187 here; trained here, 902",
-        ),
-    ):
-        rows[f"{robot}-dap"] = Row(robot, f"{robot}/{shift}", "dataset", "", DAP, note)
-    rows["half_cheetah-broken"] = Row(
-        "half_cheetah", "half_cheetah/bthigh_strength=0", "dataset", "", "Eysenbach et al. 2020, arXiv 2006.13916",
-        "DARC's broken joint: the hind thigh has no motor; SAC, 3 seeds: 6,390 in the source, 2,590 here",
-    )  # fmt: skip
-    rows["half_cheetah-motors"] = Row(
-        "half_cheetah", "half_cheetah/motor_strength=x1.5", "dataset", "",
-        "ours: a probe that can be crossed without loss, by acting 1/1.5 as strongly",
-    )  # fmt: skip
-    rows |= {f"matl-{name}": Row(source, target, "online", "", MATL, note) for name, source, target, note in _matl()}
+def _es() -> dict[str, Row]:
+    contact = Row(
+        "hopper/torso_mass=6,friction=2",
+        "hopper/torso_mass=0.5..11.5:12,friction=0.1..2.9:15",
+        "few_shot",
+        "torso_mass=1..9,friction=1.5..2.5",
+        ES,
+        "the same with the true contact friction, floor and robot together",
+    )
+    published = Row(
+        "hopper/torso_mass=6,foot_friction=2",
+        "hopper/torso_mass=0.5..11.5:12,foot_friction=0.1..2.9:15",
+        "few_shot",
+        "torso_mass=1..9,foot_friction=1.5..2.5",
+        ES,
+        "friction as published: the foot's own, of no effect below the floor's 1",
+    )
+    return {"hopper-es-sim2real": published, "hopper-es-sim2real-contact": contact}
+
+
+def _odrl() -> dict[str, Row]:
+    rows = {}
+    for robot in ROBOTS:
+        rows |= {f"{robot}-gravity-{factor}": _scaled(robot, "gravity", factor, ODRL) for factor in FACTORS}
+        rows |= {f"{robot}-friction-{factor}": _odrl_friction(robot, factor) for factor in FACTORS}
+    for robot, kinds in JOINTS.items():
+        for kind, joints in kinds.items():
+            for level, factor in RANGES.items():
+                shift = ",".join(f"{joint}_range=x{factor}" for joint in joints)
+                note = f"the range of {' and '.join(joints)}"
+                rows[f"{robot}-kinematic-{kind}-{level}"] = Row(robot, f"{robot}/{shift}", "online", "", ODRL, note)
     return rows
 
 
-CATALOG = _rows()
+def _odrl_friction(robot: str, factor: str) -> Row:
+    """Return ODRL's friction: of floor and robot together, but on Hopper of the robot's geoms alone."""
+    if robot != "hopper":
+        return _scaled(robot, "friction", factor, ODRL)
+    note = "the robot's alone, as in ODRL's file; its other geoms touch the floor only when it has fallen"
+    if float(factor) <= 0.5:
+        note = (
+            "the robot's alone, as in ODRL's file: a contact takes the floor's 1, so that 0.1 and 0.5 are one problem"
+        )
+    return _scaled(robot, "foot_friction", factor, ODRL, note)
+
+
+def _scaled(robot: str, name: str, factor: str, citation: str, note: str = "") -> Row:
+    return Row(robot, f"{robot}/{name}=x{factor}", "online", f"{name}=x0.1..x5", citation, note)
+
+
+def _dap() -> dict[str, Row]:
+    shifts = {
+        "hopper": "density=x1.5",
+        "half_cheetah": "damping=x3",
+        "walker2d": "friction=x2",
+        "ant": "hip_1_strength=0,ankle_1_strength=0",
+    }
+    rows = {f"{robot}-dap": Row(robot, f"{robot}/{shift}", "dataset", "", DAP) for robot, shift in shifts.items()}
+    rows["half_cheetah-broken"] = Row(
+        "half_cheetah", "half_cheetah/bthigh_strength=0", "dataset", "", "Eysenbach et al. 2020, arXiv 2006.13916",
+        "DARC's broken joint: the hind thigh has no motor",
+    )  # fmt: skip
+    rows["half_cheetah-motors"] = Row(
+        "half_cheetah", "half_cheetah/motor_strength=x1.5", "dataset", "", OURS,
+        "a probe that can be crossed without loss, by acting 1/1.5 as strongly",
+    )  # fmt: skip
+    return rows
+
+
+def _matl() -> dict[str, Row]:
+    rows = {}
+    cartpole, reacher = "cartpole_swingup", "reacher"
+    for reward in ("sparse", "none"):
+        shift = "cart_damping=1,pole_frictionloss=0.05,pole_mass=0.2"
+        rows[f"cartpole-{reward}"] = _sparse(cartpole, reward, shift)
+        shift = "armature=x0.1,damping=x5,joint0_frictionloss=20,joint1_frictionloss=20"
+        rows[f"reacher-{reward}"] = _sparse(reacher, reward, shift)
+    rows["cartpole-damped"] = _sparse(
+        cartpole, "sparse", "pole_damping=0.05,pole_mass=0.3", "the goal is not met by chance"
+    )
+    for reward in ("uninformative", "none"):
+        target = f"hopper/reward={reward},damping=x2,density=x1.3,friction=x0.6"
+        rows[f"hopper-{reward}"] = Row("hopper", target, "online", "", MATL, PAID[reward])
+    rows["ball"] = Row(
+        "ball", "ball/ball_mass=2,damping=x0.3", "online", "", MATL, "the ball of the paper's discussion"
+    )
+    note = "DART has no armature, without which MuJoCo's reacher blows up"
+    rows["reacher-dart"] = Row("reacher", "reacher/engine=dart", "online", "", MATL, note)
+    rows["hopper-dart"] = Row(
+        "hopper", "hopper/engine=dart", "online", "", MATL, "DART has no armature, MuJoCo's hopper one of 1 a joint"
+    )
+    note = "what is left of the difference where neither engine has an armature"
+    rows["hopper-dart-no_armature"] = Row("hopper/armature=x0", "hopper/engine=dart", "online", "", MATL, note)
+    return {f"matl-{name}": row for name, row in rows.items()}
+
+
+PAID = {
+    "sparse": "paid at the goal, in both domains",
+    "uninformative": "the target pays only what falling costs",
+    "none": "the target pays nothing",
+}
+
+
+def _sparse(task: str, reward: str, shift: str, note: str = "") -> Row:
+    target = f"{task}/reward={reward},{shift}"
+    return Row(f"{task}/reward=sparse", target, "online", "", MATL, note or PAID[reward])
+
+
+def _contact_friction() -> dict[str, Row]:
+    note = "the contact's friction, floor and robot together"
+    return {
+        f"hopper-contact_friction-{factor}": _scaled("hopper", "friction", factor, OURS, note) for factor in FACTORS
+    }
+
+
+CATALOG = _es() | _odrl() | _contact_friction() | _dap() | _matl()
