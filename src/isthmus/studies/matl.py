@@ -29,7 +29,7 @@ METHODS = {
     "matlf": "matlf",
 }
 ORDER = {name: i for i, name in enumerate(METHODS)}
-LEARNER: dict[str, Any] = {  # as these units were run, before a cheaper critic and F were found to do as well
+LEARNER: dict[str, Any] = {  # as these units were run; today's defaults are others (docs/methods.md)
     "learner": "trpo", "learner.cg_iterations": 15, "learner.fisher_stride": 1, "learner.learning_rate": 1e-3,
     "learner.epochs": 20, "learner.minibatch": 128,
 }  # fmt: skip
