@@ -349,12 +349,11 @@ def _read_minari(path: Path, domain: Domain) -> tuple[Log, dict[str, Any], tuple
 
     folder = next((p for p in (path / "data", path) if p.is_dir()), path.parent)
     metadata = _json((folder / METADATA).read_bytes(), METADATA) if (folder / METADATA).exists() else {}
+    _check_storage(metadata)
     if not (folder / MAIN).exists():
-        if "data_format" in metadata and metadata["data_format"] != "hdf5":
-            raise BadValue(f"is in Minari's format {metadata['data_format']}; only its hdf5 is read")
         raise BadValue(f"is no data set: neither an .npz nor a folder of Minari's, which has data/{MAIN}")
     keys = ("observations", "actions", "rewards", "terminations", "truncations")
-    episodes, lost, falls = [], 0, 0
+    episodes, steps_held, lost, falls = [], 0, 0, 0
     with h5py.File(folder / MAIN, "r") as file:
         for number in sorted(int(name[8:]) for name in file if re.fullmatch(r"episode_\d+", name)):
             group: Any = file[f"episode_{number}"]
@@ -369,6 +368,7 @@ def _read_minari(path: Path, domain: Domain) -> tuple[Log, dict[str, Any], tuple
                 raise BadValue(f"has unequal lengths in episode {number}: {lengths}; n steps need n + 1 observations")
             if (dead | over)[:-1].any():
                 raise BadValue(f"has an end in the middle of episode {number}: each episode needs a group of its own")
+            steps_held += steps
             if len(obs) == steps and steps:  # without its last observation the last transition has no next state
                 lost, falls, steps = lost + 1, falls + int(dead[-1]), steps - 1
             if steps:
@@ -379,7 +379,27 @@ def _read_minari(path: Path, domain: Domain) -> tuple[Log, dict[str, Any], tuple
     ours = metadata["isthmus"] if isinstance(metadata.get("isthmus"), dict) else metadata
     whole = _ended(Log(*(np.concatenate(column) for column in zip(*episodes))))
     log, found = _without_resets(whole, domain)
-    return log, ours, (*note_lost(lost, falls), *found)
+    return log, ours, (*_note_missing_steps(metadata, steps_held), *note_lost(lost, falls), *found)
+
+
+def _check_storage(metadata: dict[str, Any]) -> None:
+    """Raise BadValue where Minari's storage is one that it does not read back as it was written."""
+    storage = metadata.get("data_format", "hdf5")
+    if storage in ("arrow", "parquet"):
+        raise BadValue(
+            f"is in Minari's format {storage}, of which episodes of 32,768 steps or more come back in pieces and "
+            "appending replaces what was there; only hdf5 is read: collect with data_format='hdf5'"
+        )
+    if storage != "hdf5":
+        raise BadValue(f"is in Minari's format {storage}; only its hdf5 is read")
+
+
+def _note_missing_steps(metadata: dict[str, Any], held: int) -> tuple[str, ...]:
+    """Say where a Minari file holds other than its own count of steps: appending or a crash may have lost some."""
+    counted = metadata.get("total_steps")
+    if not isinstance(counted, int | float) or int(counted) == held:
+        return ()
+    return (f"the file counts {int(counted):,} steps and holds {held:,}: what is not there is not read",)
 
 
 def _without_resets(log: Log, domain: Domain) -> tuple[Log, tuple[str, ...]]:
