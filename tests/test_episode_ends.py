@@ -306,21 +306,26 @@ def test_worlds_are_sorted_only_where_they_are_in_turn():
     assert notes == ("the rows are of 3 worlds in turn: read one world after the other",)
 
 
-def test_gymnasiums_own_hopper(tmp_path):
-    """Every transition read is one that Hopper-v5 took, with the default autoreset of `make_vec`."""
-    env = gymnasium.make_vec("Hopper-v5", num_envs=4, vectorization_mode="sync")
+def vectorized(id: str, worlds: int, steps: int) -> dict[str, np.ndarray]:
+    """What a loop over Gymnasium's `make_vec` saves, one world after the other: 0 are rewards of resets alone."""
+    env = gymnasium.make_vec(id, num_envs=worlds, vectorization_mode="sync")
     env.action_space.seed(0)
     obs, _ = env.reset(seed=0)
     kept = []
-    for _ in range(150):
+    for _ in range(steps):
         action = env.action_space.sample()
         following, *ended, _ = env.step(action)
         kept.append((obs, action, *ended, following))
         obs = following
     names = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
     held = {n: np.array(x).swapaxes(0, 1) for n, x in zip(names, zip(*kept, strict=True), strict=True)}
-    resets = int((held["rewards"] == 0).sum())
-    flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in held.items()}
+    return {name: x.reshape(-1, *x.shape[2:]) for name, x in held.items()}
+
+
+def test_gymnasiums_own_hopper(tmp_path):
+    """Every transition read is one that Hopper-v5 took, with the default autoreset of `make_vec`."""
+    flat = vectorized("Hopper-v5", 4, 150)
+    resets = int((flat["rewards"] == 0).sum())
     data = read(saved(tmp_path, flat), HOPPER)
     assert resets > 15 and data.log.size == 600 - resets and (data.log.reward != 0).all()
     assert np.array_equal(data.log.obs, flat["observations"][flat["rewards"] != 0].astype(np.float32))
@@ -328,3 +333,20 @@ def test_gymnasiums_own_hopper(tmp_path):
                           "their action, as a vector environment's next-step autoreset does",)  # fmt: skip
     bare = read(saved(tmp_path, flat, ("next_observations",)), HOPPER)
     assert any(note.startswith(f"{resets} rows after an end are left out") for note in bare.notes)
+
+
+@pytest.mark.parametrize("steps", [152, 153])
+@pytest.mark.parametrize("without", [(), ("next_observations",)])
+def test_resets_behind_ends_that_are_not_marked(tmp_path, without, steps):
+    """Reacher's two worlds end by the time limit alone: 50 steps and a reset, three times, the last one cut at 152."""
+    flat = vectorized("Reacher-v5", 2, steps)
+    resets = 2 * (steps - 150)
+    assert (np.flatnonzero(flat["timeouts"])[:3] == [49, 100, 151]).all() and (flat["rewards"] == 0).sum() == resets
+    nothing = {**flat, "timeouts": np.zeros(2 * steps, bool)}
+    marked, unmarked = (read(saved(tmp_path, held, without), Domain.parse("reacher")) for held in (flat, nothing))
+    assert marked.log.size == 300 - 2 * (steps == 152 and bool(without))
+    # The log's last row shows a reset by its mark alone: without, the end before it has no next observation.
+    last = int(steps == 153 and bool(without))
+    assert same(marked.log.first(marked.log.size - last), unmarked.log)
+    for data, found in ((marked, resets), (unmarked, resets - last)):
+        assert any(note.startswith(f"{found} rows after an end are left out") for note in data.notes)

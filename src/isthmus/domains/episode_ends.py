@@ -25,6 +25,7 @@ START_DEVIATIONS = 4.5  # around their mean: 1 of 100,000 normal numbers lies be
 EXPECTED_BY_CHANCE = 0.01  # rows of a whole log, up to which starts are told from other states
 RARE = 0.01  # share of zero rewards, up to which one says that nothing was paid
 MIN_ORDINARY = 20  # rows, from which a step's size is known
+_NONE = np.zeros(0, int)  # no rows
 
 
 class Rows(NamedTuple):
@@ -120,7 +121,8 @@ def lead_to_starts(rows: Rows, which: np.ndarray, starts: Starts) -> bool:
 
 def _step_sizes(rows: Rows) -> np.ndarray:
     """How far each row leads, [B]: of all observed numbers the median, each in its own median step."""
-    step = np.abs(rows.next_obs.astype(np.float64) - rows.obs)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later, by name
+        step = np.abs(rows.next_obs.astype(np.float64) - rows.obs)
     usual = np.median(step, axis=0)
     moving = usual > 0
     if not moving.any():
@@ -196,10 +198,10 @@ def drop_resets(rows: Rows, starts: Starts, begins: np.ndarray | None = None) ->
     """
     size = len(rows.obs)
     begins = np.zeros(size, bool) if begins is None else begins.copy()
-    if not rows.has_columns or not rows.ended.any():
+    if not rows.has_columns:
         return Mended(rows, begins, ())
     ends, after = _joined_ends(rows)
-    reset = _reset_rows(rows, ends, after, starts)
+    reset = np.union1d(_reset_rows(rows, ends, after, starts), _unmarked_resets(rows, starts))
     plain = ~np.isin(after, reset)
     overwritten, doubts = _overwritten_ends(rows, ends[plain], starts)
     notes = (*_note_resets(len(reset)), *_note_overwritten(rows, overwritten), *doubts)
@@ -229,7 +231,8 @@ def _joined_ends(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 def _key(obs: np.ndarray) -> bytes:
     """An observation's content, in single precision; 0 and -0 are one."""
-    return (np.asarray(obs, np.float32) + np.float32(0)).tobytes()
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (np.asarray(obs, np.float32) + np.float32(0)).tobytes()
 
 
 def _reset_rows(rows: Rows, ends: np.ndarray, after: np.ndarray, starts: Starts) -> np.ndarray:
@@ -245,6 +248,16 @@ def _reset_rows(rows: Rows, ends: np.ndarray, after: np.ndarray, starts: Starts)
     if len(candidates) < len(np.unique(after)) or lead_to_starts(rows, ends, starts):
         return candidates[:0]
     return candidates if lead_to_starts(rows, candidates, starts) else candidates[:0]
+
+
+def _unmarked_resets(rows: Rows, starts: Starts) -> np.ndarray:
+    """Which rows are a next-step autoreset behind an end without a mark: they lead to a start and pay nothing."""
+    if not starts.narrow(rows.obs):
+        return _NONE
+    entered = starts.entered(rows)
+    unpaid = (rows.reward == 0) & ~rows.ended
+    unpaid_share = (unpaid & ~entered).sum() / max(1, (~entered).sum())
+    return np.flatnonzero(entered & unpaid) if unpaid_share <= RARE else _NONE
 
 
 def _overwritten_ends(rows: Rows, ends: np.ndarray, starts: Starts) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -291,11 +304,11 @@ def add_next_obs(rows: Rows, domain: Domain, starts: Starts) -> Mended:
     `rows.next_obs` is not looked at. Raises BadValue where ends are missing and the time limit does not give them.
     """
     rows = rows._replace(next_obs=np.concatenate([rows.obs[1:], rows.obs[-1:]]))
-    reset = _unpaid_rows(rows, starts)
+    reset = np.union1d(_unpaid_rows(rows, starts), _unmarked_resets(rows, starts)) if rows.has_columns else _NONE
     rows, notes = cut_by_time_limit(rows, reset, domain, starts)
     lost = rows.ended.copy()
     lost[-1] = True
-    lost[reset - 1] = False  # a reset's row begins in the state in which the end left the robot
+    lost[reset[reset > 0] - 1] = False  # a reset's row begins in the state in which the end left the robot
     lost[reset] = False
     keep = ~lost
     keep[reset] = False
@@ -313,17 +326,17 @@ def note_lost(count: int, falls: int) -> tuple[str, ...]:
 
 
 def _unpaid_rows(rows: Rows, starts: Starts) -> np.ndarray:
-    """The rows after ends, if a next-step autoreset made them all: none pays or ends, as the first of the log does.
+    """The rows after ends that a next-step autoreset made, if it made most: they do not pay, and the log's first does.
 
     A logger that has no reward yet writes 0 into the first row of every episode, the log's first too: that is no reset.
     """
     ends = np.flatnonzero(rows.ended)
     ends = ends[ends + 1 < len(rows.obs)]
-    nothing = ends[:0]
-    if not rows.has_columns or not len(ends) or rows.reward[0] == 0:
-        return nothing
+    if not len(ends) or rows.reward[0] == 0:
+        return _NONE
     reset = _reset_rows(rows, ends, ends + 1, starts)
-    return reset if len(reset) == len(ends) else nothing
+    # Where one world's rows end and another's begin, an end has no reset behind it.
+    return reset if len(reset) > len(ends) / 2 else _NONE
 
 
 def cut_by_time_limit(rows: Rows, reset: np.ndarray, domain: Domain, starts: Starts) -> tuple[Rows, tuple[str, ...]]:
@@ -345,7 +358,7 @@ def cut_by_time_limit(rows: Rows, reset: np.ndarray, domain: Domain, starts: Sta
     unmarked = (
         f"{longest:,} rows in a row without a marked end, more than the {limit:,} steps of an episode of {domain}"
     )
-    left = _count_unmarked_starts(marked, starts)
+    left = _count_unmarked_starts(marked.take(~boundary), starts)
     if left:
         raise BadValue(
             f"has {unmarked}; cut every {limit:,} rows, {left} transitions still lead to what looks like a start: give "
