@@ -49,8 +49,8 @@ def same(first: Log, second: Log) -> bool:
 # Unmarked ends
 
 
-def unmarked(text: str, rows: int) -> dict[str, np.ndarray]:
-    held = columns(made(text, rows))
+def unmarked(text: str, rows: int, recorded: int = 0) -> dict[str, np.ndarray]:
+    held = columns(made(text, recorded or rows).first(rows))
     nothing = np.zeros(rows, bool)
     return {**held, "terminals": nothing, "timeouts": nothing}
 
@@ -59,8 +59,8 @@ def unmarked(text: str, rows: int) -> dict[str, np.ndarray]:
 def test_rows_without_an_end_are_cut_by_the_time_limit(tmp_path, rows, transitions, episodes):
     """The ball's episodes have 100 steps: of each the last has no next observation."""
     ball = Domain.parse("ball")
-    data = read(saved(tmp_path, unmarked("ball", rows), ("next_observations",)), ball)
-    marked = read(saved(tmp_path, columns(made("ball", rows)), ("next_observations",)), ball)
+    data = read(saved(tmp_path, unmarked("ball", rows, 5000), ("next_observations",)), ball)
+    marked = read(saved(tmp_path, columns(made("ball", 5000).first(rows)), ("next_observations",)), ball)
     assert (data.log.size, data.log.episodes) == (transitions, episodes) and same(data.log, marked.log)
     said = f"{rows:,} rows in a row without a marked end, more than the 100 steps of an episode of ball: cut every 100"
     assert any(note.startswith(said) for note in data.notes)
