@@ -353,6 +353,43 @@ def test_minari_without_a_last_observation(tmp_path):
     assert data.log.truncated.sum() == made().truncated.sum() + 1
 
 
+@pytest.mark.parametrize("storage", ["arrow", "parquet", "zarr"])
+def test_minaris_other_storages_are_refused(tmp_path, storage):
+    """Also where an older hdf5 lies beside: it is not what the data set says that it holds."""
+    write(tmp_path / "d", made(), {}, HOPPER)
+    file = tmp_path / "d" / "data" / "metadata.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "data_format": storage}))
+    why = "only its hdf5" if storage == "zarr" else "come back in pieces and appending replaces .*data_format='hdf5'"
+    with pytest.raises(BadValue, match=f"is in Minari's format {storage}.* {why}") as caught:
+        read(str(tmp_path / "d"), HOPPER)
+    assert "\n" not in str(caught.value)
+
+
+def test_minari_with_fewer_steps_than_it_counts(tmp_path):
+    first = int(made().lengths[0])
+    data = read(edited(tmp_path / "d", lambda file: file.pop("episode_0")), HOPPER)
+    assert data.notes == (f"the file counts 300 steps and holds {300 - first}: what is not there is not read",)
+
+
+def test_minari_appended_to(tmp_path):
+    """Two sessions in one hdf5: all episodes of both, counted as the file counts them."""
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    write(tmp_path / "d", made(), {}, HOPPER)
+    log = made("hopper", 300).first(int(made().lengths[0]))
+    again = EpisodeBuffer(
+        observations=np.concatenate([log.obs, log.next_obs[-1:]]),  # pyright: ignore
+        actions=log.action,  # pyright: ignore
+        rewards=log.reward,  # pyright: ignore
+        terminations=log.terminated,  # pyright: ignore
+        truncations=log.truncated,  # pyright: ignore
+    )
+    MinariStorage.read(tmp_path / "d" / "data").update_episodes([again])
+    data = read(str(tmp_path / "d"), HOPPER)
+    assert data.log.episodes == made().episodes + 1 and data.log.size == 300 + log.size and data.notes == ()
+
+
 def test_what_is_no_data_set_gets_one_line(tmp_path):
     with pytest.raises(BadValue, match=r"there is no data set .*make one: isthmus collect"):
         isthmus.problem("hopper/gravity=x2", data=str(tmp_path / "gone"))

@@ -15,6 +15,7 @@ from isthmus.domains.audit import observed
 from isthmus.domains.collect import act, repeated
 from isthmus.domains.datasets import DataSet, Log, origin, record
 from isthmus.domains.domain import Domain
+from isthmus.domains.margins import note_other_margins
 from isthmus.types import BadValue
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
@@ -127,7 +128,8 @@ def coverage(
     return Coverage(
         data.text, str(domain), _made_by(data.metadata), origin(data.metadata) or UNKNOWN, log.size, log.episodes,
         int(whole.sum()), int(fell.sum()), log.size * domain.step_seconds,
-        log.returns[which], log.lengths[which], tuple(states), tuple(actions), (*data.notes, *scarce(log)),
+        log.returns[which], log.lengths[which], tuple(states), tuple(actions),
+        (*data.notes, *note_other_margins(data.metadata, domain), *scarce(log)),
     )  # fmt: skip
 
 

@@ -26,6 +26,17 @@ import numpy as np
 
 from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain, Simulation, robot
+from isthmus.domains.episode_ends import (
+    Rows,
+    Starts,
+    add_next_obs,
+    are_close,
+    drop_resets,
+    note_lost,
+    note_overlong,
+    note_unmarked_starts,
+    sort_worlds,
+)
 from isthmus.physics.parameters import Parameter
 from isthmus.tasks.task import Task
 from isthmus.types import BadValue, Decision, Spaces
@@ -231,7 +242,8 @@ def read(text: str, domain: Domain) -> DataSet:
     if not _exists(path):
         raise BadValue(f"the data set {path} is missing; put it back where it was")
     try:
-        log, metadata, notes = _read_npz(path) if path.suffix == ".npz" else _read_minari(path)
+        read_file = _read_npz if path.suffix == ".npz" else _read_minari
+        log, metadata, notes = read_file(path, domain)
     except BadValue as error:
         raise BadValue(f"{path} {error}") from None
     except PermissionError:
@@ -251,7 +263,7 @@ def read(text: str, domain: Domain) -> DataSet:
     return DataSet(text, log, metadata, notes)
 
 
-def _read_npz(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
+def _read_npz(path: Path, domain: Domain) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
     loaded = np.load(path, allow_pickle=False)
     if not isinstance(loaded, np.lib.npyio.NpzFile):
         raise BadValue("is one array, not an .npz of several")
@@ -275,22 +287,45 @@ def _read_npz(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
              if field in ("terminated", "truncated", "done")}  # fmt: skip
     dead, over = _ends(flags, following is not None)
     notes = (_deathless(str(held["truncated"])),) if flags.keys() == {"truncated"} else ()
-    reward, ends = _column(arrays["reward"], str(held["reward"])), dead | over
-    if following is not None:
-        # Also where nothing says so, an episode ends where the next row begins elsewhere, by more than rounding.
-        same = np.isclose(following[:-1], obs[1:], rtol=1e-5, atol=1e-6)
-        said, ends = ends, ends | np.append(~same.all(axis=tuple(range(1, obs.ndim))), True)
-        if (~said & ends)[:-1].sum() > size / 2:
-            notes += (
-                "most rows begin elsewhere than the one before ended, by more than 1e-5 of it: single transitions, "
-                "whose returns say nothing",
-            )
-        episode = np.append(0, np.cumsum(ends)[:-1])
-        return _ended(Log(obs, arrays["action"], reward, following, dead, over, episode)), metadata, notes
-    keep = np.flatnonzero(~ends[:-1])
-    episode = np.unique(np.append(0, np.cumsum(ends)[:-1])[keep], return_inverse=True)[1]
-    log = Log(obs[keep], arrays["action"][keep], reward[keep], obs[keep + 1], dead[keep], over[keep], episode)
-    return _ended(log), metadata, (_lost(size - len(keep), int(dead.sum())), *notes)
+    reward = _column(arrays["reward"], str(held["reward"]))
+    rows = Rows(obs, arrays["action"], reward, obs if following is None else following, dead, over)
+    log, found = _unfollowed(rows, domain) if following is None else _followed(rows, domain)
+    return log, metadata, (*found, *notes)
+
+
+def _unfollowed(rows: Rows, domain: Domain) -> tuple[Log, tuple[str, ...]]:
+    """The log of rows without next observations, and what was left out."""
+    starts = Starts.of(domain)
+    mended = add_next_obs(rows, domain, starts)
+    log = _ended(Log(*mended.rows, mended.episode))
+    return log, (*mended.notes, *_doubts(log, domain, starts))
+
+
+def _followed(rows: Rows, domain: Domain) -> tuple[Log, tuple[str, ...]]:
+    """The log of rows with next observations, and what was left out."""
+    starts = Starts.of(domain)
+    rows, sorted_notes = sort_worlds(rows)
+    mended = drop_resets(rows, starts)
+    rows, size = mended.rows, len(mended.rows.reward)
+    # Also where nothing says so, an episode ends where the next row begins elsewhere, by more than rounding.
+    broken = np.append(~are_close(rows.next_obs[:-1], rows.obs[1:]), True)[:size]
+    ends = rows.ended | broken | np.append(mended.begins[1:], True)[:size]
+    notes = (*sorted_notes, *mended.notes)
+    if (~rows.ended & ends)[:-1].sum() > size / 2:
+        notes += (
+            "most rows begin elsewhere than the one before ended, by more than 1e-5 of it: single transitions, "
+            "whose returns say nothing",
+        )
+    log = _ended(Log(*rows, episode=np.append(0, np.cumsum(ends)[:-1])[:size]))
+    return log, (*notes, *_doubts(log, domain, starts))
+
+
+def _doubts(log: Log, domain: Domain, starts: Starts) -> tuple[str, ...]:
+    """What looks wrong in a log and is left as it is."""
+    if not log.size:
+        return ()
+    rows = Rows(*log[:6])
+    return (*note_overlong(log.lengths, domain), *note_unmarked_starts(rows, starts))
 
 
 def _ends(flags: dict[str, np.ndarray], followed: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -309,17 +344,16 @@ def _ends(flags: dict[str, np.ndarray], followed: bool) -> tuple[np.ndarray, np.
     return np.zeros_like(over) if dead is None else dead, np.zeros_like(dead) if over is None else over
 
 
-def _read_minari(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
+def _read_minari(path: Path, domain: Domain) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
     import h5py
 
     folder = next((p for p in (path / "data", path) if p.is_dir()), path.parent)
     metadata = _json((folder / METADATA).read_bytes(), METADATA) if (folder / METADATA).exists() else {}
+    _check_storage(metadata)
     if not (folder / MAIN).exists():
-        if "data_format" in metadata and metadata["data_format"] != "hdf5":
-            raise BadValue(f"is in Minari's format {metadata['data_format']}; only its hdf5 is read")
         raise BadValue(f"is no data set: neither an .npz nor a folder of Minari's, which has data/{MAIN}")
     keys = ("observations", "actions", "rewards", "terminations", "truncations")
-    episodes, lost, falls = [], 0, 0
+    episodes, steps_held, lost, falls = [], 0, 0, 0
     with h5py.File(folder / MAIN, "r") as file:
         for number in sorted(int(name[8:]) for name in file if re.fullmatch(r"episode_\d+", name)):
             group: Any = file[f"episode_{number}"]
@@ -334,6 +368,7 @@ def _read_minari(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
                 raise BadValue(f"has unequal lengths in episode {number}: {lengths}; n steps need n + 1 observations")
             if (dead | over)[:-1].any():
                 raise BadValue(f"has an end in the middle of episode {number}: each episode needs a group of its own")
+            steps_held += steps
             if len(obs) == steps and steps:  # without its last observation the last transition has no next state
                 lost, falls, steps = lost + 1, falls + int(dead[-1]), steps - 1
             if steps:
@@ -341,14 +376,38 @@ def _read_minari(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
                 episodes.append(Log(*columns, np.full(steps, len(episodes))))
     if not episodes:
         raise BadValue("holds no transition")
-    notes = (_lost(lost, falls),) if lost else ()
     ours = metadata["isthmus"] if isinstance(metadata.get("isthmus"), dict) else metadata
-    return _ended(Log(*(np.concatenate(column) for column in zip(*episodes)))), ours, notes
+    whole = _ended(Log(*(np.concatenate(column) for column in zip(*episodes))))
+    log, found = _without_resets(whole, domain)
+    return log, ours, (*_note_missing_steps(metadata, steps_held), *note_lost(lost, falls), *found)
 
 
-def _lost(count: int, falls: int) -> str:
-    fell = f", {falls} of them falls" if falls else ""
-    return f"{count} transitions without a next observation are left out{fell}: give next observations to keep them"
+def _check_storage(metadata: dict[str, Any]) -> None:
+    """Raise BadValue where Minari's storage is one that it does not read back as it was written."""
+    storage = metadata.get("data_format", "hdf5")
+    if storage in ("arrow", "parquet"):
+        raise BadValue(
+            f"is in Minari's format {storage}, of which episodes of 32,768 steps or more come back in pieces and "
+            "appending replaces what was there; only hdf5 is read: collect with data_format='hdf5'"
+        )
+    if storage != "hdf5":
+        raise BadValue(f"is in Minari's format {storage}; only its hdf5 is read")
+
+
+def _note_missing_steps(metadata: dict[str, Any], held: int) -> tuple[str, ...]:
+    """Say where a Minari file holds other than its own count of steps: appending or a crash may have lost some."""
+    counted = metadata.get("total_steps")
+    if not isinstance(counted, int | float) or int(counted) == held:
+        return ()
+    return (f"the file counts {int(counted):,} steps and holds {held:,}: what is not there is not read",)
+
+
+def _without_resets(log: Log, domain: Domain) -> tuple[Log, tuple[str, ...]]:
+    """A log of whole episodes without what autoreset put into it, and what was left out."""
+    starts = Starts.of(domain)
+    mended = drop_resets(Rows(*log[:6]), starts, np.diff(log.episode, prepend=-1) != 0)
+    log = _ended(Log(*mended.rows, mended.episode))
+    return log, (*mended.notes, *_doubts(log, domain, starts))
 
 
 def _deathless(name: str) -> str:

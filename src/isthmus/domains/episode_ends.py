@@ -1,0 +1,378 @@
+"""Where a log's episodes end, if its rows or its marks do not say it plainly.
+
+    [T, N]       rows of N worlds in turn, as a vector environment returns them: put one world after the other
+    next step    Gymnasium's default autoreset: the row after an end leads from the last state to a start; left out
+    same step    autoreset within the step: the next observation of an end is a start; the row is left out
+    unmarked     more rows without an end than an episode has steps: cut by the time limit, or refused
+
+What was done is said in a line. What only looks wrong is counted, said and left as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from isthmus.domains.domain import Domain
+from isthmus.types import BadValue
+
+MAX_WORLDS = 4096  # of a vector environment whose rows are looked for
+PROBED_ROWS = 16  # from which the number of worlds is guessed, before all rows are asked
+START_WORLDS = 64  # of which the starts of a task are known
+START_DEVIATIONS = 4.5  # around their mean: 1 of 100,000 normal numbers lies beyond
+EXPECTED_BY_CHANCE = 0.01  # rows of a whole log, up to which starts are told from other states
+RARE = 0.01  # share of zero rewards, up to which one says that nothing was paid
+MIN_ORDINARY = 20  # rows, from which a step's size is known
+_NONE = np.zeros(0, int)  # no rows
+
+
+class Rows(NamedTuple):
+    """Transitions [B, ...] as a file holds them."""
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    next_obs: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+    @property
+    def ended(self) -> np.ndarray:
+        return self.terminated | self.truncated
+
+    @property
+    def has_columns(self) -> bool:
+        return self.obs.ndim == 2 and len(self.obs) > 0
+
+    def take(self, which: np.ndarray) -> Rows:
+        return Rows(*(column[which] for column in self))
+
+
+class Mended(NamedTuple):
+    """Rows without those that never were transitions.
+
+    `begins` marks the first row of each stretch that nothing joins to the row before, bool [B].
+    """
+
+    rows: Rows
+    begins: np.ndarray
+    notes: tuple[str, ...]
+
+    @property
+    def episode(self) -> np.ndarray:
+        """Each row's stretch, int64 [B], from 0 on."""
+        return np.cumsum(self.begins) - self.begins[:1].sum()
+
+
+# Starts
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The box [O] in which a task's episodes begin; `known` where the task is one that can be begun here."""
+
+    low: np.ndarray
+    high: np.ndarray
+    known: bool
+
+    @staticmethod
+    def of(domain: Domain) -> Starts:
+        """Sample the starts of a domain's task. No step is taken, and nothing of the domain's own dynamics is set."""
+        like = getattr(domain, "like", None) or domain
+        if not like.replayable:
+            return Starts(np.zeros(0), np.zeros(0), known=False)
+        plain = replace(like.bare(), gaps=like.gaps)
+        first = plain.worlds(START_WORLDS, 0).observation
+        reach = START_DEVIATIONS * first.std(0) + 1e-6
+        return Starts(first.mean(0) - reach, first.mean(0) + reach, known=True)
+
+    def holds(self, obs: np.ndarray) -> np.ndarray:
+        """Which observations [B, O] may be a start, bool [B]."""
+        inside = (obs >= self.low) & (obs <= self.high)
+        return np.all(inside, axis=1)
+
+    def entered(self, rows: Rows) -> np.ndarray:
+        """Which rows lead from elsewhere to a start, bool [B]."""
+        return self.holds(rows.next_obs) & ~self.holds(rows.obs)
+
+    def narrow(self, obs: np.ndarray) -> bool:
+        """Whether a state of this log is hardly ever a start by chance, each number taken for itself."""
+        if not self.known or obs.ndim != 2 or obs.shape[1] != len(self.low):
+            return False
+        share = ((obs >= self.low) & (obs <= self.high)).mean(0)
+        return float(np.prod(share)) * len(obs) < EXPECTED_BY_CHANCE
+
+
+def lead_to_starts(rows: Rows, which: np.ndarray, starts: Starts) -> bool:
+    """Whether most rows at the indices `which` lead to a start: into its box, or else by a step like no other row's."""
+    if not len(which):
+        return False
+    if starts.narrow(rows.obs):
+        return bool(starts.entered(rows)[which].mean() > 0.5)
+    size = _step_sizes(rows)
+    others = ~rows.ended
+    others[which] = False
+    if others.sum() < MIN_ORDINARY:
+        return False
+    return bool(np.median(size[which]) > np.quantile(size[others], 0.99))
+
+
+def _step_sizes(rows: Rows) -> np.ndarray:
+    """How far each row leads, [B]: of all observed numbers the median, each in its own median step."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later, by name
+        step = np.abs(rows.next_obs.astype(np.float64) - rows.obs)
+    usual = np.median(step, axis=0)
+    moving = usual > 0
+    if not moving.any():
+        return np.zeros(len(step))
+    return np.median(step[:, moving] / usual[moving], axis=1)
+
+
+def note_unmarked_starts(rows: Rows, starts: Starts) -> tuple[str, ...]:
+    """Say how many transitions lead to what looks like a start, though no end is marked."""
+    count = _count_unmarked_starts(rows, starts)
+    if not count:
+        return ()
+    return (
+        f"{count} transitions without a marked end lead to what looks like the start of an episode: if the robot was "
+        "reset there, they never were; give timeouts",
+    )
+
+
+def _count_unmarked_starts(rows: Rows, starts: Starts) -> int:
+    if not rows.has_columns or not starts.narrow(rows.obs):
+        return 0
+    return int((starts.entered(rows) & ~rows.ended).sum())
+
+
+# Vector environments
+
+
+def sort_worlds(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
+    """Put the rows of several worlds in turn, [T, N], one world after the other."""
+    count = _count_worlds(rows) if rows.has_columns else 1
+    if count == 1:
+        return rows, ()
+    world = np.arange(len(rows.obs)) % count
+    order = np.argsort(world, kind="stable")
+    return rows.take(order), (f"the rows are of {count} worlds in turn: read one world after the other",)
+
+
+def _count_worlds(rows: Rows) -> int:
+    """Return after how many rows a world's next one stands: 1 where rows follow one another, or nothing is found."""
+    size = len(rows.obs)
+    if size < 4 or _follow_share(rows, 1) > 0.5:
+        return 1
+    votes: dict[int, int] = {}
+    for i in range(min(PROBED_ROWS, size - 1)):
+        ahead = rows.obs[i + 1 : i + 1 + MAX_WORLDS]
+        found = np.flatnonzero(are_close(rows.next_obs[i][None], ahead))
+        if len(found):
+            gap = int(found[0]) + 1
+            votes[gap] = votes.get(gap, 0) + 1
+    gap = max(votes, key=lambda g: votes[g], default=1)
+    return gap if _follow_share(rows, gap) > 0.5 else 1
+
+
+def _follow_share(rows: Rows, gap: int) -> float:
+    """Return the share of rows that the row so many later goes on from."""
+    if gap >= len(rows.obs):
+        return 0.0
+    return float(are_close(rows.next_obs[:-gap], rows.obs[gap:]).mean())
+
+
+def are_close(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which rows are equal but for rounding, bool [B]."""
+    same: np.ndarray = np.isclose(first, second, rtol=1e-5, atol=1e-6)
+    return np.all(same, axis=tuple(range(1, first.ndim)))
+
+
+def drop_resets(rows: Rows, starts: Starts, begins: np.ndarray | None = None) -> Mended:
+    """Leave out what a vector environment's autoreset put into a log: see `docs/datasets.md`, **Vector environments**.
+
+    An end that another row goes on from is not plain: either that row is the reset (next step), or the end's next
+    observation is the reset's (same step), or nothing was reset and both are transitions. `begins` [B] says where
+    episodes begin, as far as that is known.
+    """
+    size = len(rows.obs)
+    begins = np.zeros(size, bool) if begins is None else begins.copy()
+    if not rows.has_columns:
+        return Mended(rows, begins, ())
+    ends, after = _joined_ends(rows)
+    reset = np.union1d(_reset_rows(rows, ends, after, starts), _unmarked_resets(rows, starts))
+    plain = ~np.isin(after, reset)
+    overwritten, doubts = _overwritten_ends(rows, ends[plain], starts)
+    notes = (*_note_resets(len(reset)), *_note_overwritten(rows, overwritten), *doubts)
+    keep = np.ones(size, bool)
+    keep[reset] = False
+    keep[overwritten] = False
+    # A row behind one that was left out begins anew.
+    begins[1:] |= ~keep[:-1]
+    return Mended(rows.take(keep), begins[keep], notes)
+
+
+def _joined_ends(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """The marked ends that a row goes on from, and that row: indices [J] each.
+
+    The row is the next one where it fits, else any that begins an episode (episodes of several worlds lie in the order
+    in which they ended).
+    """
+    ends = np.flatnonzero(rows.ended)
+    begins = ends[ends + 1 < len(rows.obs)] + 1
+    at = {_key(obs): int(i) for i, obs in zip(begins[::-1], rows.obs[begins[::-1]], strict=True)}
+    following = np.minimum(ends + 1, len(rows.obs) - 1)
+    next_is_it = are_close(rows.next_obs[ends], rows.obs[following]) & (following > ends)
+    after = np.array([at.get(_key(obs), -1) for obs in rows.next_obs[ends]], int)
+    after[next_is_it] = following[next_is_it]
+    return ends[after >= 0], after[after >= 0]
+
+
+def _key(obs: np.ndarray) -> bytes:
+    """An observation's content, in single precision; 0 and -0 are one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (np.asarray(obs, np.float32) + np.float32(0)).tobytes()
+
+
+def _reset_rows(rows: Rows, ends: np.ndarray, after: np.ndarray, starts: Starts) -> np.ndarray:
+    """Which of the rows `after` are a next-step autoreset: nothing paid, no end, and from an end to a start."""
+    unpaid = (rows.reward == 0) & ~rows.ended
+    candidates = np.unique(after[unpaid[after]])
+    others = np.ones(len(rows.obs), bool)
+    others[after] = False
+    unpaid_share = (rows.reward[others] == 0).sum() / max(1, others.sum())
+    if unpaid_share <= RARE:
+        return candidates
+    # Where little is ever paid, a reward of 0 says nothing: the whole log must look like it.
+    if len(candidates) < len(np.unique(after)) or lead_to_starts(rows, ends, starts):
+        return candidates[:0]
+    return candidates if lead_to_starts(rows, candidates, starts) else candidates[:0]
+
+
+def _unmarked_resets(rows: Rows, starts: Starts) -> np.ndarray:
+    """Which rows are a next-step autoreset behind an end without a mark: they lead to a start and pay nothing."""
+    if not starts.narrow(rows.obs):
+        return _NONE
+    entered = starts.entered(rows)
+    unpaid = (rows.reward == 0) & ~rows.ended
+    unpaid_share = (unpaid & ~entered).sum() / max(1, (~entered).sum())
+    return np.flatnonzero(entered & unpaid) if unpaid_share <= RARE else _NONE
+
+
+def _overwritten_ends(rows: Rows, ends: np.ndarray, starts: Starts) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Which of the ends have the reset's observation for their next, and what is to be said where it cannot be told."""
+    if lead_to_starts(rows, ends, starts):
+        # Nothing goes on from the last row of a world, which may be such an end as well.
+        alone = np.setdiff1d(np.flatnonzero(rows.ended), ends)
+        return np.append(ends, alone) if lead_to_starts(rows, alone, starts) else ends, ()
+    if not len(ends) or starts.narrow(rows.obs):
+        return ends[:0], ()
+    doubt = (
+        f"{len(ends)} episodes end in the observation in which the next begins: if the robot was reset there, the next "
+        "observations of the ends are not theirs; give info['final_obs'] there"
+    )
+    return ends[:0], (doubt,)
+
+
+def _note_resets(count: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    return (
+        f"{count} rows after an end are left out: they lead to the next start, pay 0 and ignore their action, as a "
+        "vector environment's next-step autoreset does",
+    )
+
+
+def _note_overwritten(rows: Rows, ends: np.ndarray) -> tuple[str, ...]:
+    if not len(ends):
+        return ()
+    falls = int(rows.terminated[ends].sum())
+    fell = f", {falls} of them falls" if falls else ""
+    return (
+        f"{len(ends)} ends are left out{fell}: their next observation is the next episode's first, as of a vector "
+        "environment's same-step autoreset; give info['final_obs'] there to keep them",
+    )
+
+
+# Without next observations
+
+
+def add_next_obs(rows: Rows, domain: Domain, starts: Starts) -> Mended:
+    """Take each row's next observation from the row after it, and leave out the rows that have none.
+
+    `rows.next_obs` is not looked at. Raises BadValue where ends are missing and the time limit does not give them.
+    """
+    rows = rows._replace(next_obs=np.concatenate([rows.obs[1:], rows.obs[-1:]]))
+    reset = np.union1d(_unpaid_rows(rows, starts), _unmarked_resets(rows, starts)) if rows.has_columns else _NONE
+    rows, notes = cut_by_time_limit(rows, reset, domain, starts)
+    lost = rows.ended.copy()
+    lost[-1] = True
+    lost[reset[reset > 0] - 1] = False  # a reset's row begins in the state in which the end left the robot
+    lost[reset] = False
+    keep = ~lost
+    keep[reset] = False
+    # A row behind an end, or behind one that was left out, begins anew.
+    begins = np.append(True, rows.ended[:-1] | ~keep[:-1])
+    lost_notes = note_lost(int(lost.sum()), int(rows.terminated[lost].sum()))
+    return Mended(rows.take(keep), begins[keep], (*lost_notes, *_note_resets(len(reset)), *notes))
+
+
+def note_lost(count: int, falls: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    fell = f", {falls} of them falls" if falls else ""
+    return (f"{count} transitions without a next observation are left out{fell}: give next observations to keep them",)
+
+
+def _unpaid_rows(rows: Rows, starts: Starts) -> np.ndarray:
+    """The rows after ends that a next-step autoreset made, if it made most: they do not pay, and the log's first does.
+
+    A logger that has no reward yet writes 0 into the first row of every episode, the log's first too: that is no reset.
+    """
+    ends = np.flatnonzero(rows.ended)
+    ends = ends[ends + 1 < len(rows.obs)]
+    if not len(ends) or rows.reward[0] == 0:
+        return _NONE
+    reset = _reset_rows(rows, ends, ends + 1, starts)
+    # Where one world's rows end and another's begin, an end has no reset behind it.
+    return reset if len(reset) > len(ends) / 2 else _NONE
+
+
+def cut_by_time_limit(rows: Rows, reset: np.ndarray, domain: Domain, starts: Starts) -> tuple[Rows, tuple[str, ...]]:
+    """Mark an end wherever more rows than an episode's steps have none, not counting those at the indices `reset`.
+
+    Raises BadValue where that cannot be right.
+    """
+    limit, size = domain.time_limit, len(rows.obs)
+    boundary = rows.ended.copy()
+    boundary[reset] = True
+    first = np.append(0, np.flatnonzero(boundary[:-1]) + 1)
+    lengths = np.diff(np.append(first, size))
+    longest = int(lengths.max())
+    if longest <= limit:
+        return rows, ()
+    position = np.arange(size) - np.repeat(first, lengths) + 1
+    cut = (position % limit == 0) & np.repeat(lengths > limit, lengths)
+    marked = rows._replace(truncated=rows.truncated | (cut & ~rows.terminated))
+    unmarked = (
+        f"{longest:,} rows in a row without a marked end, more than the {limit:,} steps of an episode of {domain}"
+    )
+    left = _count_unmarked_starts(marked.take(~boundary), starts)
+    if left:
+        raise BadValue(
+            f"has {unmarked}; cut every {limit:,} rows, {left} transitions still lead to what looks like a start: give "
+            "timeouts, or next_observations"
+        )
+    return marked, (f"{unmarked}: cut every {limit:,} rows; give timeouts if episodes ended elsewhere",)
+
+
+def note_overlong(lengths: np.ndarray, domain: Domain) -> tuple[str, ...]:
+    """Say that an episode [E] is longer than the domain's may be."""
+    limit, longest = domain.time_limit, int(lengths.max())
+    if longest <= limit:
+        return ()
+    return (
+        f"the longest episode has {longest:,} transitions, more than the {limit:,} steps of {domain}'s: where ends are "
+        "not marked, returns and lengths say nothing",
+    )
