@@ -24,13 +24,13 @@ class IsthmusError(Exception):
 
 
 class UnknownName(IsthmusError):
-    """A name that is not in a table; the message lists the nearest names that are."""
+    """A name that is not in a table; the message lists the nearest names that are, and `advice` where there is some."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]):
+    def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = ""):
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-        super().__init__(f"unknown {kind} {name!r}; {hint}")
+        super().__init__("; ".join(filter(None, [f"unknown {kind} {name!r}", hint, advice])))
 
 
 class BadValue(IsthmusError, ValueError):

@@ -313,10 +313,16 @@ def _read_minari(path: Path) -> tuple[Log, dict[str, Any], tuple[str, ...]]:
     import h5py
 
     folder = next((p for p in (path / "data", path) if p.is_dir()), path.parent)
+    named = path.name == MAIN or not path.is_file()  # another file is not the data set that lies beside it
     metadata = _json((folder / METADATA).read_bytes(), METADATA) if (folder / METADATA).exists() else {}
-    if not (folder / MAIN).exists():
+    if not named or not (folder / MAIN).exists():
         if "data_format" in metadata and metadata["data_format"] != "hdf5":
             raise BadValue(f"is in Minari's format {metadata['data_format']}; only its hdf5 is read")
+        if path.suffix in (".hdf5", ".h5"):
+            raise BadValue(
+                "is not read as it is; of D4RL's, take the robot's data set from Minari (minari download "
+                "mujoco/hopper/medium-v0), or make it an .npz as docs/datasets.md says under D4RL's files"
+            )
         raise BadValue(f"is no data set: neither an .npz nor a folder of Minari's, which has data/{MAIN}")
     keys = ("observations", "actions", "rewards", "terminations", "truncations")
     episodes, lost, falls = [], 0, 0
