@@ -14,6 +14,7 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.wrappers import FlattenObservation, OrderEnforcing, TimeLimit
 
+import isthmus
 from isthmus.domains import gym
 from isthmus.domains.collect import collect, play
 from isthmus.domains.contract import check_reset, check_step, find_clocks, read_success
@@ -397,6 +398,13 @@ def test_an_error_in_a_rehearsal_says_what_and_where():
     assert "\n" not in str(caught.value)
 
 
+def test_a_training_that_would_meet_a_fault_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Quiet, "change", {"reward": np.nan})
+    with pytest.raises(BadValue, match="the reward is nan"):
+        isthmus.train("target_only", isthmus.problem(f"{__name__}:Faulty/time_limit=30"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists() and Quiet.moves == ["reset", "step"]
+
+
 # Bounds
 
 
@@ -464,7 +472,18 @@ def test_an_episode_succeeds_by_its_last_info(monkeypatch, key):
     assert played.success.tolist() == late and 0 < sum(late) < 8
 
 
-# Time limits
+# Spaces and time limits
+
+
+def dictionary():
+    env = Swing()
+    env.observation_space = gymnasium.spaces.Dict({"x": Box(-1, 1, (2,))})  # type: ignore[assignment]
+    return env
+
+
+def test_a_dict_is_told_how_to_become_a_box():
+    with pytest.raises(BadValue, match=r"only a Box of floats.*FlattenObservation makes one"):
+        domain("dictionary").spaces  # noqa: B018
 
 
 def limited():

@@ -242,17 +242,21 @@ def _held_data(layers: list[gymnasium.Env]) -> Iterator[Any]:
     seen = {id(layer) for layer in layers}
     level: list[Any] = list(layers)
     for _ in range(MAX_DEPTH):
-        following: list[Any] = []
-        items = [item for held in level for item in vars(held).items()]
-        for name, value in items:
-            if id(value) in seen or len(seen) > MAX_OBJECTS:
-                continue
+        items = [item for holder in level for item in _unseen_attributes(holder, seen)]
+        yield from [value for name, value in items if _is_data(name, value)]
+        level = [value for name, value in items if not _is_data(name, value) and _may_hold(value)]
+
+
+def _unseen_attributes(holder: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield an object's attributes, each value once, while not too many have been seen."""
+    for name, value in list(vars(holder).items()):
+        if id(value) not in seen and len(seen) < MAX_OBJECTS:
             seen.add(id(value))
-            if isinstance(value, mujoco.MjData) or (name in ("data", "_data") and _tells_time(value)):
-                yield value
-            elif _may_hold(value):
-                following.append(value)
-        level = following
+            yield name, value
+
+
+def _is_data(name: str, value: Any) -> bool:
+    return isinstance(value, mujoco.MjData) or (name in ("data", "_data") and _tells_time(value))
 
 
 def _may_hold(value: Any) -> bool:

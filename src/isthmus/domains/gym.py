@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import mujoco
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Tuple
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
@@ -528,7 +528,9 @@ def _facts(task: str, trusted: bool) -> _Facts:
     env = _make(task, trusted)
     for what, space in (("observations", env.observation_space), ("actions", env.action_space)):
         if not (isinstance(space, Box) and len(space.shape) == 1 and space.dtype.kind == "f"):
-            raise BadValue(f"{task} has {what} {space}: only a Box of floats with one axis can be used here")
+            parts = isinstance(space, Dict | Tuple) and what == "observations"
+            way = "; gymnasium.wrappers.FlattenObservation makes one, in a module:function of yours" if parts else ""
+            raise BadValue(f"{task} has {what} {space}: only a Box of floats with one axis can be used here{way}")
     assert isinstance(env.action_space, Box) and env.observation_space.shape
     low, high = (np.asarray(bound, np.float32) for bound in (env.action_space.low, env.action_space.high))
     if not np.isfinite([low, high]).all():
