@@ -319,6 +319,7 @@ FAULTS = {
     "observation too long": ({"obs": np.zeros(3)}, "observation of an array of shape \\(3,\\).* shape \\(2,\\)"),
     "observation as a column": ({"obs": np.zeros((2, 1))}, "shape \\(2, 1\\)"),
     "ragged observation": ({"obs": [np.zeros(2), 1.0]}, "is no array"),
+    "observation is a long dict": ({"obs": {str(i): np.zeros((2, 2)) for i in range(9)}}, "observation"),
     "observation is a dict": ({"obs": {"position": np.zeros(2)}}, "observation"),
     "no info": ({"info": None}, "info that is a dict"),
     "old step": ({"step": (np.zeros(2), 1.0, False, {})}, "\\(observation, reward, .*not a tuple of 4"),

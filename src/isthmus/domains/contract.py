@@ -135,7 +135,8 @@ def _describe(value: Any) -> str:
         return f"an array of shape {value.shape}, {value.dtype}"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"{value!r:.40} ({type(value).__name__})"
+    text = " ".join(repr(value).split())
+    return f"{text:.40} ({type(value).__name__})"
 
 
 # Simulated time
