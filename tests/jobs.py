@@ -42,6 +42,19 @@ def work_or_wait(job: tuple) -> object:
     return work(job)
 
 
+def find_task(name: str) -> str:
+    from isthmus.tasks.task import find
+
+    return find(name).name
+
+
+def import_and_find(job: tuple[str, str]) -> str:
+    from isthmus.tasks.imports import import_files
+
+    import_files([job[0]])
+    return find_task(job[1])
+
+
 def untellable(_: int) -> object:
     return lambda: 0
 

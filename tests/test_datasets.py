@@ -417,6 +417,46 @@ def test_what_is_no_data_set_gets_one_line(tmp_path):
         assert "\n" not in str(caught.value) and "Error" not in str(caught.value)
 
 
+def d4rl_file(path: Path, following: bool = True) -> Path:
+    """The made log as D4RL lays its files out: arrays beside groups of all kinds."""
+    whole = arrays(made())
+    if not following:
+        del whole["next_observations"]
+    path.parent.mkdir(exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, array in whole.items():
+            file[name] = array
+        file["infos/qpos"] = np.zeros((made().size, 6))
+        file["metadata/algorithm"] = "SAC"
+    return path
+
+
+@pytest.mark.parametrize("following", [True, False])
+def test_d4rls_file_is_converted_as_the_page_says(tmp_path, monkeypatch, following):
+    monkeypatch.chdir(tmp_path)
+    d4rl_file(tmp_path / "hopper_medium-v2.hdf5", following)
+    page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    (snippet,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "h5py" in code]
+    exec(snippet, {})
+    data = read("hopper_medium-v2.npz", HOPPER)
+    lost = 0 if following else made().episodes
+    assert data.log.size == made().size - lost and set(np.load("hopper_medium-v2.npz").files) <= set(arrays(made()))
+    assert not following or same(data.log, made())
+
+
+@pytest.mark.parametrize("place", ["alone", "beside Minari's"])
+@pytest.mark.parametrize("name", ["hopper_medium-v2.hdf5", "walker.h5"])
+def test_d4rls_file_is_refused_with_a_way_to_convert_it(tmp_path, place, name):
+    """Also beside a data set of Minari's, which is not what was named."""
+    folder = tmp_path / "alone"
+    if place != "alone":
+        edited(tmp_path / "d", lambda _: None)
+        folder = tmp_path / "d" / "data"
+    with pytest.raises(BadValue, match=r"minari download .*or make it an .npz as docs/datasets.md says") as caught:
+        read(str(d4rl_file(folder / name)), HOPPER)
+    assert "\n" not in str(caught.value)
+
+
 def test_what_may_not_be_read_gets_one_line(tmp_path, monkeypatch):
     path, exists, denied = saved(tmp_path), Path.exists, PermissionError(13, "Permission denied")
 

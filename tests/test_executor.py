@@ -21,7 +21,7 @@ from isthmus.methods.registry import METHODS, find
 from isthmus.training import train as loop
 from isthmus.training.executor import LIVES, Executor, Processes, make_executor
 from isthmus.training.run import Run
-from isthmus.types import BadValue, IsthmusError
+from isthmus.types import BadValue, IsthmusError, UnknownName
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -188,6 +188,86 @@ def test_workers_that_nobody_closed_end_with_the_process():
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "") and eval(done.stdout) == {0: 4, 1: 9}
+
+
+WHERE = os.pathsep.join([*sys.path[1:], str(Path(__file__).parent)])
+
+
+def script(folder: Path, text: str) -> tuple[int, str, str]:
+    """Run a script that uses workers; its status, output and last line of complaint."""
+    path = folder / "script.py"
+    path.write_text(f"import sys\nimport jobs\nfrom isthmus.training.executor import Processes\n{text}")
+    done = tiny.process([sys.executable, path], env={**os.environ, "PYTHONPATH": WHERE}, timeout=60)
+    return done.returncode, done.stdout, (done.stderr.splitlines() or [""])[-1]
+
+
+ASKING = "list(Processes(2).map(jobs.square, [2, 3]))\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"print({ASKING.strip()})",
+        f"def main():\n    print({ASKING.strip()})\nmain()",
+        f"if len(sys.argv) == 1:\n    print({ASKING.strip()})",
+        f'if __name__ == "__main__":\n    sys.argv.append("x")\nprint({ASKING.strip()})',
+    ],
+)
+def test_a_script_without_a_main_guard_is_told_so(tmp_path, text):
+    """Before anything begins: a worker would do all of the script again."""
+    code, output, last = script(tmp_path, f"print('once')\n{text}\n")
+    assert code != 0 and output.split() == ["once"]
+    assert 'put what it does under if __name__ == "__main__":' in last and "script.py:" in last
+    assert "memory" not in last
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'if __name__ == "__main__":\n    print(sorted({ASKING.strip()}))',
+        f'if "x" != "y" and "__main__" == __name__:\n    for _ in "x":\n        print(sorted({ASKING.strip()}))',
+        f'def main():\n    print(sorted({ASKING.strip()}))\nif __name__ == "__main__":\n    main()',
+    ],
+)
+def test_a_script_with_a_main_guard_is_let_be(tmp_path, text):
+    assert script(tmp_path, text) == (0, "[(0, 4), (1, 9)]\n", "")
+
+
+def test_a_worker_that_cannot_begin_is_not_out_of_memory(tmp_path):
+    """What the script does outside of its guard fails where it is done again; it is not tried three times."""
+    trace = tmp_path / "trace"
+    text = f"open({str(trace)!r}, 'a').write('x')\nif __name__ != '__main__':\n    raise OSError('no robot here')\n"
+    text += f'if __name__ == "__main__":\n    {ASKING}'.replace("Processes(2)", "Processes(1)")
+    code, _, last = script(tmp_path, text)
+    assert code != 0 and "a worker process could not begin (exit status 1)" in last and "memory" not in last
+    assert trace.read_text() == "xx"
+
+
+OWN = """
+import isthmus
+from isthmus.tasks import task
+from isthmus.tasks.hopper import Hopper
+
+class Mine(Hopper):
+    name = "mine_alone"
+"""
+REGISTERED = OWN + "\ntask.register(Mine)\nassert task.find('mine_alone').name == 'mine_alone'\n"
+
+
+def test_a_task_of_a_notebook_is_told_where_it_belongs(tmp_path):
+    """Known where it is registered, unknown to workers: the way out is told by them, and by a process that resumes."""
+    code = f"{REGISTERED}\nimport jobs\nfrom isthmus.training.executor import Processes\n"
+    code += "try:\n    list(Processes(1).map(jobs.find_task, ['mine_alone']))\nexcept Exception as e:\n    print(e)"
+    done = tiny.process([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": WHERE}, timeout=60)
+    assert done.stdout.startswith("unknown task 'mine_alone'") and done.stdout.count("\n") == 1, done.stderr
+    assert "put the task in a file of its own and name that with --import" in done.stdout
+    with pytest.raises(UnknownName, match="a task of your own: name its file with --import"):
+        jobs.find_task("mine_alone")
+    (tmp_path / "mine.py").write_text(REGISTERED.replace("mine_alone", "mine_in_a_file"))
+    with Processes(1) as executor:
+        assert dict(executor.map(jobs.import_and_find, [(str(tmp_path / "mine.py"), "mine_in_a_file")])) == {
+            0: "mine_in_a_file"
+        }
 
 
 def group(number: int) -> bool:

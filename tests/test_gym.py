@@ -313,7 +313,7 @@ def test_gymnasiums_vector_wrappers_work():
 class Point(gymnasium.Env):
     """A point that is pushed about; it remembers what it was told."""
 
-    metadata = {"render_fps": 20}  # noqa: RUF012
+    metadata = {"render_fps": 25}  # noqa: RUF012 (its pictures', which say nothing of its steps)
     observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     action_space = Box(-0.5, 0.5, (1,), np.float64)
     log: Any = None
@@ -385,7 +385,7 @@ def shared():
     return SHARED
 
 
-POINT = f"{__name__}:Point/time_limit=30"
+POINT = f"{__name__}:Point/time_limit=30,step_seconds=0.05"
 
 
 class Uniform(NamedTuple):
@@ -414,6 +414,7 @@ def fresh_environments():
     gym._live.clear()
     gym._spare.clear()
     gym._facts.cache_clear()
+    gym._rehearsed.cache_clear()
     Point.log = None
 
 
@@ -509,6 +510,12 @@ def test_ours_through_gymnasium_is_ours():
         (f"{__name__}:unbounded", BadValue, "unbounded"),
         (f"{__name__}:Point", BadValue, "/time_limit=STEPS"),
         (f"{__name__}:no_rate/time_limit=9", BadValue, "/step_seconds=SECONDS"),
+        (f"{__name__}:Point/time_limit=9", BadValue, r"its render_fps 25 may be something else\); write"),
+        (
+            "gym:Pendulum-v1",
+            BadValue,
+            r"its dt 0.05, render_fps 30 may be something else\); write gym:Pendulum-v1/step",
+        ),
         (f"{__name__}:no_env", BadValue, "returns a int"),
         (f"{__name__}:fails", BadValue, "OSError: no robot on the bus"),
     ],
@@ -520,7 +527,7 @@ def test_wrong_environments_get_one_line(text, error, words):
 
 
 def test_worlds_need_environments_of_their_own():
-    domain = Domain.parse(f"{__name__}:shared/time_limit=9")
+    domain = Domain.parse(f"{__name__}:shared/time_limit=9,step_seconds=0.05")
     with pytest.raises(BadValue, match="2 worlds need 2 environments"):
         domain.worlds(2, seed=0)
     assert domain.worlds(1, seed=0).size == 1
@@ -531,7 +538,7 @@ def test_no_module_is_imported_before_it_is_asked_for(tmp_path, monkeypatch):
         f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom {__name__} import Point as make\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    text = "a_foreign_robot:make/time_limit=9"
+    text = "a_foreign_robot:make/time_limit=9,step_seconds=0.05"
     doubted, asked = Domain.parse(text, trusted=False), Domain.parse(text)
     with pytest.raises(BadValue, match="--import"):
         doubted.spaces  # noqa: B018
@@ -549,7 +556,7 @@ def test_a_file_named_by_the_user_is_a_module(tmp_path):
     with pytest.raises(BadValue, match="--import"):
         Domain.parse("a_robot_of_mine:make/time_limit=9").spaces  # noqa: B018
     import_files([str(tmp_path / "a_robot_of_mine.py")])
-    assert Domain.parse("a_robot_of_mine:make/time_limit=9", trusted=False).spaces.observation == 2
+    assert Domain.parse("a_robot_of_mine:make/time_limit=9,step_seconds=0.05", trusted=False).spaces.observation == 2
 
 
 def test_bounds_are_kept():
@@ -573,7 +580,7 @@ def test_gaps_lie_over_a_foreign_environment():
 
 
 def test_what_is_no_number_ends_the_episode():
-    domain = Domain.parse(f"{__name__}:Sick/time_limit=30")
+    domain = Domain.parse(f"{__name__}:Sick/time_limit=30,step_seconds=0.05")
     worlds, tr = collect(domain, domain.worlds(2, seed=0), Uniform(np.float32([0.1])), 40)
     assert worlds.diverged.min() >= 1 and np.isfinite(tr.next_obs).all() and np.isfinite(tr.reward).all()
     assert tr.terminated.sum() == worlds.diverged.sum()

@@ -166,7 +166,7 @@ class Robot(gymnasium.Env):
 
 
 gymnasium.register("tests/Robot-v0", Robot, max_episode_steps=10)
-FOREIGN = "gym:tests/Robot-v0"
+FOREIGN = "gym:tests/Robot-v0/step_seconds=0.02"
 
 
 @pytest.fixture

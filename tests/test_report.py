@@ -21,7 +21,7 @@ from isthmus.report.page import read, write_report
 from isthmus.report.watch import CannotRender, backend
 from isthmus.studies.compare import Comparison, compare
 from isthmus.training.run import RunError
-from isthmus.types import IsthmusError
+from isthmus.types import IsthmusError, UnknownName
 
 TINY = {
     "learner.worlds": 8, "learner.steps": 32, "learner.minibatch": 64, "learner.epochs": 2, "learner.hidden": (16,),
@@ -282,6 +282,15 @@ def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, mon
     monkeypatch.setattr("isthmus.report.page.find", lambda name: SimpleNamespace(variants=("dense", "none")))
     _, said = report([first], tmp_path / "report.html")
     assert "success" not in said.fields[first.name] and "At the goal" not in said.text
+
+    def foreign(name: str) -> None:
+        raise UnknownName("task", name, [])
+
+    monkeypatch.setattr("isthmus.report.page.find", foreign)
+    _, said = report([first], tmp_path / "report.html")
+    assert said.fields[first.name]["success"] == "33 %", "a foreign environment's infos said so"
+    _, said = report([second], tmp_path / "report.html")
+    assert "At the goal" not in said.text
 
 
 def test_runs_on_other_problems_have_a_section_of_their_own(copied: Path, tmp_path: Path) -> None:

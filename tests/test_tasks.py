@@ -15,7 +15,8 @@ from gymnasium.utils.seeding import np_random
 from isthmus.physics.mujoco import MujocoSimulator, parameters
 from isthmus.physics.random import Single, Streams, fold, keys
 from isthmus.tasks import task as tasks
-from isthmus.types import UnknownName
+from isthmus.tasks.imports import import_files
+from isthmus.types import BadValue, UnknownName
 
 # One world a row: its seed and how strong its random actions are. Weak ones let walkers stand for a while, and the
 # last are beyond the bounds, which motors clip and the control cost does not.
@@ -39,6 +40,72 @@ def actions(task: tasks.Task, steps: int) -> np.ndarray:
     size = make(task, 1).control.shape[1]
     draws = [np.random.default_rng(seed).uniform(-scale, scale, (steps, size)) for seed, scale in WORLDS]
     return np.stack(draws, axis=1).astype(np.float32)
+
+
+# A task's model
+
+PLAIN = '<mujoco><worldbody><body><joint type="hinge"/><geom size=".1"/></body></worldbody></mujoco>'
+OWN = """
+from isthmus.tasks.hopper import Hopper
+from isthmus.tasks.task import register
+
+@register
+class Own(Hopper):
+    name = "{name}"
+    {model}
+"""
+
+
+def own_task(folder, name: str, model: str) -> tasks.Task:
+    """A task in a file of its own, with an MJCF file beside it and one in a folder beside it."""
+    (folder / "parts").mkdir(parents=True)
+    (folder / "hopper.xml").write_text(PLAIN)
+    (folder / "parts" / "robot.xml").write_text(PLAIN)
+    (folder / f"{name}.py").write_text(OWN.format(name=name, model=model))
+    import_files([str(folder / f"{name}.py")])
+    return tasks.find(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "found"),
+    [
+        ("own_beside", 'model = "hopper.xml"', "hopper.xml"),
+        ("own_dotted", 'model = "./hopper.xml"', "hopper.xml"),
+        ("own_folder", 'model = "parts/robot.xml"', "parts/robot.xml"),
+    ],
+)
+def test_a_model_is_sought_beside_the_file_that_names_it(tmp_path, monkeypatch, name, model, found):
+    monkeypatch.chdir("/")
+    assert own_task(tmp_path / name, name, model).model_path() == (tmp_path / name / found).resolve()
+
+
+def test_a_model_that_is_inherited_or_gymnasiums_stays(tmp_path, monkeypatch):
+    """Named by another class, it lies beside that one's file; where none lies there, a bare name is Gymnasium's."""
+    monkeypatch.chdir(tmp_path)
+    gymnasiums = tasks.find("hopper").model_path()
+    assert gymnasiums.is_file() and gymnasiums.parent.name == "assets"
+    assert own_task(tmp_path / "inherits", "own_inherits", "pass").model_path() == gymnasiums
+    ant = own_task(tmp_path / "ant", "own_ant", 'model = "ant.xml"')
+    assert ant.model_path() == tasks.find("ant").model_path()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "robot.xml").write_text(PLAIN)
+    working = own_task(tmp_path / "working", "own_working", 'model = "here/robot.xml"')
+    assert working.model_path() == tasks.Path("here/robot.xml")
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "place"),
+    [
+        ("own_none", "robot.xml", "gymnasium/envs/mujoco/assets/robot.xml"),
+        ("own_nowhere", "no/robot.xml", "/no/robot.xml"),
+    ],
+)
+def test_a_model_that_is_nowhere_names_both_places(tmp_path, name, model, place):
+    own = own_task(tmp_path / name, name, f'model = "{model}"')
+    with pytest.raises(
+        BadValue, match=rf"no MJCF file {model} of task {name}, neither at {tmp_path}.* nor at .*{place}"
+    ):
+        own.model_path()
 
 
 @cache

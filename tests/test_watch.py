@@ -244,11 +244,11 @@ def blind() -> Dot:
 
 
 def test_a_foreign_environment_is_watched_where_it_draws_itself() -> None:
-    domain = Domain.parse(f"{__name__}:Dot/time_limit=20")
+    domain = Domain.parse(f"{__name__}:Dot/time_limit=20,step_seconds=0.1")
     clip = film(STILL, domain, None, size=SMALL)
     assert f"Source {domain}: it fell after 0.5 s, return 5.00." in clip.said
     assert clip.milliseconds == 100
     shades = [int(np.asarray(frame)[28 + 18 + 36, 48, 0]) for frame in clip.frames]
     assert shades[:6] == [0, 40, 80, 120, 160, 200]
     with pytest.raises(CannotRender, match="render_mode='rgb_array'"):
-        film(STILL, Domain.parse(f"{__name__}:blind/time_limit=20"), None, size=SMALL)
+        film(STILL, Domain.parse(f"{__name__}:blind/time_limit=20,step_seconds=0.1"), None, size=SMALL)

@@ -9,6 +9,7 @@ Shape letters, used in every docstring of the package:
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -23,17 +24,30 @@ class IsthmusError(Exception):
 
 
 class UnknownName(IsthmusError):
-    """A name that is not in a table; the message lists the nearest names that are."""
+    """A name that is not in a table; the message lists the nearest names that are, and `advice` where there is some."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]):
+    def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = ""):
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-        super().__init__(f"unknown {kind} {name!r}; {hint}")
+        super().__init__("; ".join(filter(None, [f"unknown {kind} {name!r}", hint, advice])))
 
 
 class BadValue(IsthmusError, ValueError):
     """A value of the wrong type or outside its bounds."""
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an error's type and the first line of its message; where it has none, also where it was raised."""
+    kind = type(error).__name__
+    lines = str(error).strip().splitlines()
+    if lines:
+        return f"{kind}: {lines[0]}"
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return kind
+    last = frames[-1]
+    return f"{kind} without a message in {last.filename}:{last.lineno}: {last.line}"
 
 
 class BudgetExceeded(IsthmusError):
@@ -128,4 +142,4 @@ class Episodes(NamedTuple):
     diverged: Array  # bool [E]
     parameters: Array  # float64 [E, P]
     forward: Array  # float64 [E] the task's own measure of progress at the end (metres, or distance to the goal)
-    success: Array  # bool [E] at the goal at the end; never where none is named, as in foreign environments
+    success: Array  # bool [E] at the goal at the end; of foreign environments, what the last info says, if anything

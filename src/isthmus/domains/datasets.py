@@ -348,9 +348,15 @@ def _read_minari(path: Path, domain: Domain) -> tuple[Log, dict[str, Any], tuple
     import h5py
 
     folder = next((p for p in (path / "data", path) if p.is_dir()), path.parent)
+    named = path.name == MAIN or not path.is_file()  # another file is not the data set that lies beside it
     metadata = _json((folder / METADATA).read_bytes(), METADATA) if (folder / METADATA).exists() else {}
     _check_storage(metadata)
-    if not (folder / MAIN).exists():
+    if not named or not (folder / MAIN).exists():
+        if path.suffix in (".hdf5", ".h5"):
+            raise BadValue(
+                "is not read as it is; of D4RL's, take the robot's data set from Minari (minari download "
+                "mujoco/hopper/medium-v0), or make it an .npz as docs/datasets.md says under D4RL's files"
+            )
         raise BadValue(f"is no data set: neither an .npz nor a folder of Minari's, which has data/{MAIN}")
     keys = ("observations", "actions", "rewards", "terminations", "truncations")
     episodes, steps_held, lost, falls = [], 0, 0, 0

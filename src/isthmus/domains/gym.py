@@ -17,6 +17,8 @@ import math
 import os
 import secrets
 import sys
+import traceback
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -27,17 +29,27 @@ from typing import Any, NamedTuple
 import gymnasium
 import mujoco
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Tuple
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from isthmus.domains.collect import Live
+from isthmus.domains.contract import (
+    Step,
+    check_reset,
+    check_step,
+    declared_limit,
+    find_clocks,
+    measure_gain,
+    read_success,
+    rehearse,
+)
 from isthmus.domains.domain import Domain, PhysicsSimulation, Simulation, pairs
 from isthmus.domains.gaps import GAPS
 from isthmus.physics.parameters import Parameter, find
 from isthmus.physics.random import Single, keys
 from isthmus.tasks import task as tasks
-from isthmus.types import BadValue, IsthmusError, Spaces, UnknownName
+from isthmus.types import BadValue, IsthmusError, Spaces, UnknownName, describe_error
 
 # Ours to Gymnasium
 
@@ -178,6 +190,11 @@ class Environment(gymnasium.Env):
         self._camera = self._camera or Camera(self.live.simulation, *self.size)
         return self._camera.frame()
 
+    @property
+    def simulated_time(self) -> float:
+        """Seconds of the robot that all of its episodes have taken."""
+        return int(self.live.state["total"][0]) * self.domain.step_seconds
+
     def close(self):
         if self._camera:
             self._camera.close()
@@ -315,21 +332,24 @@ _register()
 
 
 class _Facts(NamedTuple):
-    """What an environment says of itself."""
+    """What an environment says of itself, before anything moves."""
 
     spaces: Spaces
     time_limit: int | None
-    step_seconds: float | None
+    timed: bool  # it holds simulated time
+    declared: str  # what it says of a step's length, which may be another wrapper's or the pictures'
 
 
 @dataclass(frozen=True)
 class ForeignDomain(Domain):
     """Somebody else's environment as a domain: `gym:ID`, or `module:function` for a function that returns one.
 
-    Its physics has no parameters by name; gaps apply to it as to ours. `time_limit` (steps) and `step_seconds` need to
-    be written where the environment declares none (`spec.max_episode_steps`; `dt` or `metadata["render_fps"]`). A
-    module is imported when the environment is first needed, and only if the text is `trusted` or the module already
-    imported. Its worlds cannot be put back as they were, unless the environments that hold them have not moved since.
+    Its physics has no parameters by name; gaps apply to it as to ours. `time_limit` (steps) needs to be written where
+    the environment declares none, `step_seconds` where it holds no simulated time (`isthmus.domains.contract`). Where
+    it does and no `step_seconds` is written, one instance is rehearsed: its step is measured, and its contract held
+    to. Any other might be a robot: it does not move before that is counted. A module is imported when the environment
+    is first needed, and only if the text is `trusted` or the module already imported. Its worlds cannot be put back as
+    they were, unless the environments that hold them have not moved since.
     """
 
     limit: int | None = None
@@ -394,9 +414,21 @@ class ForeignDomain(Domain):
 
     @property
     def step_seconds(self) -> float:
-        seconds = self.seconds or _facts(self.task, self.trusted).step_seconds
+        """Seconds a step lasts on the robot: as written, else measured. Raises BadValue where it can be neither."""
+        if self.seconds:
+            return self.seconds
+        facts = _facts(self.task, self.trusted)
+        if not facts.timed:
+            raise BadValue(
+                f"{self.task} holds no simulated time that would say how long a step lasts{facts.declared}; "
+                f"write {self.task}/step_seconds=SECONDS"
+            )
+        seconds = _rehearsed(self.task, self.trusted)
         if seconds is None:
-            raise BadValue(f"{self.task} does not say how long a step lasts; write {self.task}/step_seconds=SECONDS")
+            raise BadValue(
+                f"{self.task}: its simulated time does not move by one and the same amount each step{facts.declared}; "
+                f"write {self.task}/step_seconds=SECONDS"
+            )
         return seconds
 
     @property
@@ -470,11 +502,22 @@ def _make(task: str, trusted: bool) -> gymnasium.Env:
     except ModuleNotFoundError as error:
         raise BadValue(f"{task} could not be made: {error}; name its file with --import") from error
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise BadValue(f"{task} could not be made: {type(error).__name__}: {reason}") from error
+        raise BadValue(f"{task} could not be made: {describe_error(error)}{_known_fault(error)}") from error
     if not isinstance(env, gymnasium.Env):
         raise BadValue(f"{task} returns a {type(env).__name__}; it must return one gymnasium.Env")
     return env
+
+
+def _known_fault(error: BaseException) -> str:
+    """What is known of an error of somebody else's library, to be added to its line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    robotics = any("gymnasium_robotics" in Path(frame.filename).parts for frame in frames)
+    if not (robotics and isinstance(error, AssertionError) and int(mujoco.__version__.partition(".")[0]) >= 4):
+        return ""
+    return (
+        "; gymnasium_robotics up to 1.4.2 does not work with MuJoCo 4 here: there an enum compares unequal to the "
+        "number in the model (enum == number, which it asks by `in`); it needs a newer version, or one that is mended"
+    )
 
 
 _spare: dict[str, gymnasium.Env] = {}  # the environment that was asked for its facts becomes the first world's
@@ -485,16 +528,36 @@ def _facts(task: str, trusted: bool) -> _Facts:
     env = _make(task, trusted)
     for what, space in (("observations", env.observation_space), ("actions", env.action_space)):
         if not (isinstance(space, Box) and len(space.shape) == 1 and space.dtype.kind == "f"):
-            raise BadValue(f"{task} has {what} {space}: only a Box of floats with one axis can be used here")
+            parts = isinstance(space, Dict | Tuple) and what == "observations"
+            way = "; gymnasium.wrappers.FlattenObservation makes one, in a module:function of yours" if parts else ""
+            raise BadValue(f"{task} has {what} {space}: only a Box of floats with one axis can be used here{way}")
     assert isinstance(env.action_space, Box) and env.observation_space.shape
     low, high = (np.asarray(bound, np.float32) for bound in (env.action_space.low, env.action_space.high))
     if not np.isfinite([low, high]).all():
         raise BadValue(f"{task} has unbounded actions; give them bounds by a wrapper")
-    rate = env.metadata.get("render_fps")
-    seconds = getattr(env.unwrapped, "dt", None) or (1 / rate if rate else None)
     _spare[task] = env
-    limit = env.spec.max_episode_steps if env.spec else None
-    return _Facts(Spaces(env.observation_space.shape[0], low, high), limit, seconds and float(seconds))
+    return _Facts(
+        Spaces(env.observation_space.shape[0], low, high), declared_limit(env), bool(find_clocks(env)), _declared(env)
+    )
+
+
+def _declared(env: gymnasium.Env) -> str:
+    """What an environment declares of its pace, in brackets."""
+    said = {"dt": getattr(env.unwrapped, "dt", None), "render_fps": env.metadata.get("render_fps")}
+    words = ", ".join(f"{name} {value}" for name, value in said.items() if value)
+    return f" (its {words} may be something else)" if words else ""
+
+
+@lru_cache(maxsize=64)
+def _rehearsed(task: str, trusted: bool) -> float | None:
+    """Rehearse an instance that no world gets; the simulated seconds of a step, or None where they differ."""
+    env = _make(task, trusted)
+    try:
+        return rehearse(task, env)
+    finally:
+        spare = _spare.get(task)
+        if spare is None or spare.unwrapped is not env.unwrapped:
+            env.close()
 
 
 class ForeignSimulation:
@@ -506,15 +569,22 @@ class ForeignSimulation:
 
     def __init__(self, domain: ForeignDomain, n: int):
         spaces = domain.inner_spaces()
-        self.domain, self.time_limit, self.low, self.high = domain, domain.time_limit, spaces.low, spaces.high
+        self.domain, self.time_limit, self.shape = domain, domain.time_limit, (spaces.observation,)
         spare = [_spare.pop(domain.task)] if domain.task in _spare else []
         self.envs = [*spare, *(_make(domain.task, domain.trusted) for _ in range(n - len(spare)))]
         if len({id(env.unwrapped) for env in self.envs}) < n:
             raise BadValue(f"{domain.task} returns the same environment again; {n} worlds need {n} environments")
+        # Learners see the bounds in float32; an environment's own may lie between two of those numbers.
+        space: Any = self.envs[0].action_space
+        self.low, self.high, self.dtype = space.low, space.high, space.dtype
+        self.unchecked = (
+            domain.seconds is not None
+        )  # whether simulated time, if there is any, agrees with what is written
         self.terms: Mapping[str, np.ndarray] = {}
         self.rows = np.zeros((n, 2))
         self.rows[:, 0] = secrets.randbits(53)  # what a float64 holds exactly
         self.forward = np.full(n, np.nan)
+        self.success = np.zeros(n, bool)
 
     def holds(self, rows: np.ndarray) -> bool:
         return np.array_equal(rows, self.rows)
@@ -525,28 +595,59 @@ class ForeignSimulation:
     def begin(self, ids, parameters, random):
         seeds = (random.uniform(0, 1, 1)[:, 0] * 2**31).astype(int)
         self.rows[ids, 1] += 1
-        results = [self.envs[i].reset(seed=int(seed)) for i, seed in zip(ids, seeds, strict=True)]
-        self.forward[ids] = [info.get("x_position", np.nan) for _, info in results]
+        results = [self._reset(i, int(seed)) for i, seed in zip(ids, seeds, strict=True)]
+        self._read(ids, [info for _, info in results])
         return np.array([obs for obs, _ in results], np.float64), np.empty((len(ids), 0))
+
+    def _reset(self, i: int, seed: int) -> tuple[np.ndarray, Mapping[str, Any]]:
+        return check_reset(self.domain.task, self.envs[i].reset(seed=seed), self.shape)
 
     def step(self, ids, executed, chosen, memory):
         self.rows[ids, 1] += 1
-        actions = np.clip(executed, self.low, self.high).astype(self.envs[0].action_space.dtype)
-        results = [self.envs[i].step(action) for i, action in zip(ids, actions, strict=True)]
-        obs, reward, terminated, truncated, infos = zip(*results, strict=True)
-        obs, reward = np.array(obs, np.float64), np.array(reward, np.float64)
-        self.forward[ids] = [info.get("x_position", np.nan) for info in infos]
+        # The bounds are numbers of the space's own precision: what is clipped first is within them once it is rounded.
+        actions = np.clip(np.asarray(executed, np.float64), self.low, self.high).astype(self.dtype)
+        steps = [self._step(i, action) for i, action in zip(ids, actions, strict=True)]
+        obs = np.array([step.observation for step in steps], np.float64)
+        reward = np.array([step.reward for step in steps])
+        self._read(ids, [step.info for step in steps])
         diverged = ~(np.isfinite(obs).all(1) & np.isfinite(reward))
         self.terms = {"reward": reward}
-        return obs, reward, np.array(terminated, bool), np.array(truncated, bool), diverged, memory
+        terminated = np.array([step.terminated for step in steps])
+        truncated = np.array([step.truncated for step in steps])
+        return obs, reward, terminated, truncated, diverged, memory
+
+    def _step(self, i: int, action: np.ndarray) -> Step:
+        env = self.envs[i]
+        if not self.unchecked:
+            return check_step(self.domain.task, env.step(action), self.shape)
+        self.unchecked = False
+        clocks = find_clocks(env)
+        before = [clock() for clock in clocks]
+        result = env.step(action)
+        self._compare_seconds(measure_gain(before, [clock() for clock in clocks]))
+        return check_step(self.domain.task, result, self.shape)
+
+    def _compare_seconds(self, measured: float | None) -> None:
+        """Warn where a step's simulated time is not what is written; what is written holds."""
+        written = self.domain.step_seconds
+        if measured is not None and not math.isclose(measured, written, rel_tol=1e-6):
+            warnings.warn(
+                f"{self.domain.task}: step_seconds={written:g} is written, and a step took {measured:g} s of simulated "
+                "time; what is written counts",
+                stacklevel=2,
+            )
+
+    def _read(self, ids: np.ndarray, infos: list[Mapping[str, Any]]) -> None:
+        self.forward[ids] = [info.get("x_position", np.nan) for info in infos]
+        self.success[ids] = [read_success(self.domain.task, info) for info in infos]
 
     def progress(self, ids):
         """Metres forward where the environment reports `x_position`; else NaN."""
         return self.forward[ids]
 
     def at_goal(self, ids):
-        """Nowhere: an environment does not say where its goal is."""
-        return np.zeros(len(ids), bool)
+        """Where the last info says so by `success` or `is_success`."""
+        return self.success[ids]
 
     def close(self) -> None:
         for env in self.envs:

@@ -114,8 +114,8 @@ class Entry:
         """Whether the robot's task has a goal: elsewhere a success of 0 says nothing."""
         try:
             return "sparse" in find(self.run.problem.target.task).variants
-        except IsthmusError:
-            return False
+        except IsthmusError:  # a foreign environment, whose infos say it if anything does
+            return bool((self.played or {}).get("success"))
 
     @cached_property
     def played(self) -> dict[str, float] | None:

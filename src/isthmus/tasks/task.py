@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import multiprocessing
+import sys
 from collections.abc import Callable, Mapping
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 from pathlib import Path
 from typing import ClassVar
@@ -66,7 +68,7 @@ class Task:
     """
 
     name: ClassVar[str]
-    model: ClassVar[str | Path]  # an MJCF file; a bare name is one of the installed gymnasium package
+    model: ClassVar[str | Path]  # an MJCF file, beside the Python file; or one of the installed gymnasium package
     frame_skip: ClassVar[int]
     time_limit: ClassVar[int] = 1000
     observation_names: ClassVar[tuple[str, ...]]
@@ -78,12 +80,20 @@ class Task:
 
     @classmethod
     def model_path(cls) -> Path:
+        """The MJCF file `model`: beside the Python file whose class names it, else, a bare name, one of Gymnasium's.
+
+        A path with folders that is not there is taken from the working directory. Raises BadValue where there is none.
+        """
         path = Path(cls.model)
-        if path.is_absolute() or path.parent != Path("."):
+        if path.is_absolute():
             return path
-        spec = importlib.util.find_spec("gymnasium")
-        assert spec is not None and spec.origin is not None
-        return Path(spec.origin).parent / "envs" / "mujoco" / "assets" / path
+        beside = _folder_of(cls) / path
+        if beside.is_file():
+            return beside
+        other = path if path.parent != Path(".") else _gymnasium_assets() / path
+        if not other.is_file():
+            raise BadValue(f"no MJCF file {path} of task {cls.name}, neither at {beside} nor at {other.absolute()}")
+        return other
 
     def start(self, simulator: Simulator, random: Random) -> tuple[np.ndarray, np.ndarray]:
         """First configuration (qpos, qvel) of an episode, one row a stream of `random`."""
@@ -142,6 +152,20 @@ class Task:
         return reduce(add, [reduce(add, part) for part in (gains, costs) if part])
 
 
+def _folder_of(task: type[Task]) -> Path:
+    """Return the folder of the file whose class names the task's model; of a notebook's, the working directory."""
+    namer = next(kind for kind in task.__mro__ if "model" in vars(kind))
+    file = getattr(sys.modules.get(namer.__module__), "__file__", None)
+    return Path(file).resolve().parent if file else Path.cwd()
+
+
+@cache
+def _gymnasium_assets() -> Path:
+    spec = importlib.util.find_spec("gymnasium")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
+
+
 def control_cost(weight: float, action: np.ndarray) -> np.ndarray:
     """-weight |a|^2, in the action's own precision, as Gymnasium computes it (float32 actions: float32)."""
     # In C order a row's sum is taken in the same order in any batch.
@@ -171,9 +195,18 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Task:
-    """A task by name. Raises UnknownName with the nearest names."""
+    """A task by name. Raises UnknownName with the nearest names, and how a task of one's own is made known."""
     if name not in _registry and name in BUILT_IN:
         importlib.import_module(BUILT_IN[name])
     if name not in _registry:
-        raise UnknownName("task", name, names())
+        raise UnknownName("task", name, names(), _import_advice())
     return _registry[name]()
+
+
+def _import_advice() -> str:
+    if multiprocessing.parent_process() is None:
+        return "a task of your own: name its file with --import"
+    return (
+        "worker processes do not know what a notebook or a script registers: put the task in a file of its own and "
+        "name that with --import, or imports=('FILE.py',) in Python"
+    )

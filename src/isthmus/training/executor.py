@@ -7,13 +7,16 @@ A worker computes on one CPU (NPROC), which changes no bit of any result; nor do
 
 from __future__ import annotations
 
+import ast
 import atexit
+import linecache
 import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
 import platform
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -26,6 +29,7 @@ from typing import Any
 
 from isthmus.types import BadValue, IsthmusError
 
+READY = b"ready"  # a worker's first word; no pickle begins so
 LIVES = 3  # workers that a job may be given: one that takes too much memory would take every other's too
 
 
@@ -189,6 +193,7 @@ class Processes(Executor):
                 return worker
             self._all.remove(worker)  # it was killed while it had nothing to do
         if not self._all:
+            check_main_guard()
             atexit.register(self.close)
         with _ctrl_c_waits():  # until it is known as one to be ended
             worker = _Worker()
@@ -204,6 +209,9 @@ class Processes(Executor):
                 outcome = task.worker.pipe.recv_bytes()
             except (EOFError, OSError):
                 self._all.remove(task.worker)
+                if task.worker.failed_to_start():
+                    out.append((task, failed(IsthmusError(_no_start(task.worker.fate())))))
+                    continue
                 task.lost += 1
                 if task.lost < LIVES:
                     task.worker = self._give(task.content)
@@ -213,6 +221,9 @@ class Processes(Executor):
                     "the same work; out of memory? what was saved is kept: give the command again, with fewer --workers"
                 ))  # fmt: skip
             else:
+                if outcome == READY:
+                    task.worker.ready = True
+                    continue
                 self._idle.append(task.worker)
             out.append((task, outcome))
         return out
@@ -228,6 +239,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, os.environ.get("NPROC", "1")))
+        self.ready = False
         self.process.start()
         theirs.close()  # so that its death is the pipe's end
 
@@ -238,10 +250,55 @@ class _Worker:
             return False
         return True
 
+    def failed_to_start(self) -> bool:
+        """Whether it ended by itself before it could take a job: what it imports raised."""
+        self.process.join()
+        return not self.ready and (self.process.exitcode or 0) > 0
+
     def fate(self) -> str:
         self.process.join()
         code = self.process.exitcode or 0
         return signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def check_main_guard() -> None:
+    """Raise BadValue where a script begins workers outside of `if __name__ == "__main__":`.
+
+    Each worker imports the script first, would come to the same line, and would begin workers of its own.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__":
+            break
+    else:
+        return  # not in a script's own lines: a thread, or a function of a server
+    path = frame.f_code.co_filename
+    if getattr(sys.modules["__main__"], "__file__", None) is None or not _lacks_guard(path, frame.f_lineno):
+        return
+    raise BadValue(
+        f"{path}:{frame.f_lineno} begins worker processes, which import the script first: put what it does under "
+        'if __name__ == "__main__":'
+    )
+
+
+def _lacks_guard(path: str, line: int) -> bool:
+    """Whether the lines of a script are known, and this one is under no condition that asks for __name__."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(path)))
+    except SyntaxError:
+        return False
+    if not tree.body:
+        return False
+    guards = [node for node in tree.body if isinstance(node, ast.If) and "__name__" in ast.dump(node.test)]
+    return not any(node.lineno <= line <= (node.end_lineno or line) for node in guards)
+
+
+def _no_start(fate: str) -> str:
+    return (
+        f"a worker process could not begin ({fate}): it imports the script that began it, and something there failed, "
+        'as is said above; put what the script does under if __name__ == "__main__":'
+    )
 
 
 @contextmanager
@@ -270,6 +327,7 @@ def _serve(pipe: Connection, nproc: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all: the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent closed the pipe, or died
+        pipe.send_bytes(READY)
         while True:
             threads, content = pipe.recv()
             os.environ["ISTHMUS_THREADS"] = str(threads)

@@ -1,0 +1,543 @@
+"""What foreign environments are held to: the seconds of a step, Gymnasium's contract, bounds, success, their limits."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+from gymnasium.wrappers import FlattenObservation, OrderEnforcing, TimeLimit
+
+import isthmus
+from isthmus.domains import gym
+from isthmus.domains.collect import collect, play
+from isthmus.domains.contract import check_reset, check_step, find_clocks, read_success
+from isthmus.domains.domain import Domain
+from isthmus.domains.problem import Access, Book, Problem
+from isthmus.types import BadValue, Decision
+
+MODEL = mujoco.MjModel.from_xml_string("""<mujoco><option timestep="0.005"/><worldbody><body>
+    <joint name="hinge" type="hinge" axis="0 1 0" damping=".1"/><geom size=".1" pos="0 0 -.5"/>
+</body></worldbody><actuator><motor joint="hinge" ctrlrange="-1 1"/></actuator></mujoco>""")
+
+
+class Swing(gymnasium.Env):
+    """A pendulum in MuJoCo, two physics steps of 5 ms a step; neither its dt nor its pictures' rate is that."""
+
+    metadata = {"render_fps": 50}  # noqa: RUF012
+    dt = 0.005
+    observation_space = Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = Box(-1, 1, (1,), np.float32)
+
+    def __init__(self):
+        self.data = mujoco.MjData(MODEL)
+        self.skips = lambda: 2
+
+    def observe(self):
+        return np.concatenate([self.data.qpos, self.data.qvel])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        mujoco.mj_resetData(MODEL, self.data)
+        self.data.qpos[:] = self.np_random.uniform(-0.1, 0.1)
+        return self.observe(), {}
+
+    def step(self, action):
+        self.data.ctrl[:] = action
+        mujoco.mj_step(MODEL, self.data, nstep=self.skips())
+        return self.observe(), 1.0, False, False, {}
+
+
+class RepeatAction(gymnasium.Wrapper):
+    def __init__(self, env: gymnasium.Env, times: int):
+        super().__init__(env)
+        self.times = times
+
+    def step(self, action):
+        total = 0.0
+        for _ in range(self.times):
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return obs, total, terminated, truncated, info
+
+
+class Holder(gymnasium.Env):
+    """Steps a Swing that it keeps somewhere, as mazes keep their robots."""
+
+    metadata = {"render_fps": 50}  # noqa: RUF012
+    observation_space, action_space = Swing.observation_space, Swing.action_space
+
+    def __init__(self):
+        self.keep(Swing())
+
+    def keep(self, swing: Swing):
+        self.point_env = OrderEnforcing(swing)
+        self.reset, self.step = self.point_env.reset, self.point_env.step
+
+
+class Simulator(Holder):
+    """As mujoco-py's: env.sim.data.time, and nothing else to look into."""
+
+    def keep(self, swing):
+        class Sim:
+            __slots__ = ("data",)
+
+        self.sim = Sim()
+        self.sim.data = SimpleNamespace(time=0.0)  # type: ignore[attr-defined]
+
+        def step(action):
+            result = swing.step(action)
+            self.sim.data.time = swing.data.time  # type: ignore[attr-defined]
+            return result
+
+        self.reset, self.step = swing.reset, step
+
+
+class Suite(Holder):
+    """As dm_control's by shimmy: env._env.physics.data.time, a property of a wrapped structure."""
+
+    def keep(self, swing):
+        class Physics:
+            @property
+            def data(self):
+                return swing.data
+
+        self._env = SimpleNamespace(physics=Physics())
+        self.reset, self.step = swing.reset, swing.step
+
+
+class Renewed(Swing):
+    """Makes its data anew at each reset, and keeps a copy that stands still."""
+
+    def reset(self, *, seed=None, options=None):
+        self.data, self.before = mujoco.MjData(MODEL), self.data
+        return super().reset(seed=seed, options=options)
+
+
+class Told(gymnasium.Wrapper):
+    """Somebody else's physics, which tells its time itself."""
+
+    steps = 0
+
+    @property
+    def simulated_time(self):
+        return 0.04 * self.steps
+
+    def step(self, action):
+        self.steps += 1
+        return self.env.step(action)
+
+
+class Quiet(gymnasium.Env):
+    """A robot: no simulated time. It remembers how it was moved, and gives what it is told to."""
+
+    observation_space = Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = Box(-1, 1, (1,), np.float32)
+    moves: list[str] = []  # noqa: RUF012
+    change: dict[str, Any] = {}  # noqa: RUF012
+
+    def reset(self, *, seed=None, options=None):
+        self.moves.append("reset")
+        return self.change.get("reset", (np.zeros(2, np.float32), {}))
+
+    def step(self, action):
+        self.moves.append("step")
+        result = {"obs": np.zeros(2, np.float32), "reward": 1.0, "terminated": False, "truncated": False, "info": {}}
+        result |= {k: v for k, v in self.change.items() if k in result}
+        return self.change.get("step", tuple(result.values()))
+
+
+class Faulty(Quiet):
+    """The same as a simulation."""
+
+    simulated_time = 0.0
+
+    def step(self, action):
+        self.simulated_time += 0.02
+        return super().step(action)
+
+
+def hopper_repeated():
+    return RepeatAction(gymnasium.make("Hopper-v5"), 4)
+
+
+def ours_repeated():
+    return RepeatAction(gymnasium.make("isthmus/Hopper-v0"), 3)
+
+
+def swing_repeated():
+    return RepeatAction(FlattenObservation(Swing()), 7)
+
+
+def told():
+    return Told(Quiet())
+
+
+def last_step():
+    """Its first step ends the episode."""
+    return RepeatAction(TimeLimit(Swing(), 1), 1)
+
+
+def cut_short():
+    """Its second step is half as long as the first: the episode ends in it."""
+    return RepeatAction(TimeLimit(Swing(), 6), 4)
+
+
+def uneven():
+    env = Swing()
+    env.skips = iter([2, 3, 2, 3]).__next__
+    return env
+
+
+def disagreeing():
+    env = Holder()
+    other = Swing()
+    other.step(np.zeros(1))
+    env.other_env = other  # type: ignore[attr-defined]
+    step = env.step
+    env.step = lambda action: (mujoco.mj_step(MODEL, other.data), step(action))[1]
+    return env
+
+
+class Policy(NamedTuple):
+    value: Any
+
+    def memory(self):
+        return ()
+
+    def act(self, memory, observation, key=None):
+        return (self.value, memory) if key is None else (Decision(self.value), memory)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(Quiet, "moves", [])
+    monkeypatch.setattr(Quiet, "change", {})
+    yield
+    gym._live.clear()
+    gym._spare.clear()
+    gym._facts.cache_clear()
+    gym._rehearsed.cache_clear()
+
+
+def domain(name: str, settings: str = "time_limit=30") -> Domain:
+    return Domain.parse(f"{__name__}:{name}/{settings}")
+
+
+# The seconds of a step
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("Swing", 0.01),
+        ("swing_repeated", 0.07),
+        ("hopper_repeated", 0.032),
+        ("ours_repeated", 0.024),
+        ("Holder", 0.01),
+        ("Simulator", 0.01),
+        ("Suite", 0.01),
+        ("Renewed", 0.01),
+        ("told", 0.04),
+        ("last_step", 0.01),
+        ("cut_short", 0.04),
+    ],
+)
+def test_a_steps_seconds_are_measured(name, seconds):
+    assert domain(name).step_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Quiet", "holds no simulated time"),
+        ("uneven", "does not move by one and the same amount each step"),
+        ("disagreeing", "does not move by one and the same amount each step"),
+    ],
+)
+def test_where_they_cannot_be_measured_they_are_asked_for(name, words):
+    with pytest.raises(BadValue, match=rf"{words}.*; write \S+/step_seconds=SECONDS") as caught:
+        domain(name).spaces  # noqa: B018
+    assert "\n" not in str(caught.value)
+    assert domain(name, "time_limit=30,step_seconds=0.25").step_seconds == 0.25
+
+
+def test_the_meter_counts_the_robots_seconds():
+    target = domain("hopper_repeated", "time_limit=1000")
+    problem = Problem(target, target, Access.ONLINE)
+    book, worlds = problem.target_worlds(Book(), 1, seed=0)
+    book, _, _ = problem.collect(book, worlds, Policy(np.zeros(3, np.float32)), 100)
+    assert np.isclose(book.seconds, 3.2, rtol=1e-9)
+
+
+def test_what_is_written_holds_and_a_disagreement_is_said_once():
+    written = domain("Swing", "time_limit=30,step_seconds=0.5")
+    with pytest.warns(UserWarning, match=r"step_seconds=0.5 is written, and a step took 0.01 s") as caught:
+        collect(written, written.worlds(3, seed=0), Policy(np.zeros(1, np.float32)), 4)
+    assert written.step_seconds == 0.5 and len(caught) == 1 and "\n" not in str(caught[0].message)
+    for same in (domain("Swing", "time_limit=30,step_seconds=0.01"), domain("Quiet", "time_limit=9,step_seconds=0.1")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            collect(same, same.worlds(1, seed=0), Policy(np.zeros(1, np.float32)), 2)
+
+
+def test_a_rehearsed_instance_is_no_worlds():
+    """What was measured leaves no trace: each world's environment is a fresh one."""
+    made = domain("told")
+    assert made.step_seconds == 0.04 and Quiet.moves == ["reset", "step", "step", "step"]
+    made.worlds(2, seed=0)
+    assert [env.steps for env in gym._live[-1].envs] == [0, 0]  # type: ignore[attr-defined]
+
+
+def test_no_clock_is_read_into_an_environment_that_has_none():
+    assert find_clocks(Quiet()) == [] and find_clocks(gymnasium.make("Pendulum-v1")) == []
+    env = Quiet()
+    env.data = np.zeros(3)  # type: ignore[attr-defined]
+    env.time = 3.0  # type: ignore[attr-defined]
+    assert find_clocks(TimeLimit(env, 3)) == []
+
+
+# The contract
+
+FAULTS = {
+    "reward of shape (1,)": ({"reward": np.ones(1)}, "reward must be one number.* shape \\(1,\\)"),
+    "reward is None": ({"reward": None}, "reward must be one number"),
+    "reward is text": ({"reward": "1.0"}, "reward must be one number"),
+    "NaN reward": ({"reward": np.nan}, "the reward is nan"),
+    "infinite reward": ({"reward": np.float32(np.inf)}, "the reward is inf"),
+    "integer terminated": ({"terminated": 0}, "terminated must be a bool, such as bool\\(terminated\\), not 0"),
+    "terminated of shape (1,)": ({"terminated": np.zeros(1, bool)}, "terminated must be a bool"),
+    "truncated is None": ({"truncated": None}, "truncated must be a bool"),
+    "observation too long": ({"obs": np.zeros(3)}, "observation of an array of shape \\(3,\\).* shape \\(2,\\)"),
+    "observation as a column": ({"obs": np.zeros((2, 1))}, "shape \\(2, 1\\)"),
+    "ragged observation": ({"obs": [np.zeros(2), 1.0]}, "is no array"),
+    "observation is a long dict": ({"obs": {str(i): np.zeros((2, 2)) for i in range(9)}}, "observation"),
+    "observation is a dict": ({"obs": {"position": np.zeros(2)}}, "observation"),
+    "no info": ({"info": None}, "info that is a dict"),
+    "old step": ({"step": (np.zeros(2), 1.0, False, {})}, "\\(observation, reward, .*not a tuple of 4"),
+    "old reset": ({"reset": np.zeros(2)}, "reset must return \\(observation, info\\)"),
+    "reset too long": ({"reset": (np.zeros(3), {})}, "reset returned an observation.*\\(3,\\)"),
+    "reset without numbers": ({"reset": (np.array([np.nan, 0.0]), {})}, "reset returned an observation with NaN"),
+    "success of three": ({"info": {"success": [True, False, True]}}, "info\\['success'\\] must be one bool"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_simulations_fault_is_one_line_before_anything_begins(name, monkeypatch):
+    change, words = FAULTS[name]
+    monkeypatch.setattr(Quiet, "change", change)
+    with pytest.raises(BadValue, match=words) as caught:
+        Problem(Domain.parse("ball"), domain("Faulty"), Access.ONLINE)
+    assert "\n" not in str(caught.value) and f"{__name__}:Faulty" in str(caught.value)
+    assert gym._live == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_robots_fault_is_one_line_at_the_first_counted_move(tmp_path, name, monkeypatch):
+    """What may be a robot is not moved before that is counted, and its first result is checked."""
+    change, words = FAULTS[name]
+    monkeypatch.setattr(Quiet, "change", change)
+    target = domain("Quiet", "time_limit=30,step_seconds=0.1")
+    problem = Problem(target, target, Access.ONLINE).with_ledger(tmp_path / "ledger")
+    assert Quiet.moves == []
+    with pytest.raises(BadValue, match=words) as caught:
+        book, worlds = problem.target_worlds(Book(), 1, seed=0)
+        problem.collect(book, worlds, Policy(np.zeros(1, np.float32)), 5)
+    assert "\n" not in str(caught.value) and len(Quiet.moves) <= 2
+    counted = [json.loads(line) for line in (tmp_path / "ledger").open()]
+    assert sum(line.get("transitions", 0) for line in counted) == Quiet.moves.count("step")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reward": 1}, {"reward": np.float32(1)}, {"reward": np.array(1.0)}, {"terminated": np.bool_(False)},
+        {"truncated": np.array(False)}, {"obs": [0.0, 1.0]}, {"obs": np.zeros(2)}, {"obs": np.zeros(2, int)},
+    ],
+)  # fmt: skip
+def test_what_keeps_the_contract_is_taken(change, monkeypatch):
+    monkeypatch.setattr(Quiet, "change", change)
+    good = domain("Faulty")
+    _, tr = collect(good, good.worlds(2, seed=0), Policy(np.zeros(1, np.float32)), 3)
+    assert (tr.reward == 1).all() and not tr.terminated.any()
+
+
+def test_an_observation_that_is_not_finite_is_a_simulation_that_blew_up():
+    step = check_step("x", (np.array([np.nan, 0.0]), np.nan, False, False, {}), (2,))
+    assert np.isnan(step.reward)
+    with pytest.raises(BadValue, match="the reward is nan, beside a finite observation"):
+        check_step("x", (np.zeros(2), np.nan, False, False, {}), (2,))
+    observation, info = check_reset("x", ([0.0, 1.0], {"a": 1}), (2,))
+    assert observation.tolist() == [0.0, 1.0] and info == {"a": 1}
+
+
+class Raising(Faulty):
+    def step(self, action):
+        raise AssertionError
+
+
+class Shapeless(Faulty):
+    def reset(self, *, seed=None, options=None):
+        raise KeyError("no such joint\nat all")
+
+
+def test_an_error_in_a_rehearsal_says_what_and_where():
+    with pytest.raises(
+        BadValue, match=r"Raising: step failed: AssertionError without a message in .*contract.py:\d+: raise"
+    ):
+        domain("Raising").spaces  # noqa: B018
+    with pytest.raises(BadValue, match=r"Shapeless: reset failed: KeyError: 'no such joint") as caught:
+        domain("Shapeless").spaces  # noqa: B018
+    assert "\n" not in str(caught.value)
+
+
+def test_a_training_that_would_meet_a_fault_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Quiet, "change", {"reward": np.nan})
+    with pytest.raises(BadValue, match="the reward is nan"):
+        isthmus.train("target_only", isthmus.problem(f"{__name__}:Faulty/time_limit=30"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists() and Quiet.moves == ["reset", "step"]
+
+
+# Bounds
+
+
+def strict(low, high, dtype):
+    """An environment that raises where an action is not within its own bounds, in its own precision."""
+
+    class Strict(Faulty):
+        action_space = Box(np.array([low], dtype), np.array([high], dtype), dtype=dtype)
+
+        def step(self, action):
+            assert self.action_space.contains(action), repr(action)
+            self.moves.append(action)  # type: ignore[arg-type]
+            return super().step(action)
+
+    return Strict
+
+
+@pytest.mark.parametrize("push", [-5.0, 5.0])
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [(np.float64, -0.1, 0.1), (np.float64, -0.3, 0.7), (np.float32, -0.1, 0.7), (np.float16, -0.1, 0.3)],
+)
+def test_actions_keep_the_environments_own_bounds(monkeypatch, dtype, low, high, push):
+    monkeypatch.setitem(globals(), "made_strict", strict(low, high, dtype))
+    strictly = domain("made_strict")
+    collect(strictly, strictly.worlds(1, seed=0), Policy(np.float32([push])), 1)
+    action = next(move for move in reversed(Quiet.moves) if not isinstance(move, str))
+    assert action.dtype == dtype and action[0] == dtype(low if push < 0 else high)  # type: ignore[attr-defined]
+
+
+# Success
+
+
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [
+        ({"success": True}, True), ({"is_success": 1.0}, True), ({"success": np.bool_(False)}, False),
+        ({"success": np.array([1.0])}, True), ({"is_success": np.array(0)}, False), ({}, False),
+        ({"success": False, "is_success": True}, True), ({"success": np.nan}, False), ({"success": None}, False),
+    ],
+)  # fmt: skip
+def test_success_is_read_from_the_info(info, said):
+    assert read_success("x", info) is said
+
+
+@pytest.mark.parametrize("key", ["success", "is_success"])
+def test_an_episode_succeeds_by_its_last_info(monkeypatch, key):
+    """At the end, as of our own tasks: to have been at the goal on the way is no success."""
+
+    class Goal(Faulty):
+        def reset(self, *, seed=None, options=None):
+            self.at, self.late = 0, seed % 2 == 0
+            return super().reset(seed=seed)
+
+        def step(self, action):
+            self.at += 1
+            obs, reward, terminated, truncated, _ = super().step(action)
+            there = np.float32(self.at >= 5) if self.late else self.at == 3
+            return obs, reward, terminated, truncated, {key: there}
+
+    monkeypatch.setitem(globals(), "made_goal", Goal)
+    goal = domain("made_goal", "time_limit=6")
+    played = play(goal, goal.worlds(8, seed=0), Policy(np.zeros(1, np.float32)))
+    late = [env.late for env in gym._live[-1].envs]  # type: ignore[attr-defined]
+    assert played.success.tolist() == late and 0 < sum(late) < 8
+
+
+# Spaces and time limits
+
+
+def dictionary():
+    env = Swing()
+    env.observation_space = gymnasium.spaces.Dict({"x": Box(-1, 1, (2,))})  # type: ignore[assignment]
+    return env
+
+
+def test_a_dict_is_told_how_to_become_a_box():
+    with pytest.raises(BadValue, match=r"only a Box of floats.*FlattenObservation makes one"):
+        domain("dictionary").spaces  # noqa: B018
+
+
+def limited():
+    return TimeLimit(Swing(), 40)
+
+
+def limited_twice():
+    return OrderEnforcing(TimeLimit(RepeatAction(TimeLimit(Swing(), 25), 1), 40))
+
+
+def limited_anew():
+    return TimeLimit(gymnasium.make("Hopper-v5").unwrapped, 70)
+
+
+class Counting(Swing):
+    _max_episode_steps = 60
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("limited", 40), ("limited_twice", 25), ("limited_anew", 70), ("Counting", 60)]
+)
+def test_a_wrappers_time_limit_is_read(name, limit):
+    made = Domain.parse(f"{__name__}:{name}")
+    assert made.time_limit == limit and made.spaces.observation
+    assert Domain.parse(f"{__name__}:{name}/time_limit=20").time_limit == 20
+
+
+# Messages
+
+
+def test_an_environment_that_fails_without_a_word_is_told_by_its_place(monkeypatch):
+    def silent():
+        raise AssertionError
+
+    monkeypatch.setitem(globals(), "silent", silent)
+    with pytest.raises(BadValue, match=r"could not be made: AssertionError without a message in .*:\d+: raise Asser"):
+        domain("silent").spaces  # noqa: B018
+
+
+def test_what_is_known_of_gymnasium_robotics_is_said(tmp_path, monkeypatch):
+    package = tmp_path / "gymnasium_robotics"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "fetch.py").write_text(
+        "import mujoco, numpy as np\ndef make():\n    kind = np.int32(3)\n"
+        "    assert kind in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)\n"
+        "def other():\n    raise OSError('no mesh')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("gymnasium_robotics", "gymnasium_robotics.fetch"):
+        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
+    with pytest.raises(BadValue, match=r"fetch.py:4: assert kind in .*1.4.2 does not work with MuJoCo 4") as caught:
+        Domain.parse("gymnasium_robotics.fetch:make").spaces  # noqa: B018
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BadValue, match=r"OSError: no mesh$"):
+        Domain.parse("gymnasium_robotics.fetch:other").spaces  # noqa: B018
