@@ -54,6 +54,10 @@ class Simulation(Protocol):
         """Begin episodes; first observations (n, O) and the task's memory (n, ?)."""
         ...
 
+    def neutral_action(self, ids: np.ndarray) -> np.ndarray:
+        """What the robots were told before the first decision of episodes that have just begun, (n, A)."""
+        ...
+
     def step(
         self, ids: np.ndarray, executed: np.ndarray, chosen: np.ndarray, memory: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -72,6 +76,14 @@ class Simulation(Protocol):
         ...
 
 
+def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest actions of a task, float32 (A,) each. Raises BadValue where an actuator has none."""
+    from isthmus.physics.actuators import control_box
+    from isthmus.physics.mujoco import load_model
+
+    return control_box(load_model(task.model_path()), task.name)
+
+
 class PhysicsSimulation:
     """A task of ours in a physics engine."""
 
@@ -83,6 +95,7 @@ class PhysicsSimulation:
             self.task.model_path(), domain.names, n, self.task.frame_skip, forces=self.task.forces
         )
         self.rows = self.simulator.rows
+        self.low, self.high = control_bounds(self.task)
         self.time_limit = self.task.time_limit
         self.rewards = self.task.paying(domain.reward)
         self.terms = {}
@@ -94,9 +107,15 @@ class PhysicsSimulation:
 
     def begin(self, ids, parameters, random):
         self.simulator.set_parameters(ids, parameters)
-        self.simulator.reset(ids, *self.task.start(self.simulator, random))
+        self.simulator.reset(ids, *self.task.first(self.simulator, random))
         view = View(self.simulator, ids)
         return self.task.observe(view), self.task.remember(view)
+
+    def neutral_action(self, ids):
+        """What the task declares, else what the start says that the actuators were told, within their bounds."""
+        if self.task.neutral_action is not None:
+            return np.tile(np.asarray(self.task.neutral_action, float), (len(ids), 1))
+        return np.clip(self.simulator.control[ids], self.low, self.high)
 
     def step(self, ids, executed, chosen, memory):
         diverged = self.simulator.step(ids, executed)
@@ -306,11 +325,9 @@ class Domain:
 
     def inner_spaces(self) -> Spaces:
         """Spaces before gaps and sensing."""
-        from isthmus.physics.mujoco import load_model
-
         task = find_task(self.task)
-        low, high = load_model(task.model_path()).actuator_ctrlrange.astype(np.float32).T
-        return Spaces(len(task.observation_names), low.copy(), high.copy(), len(self.settings))
+        low, high = control_bounds(task)
+        return Spaces(len(task.observation_names), low, high, len(self.settings))
 
     @property
     def spaces(self) -> Spaces:

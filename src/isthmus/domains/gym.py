@@ -529,6 +529,10 @@ class ForeignSimulation:
         self.forward[ids] = [info.get("x_position", np.nan) for _, info in results]
         return np.array([obs for obs, _ in results], np.float64), np.empty((len(ids), 0))
 
+    def neutral_action(self, ids):
+        """What an environment would call neutral is not known: the action nearest to zero."""
+        return np.tile(np.clip(0.0, self.low, self.high), (len(ids), 1))
+
     def step(self, ids, executed, chosen, memory):
         self.rows[ids, 1] += 1
         actions = np.clip(executed, self.low, self.high).astype(self.envs[0].action_space.dtype)
@@ -557,7 +561,8 @@ class HollowSimulation:
     """N worlds in which nothing moves."""
 
     def __init__(self, domain: ForeignDomain, n: int):
-        self.time_limit, self.observation = domain.time_limit, domain.inner_spaces().observation
+        spaces = domain.inner_spaces()
+        self.time_limit, self.observation, self.action = domain.time_limit, spaces.observation, spaces.action
         self.rows = np.zeros((n, 2))  # as those of a ForeignSimulation: a checkpoint is loaded into them
         self.terms: Mapping[str, np.ndarray] = {}
 
@@ -566,6 +571,9 @@ class HollowSimulation:
 
     def begin(self, ids, parameters, random):
         return np.zeros((len(ids), self.observation)), np.empty((len(ids), 0))
+
+    def neutral_action(self, ids):
+        return np.zeros((len(ids), self.action))
 
     def step(self, ids, executed, chosen, memory):
         never = np.zeros(len(ids), bool)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from isthmus.physics.engine import Simulator
+from isthmus.physics.engine import Simulator, Start
 from isthmus.physics.random import Single, Streams
 from isthmus.types import BadValue, UnknownName
 
@@ -74,6 +74,8 @@ class Task:
     falling: ClassVar[tuple[str, ...]] = ()  # the reward terms that speak only of falling
     forces: ClassVar[bool] = False  # needs contact forces
     main_body: ClassVar[str] = "torso"  # what a camera follows
+    keyframe: ClassVar[str | None] = None  # the MJCF's keyframe in which episodes begin
+    neutral_action: ClassVar[Sequence[float] | None] = None  # if it is not what holds the start
     reference: ClassVar[str | None] = None  # the Gymnasium id that this task equals to the bit
 
     @classmethod
@@ -85,9 +87,23 @@ class Task:
         assert spec is not None and spec.origin is not None
         return Path(spec.origin).parent / "envs" / "mujoco" / "assets" / path
 
-    def start(self, simulator: Simulator, random: Random) -> tuple[np.ndarray, np.ndarray]:
-        """First configuration (qpos, qvel) of an episode, one row a stream of `random`."""
-        raise NotImplementedError
+    def start(self, simulator: Simulator, random: Random) -> Start | tuple[np.ndarray, np.ndarray]:
+        """Where an episode begins, one row a stream of `random`: a `Start`, or its first two parts, qpos and qvel.
+
+        What is left out is the keyframe's, where the task names one. If not overridden: that keyframe.
+        """
+        if self.keyframe is None:
+            raise NotImplementedError
+        return _repeat_keyframe(self, len(random.uniform(0.0, 1.0, 0)))
+
+    def first(self, simulator: Simulator, random: Random) -> Start:
+        """Return `start` with what it leaves out: an episode that begins at a keyframe begins at the whole of it."""
+        start = Start(*self.start(simulator, random))
+        if self.keyframe is None:
+            return start
+        whole = _repeat_keyframe(self, len(start.qpos))
+        given = {field: values for field, values in start._asdict().items() if values is not None}
+        return whole._replace(**given)
 
     def remember(self, view: View) -> np.ndarray:
         """What the next step's reward needs of this moment, float64 [n, ?]."""
@@ -140,6 +156,15 @@ class Task:
         gains = [v for k, v in terms.items() if k not in self.costs]
         costs = [v for k, v in terms.items() if k in self.costs]
         return reduce(add, [reduce(add, part) for part in (gains, costs) if part])
+
+
+def _repeat_keyframe(task: Task, n: int) -> Start:
+    """Return a task's keyframe, n rows of it. Raises UnknownName where the model has none of that name."""
+    from isthmus.physics.mujoco import load_keyframe
+
+    assert task.keyframe is not None
+    parts = load_keyframe(task.model_path(), task.keyframe)._asdict()
+    return Start(**{field: np.repeat(part[None], n, axis=0) for field, part in parts.items() if part is not None})
 
 
 def control_cost(weight: float, action: np.ndarray) -> np.ndarray:
