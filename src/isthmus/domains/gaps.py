@@ -1,9 +1,9 @@
 """Gaps between a simulator and a robot that are not physics, and what a policy may sense to see through them.
 
 A gap is a small transformation of the executed action or of the observation; its memory is a row of floats a world
-(delay queues, histories), so that worlds stay plain arrays. What a robot is told when nothing has been chosen yet is
-its neutral action, which holds its start: zero for torque motors, the pose for position servos. The task's control cost is always charged on the chosen
-action, whatever a gap does to the executed one.
+(delay queues, histories), so that worlds stay plain arrays. The task's control cost is always charged on the chosen
+action, whatever a gap does to the executed one. What a robot is told when nothing has been chosen yet is its neutral
+action, which holds its start: zero for torque motors, the pose for position servos.
 """
 
 from __future__ import annotations

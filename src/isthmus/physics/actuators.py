@@ -37,10 +37,10 @@ def _describe_unbounded(model: mujoco.MjModel, robot: str, control: int) -> str:
         named += f", control {control - int(model.actuator_ctrladr[actuator])}"
     low, high = model.actuator_ctrlrange[control]
     if not model.actuator_ctrllimited[control] and low < high:
-        return f"{robot}: {named} has ctrllimited=\"false\", so that its ctrlrange bounds nothing; leave ctrllimited out"
-    fault = "has no ctrlrange" if low == high == 0 else f"has ctrlrange=\"{low:g} {high:g}\", which is no range"
+        return f'{robot}: {named} has ctrllimited="false", so that its ctrlrange bounds nothing; leave ctrllimited out'
+    fault = "has no ctrlrange" if low == high == 0 else f'has ctrlrange="{low:g} {high:g}", which is no range'
     usual = "0 1" if model.actuator_dyntype[actuator] == mujoco.mjtDyn.mjDYN_MUSCLE else "-1 1"
-    return f"{robot}: {named} {fault}, and the policy's actions would have no bounds; write ctrlrange=\"{usual}\" there"
+    return f'{robot}: {named} {fault}, and the policy\'s actions would have no bounds; write ctrlrange="{usual}" there'
 
 
 def describe_actuator(model: mujoco.MjModel, actuator: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import add
@@ -96,14 +97,14 @@ class Task:
             raise NotImplementedError
         return _repeat_keyframe(self, len(random.uniform(0.0, 1.0, 0)))
 
-    def first(self, simulator: Simulator, random: Random) -> Start:
-        """Return `start` with what it leaves out: an episode that begins at a keyframe begins at the whole of it."""
-        start = Start(*self.start(simulator, random))
+    def complete(self, start: Start | tuple[np.ndarray, np.ndarray]) -> Start:
+        """Return a start with what it leaves out: an episode that begins at a keyframe begins at the whole of it."""
+        if not isinstance(start, Start):
+            start = Start(*start)
         if self.keyframe is None:
             return start
-        whole = _repeat_keyframe(self, len(start.qpos))
         given = {field: values for field, values in start._asdict().items() if values is not None}
-        return whole._replace(**given)
+        return _repeat_keyframe(self, len(start.qpos))._replace(**given)
 
     def remember(self, view: View) -> np.ndarray:
         """What the next step's reward needs of this moment, float64 [n, ?]."""
@@ -186,13 +187,36 @@ BUILT_IN = {
 
 
 def register(task: type[Task]) -> type[Task]:
-    """Class decorator: make a task known by its name."""
+    """Class decorator: make a task known by its name. Raises BadValue where it does not declare what a task must."""
+    _check_declarations(task)
     _registry[task.name] = task
     return task
 
 
+def _check_declarations(task: type[Task]) -> None:
+    """Refuse a class without what `Task` leaves open, or with values of another kind: before anything asks for them."""
+    for attribute in ("name", "model", "frame_skip", "observation_names"):
+        if not hasattr(task, attribute):
+            raise BadValue(f"the task {task.__name__} declares no {attribute}; write {attribute} = ... in its class")
+    if not isinstance(task.name, str) or not re.fullmatch(r"[^\s/:,=]+", task.name):
+        raise BadValue(f"the task {task.__name__} has name = {task.name!r}: needs a word without / : , =")
+    for attribute in ("observation_names", "costs", "falling"):
+        value = getattr(task, attribute)
+        if not isinstance(value, tuple | list) or not all(isinstance(word, str) for word in value):
+            raise BadValue(f"{task.name}.{attribute} is {value!r}: needs a tuple of names, ('one',) with its comma")
+    for attribute in ("frame_skip", "time_limit"):
+        value = getattr(task, attribute)
+        if not isinstance(value, int) or value < 1:
+            raise BadValue(f"{task.name}.{attribute} is {value!r}: needs a whole number, 1 or more")
+
+
 def names() -> list[str]:
     return sorted({*BUILT_IN, *_registry})
+
+
+def is_built_in(task: Task) -> bool:
+    """Return whether a task is one of Isthmus's own, and not another of its name."""
+    return BUILT_IN.get(task.name) == type(task).__module__
 
 
 def find(name: str) -> Task:
