@@ -75,5 +75,6 @@ def register(
 
 def forget() -> None:
     """Take back what was registered, and the simulations that were kept of it."""
-    tasks._registry.pop(Leg.name, None)
+    for name in [name for name, task in tasks._registry.items() if issubclass(task, Leg)]:
+        del tasks._registry[name]
     tiny.forget_simulations()
