@@ -16,7 +16,7 @@ from isthmus.domains.gaps import GAPS, Gap, Gaps
 from isthmus.physics.parameters import Law, Parameter, Setting, Values, find, format_setting, parse_setting
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
-from isthmus.tasks.task import BUILT_IN, Random, Task, View
+from isthmus.tasks.task import BUILT_IN, Random, Task, View, is_built_in
 from isthmus.tasks.task import find as find_task
 from isthmus.tasks.task import names as task_names
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
@@ -109,6 +109,7 @@ class PhysicsSimulation:
         self.rows = self.simulator.rows
         self.time_limit = self.task.time_limit
         self.rewards = self.task.paying(domain.reward)
+        self._own = not is_built_in(self.task)  # whose numbers are not known to be finite wherever the state is
         self.terms = {}
 
     def restore(self, rows, parameters):
@@ -121,7 +122,7 @@ class PhysicsSimulation:
         self.simulator.reset(ids, *self.task.complete(self.task.start(self.simulator, random)))
         view = View(self.simulator, ids)
         obs = self.task.observe(view)
-        if not is_finite(obs):
+        if self._own and not is_finite(obs):
             check_finite(self.task, view, obs, {}, np.ones(len(ids), bool))
         return obs, self.task.remember(view)
 
@@ -137,7 +138,7 @@ class PhysicsSimulation:
         with np.errstate(invalid="ignore", over="ignore"):
             self.terms = self.rewards(view, memory, chosen)
             obs, reward = self.task.observe(view), self.task.total(self.terms)
-            if not is_finite(obs, reward):
+            if self._own and not is_finite(obs, reward):
                 check_finite(self.task, view, obs, self.terms, ~diverged)
             return (obs, reward, self.task.terminated(view),
                     np.zeros(len(ids), bool), diverged, self.task.remember(view))  # fmt: skip

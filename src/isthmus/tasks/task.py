@@ -201,13 +201,19 @@ def _check_declarations(task: type[Task]) -> None:
     if not isinstance(task.name, str) or not re.fullmatch(r"[^\s/:,=]+", task.name):
         raise BadValue(f"the task {task.__name__} has name = {task.name!r}: needs a word without / : , =")
     for attribute in ("observation_names", "costs", "falling"):
-        value = getattr(task, attribute)
-        if not isinstance(value, tuple | list) or not all(isinstance(word, str) for word in value):
-            raise BadValue(f"{task.name}.{attribute} is {value!r}: needs a tuple of names, ('one',) with its comma")
+        _check_words(f"{task.name}.{attribute}", getattr(task, attribute))
     for attribute in ("frame_skip", "time_limit"):
-        value = getattr(task, attribute)
-        if not isinstance(value, int) or value < 1:
-            raise BadValue(f"{task.name}.{attribute} is {value!r}: needs a whole number, 1 or more")
+        _check_count(f"{task.name}.{attribute}", getattr(task, attribute))
+
+
+def _check_words(attribute: str, value: object) -> None:
+    if not isinstance(value, tuple | list) or not all(isinstance(word, str) for word in value):
+        raise BadValue(f"{attribute} is {value!r}: needs a tuple of names, ('one',) with its comma")
+
+
+def _check_count(attribute: str, value: object) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise BadValue(f"{attribute} is {value!r}: needs a whole number, 1 or more")
 
 
 def names() -> list[str]:
