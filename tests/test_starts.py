@@ -49,7 +49,17 @@ class FromPair(own.Leg):
         return whole.qpos + random.uniform(0.0, 1e-6, 8), whole.qvel
 
 
-@pytest.mark.parametrize("base", [own.Leg, FromPair])
+class Noisy(own.Leg):
+    """As docs/own_task.md has it."""
+
+    keyframe = "home"
+
+    def start(self, simulator, random):
+        home = super().start(simulator, random)
+        return home._replace(qpos=home.qpos + random.uniform(-1e-6, 1e-6, home.qpos.shape[1]))
+
+
+@pytest.mark.parametrize("base", [own.Leg, FromPair, Noisy])
 def test_a_keyframe_begins_whole(tmp_path, base):
     """An integrated servo holds the pose that its activation says."""
     name = own.register(tmp_path, INTEGRATED, 'act="0.8"', base, keyframe="home")
@@ -96,6 +106,28 @@ def test_a_keyframe_is_read_once_and_by_its_name(tmp_path):
     spoken.mkdir()
     written = load_keyframe(own.write_model(spoken, own.SERVO, 'ctrl="0"'), "home")
     assert written.ctrl is not None and written.ctrl.tolist() == [0.0]
+
+
+def test_an_environment_begins_there_too(tmp_path):
+    from isthmus.domains.gym import Environment
+
+    env = Environment(own.register(tmp_path, INTEGRATED, 'act="0.8"', keyframe="home"))
+    first, _ = env.reset(seed=1)
+    assert first[:8].tolist() == own.START
+    for _ in range(10):
+        obs, *_ = env.step(np.zeros(1, np.float32))
+    assert np.isclose(obs[7], 0.8, atol=1e-3)
+
+
+def test_a_keyframe_in_another_engine(tmp_path):
+    pytest.importorskip("dartpy")
+    path = own.write_model(tmp_path, own.MOTOR, 'ctrl="0.5" qvel="0 0 0 0 0 0 0.25"')
+    path.write_text(path.read_text().replace('<body name="marker" mocap="true" pos="1 0 0"/>', ""))
+    tasks.register(type("Own", (own.Leg,), {"model": path, "keyframe": "home"}))
+    for engine in ("mujoco", "dart"):
+        worlds = Domain.parse(f"leg/engine={engine},action_delay=2").worlds(2, seed=0)
+        assert worlds.gap_memory.tolist() == [[0.5, 0.5]] * 2
+        assert worlds.observation.tolist() == [[*own.START, 0, 0, 0, 0, 0, 0, 0.25]] * 2
 
 
 # The control that holds a pose
