@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
+import own
 import pytest
+import tiny
 
+from isthmus.domains.audit import audit
 from isthmus.domains.collect import Live
-from isthmus.domains.domain import Domain
+from isthmus.domains.domain import Domain, PhysicsSimulation
 from isthmus.domains.gaps import GAPS, Gaps
 from isthmus.physics.random import Streams, keys
 from isthmus.types import BadValue, UnknownName
@@ -16,11 +20,12 @@ def chain(observation: int = 1, action: int = 1, **values: float) -> Gaps:
     return Gaps(tuple(GAPS[name](values[name]).check() for name in GAPS if name in values), observation, action)
 
 
-def run(gaps: Gaps, observations: list, actions: list, key: int = 0) -> tuple[list, list]:
+def run(gaps: Gaps, observations: list, actions: list, key: int = 0, neutral: list | None = None) -> tuple[list, list]:
     """One world through a whole episode: what the policy sees (T + 1), what the actuators get (T)."""
     memory = np.full((1, gaps.memory), np.nan)  # what an episode's begin does not set would show
     streams = lambda t: Streams(keys(key, 1) + np.uint64(t))  # noqa: E731
-    seen = [gaps.begin(memory, np.array([observations[0]], float), streams(0))[0]]
+    told = None if neutral is None else np.array([neutral], float)
+    seen = [gaps.begin(memory, np.array([observations[0]], float), streams(0), told)[0]]
     done = []
     for t, action in enumerate(actions):
         chosen = np.array([action], np.float32)
@@ -42,6 +47,17 @@ def test_an_action_is_executed_late(delay):
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3])
+def test_the_neutral_action_waits_in_the_line(delay):
+    _, done = run(chain(action=2, action_delay=delay), COUNT[:3], [[0.5, 0.25], [0.75, 0.5]], neutral=[0.8, -0.3])
+    assert done == ([[0.8, -0.3]] * delay + [[0.5, 0.25], [0.75, 0.5]])[:2]
+
+
+def test_the_neutral_action_is_the_previous_one_at_first():
+    seen, _ = run(chain(previous_action=1, history=2), COUNT[:2], PUSH[:1], neutral=[0.8])
+    assert np.allclose(seen, [[0, 0, 0.8], [0, 1, 0.1]])
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
 def test_an_observation_is_seen_late(delay):
     seen, done = run(chain(observation_delay=delay), COUNT, PUSH)
     assert seen == ([COUNT[0]] * delay + COUNT)[:5]
@@ -59,7 +75,7 @@ def test_history_of_two_numbers_keeps_moments_together():
 
 
 def test_the_previous_action_is_the_chosen_one():
-    """Seen after the observation; zeros at first; not what weak and late motors made of it."""
+    """Seen after the observation; the neutral one at first, here zeros; not what weak and late motors made of it."""
     seen, done = run(chain(previous_action=1, weak_motors=0.5, action_delay=1), COUNT, PUSH)
     assert np.allclose(seen, [[0, 0.0], [1, 0.1], [2, 0.2], [3, 0.3], [4, 0.4]])
     assert np.allclose(done, [[0], [0.05], [0.1], [0.15]])
@@ -158,3 +174,119 @@ def test_a_starts_noise_depends_on_no_episode_before():
         live.begin(live.all)
         firsts.append(live.state["observation"].copy())
     assert np.array_equal(*firsts)
+
+
+# The neutral action: what a robot is told when nothing has been chosen yet
+
+
+@pytest.fixture
+def forget():
+    yield
+    own.forget()
+
+
+def begin(text: str, n: int = 2) -> Live:
+    domain = Domain.parse(text)
+    return Live.resume(domain, domain.worlds(n, seed=0))
+
+
+def move_hip(live: Live, told: float, steps: int) -> np.ndarray:
+    """The hip's angles [T + 1, n] under one action."""
+    assert isinstance(live.simulation, PhysicsSimulation)
+    angles = [live.simulation.simulator.qpos[:, 7].copy()]
+    for _ in range(steps):
+        live.step(live.all, np.full((len(live.all), 1), told, np.float32))
+        angles.append(live.simulation.simulator.qpos[:, 7].copy())
+    return np.array(angles)
+
+
+def test_a_late_servo_holds_its_start(tmp_path, forget):
+    """Told 0.8 from a start at 0.8 it stays there; 0 in its line would throw it over, as the next test sees."""
+    name = own.register(tmp_path, own.SERVO)
+    assert np.allclose(move_hip(begin(f"{name}/action_delay=3"), 0.8, 15), 0.8, atol=1e-3)
+    live = begin(f"{name}/action_delay=3,previous_action=1")
+    assert np.allclose(live.state["observation"][:, -1], 0.8, atol=1e-12)
+    assert not live.simulation.terms  # nothing was charged for it
+
+
+def test_what_a_task_declares_is_what_waits(tmp_path, forget):
+    name = own.register(tmp_path, own.SERVO, neutral_action=(0.0,))
+    angles = move_hip(begin(f"{name}/action_delay=3"), 0.8, 5)
+    assert (angles[3] < 0.2).all()
+    plain = move_hip(begin(name), 0.0, 3)
+    assert np.array_equal(angles[:4], plain)
+
+
+def test_each_world_waits_where_it_began(tmp_path, forget):
+    def start(self, simulator, random):
+        qpos = np.tile(own.START, (len(random.uniform(0, 1, 0)), 1))
+        qpos[:, 7] = random.uniform(-0.9, 0.9, 1)[:, 0]
+        return qpos, np.zeros((len(qpos), 7))
+
+    name = own.register(tmp_path, own.SERVO, start=start)
+    live = begin(f"{name}/action_delay=4", 5)
+    angles = move_hip(live, 0.0, 4)
+    assert len(np.unique(angles[0])) == 5 and np.allclose(angles, angles[0])
+    some = np.array([1, 3])  # begin again, while the others go on
+    live.begin(some)
+    waiting = live.state["gap_memory"].reshape(5, 4)
+    assert np.allclose(waiting[some], live.simulation.simulator.qpos[some, 7:])  # pyright: ignore[reportAttributeAccessIssue]
+    assert not waiting[[0, 2, 4]].any()
+
+
+def test_a_start_says_what_was_told_before(tmp_path, forget):
+    """The controls of a keyframe, of motors too."""
+    actuators = own.SERVO + own.MOTOR
+    name = own.register(tmp_path, actuators, 'ctrl="0.5 -0.25"', keyframe="home")
+    live = begin(f"{name}/action_delay=2,previous_action=1")
+    assert np.allclose(live.state["gap_memory"], [[0.5, -0.25] * 3] * 2)
+
+
+@pytest.mark.parametrize("key, want", [('ctrl="3"', 1.0), ('ctrl="0"', 0.25), ('ctrl="0.5"', 0.5), ("", 0.25)])
+def test_the_neutral_action_is_one_that_may_be_chosen(tmp_path, forget, key, want):
+    """The nearest to it within the bounds: those of a motor that cannot rest, say."""
+    name = own.register(tmp_path, '<motor joint="hip" ctrlrange="0.25 1"/>', key, keyframe="home")
+    assert begin(f"{name}/action_delay=1").state["gap_memory"].tolist() == [[want]] * 2
+
+
+@pytest.mark.parametrize("robot", ["hopper", "reacher", "ball", "ant"])
+def test_motors_are_told_nothing_at_first(robot):
+    live = begin(f"{robot}/action_delay=2,previous_action=1")
+    memory = live.state["gap_memory"]
+    assert memory.any() == np.False_ and not np.signbit(memory).any()
+
+
+def test_a_foreign_robot_is_told_the_action_nearest_to_zero(monkeypatch):
+    class Valve(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float64)
+        action_space = gymnasium.spaces.Box(np.float32([0.25, -1, -1]), np.float32([1, 1, -0.5]))
+        metadata: dict = {"render_modes": [], "render_fps": 50}  # noqa: RUF012
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(1), {}
+
+        def step(self, action):
+            return np.zeros(1), 0.0, False, False, {}
+
+    gymnasium.register("Valve-v0", Valve, max_episode_steps=10)
+    try:
+        live = begin("gym:Valve-v0/action_delay=1,previous_action=1", 2)
+        assert live.state["gap_memory"].tolist() == [[0.25, 0.0, -0.5] * 2] * 2
+        assert live.state["observation"].tolist() == [[0.0, 0.25, 0.0, -0.5]] * 2
+        hollow = live.domain.hollow()
+        assert hollow.worlds(2, seed=0).gap_memory.shape == live.state["gap_memory"].shape
+    finally:
+        del gymnasium.registry["Valve-v0"]
+        tiny.forget_simulations()
+
+
+def test_an_audit_begins_with_the_neutral_action(tmp_path, forget):
+    """Two steps late, a servo that is told to stay does so on both sides: no shift until the first action arrives."""
+    name = own.register(tmp_path, own.SERVO)
+    plain = Domain.parse(name)
+    found = audit(plain, plain.shift("previous_action=0,action_delay=0"), episodes=2)
+    assert found.effect.identical
+    late = audit(plain.shift("action_delay=60"), plain.shift("action_delay=70"), episodes=2)
+    assert late.effect.identical  # longer than an audit: neither is told anything but to hold
+    assert max(d.std for d in late.dimensions) < 0.05

@@ -389,9 +389,9 @@ class _Run:
     def _each(self, array: np.ndarray) -> list[np.ndarray]:
         return np.split(array, len(self.chains))
 
-    def begin(self, obs: np.ndarray) -> None:
-        parts = zip(self.chains, self.memories, self._each(obs), strict=True)
-        self.seen = np.concatenate([c.begin(m, o, self._random(0)) for c, m, o in parts])
+    def begin(self, obs: np.ndarray, neutral: np.ndarray) -> None:
+        parts = zip(self.chains, self.memories, self._each(obs), self._each(neutral), strict=True)
+        self.seen = np.concatenate([c.begin(m, o, self._random(0), a) for c, m, o, a in parts])
 
     def act(self, action: np.ndarray) -> np.ndarray:
         parts = zip(self.chains, self.memories, self._each(action), strict=True)
@@ -443,8 +443,9 @@ def _compare(plan: _Plan, pairs: list[_Pair], episodes: int, seed: int, policy: 
     starts = lambda: Streams(np.tile(fold(key, START, 1), c))  # noqa: E731
     (obs, memory), (its_obs, its_memory), _ = (bench.begin(starts()) for bench in (here, there, forced))
     runs = [_Run(source, [pair[i].gaps for pair in pairs], key) for i in (0, 1, 1)]  # source, target, forced target
-    for run, first in zip(runs, (obs, its_obs, obs), strict=True):
-        run.begin(first)
+    benches = here, there, forced
+    for run, bench, first in zip(runs, benches, (obs, its_obs, obs), strict=True):
+        run.begin(first, bench.simulation.neutral_action(bench.everyone))
     actions = _Actions(source, c, episodes, seed, policy)
 
     identical = (runs[0].seen == runs[1].seen).all(1)

@@ -106,7 +106,8 @@ class Live:
         s["step"][ids], s["returns"][ids] = 0, 0.0
         if self.gaps.gaps:
             gap_memory = s["gap_memory"][ids]
-            obs = self.gaps.begin(gap_memory, obs, self._sense(ids))
+            neutral = self.simulation.neutral_action(ids)
+            obs = self.gaps.begin(gap_memory, obs, self._sense(ids), neutral)
             s["gap_memory"][ids] = gap_memory
         s["observation"][ids] = obs
         return new_task

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -15,8 +15,10 @@ import numpy as np
 from isthmus.domains.gaps import GAPS, Gap, Gaps
 from isthmus.physics.parameters import Law, Parameter, Setting, Values, find, format_setting, parse_setting
 from isthmus.physics.random import Streams, fold, keys
-from isthmus.tasks.task import BUILT_IN, Random, Task, View
+from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
+from isthmus.tasks.task import BUILT_IN, Random, Task, View, is_built_in
 from isthmus.tasks.task import find as find_task
+from isthmus.tasks.task import names as task_names
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
 
 ENGINES = {
@@ -54,6 +56,10 @@ class Simulation(Protocol):
         """Begin episodes; first observations (n, O) and the task's memory (n, ?)."""
         ...
 
+    def neutral_action(self, ids: np.ndarray) -> np.ndarray:
+        """What the robots were told before the first decision of episodes that have just begun, (n, A)."""
+        ...
+
     def step(
         self, ids: np.ndarray, executed: np.ndarray, chosen: np.ndarray, memory: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -72,6 +78,24 @@ class Simulation(Protocol):
         ...
 
 
+def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest actions of a task, float32 (A,) each. Raises BadValue where an actuator has none."""
+    from isthmus.physics.actuators import control_box
+    from isthmus.physics.mujoco import load_model
+
+    return control_box(load_model(task.model_path()), task.name)
+
+
+def build_simulator(task: Task, engine: str, names: tuple[str, ...], n: int) -> Any:
+    """A simulator of n worlds of a task's robot, in which the parameters `names` may differ."""
+    return engine_class(engine)(task.model_path(), names, n, task.frame_skip, forces=task.forces)
+
+
+def rehearse(task: Task, engine: str) -> None:
+    """Hold a task of the user's own to its contract, the first time it is used. Raises BadValue or UnknownName."""
+    check_contract_once(task, engine, control_bounds(task), partial(build_simulator, task, engine, ()))
+
+
 class PhysicsSimulation:
     """A task of ours in a physics engine."""
 
@@ -79,12 +103,13 @@ class PhysicsSimulation:
 
     def __init__(self, domain: Domain, n: int):
         self.task = find_task(domain.task)
-        self.simulator = engine_class(domain.engine)(
-            self.task.model_path(), domain.names, n, self.task.frame_skip, forces=self.task.forces
-        )
+        self.low, self.high = control_bounds(self.task)
+        rehearse(self.task, domain.engine)
+        self.simulator = build_simulator(self.task, domain.engine, domain.names, n)
         self.rows = self.simulator.rows
         self.time_limit = self.task.time_limit
         self.rewards = self.task.paying(domain.reward)
+        self._own = not is_built_in(self.task)  # whose numbers are not known to be finite wherever the state is
         self.terms = {}
 
     def restore(self, rows, parameters):
@@ -94,16 +119,28 @@ class PhysicsSimulation:
 
     def begin(self, ids, parameters, random):
         self.simulator.set_parameters(ids, parameters)
-        self.simulator.reset(ids, *self.task.start(self.simulator, random))
+        self.simulator.reset(ids, *self.task.complete(self.task.start(self.simulator, random)))
         view = View(self.simulator, ids)
-        return self.task.observe(view), self.task.remember(view)
+        obs = self.task.observe(view)
+        if self._own and not is_finite(obs):
+            check_finite(self.task, view, obs, {}, np.ones(len(ids), bool))
+        return obs, self.task.remember(view)
+
+    def neutral_action(self, ids):
+        """What the task declares, else what the start says that the actuators were told, within their bounds."""
+        if self.task.neutral_action is not None:
+            return np.tile(np.asarray(self.task.neutral_action, float), (len(ids), 1))
+        return np.clip(self.simulator.control[ids], self.low, self.high)
 
     def step(self, ids, executed, chosen, memory):
         diverged = self.simulator.step(ids, executed)
         view = View(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
             self.terms = self.rewards(view, memory, chosen)
-            return (self.task.observe(view), self.task.total(self.terms), self.task.terminated(view),
+            obs, reward = self.task.observe(view), self.task.total(self.terms)
+            if self._own and not is_finite(obs, reward):
+                check_finite(self.task, view, obs, self.terms, ~diverged)
+            return (obs, reward, self.task.terminated(view),
                     np.zeros(len(ids), bool), diverged, self.task.remember(view))  # fmt: skip
 
     def progress(self, ids):
@@ -198,11 +235,16 @@ class Domain:
         return domain
 
     def ready(self) -> None:
-        """Raises BadValue where the engine is not installed: better said before training than when it is needed."""
+        """Raises BadValue where the engine is not installed, or a task of the user's own breaks its contract.
+
+        Better said before training than in the middle of it.
+        """
         if self.engine == "dart":
             from isthmus.physics.dart import dartpy
 
             dartpy()
+        if self.task in task_names():  # and is no environment of somebody else's
+            rehearse(find_task(self.task), self.engine)
 
     def _find(self, name: str) -> Parameter:
         table = self.table()
@@ -306,11 +348,9 @@ class Domain:
 
     def inner_spaces(self) -> Spaces:
         """Spaces before gaps and sensing."""
-        from isthmus.physics.mujoco import load_model
-
         task = find_task(self.task)
-        low, high = load_model(task.model_path()).actuator_ctrlrange.astype(np.float32).T
-        return Spaces(len(task.observation_names), low.copy(), high.copy(), len(self.settings))
+        low, high = control_bounds(task)
+        return Spaces(len(task.observation_names), low, high, len(self.settings))
 
     @property
     def spaces(self) -> Spaces:

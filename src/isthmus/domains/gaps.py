@@ -2,7 +2,8 @@
 
 A gap is a small transformation of the executed action or of the observation; its memory is a row of floats a world
 (delay queues, histories), so that worlds stay plain arrays. The task's control cost is always charged on the chosen
-action, whatever a gap does to the executed one.
+action, whatever a gap does to the executed one. What a robot is told when nothing has been chosen yet is its neutral
+action, which holds its start: zero for torque motors, the pose for position servos.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Gap:
         """Size of the observation that this gap passes on."""
         return observation
 
-    def begin(self, memory: Array, obs: Array) -> None:
-        """Set the memory of worlds whose episode begins with `obs` (n, O)."""
+    def begin(self, memory: Array, obs: Array, neutral: Array) -> None:
+        """Set the memory of worlds whose episode begins with `obs` (n, O) and the neutral action (n, A)."""
 
     def act(self, memory: Array, executed: Array, chosen: Array) -> Array:
         """What reaches the next gap, and at last the actuators, (n, A)."""
@@ -74,13 +75,13 @@ class WeakMotors(Gap):
 
 class ActionDelay(Gap):
     name, unit, low, high, whole = "action_delay", "steps", 0, 100, True
-    meaning = "an action is executed so many steps after it was chosen; zeros until then"
+    meaning = "an action is executed so many steps after it was chosen; the neutral action until then"
 
     def size(self, observation, action):
         return int(self.value) * action
 
-    def begin(self, memory, obs):
-        memory[:] = 0.0
+    def begin(self, memory, obs, neutral):
+        memory[:] = np.tile(neutral, int(self.value))
 
     def act(self, memory, executed, chosen):
         a = executed.shape[1]
@@ -112,7 +113,7 @@ class ObservationDelay(Gap):
     def size(self, observation, action):
         return int(self.value) * observation
 
-    def begin(self, memory, obs):
+    def begin(self, memory, obs, neutral):
         memory[:] = np.tile(obs, int(self.value))
 
     def sense(self, memory, obs, random):
@@ -132,7 +133,7 @@ class History(Gap):
     def observation(self, observation, action):
         return int(self.value) * observation
 
-    def begin(self, memory, obs):
+    def begin(self, memory, obs, neutral):
         memory[:] = np.tile(obs, int(self.value))
 
     def sense(self, memory, obs, random):
@@ -145,7 +146,7 @@ class History(Gap):
 
 class PreviousAction(Gap):
     name, unit, low, high, whole = "previous_action", "actions", 0, 1, True
-    meaning = "sensing: the policy sees the action it chose last (zeros at first)"
+    meaning = "sensing: the policy sees the action it chose last (the neutral one at first)"
 
     def size(self, observation, action):
         return int(self.value) * action
@@ -153,8 +154,8 @@ class PreviousAction(Gap):
     def observation(self, observation, action):
         return observation + int(self.value) * action
 
-    def begin(self, memory, obs):
-        memory[:] = 0.0
+    def begin(self, memory, obs, neutral):
+        memory[:] = np.tile(neutral, int(self.value))
 
     def act(self, memory, executed, chosen):
         if self.value:
@@ -176,17 +177,22 @@ class Gaps:
     """All gaps of a domain, one after the other over one row of memory a world."""
 
     def __init__(self, gaps: tuple[Gap, ...], observation: int, action: int):
-        self.gaps, self.parts, start = gaps, [], 0
+        self.gaps, self.parts, self.action, start = gaps, [], action, 0
         for gap in gaps:
             size = gap.size(observation, action)
             self.parts.append(slice(start, start + size))
             start, observation = start + size, gap.observation(observation, action)
         self.memory, self.observation = start, observation
 
-    def begin(self, memory: Array, obs: Array, random: Streams) -> Array:
-        """Observation (n, O) that the policy sees at an episode's begin; sets `memory` (n, ?)."""
+    def begin(self, memory: Array, obs: Array, random: Streams, neutral: Array | None = None) -> Array:
+        """Observation (n, O) that the policy sees at an episode's begin; sets `memory` (n, ?).
+
+        `neutral` (n, A) is what the robots were told before anything was chosen; zeros where nothing is said.
+        """
+        if neutral is None:
+            neutral = np.zeros((len(obs), self.action))
         for gap, part in zip(self.gaps, self.parts, strict=True):
-            gap.begin(memory[:, part], obs)
+            gap.begin(memory[:, part], obs, neutral)
             obs = gap.first(memory[:, part], obs, random)
         return obs
 

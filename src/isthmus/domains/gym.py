@@ -602,6 +602,10 @@ class ForeignSimulation:
     def _reset(self, i: int, seed: int) -> tuple[np.ndarray, Mapping[str, Any]]:
         return check_reset(self.domain.task, self.envs[i].reset(seed=seed), self.shape)
 
+    def neutral_action(self, ids):
+        """What an environment would call neutral is not known: the action nearest to zero."""
+        return np.tile(np.clip(0.0, self.low, self.high), (len(ids), 1))
+
     def step(self, ids, executed, chosen, memory):
         self.rows[ids, 1] += 1
         # The bounds are numbers of the space's own precision: what is clipped first is within them once it is rounded.
@@ -658,7 +662,8 @@ class HollowSimulation:
     """N worlds in which nothing moves."""
 
     def __init__(self, domain: ForeignDomain, n: int):
-        self.time_limit, self.observation = domain.time_limit, domain.inner_spaces().observation
+        spaces = domain.inner_spaces()
+        self.time_limit, self.observation, self.action = domain.time_limit, spaces.observation, spaces.action
         self.rows = np.zeros((n, 2))  # as those of a ForeignSimulation: a checkpoint is loaded into them
         self.terms: Mapping[str, np.ndarray] = {}
 
@@ -667,6 +672,9 @@ class HollowSimulation:
 
     def begin(self, ids, parameters, random):
         return np.zeros((len(ids), self.observation)), np.empty((len(ids), 0))
+
+    def neutral_action(self, ids):
+        return np.zeros((len(ids), self.action))
 
     def step(self, ids, executed, chosen, memory):
         never = np.zeros(len(ids), bool)

@@ -76,6 +76,7 @@ class DartSimulator:
         self.nq, self.nv = model.nq, model.nv
         self.rows = np.zeros((n, model.nq + model.nv))
         self.qpos, self.qvel = self.rows[:, : model.nq], self.rows[:, model.nq :]
+        self.control = np.zeros((n, model.nu))
         self.qpos0 = np.array(model.qpos0)
         self.qpos[:] = self.qpos0
         table = parameters(path)
@@ -110,10 +111,13 @@ class DartSimulator:
             self.parameters[i].apply(fields, values[:, i])
         return fields
 
-    def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    def reset(self, ids, qpos, qvel, act=None, ctrl=None, mocap_pos=None, mocap_quat=None) -> None:
+        # What is built has no activations, no mocap bodies, and motors alone: they hold a pose by no force.
         self.qpos[ids], self.qvel[ids] = qpos, qvel
+        self.control[ids] = 0.0 if ctrl is None else ctrl
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
+        self.control[ids] = control
         good = self._good(ids) & np.isfinite(control).all(1)
         moving = ids[good]
         force = np.zeros((len(moving), self.nv))

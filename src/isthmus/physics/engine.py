@@ -6,13 +6,28 @@ simulator of the same model they continue bit for bit); `qpos` and `qvel` are th
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 VELOCITY_BOUND = 1e4
 """A world whose joint velocity (m/s or rad/s) exceeds this has diverged: with all motors at full power, whichever way,
 the robots here reach 25 (Ant) to 200 (Reacher)."""
+
+
+class Start(NamedTuple):
+    """Where worlds begin, one row a world; of a keyframe, without the leading axis.
+
+    None means: for `act`, the activations of actuators that have one, zeros; for `ctrl`, what the actuators were told
+    last, the control that holds the pose; for mocap bodies where the model has them.
+    """
+
+    qpos: np.ndarray  # float64 [n, nq]
+    qvel: np.ndarray  # float64 [n, nv]
+    act: np.ndarray | None = None  # float64 [n, na]
+    ctrl: np.ndarray | None = None  # float64 [n, A]
+    mocap_pos: np.ndarray | None = None  # float64 [n, nmocap, 3]
+    mocap_quat: np.ndarray | None = None  # float64 [n, nmocap, 4]
 
 
 class Simulator(Protocol):
@@ -23,14 +38,24 @@ class Simulator(Protocol):
     rows: np.ndarray  # float64 [N, S], live and writable
     qpos: np.ndarray  # float64 [N, nq], live
     qvel: np.ndarray  # float64 [N, nv], live
+    control: np.ndarray  # float64 [N, A], what the actuators were told last
     qpos0: np.ndarray  # float64 [nq], the model's default pose
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Give worlds the dynamics `values` (n, P), in absolute units and in the order of the simulator's names."""
         ...
 
-    def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """Put worlds at rest in a configuration and compute what derives from it."""
+    def reset(
+        self,
+        ids: np.ndarray,
+        qpos: np.ndarray,
+        qvel: np.ndarray,
+        act: np.ndarray | None = None,
+        ctrl: np.ndarray | None = None,
+        mocap_pos: np.ndarray | None = None,
+        mocap_quat: np.ndarray | None = None,
+    ) -> None:
+        """Put worlds where a `Start` says, with no past, and compute what derives from it; see there for None."""
         ...
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:

@@ -10,9 +10,10 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
-from isthmus.physics.engine import VELOCITY_BOUND
+from isthmus.physics.actuators import find_holding_control, holds_poses
+from isthmus.physics.engine import VELOCITY_BOUND, Start
 from isthmus.physics.parameters import Parameter, mujoco_parameters
-from isthmus.types import BadValue
+from isthmus.types import BadValue, UnknownName
 
 warnings: list[str] = []
 """What MuJoCo warned of, newest last (at most 1,000): without this it would print, and write a log file into the
@@ -52,6 +53,24 @@ def parameters(path: Path) -> dict[str, Parameter]:
     return mujoco_parameters(load_model(path))
 
 
+@lru_cache(maxsize=32)
+def load_keyframe(path: Path, name: str) -> Start:
+    """Read a keyframe of an MJCF file, whole but for its time; `ctrl` is None where the file does not give it.
+
+    Raises UnknownName with the nearest keyframes.
+    """
+    model = load_model(path)
+    known = [model.key(i).name for i in range(model.nkey)]
+    if name not in known:
+        raise UnknownName(f"keyframe of {path.name}", name, filter(None, known))
+    key = model.key(name)
+    # The compiled model writes zeros where the file is silent.
+    written = {k.name for k in mujoco.MjSpec.from_file(str(path)).keys if len(k.ctrl)}
+    ctrl = np.array(key.ctrl) if name in written or np.any(key.ctrl) else None
+    mocap_pos, mocap_quat = np.reshape(key.mpos, (-1, 3)).copy(), np.reshape(key.mquat, (-1, 4)).copy()
+    return Start(np.array(key.qpos), np.array(key.qvel), np.array(key.act), ctrl, mocap_pos, mocap_quat)
+
+
 class MujocoSimulator:
     """See `isthmus.physics.engine.Simulator`.
 
@@ -68,6 +87,10 @@ class MujocoSimulator:
         self.rows = self.batch.state
         self._reset_row = self.rows[0].copy()
         self.qpos, self.qvel, self.control = (self.batch.bind(f) for f in ("qpos", "qvel", "ctrl"))
+        self._state = {field: self.batch.bind(field) for field in ("act", "mocap_pos", "mocap_quat")}
+        self._rest = self.control[0].copy()
+        self._length = self.batch.bind("actuator_length") if holds_poses(self.model) else None
+        self._history = self.batch.bind("history")
         self.qpos0 = np.array(self.model.qpos0)
         self.nq, self.nv = self.model.nq, self.model.nv
         table = parameters(path)
@@ -100,12 +123,47 @@ class MujocoSimulator:
         if any(p.constants for p in self.parameters):
             self.batch.set_const(ids)
 
-    def reset(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    def reset(self, ids, qpos, qvel, act=None, ctrl=None, mocap_pos=None, mocap_quat=None) -> None:
         # mj_resetData writes the same numbers, and costs a call into the pool.
         self.rows[ids] = self._reset_row
         self.qpos[ids], self.qvel[ids] = qpos, qvel
+        for field, values in (("act", act), ("mocap_pos", mocap_pos), ("mocap_quat", mocap_quat)):
+            if values is not None:
+                self._state[field][ids] = values
+        if ctrl is not None:
+            self._tell(ids, ctrl)
         self.batch.forward(ids)
+        if ctrl is None and self._length is not None:  # known by now
+            self._tell(ids, self._hold(ids))
+            self.batch.forward(ids)
         self._forces_known[ids] = False
+
+    def _hold(self, ids: np.ndarray) -> np.ndarray:
+        """Return the control (n, A) that holds worlds where they are."""
+        assert self._length is not None
+        gain, bias = (self._own(field, ids) for field in ("actuator_gainprm", "actuator_biasprm"))
+        return find_holding_control(self.model, self._length[ids], self._rest, gain, bias)
+
+    def _own(self, field: str, ids: np.ndarray) -> np.ndarray:
+        """Return a model field's values (n, ...) in worlds `ids`."""
+        expanded = self.batch.expanded(field)
+        if expanded is None:
+            return np.repeat(getattr(self.model, field)[None], len(ids), axis=0)
+        return expanded[ids]
+
+    def _tell(self, ids: np.ndarray, control: np.ndarray) -> None:
+        """Write controls (n, A) that worlds were told in the past, too: what a model's own delays pass on at first."""
+        self.control[ids] = control
+        late = np.flatnonzero(np.asarray(self.model.actuator_historyadr) >= 0)
+        if not len(late):
+            return
+        data = mujoco.MjData(self.model)
+        for i in ids:
+            for a in late:
+                first, count = self.model.actuator_ctrladr[a], self.model.actuator_ctrlnum[a]
+                past = np.tile(self.control[i, first : first + count], (self.model.actuator_history[a, 0], 1))
+                mujoco.mj_initCtrlHistory(self.model, data, a, None, past)
+            self._history[i] = data.history
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
         self.control[ids] = control

@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import multiprocessing
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, reduce
 from operator import add
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from isthmus.physics.engine import Simulator
+from isthmus.physics.engine import Simulator, Start
 from isthmus.physics.random import Single, Streams
 from isthmus.types import BadValue, UnknownName
 
@@ -76,6 +77,8 @@ class Task:
     falling: ClassVar[tuple[str, ...]] = ()  # the reward terms that speak only of falling
     forces: ClassVar[bool] = False  # needs contact forces
     main_body: ClassVar[str] = "torso"  # what a camera follows
+    keyframe: ClassVar[str | None] = None  # the MJCF's keyframe in which episodes begin
+    neutral_action: ClassVar[Sequence[float] | None] = None  # if it is not what holds the start
     reference: ClassVar[str | None] = None  # the Gymnasium id that this task equals to the bit
 
     @classmethod
@@ -95,9 +98,23 @@ class Task:
             raise BadValue(f"no MJCF file {path} of task {cls.name}, neither at {beside} nor at {other.absolute()}")
         return other
 
-    def start(self, simulator: Simulator, random: Random) -> tuple[np.ndarray, np.ndarray]:
-        """First configuration (qpos, qvel) of an episode, one row a stream of `random`."""
-        raise NotImplementedError
+    def start(self, simulator: Simulator, random: Random) -> Start | tuple[np.ndarray, np.ndarray]:
+        """Where an episode begins, one row a stream of `random`: a `Start`, or its first two parts, qpos and qvel.
+
+        What is left out is the keyframe's, where the task names one. If not overridden: that keyframe.
+        """
+        if self.keyframe is None:
+            raise NotImplementedError
+        return _repeat_keyframe(self, len(random.uniform(0.0, 1.0, 0)))
+
+    def complete(self, start: Start | tuple[np.ndarray, np.ndarray]) -> Start:
+        """Return a start with what it leaves out: an episode that begins at a keyframe begins at the whole of it."""
+        if not isinstance(start, Start):
+            start = Start(*start)
+        if self.keyframe is None:
+            return start
+        given = {field: values for field, values in start._asdict().items() if values is not None}
+        return _repeat_keyframe(self, len(start.qpos))._replace(**given)
 
     def remember(self, view: View) -> np.ndarray:
         """What the next step's reward needs of this moment, float64 [n, ?]."""
@@ -166,6 +183,15 @@ def _gymnasium_assets() -> Path:
     return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
 
 
+def _repeat_keyframe(task: Task, n: int) -> Start:
+    """Return a task's keyframe, n rows of it. Raises UnknownName where the model has none of that name."""
+    from isthmus.physics.mujoco import load_keyframe
+
+    assert task.keyframe is not None
+    parts = load_keyframe(task.model_path(), task.keyframe)._asdict()
+    return Start(**{field: np.repeat(part[None], n, axis=0) for field, part in parts.items() if part is not None})
+
+
 def control_cost(weight: float, action: np.ndarray) -> np.ndarray:
     """-weight |a|^2, in the action's own precision, as Gymnasium computes it (float32 actions: float32)."""
     # In C order a row's sum is taken in the same order in any batch.
@@ -185,13 +211,42 @@ BUILT_IN = {
 
 
 def register(task: type[Task]) -> type[Task]:
-    """Class decorator: make a task known by its name."""
+    """Class decorator: make a task known by its name. Raises BadValue where it does not declare what a task must."""
+    _check_declarations(task)
     _registry[task.name] = task
     return task
 
 
+def _check_declarations(task: type[Task]) -> None:
+    """Refuse a class without what `Task` leaves open, or with values of another kind: before anything asks for them."""
+    for attribute in ("name", "model", "frame_skip", "observation_names"):
+        if not hasattr(task, attribute):
+            raise BadValue(f"the task {task.__name__} declares no {attribute}; write {attribute} = ... in its class")
+    if not isinstance(task.name, str) or not re.fullmatch(r"[^\s/:,=]+", task.name):
+        raise BadValue(f"the task {task.__name__} has name = {task.name!r}: needs a word without / : , =")
+    for attribute in ("observation_names", "costs", "falling"):
+        _check_words(f"{task.name}.{attribute}", getattr(task, attribute))
+    for attribute in ("frame_skip", "time_limit"):
+        _check_count(f"{task.name}.{attribute}", getattr(task, attribute))
+
+
+def _check_words(attribute: str, value: object) -> None:
+    if not isinstance(value, tuple | list) or not all(isinstance(word, str) for word in value):
+        raise BadValue(f"{attribute} is {value!r}: needs a tuple of names, ('one',) with its comma")
+
+
+def _check_count(attribute: str, value: object) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise BadValue(f"{attribute} is {value!r}: needs a whole number, 1 or more")
+
+
 def names() -> list[str]:
     return sorted({*BUILT_IN, *_registry})
+
+
+def is_built_in(task: Task) -> bool:
+    """Return whether a task is one of Isthmus's own, and not another of its name."""
+    return BUILT_IN.get(task.name) == type(task).__module__
 
 
 def find(name: str) -> Task:
