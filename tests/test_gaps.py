@@ -271,7 +271,7 @@ def test_a_foreign_robot_is_told_the_action_nearest_to_zero(monkeypatch):
 
     gymnasium.register("Valve-v0", Valve, max_episode_steps=10)
     try:
-        live = begin("gym:Valve-v0/action_delay=1,previous_action=1", 2)
+        live = begin("gym:Valve-v0/action_delay=1,previous_action=1,step_seconds=0.02", 2)
         assert live.state["gap_memory"].tolist() == [[0.25, 0.0, -0.5] * 2] * 2
         assert live.state["observation"].tolist() == [[0.0, 0.25, 0.0, -0.5]] * 2
         hollow = live.domain.hollow()
