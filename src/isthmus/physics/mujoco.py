@@ -11,7 +11,8 @@ import mujoco.batch
 import numpy as np
 
 from isthmus.physics.engine import VELOCITY_BOUND
-from isthmus.physics.parameters import Parameter, mujoco_parameters
+from isthmus.physics.mujoco_parameters import mujoco_parameters
+from isthmus.physics.parameters import Parameter
 from isthmus.types import BadValue
 
 warnings: list[str] = []
