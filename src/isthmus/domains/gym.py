@@ -326,10 +326,11 @@ class _Facts(NamedTuple):
 class ForeignDomain(Domain):
     """Somebody else's environment as a domain: `gym:ID`, or `module:function` for a function that returns one.
 
-    Its physics has no parameters by name; gaps apply to it as to ours. `time_limit` (steps) and `step_seconds` need to
-    be written where the environment declares none (`spec.max_episode_steps`; `dt` or `metadata["render_fps"]`). A
-    module is imported when the environment is first needed, and only if the text is `trusted` or the module already
-    imported. Its worlds cannot be put back as they were, unless the environments that hold them have not moved since.
+    Its physics has no parameters by name; gaps apply to it as to ours, but `weak_motors` scales the action, whatever
+    that means there. `time_limit` (steps) and `step_seconds` need to be written where the environment declares none
+    (`spec.max_episode_steps`; `dt` or `metadata["render_fps"]`). A module is imported when the environment is first
+    needed, and only if the text is `trusted` or the module already imported. Its worlds cannot be put back as they
+    were, unless the environments that hold them have not moved since.
     """
 
     limit: int | None = None
@@ -387,6 +388,9 @@ class ForeignDomain(Domain):
 
     def table(self) -> dict[str, Parameter]:
         return {}
+
+    def action_scales_force(self) -> bool:
+        return True  # nobody knows its motors: `weak_motors` scales the action
 
     @property
     def replayable(self) -> bool:

@@ -10,8 +10,9 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
+from isthmus.physics import actuation
 from isthmus.physics.engine import VELOCITY_BOUND
-from isthmus.physics.mujoco_parameters import mujoco_parameters
+from isthmus.physics.mujoco_parameters import explain_withheld, mujoco_parameters
 from isthmus.physics.parameters import Parameter
 from isthmus.types import BadValue
 
@@ -43,6 +44,13 @@ def load_model(path: Path) -> mujoco.MjModel:
         model = mujoco.MjModel.from_xml_path(str(path))
     except ValueError as error:
         raise BadValue(f"{path} does not compile: {str(error).splitlines()[0]}") from None
+    unbatched = {
+        "sleep": mujoco.mjtEnableBit.mjENBL_SLEEP,
+        "ipc": mujoco.mjtEnableBit.mjENBL_IPC,
+    }
+    for flag, bit in unbatched.items():
+        if model.opt.enableflags & bit:  # what it keeps is no part of a world's state: worlds could not be replayed
+            raise BadValue(f'{path.name}: worlds cannot be kept with <flag {flag}="enable"/>; take it out of the model')
     # A diverged world would be reset inside the step to the default pose, finite and upright: see it instead.
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return model
@@ -51,6 +59,18 @@ def load_model(path: Path) -> mujoco.MjModel:
 @lru_cache(maxsize=32)
 def parameters(path: Path) -> dict[str, Parameter]:
     return mujoco_parameters(load_model(path))
+
+
+@lru_cache(maxsize=32)
+def withheld(path: Path) -> dict[str, str]:
+    """Return the parameters that one might look for and that the model does not have, each with the reason."""
+    return explain_withheld(load_model(path))
+
+
+@lru_cache(maxsize=32)
+def action_scales_force(path: Path) -> bool:
+    """Return whether a scaled action scales the force of every motor: not where there are servos, muscles or limits."""
+    return actuation.action_scales_force(load_model(path))
 
 
 class MujocoSimulator:

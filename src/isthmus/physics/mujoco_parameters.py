@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import mujoco
 import numpy as np
 
+from isthmus.physics.actuation import (
+    Apply,
+    Fields,
+    Masks,
+    explain_unscalable,
+    find_actuated,
+    mark_all_forces,
+    mark_force,
+    name_actuator,
+    scale_marked,
+)
+from isthmus.physics.parameter_names import name_bodies, name_joints
 from isthmus.physics.parameters import Parameter
+from isthmus.types import BadValue
 
-Fields = Mapping[str, np.ndarray]
-Apply = Callable[[Fields, np.ndarray], None]
-
+FREE, BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
 SLIDE, HINGE = int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE)
+DOFS = {FREE: 6, BALL: 3, SLIDE: 1, HINGE: 1}
+
+PASSIVE = ("damping", "frictionloss")
+DRIVEN = (*PASSIVE, "armature", "strength")
+"""What the parameters of a joint end with; a limited, driven joint has `range` as well."""
 
 
 def mujoco_parameters(model: mujoco.MjModel) -> dict[str, Parameter]:
@@ -20,18 +36,40 @@ def mujoco_parameters(model: mujoco.MjModel) -> dict[str, Parameter]:
 
     Names come from the model: every body with mass gives `<body>_mass`; every actuated joint `<joint>_armature`,
     `<joint>_strength`, `<joint>_range`; every actuated joint and every passive hinge or slide `<joint>_damping` and
-    `<joint>_frictionloss` (the suffix `_joint` of a joint's name is dropped). The joints that let a whole body float
-    (a walker's root, Reacher's goal) are no mechanism and have no names here. A factor of nothing is not offered
-    either: `damping` needs an actuated joint that is damped, `armature` one with a rotor.
+    `<joint>_frictionloss` (for `<joint>` see `name_joints`). The joints that let a whole body float (a walker's root,
+    Reacher's goal) are no mechanism and have no names here. A factor of nothing is not offered either: `damping` needs
+    an actuated joint that is damped, `armature` one with a rotor. Nor is a strength that cannot be told: see
+    `explain_withheld`. Raises BadValue where two things of the model have one name.
     """
     table: dict[str, Parameter] = {}
     for offer in KINDS:
         for parameter in offer(model):
+            if parameter.name in table:
+                raise BadValue(f"the model has two parameters called {parameter.name}; rename its body or joint")
             table[parameter.name] = parameter
     return table
 
 
-def scale(field: str, index: int | list[int] | slice = slice(None)) -> Apply:
+def explain_withheld(model: mujoco.MjModel) -> dict[str, str]:
+    """Return the strengths that are not offered, by name: each with the reason."""
+    withheld = {}
+    prefixes, driven = name_prefixes(model), find_actuated(model)
+    for j, actuators in driven.items():
+        if j in prefixes and (reason := _explain_strength(model, actuators)):
+            withheld[f"{prefixes[j]}_strength"] = reason
+    if reason := _explain_strength(model, list(range(model.nactuator))):
+        withheld["motor_strength"] = reason
+    return withheld
+
+
+def _explain_strength(model: mujoco.MjModel, actuators: list[int]) -> str:
+    for a in actuators:
+        if reason := explain_unscalable(model, a):
+            return f"the force of {name_actuator(model, a)} cannot be scaled: {reason}"
+    return ""
+
+
+def scale(field: str, index: int | list[int]) -> Apply:
     """Return what multiplies a field's entries at `index` by the value."""
 
     def apply(fields: Fields, values: np.ndarray) -> None:
@@ -41,11 +79,12 @@ def scale(field: str, index: int | list[int] | slice = slice(None)) -> Apply:
     return apply
 
 
-def assign(field: str, index: int) -> Apply:
-    """Return what sets a field's entry at `index` to the value."""
+def assign(field: str, index: int | list[int]) -> Apply:
+    """Return what sets a field's entries at `index` to the value."""
 
     def apply(fields: Fields, values: np.ndarray) -> None:
-        fields[field][:, index] = values
+        rows = fields[field]
+        rows[:, index] = values.reshape((-1,) + (1,) * (rows[:, index].ndim - 1))
 
     return apply
 
@@ -116,21 +155,15 @@ def offer_density(model: mujoco.MjModel) -> Iterator[Parameter]:
 
 def offer_body_masses(model: mujoco.MjModel) -> Iterator[Parameter]:
     """Yield `<body>_mass` for every body that has mass and a name."""
-    for b in range(1, model.nbody):
-        mass, name = float(model.body_mass[b]), model.body(b).name
-        if mass > 0 and name:
-            meaning = "mass alone, as published: the body's inertia stays"
-            apply = assign("body_mass", b)
-            yield Parameter(f"{name}_mass", "kg", mass, 1e-3, 1e4, ("body_mass",), apply, meaning, constants=True)
+    bodies = {model.body(b).name: b for b in range(1, model.nbody) if model.body_mass[b] > 0}
+    for name, prefix in name_bodies(bodies).items():
+        b = bodies[name]
+        mass, apply = float(model.body_mass[b]), assign("body_mass", b)
+        meaning = "mass alone, as published: the body's inertia stays"
+        yield Parameter(f"{prefix}_mass", "kg", mass, 1e-3, 1e4, ("body_mass",), apply, meaning, constants=True)
 
 
-def find_actuated(model: mujoco.MjModel) -> dict[int, int]:
-    """Return the joints that an actuator drives, each with its actuator."""
-    joints = {}
-    for a in range(model.nu):
-        if model.actuator_trntype[a] == mujoco.mjtTrn.mjTRN_JOINT:
-            joints[int(model.actuator_trnid[a, 0])] = a
-    return joints
+# Joints
 
 
 def find_passive(model: mujoco.MjModel) -> list[int]:
@@ -142,27 +175,97 @@ def find_passive(model: mujoco.MjModel) -> list[int]:
     return [j for j in passive if kind[j] in (SLIDE, HINGE) and body[j] not in floating]
 
 
+def name_prefixes(model: mujoco.MjModel) -> dict[int, str]:
+    """Return what the parameters of each joint that has some begin with; joints without a name have none."""
+    suffixes: dict[str, tuple[str, ...]] = {}
+    for j in find_actuated(model):
+        suffixes[model.joint(j).name] = (*DRIVEN, "range") if model.jnt_limited[j] else DRIVEN
+    for j in find_passive(model):
+        suffixes[model.joint(j).name] = PASSIVE
+    return {model.joint(name).id: prefix for name, prefix in name_joints(suffixes).items()}
+
+
+def find_dofs(model: mujoco.MjModel, joint: int) -> list[int]:
+    """Return a joint's degrees of freedom."""
+    first = int(model.jnt_dofadr[joint])
+    return list(range(first, first + DOFS[int(model.jnt_type[joint])]))
+
+
+def find_units(model: mujoco.MjModel, joint: int) -> tuple[str, str, str]:
+    """Return the units of a joint's force, of its damping and of its armature."""
+    linear, angular = ("N", "N s/m", "kg"), ("N m", "N m s/rad", "kg m2")
+    if model.jnt_type[joint] == FREE:
+        return f"{linear[0]}, {angular[0]}", f"{linear[1]}, {angular[1]}", f"{linear[2]}, {angular[2]}"
+    return linear if model.jnt_type[joint] == SLIDE else angular
+
+
+def sum_at_joint(model: mujoco.MjModel, coefficients: np.ndarray, actuators: list[int]) -> float:
+    """Return what actuators add to their joint of a coefficient (`actuator_damping`), in MuJoCo's order of sums."""
+    total = 0.0
+    for a in actuators:
+        gear = float(model.actuator_gear[model.actuator_outadr[a], 0])
+        total += float(coefficients[a]) * (gear * gear)
+    return total
+
+
+def mark_joints(model: mujoco.MjModel, of_dofs: tuple[str, ...], of_actuators: tuple[str, ...]) -> Masks:
+    """Return the entries of actuated joints and of the actuators that drive them, in the fields that are not zero."""
+    driven = find_actuated(model)
+    dofs = [dof for j in driven for dof in find_dofs(model, j)]
+    actuators = [a for j in driven for a in driven[j]]
+    masks: Masks = {}
+    for field in (*of_dofs, *of_actuators):
+        values = np.asarray(getattr(model, field))
+        mask = np.zeros(values.shape, bool)
+        mask[dofs if field in of_dofs else actuators] = True
+        if values[mask].any():
+            masks[field] = mask
+    return masks
+
+
 def offer_damping(model: mujoco.MjModel) -> Iterator[Parameter]:
-    """Yield `damping`, where an actuated joint is damped."""
-    dofs = [int(model.jnt_dofadr[j]) for j in find_actuated(model)]
-    if model.dof_damping[dofs].any():
-        apply = scale("dof_damping", dofs)
-        yield Parameter("damping", "x", 1.0, 0.0, 1000.0, ("dof_damping",), apply, "all actuated joints")
+    """Yield `damping`, where an actuated joint is damped: linear and polynomial, by itself and by its motors."""
+    masks = mark_joints(model, ("dof_damping", "dof_dampingpoly"), ("actuator_damping", "actuator_dampingpoly"))
+    if not masks:
+        return
+    meaning = "all actuated joints"
+    if "dof_dampingpoly" in masks or "actuator_dampingpoly" in masks:
+        meaning += ", polynomial terms included"
+    if "actuator_damping" in masks or "actuator_dampingpoly" in masks:
+        meaning += ", their motors' own included"
+    if model.tendon_damping.any() or model.tendon_dampingpoly.any():
+        meaning += "; the tendons' stays"
+    yield Parameter("damping", "x", 1.0, 0.0, 1000.0, tuple(masks), scale_marked(masks), meaning)
 
 
 def offer_armature(model: mujoco.MjModel) -> Iterator[Parameter]:
-    """Yield `armature`, where an actuated joint has a rotor."""
-    dofs = [int(model.jnt_dofadr[j]) for j in find_actuated(model)]
-    if model.dof_armature[dofs].any():
-        apply, meaning = scale("dof_armature", dofs), "rotor inertia of all actuated joints"
-        yield Parameter("armature", "x", 1.0, 0.0, 1000.0, ("dof_armature",), apply, meaning, constants=True)
+    """Yield `armature`, where an actuated joint has a rotor, by itself or by its motors."""
+    masks = mark_joints(model, ("dof_armature",), ("actuator_armature",))
+    if not masks:
+        return
+    meaning = "rotor inertia of all actuated joints"
+    if "actuator_armature" in masks:
+        meaning += ", their motors' own included"
+    if model.tendon_armature.any():
+        meaning += "; the tendons' stays"
+    apply = scale_marked(masks)
+    yield Parameter("armature", "x", 1.0, 0.0, 1000.0, tuple(masks), apply, meaning, constants=True)
 
 
 def offer_motor_strength(model: mujoco.MjModel) -> Iterator[Parameter]:
-    """Yield `motor_strength`, where there are motors."""
-    if model.nu:
-        apply, fields = scale("actuator_gear"), ("actuator_gear",)
-        yield Parameter("motor_strength", "x", 1.0, 0.0, 100.0, fields, apply, "all motors' gear", constants=True)
+    """Yield `motor_strength`, where there are motors and the force of each can be scaled."""
+    if not model.nactuator or _explain_strength(model, list(range(model.nactuator))):
+        return
+    yield _strength("motor_strength", mark_all_forces(model), "the force of all motors, at every state")
+
+
+def _strength(name: str, masks: Masks, meaning: str) -> Parameter:
+    if "actuator_biasprm" in masks:
+        meaning += "; a servo keeps its target"
+    if "jnt_actfrcrange" in masks or "tendon_actfrcrange" in masks:
+        meaning += "; limits of the actuator force are scaled with it"
+    constants = "actuator_gear" in masks  # nothing derives from gain and bias
+    return Parameter(name, "x", 1.0, 0.0, 100.0, tuple(masks), scale_marked(masks), meaning, constants)
 
 
 def offer_joint_range(model: mujoco.MjModel) -> Iterator[Parameter]:
@@ -175,46 +278,72 @@ def offer_joint_range(model: mujoco.MjModel) -> Iterator[Parameter]:
 
 def offer_joints(model: mujoco.MjModel) -> Iterator[Parameter]:
     """Yield what each joint has of its own, first the actuated ones, then the passive."""
-    for j in find_actuated(model):
-        yield from offer_friction_losses(model, j)
-        yield from offer_actuation(model, j)
+    prefixes, driven = name_prefixes(model), find_actuated(model)
+    for j, actuators in driven.items():
+        if j in prefixes:
+            yield _joint_damping(model, prefixes[j], j, actuators)
+            yield _joint_frictionloss(model, prefixes[j], j)
+            yield _joint_armature(model, prefixes[j], j, actuators)
+            yield from _offer_joint_strength(model, prefixes[j], j, actuators)
+            yield from _offer_range(model, prefixes[j], j)
     for j in find_passive(model):
-        yield from offer_friction_losses(model, j)
+        if j in prefixes:
+            yield _joint_damping(model, prefixes[j], j, [])
+            yield _joint_frictionloss(model, prefixes[j], j)
 
 
-def name_joint(model: mujoco.MjModel, joint: int) -> str:
-    """Return what a joint's parameters begin with; empty where the joint has no name."""
-    return model.joint(joint).name.removesuffix("_joint")
+def assign_total(of_dofs: str, dofs: list[int], of_actuators: str, actuators: list[int]) -> Apply:
+    """Return what gives a joint the value in all, its motors' own part in it."""
+    assign_dofs = assign(of_dofs, dofs)
+
+    def apply(fields: Fields, values: np.ndarray) -> None:
+        assign_dofs(fields, values)
+        if of_actuators in fields:
+            fields[of_actuators][:, actuators] = 0.0
+
+    return apply
 
 
-def offer_friction_losses(model: mujoco.MjModel, joint: int) -> Iterator[Parameter]:
-    """Yield a joint's `<joint>_damping` and `<joint>_frictionloss`."""
-    name, dof = name_joint(model, joint), int(model.jnt_dofadr[joint])
-    if not name:
-        return
-    force, viscous = ("N", "N s/m") if model.jnt_type[joint] == SLIDE else ("N m", "N m s/rad")
-    damping, apply = float(model.dof_damping[dof]), assign("dof_damping", dof)
-    yield Parameter(f"{name}_damping", viscous, damping, 0.0, 1e4, ("dof_damping",), apply, "absolute")
-    loss, apply = float(model.dof_frictionloss[dof]), assign("dof_frictionloss", dof)
+def _joint_damping(model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]) -> Parameter:
+    dofs = find_dofs(model, joint)
+    damping = float(model.dof_damping[dofs[0]]) + sum_at_joint(model, model.actuator_damping, actuators)
+    fields, meaning = ("dof_damping",), "absolute"
+    if model.actuator_damping[actuators].any():
+        fields, meaning = ("dof_damping", "actuator_damping"), "absolute, its motors' own in it"
+    if model.dof_dampingpoly[dofs].any() or model.actuator_dampingpoly[actuators].any():
+        meaning += "; the linear term, polynomial terms stay"
+    apply = assign_total("dof_damping", dofs, "actuator_damping", actuators)
+    return Parameter(f"{prefix}_damping", find_units(model, joint)[1], damping, 0.0, 1e4, fields, apply, meaning)
+
+
+def _joint_frictionloss(model: mujoco.MjModel, prefix: str, joint: int) -> Parameter:
+    dofs, unit = find_dofs(model, joint), find_units(model, joint)[0]
+    loss, apply = float(model.dof_frictionloss[dofs[0]]), assign("dof_frictionloss", dofs)
     meaning = "absolute; dry friction in the joint, whatever its speed"
-    yield Parameter(f"{name}_frictionloss", force, loss, 0.0, 1e4, ("dof_frictionloss",), apply, meaning)
+    return Parameter(f"{prefix}_frictionloss", unit, loss, 0.0, 1e4, ("dof_frictionloss",), apply, meaning)
 
 
-def offer_actuation(model: mujoco.MjModel, joint: int) -> Iterator[Parameter]:
-    """Yield an actuated joint's `<joint>_armature`, `<joint>_strength` and, with limits, `<joint>_range`."""
-    name, dof = name_joint(model, joint), int(model.jnt_dofadr[joint])
-    if not name:
-        return
-    inertia = "kg" if model.jnt_type[joint] == SLIDE else "kg m2"
-    armature, apply = float(model.dof_armature[dof]), assign("dof_armature", dof)
-    yield Parameter(
-        f"{name}_armature", inertia, armature, 0.0, 1e4, ("dof_armature",), apply, "absolute", constants=True
-    )
-    fields, apply = ("actuator_gear",), scale("actuator_gear", find_actuated(model)[joint])
-    yield Parameter(f"{name}_strength", "x", 1.0, 0.0, 100.0, fields, apply, "one motor's gear", constants=True)
+def _joint_armature(model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]) -> Parameter:
+    dofs, unit = find_dofs(model, joint), find_units(model, joint)[2]
+    armature = float(model.dof_armature[dofs[0]]) + sum_at_joint(model, model.actuator_armature, actuators)
+    fields, meaning = ("dof_armature",), "absolute"
+    if model.actuator_armature[actuators].any():
+        fields, meaning = ("dof_armature", "actuator_armature"), "absolute, its motors' own in it"
+    apply = assign_total("dof_armature", dofs, "actuator_armature", actuators)
+    return Parameter(f"{prefix}_armature", unit, armature, 0.0, 1e4, fields, apply, meaning, constants=True)
+
+
+def _offer_joint_strength(model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]) -> Iterator[Parameter]:
+    if not _explain_strength(model, actuators):
+        meaning = "the force of its motor" if len(actuators) == 1 else f"the force of its {len(actuators)} motors"
+        masks = mark_force(model, actuators, [joint])
+        yield _strength(f"{prefix}_strength", masks, f"{meaning}, at every state")
+
+
+def _offer_range(model: mujoco.MjModel, prefix: str, joint: int) -> Iterator[Parameter]:
     if model.jnt_limited[joint]:
         apply = scale("jnt_range", joint)
-        yield Parameter(f"{name}_range", "x", 1.0, 0.0, 10.0, ("jnt_range",), apply, "both ends")
+        yield Parameter(f"{prefix}_range", "x", 1.0, 0.0, 10.0, ("jnt_range",), apply, "both ends")
 
 
 KINDS: tuple[Callable[[mujoco.MjModel], Iterator[Parameter]], ...] = (
