@@ -12,8 +12,8 @@ OF_WHOLE_ROBOT = ("motor_strength", "joint_range")
 
 
 def make_writable(name: str) -> str:
-    """Return a name as `name=value,name=value` can write it: `_` for spaces, commas and equals signs."""
-    return re.sub(r"[\s,=]+", "_", name)
+    """Return a name as `task/name=value,name=value` can write it: `_` for spaces, commas, equals signs and slashes."""
+    return re.sub(r"[\s,=/]+", "_", name)
 
 
 def name_bodies(names: Iterable[str]) -> dict[str, str]:
