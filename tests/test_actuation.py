@@ -19,6 +19,7 @@ from isthmus.types import BadValue, UnknownName
 
 ROBOT = """
 <mujoco>
+  <extension><plugin plugin="mujoco.pid"/></extension>
   <option gravity="0 0 0" {option}><flag {flag}/></option>
   <worldbody>
     <geom type="plane" size="5 5 1"/><site name="reference"/>
@@ -183,11 +184,15 @@ def test_a_weak_servo_settles_where_it_is_told(name, gear, tmp_path):
         assert np.isclose(settle(path, 0.6, **{name: factor}), 0.6 / gear, atol=1e-3)
 
 
+PLUGIN = '<plugin joint="a" plugin="mujoco.pid"><config key="kp" value="4"/></plugin>'
+
+
 @pytest.mark.parametrize(
     ("actuator", "reason"),
     [
         ('<dcmotor name="hub" joint="a" motorconst="1" resistance="2"/>', "'hub' cannot be scaled: a DC motor's force"),
         ('<pid joint="a" kp="10" kv="1" input="pos vel ff"/>', "actuator 0 cannot be scaled: its feedforward"),
+        (PLUGIN, "its force is a plugin's"),
         ('<general joint="a" gaintype="user"/>', "a user's callback"),
         ('<general joint="a" gaintype="fixed" biastype="user"/>', "a user's callback"),
     ],
@@ -210,11 +215,11 @@ def test_a_force_that_no_number_scales_has_no_strength_and_a_reason(actuator, re
 
 def task_of(folder: Path) -> str:
     """Register a task for `robot.xml`; its name."""
-    title = f"own_{folder.name}"
+    title, xml = f"own_{folder.name}", load_model(folder / "robot.xml")
 
     class Own(Task):
         name, model, frame_skip, time_limit = title, folder / "robot.xml", 5, 400
-        observation_names = tuple(f"{i}" for i in range(11))
+        observation_names = tuple(str(i) for i in range(xml.nq + xml.nv))
 
         def start(self, simulator, random):
             n = random.uniform(0.0, 1.0, 1).shape[0]
@@ -282,6 +287,16 @@ def test_weak_motors_scale_a_torque_motors_action_to_the_bit(tmp_path):
     assert Domain.parse(f"{task}/weak_motors=0.5").motor_force is None
 
 
+def test_dart_weakens_motors_as_mujoco_does(tmp_path):
+    """Pushes of 0.5 to 1 cannot be scaled by the action, which is clipped to them."""
+    pytest.importorskip("dartpy")
+    write_hinge(tmp_path, SERVOS["motor that always pushes"])
+    task = task_of(tmp_path)
+    weak = play(f"{task}/engine=dart,weak_motors=0.5", [0.5], 40)
+    assert np.array_equal(weak, play(f"{task}/engine=dart,motor_strength=0.5", [0.5], 40))
+    assert np.allclose(weak, play(f"{task}/weak_motors=0.5", [0.5], 40), atol=1e-2) and weak[-1, 0] > 0.1
+
+
 def test_weak_worlds_continue_from_their_value(tmp_path):
     """Worlds that are put back keep their weak motors, also in a simulation that had others."""
     write(tmp_path, SERVOS["position"])
@@ -311,14 +326,15 @@ def test_the_audit_weakens_servos_as_domains_do(tmp_path):
 
 
 def test_actuators_with_several_controls_have_parameters_and_spaces(tmp_path):
-    path = write(tmp_path, '<pid joint="a" kp="20" kv="1" input="pos vel"/><motor joint="b" ctrlrange="-1 1"/>')
-    table = parameters(path)
-    assert {"a_strength", "a_damping", "b_strength", "motor_strength"} <= set(table)
-    simulator = make(path)
-    assert simulator.control.shape == (1, 3)
-    for _ in range(3000):
-        simulator.step(np.arange(1), np.array([[0.4, 0.0, 0.0]]))
-    assert np.isclose(simulator.qpos[0, 0], 0.4, atol=1e-3)
+    path = write(
+        tmp_path,
+        '<pid joint="a" kp="20" kv="4" input="pos vel" posrange="-1 1" velrange="-5 5"/><motor joint="b" ctrlrange="-2 2"/>',
+    )
+    assert {"a_strength", "a_damping", "b_strength", "motor_strength"} <= set(parameters(path))
+    task = task_of(tmp_path)
+    assert Domain(task).spaces.high.tolist() == [1, 5, 2]
+    for text in (task, f"{task}/a_strength=0.5", f"{task}/weak_motors=0.5"):
+        assert np.allclose(play(text, [0.4, 0.05, 0.0], 390)[-1], 0.4 + (4 * 0.05) / 20, atol=2e-3)
 
 
 @pytest.mark.parametrize(("flag", "option"), [("sleep", ""), ("ipc", 'integrator="discrete"')])

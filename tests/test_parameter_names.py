@@ -176,7 +176,14 @@ def test_a_model_with_hard_names_is_used_as_the_table_shows(tmp_path, capsys):
     show_parameters("hard_names")
     shown = capsys.readouterr().out
     table = Domain("hard_names").table()
-    assert {"upper_arm_damping", "motor_joint_strength", "b_c_mass", "left_leg_mass", "[bold]_mass", "left_hip_range"} <= set(table)
+    assert {
+        "upper_arm_damping",
+        "motor_joint_strength",
+        "b_c_mass",
+        "left_leg_mass",
+        "[bold]_mass",
+        "left_hip_range",
+    } <= set(table)
     assert not [name for name in table if name not in shown]
     for name, parameter in table.items():
         domain = Domain.parse(f"hard_names/{name}=x2" if parameter.default else f"hard_names/{name}=2")

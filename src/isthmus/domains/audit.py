@@ -9,7 +9,7 @@ equal positions and velocities.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -444,8 +444,7 @@ def _compare(plan: _Plan, pairs: list[_Pair], episodes: int, seed: int, policy: 
     here, there, forced = (_Bench(plan, engines[i], values[:, i], weakness[:, i]) for i in (0, 1, 1))
     starts = lambda: Streams(np.tile(fold(key, START, 1), c))  # noqa: E731
     (obs, memory), (its_obs, its_memory), _ = (bench.begin(starts()) for bench in (here, there, forced))
-    domains = [replace(source, engine=engine) for engine in engines]
-    runs = [_Run(domains[i], [pair[i].gaps for pair in pairs], key) for i in (0, 1, 1)]  # source, target, forced target
+    runs = [_Run(source, [pair[i].gaps for pair in pairs], key) for i in (0, 1, 1)]  # source, target, forced target
     for run, first in zip(runs, (obs, its_obs, obs), strict=True):
         run.begin(first)
     actions = _Actions(source, c, episodes, seed, policy)

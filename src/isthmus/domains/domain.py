@@ -253,8 +253,6 @@ class Domain:
 
     def action_scales_force(self) -> bool:
         """Whether a scaled action scales the force of every motor, so that `weak_motors` may scale it."""
-        if self.engine != "mujoco":
-            return True  # only torque motors are built there
         from isthmus.physics.mujoco import action_scales_force
 
         return action_scales_force(find_task(self.task).model_path())
@@ -268,9 +266,13 @@ class Domain:
         return None
 
     def _check_motor_force(self) -> None:
-        """Raise BadValue where `weak_motors` has to weaken a force that no number of the model scales."""
-        if self.motor_force is not None and (reason := self.withheld().get(MOTOR_STRENGTH)):
-            raise BadValue(f"{self.task} has no {WeakMotors.name}: {reason}")
+        """Raise BadValue where `weak_motors` has to weaken a force that the engine cannot."""
+        if self.motor_force is None:
+            return
+        try:
+            self._find(MOTOR_STRENGTH)
+        except BadValue as error:
+            raise BadValue(f"{WeakMotors.name}: {error}") from None
 
     def __str__(self) -> str:
         parts = self._parts()
