@@ -13,6 +13,7 @@ import pytest
 from isthmus.domains.audit import audit
 from isthmus.domains.collect import Live
 from isthmus.domains.domain import Domain
+from isthmus.domains.gaps import GAPS
 from isthmus.physics.mujoco import MujocoSimulator, action_scales_force, load_model, parameters, withheld
 from isthmus.tasks.task import Task, register
 from isthmus.types import BadValue, UnknownName
@@ -297,6 +298,17 @@ def test_dart_weakens_motors_as_mujoco_does(tmp_path):
     assert np.allclose(weak, play(f"{task}/weak_motors=0.5", [0.5], 40), atol=1e-2) and weak[-1, 0] > 0.1
 
 
+def test_weak_motors_scale_the_action_where_nobody_knows_the_motors(tmp_path):
+    foreign = Domain.parse("gym:Pendulum-v1/weak_motors=0.5")
+    action = np.array([[0.8]], np.float32)
+    assert foreign.motor_force is None
+    assert foreign.gap_chain().act(np.empty((1, 0)), action, action).tolist() == (action / 2).tolist()
+    assert "not ours: the executed action" in GAPS["weak_motors"].meaning
+    write(tmp_path, SERVOS["position"])
+    logged = Domain.parse(f"log:{task_of(tmp_path)}/weak_motors=0.5")
+    assert logged.gap_chain().gaps == () and logged.spaces.action == 1
+
+
 def test_weak_worlds_continue_from_their_value(tmp_path):
     """Worlds that are put back keep their weak motors, also in a simulation that had others."""
     write(tmp_path, SERVOS["position"])
@@ -328,7 +340,8 @@ def test_the_audit_weakens_servos_as_domains_do(tmp_path):
 def test_actuators_with_several_controls_have_parameters_and_spaces(tmp_path):
     path = write(
         tmp_path,
-        '<pid joint="a" kp="20" kv="4" input="pos vel" posrange="-1 1" velrange="-5 5"/><motor joint="b" ctrlrange="-2 2"/>',
+        '<pid joint="a" kp="20" kv="4" input="pos vel" posrange="-1 1" velrange="-5 5"/>'
+        '<motor joint="b" ctrlrange="-2 2"/>',
     )
     assert {"a_strength", "a_damping", "b_strength", "motor_strength"} <= set(parameters(path))
     task = task_of(tmp_path)
