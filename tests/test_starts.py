@@ -9,7 +9,7 @@ import pytest
 
 from isthmus.domains.collect import Live
 from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.physics.actuators import control_box, find_holding_control, holds_poses
+from isthmus.physics.actuator_controls import control_box, find_holding_control, holds_poses
 from isthmus.physics.engine import Start
 from isthmus.physics.mujoco import MujocoSimulator, load_keyframe
 from isthmus.tasks import task as tasks

@@ -124,7 +124,7 @@ def parameters(task: Positional[str] = "hopper", imports: Imports = ()) -> None:
     import_files(imports)
     table = _table("parameter", "default", "unit", "bounds", "what it changes")
     for p in Domain.parse(task).table().values():
-        table.add_row(p.name, f"{p.default:.4g}", p.unit, f"{p.low:g}..{p.high:g}", p.meaning)
+        table.add_row(_escape(p.name), f"{p.default:.4g}", p.unit, f"{p.low:g}..{p.high:g}", p.meaning)
     table.add_section()
     for gap in GAPS.values():
         table.add_row(gap.name, "off", gap.unit, f"{gap.low:g}..{gap.high:g}", gap.meaning)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.domains.domain import SENSE, START, Domain, PhysicsSimulation, engine_class
-from isthmus.domains.gaps import GAPS, Gap, Gaps, History, PreviousAction
+from isthmus.domains.gaps import GAPS, Gap, History, PreviousAction, WeakMotors
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import Law, Setting, Values, format_setting
 from isthmus.physics.random import Streams, fold, keys
@@ -285,7 +285,7 @@ class _Plan:
             mixed = {**own, name: other.get(name)}
             changed = tuple(gap for n in GAPS if (gap := mixed.get(n)))
             # A gap that changes what can be seen has no comparison alone.
-            if s != t and _chain(self.source, changed).observation == self.source.spaces.observation:
+            if s != t and self.source.gap_chain(changed).observation == self.source.spaces.observation:
                 out.append((name, s, t, [(s, t, (self.side(self.middle, gaps), self.side(self.middle, changed)))]))
         return out
 
@@ -325,11 +325,6 @@ def _points(source: Setting, target: Setting) -> list[tuple[float, float]]:
     return list(zip(s * (n // len(s)), t * (n // len(t)), strict=True))
 
 
-def _chain(domain: Domain, gaps: tuple[Gap, ...]) -> Gaps:
-    spaces = domain.inner_spaces()
-    return Gaps(gaps, spaces.observation, spaces.action)
-
-
 def observed(domain: Domain) -> list[str]:
     """Names of what a policy sees."""
     names = list(domain.description().observation_names)
@@ -343,12 +338,18 @@ def observed(domain: Domain) -> list[str]:
 
 
 class _Bench:
-    """Worlds of the plain task in one engine, one a row of `values` (n, P): what is set in `plan.names`."""
+    """Worlds of the plain task in one engine, one a row of `values` (n, P): what is set in `plan.names`.
 
-    def __init__(self, plan: _Plan, engine: str, values: np.ndarray):
+    `weakness` (n,) are their `weak_motors`, 1 where there are none.
+    """
+
+    def __init__(self, plan: _Plan, engine: str, values: np.ndarray, weakness: np.ndarray):
         known, self.values = plan.known(engine, values)
-        domain = Domain(plan.source.task, tuple((name, 0.0) for name in known), engine=engine)
+        gaps = () if (weakness == 1).all() else (WeakMotors(1.0),)
+        domain = Domain(plan.source.task, tuple((name, 0.0) for name in known), gaps, engine)
         self.simulation, self.everyone = PhysicsSimulation(domain, len(values)), np.arange(len(values))
+        if self.simulation.motor_force is not None:
+            self.simulation.motor_force[:] = weakness
         self.simulator, self.engine = self.simulation.simulator, engine
 
     def begin(self, random: Streams) -> tuple[np.ndarray, np.ndarray]:
@@ -382,7 +383,7 @@ class _Run:
     """Worlds [C E] under C chains of gaps: C comparisons of E episodes, all stepped in one batch."""
 
     def __init__(self, domain: Domain, gaps: list[tuple[Gap, ...]], key: np.ndarray):
-        self.key, self.chains = key, [_chain(domain, g) for g in gaps]
+        self.key, self.chains = key, [domain.gap_chain(g) for g in gaps]
         self.memories = [np.zeros((len(key), chain.memory)) for chain in self.chains]
         self.seen = np.empty(0)
 
@@ -439,7 +440,8 @@ def _compare(plan: _Plan, pairs: list[_Pair], episodes: int, seed: int, policy: 
     n, key = c * e, keys(seed, e)
     values = np.array([[side.values for side in pair] for pair in pairs]).repeat(e, axis=0)  # [C E, 2, P]
     engines = [side.engine for side in pairs[0]]
-    here, there, forced = (_Bench(plan, engines[i], values[:, i]) for i in (0, 1, 1))
+    weakness = np.array([[_weakness(side.gaps) for side in pair] for pair in pairs]).repeat(e, axis=0)  # [C E, 2]
+    here, there, forced = (_Bench(plan, engines[i], values[:, i], weakness[:, i]) for i in (0, 1, 1))
     starts = lambda: Streams(np.tile(fold(key, START, 1), c))  # noqa: E731
     (obs, memory), (its_obs, its_memory), _ = (bench.begin(starts()) for bench in (here, there, forced))
     runs = [_Run(source, [pair[i].gaps for pair in pairs], key) for i in (0, 1, 1)]  # source, target, forced target
@@ -498,6 +500,14 @@ def _compare(plan: _Plan, pairs: list[_Pair], episodes: int, seed: int, policy: 
         effect = Effect(bool(identical[mine].all()), float(one_step[i]), names[i], float(far[j]), names[j])
         out.append(_Result(effect, std, one_step, far, *ends))
     return out
+
+
+def _weakness(gaps: tuple[Gap, ...]) -> float:
+    """Return the `weak_motors` among gaps; 1 where it is not."""
+    for gap in gaps:
+        if isinstance(gap, WeakMotors):
+            return gap.value
+    return 1.0
 
 
 def _rms(x: np.ndarray) -> np.ndarray:

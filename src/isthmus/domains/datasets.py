@@ -163,6 +163,9 @@ class LoggedDomain(Domain):
     def table(self) -> dict[str, Parameter]:
         return {}
 
+    def action_scales_force(self) -> bool:
+        return self._like.action_scales_force()
+
     @property
     def replayable(self) -> bool:
         return False

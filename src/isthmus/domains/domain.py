@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from isthmus.domains.gaps import GAPS, Gap, Gaps
+from isthmus.domains.gaps import GAPS, Gap, Gaps, WeakMotors
 from isthmus.physics.parameters import Law, Parameter, Setting, Values, find, format_setting, parse_setting
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
@@ -33,6 +33,9 @@ def engine_class(engine: str) -> Any:
     module, name = ENGINES[engine]
     return getattr(import_module(module), name)
 
+
+MOTOR_STRENGTH = "motor_strength"
+"""The parameter that scales the force of all motors."""
 
 # What a world's random numbers are for; each purpose has a stream of its own.
 DYNAMICS, START, SENSE, BEHAVE = 1, 2, 3, 4
@@ -80,7 +83,7 @@ class Simulation(Protocol):
 
 def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest actions of a task, float32 (A,) each. Raises BadValue where an actuator has none."""
-    from isthmus.physics.actuators import control_box
+    from isthmus.physics.actuator_controls import control_box
     from isthmus.physics.mujoco import load_model
 
     return control_box(load_model(task.model_path()), task.name)
@@ -97,7 +100,11 @@ def rehearse(task: Task, engine: str) -> None:
 
 
 class PhysicsSimulation:
-    """A task of ours in a physics engine."""
+    """A task of ours in a physics engine.
+
+    `motor_force` (float64 [n], or None) multiplies each world's `motor_strength`, whether that is a parameter of the
+    domain or not: it is what `weak_motors` does to a robot with servos.
+    """
 
     terms: Mapping[str, np.ndarray]
 
@@ -105,7 +112,12 @@ class PhysicsSimulation:
         self.task = find_task(domain.task)
         self.low, self.high = control_bounds(self.task)
         rehearse(self.task, domain.engine)
-        self.simulator = build_simulator(self.task, domain.engine, domain.names, n)
+        names = domain.names
+        self.motor_force = None if domain.motor_force is None else np.full(n, domain.motor_force)
+        if self.motor_force is not None and MOTOR_STRENGTH not in names:
+            names = (*names, MOTOR_STRENGTH)
+        self._strength = names.index(MOTOR_STRENGTH) if self.motor_force is not None else None
+        self.simulator = build_simulator(self.task, domain.engine, names, n)
         self.rows = self.simulator.rows
         self.time_limit = self.task.time_limit
         self.rewards = self.task.paying(domain.reward)
@@ -114,11 +126,20 @@ class PhysicsSimulation:
 
     def restore(self, rows, parameters):
         self.rows[:] = rows
-        self.simulator.set_parameters(np.arange(self.simulator.n), parameters)
+        self._set_parameters(np.arange(self.simulator.n), parameters)
         return True
 
-    def begin(self, ids, parameters, random):
+    def _set_parameters(self, ids: np.ndarray, parameters: np.ndarray) -> None:
+        """Give worlds the domain's parameters (n, P), their motors weakened."""
+        if self.motor_force is not None:
+            values = np.ones((len(ids), len(self.simulator.parameters)))
+            values[:, : parameters.shape[1]] = parameters
+            values[:, self._strength] *= self.motor_force[ids]
+            parameters = values
         self.simulator.set_parameters(ids, parameters)
+
+    def begin(self, ids, parameters, random):
+        self._set_parameters(ids, parameters)
         self.simulator.reset(ids, *self.task.complete(self.task.start(self.simulator, random)))
         view = View(self.simulator, ids)
         obs = self.task.observe(view)
@@ -214,11 +235,13 @@ class Domain:
                     raise BadValue(f"{name}={value!r}: needs a number") from None
             else:
                 settings[name] = parse_setting(value, domain._find(name))
-        return replace(
+        shifted = replace(
             domain,
             settings=tuple(sorted(settings.items())),
             gaps=tuple(gaps[name] for name in GAPS if name in gaps),
         )
+        shifted._check_motor_force()
+        return shifted
 
     def _on(self, engine: str) -> Domain:
         """This domain in another engine. Raises UnknownName, or BadValue where the engine cannot build the robot."""
@@ -254,6 +277,8 @@ class Domain:
             if name in (without := lacked(find_task(self.task).model_path())):
                 raise BadValue(f"{name} cannot be set with engine=dart: DART has no {without[name]}")
         known = {**table, **dict.fromkeys(GAPS), "engine": None, "episodes_per_task": None, "reward": None}
+        if name not in known and (reason := self.withheld().get(name)):
+            raise BadValue(f"{self.task} has no {name}: {reason}")
         if name not in known:
             raise UnknownName(f"parameter of {self.task}", name, known)
         return find(table, name, self.task)
@@ -261,6 +286,35 @@ class Domain:
     def table(self) -> dict[str, Parameter]:
         """The physical parameters this domain has, by name."""
         return import_module(ENGINES[self.engine][0]).parameters(find_task(self.task).model_path())
+
+    def withheld(self) -> dict[str, str]:
+        """The parameters that one might look for and that its robot cannot have, by name: the reasons."""
+        from isthmus.physics.mujoco import withheld
+
+        return withheld(find_task(self.task).model_path())
+
+    def action_scales_force(self) -> bool:
+        """Whether a scaled action scales the force of every motor, so that `weak_motors` may scale it."""
+        from isthmus.physics.mujoco import action_scales_force
+
+        return action_scales_force(find_task(self.task).model_path())
+
+    @property
+    def motor_force(self) -> float | None:
+        """What the simulator multiplies the motors' force by: `weak_motors`, where a scaled action would not do it."""
+        for gap in self.gaps:
+            if isinstance(gap, WeakMotors) and not self.action_scales_force():
+                return gap.value
+        return None
+
+    def _check_motor_force(self) -> None:
+        """Raise BadValue where `weak_motors` has to weaken a force that the engine cannot."""
+        if self.motor_force is None:
+            return
+        try:
+            self._find(MOTOR_STRENGTH)
+        except BadValue as error:
+            raise BadValue(f"{WeakMotors.name}: {error}") from None
 
     def __str__(self) -> str:
         parts = self._parts()
@@ -342,9 +396,12 @@ class Domain:
     def time_limit(self) -> int:
         return find_task(self.task).time_limit
 
-    def gap_chain(self) -> Gaps:
-        spaces = self.inner_spaces()
-        return Gaps(self.gaps, spaces.observation, spaces.action)
+    def gap_chain(self, gaps: tuple[Gap, ...] | None = None) -> Gaps:
+        """What the domain's gaps, or others, do to actions and observations: without those that the simulator does."""
+        spaces, gaps = self.inner_spaces(), self.gaps if gaps is None else gaps
+        if any(isinstance(gap, WeakMotors) for gap in gaps) and not self.action_scales_force():
+            gaps = tuple(gap for gap in gaps if not isinstance(gap, WeakMotors))
+        return Gaps(gaps, spaces.observation, spaces.action)
 
     def inner_spaces(self) -> Spaces:
         """Spaces before gaps and sensing."""

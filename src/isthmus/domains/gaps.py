@@ -66,8 +66,13 @@ class Gap:
 
 
 class WeakMotors(Gap):
+    """The motors' force is scaled: by the action where it is proportional to it, else in the simulator (see
+    `Domain.motor_force`), for a servo's action is where it goes. Of an environment that is not ours nobody knows, and
+    the action is scaled.
+    """
+
     name, unit, low, high = "weak_motors", "x", 0.0, 10.0
-    meaning = "the executed action is scaled"
+    meaning = "the motors' force is scaled (in environments that are not ours: the executed action)"
 
     def act(self, memory, executed, chosen):
         return executed * np.float32(self.value)

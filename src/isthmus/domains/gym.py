@@ -344,12 +344,13 @@ class _Facts(NamedTuple):
 class ForeignDomain(Domain):
     """Somebody else's environment as a domain: `gym:ID`, or `module:function` for a function that returns one.
 
-    Its physics has no parameters by name; gaps apply to it as to ours. `time_limit` (steps) needs to be written where
-    the environment declares none, `step_seconds` where it holds no simulated time (`isthmus.domains.contract`). Where
-    it does and no `step_seconds` is written, one instance is rehearsed: its step is measured, and its contract held
-    to. Any other might be a robot: it does not move before that is counted. A module is imported when the environment
-    is first needed, and only if the text is `trusted` or the module already imported. Its worlds cannot be put back as
-    they were, unless the environments that hold them have not moved since.
+    Its physics has no parameters by name; gaps apply to it as to ours, but `weak_motors` scales the action, whatever
+    that means there. `time_limit` (steps) needs to be written where the environment declares none, `step_seconds` where
+    it holds no simulated time (`isthmus.domains.contract`). Where it does and none is written, one instance
+    is rehearsed: its step is measured, and its contract held to. Any other might be a robot: it does not move before
+    that is counted. A module is imported when the environment is first needed, and only if the text is `trusted` or the
+    module already imported. Its worlds cannot be put back as they were, unless the environments that hold them have not
+    moved since.
     """
 
     limit: int | None = None
@@ -407,6 +408,9 @@ class ForeignDomain(Domain):
 
     def table(self) -> dict[str, Parameter]:
         return {}
+
+    def action_scales_force(self) -> bool:
+        return True  # nobody knows its motors: `weak_motors` scales the action
 
     @property
     def replayable(self) -> bool:

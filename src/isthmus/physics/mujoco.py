@@ -10,9 +10,11 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
-from isthmus.physics.actuators import find_holding_control, holds_poses
+from isthmus.physics import actuator_strength
+from isthmus.physics.actuator_controls import find_holding_control, holds_poses
 from isthmus.physics.engine import VELOCITY_BOUND, Start
-from isthmus.physics.parameters import Parameter, mujoco_parameters
+from isthmus.physics.mujoco_parameters import explain_withheld, mujoco_parameters
+from isthmus.physics.parameters import Parameter
 from isthmus.types import BadValue, UnknownName
 
 warnings: list[str] = []
@@ -43,6 +45,13 @@ def load_model(path: Path) -> mujoco.MjModel:
         model = mujoco.MjModel.from_xml_path(str(path))
     except ValueError as error:
         raise BadValue(f"{path} does not compile: {str(error).splitlines()[0]}") from None
+    unbatched = {
+        "sleep": mujoco.mjtEnableBit.mjENBL_SLEEP,
+        "ipc": mujoco.mjtEnableBit.mjENBL_IPC,
+    }
+    for flag, bit in unbatched.items():
+        if model.opt.enableflags & bit:  # what it keeps is no part of a world's state: worlds could not be replayed
+            raise BadValue(f'{path.name}: worlds cannot be kept with <flag {flag}="enable"/>; take it out of the model')
     # A diverged world would be reset inside the step to the default pose, finite and upright: see it instead.
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return model
@@ -69,6 +78,18 @@ def load_keyframe(path: Path, name: str) -> Start:
     ctrl = np.array(key.ctrl) if name in written or np.any(key.ctrl) else None
     mocap_pos, mocap_quat = np.reshape(key.mpos, (-1, 3)).copy(), np.reshape(key.mquat, (-1, 4)).copy()
     return Start(np.array(key.qpos), np.array(key.qvel), np.array(key.act), ctrl, mocap_pos, mocap_quat)
+
+
+@lru_cache(maxsize=32)
+def withheld(path: Path) -> dict[str, str]:
+    """Return the parameters that one might look for and that the model does not have, each with the reason."""
+    return explain_withheld(load_model(path))
+
+
+@lru_cache(maxsize=32)
+def action_scales_force(path: Path) -> bool:
+    """Return whether a scaled action scales the force of every motor: not where there are servos, muscles or limits."""
+    return actuator_strength.action_scales_force(load_model(path))
 
 
 class MujocoSimulator:
