@@ -11,6 +11,7 @@ import mujoco.batch
 import numpy as np
 
 from isthmus.physics.engine import VELOCITY_BOUND
+from isthmus.physics.friction import find_withheld
 from isthmus.physics.parameters import Parameter, mujoco_parameters
 from isthmus.types import BadValue
 
@@ -50,6 +51,12 @@ def load_model(path: Path) -> mujoco.MjModel:
 @lru_cache(maxsize=32)
 def parameters(path: Path) -> dict[str, Parameter]:
     return mujoco_parameters(load_model(path))
+
+
+@lru_cache(maxsize=32)
+def withheld(path: Path) -> dict[str, str]:
+    """Return why a parameter that other robots have is not offered for this one, by name."""
+    return find_withheld(load_model(path))
 
 
 class MujocoSimulator:
@@ -142,7 +149,9 @@ class MujocoSimulator:
         assert self._data is not None, "a simulator knows contacts only if made with forces=True"
         self.batch.get_data(world, self._data)
         contacts = self._data.contact[: self._data.ncon]
-        return [((int(c.geom[0]), int(c.geom[1])), float(c.friction[0])) for c in contacts]
+        # A contact of one dimension has no friction, whatever coefficient it carries.
+        sliding = [float(c.friction[0]) if c.dim > 1 else 0.0 for c in contacts]
+        return [((int(c.geom[0]), int(c.geom[1])), mu) for c, mu in zip(contacts, sliding, strict=True)]
 
     def world_model(self, world: int) -> mujoco.MjModel:
         return self.batch.get_model(world)

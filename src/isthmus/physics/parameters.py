@@ -150,6 +150,8 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
     """
     import mujoco
 
+    from isthmus.physics.friction import friction_parameters
+
     table: dict[str, Parameter] = {}
 
     def add(name, unit, default, low, high, fields, apply, meaning, constants=False) -> None:
@@ -176,31 +178,7 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
     if gravity > 0:
         add("gravity", "m/s2", gravity, 0.0, 1000.0, ["opt.gravity"], set_gravity, "magnitude; its direction stays")
 
-    sliding = np.asarray(model.geom_friction)[:, 0]
-    floor = [g for g in range(model.ngeom) if model.geom_bodyid[g] == 0]
-    limbs = [g for g in range(model.ngeom) if model.geom_bodyid[g] != 0]
-    feet = [g for g in limbs if "foot" in model.geom(g).name]
-    ground = float(max(sliding[floor], default=0.0))
-    contact = max(float(max(sliding[feet or limbs], default=0.0)), ground)
-
-    def set_friction(fields, values):
-        fields["geom_friction"][:, :, 0] = fields["geom_friction"][:, :, 0] * (values[:, None] / contact)
-
-    if contact > 0:
-        add(
-            "friction", "1", contact, 0.0, 100.0, ["geom_friction"], set_friction,
-            "the sliding friction of the foot's (or limbs') contact with the floor: floor and robot scaled together",
-        )  # fmt: skip
-
-    def set_foot(fields, values):
-        fields["geom_friction"][:, feet, 0] = values[:, None]
-
-    if feet:
-        add(
-            "foot_friction", "1", sliding[feet].max(), 0.0, 100.0, ["geom_friction"], set_foot,
-            "the feet's own coefficient, as published; contact takes the larger of foot and floor, "
-            f"so that all values up to the floor's {ground:g} are the same",
-        )  # fmt: skip
+    table.update(friction_parameters(model))
 
     def set_density(fields, values):
         fields["body_mass"][:] = fields["body_mass"] * values[:, None]
