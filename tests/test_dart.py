@@ -21,6 +21,7 @@ from isthmus.domains.domain import Domain, _simulation
 from isthmus.physics import dart
 from isthmus.physics import mujoco as reference
 from isthmus.physics.dart import DartSimulator, dartpy
+from isthmus.physics.friction import colliding
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.random import Streams, keys
 from isthmus.report import watch as watching
@@ -138,7 +139,7 @@ def test_what_collides_is_what_mujoco_lets_collide(tmp_path):
     data = mujoco.MjData(simulator.model)
     mujoco.mj_forward(simulator.model, data)
     theirs = {tuple(sorted(map(int, contact.geom))) for contact in data.contact}
-    assert theirs == set(dart.colliding(simulator.model))
+    assert theirs == set(colliding(simulator.model))
     simulator.step(np.array([0]), np.zeros((1, 0)))
     assert theirs == {tuple(sorted(pair)) for pair, _ in simulator.contacts(0)} and len(theirs) > 12
 

@@ -16,7 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from isthmus.physics.parameters import Parameter
 
-FLAT = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)  # two of these never collide
+# By number: MuJoCo's enums do not equal NumPy's integers. Two of these never collide.
+FLAT = {int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD)}
 CONSTRAINT, CONTACT = mujoco.mjtDisableBit.mjDSBL_CONSTRAINT, mujoco.mjtDisableBit.mjDSBL_CONTACT
 FILTER_PARENT = mujoco.mjtDisableBit.mjDSBL_FILTERPARENT
 OVERRIDE = mujoco.mjtEnableBit.mjENBL_OVERRIDE
@@ -48,7 +49,7 @@ def colliding(model: mujoco.MjModel) -> list[tuple[int, int]]:
 
 def _kinds_meet(model: mujoco.MjModel, g: int, h: int) -> bool:
     masks = model.geom_contype[[g, h]] & model.geom_conaffinity[[h, g]]
-    both_flat = model.geom_type[g] in FLAT and model.geom_type[h] in FLAT
+    both_flat = {int(model.geom_type[g]), int(model.geom_type[h])} <= FLAT
     return bool(masks.any()) and not both_flat
 
 
