@@ -611,6 +611,7 @@ def test_foot_friction_that_would_not_hold_is_withheld_with_the_reason(world, mo
     [
         ('<option><flag override="enable"/></option>', "", "all contacts have the option o_friction"),
         ("", 'condim="1"', "without friction (condim 1)"),
+        ("", 'friction="0"', "is 0 by default, and it is set by scaling"),
     ],
 )
 def test_friction_that_no_coefficient_decides_is_withheld(option, geom, words, tmp_path):

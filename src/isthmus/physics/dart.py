@@ -19,10 +19,10 @@ import mujoco
 import numpy as np
 
 from isthmus.physics import mujoco as reference
-from isthmus.physics.dart_contacts import ShapePlan, plan_shapes
+from isthmus.physics.dart_contacts import ShapePlan, find_dynamic_contacts, plan_shapes
 from isthmus.physics.dart_model import find_unbuilt, is_disabled
 from isthmus.physics.engine import VELOCITY_BOUND
-from isthmus.physics.friction import CONSTRAINT
+from isthmus.physics.friction import CONSTRAINT, GeomContact
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import Parameter
 from isthmus.types import BadValue
@@ -88,7 +88,8 @@ class DartSimulator:
         self.values = np.tile([p.default for p in self.parameters], (n, 1))
         self._defaults = {field: np.array(_field(model, field)) for field in FIELDS}
         self._gear = np.repeat(self._defaults["actuator_gear"][None, :, 0], n, axis=0)
-        self._worlds = [World(model, self._defaults) for _ in range(n)]
+        contacts = find_dynamic_contacts(model)
+        self._worlds = [World(model, contacts, self._defaults) for _ in range(n)]
         self._dofs = model.jnt_dofadr[model.actuator_trnid[:, 0]]
         self._driven = not is_disabled(model, DISABLE.mjDSBL_ACTUATION)
         clamped = not is_disabled(model, DISABLE.mjDSBL_CLAMPCTRL)
@@ -160,18 +161,18 @@ class DartSimulator:
 class World:
     """One world of DART's: the model's moving bodies as one skeleton, its static geoms as another.
 
-    A body with several joints is a chain of bodies without mass, a joint each, and itself at the end. `fields` are the
-    model's, as parameters left them.
+    A body with several joints is a chain of bodies without mass, a joint each, and itself at the end. `contacts` are
+    those of the model's colliding pairs, `fields` the model's, as parameters left them.
     """
 
-    def __init__(self, model: mujoco.MjModel, fields: Mapping[str, np.ndarray]):
+    def __init__(self, model: mujoco.MjModel, contacts: list[GeomContact], fields: Mapping[str, np.ndarray]):
         self.dart = dartpy()
-        self.model = model
+        self.model, self._contacts = model, contacts
         free = np.asarray(model.jnt_type) == mujoco.mjtJoint.mjJNT_FREE
         self.free = [(int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j])) for j in np.flatnonzero(free)]
         self.places, self.dofs = model.jnt_qposadr[~free], model.jnt_dofadr[~free]  # of hinges and slides
         self._sliding = np.array(fields["geom_friction"][:, 0])
-        self._build(plan_shapes(model, self._sliding))
+        self._build(plan_shapes(model, contacts, self._sliding))
         self.write(fields)
 
     def _build(self, plan: ShapePlan) -> None:
@@ -280,7 +281,7 @@ class World:
         """Give each shape its coefficient; make the world anew where other shapes are needed for these (ngeom,)."""
         if not np.array_equal(sliding, self._sliding):
             self._sliding = np.array(sliding)
-            plan = plan_shapes(self.model, sliding)
+            plan = plan_shapes(self.model, self._contacts, sliding)
             if not plan.has_structure_of(self.plan):
                 self._build(plan)
             self.plan = plan

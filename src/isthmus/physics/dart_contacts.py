@@ -12,7 +12,7 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from isthmus.physics.friction import colliding, find_contact
+from isthmus.physics.friction import GeomContact, colliding, find_contact
 
 Frictions = dict[tuple[int, int], float]  # of pairs of geoms
 
@@ -41,9 +41,14 @@ class ShapePlan(NamedTuple):
         return geoms == others and self.touching == other.touching
 
 
-def plan_shapes(model: mujoco.MjModel, sliding: np.ndarray) -> ShapePlan:
-    """Return shapes by which all colliding pairs rub as in MuJoCo, under the geoms' coefficients `sliding` [ngeom]."""
-    wanted = {(g, h): find_contact(model, g, h, sliding).friction for g, h in colliding(model)}
+def find_dynamic_contacts(model: mujoco.MjModel) -> list[GeomContact]:
+    """Return what `plan_shapes` goes by: the contacts of all colliding pairs."""
+    return [find_contact(model, g, h) for g, h in colliding(model)]
+
+
+def plan_shapes(model: mujoco.MjModel, contacts: list[GeomContact], sliding: np.ndarray) -> ShapePlan:
+    """Return shapes by which all contacts rub as in MuJoCo, under the geoms' coefficients `sliding` [ngeom]."""
+    wanted = {(contact.geom, contact.other): contact.friction_under(sliding) for contact in contacts}
     frictions: dict[int, float] = {}
     for pair, friction in wanted.items():
         for g in pair:
@@ -61,8 +66,9 @@ def plan_shapes(model: mujoco.MjModel, sliding: np.ndarray) -> ShapePlan:
 def _group_by_bodies(model: mujoco.MjModel, wanted: Frictions) -> dict[tuple[int, int], Frictions]:
     """Return the pairs by their bodies (lower, higher), each pair in the order of the bodies."""
     groups: dict[tuple[int, int], Frictions] = {}
+    owner = model.geom_bodyid.tolist()
     for (g, h), friction in wanted.items():
-        b, c = int(model.geom_bodyid[g]), int(model.geom_bodyid[h])
+        b, c = owner[g], owner[h]
         if b > c:
             b, c, g, h = c, b, h, g
         groups.setdefault((b, c), {})[g, h] = friction

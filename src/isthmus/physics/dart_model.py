@@ -84,9 +84,10 @@ LABELS = COUNTED | {
     "actuator_delay": "actuators with delay or history",
     "actuator_history": "actuators with delay or history",
     "nhistory": "actuators with delay or history",
-    "actuator_damping": "actuators with damping",
-    "actuator_dampingpoly": "actuators with damping",
-    "actuator_armature": "actuators with armature",
+    "actuator_damping": "actuators with damping or armature",
+    "actuator_dampingpoly": "actuators with damping or armature",
+    "actuator_armature": "actuators with damping or armature",
+    "jnt_actuatorid": "actuators with damping or armature",  # MuJoCo refers from the joint to such an actuator
     "actuator_ctrlnum": "actuators with several controls",
     "actuator_ctrlspec": "actuators with several controls",
     "opt.disableactuator": "disabled groups of actuators",

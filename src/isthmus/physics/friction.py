@@ -7,7 +7,6 @@ friction of its own; else the geom of higher priority decides; among equals, the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 import mujoco
@@ -16,8 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from isthmus.physics.parameters import Parameter
 
-# By number: MuJoCo's enums do not equal NumPy's integers. Two of these never collide.
-FLAT = {int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD)}
+FLAT = [int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD)]  # two of these never collide
 CONSTRAINT, CONTACT = mujoco.mjtDisableBit.mjDSBL_CONSTRAINT, mujoco.mjtDisableBit.mjDSBL_CONTACT
 FILTER_PARENT = mujoco.mjtDisableBit.mjDSBL_FILTERPARENT
 OVERRIDE = mujoco.mjtEnableBit.mjENBL_OVERRIDE
@@ -32,6 +30,16 @@ class GeomContact(NamedTuple):
     condim: int
     rule: str  # what decides: "larger", "geom", "other" (a higher priority) or "pair" (an explicit one)
 
+    def friction_under(self, sliding: np.ndarray) -> float:
+        """Return the friction under other coefficients of the geoms, [ngeom]."""
+        if self.condim == 1:
+            return 0.0
+        if self.rule == "pair":
+            return self.friction
+        if self.rule == "larger":
+            return float(max(sliding[self.geom], sliding[self.other]))
+        return float(sliding[self.geom if self.rule == "geom" else self.other])
+
 
 def colliding(model: mujoco.MjModel) -> list[tuple[int, int]]:
     """Return the pairs of geoms that MuJoCo lets collide: by contype and conaffinity, not parent and child, not
@@ -39,34 +47,35 @@ def colliding(model: mujoco.MjModel) -> list[tuple[int, int]]:
     """
     if model.opt.disableflags & (CONSTRAINT | CONTACT):
         return []
-    excluded = set(model.exclude_signature.tolist())
-    return [
-        (g, h)
-        for g, h in combinations(range(model.ngeom), 2)
-        if _kinds_meet(model, g, h) and not _are_related(model, g, h) and _signature(model, g, h) not in excluded
-    ]
+    g, h = np.triu_indices(model.ngeom, 1)
+    kept = _kinds_meet(model, g, h) & ~_are_related(model, g, h)
+    kept &= ~np.isin(_sign_bodies(model, g, h), model.exclude_signature)
+    return list(zip(g[kept].tolist(), h[kept].tolist(), strict=True))
 
 
-def _kinds_meet(model: mujoco.MjModel, g: int, h: int) -> bool:
-    masks = model.geom_contype[[g, h]] & model.geom_conaffinity[[h, g]]
-    both_flat = {int(model.geom_type[g]), int(model.geom_type[h])} <= FLAT
-    return bool(masks.any()) and not both_flat
+def _kinds_meet(model: mujoco.MjModel, g: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Say of pairs of geoms (P,), (P,) whether their masks meet, and MuJoCo can collide their shapes, bool [P]."""
+    contype, conaffinity = model.geom_contype, model.geom_conaffinity
+    flat = np.isin(model.geom_type, FLAT)
+    masks = (contype[g] & conaffinity[h]) | (contype[h] & conaffinity[g])
+    return (masks != 0) & ~(flat[g] & flat[h])
 
 
-def _are_related(model: mujoco.MjModel, g: int, h: int) -> bool:
-    """Say whether two geoms are of one rigid body, or of a parent and its child."""
-    weld, above = model.body_weldid, model.body_parentid
-    v, w = (int(weld[model.geom_bodyid[k]]) for k in (g, h))
-    if v == w:
-        return True
-    filtered = not model.opt.disableflags & FILTER_PARENT
+def _are_related(model: mujoco.MjModel, g: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Say of pairs of geoms whether they are of one rigid body, or of a parent and its child."""
+    weld = model.body_weldid
+    v, w = (weld[model.geom_bodyid[k]] for k in (g, h))
+    if model.opt.disableflags & FILTER_PARENT:
+        return v == w
+    above = weld[model.body_parentid]
     # The world is nobody's parent here: a robot that hangs from it meets the floor.
-    return bool(filtered and v and w and (v == weld[above[w]] or w == weld[above[v]]))
+    return (v == w) | ((v > 0) & (w > 0) & ((v == above[w]) | (w == above[v])))
 
 
-def _signature(model: mujoco.MjModel, g: int, h: int) -> int:
-    b, c = sorted(int(model.geom_bodyid[k]) for k in (g, h))
-    return (b << 16) + c
+def _sign_bodies(model: mujoco.MjModel, g: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Return what MuJoCo excludes pairs of bodies by."""
+    b, c = (model.geom_bodyid[k].astype(np.int64) for k in (g, h))
+    return (np.minimum(b, c) << 16) + np.maximum(b, c)
 
 
 def is_scenery(model: mujoco.MjModel) -> np.ndarray:
@@ -74,20 +83,20 @@ def is_scenery(model: mujoco.MjModel) -> np.ndarray:
     return np.asarray(model.body_treeid)[model.geom_bodyid] < 0
 
 
-def find_contact(model: mujoco.MjModel, g: int, h: int, sliding: np.ndarray | None = None) -> GeomContact:
-    """Return the contact of two colliding geoms, `sliding` [ngeom] in place of the model's own coefficients."""
-    if sliding is None:
-        sliding = np.asarray(model.geom_friction)[:, 0]
+def find_contact(model: mujoco.MjModel, g: int, h: int) -> GeomContact:
+    """Return the contact of two colliding geoms."""
     if is_scenery(model)[g]:
         g, h = h, g
+    condims = [int(model.geom_condim[k]) for k in (g, h)]
     ahead = int(model.geom_priority[g]) - int(model.geom_priority[h])
-    if ahead:
-        decider, rule = (g, "geom") if ahead > 0 else (h, "other")
-        friction, condim = float(sliding[decider]), int(model.geom_condim[decider])
+    if ahead > 0:
+        rule, condim = "geom", condims[0]
+    elif ahead < 0:
+        rule, condim = "other", condims[1]
     else:
-        rule = "larger"
-        friction, condim = float(max(sliding[g], sliding[h])), int(max(model.geom_condim[g], model.geom_condim[h]))
-    return GeomContact(g, h, friction if condim > 1 else 0.0, condim, rule)
+        rule, condim = "larger", max(condims)
+    contact = GeomContact(g, h, 0.0, condim, rule)
+    return contact._replace(friction=contact.friction_under(model.geom_friction[:, 0]))
 
 
 def find_contacts(model: mujoco.MjModel) -> list[GeomContact]:
@@ -112,12 +121,12 @@ def _find_feet(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[int]:
     return [g for g in sorted(touching) if "foot" in model.geom(g).name]
 
 
-def _find_floor_contacts(model: mujoco.MjModel) -> list[GeomContact]:
+def _find_floor_contacts(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[GeomContact]:
     """Return the contacts that `friction` is about: of the feet with scenery, else of any part, else whatever there is.
 
     Where a robot meets no scenery (balls in space), its parts meet each other.
     """
-    scenery, contacts = is_scenery(model), find_contacts(model)
+    scenery = is_scenery(model)
     on_scenery = [c for c in contacts if scenery[c.other] and not scenery[c.geom]]
     feet = _find_feet(model, contacts)
     return [c for c in on_scenery if c.geom in feet] or on_scenery or contacts
@@ -134,36 +143,47 @@ def _find_uncontrolled(model: mujoco.MjModel) -> str | None:
 
 def friction_parameters(model: mujoco.MjModel) -> dict[str, Parameter]:
     """Return `friction` and `foot_friction`, as far as the model can keep what they promise."""
-    offers = {"friction": _offer_friction(model), "foot_friction": _offer_foot_friction(model)}
-    return {name: offer for name, offer in offers.items() if offer is not None and not isinstance(offer, str)}
+    return {name: offer for name, offer in _list_offers(model).items() if not isinstance(offer, str)}
 
 
 def find_withheld(model: mujoco.MjModel) -> dict[str, str]:
     """Return why a name is not offered, for `friction` and `foot_friction`."""
-    offers = {"friction": _offer_friction(model), "foot_friction": _offer_foot_friction(model)}
-    return {name: offer for name, offer in offers.items() if isinstance(offer, str)}
+    return {name: offer for name, offer in _list_offers(model).items() if isinstance(offer, str)}
 
 
-def _offer_friction(model: mujoco.MjModel) -> Parameter | str | None:
+def _list_offers(model: mujoco.MjModel) -> dict[str, Parameter | str]:
+    """Return each of the two parameters, or the reason why it is withheld; none that the model has no use for."""
+    contacts = find_contacts(model)
+    offers = {"friction": _offer_friction(model, contacts), "foot_friction": _offer_foot_friction(model, contacts)}
+    return {name: offer for name, offer in offers.items() if offer is not None}
+
+
+def _offer_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> Parameter | str | None:
     """Return the parameter `friction`, or why there is none; None for a model without friction anywhere."""
     if reason := _find_uncontrolled(model):
         return reason
-    contacts = _find_floor_contacts(model)
+    on_floor = _find_floor_contacts(model, contacts)
     meaning = "the sliding friction of the foot's (or limbs') contact with the floor: floor and robot scaled together"
-    if contacts:
-        frictions = [c.friction for c in contacts]
+    if on_floor:
+        frictions = [c.friction for c in on_floor]
         default = max(frictions)
         if min(frictions) < default:
             meaning += f"; it names the largest of them, by default {min(frictions):g} to {default:g}"
-        if default == 0 and all(c.condim == 1 for c in contacts):
-            return "contacts with the floor are without friction (condim 1)"
+        if default == 0:
+            return _explain_no_friction(on_floor)
     else:
         default = float(np.asarray(model.geom_friction)[:, 0].max(initial=0.0))
         meaning += "; here nothing can touch anything, and it changes nothing"
     if default == 0:
         return None
-    explicit = any(c.rule == "pair" for c in find_contacts(model))
+    explicit = any(c.rule == "pair" for c in contacts)
     return _parameter("friction", default, _scale_friction(default, explicit), meaning, explicit)
+
+
+def _explain_no_friction(on_floor: list[GeomContact]) -> str:
+    if all(c.condim == 1 for c in on_floor):
+        return "contacts with the floor are without friction (condim 1)"
+    return "the friction of contacts with the floor is 0 by default, and it is set by scaling"
 
 
 def _scale_friction(default: float, explicit: bool) -> Callable[[Mapping[str, np.ndarray], np.ndarray], None]:
@@ -178,22 +198,21 @@ def _scale_friction(default: float, explicit: bool) -> Callable[[Mapping[str, np
     return apply
 
 
-def _offer_foot_friction(model: mujoco.MjModel) -> Parameter | str | None:
+def _offer_foot_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> Parameter | str | None:
     """Return the parameter `foot_friction`, or why there is none; None for a robot without feet."""
     named = [g for g in np.flatnonzero(~is_scenery(model)).tolist() if "foot" in model.geom(g).name]
     if not named:
         return None
     if reason := _find_uncontrolled(model):
         return reason
-    contacts = find_contacts(model)
     feet = _find_feet(model, contacts)
     if not feet:
         return "no geom called a foot can touch the floor"
-    on_floor = _find_foot_contacts(model)
+    on_floor = _find_foot_contacts(model, contacts)
     if reason := _find_undecided(model, on_floor):
         return reason
     meaning = "the feet's own coefficient, as published; "
-    floor = find_inert_foot_friction(model)
+    floor = _find_inert_friction(model, on_floor)
     if floor is None:
         meaning += "the contact's too, for the feet have the higher priority"
     else:
@@ -206,9 +225,9 @@ def _offer_foot_friction(model: mujoco.MjModel) -> Parameter | str | None:
     return _parameter("foot_friction", model.geom_friction[feet, 0].max(), apply, meaning, explicit=False)
 
 
-def _find_foot_contacts(model: mujoco.MjModel) -> list[GeomContact]:
+def _find_foot_contacts(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[GeomContact]:
     """Return the contacts of feet with scenery."""
-    scenery, contacts = is_scenery(model), find_contacts(model)
+    scenery = is_scenery(model)
     feet = _find_feet(model, contacts)
     return [c for c in contacts if c.geom in feet and scenery[c.other]]
 
@@ -231,7 +250,11 @@ def _find_undecided(model: mujoco.MjModel, on_floor: list[GeomContact]) -> str |
 
 def find_inert_foot_friction(model: mujoco.MjModel) -> float | None:
     """Return the friction of the floor, up to which `foot_friction` has no effect; None where it always has one."""
-    on_floor = _find_foot_contacts(model)
+    return _find_inert_friction(model, _find_foot_contacts(model, find_contacts(model)))
+
+
+def _find_inert_friction(model: mujoco.MjModel, on_floor: list[GeomContact]) -> float | None:
+    """Return the lowest friction of what the feet touch; None where it does not count beside theirs."""
     if not on_floor or any(c.rule != "larger" for c in on_floor):
         return None
     return min(float(model.geom_friction[c.other, 0]) for c in on_floor)
