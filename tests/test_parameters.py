@@ -552,6 +552,13 @@ def test_friction_names_the_largest_of_several_contacts(tmp_path):
     assert "by default 0.2 to 0.8" in parameters(tmp_path / "model.xml")["friction"].meaning
 
 
+def test_a_contact_of_condim_1_is_without_friction_whatever_its_coefficient(tmp_path):
+    box = BOX.format("box", 'friction=".5" condim="1"', "")
+    assert contact_frictions(tmp_path, PLANE.format('condim="1"') + box) == {0.0}
+    (tmp_path / "b").mkdir()
+    assert contact_frictions(tmp_path / "b", PLANE.format("") + box) == {1.0}  # the floor's condim of 3 wins
+
+
 def test_a_foot_that_touches_nothing_does_not_name_the_friction(tmp_path):
     """The visual foot of friction 2 does not count, the sole beneath it does."""
     foot = '<geom name="foot" size=".1" friction="2" contype="0" conaffinity="0" mass="0"/>'
