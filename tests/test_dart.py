@@ -606,7 +606,7 @@ MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
         (FLOOR.format(1) + SLIDER.format('margin=".01"'), "", "contact margins above 2 mm"),
         (FLOOR.format(1) + SLIDER.format('margin=".001" gap=".001"'), "", "geoms with gap"),
         (SWING.format(""), '<option><flag override="enable"/></option>', '<flag override="enable"/>'),
-        (SWING.format(""), '<option><flag sleep="enable"/></option>', '<flag sleep="enable"/>'),
+        (SWING.format(""), '<option><flag speculative="enable"/></option>', '<flag speculative="enable"/>'),
         (SWING.format(""), '<option actuatorgroupdisable="0"/>' + MOTOR_ON.format(""), "disabled groups of actuators"),
         ('<body gravcomp="1"><joint/><geom size=".1"/></body>', "", "gravity compensation"),
         (SWING.format(""), '<option viscosity="1"/>', "a fluid"),

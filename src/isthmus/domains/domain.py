@@ -211,23 +211,22 @@ class Domain:
 
             if name in (without := lacked(find_task(self.task).model_path())):
                 raise BadValue(f"{name} cannot be set with engine=dart: DART has no {without[name]}")
-        self._check_not_withheld(name)
         known = {**table, **dict.fromkeys(GAPS), "engine": None, "episodes_per_task": None, "reward": None}
+        if name not in known and (reason := self.withheld().get(name)):
+            raise BadValue(f"{self.task} has no {name}: {reason}")
         if name not in known:
             raise UnknownName(f"parameter of {self.task}", name, known)
         return find(table, name, self.task)
 
-    def _check_not_withheld(self, name: str) -> None:
-        """Raise BadValue, with the reason, where a name could not keep what it promises in this robot."""
-        from isthmus.physics.mujoco import withheld
-
-        reasons = withheld(find_task(self.task).model_path())
-        if name in reasons:
-            raise BadValue(f"{name} cannot be set for {self.task}: {reasons[name]}")
-
     def table(self) -> dict[str, Parameter]:
         """The physical parameters this domain has, by name."""
         return import_module(ENGINES[self.engine][0]).parameters(find_task(self.task).model_path())
+
+    def withheld(self) -> dict[str, str]:
+        """The parameters that one might look for and that its robot cannot have, by name: the reasons."""
+        from isthmus.physics.mujoco import withheld
+
+        return withheld(find_task(self.task).model_path())
 
     def __str__(self) -> str:
         parts = self._parts()

@@ -6,7 +6,7 @@ friction of its own; else the geom of higher priority decides; among equals, the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import mujoco
@@ -141,9 +141,11 @@ def _find_uncontrolled(model: mujoco.MjModel) -> str | None:
     return None
 
 
-def friction_parameters(model: mujoco.MjModel) -> dict[str, Parameter]:
-    """Return `friction` and `foot_friction`, as far as the model can keep what they promise."""
-    return {name: offer for name, offer in _list_offers(model).items() if not isinstance(offer, str)}
+def offer_friction(model: mujoco.MjModel) -> Iterator[Parameter]:
+    """Yield `friction` and `foot_friction`, as far as the model can keep what they promise."""
+    for offer in _list_offers(model).values():
+        if not isinstance(offer, str):
+            yield offer
 
 
 def find_withheld(model: mujoco.MjModel) -> dict[str, str]:

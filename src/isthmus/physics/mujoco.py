@@ -55,7 +55,7 @@ def parameters(path: Path) -> dict[str, Parameter]:
 
 @lru_cache(maxsize=32)
 def withheld(path: Path) -> dict[str, str]:
-    """Return why a parameter that other robots have is not offered for this one, by name."""
+    """Return the parameters that one might look for and that the model does not have, each with the reason."""
     return find_withheld(load_model(path))
 
 

@@ -150,7 +150,7 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
     """
     import mujoco
 
-    from isthmus.physics.friction import friction_parameters
+    from isthmus.physics.friction import offer_friction
 
     table: dict[str, Parameter] = {}
 
@@ -178,7 +178,7 @@ def mujoco_parameters(model) -> dict[str, Parameter]:
     if gravity > 0:
         add("gravity", "m/s2", gravity, 0.0, 1000.0, ["opt.gravity"], set_gravity, "magnitude; its direction stays")
 
-    table.update(friction_parameters(model))
+    table.update({parameter.name: parameter for parameter in offer_friction(model)})
 
     def set_density(fields, values):
         fields["body_mass"][:] = fields["body_mass"] * values[:, None]
