@@ -10,6 +10,7 @@ import pytest
 from isthmus.domains.audit import HORIZON, NO_CHANGE, SHIFT, SMALL_SHIFT, Audit, audit
 from isthmus.domains.domain import START, Domain
 from isthmus.physics.random import Streams, fold, keys
+from isthmus.tasks import task as tasks
 from isthmus.types import BadValue
 
 
@@ -225,3 +226,22 @@ def test_what_is_seen_is_named():
     assert len(names) == len(set(names)) == 25
     assert (names[0], names[11], names[-1]) == ("z, 1 before", "z", "previous action 2")
     assert found.dimensions[-1].one_step == 0 < found.dimensions[11].one_step
+
+
+def test_a_floor_in_a_body_of_its_own_is_the_floor(tmp_path, monkeypatch):
+    """Hopper on a deck: the deck is no part of the robot, and `friction` is the contact's."""
+    mjcf = tasks.find("hopper").model_path().read_text()
+    start = mjcf.index("<geom conaffinity=", mjcf.index("<worldbody>"))
+    end = mjcf.index("/>", start) + 2
+    path = tmp_path / "deck.xml"
+    path.write_text(mjcf[:start] + f'<body name="deck" pos="0 0 0">{mjcf[start:end]}</body>' + mjcf[end:])
+
+    class OnDeck(type(tasks.find("hopper"))):
+        name = "hopper_on_deck"
+        model = str(path)
+
+    monkeypatch.setitem(tasks._registry, OnDeck.name, OnDeck)
+    found = of("hopper_on_deck", "hopper_on_deck/friction=1")
+    assert found.points[0].contact["foot"] == (2.0, 1.0) and "floor" not in found.points[0].contact
+    below = of("hopper_on_deck/foot_friction=0.9", "hopper_on_deck/foot_friction=0.4")
+    assert below.verdict == NO_CHANGE and any("below the floor's 1" in note for note in below.notes)

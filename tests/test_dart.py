@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +19,11 @@ import isthmus
 from isthmus.domains.audit import NO_CHANGE, SHIFT, audit
 from isthmus.domains.collect import collect, play
 from isthmus.domains.domain import Domain, _simulation
-from isthmus.physics import dart
+from isthmus.physics import dart, dart_model
 from isthmus.physics import mujoco as reference
 from isthmus.physics.dart import DartSimulator, dartpy
+from isthmus.physics.dart_contacts import find_dynamic_contacts, plan_shapes
+from isthmus.physics.friction import colliding
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.random import Streams, keys
 from isthmus.report import watch as watching
@@ -138,7 +141,7 @@ def test_what_collides_is_what_mujoco_lets_collide(tmp_path):
     data = mujoco.MjData(simulator.model)
     mujoco.mj_forward(simulator.model, data)
     theirs = {tuple(sorted(map(int, contact.geom))) for contact in data.contact}
-    assert theirs == set(dart.colliding(simulator.model))
+    assert theirs == set(colliding(simulator.model))
     simulator.step(np.array([0]), np.zeros((1, 0)))
     assert theirs == {tuple(sorted(pair)) for pair, _ in simulator.contacts(0)} and len(theirs) > 12
 
@@ -269,6 +272,139 @@ def test_the_hoppers_foot_carries_it():
     assert max(c.penetrationDepth for c in contacts) < 2e-3
 
 
+def slide_on(tmp_path: Path, world: str) -> float:
+    """How far a box in the last body slides from 2 m/s."""
+    simulator = built(tmp_path, world)
+    coast(simulator, 100)
+    start = simulator.qpos[0, -7]
+    simulator.qvel[0, -6] = 2.0
+    coast(simulator, 1000)
+    return simulator.qpos[0, -7] - start
+
+
+SLIDER = '<body pos="0 0 .0999"><freejoint/><geom type="box" size=".3 .3 .1" {}/></body>'
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "true"),
+    [
+        # of the issue: a rough box 50 m away, which moves or stands still
+        ('<body pos="50 0 2"><freejoint/><geom type="box" size=".1 .1 .1" friction="1"/></body>', 'friction=".2"', 0.3),
+        ('<geom type="box" size=".1 .1 .1" pos="50 0 2" friction="1"/>', 'friction=".2"', 0.3),
+        # a priority, of the box and of the far one; a far box without friction
+        ("", 'friction=".1" priority="1"', 0.1),
+        ('<geom type="box" size=".1 .1 .1" pos="50 0 2" friction="1" priority="5"/>', 'friction=".4"', 0.4),
+        ('<geom type="box" size=".1 .1 .1" pos="50 0 2" friction="0" priority="5"/>', 'friction=".4"', 0.4),
+    ],
+)
+def test_contact_rubs_by_the_pairs_own_friction(others, own, true, tmp_path):
+    distance = slide_on(tmp_path, FLOOR.format(0.3) + others + SLIDER.format(own))
+    assert distance == pytest.approx(4 / (2 * true * G), rel=0.02)
+
+
+def test_condim_1_is_without_friction(tmp_path):
+    """On a floor of condim 1 a box of condim 1 slides on; of condim 3 it stops."""
+    floor = '<geom type="plane" size="9 9 1" condim="1" friction="{}"/>'
+    assert slide_on(tmp_path, floor.format(0.8) + SLIDER.format('condim="1"')) == pytest.approx(4.0, rel=1e-3)
+    assert slide_on(tmp_path, floor.format(0.5) + SLIDER.format('friction=".5"')) == pytest.approx(4 / G, rel=0.02)
+
+
+def test_parts_that_rub_less_on_each_other_than_on_the_floor(tmp_path):
+    """A slider on a slab: both have 0.2, the floor has 1. The slab stays, the slider slides by 0.2."""
+    slab = '<body pos="0 0 .05"><freejoint/><geom type="box" size="3 1 .05" friction=".2" mass="9"/></body>'
+    slider = '<body pos="0 0 .2"><freejoint/><geom type="box" size=".3 .3 .1" friction=".2" mass="1"/></body>'
+    simulator = built(tmp_path, FLOOR.format(1) + slab + slider)
+    coast(simulator, 100)
+    simulator.qvel[0, 6] = 2.0
+    start = simulator.qpos[0, [0, 7]]
+    coast(simulator, 1000)
+    assert np.allclose(simulator.qpos[0, [0, 7]] - start, [0.0, 4 / (2 * 0.2 * G)], rtol=0.02, atol=1e-3)
+    assert set(simulator.contacts(0)) == {((1, 0), 1.0), ((2, 1), 0.2)}
+
+
+def test_the_hoppers_limbs_do_not_rub_on_each_other():
+    """They are of condim 1; on the floor, of condim 3, they rub."""
+    simulator = make("hopper", 1)
+    simulator.reset(np.array([0]), np.array([[0, 1.25, 0, -2.6, -2.6, 0.5]]), np.zeros((1, 6)))
+    among_limbs = []
+    for _ in range(40):
+        simulator.step(np.array([0]), np.zeros((1, 3)))
+        among_limbs += [friction for pair, friction in simulator.contacts(0) if 0 not in pair]
+    assert set(among_limbs) == {0.0}
+
+
+PILE = [
+    ('friction=".3"', 'friction=".3"', 'friction=".3"', 'friction="1"'),
+    ('friction=".3"', 'friction=".7" priority="1"', 'friction="1.5"', 'friction=".5"'),
+    ('friction=".3" condim="1"', 'friction=".7" condim="1"', 'friction="1.5"', 'friction=".5" condim="1"'),
+    ('friction=".1"', 'friction="2"', 'friction="1"', 'friction=".2" priority="-1"'),
+    ('friction=".1" priority="2"', 'friction=".4"', 'friction=".2" priority="1"', 'friction=".3"'),
+]
+
+
+@pytest.mark.parametrize("geoms", PILE)
+def test_every_contact_has_mujocos_friction(geoms, tmp_path):
+    """Four balls and two floors, all in one another: each pair touches once in both engines, and rubs alike."""
+    places = ("0 0 .1", ".05 0 .1", "0 .05 .1", ".05 .05 .1")
+    world = FLOOR.format(0.6) + f'<geom type="box" size="1 1 .1" pos="0 0 -.09" {geoms[0]}/>'
+    for place, attributes in zip(places, geoms, strict=True):
+        world += f'<body pos="{place}"><freejoint/><geom size=".1" {attributes}/></body>'
+    simulator = built(tmp_path, world)
+    (path,) = tmp_path.glob("*.xml")
+    other = MujocoSimulator(path, (), 1, 1, forces=True)
+    other.reset(np.array([0]), other.qpos0[None], np.zeros((1, other.nv)))
+    simulator.step(np.array([0]), np.zeros((1, 0)))
+    ours, theirs = ({frozenset(pair): mu for pair, mu in s.contacts(0)} for s in (simulator, other))
+    assert ours == theirs and len(theirs) == 14
+
+
+def test_a_plan_of_shapes_gives_each_pair_its_friction_once():
+    """Random frictions, priorities and bodies of several geoms: one pair of shapes a pair of geoms, of its friction."""
+    rng = np.random.default_rng(0)
+    copied = 0
+    for _ in range(30):
+        world = FLOOR.format(0.5)
+        for _ in range(4):
+            geoms = (
+                f'<geom size=".1" friction="{rng.choice([0.1, 0.5, 1])}" condim="{rng.choice([1, 3])}" '
+                f'priority="{rng.choice([0, 0, 1])}"/>'
+                for _ in range(rng.integers(1, 3))
+            )
+            world += f"<body><freejoint/>{''.join(geoms)}</body>"
+        model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{world}</worldbody></mujoco>")
+        contacts = find_dynamic_contacts(model)
+        plan = plan_shapes(model, contacts, model.geom_friction[:, 0])
+        copied += len(plan.copies)
+        shapes = {int(b): [] for b in range(model.nbody)}
+        for g, friction in plan.frictions.items():
+            shapes[int(model.geom_bodyid[g])].append((g, friction))
+        for k, copy in enumerate(plan.copies):
+            shapes[model.nbody + k] = [tuple(copy)]
+        got = []
+        for b, c in plan.touching:
+            for (g, mu), (h, nu) in product(shapes[b], shapes[c]):
+                got.append((min(g, h), max(g, h), min(mu, nu)))
+        assert sorted(got) == sorted((*sorted(contact[:2]), contact.friction) for contact in contacts)
+    assert copied > 30
+
+
+def test_a_world_that_needs_other_shapes_is_as_one_made_with_them(tmp_path):
+    """From one friction to another that needs second shapes, and back: the bits of a fresh world."""
+    box = '<body pos="{} 0 {}"><freejoint/><geom name="{}" type="box" size=".1 .1 .1" friction=".2"/></body>'
+    world = FLOOR.format(0.2) + box.format(0, 0.11, "foot") + box.format(0.05, 0.32, "other")
+    used, fresh = (built(tmp_path, world, ("foot_friction", "friction")) for _ in range(2))
+    assert not used._worlds[0].plan.copies
+    one, two = np.array([[0.9, 0.2]]), np.array([[0.2, 0.2]])
+    for values, copies in ((two, 0), (one, 1), (two, 0)):
+        used.set_parameters(np.array([0]), values)
+        assert len(used._worlds[0].plan.copies) == copies
+    used.set_parameters(np.array([0]), one)
+    fresh.set_parameters(np.array([0]), one)
+    for s in (used, fresh):
+        s.qvel[0, 6] = 1.0
+    assert np.array_equal(coast(used, 200), coast(fresh, 200))
+
+
 # Exact state
 
 
@@ -314,6 +450,17 @@ def test_contacts_of_the_past_are_forgotten(pieces, tmp_path):
     simulator.reset(np.array([0]), turned[None], rng.uniform(-0.5, 0.5, (1, simulator.nv)))
     rows = coast(simulator, 300)
     for t in rng.permutation(299):
+        simulator.rows[0] = rows[t]
+        assert np.array_equal(coast(simulator, 1)[0], rows[t + 1])
+
+
+def test_contacts_of_second_shapes_are_forgotten_too(tmp_path):
+    body = '<body pos="0 0 {}"><freejoint/><geom type="box" size=".1 .1 .1" friction=".2"/></body>'
+    simulator = built(tmp_path, FLOOR.format(1) + "".join(body.format(0.12 + 0.22 * k) for k in range(3)), dt=0.005)
+    assert simulator._worlds[0].plan.copies
+    simulator.qvel[0, [6, 12]] = 0.5, -0.5
+    rows = coast(simulator, 200)
+    for t in np.random.default_rng(0).permutation(199):
         simulator.rows[0] = rows[t]
         assert np.array_equal(coast(simulator, 1)[0], rows[t + 1])
 
@@ -367,6 +514,142 @@ def test_what_explodes_within_a_step_is_contained():
     assert told[-1] == [False, True, False]
     begin("hopper", simulator)
     assert np.array_equal(run(simulator, range(20)), run(healthy, range(20)))
+
+
+# What the model says and most do not
+
+SWING = (
+    '<body pos="0 0 1"><joint name="x" type="hinge" axis="0 1 0" {}/>'
+    '<geom type="capsule" fromto="0 0 0 .3 0 0" size=".03" mass="1"/></body>'
+)
+
+
+def swing(tmp_path: Path, flag: str, joint: str, more: str) -> tuple[np.ndarray, np.ndarray]:
+    """Angles over 300 steps of a hinge that begins at 0.5 rad, at a control of 2, in DART and in MuJoCo."""
+    option = f'<option timestep=".001"><flag {flag}="disable"/></option>' if flag else '<option timestep=".001"/>'
+    simulator = built(tmp_path, SWING.format(joint), dt=0.001, more=option + more)
+    data = mujoco.MjData(simulator.model)
+    data.qpos[0] = simulator.qpos[0] = 0.5
+    data.ctrl[:] = 2.0
+    rows = []
+    for _ in range(300):
+        mujoco.mj_step(simulator.model, data)
+        rows.append(data.qpos[0])
+    return coast(simulator, 300, 2.0)[:, 0], np.array(rows)
+
+
+@pytest.mark.parametrize(
+    ("flag", "joint", "more"),
+    [
+        ("gravity", "", ""),
+        ("actuation", "", '<actuator><motor joint="x" gear="3"/></actuator>'),
+        ("damper", 'damping=".5"', ""),
+        ("spring", 'stiffness="5"', ""),
+        ("clampctrl", "", '<actuator><motor joint="x" gear="1" ctrlrange="-1 1" ctrllimited="true"/></actuator>'),
+        ("limit", 'limited="true" range="0 40"', ""),
+        ("frictionloss", 'frictionloss="1"', ""),
+        ("constraint", 'frictionloss="1" limited="true" range="0 40"', ""),
+    ],
+)
+def test_what_a_flag_disables_is_off_in_both_engines(flag, joint, more, tmp_path):
+    ours, theirs = swing(tmp_path, flag, joint, more)
+    assert np.allclose(ours, theirs, atol=2e-3)
+    assert np.abs(ours - swing(tmp_path, "", joint, more)[0]).max() > 0.05
+
+
+def test_contacts_disabled(tmp_path):
+    simulator = built(tmp_path, FLOOR.format(1) + SLIDER.format(""), more='<option><flag contact="disable"/></option>')
+    coast(simulator, 500)
+    assert simulator.qpos[0, 2] < -4 and simulator.contacts(0) == []
+
+
+def test_parents_and_children_collide_where_their_filter_is_off(tmp_path):
+    upper, lower = '<joint axis="0 1 0"/><geom size=".1"/>', '<joint axis="0 1 0"/><geom size=".1" pos=".1 0 0"/>'
+    arm = f"<body>{upper}<body>{lower}</body></body>"
+    touching = {}
+    for flag in ("enable", "disable"):
+        simulator = built(tmp_path, arm, more=f'<option><flag filterparent="{flag}"/></option>')
+        coast(simulator, 1)
+        touching[flag] = len(simulator.contacts(0))
+    assert touching == {"enable": 0, "disable": 1}
+
+
+def test_a_joint_stops_at_its_margin(tmp_path):
+    """Pushed against its end: MuJoCo's joint, soft, comes to rest there too, within 0.02 rad."""
+    joint = 'limited="true" range="-90 45" margin=".2" damping=".3"'
+    more = '<actuator><motor joint="x" gear="3"/></actuator>'
+    ours, theirs = swing(tmp_path, "gravity", joint, more)
+    assert ours[-1] == pytest.approx(np.pi / 4 - 0.2, abs=5e-3) and theirs[-1] == pytest.approx(ours[-1], abs=0.02)
+
+
+MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
+
+
+@pytest.mark.parametrize(
+    ("body", "more", "words"),
+    [
+        (SWING.format('actuatorfrcrange="-1 1"'), MOTOR_ON.format(""), "joints with actuatorfrcrange"),
+        (SWING.format(""), MOTOR_ON.format('delay=".1" nsample="60"'), "actuators with delay or history"),
+        (SWING.format(""), MOTOR_ON.format('damping="1"'), "actuators with damping or armature"),
+        (SWING.format(""), MOTOR_ON.format('armature="1"'), "actuators with damping or armature"),
+        (SWING.format('damping=".1 5"'), "", "polynomial damping"),
+        (SWING.format('stiffness="1 5"'), "", "polynomial stiffness"),
+        (
+            FLOOR.format(1) + SLIDER.format('surfacevel="1 0 0 0 0 0"'), "", "geoms with surfacevel",
+        ),
+        (
+            '<body><joint type="free" name="x"/><geom size=".1"/></body>', MOTOR_ON.format(""),
+            "motors on free joints",
+        ),
+        ('<body><joint type="free" stiffness="3"/><geom size=".1"/></body>', "", "free joints with .* springs"),
+        (FLOOR.format(1) + SLIDER.format('condim="4"'), "", r"contacts with torsional or rolling friction .*"),
+        (FLOOR.format(1) + SLIDER.format('margin=".01"'), "", "contact margins above 2 mm"),
+        (FLOOR.format(1) + SLIDER.format('margin=".001" gap=".001"'), "", "geoms with gap"),
+        (SWING.format(""), '<option><flag override="enable"/></option>', '<flag override="enable"/>'),
+        (SWING.format(""), '<option><flag speculative="enable"/></option>', '<flag speculative="enable"/>'),
+        (SWING.format(""), '<option actuatorgroupdisable="0"/>' + MOTOR_ON.format(""), "disabled groups of actuators"),
+        ('<body gravcomp="1"><joint/><geom size=".1"/></body>', "", "gravity compensation"),
+        (SWING.format(""), '<option viscosity="1"/>', "a fluid"),
+    ],
+)  # fmt: skip
+def test_what_the_builder_does_not_read_is_refused_by_name(body, more, words, tmp_path):
+    with pytest.raises(BadValue, match=f"engine=dart does not build [^ ]*: it has {words}$") as caught:
+        built(tmp_path, body, more=more)
+    assert "\n" not in str(caught.value)
+
+
+def test_geoms_that_touch_nothing_may_have_anything(tmp_path):
+    drawn = (
+        '<geom size=".1" contype="0" conaffinity="0" mass="0" margin="1" gap=".5" condim="6" surfacevel="1 0 0 0 0 0"/>'
+    )
+    assert built(tmp_path, SWING.format("").replace("</body>", drawn + "</body>")).nv == 1
+
+
+def test_every_field_of_a_model_is_in_the_table_or_refused_when_changed():
+    """Also those that no test above names, and those of a later MuJoCo."""
+    plain = load_plain()
+    fields = dart_model.list_fields(plain)
+    known = dart_model.READ | dart_model.SOLVER | dart_model.WITHOUT_EFFECT
+    assert known <= set(fields) and set(dart_model.COUNTED) <= set(fields)
+    assert dart_model.find_unread(plain) == []
+    refused = set()
+    for field in fields:
+        owner, name = (plain.opt, field[4:]) if field.startswith("opt.") else (plain, field)
+        value = getattr(owner, name)
+        if dart_model.is_known(field) or not isinstance(value, np.ndarray) or not value.size:
+            continue
+        before = value.copy()
+        value[-1:] = 1 - value[-1:] if value.dtype == bool else value[-1:] + 1
+        assert dart_model.find_unread(plain) == [dart_model.LABELS.get(field, field)]
+        value[:] = before
+        refused.add(field)
+    assert {"jnt_actfrclimited", "actuator_plugin", "geom_adhesion", "dof_dampingpoly", "body_gravcomp"} <= refused
+    assert len(refused) > 15
+
+
+def load_plain() -> mujoco.MjModel:
+    """Two geoms that touch, so that what is said of geoms counts."""
+    return mujoco.MjModel.from_xml_string(dart_model.PLAIN.replace("<worldbody>", '<worldbody><geom size="1"/>'))
 
 
 # Parameters by name

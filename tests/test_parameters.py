@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from isthmus.physics.mujoco import MujocoSimulator, load_model, parameters
+from isthmus.domains.domain import Domain
+from isthmus.physics.friction import colliding, find_inert_foot_friction, is_scenery
+from isthmus.physics.mujoco import MujocoSimulator, load_model, parameters, withheld
 from isthmus.physics.parameters import Law, Parameter, Values, find, format_setting, parse_setting
 from isthmus.physics.random import Streams, keys
 from isthmus.tasks import task as tasks
@@ -464,6 +466,194 @@ def test_a_tilted_gravity_keeps_its_direction(tmp_path):
     simulator = MujocoSimulator(tmp_path / "own.xml", ("gravity",), 1, 1)
     simulator.set_parameters(np.arange(1), np.array([[10.0]]))
     assert np.allclose(simulator.batch.get_model(0).opt.gravity, [6, 0, -8])
+
+
+# The friction of contacts, in models that are not a plain robot on a plain floor.
+
+BOX = '<body name="{0}" pos="0 0 .099"><freejoint/><geom name="{0}" type="box" size=".1 .1 .1" {1}/>{2}</body>'
+PLANE = '<geom name="floor" type="plane" size="5 5 1" {}/>'
+
+
+def contact_frictions(tmp_path: Path, world: str, more: str = "", **values: float) -> set[float]:
+    """The sliding friction of all contacts with something that stands still, under these parameters."""
+    path = tmp_path / "model.xml"
+    path.write_text(f"<mujoco><worldbody>{world}</worldbody>{more}</mujoco>")
+    simulator = MujocoSimulator(path, tuple(values), 1, 1, forces=True)
+    simulator.set_parameters(np.arange(1), np.array([list(values.values())]))
+    simulator.reset(np.arange(1), simulator.qpos0[None], np.zeros((1, simulator.nv)))
+    still = is_scenery(simulator.model)
+    found = {round(mu, 9) for geoms, mu in simulator.contacts(0) if still[list(geoms)].any()}
+    assert found
+    return found
+
+
+FRICTION_MODELS = {
+    # of the issue: a visual geom of more friction; a foot, then a floor, of higher priority; an explicit pair
+    "visual": (
+        PLANE.format('friction=".6"')
+        + BOX.format("box", 'friction=".6"', '<geom size=".1" friction="1" contype="0" conaffinity="0" mass="0"/>'),
+        "",
+    ),
+    "foot first": (PLANE.format('friction="1"') + BOX.format("foot", 'friction=".4" priority="1"', ""), ""),
+    "floor first": (PLANE.format('friction=".5" priority="2"') + BOX.format("foot", 'friction="1.5"', ""), ""),
+    "pair": (
+        PLANE.format("") + BOX.format("foot", "", ""),
+        '<contact><pair geom1="floor" geom2="foot" friction=".7 .7"/></contact>',
+    ),
+    # their siblings: a floor in a body that stands still; priorities on both sides; a floor that masks keep away; a
+    # pair between geoms whose masks do not meet; a rough floor that the exclusion of bodies keeps away
+    "stand": (
+        '<body name="stand" pos="0 0 -.1"><geom type="box" size="2 2 .1" friction="1.5"/></body>'
+        + BOX.format("box", 'friction=".5"', ""),
+        "",
+    ),
+    "both first": (
+        PLANE.format('friction=".8" priority="3"') + BOX.format("box", 'friction="2" priority="1"', ""),
+        "",
+    ),
+    "masks": (
+        PLANE.format('friction="2" contype="4" conaffinity="4"')
+        + '<geom type="box" size="2 2 .1" pos="0 0 -.1" friction=".5"/>'
+        + BOX.format("box", 'friction=".4"', ""),
+        "",
+    ),
+    "pair past masks": (
+        PLANE.format('contype="0" conaffinity="0"') + BOX.format("foot", "", ""),
+        '<contact><pair geom1="foot" geom2="floor" friction=".9 .9"/></contact>',
+    ),
+    "excluded": (
+        '<body name="pit" pos="0 0 -1"><geom type="box" size="1 1 .9" friction="3"/></body>'
+        + PLANE.format('friction=".6"')
+        + BOX.format("box", 'friction=".2"', ""),
+        '<contact><exclude body1="pit" body2="box"/></contact>',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRICTION_MODELS)
+@pytest.mark.parametrize("value", [0.3, 1.7])
+def test_friction_is_what_the_contact_has_whatever_decides_it(name, value, tmp_path):
+    world, more = FRICTION_MODELS[name]
+    assert contact_frictions(tmp_path, world, more, friction=value) == {value}
+
+
+@pytest.mark.parametrize("name", FRICTION_MODELS)
+def test_the_default_of_friction_is_the_contacts(name, tmp_path):
+    world, more = FRICTION_MODELS[name]
+    (measured,) = contact_frictions(tmp_path, world, more)
+    assert parameters(tmp_path / "model.xml")["friction"].default == pytest.approx(measured, abs=1e-9)
+
+
+def test_friction_names_the_largest_of_several_contacts(tmp_path):
+    """A wheel of .8 and a skid of .2 on a slippery floor: one number names the wheel's, and both are scaled."""
+    world = PLANE.format('friction=".1"') + BOX.format("wheel", 'friction=".8"', "")
+    world += BOX.format("skid", 'friction=".2"', "").replace("0 0 .099", "1 0 .099")
+    assert contact_frictions(tmp_path, world, friction=0.4) == {0.4, 0.1}
+    assert "by default 0.2 to 0.8" in parameters(tmp_path / "model.xml")["friction"].meaning
+
+
+def test_a_contact_of_condim_1_is_without_friction_whatever_its_coefficient(tmp_path):
+    box = BOX.format("box", 'friction=".5" condim="1"', "")
+    assert contact_frictions(tmp_path, PLANE.format('condim="1"') + box) == {0.0}
+    (tmp_path / "b").mkdir()
+    assert contact_frictions(tmp_path / "b", PLANE.format("") + box) == {1.0}  # the floor's condim of 3 wins
+
+
+def test_a_foot_that_touches_nothing_does_not_name_the_friction(tmp_path):
+    """The visual foot of friction 2 does not count, the sole beneath it does."""
+    foot = '<geom name="foot" size=".1" friction="2" contype="0" conaffinity="0" mass="0"/>'
+    world = PLANE.format('friction=".1"') + BOX.format("sole", 'friction=".8"', foot)
+    assert contact_frictions(tmp_path, world, friction=0.3) == {0.3}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("foot first", "for the feet have the higher priority"),
+        ("visual", None),
+        ("masks", None),
+    ],
+)
+def test_foot_friction_is_offered_where_it_is_what_its_meaning_says(name, words, tmp_path):
+    world, more = FRICTION_MODELS[name]
+    world = world.replace('"box"', '"foot"').replace('type="foot"', 'type="box"')
+    floor = {"visual": 0.6, "masks": 0.5}.get(name, 0.0)
+    for value in (0.05, 0.3, 1.7):
+        assert contact_frictions(tmp_path, world, more, foot_friction=value) == {max(value, floor)}
+    meaning = parameters(tmp_path / "model.xml")["foot_friction"].meaning
+    assert (words or f"up to the floor's {floor:g} are the same") in meaning
+    assert find_inert_foot_friction(load_model(tmp_path / "model.xml")) == (floor or None)
+
+
+@pytest.mark.parametrize(
+    ("world", "more", "words"),
+    [
+        (*FRICTION_MODELS["floor first"], "the priority of floor is above that of foot"),
+        (*FRICTION_MODELS["pair"], "<contact><pair> gives foot and floor a friction of their own"),
+        (
+            PLANE.format("") + BOX.format("foot", 'contype="2" conaffinity="2"', ""), "",
+            "no geom called a foot can touch the floor",
+        ),
+        (
+            PLANE.format('condim="1"') + BOX.format("foot", 'condim="1"', ""), "",
+            "foot touches floor without friction (condim 1)",
+        ),
+        (
+            PLANE.format('priority="1"') + BOX.format("foot", 'priority="1"', "")
+            + '<body pos="0 0 -1"><geom name="deck" size=".1"/></body>',
+            "",
+            "higher priority than some floors only",
+        ),
+    ],
+)  # fmt: skip
+def test_foot_friction_that_would_not_hold_is_withheld_with_the_reason(world, more, words, tmp_path):
+    path = tmp_path / "model.xml"
+    path.write_text(f"<mujoco><worldbody>{world}</worldbody>{more}</mujoco>")
+    assert "foot_friction" not in parameters(path)
+    assert words in withheld(path)["foot_friction"]
+
+
+@pytest.mark.parametrize(
+    ("option", "geom", "words"),
+    [
+        ('<option><flag override="enable"/></option>', "", "all contacts have the option o_friction"),
+        ("", 'condim="1"', "without friction (condim 1)"),
+        ("", 'friction="0"', "is 0 by default, and it is set by scaling"),
+    ],
+)
+def test_friction_that_no_coefficient_decides_is_withheld(option, geom, words, tmp_path):
+    path = tmp_path / "model.xml"
+    path.write_text(
+        f"<mujoco>{option}<worldbody>{PLANE.format(geom)}{BOX.format('box', geom, '')}</worldbody></mujoco>"
+    )
+    assert "friction" not in parameters(path)
+    assert words in withheld(path)["friction"]
+
+
+def test_a_domain_says_why_a_name_is_withheld(tmp_path, monkeypatch):
+    path = tmp_path / "model.xml"
+    path.write_text(f"<mujoco><worldbody>{FRICTION_MODELS['floor first'][0]}</worldbody></mujoco>")
+    monkeypatch.setattr(type(tasks.find("hopper")), "model_path", lambda self: path)
+    with pytest.raises(BadValue, match=r"hopper has no foot_friction: the priority of floor") as caught:
+        Domain.parse("hopper/foot_friction=1")
+    assert "\n" not in str(caught.value)
+    assert Domain.parse("hopper/friction=0.3").names == ("friction",)
+
+
+@pytest.mark.parametrize("flag", ["", '<flag filterparent="disable"/>', '<flag contact="disable"/>'])
+def test_colliding_pairs_are_mujocos(flag, tmp_path):
+    """Balls in one place: parent, child, grandchild, a rigid part, two that stand still."""
+    model = mujoco.MjModel.from_xml_string(
+        f'<mujoco><option>{flag}</option><worldbody><geom size=".3"/><body><geom size=".3" pos=".01 0 0"/></body>'
+        '<body><joint/><geom size=".3" pos="0 .01 0"/><body><geom size=".3" pos="0 0 .01"/></body>'
+        '<body pos=".02 0 0"><joint/><geom size=".3"/>'
+        '<body><joint/><geom size=".3" pos="0 .02 0"/></body></body></body>'
+        "</worldbody></mujoco>"
+    )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    assert {tuple(sorted(map(int, contact.geom))) for contact in data.contact} == set(colliding(model))
+    assert len(colliding(model)) == {"": 10, '<flag filterparent="disable"/>': 13}.get(flag, 0)
 
 
 # The grammar.

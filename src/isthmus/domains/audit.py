@@ -16,6 +16,7 @@ import numpy as np
 
 from isthmus.domains.domain import SENSE, START, Domain, PhysicsSimulation, engine_class
 from isthmus.domains.gaps import GAPS, Gap, History, PreviousAction, WeakMotors
+from isthmus.physics.friction import find_inert_foot_friction, is_scenery
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import Law, Setting, Values, format_setting
 from isthmus.physics.random import Streams, fold, keys
@@ -293,8 +294,9 @@ class _Plan:
         """Where a foot's friction is below the floor's, by (foot's, floor's): the foot at the floor's, and as it is."""
         if FOOT not in self.names:
             return {}
-        model = load_model(self.source.description().model_path())
-        plain = float(max(model.geom_friction[np.flatnonzero(model.geom_bodyid == 0), 0]))
+        plain = find_inert_foot_friction(load_model(self.source.description().model_path()))
+        if plain is None:
+            return {}
         out = {}
         for one in (one for pair in self.together() for one in pair):
             values = dict(zip(self.names, one.values, strict=True))
@@ -521,6 +523,7 @@ def _contacts(plan: _Plan, sides: list[_Side], seed: int) -> list[dict[str, floa
     """
     task = plan.source.description()
     model = load_model(task.model_path())
+    scenery = is_scenery(model)
     spaces, found = plan.source.spaces, [dict[str, float]() for _ in sides]
     for engine in plan.tables:
         mine = [k for k, side in enumerate(sides) if side.engine == engine]
@@ -533,7 +536,7 @@ def _contacts(plan: _Plan, sides: list[_Side], seed: int) -> list[dict[str, floa
             simulator.step(ids, np.tile(rng.uniform(spaces.low, spaces.high), (n, 1)))
             for i, k in enumerate(mine):
                 for geoms, friction in simulator.contacts(i):
-                    parts = [g for g in geoms if model.geom_bodyid[g]]
+                    parts = [g for g in geoms if not scenery[g]]
                     if len(parts) == 1:
                         name = model.geom(parts[0]).name or model.body(model.geom_bodyid[parts[0]]).name
                         name = name.removesuffix("_geom")

@@ -19,7 +19,10 @@ import mujoco
 import numpy as np
 
 from isthmus.physics import mujoco as reference
+from isthmus.physics.dart_contacts import ShapePlan, find_dynamic_contacts, plan_shapes
+from isthmus.physics.dart_model import find_unbuilt, is_disabled
 from isthmus.physics.engine import VELOCITY_BOUND
+from isthmus.physics.friction import CONSTRAINT, GeomContact
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import Parameter
 from isthmus.types import BadValue
@@ -31,9 +34,10 @@ FIELDS = (
 """The model fields that parameters may change in DART."""
 LACKED = {"dof_armature": "armature"}
 FAR = 1e7  # m or rad: nobody gets there below VELOCITY_BOUND; further out, ODE would end the process
+DISABLE = mujoco.mjtDisableBit
 NO_FORCES = "engine=dart has no contact forces in MuJoCo's layout, which this task observes or is paid by"
 MASSLESS = 1e-12  # kg and kg m2: DART warns of bodies without mass, which carry the second joint of a body here
-ROUGH = 1e9  # DART takes the smaller friction of a pair: the ground's never is
+WEIGHTLESS = 1e-100  # kg and kg m2, of a geom's second shape: nothing that it is added to moves a bit
 
 
 def dartpy() -> ModuleType:
@@ -85,9 +89,12 @@ class DartSimulator:
         self.values = np.tile([p.default for p in self.parameters], (n, 1))
         self._defaults = {field: np.array(_field(model, field)) for field in FIELDS}
         self._gear = np.repeat(self._defaults["actuator_gear"][None, :, 0], n, axis=0)
-        self._worlds = [World(model, self._defaults) for _ in range(n)]
+        contacts = find_dynamic_contacts(model)
+        self._worlds = [World(model, contacts, self._defaults) for _ in range(n)]
         self._dofs = model.jnt_dofadr[model.actuator_trnid[:, 0]]
-        limited = np.asarray(model.actuator_ctrllimited, bool)[:, None]
+        self._driven = not is_disabled(model, DISABLE.mjDSBL_ACTUATION)
+        clamped = not is_disabled(model, DISABLE.mjDSBL_CLAMPCTRL)
+        limited = (np.asarray(model.actuator_ctrllimited, bool) & clamped)[:, None]
         self._range = np.where(limited, model.actuator_ctrlrange, [-np.inf, np.inf]).T
         self._data = mujoco.MjData(model)
         self._posed = np.full((n, model.nq), np.nan)
@@ -121,7 +128,8 @@ class DartSimulator:
         good = self._good(ids) & np.isfinite(control).all(1)
         moving = ids[good]
         force = np.zeros((len(moving), self.nv))
-        np.add.at(force.T, self._dofs, (np.clip(control[good], *self._range) * self._gear[moving]).T)
+        if self._driven:
+            np.add.at(force.T, self._dofs, (np.clip(control[good], *self._range) * self._gear[moving]).T)
         for i, pushed in zip(moving, force, strict=True):
             self._worlds[i].step(self.qpos[i], self.qvel[i], pushed, self.frame_skip)
         good &= self._good(ids)
@@ -157,95 +165,134 @@ class DartSimulator:
 class World:
     """One world of DART's: the model's moving bodies as one skeleton, its static geoms as another.
 
-    A body with several joints is a chain of bodies without mass, a joint each, and itself at the end. `fields` are the
-    model's, as parameters left them.
+    A body with several joints is a chain of bodies without mass, a joint each, and itself at the end. `contacts` are
+    those of the model's colliding pairs, `fields` the model's, as parameters left them.
     """
 
-    def __init__(self, model: mujoco.MjModel, fields: Mapping[str, np.ndarray]):
-        self.dart = dart = dartpy()
-        self.model = model
-        self.world = dart.simulation.World()
-        # Before anything is added: the default detector has no capsules, and DART's own finds one contact of a capsule
-        # that lies on a plane, ODE's two, as MuJoCo does.
-        self.world.setCollisionDetector(dart.simulation.CollisionDetectorType.ODE)
-        rest = self.world.getDeactivationOptions()
-        rest.mEnabled = False  # how long a world has been at rest would be a state that no row holds
-        self.world.setDeactivationOptions(rest)
-        self.world.setTimeStep(model.opt.timestep)
-        self.robot, ground = dart.dynamics.Skeleton("robot"), dart.dynamics.Skeleton("ground")
-        ground.setMobile(False)
+    def __init__(self, model: mujoco.MjModel, contacts: list[GeomContact], fields: Mapping[str, np.ndarray]):
+        self.dart = dartpy()
+        self.model, self._contacts = model, contacts
         free = np.asarray(model.jnt_type) == mujoco.mjtJoint.mjJNT_FREE
         self.free = [(int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j])) for j in np.flatnonzero(free)]
         self.places, self.dofs = model.jnt_qposadr[~free], model.jnt_dofadr[~free]  # of hinges and slides
-        self.joints: dict[int, Any] = {}  # those too
+        self._sliding = np.array(fields["geom_friction"][:, 0])
+        self._build(plan_shapes(model, contacts, self._sliding))
+        self.write(fields)
+
+    def _build(self, plan: ShapePlan) -> None:
+        """Make the world, with a plan's shapes. Its future depends on the plan, not on what was built before."""
+        self.plan = plan
+        self.world = self._empty_world()
+        self.robot, self.ground = (self.dart.dynamics.Skeleton(name) for name in ("robot", "ground"))
+        self.ground.setMobile(False)
+        self.joints: dict[int, Any] = {}  # hinges and slides
         self.bodies: dict[int, Any] = {}
-        static: dict[int, Any] = {}
-        massless = dart.dynamics.Inertia(MASSLESS, np.zeros(3), MASSLESS * np.eye(3))
-        for b in range(model.nbody):
-            frame = _isometry(dart, model.body_pos[b], model.body_quat[b])
-            parent, above = (nodes.get(int(model.body_parentid[b])) for nodes in (self.bodies, static))
-            if above:  # the frame of a body that stands still is the world's business
-                frame = above.getWorldTransform().multiply(frame)
-            joints = range(model.body_jntadr[b], model.body_jntadr[b] + model.body_jntnum[b])
-            for j in joints:
-                joint, node = _joint(dart, self.robot, parent, model, j, frame)
-                node.setInertia(massless)
-                if not free[j]:
-                    self.joints[j] = joint
-                parent, frame = node, _isometry(dart)
-            if joints:
-                self.bodies[b] = parent
-            elif model.body_weldid[b] == 0:
-                joint, static[b] = ground.createWeldJointAndBodyNodePair()
-                joint.setTransformFromParentBodyNode(frame)
-            else:
-                joint, self.bodies[b] = self.robot.createWeldJointAndBodyNodePair(parent)
-                joint.setTransformFromParentBodyNode(frame)
-                self.bodies[b].setInertia(massless)
-        pairs = colliding(model)
+        self.static: dict[int, Any] = {}
+        self._massless = self.dart.dynamics.Inertia(MASSLESS, np.zeros(3), MASSLESS * np.eye(3))
+        for b in range(self.model.nbody):
+            self._add_body(b)
+        nodes = {**self.static, **self.bodies}
         self.shapes = {
-            g: _shape(dart, {**static, **self.bodies}[int(model.geom_bodyid[g])], model, g)
-            for g in sorted(set().union(*pairs))
+            g: _shape(self.dart, nodes[int(self.model.geom_bodyid[g])], self.model, g) for g in sorted(plan.frictions)
         }
-        # What each geom of the robot rubs on, to take the larger friction of the two.
-        still = model.body_weldid[model.geom_bodyid] == 0
-        self.rubbed = {
-            g: [h for pair in pairs if g in pair for h in pair if still[h]] for g in self.shapes if not still[g]
-        }
-        touching = {frozenset(int(model.geom_bodyid[g]) for g in pair) for pair in pairs}
+        self.copies = [self._add_copy(nodes, k) for k in range(len(plan.copies))]
         self.robot.enableSelfCollisionCheck()
         self.robot.enableAdjacentBodyCheck()
         self.solver = self.world.getConstraintSolver()
-        apart, blind = self.solver.getCollisionOption().collisionFilter, dart.collision.BodyNodeCollisionFilter()
-        for (b, one), (c, other) in combinations({**static, **self.bodies}.items(), 2):
-            blind.addBodyNodePairToBlackList(one, other)
-            if frozenset((b, c)) not in touching:
-                apart.addBodyNodePairToBlackList(one, other)
-        self.blind = dart.collision.CollisionOption(True, 1, blind), dart.collision.CollisionResult()
-        self.world.addSkeleton(ground)
+        self._filter_collisions(nodes)
+        self.world.addSkeleton(self.ground)
         self.world.addSkeleton(self.robot)
-        self.write(fields)
+
+    def _empty_world(self) -> Any:
+        dart = self.dart
+        world = dart.simulation.World()
+        # Before anything is added: the default detector has no capsules, and DART's own finds one contact of a capsule
+        # that lies on a plane, ODE's two, as MuJoCo does.
+        world.setCollisionDetector(dart.simulation.CollisionDetectorType.ODE)
+        rest = world.getDeactivationOptions()
+        rest.mEnabled = False  # how long a world has been at rest would be a state that no row holds
+        world.setDeactivationOptions(rest)
+        world.setTimeStep(self.model.opt.timestep)
+        return world
+
+    def _add_body(self, b: int) -> None:
+        """Add a body of the model's, with the joints that move it, below its parent."""
+        model = self.model
+        frame = _isometry(self.dart, model.body_pos[b], model.body_quat[b])
+        parent, above = (nodes.get(int(model.body_parentid[b])) for nodes in (self.bodies, self.static))
+        if above:  # the frame of a body that stands still is the world's business
+            frame = above.getWorldTransform().multiply(frame)
+        joints = range(model.body_jntadr[b], model.body_jntadr[b] + model.body_jntnum[b])
+        for j in joints:
+            joint, node = _joint(self.dart, self.robot, parent, model, j, frame)
+            node.setInertia(self._massless)
+            if model.jnt_type[j] != mujoco.mjtJoint.mjJNT_FREE:
+                self.joints[j] = joint
+            parent, frame = node, _isometry(self.dart)
+        if joints:
+            self.bodies[b] = parent
+        elif model.body_weldid[b] == 0:
+            joint, self.static[b] = self.ground.createWeldJointAndBodyNodePair()
+            joint.setTransformFromParentBodyNode(frame)
+        else:
+            joint, self.bodies[b] = self.robot.createWeldJointAndBodyNodePair(parent)
+            joint.setTransformFromParentBodyNode(frame)
+            self.bodies[b].setInertia(self._massless)
+
+    def _add_copy(self, nodes: dict[int, Any], k: int) -> Any:
+        """Add the plan's k-th copy of a geom, on a body of its own that weighs nothing."""
+        geom = self.plan.copies[k].geom
+        b = int(self.model.geom_bodyid[geom])
+        skeleton = self.robot if b in self.bodies else self.ground
+        _, node = skeleton.createWeldJointAndBodyNodePair(nodes[b])
+        node.setInertia(self.dart.dynamics.Inertia(WEIGHTLESS, np.zeros(3), WEIGHTLESS * np.eye(3)))
+        nodes[self.model.nbody + k] = node
+        return _shape(self.dart, node, self.model, geom, f"copy {k} of geom {geom}")
+
+    def _filter_collisions(self, nodes: dict[int, Any]) -> None:
+        """Let the plan's bodies touch, and no others. `blind` sees nothing at all."""
+        collision = self.dart.collision
+        apart, blind = self.solver.getCollisionOption().collisionFilter, collision.BodyNodeCollisionFilter()
+        for (b, one), (c, other) in combinations(nodes.items(), 2):
+            blind.addBodyNodePairToBlackList(one, other)
+            if (min(b, c), max(b, c)) not in self.plan.touching:
+                apart.addBodyNodePairToBlackList(one, other)
+        self.blind = collision.CollisionOption(True, 1, blind), collision.CollisionResult()
 
     def write(self, fields: Mapping[str, np.ndarray]) -> None:
         """Give the world the dynamics in `fields` (FIELDS, one row each)."""
         model = self.model
-        self.world.setGravity(fields["opt.gravity"])
+        self._write_friction(fields["geom_friction"][:, 0])
+        weightless = is_disabled(model, DISABLE.mjDSBL_GRAVITY)
+        self.world.setGravity(np.zeros(3) if weightless else fields["opt.gravity"])
         for b, node in self.bodies.items():
             mass, turn = float(fields["body_mass"][b]), _matrix(model.body_iquat[b])
             inertia = turn @ np.diag(fields["body_inertia"][b]) @ turn.T
             if mass > 0:
                 node.setInertia(self.dart.dynamics.Inertia(mass, model.body_ipos[b], inertia))
+        damped = not is_disabled(model, DISABLE.mjDSBL_DAMPER)
+        rubbed = not is_disabled(model, CONSTRAINT, DISABLE.mjDSBL_FRICTIONLOSS)
         for j, joint in self.joints.items():
             d = model.jnt_dofadr[j]
-            joint.setDampingCoefficient(0, fields["dof_damping"][d])
-            joint.setCoulombFriction(0, fields["dof_frictionloss"][d])
+            joint.setDampingCoefficient(0, fields["dof_damping"][d] if damped else 0.0)
+            joint.setCoulombFriction(0, fields["dof_frictionloss"][d] if rubbed else 0.0)
             if model.jnt_limited[j]:
-                joint.setPositionLowerLimit(0, fields["jnt_range"][j, 0])
-                joint.setPositionUpperLimit(0, fields["jnt_range"][j, 1])
-        sliding = fields["geom_friction"][:, 0]
+                low, high = _limits(fields["jnt_range"][j], model.jnt_margin[j])
+                joint.setPositionLowerLimit(0, low)
+                joint.setPositionUpperLimit(0, high)
+
+    def _write_friction(self, sliding: np.ndarray) -> None:
+        """Give each shape its coefficient; make the world anew where other shapes are needed for these (ngeom,)."""
+        if not np.array_equal(sliding, self._sliding):
+            self._sliding = np.array(sliding)
+            plan = plan_shapes(self.model, self._contacts, sliding)
+            if not plan.has_structure_of(self.plan):
+                self._build(plan)
+            self.plan = plan
         for g, shape in self.shapes.items():
-            friction = max(sliding[[g, *self.rubbed[g]]]) if g in self.rubbed else ROUGH
-            shape.getDynamicsAspect().setFrictionCoeff(friction)
+            shape.getDynamicsAspect().setFrictionCoeff(self.plan.frictions[g])
+        for shape, second in zip(self.copies, self.plan.copies, strict=True):
+            shape.getDynamicsAspect().setFrictionCoeff(second.friction)
 
     def step(self, qpos: np.ndarray, qvel: np.ndarray, force: np.ndarray, times: int) -> None:
         """Move a configuration (nq,), (nv,), in place, by so many time steps under a constant force (nv,)."""
@@ -296,27 +343,13 @@ class World:
     def contacts(self) -> list[tuple[tuple[int, int], float]]:
         """The geoms and the sliding friction of each contact in the last time step."""
         geoms = {shape.getName(): g for g, shape in self.shapes.items()}
+        geoms |= {shape.getName(): second.geom for shape, second in zip(self.copies, self.plan.copies, strict=True)}
         out = []
         for contact in self.world.getLastCollisionResult().getContacts():
             first, second = contact.collisionObject1.getShapeFrame(), contact.collisionObject2.getShapeFrame()
             friction = min(shape.getDynamicsAspect().getFrictionCoeff() for shape in (first, second))
             out.append(((geoms[first.getName()], geoms[second.getName()]), friction))
         return out
-
-
-def colliding(model: mujoco.MjModel) -> list[tuple[int, int]]:
-    """The pairs of geoms that MuJoCo lets collide: by contype and conaffinity, not parent and child, not excluded."""
-    weld, above = model.body_weldid, model.body_parentid
-    excluded = set(model.exclude_signature.tolist())
-    pairs = []
-    for g, h in combinations(range(model.ngeom), 2):
-        b, c = sorted((int(model.geom_bodyid[g]), int(model.geom_bodyid[h])))
-        v, w = int(weld[b]), int(weld[c])
-        related = v == w or (v and w and (v == weld[above[w]] or w == weld[above[v]]))
-        kinds = model.geom_contype[[g, h]] & model.geom_conaffinity[[h, g]]
-        if kinds.any() and not related and (b << 16) + c not in excluded:
-            pairs.append((g, h))
-    return pairs
 
 
 def _field(model: mujoco.MjModel, field: str) -> np.ndarray:
@@ -352,13 +385,23 @@ def _joint(dart: ModuleType, robot: Any, parent: Any, model: mujoco.MjModel, j: 
     joint.setAxis(axis)
     joint.setTransformFromParentBodyNode(frame.multiply(anchor))
     joint.setTransformFromChildBodyNode(anchor.multiply(shown))
-    joint.setSpringStiffness(0, float(model.jnt_stiffness[j]))
+    sprung = not is_disabled(model, DISABLE.mjDSBL_SPRING)
+    joint.setSpringStiffness(0, float(model.jnt_stiffness[j]) if sprung else 0.0)
     joint.setRestPosition(0, float(model.qpos_spring[model.jnt_qposadr[j]]))
-    joint.setLimitEnforcement(bool(model.jnt_limited[j]))
+    enforced = not is_disabled(model, CONSTRAINT, DISABLE.mjDSBL_LIMIT)
+    joint.setLimitEnforcement(bool(model.jnt_limited[j]) and enforced)
     return joint, node
 
 
-def _shape(dart: ModuleType, body: Any, model: mujoco.MjModel, g: int) -> Any:
+def _limits(ends: np.ndarray, margin: float) -> tuple[float, float]:
+    """Return where a joint stops, of its range (2,): MuJoCo's limits push back from the margin on."""
+    low, high = ends[0] + margin, ends[1] - margin
+    if low > high:  # both push, and it rests in the middle
+        low = high = (low + high) / 2
+    return low, high
+
+
+def _shape(dart: ModuleType, body: Any, model: mujoco.MjModel, g: int, name: str = "") -> Any:
     kind, size, geom = mujoco.mjtGeom(model.geom_type[g]), model.geom_size[g], mujoco.mjtGeom
     if kind == geom.mjGEOM_CAPSULE:
         shape = dart.dynamics.CapsuleShape(size[0], 2 * size[1])
@@ -368,7 +411,7 @@ def _shape(dart: ModuleType, body: Any, model: mujoco.MjModel, g: int) -> Any:
         shape = dart.dynamics.BoxShape(2 * size)
     else:
         shape = dart.dynamics.PlaneShape(np.array([0.0, 0.0, 1.0]), 0.0)
-    node = body.createShapeNode(shape, f"geom {g}")
+    node = body.createShapeNode(shape, name or f"geom {g}")
     node.setRelativeTransform(_isometry(dart, model.geom_pos[g], model.geom_quat[g]))
     node.createCollisionAspect()
     node.createDynamicsAspect()
@@ -377,38 +420,13 @@ def _shape(dart: ModuleType, body: Any, model: mujoco.MjModel, g: int) -> Any:
 
 def check(path: Path, forces: bool = False) -> None:
     """Raises BadValue where a model has what is not built here, or contact forces are needed."""
-    model = load_model(path)
+    lacks = _find_unbuilt(path)
     if forces:
         raise BadValue(NO_FORCES)
-    joint, geom = mujoco.mjtJoint, mujoco.mjtGeom
-    pairs, owner = set(colliding(model)), model.geom_bodyid
-    touching, met = sorted(set().union(*pairs)), {(owner[g], owner[h]) for g, h in pairs}
-    built = {int(kind) for kind in (geom.mjGEOM_CAPSULE, geom.mjGEOM_SPHERE, geom.mjGEOM_BOX, geom.mjGEOM_PLANE)}
-    motors = (
-        (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT)
-        & (model.actuator_gaintype == mujoco.mjtGain.mjGAIN_FIXED)
-        & (model.actuator_biastype == mujoco.mjtBias.mjBIAS_NONE)
-        & (model.actuator_dyntype == mujoco.mjtDyn.mjDYN_NONE)
-        & (model.actuator_gainprm[:, 0] == 1)
-        & ~np.asarray(model.actuator_forcelimited, bool)
-    )
-    found = {
-        "ball joints": (model.jnt_type == joint.mjJNT_BALL).any(),
-        "free joints with damping or dry friction": (
-            (model.jnt_type[model.dof_jntid] == joint.mjJNT_FREE) & (model.dof_damping + model.dof_frictionloss > 0)
-        ).any(),
-        "colliding geoms that are no capsule, sphere, box or plane": set(model.geom_type[touching].tolist()) - built,
-        # DART filters by body.
-        "bodies whose geoms collide with different others": any(
-            (owner[g], owner[h]) in met and (g, h) not in pairs for g, h in combinations(touching, 2)
-        ),
-        "actuators that are no plain motors of joints": not motors.all(),
-        "tendons": model.ntendon,
-        "equality constraints": model.neq,
-        "contact pairs": model.npair,
-        "mocap bodies": model.nmocap,
-        "a fluid": model.opt.density or model.opt.viscosity,
-        "gravity compensation": model.body_gravcomp.any(),
-    }
-    if lacks := [what for what, there in found.items() if there]:
+    if lacks:
         raise BadValue(f"engine=dart does not build {path.name}: it has {', '.join(lacks)}")
+
+
+@lru_cache(maxsize=32)
+def _find_unbuilt(path: Path) -> list[str]:
+    return find_unbuilt(load_model(path))

@@ -221,7 +221,9 @@ class MujocoSimulator:
         assert self._data is not None, "a simulator knows contacts only if made with forces=True"
         self.batch.get_data(world, self._data)
         contacts = self._data.contact[: self._data.ncon]
-        return [((int(c.geom[0]), int(c.geom[1])), float(c.friction[0])) for c in contacts]
+        # A contact of one dimension has no friction, whatever coefficient it carries.
+        sliding = [float(c.friction[0]) if c.dim > 1 else 0.0 for c in contacts]
+        return [((int(c.geom[0]), int(c.geom[1])), mu) for c, mu in zip(contacts, sliding, strict=True)]
 
     def world_model(self, world: int) -> mujoco.MjModel:
         return self.batch.get_model(world)

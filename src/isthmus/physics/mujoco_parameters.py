@@ -18,6 +18,7 @@ from isthmus.physics.actuator_strength import (
     mark_force,
     scale_marked,
 )
+from isthmus.physics.friction import find_withheld, offer_friction
 from isthmus.physics.parameter_names import name_bodies, name_joints
 from isthmus.physics.parameters import Parameter
 from isthmus.types import BadValue
@@ -51,8 +52,8 @@ def mujoco_parameters(model: mujoco.MjModel) -> dict[str, Parameter]:
 
 
 def explain_withheld(model: mujoco.MjModel) -> dict[str, str]:
-    """Return the strengths that are not offered, by name: each with the reason."""
-    withheld = {}
+    """Return the frictions and strengths that are not offered, by name: each with the reason."""
+    withheld = find_withheld(model)
     prefixes, driven = name_prefixes(model), find_actuated(model)
     for j, actuators in driven.items():
         if j in prefixes and (reason := _explain_strength(model, actuators)):
@@ -100,45 +101,6 @@ def offer_gravity(model: mujoco.MjModel) -> Iterator[Parameter]:
 
     meaning = "magnitude; its direction stays"
     yield Parameter("gravity", "m/s2", gravity, 0.0, 1000.0, ("opt.gravity",), apply, meaning)
-
-
-def offer_friction(model: mujoco.MjModel) -> Iterator[Parameter]:
-    """Yield `friction`, that of the contact between robot and floor."""
-    sliding = np.asarray(model.geom_friction)[:, 0]
-    floor = [g for g in range(model.ngeom) if model.geom_bodyid[g] == 0]
-    limbs = [g for g in range(model.ngeom) if model.geom_bodyid[g] != 0]
-    feet = [g for g in limbs if "foot" in model.geom(g).name]
-    ground = float(max(sliding[floor], default=0.0))
-    contact = max(float(max(sliding[feet or limbs], default=0.0)), ground)
-    if contact == 0:
-        return
-
-    def apply(fields: Fields, values: np.ndarray) -> None:
-        fields["geom_friction"][:, :, 0] = fields["geom_friction"][:, :, 0] * (values[:, None] / contact)
-
-    meaning = "the sliding friction of the foot's (or limbs') contact with the floor: floor and robot scaled together"
-    yield Parameter("friction", "1", contact, 0.0, 100.0, ("geom_friction",), apply, meaning)
-
-
-def offer_foot_friction(model: mujoco.MjModel) -> Iterator[Parameter]:
-    """Yield `foot_friction`, where geoms of the robot are called feet."""
-    sliding = np.asarray(model.geom_friction)[:, 0]
-    floor = [g for g in range(model.ngeom) if model.geom_bodyid[g] == 0]
-    limbs = [g for g in range(model.ngeom) if model.geom_bodyid[g] != 0]
-    feet = [g for g in limbs if "foot" in model.geom(g).name]
-    ground = float(max(sliding[floor], default=0.0))
-    if not feet:
-        return
-
-    def apply(fields: Fields, values: np.ndarray) -> None:
-        fields["geom_friction"][:, feet, 0] = values[:, None]
-
-    meaning = (
-        "the feet's own coefficient, as published; contact takes the larger of foot and floor, "
-        f"so that all values up to the floor's {ground:g} are the same"
-    )
-    default = float(sliding[feet].max())
-    yield Parameter("foot_friction", "1", default, 0.0, 100.0, ("geom_friction",), apply, meaning)
 
 
 def offer_density(model: mujoco.MjModel) -> Iterator[Parameter]:
@@ -350,7 +312,6 @@ KINDS: tuple[Callable[[mujoco.MjModel], Iterator[Parameter]], ...] = (
     # What is written last holds: the whole robot before its parts.
     offer_gravity,
     offer_friction,
-    offer_foot_friction,
     offer_density,
     offer_body_masses,
     offer_damping,

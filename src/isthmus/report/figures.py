@@ -355,11 +355,10 @@ def inert_below(domain: Domain | None, name: str) -> float | None:
     """
     if name != "foot_friction" or domain is None or "friction" in domain.names:
         return None
+    from isthmus.physics.friction import find_inert_foot_friction
     from isthmus.physics.mujoco import load_model
 
-    model = load_model(domain.description().model_path())
-    floor = np.asarray(model.geom_bodyid) == 0
-    return float(np.asarray(model.geom_friction)[floor, 0].max(initial=0.0)) or None
+    return find_inert_foot_friction(load_model(domain.description().model_path())) or None
 
 
 def number(x: float) -> str:
