@@ -192,7 +192,7 @@ PLUGIN = '<plugin joint="a" plugin="mujoco.pid"><config key="kp" value="4"/></pl
     ("actuator", "reason"),
     [
         ('<dcmotor name="hub" joint="a" motorconst="1" resistance="2"/>', "'hub' cannot be scaled: a DC motor's force"),
-        ('<pid joint="a" kp="10" kv="1" input="pos vel ff"/>', "actuator 0 cannot be scaled: its feedforward"),
+        ('<pid joint="a" kp="10" kv="1" input="pos vel ff"/>', "cannot be scaled: its feedforward"),
         (PLUGIN, "its force is a plugin's"),
         ('<general joint="a" gaintype="user"/>', "a user's callback"),
         ('<general joint="a" gaintype="fixed" biastype="user"/>', "a user's callback"),
@@ -236,7 +236,7 @@ def task_of(folder: Path) -> str:
             return {"alive": np.ones(len(view.ids))}
 
         def progress(self, view):
-            return view.qpos[:, 0]
+            return view.qpos[:, 0].copy()
 
     register(Own)
     return title
@@ -299,7 +299,7 @@ def test_dart_weakens_motors_as_mujoco_does(tmp_path):
 
 
 def test_weak_motors_scale_the_action_where_nobody_knows_the_motors(tmp_path):
-    foreign = Domain.parse("gym:Pendulum-v1/weak_motors=0.5")
+    foreign = Domain.parse("gym:Pendulum-v1/step_seconds=0.05,weak_motors=0.5")
     action = np.array([[0.8]], np.float32)
     assert foreign.motor_force is None
     assert foreign.gap_chain().act(np.empty((1, 0)), action, action).tolist() == (action / 2).tolist()
