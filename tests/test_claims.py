@@ -6,12 +6,15 @@ import csv
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from isthmus.evaluation import statistics
+from isthmus.studies import registry
 from isthmus.studies.claims import (
+    COLUMNS,
     HOLDS,
     NOT,
     NOT_RUN,
@@ -26,6 +29,7 @@ from isthmus.studies.claims import (
     summarize,
     table,
 )
+from isthmus.studies.study import read_units
 
 HIGH, LOW = [10.0, 11.0, 12.0, 11.0, 10.0], [1.0, 2.0, 1.0, 2.0, 1.0]
 NOISE = [1.0, -1.2, 0.3, -0.4, 0.2]
@@ -291,7 +295,9 @@ def test_controls_stand_beside_and_decide_nothing():
     control = contrast("longer", LOW, HIGH)
     (with_it,), (without,) = (judge([claim(contrast("a - b", HIGH, LOW), controls=c)]) for c in ((control,), ()))
     assert with_it.verdict == without.verdict == HOLDS and with_it.adjusted == without.adjusted
-    assert [row["role"] for row in csv.DictReader(io.StringIO(table([with_it])))] == ["claim", "control"]
+    rows = [*csv.DictReader(io.StringIO(table([with_it])))]
+    assert [row["role"] for row in rows] == ["claim", "control"]
+    assert rows[0]["p_holm"] and rows[1]["p"] and not rows[1]["p_holm"]
     assert lines([with_it])[2].startswith("     beside it, not corrected: longer -9.40 [")
 
 
@@ -341,3 +347,58 @@ def test_as_a_table_and_as_text():
     assert text[0] == f"X1   undecided: one is above the other (1 of 2 comparisons shown; {lacks})"
     assert text[1] == "     c 2.00"
     assert text[2].startswith("X1   not run")
+
+
+# What lies in results/ and stands on the pages
+
+
+ROOT = Path(__file__).parents[1]
+OLD_COLUMNS = (
+    "claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome", "value", "low", "high",
+    "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm",
+)  # fmt: skip
+PAGES = {"matl": "matl.md", "dap": "dap.md", "es-sim2real": "es_sim2real.md"}
+
+
+def written(study: str) -> dict[str, tuple[str, str, str]]:
+    with (ROOT / "results" / study / "laptop-claims.csv").open(newline="") as file:
+        return {r["claim"]: (r["claim"], r["verdict"], r["undecided_by"]) for r in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("study", PAGES)
+def test_the_pages_list_every_verdict(study):
+    """Each as the results have it: all of the undecided, and not 16 of 23."""
+    page, verdicts = (ROOT / "docs" / PAGES[study]).read_text(encoding="utf-8"), written(study)
+    for line in summarize(verdicts.values()):
+        assert "| {} | {} |".format(*line.rsplit(": ", 1)) in page
+    rows = [row for row in page.splitlines() if row.startswith(("| undecided", "| holds", "| does not", "| points to"))]
+    listed = [claim for row in rows for claim in row.strip("| ").rsplit("| ", 1)[1].split(", ")]
+    assert sorted(listed) == sorted(claim for claim, verdict, _ in verdicts.values() if verdict != NOT_RUN)
+
+
+@pytest.mark.parametrize("study", PAGES)
+def test_the_written_verdicts_are_those_of_the_units_files(study):
+    found = registry.find(study)
+    done, _ = read_units(found.units("laptop", None), ROOT / "results" / study)
+    claims = found.claims(done)
+    assert {c.id: (c.id, c.verdict, ", ".join(c.undecided_by)) for c in claims} == written(study)
+    assert (
+        (ROOT / "results" / study / "laptop.txt").read_text(encoding="utf-8").endswith("\n".join(lines(claims)) + "\n")
+    )
+
+
+def test_older_files_columns_come_first():
+    assert COLUMNS[: len(OLD_COLUMNS)] == OLD_COLUMNS
+    old = ",".join(OLD_COLUMNS) + "\nX1,3,holds,all,text,J,a - b,above,holds,1,0.5,1.5,5,0.01,0.02,,,\n"
+    (row,) = csv.DictReader(io.StringIO(old))
+    new = next(csv.DictReader(io.StringIO(table(judge([claim(contrast("a - b", HIGH, LOW))])))))
+    assert row.keys() <= new.keys() and (row["verdict"], row["seeds"]) == (new["verdict"], new["seeds"])
+
+
+def test_verdicts_that_moved_by_statistics_alone():
+    """E1 holds as an intersection-union test; D4 and D5 fall by comparisons with five seeds each."""
+    es, dap = written("es-sim2real"), written("dap")
+    assert es["E1"][1] == HOLDS and dap["D4"][1] == dap["D5"][1] == NOT
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    assert "| E1 | undecided | holds |" in page
+    assert all(f"| {d} | points to: does not hold | does not hold |" in page for d in ("D4", "D5"))

@@ -33,6 +33,8 @@ COLUMNS = ("claim", "figure", "verdict", "why", "text", "statistic", "comparison
            "p_holds", "p_holds_holm", "p_falls", "p_falls_holm", "undecided_by", "scope")  # fmt: skip
 
 
+UNCORRECTED = dict.fromkeys(("p_holm", "p_within_holm"), "")  # a control's cells
+
 ALPHA = 1.0 - statistics.LEVEL
 Wanted = Literal["above", "below", "equal"]
 
@@ -386,7 +388,7 @@ def table(claims: Sequence[Claim]) -> str:
     for claim in claims:
         head = _claim_cells(claim)
         rows = [{"role": "claim"} | _contrast_cells(each) for each in claim.contrasts]
-        rows += [{"role": "control"} | _contrast_cells(each) for each in claim.controls]
+        rows += [{"role": "control"} | _contrast_cells(each) | UNCORRECTED for each in claim.controls]
         writer.writerows(head | row for row in rows or [{}])
     return text.getvalue()
 
