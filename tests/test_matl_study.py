@@ -147,7 +147,9 @@ def test_what_one_seed_allows(smoke):
     assert len(by_id) == 30 and {claim.verdict for claim in by_id.values()} == {NOT_RUN, UNDECIDED}
     assert by_id["M1"].verdict == UNDECIDED and by_id["M1"].why == "one seed has no interval"
     assert by_id["M9"].verdict == NOT_RUN and by_id["M9"].why == "hopper-uninformative not run"
-    assert STUDY.report(results)[0].startswith("cartpole-sparse: return in matl-cartpole-sparse's target")
+    intervals, first, *_ = STUDY.report(results)
+    assert intervals == "intervals are of the mean over seeds, 95% by Student's t"
+    assert first.startswith("cartpole-sparse: return in matl-cartpole-sparse's target")
     ((name, (panel,)),) = STUDY.pictures(results).items()
     assert name == "figure3.png" and [line.name for line in panel.lines] == [a.replace("_", " ") for a in METHODS]
 
