@@ -240,8 +240,8 @@ def test_what_starts_from_one_policy_is_paired_and_what_shares_nothing_is_not():
 
 
 def test_a_verdict_says_of_how_many_iterations_it_is():
-    assert matl.tell_training("laptop", EXPERIMENTS["cartpole-sparse"]) == "cartpole-sparse 80 of 400 iterations"
-    assert matl.tell_training("paper", EXPERIMENTS["cartpole-sparse"]) == ""
+    assert matl.tell_iterations("laptop", EXPERIMENTS["cartpole-sparse"]) == "cartpole-sparse 80 of 400 iterations"
+    assert matl.tell_iterations("paper", EXPERIMENTS["cartpole-sparse"]) == ""
     assert {claim.scope for claim in STUDY.claims(made_up("3", SPARSE))} == {""}
 
 

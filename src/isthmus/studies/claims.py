@@ -28,11 +28,11 @@ from isthmus.evaluation.statistics import Estimate
 
 HOLDS, NOT, UNDECIDED, NOT_RUN = "holds", "does not hold", "undecided", "not run"
 SEEDS, SCALE, EXPERIMENTS = "seeds", "scale", "experiments not run"  # by what a claim is undecided
-COLUMNS = ("claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome", "value", "low",
-           "high", "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm", "role", "method", "detectable",
-           "p_holds", "p_holds_holm", "p_falls", "p_falls_holm", "undecided_by", "scope")  # fmt: skip
-
-
+COLUMNS: tuple[str, ...] = (
+    "claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome", "value", "low", "high",
+    "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm", "role", "method", "detectable", "p_holds",
+    "p_holds_holm", "p_falls", "p_falls_holm", "undecided_by", "scope",
+)  # fmt: skip
 UNCORRECTED = dict.fromkeys(("p_holm", "p_within_holm"), "")  # a control's cells
 
 ALPHA = 1.0 - statistics.LEVEL
@@ -111,13 +111,19 @@ class Contrast:
         return (self.estimate.value > 0.0) == (self.wanted == "above")
 
     @property
+    def _side(self) -> str:
+        """Where all of the interval lies, of zero or the margin; empty where it holds some of that."""
+        bound = self.margin if self.wanted == "equal" else 0.0
+        if self.estimate.low > bound:
+            return "above"
+        return "below" if self.estimate.high < -bound else ""
+
+    @property
     def outcome(self) -> str:
-        e, bound = self.estimate, self.margin if self.wanted == "equal" else 0.0
-        if e.n < 2 or self.censored:
+        if self.estimate.n < 2 or self.censored:
             return UNDECIDED
-        side = "above" if e.low > bound else "below" if e.high < -bound else None
-        if side and self.adjusted.apart < ALPHA:
-            return HOLDS if side == self.wanted else NOT
+        if self._side and self.adjusted.apart < ALPHA:
+            return HOLDS if self._side == self.wanted else NOT
         if self.wanted == "equal" and self.adjusted.within < ALPHA:
             return HOLDS
         if self.adjusted.within < ALPHA and self.contradicting <= self.raw.within:
@@ -306,6 +312,14 @@ class Claim:
         return lacks
 
 
+def tell_lacks(experiments: Sequence[str], *, incomplete: bool) -> str:
+    """Return, in words, which experiments were not run; `incomplete` where another lacks some of its comparisons."""
+    lacks = [f"{', '.join(experiments)} not run"] if experiments else []
+    if incomplete:
+        lacks.append("some comparisons not run")
+    return "; ".join(lacks)
+
+
 def _rank_support(each: Contrast) -> tuple[int, float]:
     """Order comparisons by how much they speak for the claim, the least first."""
     rank = [NOT, UNDECIDED, HOLDS].index(each.outcome)
@@ -346,13 +360,12 @@ def judge(claims: Sequence[Claim]) -> list[Claim]:
 
 
 def _judge_among(claim: Claim, family: Sequence[Claim]) -> Claim:
-    tests = {(i, verdict): p for i, other in enumerate(family) for verdict, p in _verdict_pvalues(other).items()}
-    adjusted = statistics.holm([*tests.values()], [i for i, _ in tests])
+    tests = [(id(other), verdict, p) for other in family for verdict, p in _verdict_pvalues(other).items()]
+    adjusted = statistics.holm([p for _, _, p in tests], [name for name, _, _ in tests])
     # Where Holm stops, all that it rejected stay below this level too, and nothing else does.
-    undecided = {i for (i, _), p in zip(tests, adjusted, strict=True) if not p < ALPHA}
+    undecided = {name for (name, _, _), p in zip(tests, adjusted, strict=True) if not p < ALPHA}
     number = max(1, len(undecided))
-    at = next(i for i, other in enumerate(family) if other is claim)
-    corrected = {verdict: p for (i, verdict), p in zip(tests, adjusted, strict=True) if i == at}
+    corrected = {verdict: p for (name, verdict, _), p in zip(tests, adjusted, strict=True) if name == id(claim)}
     holds, falls = (number * factor for factor in claim.within_factors())
     contrasts = tuple(_correct(each, holds, falls) for each in claim.contrasts)
     return replace(claim, contrasts=contrasts, adjusted=ClaimPValues(**corrected))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge
+from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge, tell_lacks
 from isthmus.studies.frames import Frame, Scores, compared, paired, unpaired
 
 TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
@@ -347,22 +347,35 @@ def claims(frames: dict[str, Frame], training: Training | None = None) -> list[C
 
 def _claim(row: TableRow, frames: dict[str, Frame], training: Training) -> Claim:
     name, figure, tasks, text, statistic, need, test = row
-    tests = {task: [*test(frames[task])] if task in frames else [None] for task in tasks}
-    absent = [task for task, found in tests.items() if found and not any(found)]
-    contrasts = [each for found in tests.values() for each in found if each]
-    contrasts += [each for each in ACROSS.get(name, _compare_nothing)(frames) if each]
+    tests = {task: _compare_on(test, frames.get(task)) for task in tasks}
+    contrasts = [*_made(found for each in tests.values() for found in each)]
+    contrasts += _made(ACROSS.get(name, _compare_nothing)(frames))
     if not contrasts:
         return Claim(name, text, statistic, figure, blocked="not run")
-    trained = tasks if name in FLOORS else (*training.robots, PAIR)
-    lacks = [f"{', '.join(left)} not run"] if (left := [task for task in absent if task in trained]) else []
-    if any(None in found for task, found in tests.items() if task not in absent):
-        lacks.append("some comparisons not run")
+    absent = [task for task, found in tests.items() if found and not any(found)]
+    trained = {*tasks} if name in FLOORS else {*training.robots, PAIR}
+    incomplete = any(None in found and any(found) for found in tests.values())
     return Claim(
-        name, text, statistic, figure, tuple(contrasts), need, partial="; ".join(lacks),
-        beyond=_tell_beyond([task for task in absent if task not in trained], len(tasks), need),
+        name, text, statistic, figure, tuple(contrasts), need,
+        partial=tell_lacks(_keep(absent, trained), incomplete=incomplete),
+        beyond=_tell_beyond(_keep(absent, {*tasks} - trained), len(tasks), need),
         planned=len(tasks) if need else 0,
         scope=_tell_scope(tasks, absent, training.length),
     )  # fmt: skip
+
+
+def _compare_on(test: Callable[[Frame], Tests], frame: Frame | None) -> list[Contrast | None]:
+    """A claim's comparisons on one task, None for what was not run."""
+    return [*test(frame)] if frame else [None]
+
+
+def _keep(tasks: Iterable[str], among: set[str]) -> list[str]:
+    return [task for task in tasks if task in among]
+
+
+def _made(tests: Tests) -> list[Contrast]:
+    """The comparisons that there are."""
+    return [each for each in tests if each]
 
 
 def _compare_nothing(frames: Mapping[str, Frame]) -> Tests:

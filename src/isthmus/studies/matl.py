@@ -299,10 +299,10 @@ def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
 
 def claims(results: dict[str, Results]) -> list[Claim]:
     scale = next(iter(results)).partition("-")[0]
-    return matl_claims.claims(frames(results), {name: tell_training(scale, e) for name, e in EXPERIMENTS.items()})
+    return matl_claims.claims(frames(results), {name: tell_iterations(scale, e) for name, e in EXPERIMENTS.items()})
 
 
-def tell_training(scale: str, experiment: Experiment) -> str:
+def tell_iterations(scale: str, experiment: Experiment) -> str:
     """Return how many of paper scale's iterations an experiment has, in words; empty for all."""
     there, whole = iterations(scale, experiment), iterations("paper", experiment)
     return f"{experiment.problem.removeprefix('matl-')} {there} of {whole} iterations" if there < whole else ""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge
+from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge, tell_lacks
 from isthmus.studies.frames import Frame, Scores, compared, paired, sooner, unpaired
 
 SPARSE = ("cartpole-sparse", "reacher-sparse")
@@ -28,7 +28,7 @@ def each(test: Callable[[Frame], Tests]) -> Test:
     return lambda frames: [contrast for frame in frames for contrast in test(frame)]
 
 
-def share_runs(a: str, b: str) -> bool:
+def start_from_one_policy(a: str, b: str) -> bool:
     """Whether seed i of both is, or starts from, one run: direct transfer's. All others begin from nothing."""
     return {a, b} <= {"direct_transfer", "fine_tuning", TUNED}
 
@@ -38,14 +38,14 @@ def _against(kind: str, wanted: Wanted) -> Callable[[Frame, str, str], Contrast 
 
     def test(frame: Frame, a: str, b: str) -> Contrast | None:
         score: Callable[[str], Scores] = {"J": frame.final, "AUC": frame.area, "slope": frame.slope}[kind]
-        said, shared = f"{frame.name}: {kind} {a} - {b}", share_runs(a, b)
+        said, shared = f"{frame.name}: {kind} {a} - {b}", start_from_one_policy(a, b)
         return compared(said, score(a), score(b), wanted, frame.margin, shared=shared)
 
     return test
 
 
 def _sooner(frame: Frame, a: str, b: str) -> Contrast | None:
-    return sooner(f"{frame.name}: T80 {a} - {b}", frame.time(a), frame.time(b), shared=share_runs(a, b))
+    return sooner(f"{frame.name}: T80 {a} - {b}", frame.time(a), frame.time(b), shared=start_from_one_policy(a, b))
 
 
 HIGHER, LOWER = _against("J", "above"), _against("J", "below")
@@ -230,7 +230,10 @@ def _final(f: Frame) -> Tests:
     yield HIGHER(f, MUTUAL, "independent")
 
 
-TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, Test | None], ...] = (
+TableRow = tuple[str, str, tuple[str, ...], str, str, Test | None]
+"""Claim, figure, experiments, text, statistic and comparisons."""
+
+TABLE: tuple[TableRow, ...] = (
     ("M1", "3", SPARSE, "Sparse: direct transfer is unsuited", "J(direct) - J(independent) < 0", _direct),
     ("M2", "3", SPARSE, "Sparse: alignment speeds training up", "AUC and T80 vs independent", _speed_up),
     ("M3", "3", SPARSE, "Sparse: fine tuning beats independent, near the best of all within a tenth of training",
@@ -285,34 +288,30 @@ def claims(frames: dict[str, Frame], training: Mapping[str, str] | None = None) 
     """Every claim with what the frames say of it; where experiments are missing it can fall, but not hold. `training`
     says of an experiment how much shorter it was than at paper scale.
     """
-    out = []
-    for name, figure, needs, text, statistic, test in TABLE:
-        missing = [need for need in needs if need not in frames]
-        here = [frames[need] for need in needs if need in frames]
-        whole = not missing or (here and name != "M11")  # which compares two experiments
-        found = [*test(here)] if test and whole else []
-        contrasts = tuple(each for each in found if each)
-        lacks = _tell_lacks(missing, incomplete=None in found)
-        if not contrasts:
-            out.append(Claim(name, text, statistic, figure, blocked=lacks or "no unit measures it"))
-            continue
-        lengths = [(training or {}).get(frame.name, "") for frame in here]
-        out.append(
-            Claim(
-                name, text, statistic, figure, contrasts,
-                need=1 if name in ONCE else None,
-                blocked="" if name in ONCE else next((frame.blocked for frame in here if frame.blocked), ""),
-                partial=lacks,
-                planned=len(needs) if name in ONCE else 0,
-                scope=", ".join(filter(None, lengths)),
-            )
-        )  # fmt: skip
-    return judge(out)
+    return judge([_claim(row, frames, training or {}) for row in TABLE])
 
 
-def _tell_lacks(missing: list[str], incomplete: bool) -> str:
-    """Return which experiments were not run, in words."""
-    lacks = [f"{', '.join(missing)} not run"] if missing else []
-    if incomplete:
-        lacks.append("some comparisons not run")
-    return "; ".join(lacks)
+def _claim(row: TableRow, frames: dict[str, Frame], training: Mapping[str, str]) -> Claim:
+    name, figure, needs, text, statistic, test = row
+    missing = [need for need in needs if need not in frames]
+    here = [frames[need] for need in needs if need in frames]
+    found = [*test(here)] if test and _comparable(name, here, missing) else []
+    contrasts = tuple(each for each in found if each)
+    lacks = tell_lacks(missing, incomplete=None in found)
+    if not contrasts:
+        return Claim(name, text, statistic, figure, blocked=lacks or "no unit measures it")
+    scope = _tell_scope(here, training)
+    if name in ONCE:
+        return Claim(name, text, statistic, figure, contrasts, 1, partial=lacks, planned=len(needs), scope=scope)
+    blocked = next(filter(None, (frame.blocked for frame in here)), "")
+    return Claim(name, text, statistic, figure, contrasts, blocked=blocked, partial=lacks, scope=scope)
+
+
+def _tell_scope(here: list[Frame], training: Mapping[str, str]) -> str:
+    """Return of how much training a verdict is, in words."""
+    return ", ".join(training[frame.name] for frame in here if training.get(frame.name))
+
+
+def _comparable(name: str, here: list[Frame], missing: list[str]) -> bool:
+    """Whether the frames that are there can be tested: M11 compares two experiments."""
+    return bool(here) and not (missing and name == "M11")
