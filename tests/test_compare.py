@@ -16,6 +16,7 @@ import isthmus
 from isthmus.cli.show import comparison_table
 from isthmus.domains import collect as collecting
 from isthmus.evaluation import evaluate as evaluation
+from isthmus.evaluation import statistics
 from isthmus.methods import registry
 from isthmus.report.page import Group, _lede
 from isthmus.studies.compare import Comparison, compare, run_job
@@ -78,6 +79,9 @@ def test_the_floor_and_the_ceiling_are_there(watched):
         assert row.value == pytest.approx(np.mean(row.scores))
         assert row.verdict == "the floor" or "detectable" in row.verdict or row.verdict.startswith("points to")
         assert (row.against_floor is None) == (row.role == "floor")
+        assert row.against_floor_interval == ("" if row.role == "floor" else "Welch over seeds")
+    assert made.intervals == "Student over seeds; of differences: Welch over seeds"
+    assert made.intervals in str(comparison_table(made).title)
     assert Comparison.read(made.folder) == made and made.unlike == "", "all learn by PPO"
 
 
@@ -147,7 +151,10 @@ def test_two_names_of_one_thing_do_not_differ(tmp_path):
     assert floor.scores == other.scores and len(set(floor.scores)) == 3
     runs = [Run.open(tmp_path / "c" / f"{name}-s1") for name in ("source_only", "domain_randomization")]
     assert runs[0].digest == runs[1].digest
-    assert (other.against_floor, other.against_floor_low, other.against_floor_high) == (0.0, 0.0, 0.0)
+    # Unpaired, as methods are that share nothing by seed: the difference is 0, and its interval as wide as theirs.
+    wanted = statistics.difference(other.scores, floor.scores)
+    assert wanted.value == other.against_floor == 0.0 and other.against_floor_interval == "Welch over seeds"
+    assert (other.against_floor_low, other.against_floor_high) == (wanted.low, wanted.high)
     assert other.verdict == "no detectable difference"
 
 
@@ -226,6 +233,10 @@ def test_a_comparison_made_before_logs_were_counted(tmp_path, watched):
         del row["logged_transitions"]
     (tmp_path / "comparison.json").write_text(json.dumps(data))
     assert Comparison.read(tmp_path).rows == made.rows
+    for row in data["rows"]:
+        del row["against_floor_interval"]
+    (tmp_path / "comparison.json").write_text(json.dumps(data))
+    assert Comparison.read(tmp_path).intervals == "Student over seeds; of differences: paired by seed", "as they were"
 
 
 @pytest.mark.parametrize("access", ["online", "dataset"])

@@ -147,7 +147,9 @@ def test_what_one_seed_allows(smoke):
     assert len(by_id) == 30 and {claim.verdict for claim in by_id.values()} == {NOT_RUN, UNDECIDED}
     assert by_id["M1"].verdict == UNDECIDED and by_id["M1"].why == "one seed has no interval"
     assert by_id["M9"].verdict == NOT_RUN and by_id["M9"].why == "hopper-uninformative not run"
-    assert STUDY.report(results)[0].startswith("cartpole-sparse: return in matl-cartpole-sparse's target")
+    intervals, first, *_ = STUDY.report(results)
+    assert intervals == "intervals are of the mean over seeds, 95% by Student's t"
+    assert first.startswith("cartpole-sparse: return in matl-cartpole-sparse's target")
     ((name, (panel,)),) = STUDY.pictures(results).items()
     assert name == "figure3.png" and [line.name for line in panel.lines] == [a.replace("_", " ") for a in METHODS]
 
@@ -224,6 +226,49 @@ def test_a_world_in_which_the_paper_is_wrong():
     slow = {"fine_tuning": (0.7, 1.0), "matlf": (0.9, 1.0)}
     said = verdicts(made_up("3", SPARSE | slow, noise=0.005))
     assert said["M3"] == said["M4"] == NOT
+
+
+def test_what_starts_from_one_policy_is_paired_and_what_shares_nothing_is_not():
+    by_id = {claim.id: claim for claim in STUDY.claims(made_up("3", SPARSE))}
+    methods = {each.said: each.estimate.method for claim in by_id.values() for each in claim.contrasts}
+    paired, welch = "Student over seeds, paired", "Welch over seeds"
+    assert methods["cartpole-sparse: J direct_transfer - independent"] == welch
+    assert methods["cartpole-sparse: AUC matl - matlu"] == methods["cartpole-sparse: AUC matl - independent"] == welch
+    tuned = {other: methods[said] for said in methods for other in ("fine_tuning", "direct_transfer", "matlu")
+             if said.startswith(f"cartpole-sparse: T80 matlf - {other}")}  # fmt: skip
+    assert tuned == {"fine_tuning": paired, "direct_transfer": paired, "matlu": welch}
+
+
+def test_a_verdict_says_of_how_many_iterations_it_is():
+    assert matl.tell_iterations("laptop", EXPERIMENTS["cartpole-sparse"]) == "cartpole-sparse 80 of 400 iterations"
+    assert matl.tell_iterations("paper", EXPERIMENTS["cartpole-sparse"]) == ""
+    assert {claim.scope for claim in STUDY.claims(made_up("3", SPARSE))} == {""}
+
+
+def test_a_task_without_units_leaves_the_other_ones_comparison():
+    results = made_up("pairs", SPARSE | {"matl_pairs": (1.0, 0.4)}, noise=0.005)
+    some = {name: r for name, r in results.items() if "reacher-sparse-matl_pairs" not in name}
+    claim = next(claim for claim in STUDY.claims(some) if claim.id == "M5")
+    assert claim.verdict == UNDECIDED and claim.undecided_by == ("experiments not run",)
+    assert claim.why == "1 of 1 comparisons shown; experiments: some comparisons not run"
+
+
+def test_what_is_not_dragged_down_is_asked_for_too():
+    """MATL and MATLu have to be ahead of independent (M21): MATLf's fall behind MATL alone is not what is claimed."""
+    ends = {"independent": (1.0, 0.2), "direct_transfer": (0.1, 1.0), "fine_tuning": (0.5, 1.0), "matlu": (0.8, 0.7),
+            "matl": (0.8, 0.7), "matlf": (0.3, 1.0), "matl_confusion": (0.8, 0.7)}  # fmt: skip
+    said = verdicts(made_up("6", ends, noise=0.004))
+    assert said["M20"] == said["M21"] == NOT
+
+
+def test_times_of_seeds_that_share_nothing_are_all_counted():
+    found = sooner("T80 a - b", {0: 1.0, 1: 0.2}, {0: 1.0, 1: 0.9, 2: 0.8}, shared=False)
+    assert found and found.said == "T80 a - b (never, in 1 of 2 seeds and in 1 of 3)"
+    assert found.estimate.value == pytest.approx(0.6 - 0.9) and found.estimate.method == "Welch over seeds"
+    one_side = sooner("T80 a - b", {0: 1.0, 1: 1.0}, {0: 0.1, 1: 0.2}, shared=False)
+    assert one_side and one_side.said == "T80 a - b" and not one_side.censored
+    never = sooner("T80 a - b", {0: 1.0, 1: 1.0}, {5: 1.0, 6: 1.0}, shared=False)
+    assert never and never.censored
 
 
 def test_direct_transfer_is_where_fine_tuning_begins():

@@ -211,7 +211,7 @@ def test_the_page_tells_what_was_asked_and_spent(page: Path, comparison: Compari
     for wanted in (
         "hopper/foot_friction=2,torso_mass=4", "foot_friction=1.5..2.5,torso_mass=3..5", "500 transitions", "few_shot",
         "Episodes are not seeds", "Over 2 seeds, source_only, the floor", "learner.learning_rate", "jaxlib",
-        "Student over seeds", "A foot's friction below the floor's 1 changes nothing",
+        "Student over seeds; of differences: Welch over seeds", "A foot's friction below the floor's 1 changes nothing",
     ):  # fmt: skip
         assert wanted in text, wanted
     spent = comparison.rows[-1].target_transitions

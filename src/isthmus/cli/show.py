@@ -96,6 +96,7 @@ def comparison_table(comparison: Any) -> Table:
     from isthmus.evaluation import statistics
 
     title = f"return in {Problem.from_data(comparison.problem).true_target}, {statistics.seeds(comparison.seeds)}"
+    title += f" (intervals: {comparison.intervals})"
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for column in ("method", "mean", "95 % interval", "minus the floor", "verdict", "steps"):
         table.add_column(column, overflow="fold", no_wrap=column in ("method", "mean"))
@@ -130,7 +131,8 @@ def claims_table(claims: Any) -> Table:
     for claim in (claim for claim in claims if claim.contrasts):
         colour = next((c for word, c in colours.items() if claim.verdict.endswith(word)), "yellow")
         weakest = span(claim.weakest) if claim.weakest else ""
-        table.add_row(claim.id, claim.text, f"[{colour}]{claim.verdict}[/]", claim.why, escape(weakest))
+        verdict = f"[{colour}]{escape(claim.conclusion)}[/]"
+        table.add_row(claim.id, claim.text, verdict, escape(claim.why), escape(weakest))
     return table
 
 

@@ -412,9 +412,8 @@ def curves_figure(curves: Sequence[Curves]) -> Figure:
     """Returns over training: in the target against source steps and against target transitions, in the source against
     source steps.
 
-    Lines are means over seeds (from 10 seeds on their IQM), bands the 95 % interval from `BAND` seeds on, thin lines
-    single seeds where there are fewer than five. A method that took nothing of what the axis counts is a level line at
-    its last evaluation.
+    Lines are means over seeds, bands Student's 95 % interval from `BAND` seeds on, thin lines single seeds where there
+    are fewer than five. A method that took nothing of what the axis counts is a level line at its last evaluation.
     Panels that would hold no point are left out. Raises BadValue where none is left.
     """
     wanted = [
@@ -539,7 +538,9 @@ def _fit(ax: Axes, heights: Sequence[np.ndarray]) -> None:
 
 
 class Score(NamedTuple):
-    """One method's line in a picture of scores: one a seed, their mean (or IQM), and the ends of its interval."""
+    """One method's line in a picture of scores: one a seed, their mean, and the ends of its interval (in older
+    comparisons of ten seeds and more their IQM and its).
+    """
 
     name: str
     role: str

@@ -51,7 +51,6 @@ def write_report(runs: Sequence[Path | str], out: Path | str, title: str | None 
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         sections=sections,
         few=statistics.FEW,
-        many=statistics.MANY,
         compared=any(group.comparison for group in groups),
     )
     write_text(Path(out), text)
@@ -366,8 +365,7 @@ def _curves(group: Group) -> list[Picture]:
     if most < figures.BAND:
         lines = " Lines are means of two seeds, too few for a band." if most > 1 else ""
     else:
-        how, kind = ("the IQM", "bootstrap") if few >= statistics.MANY else ("the mean", "Student")
-        lines = f" Lines are {how} over seeds, bands its 95 % interval ({kind}), cut where it leaves the picture."
+        lines = " Lines are means over seeds, bands their 95 % interval (Student), cut where it leaves the picture."
     thin = " Thin lines are single seeds." if 1 < few < statistics.FEW else ""
     took = [
         {figures.moves(each, axis) for each in curves} for axis in (figures.SOURCE_STEPS, figures.TARGET_TRANSITIONS)

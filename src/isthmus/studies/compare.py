@@ -50,6 +50,7 @@ class Row:
     adaptation_transitions: int  # for each target, at deployment
     runs: list[str]
     learner: str = ""  # what it learned by; older comparisons do not say
+    against_floor_interval: str = ""  # the kind of the difference's interval; older comparisons do not say
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,12 @@ class Comparison:
         fix = f"--set learner={next(iter(others))}" if len(others) == 1 else "--set learner=..."
         same = f"give both the same, {fix}, or compare them apart"
         return f"{FLOOR}, the floor, learned by {found[FLOOR]}, {said}: {same}." if others else ""
+
+    @property
+    def intervals(self) -> str:
+        """Which statistic the intervals are of; older comparisons, whose differences were paired, do not say."""
+        kinds = [row.against_floor_interval for row in self.rows if row.against_floor_interval]
+        return f"{self.rows[0].interval}; of differences: {kinds[0] if kinds else 'paired by seed'}"
 
     def save(self) -> None:
         from isthmus.training.run import write_text
@@ -202,7 +209,8 @@ def compare(
     for name in names:
         scores = [r["score"] for r in by_method[name]]
         e = statistics.interval(scores)
-        d = None if name == FLOOR else statistics.difference(scores, floor, paired=seeds > 1)
+        # Unpaired: a seed is a draw of its own for each method, and nothing that two of them share.
+        d = None if name == FLOOR else statistics.difference(scores, floor)
         first = by_method[name][0]
         rows.append(
             Row(
@@ -211,6 +219,7 @@ def compare(
                 statistics.verdict(d) if d else "the floor", first["source_steps"], first["target_transitions"],
                 first["logged_transitions"], first["adaptation_transitions"],
                 [job.folder.name for job in jobs if job.method == name], plans[name]["settings"].get("learner", ""),
+                d.method if d else "",
             )
         )  # fmt: skip
     comparison = Comparison(folder, problem.describe(), seeds, steps, episodes, rows)

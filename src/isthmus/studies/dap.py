@@ -259,7 +259,7 @@ def at_home(found: dict[str, Frame], task: str) -> list[float]:
 
 
 def report(results: dict[str, Results]) -> list[str]:
-    lines, found = [], frames(results)
+    lines, found = [statistics.INTERVALS], frames(results)
     for n, by_seed in found.pop(PAIR).units.items() if PAIR in found else ():
         said = {key: np.mean([r.value("measure", key) for r in by_seed.values()]) for key in PAIR_SAYS}
         lines.append(f"pair, {n}: " + ", ".join(f"{key} {value:.3g}" for key, value in said.items()))
@@ -320,7 +320,10 @@ def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
 
 
 def claims(results: dict[str, Results]) -> list[Claim]:
-    return dap_claims.claims(frames(results))
+    scale = next(iter(results)).partition("-")[0]
+    size, whole = SCALES[scale], SCALES["paper"]
+    length = f"{size.steps:,} of the paper's {whole.steps:,} steps" if size.steps < whole.steps else ""
+    return dap_claims.claims(frames(results), dap_claims.Training(size.tasks, length))
 
 
 STUDY = Study("dap", "DAP, Figures 2 and 3", FIGURES, units, report, pictures, claims, measure)

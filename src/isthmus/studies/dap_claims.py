@@ -5,14 +5,16 @@ mean over a run's last tenth; equal means within a fifth of what the source's po
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge
-from isthmus.studies.frames import Frame, Scores, paired
+from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge, tell_lacks
+from isthmus.studies.frames import Frame, Scores, compared, paired, unpaired
 
 TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
+PAIR = "pair"  # the linear pair of domains, in a task's place
 BASELINES = ("source", "h2o", "darc", "garat")
 PAPERS = (*BASELINES, "dap", "dap_u")
 Tests = Iterable[Contrast | None]
@@ -43,7 +45,20 @@ def margin(f: Frame, floor: str = "source") -> float:
 
 
 def compare(f: Frame, a: str, b: str, wanted: Wanted = "above", floor: str = "source") -> Contrast | None:
-    return paired(f"{f.name}: J {a} - {b}", j(f, a), j(f, b), wanted, margin(f, floor))
+    said, shared = f"{f.name}: J {a} - {b}", share_logs(a, b)
+    return compared(said, j(f, a), j(f, b), wanted, margin(f, floor), shared=shared)
+
+
+def policy_behind(approach: str) -> str:
+    """Return the approach whose policy of the same seed logs the target for this one: itself of those that log."""
+    if approach == "target" or approach.endswith("_expert"):
+        return "target"
+    return "ppo" if approach == "ppo" or approach.startswith("garat") else "source"
+
+
+def share_logs(a: str, b: str) -> bool:
+    """Whether seed i of both stands on one policy's log, or made it."""
+    return policy_behind(a) == policy_behind(b)
 
 
 def best_of(f: Frame, approaches: Iterable[str]) -> str:
@@ -52,7 +67,7 @@ def best_of(f: Frame, approaches: Iterable[str]) -> str:
 
 
 def _floor(f: Frame) -> Tests:
-    yield paired(f"{f.name}: highest source - target", highest(f, "source"), highest(f, "target"), "below")
+    yield unpaired(f"{f.name}: highest source - target", highest(f, "source"), highest(f, "target"), "below")
 
 
 def _h2o(f: Frame) -> Tests:
@@ -96,15 +111,16 @@ def _recovers(f: Frame) -> Tests:
 
 
 def _nearly(f: Frame) -> Tests:
-    yield paired(f"{f.name}: J dap_u - 0.9 highest target", j(f, "dap_u"), times(0.9, highest(f, "target")))
+    yield unpaired(f"{f.name}: J dap_u - 0.9 highest target", j(f, "dap_u"), times(0.9, highest(f, "target")))
 
 
 def _below(f: Frame) -> Tests:
     """The best of the paper's methods against the ceiling."""
-    if f.name == "half_cheetah":
-        complete = {"dap", "dap_u"} <= f.raw.keys()
-        best = best_of(f, PAPERS) if complete else ""
-        yield paired(f"{f.name}: J {best} - highest target", j(f, best), highest(f, "target"), "below")
+    if not {"dap", "dap_u", "target"} <= f.raw.keys():
+        yield None
+    elif f.name == "half_cheetah":
+        best = best_of(f, PAPERS)
+        yield unpaired(f"{f.name}: J {best} - highest target", j(f, best), highest(f, "target"), "below")
 
 
 def _smallest(frames: Mapping[str, Frame]) -> Tests:
@@ -119,7 +135,7 @@ def _smallest(frames: Mapping[str, Frame]) -> Tests:
     share = {task: reached(frames[task]) for task in TASKS if task in frames}
     for task in TASKS[1:]:
         if task in share and TASKS[0] in share:
-            yield paired(f"best of the highest target, {TASKS[0]} - {task}", share[TASKS[0]], share[task], "below")
+            yield unpaired(f"best of the highest target, {TASKS[0]} - {task}", share[TASKS[0]], share[task], "below")
 
 
 def _easier(f: Frame) -> Tests:
@@ -251,7 +267,10 @@ def _balances(f: Frame) -> Tests:
     yield paired(f"{f.name}: time of an update, N = 5 - 10", cost["n5"], cost["n10"], "below")
 
 
-TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, int | None, Callable[[Frame], Tests]], ...] = (
+TableRow = tuple[str, str, tuple[str, ...], str, str, int | None, Callable[[Frame], Tests]]
+"""Claim, figure, tasks, text, statistic, how many tasks it needs (None: all), and its comparisons on one."""
+
+TABLE: tuple[TableRow, ...] = (
     ("D1", "2", TASKS, "RL on source is far below RL on target", "highest returns, each task", None, _floor),
     ("D2", "2", TASKS, "H2O is poor, often below RL on source", "J(H2O) - J(source) < 0, two tasks of four", 2, _h2o),
     ("D3", "logs", ("half_cheetah",), "H2O is poor because it needs optimal target data",
@@ -307,17 +326,82 @@ ACROSS: dict[str, Callable[[Mapping[str, Frame]], Tests]] = {"D9": _smallest}
 """Comparisons of tasks with each other, beside the rows' own."""
 
 
-def claims(frames: dict[str, Frame]) -> list[Claim]:
-    """Every claim with what the frames say of it; where tasks are missing it can fall, but not hold."""
-    out = []
-    for name, figure, needs, text, statistic, need, test in TABLE:
-        here = [frames[task] for task in needs if task in frames]
-        lacks = ", ".join(task for task in needs if task not in frames)
-        found = [each for f in here for each in test(f)]
-        found += ACROSS[name](frames) if name in ACROSS else ()
-        if not found or all(each is None for each in found):
-            out.append(Claim(name, text, statistic, figure, blocked="not run"))
-            continue
-        partial = f"{lacks} not run" if lacks else "some comparisons not run" if None in found else ""
-        out.append(Claim(name, text, statistic, figure, tuple(t for t in found if t), need, "", partial))
-    return judge(out)
+FLOORS = ("D1",)
+"""Claims of the floor and the ceiling alone, which figure "shifts" trains on all robots."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a scale trains: the robots of figure 2, and how much shorter than the paper (empty: as long)."""
+
+    robots: tuple[str, ...] = TASKS
+    length: str = ""
+
+
+def claims(frames: dict[str, Frame], training: Training | None = None) -> list[Claim]:
+    """Every claim with what the frames say of it; where tasks are missing one of all tasks can fall, but not hold, and
+    is told apart by whether this scale trains them at all.
+    """
+    return judge([_claim(row, frames, training or Training()) for row in TABLE])
+
+
+def _claim(row: TableRow, frames: dict[str, Frame], training: Training) -> Claim:
+    name, figure, tasks, text, statistic, need, test = row
+    tests = {task: _compare_on(test, frames.get(task)) for task in tasks}
+    contrasts = [*_made(found for each in tests.values() for found in each)]
+    contrasts += _made(ACROSS.get(name, _compare_nothing)(frames))
+    if not contrasts:
+        return Claim(name, text, statistic, figure, blocked="not run")
+    absent = [task for task, found in tests.items() if found and not any(found)]
+    trained = {*tasks} if name in FLOORS else {*training.robots, PAIR}
+    incomplete = any(None in found and any(found) for found in tests.values())
+    return Claim(
+        name, text, statistic, figure, tuple(contrasts), need,
+        partial=tell_lacks(_keep(absent, trained), incomplete=incomplete),
+        beyond=_tell_beyond(_keep(absent, {*tasks} - trained), len(tasks), need),
+        planned=len(tasks) if need else 0,
+        scope=_tell_scope(tasks, absent, training.length),
+    )  # fmt: skip
+
+
+def _compare_on(test: Callable[[Frame], Tests], frame: Frame | None) -> list[Contrast | None]:
+    """A claim's comparisons on one task, None for what was not run."""
+    return [*test(frame)] if frame else [None]
+
+
+def _keep(tasks: Iterable[str], among: set[str]) -> list[str]:
+    return [task for task in tasks if task in among]
+
+
+def _made(tests: Tests) -> list[Contrast]:
+    """The comparisons that there are."""
+    return [each for each in tests if each]
+
+
+def _compare_nothing(frames: Mapping[str, Frame]) -> Tests:
+    return ()
+
+
+def _tell_beyond(tasks: list[str], total: int, need: int | None) -> str:
+    """Return which robots a scale does not train, and what can be concluded without them."""
+    if not tasks:
+        return ""
+    possible = total - len(tasks)
+    can_hold = need is not None and need <= possible
+    can_fall = need is None or total - need + 1 <= possible
+    conclusions = {
+        (False, True): "here it can fall, and hold there only",
+        (True, False): "here it can hold, and fall there only",
+        (False, False): "here it can do neither",
+        (True, True): "here it can do both",
+    }
+    return f"{', '.join(tasks)} at paper scale only, {conclusions[can_hold, can_fall]}"
+
+
+def _tell_scope(tasks: tuple[str, ...], absent: list[str], length: str) -> str:
+    """Return of which robots and what training a verdict is."""
+    there = [task for task in tasks if task not in absent]
+    parts = [f"{', '.join(there)} alone"] if absent else []
+    if length and there != [PAIR]:
+        parts.append(length)
+    return "; ".join(parts)

@@ -174,7 +174,7 @@ def by_agent(results: dict[str, Results]) -> dict[str, dict[int, Results]]:
 
 
 def report(results: dict[str, Results]) -> list[str]:
-    lines, found = [], by_agent(results)
+    lines, found = [statistics.INTERVALS], by_agent(results)
     for reading in READINGS:
         lines.append(
             f"{reading}: mean returns over the training box's cells, those outside, and outside with friction > 1"
@@ -194,9 +194,10 @@ def report(results: dict[str, Results]) -> list[str]:
                 values += [f"published {published}"] * bool(published)
                 when = "before" if key.endswith("before") else ""
                 lines.append(f"  {name:22} {when:6} {', '.join(values)}, {statistics.seeds(len(told))}")
-    price = es_claims.minus(es_claims.at_home(found, "naive"), es_claims.at_home(found, BASE))
-    if price:
-        lines.append(f"what randomization costs at mass 6 and friction 2: {_interval(price.values())}")
+    naive, randomized = (es_claims.at_home(found, name) for name in ("naive", BASE))
+    if naive and randomized:
+        price = statistics.difference([*naive.values()], [*randomized.values()])
+        lines.append(f"what randomization costs at mass 6 and friction 2 ({price.method}): {_tell(price)}")
     differences = {
         f"{name}, what adapting adds": [(where, es_claims.gain(found, name, where)) for where in ("box", "outside")]
         for name in found
@@ -212,7 +213,8 @@ def report(results: dict[str, Results]) -> list[str]:
         for what, told in differences.items() if all(scores for _, scores in told)
     ]  # fmt: skip
     if said:
-        lines += ["differences, as published, not corrected for how many they are; the claims' are below:", *said]
+        heading = "differences seed by seed, as published, not corrected for how many they are; the claims' are below:"
+        lines += [heading, *said]
     taken = []
     for name, seeds in found.items():
         totals = [n for seed in seeds if (n := total(found, name, seed))]
@@ -222,7 +224,10 @@ def report(results: dict[str, Results]) -> list[str]:
 
 
 def _interval(values: Iterable[float]) -> str:
-    e = statistics.interval([*values])
+    return _tell(statistics.interval([*values]))
+
+
+def _tell(e: statistics.Estimate) -> str:
     return f"{e.value:.0f} [{e.low:.0f}, {e.high:.0f}]" if e.n > 1 else f"{e.value:.0f}"
 
 
@@ -291,7 +296,19 @@ def pictures(results: dict[str, Results]) -> dict[str, list[tuple[str, Landscape
 
 
 def claims(results: dict[str, Results]) -> list[Claim]:
-    return es_claims.claims(by_agent(results))
+    scale = next(iter(results)).split("-")[0]
+    return es_claims.claims(by_agent(results), tell_training(scale))
+
+
+def tell_training(scale: str) -> str:
+    """Return how much shorter a scale's training is than paper scale's, in words; empty for that."""
+    if scale == "paper":
+        return ""
+    size, whole = SCALES[scale], SCALES["paper"]
+    return (
+        f"{size.base:,} of paper scale's {whole.base:,} source steps, what goes on from there "
+        f"{size.more:,} of {whole.more:,}"
+    )
 
 
 STUDY = Study("es-sim2real", "ES-sim2real, Figure 1 and what it leaves open", FIGURES, units, report, pictures, claims,

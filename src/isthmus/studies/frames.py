@@ -102,23 +102,37 @@ class Frame:
     def blocked(self) -> str:
         """Why nothing can be concluded here, if so: nobody is shown to get above the untrained policy."""
         start = self.initial(self.untrained)
-        gains = [paired("", self.final(a), start) for a in self.ranked if a in self.raw]
+        gains = [compared("", self.final(a), start, shared=a == self.untrained) for a in self.ranked if a in self.raw]
         if any(gain is None or gain.estimate.n < 2 or gain.estimate.low > 0 for gain in gains):
             return ""
         return f"{self.name}: too few seeds or too little training, nobody is shown to end above an untrained policy"
 
 
-def sooner(said: str, a: Scores, b: Scores) -> Contrast | None:
-    """How much later `a` is there than `b`, of `Frame.time`: times restricted to the horizon, so that a seed without
-    either counts 0. Where no seed has either, all that is known is that both take longer: the contrast is censored.
+def sooner(said: str, a: Scores, b: Scores, *, shared: bool = True) -> Contrast | None:
+    """How much later `a` is there than `b`, of `Frame.time`: times restricted to the horizon, which a seed without one
+    counts as. Where no seed has any, all that is known is that both take longer: the contrast is censored.
     """
-    found, seeds = paired(said, a, b, "below"), a.keys() & b.keys()
-    never = sum(a[s] >= 1 and b[s] >= 1 for s in seeds)
-    if not found or not never:
-        return found
-    if never == len(seeds):
+    found = compared(said, a, b, "below", shared=shared)
+    if not found:
+        return None
+    if shared:
+        seeds = a.keys() & b.keys()
+        a, b = {s: a[s] for s in seeds}, {s: b[s] for s in seeds}
+    if min([*a.values(), *b.values()]) >= 1:
         return replace(found, raw=UNTESTED, adjusted=UNTESTED, censored=True)
-    return replace(found, said=f"{said} (neither ever, in {never} of {len(seeds)} seeds)")
+    never = _tell_never(a, b, shared)
+    return replace(found, said=f"{said} ({never})") if never else found
+
+
+def _tell_never(a: Scores, b: Scores, shared: bool) -> str:
+    """Return, in words, how many seeds were never there; empty where that is no matter."""
+    if shared:
+        never = sum(a[s] >= 1 and b[s] >= 1 for s in a)
+        return f"neither ever, in {never} of {len(a)} seeds" if never else ""
+    first, second = (sum(time >= 1 for time in times.values()) for times in (a, b))
+    if not first or not second:
+        return ""
+    return f"never, in {first} of {len(a)} seeds and in {second} of {len(b)}"
 
 
 def mean(curves: Iterable[np.ndarray]) -> np.ndarray:
@@ -140,3 +154,31 @@ def paired(
     if not seeds:
         return None
     return contrast(said, [a[s] for s in seeds], [b[s] for s in seeds], wanted, margin)
+
+
+def unpaired(
+    said: str,
+    a: Scores,
+    b: Scores,
+    wanted: Wanted = "above",
+    margin: float = math.nan,
+) -> Contrast | None:
+    """What `a` is above `b` where their seeds share nothing, all that each has; None where either has none."""
+    if not a or not b:
+        return None
+    return contrast(said, [*a.values()], [*b.values()], wanted, margin, paired=False)
+
+
+def compared(
+    said: str,
+    a: Scores,
+    b: Scores,
+    wanted: Wanted = "above",
+    margin: float = math.nan,
+    *,
+    shared: bool,
+) -> Contrast | None:
+    """What `a` is above `b`: paired where a seed of both stands on the same run or log (`shared`), else unpaired. First
+    weights of the same draw are nothing that a comparison could be paired by.
+    """
+    return paired(said, a, b, wanted, margin) if shared else unpaired(said, a, b, wanted, margin)

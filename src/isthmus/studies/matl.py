@@ -255,7 +255,7 @@ def _curve(result: Results, e: Experiment, approach: str, batch: int) -> np.ndar
 
 
 def report(results: dict[str, Results]) -> list[str]:
-    lines = []
+    lines = [statistics.INTERVALS]
     for name, frame in frames(results).items():
         e = EXPERIMENTS[name]
         low, high = frame.limits
@@ -298,7 +298,14 @@ def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
 
 
 def claims(results: dict[str, Results]) -> list[Claim]:
-    return matl_claims.claims(frames(results))
+    scale = next(iter(results)).partition("-")[0]
+    return matl_claims.claims(frames(results), {name: tell_iterations(scale, e) for name, e in EXPERIMENTS.items()})
+
+
+def tell_iterations(scale: str, experiment: Experiment) -> str:
+    """Return how many of paper scale's iterations an experiment has, in words; empty for all."""
+    there, whole = iterations(scale, experiment), iterations("paper", experiment)
+    return f"{experiment.problem.removeprefix('matl-')} {there} of {whole} iterations" if there < whole else ""
 
 
 STUDY = Study("matl", "MATL, Figures 2 to 6", FIGURES, units, report, pictures, claims, measure, SCENES)

@@ -4,10 +4,10 @@ times are shares of the training's length, and equal means within 10 % of what c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge
-from isthmus.studies.frames import Frame, Scores, paired, sooner
+from isthmus.studies.claims import Claim, Contrast, Wanted, chosen, judge, tell_lacks
+from isthmus.studies.frames import Frame, Scores, compared, paired, sooner, unpaired
 
 SPARSE = ("cartpole-sparse", "reacher-sparse")
 UNINFORMATIVE = ("hopper-uninformative",)
@@ -28,18 +28,24 @@ def each(test: Callable[[Frame], Tests]) -> Test:
     return lambda frames: [contrast for frame in frames for contrast in test(frame)]
 
 
+def start_from_one_policy(a: str, b: str) -> bool:
+    """Whether seed i of both is, or starts from, one run: direct transfer's. All others begin from nothing."""
+    return {a, b} <= {"direct_transfer", "fine_tuning", TUNED}
+
+
 def _against(kind: str, wanted: Wanted) -> Callable[[Frame, str, str], Contrast | None]:
     """A comparison of two approaches by a score of the frame's."""
 
     def test(frame: Frame, a: str, b: str) -> Contrast | None:
         score: Callable[[str], Scores] = {"J": frame.final, "AUC": frame.area, "slope": frame.slope}[kind]
-        return paired(f"{frame.name}: {kind} {a} - {b}", score(a), score(b), wanted, frame.margin)
+        said, shared = f"{frame.name}: {kind} {a} - {b}", start_from_one_policy(a, b)
+        return compared(said, score(a), score(b), wanted, frame.margin, shared=shared)
 
     return test
 
 
 def _sooner(frame: Frame, a: str, b: str) -> Contrast | None:
-    return sooner(f"{frame.name}: T80 {a} - {b}", frame.time(a), frame.time(b))
+    return sooner(f"{frame.name}: T80 {a} - {b}", frame.time(a), frame.time(b), shared=start_from_one_policy(a, b))
 
 
 HIGHER, LOWER = _against("J", "above"), _against("J", "below")
@@ -80,7 +86,7 @@ def _stands_still(f: Frame) -> Tests:
     yield paired(f"{f.name}: distance of independent - 0", mine, dict.fromkeys(mine, zero), "equal", f.margin)
     low, high = f.limits
     source = {s: (v - low) / (high - low) for s, v in f.measured("direct_transfer", "source_forward", "final").items()}
-    yield paired(f"{f.name}: distance of independent - the source policy's in the source", mine, source, "below")
+    yield unpaired(f"{f.name}: distance of independent - the source policy's in the source", mine, source, "below")
 
 
 @each
@@ -115,6 +121,15 @@ def _no_progress(f: Frame) -> Tests:
 
 
 @each
+def _dragged_down(f: Frame) -> Tests:
+    """And MATL and MATLu are not: M21's comparisons."""
+    yield LESS(f, TUNED, MUTUAL)
+    for method in (MUTUAL, UNILATERAL):
+        yield MORE(f, method, "independent")
+        yield _sooner(f, method, "independent")
+
+
+@each
 def _mutual(f: Frame) -> Tests:
     yield MORE(f, MUTUAL, UNILATERAL)
     yield HIGHER(f, MUTUAL, UNILATERAL)
@@ -124,14 +139,14 @@ def _mutual(f: Frame) -> Tests:
 def _inhibited(f: Frame) -> Tests:
     for key, said in (("entropy", "entropy in the first quarter"), ("coverage", "states covered at first")):
         a, b = (f.measured(method, key) for method in ("fine_tuning", "independent"))
-        yield paired(f"{f.name}: {said}, fine_tuning - independent", a, b, "below")
+        yield unpaired(f"{f.name}: {said}, fine_tuning - independent", a, b, "below")
     yield _against("slope", "below")(f, "fine_tuning", "independent")
 
 
 @each
 def _losses(f: Frame) -> Tests:
     shifted = {s: v - f.margin for s, v in f.area("matl_confusion").items()}
-    yield paired(f"{f.name}: AUC confusion - independent - the margin", shifted, f.area("independent"), "below")
+    yield unpaired(f"{f.name}: AUC confusion - independent - the margin", shifted, f.area("independent"), "below")
     yield MORE(f, MUTUAL, "independent")
 
 
@@ -139,21 +154,21 @@ def _losses(f: Frame) -> Tests:
 def _aligned(f: Frame) -> Tests:
     told = {m: f.measured(m, "accuracy") for m in ("independent", UNILATERAL, MUTUAL)}
     for a, b in (("independent", UNILATERAL), (UNILATERAL, MUTUAL)):
-        yield paired(f"{f.name}: accuracy of a fresh classifier {a} - {b}", told[a], told[b])
+        yield unpaired(f"{f.name}: accuracy of a fresh classifier {a} - {b}", told[a], told[b])
 
 
 @each
 def _visited(f: Frame) -> Tests:
     a, b = (f.measured(method, "visited_return") for method in (MUTUAL, UNILATERAL))
-    yield paired(f"{f.name}: the simulator's return from the robot's states, matl - matlu", a, b)
+    yield unpaired(f"{f.name}: the simulator's return from the robot's states, matl - matlu", a, b)
 
 
 @each
 def _gait(f: Frame) -> Tests:
     a, b = f.measured(MUTUAL, "ankle_work"), f.measured("direct_transfer", "ankle_work")
-    yield paired(f"{f.name}: ankle's work, matl in the target - source policy in the source", a, b)
+    yield unpaired(f"{f.name}: ankle's work, matl in the target - source policy in the source", a, b)
     a, b = f.measured(MUTUAL, "speed"), f.measured("direct_transfer", "speed")
-    yield paired(f"{f.name}: speed, matl in the target - source policy in the source", a, b, "below")
+    yield unpaired(f"{f.name}: speed, matl in the target - source policy in the source", a, b, "below")
 
 
 def weights(f: Frame) -> dict[float, str]:
@@ -174,7 +189,7 @@ def _lambda(frames: list[Frame]) -> Tests:
         return
     above = [w for w in average if w > 0.1]
     best = max(above, key=lambda w: average[w])
-    largest = paired(f"{hopper.name}: J of lambda {best:g} - of 0.1", found[best], found[0.1], "above", hopper.margin)
+    largest = unpaired(f"{hopper.name}: J of lambda {best:g} - of 0.1", found[best], found[0.1], "above", hopper.margin)
     yield largest and chosen(largest, len(above))
 
     def spread(f: Frame) -> Scores:
@@ -182,7 +197,7 @@ def _lambda(frames: list[Frame]) -> Tests:
         seeds = set.intersection(*(set(scores) for scores in each))
         return {s: max(x[s] for x in each) - min(x[s] for x in each) for s in seeds}
 
-    yield paired("range of J over lambda, hopper-uninformative - cartpole-sparse", spread(hopper), spread(cart))
+    yield unpaired("range of J over lambda, hopper-uninformative - cartpole-sparse", spread(hopper), spread(cart))
 
 
 @each
@@ -215,7 +230,10 @@ def _final(f: Frame) -> Tests:
     yield HIGHER(f, MUTUAL, "independent")
 
 
-TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, Test | None], ...] = (
+TableRow = tuple[str, str, tuple[str, ...], str, str, Test | None]
+"""Claim, figure, experiments, text, statistic and comparisons."""
+
+TABLE: tuple[TableRow, ...] = (
     ("M1", "3", SPARSE, "Sparse: direct transfer is unsuited", "J(direct) - J(independent) < 0", _direct),
     ("M2", "3", SPARSE, "Sparse: alignment speeds training up", "AUC and T80 vs independent", _speed_up),
     ("M3", "3", SPARSE, "Sparse: fine tuning beats independent, near the best of all within a tenth of training",
@@ -244,8 +262,8 @@ TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, Test | None], ...] = (
     ("M18", "6", ENGINES, "Engines: fine tuning is worse than independent", "AUC(fine tuning) - AUC(independent) < 0",
      each(lambda f: [LESS(f, "fine_tuning", "independent")])),
     ("M19", "6", ENGINES, "Why: the overfitted policy inhibits exploration", "entropy, coverage, slope", _inhibited),
-    ("M20", "6", ENGINES, "Engines: MATLf is dragged down", "AUC(MATLf) - AUC(MATL) < 0",
-     each(lambda f: [LESS(f, TUNED, MUTUAL)])),
+    ("M20", "6", ENGINES, "Engines: MATLf is dragged down, MATL and MATLu are not",
+     "AUC(MATLf) - AUC(MATL) < 0, and M21's", _dragged_down),
     ("M21", "6", ENGINES, "Engines: MATL and MATLu speed training up", "AUC and T80 vs independent", _speed_up),
     ("M22", "6", ENGINES, "Engines: confusion brings no improvement, a Wasserstein loss does",
      "AUC(loss) - AUC(independent): below a tenth, above 0", _losses),
@@ -266,19 +284,34 @@ TABLE: tuple[tuple[str, str, tuple[str, ...], str, str, Test | None], ...] = (
 ONCE = ("M26",)  # "can": one comparison suffices
 
 
-def claims(frames: dict[str, Frame]) -> list[Claim]:
-    """Every claim with what the frames say of it; where experiments are missing it can fall, but not hold."""
-    out = []
-    for name, figure, needs, text, statistic, test in TABLE:
-        missing = [need for need in needs if need not in frames]
-        here = [frames[need] for need in needs if need in frames]
-        whole = not missing or (here and name != "M11")  # which compares two experiments
-        found = [*test(here)] if test and whole else [None]
-        lacks = f"{', '.join(missing)} not run" if missing else ""
-        if None in found:
-            out.append(Claim(name, text, statistic, figure, blocked=lacks or "no unit measures it"))
-            continue
-        blocked = "" if name in ONCE else next((frame.blocked for frame in here if frame.blocked), "")
-        tests = tuple(each for each in found if each)
-        out.append(Claim(name, text, statistic, figure, tests, 1 if name in ONCE else None, blocked, lacks))
-    return judge(out)
+def claims(frames: dict[str, Frame], training: Mapping[str, str] | None = None) -> list[Claim]:
+    """Every claim with what the frames say of it; where experiments are missing it can fall, but not hold. `training`
+    says of an experiment how much shorter it was than at paper scale.
+    """
+    return judge([_claim(row, frames, training or {}) for row in TABLE])
+
+
+def _claim(row: TableRow, frames: dict[str, Frame], training: Mapping[str, str]) -> Claim:
+    name, figure, needs, text, statistic, test = row
+    missing = [need for need in needs if need not in frames]
+    here = [frames[need] for need in needs if need in frames]
+    found = [*test(here)] if test and _comparable(name, here, missing) else []
+    contrasts = tuple(each for each in found if each)
+    lacks = tell_lacks(missing, incomplete=None in found)
+    if not contrasts:
+        return Claim(name, text, statistic, figure, blocked=lacks or "no unit measures it")
+    scope = _tell_scope(here, training)
+    if name in ONCE:
+        return Claim(name, text, statistic, figure, contrasts, 1, partial=lacks, planned=len(needs), scope=scope)
+    blocked = next(filter(None, (frame.blocked for frame in here)), "")
+    return Claim(name, text, statistic, figure, contrasts, blocked=blocked, partial=lacks, scope=scope)
+
+
+def _tell_scope(here: list[Frame], training: Mapping[str, str]) -> str:
+    """Return of how much training a verdict is, in words."""
+    return ", ".join(training[frame.name] for frame in here if training.get(frame.name))
+
+
+def _comparable(name: str, here: list[Frame], missing: list[str]) -> bool:
+    """Whether the frames that are there can be tested: M11 compares two experiments."""
+    return bool(here) and not (missing and name == "M11")

@@ -23,7 +23,7 @@ def learning_on_hopper(name: str, learner: str, settings: dict[str, Any], publis
         each = ", ".join(f"{s:.0f}" for s in scores)
         return [
             f"{learner} on Hopper, deterministic, 100 episodes a seed: mean {estimate.value:.0f} "
-            f"[{estimate.low:.0f}, {estimate.high:.0f}] over {estimate.n} seeds ({each})",
+            f"[{estimate.low:.0f}, {estimate.high:.0f}] over {estimate.n} seeds ({each}; {statistics.INTERVALS})",
             f"published: {published}",
         ]
 
