@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ MLP = tuple[tuple[Array, Array], ...]
 # can only be said before anything is computed; no bit depends on it.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
+_lapack_lock = threading.Lock()  # the number of LAPACK's threads is the process's: a second thread would put it back
+
 
 def orthogonal(key: Array, shape: tuple[int, int], scale: float = 1.0) -> Array:
     """Weights (in, out) with orthogonal rows or columns of length `scale` (Saxe et al. 2014).
@@ -30,7 +33,7 @@ def orthogonal(key: Array, shape: tuple[int, int], scale: float = 1.0) -> Array:
     long, short = max(shape), min(shape)
     enough = max(2**16, 1 << (long * short - 1).bit_length())  # a draw's first numbers do not depend on how many follow
     drawn = np.asarray(jax.random.normal(key, (enough,), jnp.float32))[: long * short].reshape(long, short)
-    with threadpool_limits(1):  # LAPACK's bits depend on how many threads it has
+    with _lapack_lock, threadpool_limits(1):  # LAPACK's bits depend on how many threads it has
         q, r = scipy.linalg.qr(drawn, mode="economic")
     q *= np.sign(np.diag(r))  # or the factors would not be uniform
     return jnp.asarray(np.float32(scale) * (q if shape == q.shape else q.T))

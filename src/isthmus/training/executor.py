@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from isthmus.physics.concurrency import count_cpus
 from isthmus.types import BadValue, IsthmusError
 
 LIVES = 3  # workers that a job may be given: one that takes too much memory would take every other's too
@@ -98,7 +99,7 @@ def make_executor(kind: str = "processes", workers: int | None = None, address: 
 
 
 def cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return count_cpus()
 
 
 def check_workers(workers: int | None) -> int | None:

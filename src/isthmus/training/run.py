@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_info
 from isthmus.domains.datasets import Deployed, Log
 from isthmus.domains.problem import Access, Problem
 from isthmus.methods import registry
+from isthmus.physics.concurrency import check_jax_survived
 from isthmus.types import BadValue, IsthmusError
 
 FORMAT = 1
@@ -263,6 +264,7 @@ class Run:
 
     def restore(self) -> tuple[Any, dict[str, Any], list[str]]:
         """State, the checkpoint's extra data, and notes on damage."""
+        check_jax_survived()
         from isthmus.training import checkpoint
 
         path, notes = self.checkpoint()

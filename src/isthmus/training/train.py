@@ -28,6 +28,7 @@ from isthmus.evaluation.evaluate import SEED
 from isthmus.methods import registry
 from isthmus.methods.es_maml import Evolution
 from isthmus.methods.single_domain import DomainRandomization
+from isthmus.physics.concurrency import check_jax_survived
 from isthmus.tasks.imports import import_files
 from isthmus.training import checkpoint
 from isthmus.training.executor import Executor
@@ -62,6 +63,7 @@ def train(
     that of the initial policy, are 10 if nothing is said, of `evaluation_episodes` each, 16. Ctrl-C saves and stops.
     On an `executor` the rounds of a method that can share them out are done by its workers, to the same bits.
     """
+    check_jax_survived()
     _check_spreads(method, executor)
     begun = start if isinstance(start, Run) or start is None else Run.open(start)
     if begun:
@@ -90,6 +92,7 @@ def resume(
 
     `imports` are the user's modules, of which an executor's workers know nothing yet.
     """
+    check_jax_survived()
     run = Run.open(folder)
     _check_spreads(run.name, executor)
     run.check_log()
