@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises RunError where the disk or the folder refuses."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
         raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
@@ -82,6 +84,7 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
+    made: tuple[Path, ...] = field(default=(), compare=False)  # folders that `create` made, the innermost first
 
     @staticmethod
     def plan(
@@ -125,18 +128,39 @@ class Run:
         }
 
     @staticmethod
-    def create(folder: Path, config: dict[str, Any]) -> Run:
-        """Make the folder and its run.json, from what `plan` gave; refuses a folder with anything in it: RunError."""
+    def create(folder: Path, config: dict[str, Any], new: bool = False) -> Run:
+        """Make the folder and its run.json, from what `plan` gave; refuses a folder with anything in it: RunError.
+
+        A `new` one may not be there at all: raises FileExistsError.
+        """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            made = tuple(path for path in (folder, *folder.parents) if not path.exists())
+            folder.mkdir(parents=True, exist_ok=not new)
             if any(folder.iterdir()):
                 raise RunError(
                     f"{folder} is not empty; name another with --out, or go on with it: isthmus resume {folder}"
                 )
         except OSError as error:
+            if new and isinstance(error, FileExistsError):
+                raise
             raise RunError(f"cannot make the run's folder {folder}: {error.strerror}") from None
-        write_text(folder / "run.json", json.dumps(config, indent=2) + "\n")
-        return Run(folder, config)
+        run = Run(folder, config, made)
+        try:
+            write_text(folder / "run.json", json.dumps(config, indent=2) + "\n")
+        except RunError:
+            run.discard()
+            raise
+        return run
+
+    @staticmethod
+    def create_under(root: Path, config: dict[str, Any], problem: Problem) -> Run:
+        """`create` in a new folder under `root`, which no other thread or process takes at the same time."""
+        while True:
+            folder = new_folder(root, config["method"], problem, config["seed"])
+            try:
+                return Run.create(folder, config, new=True)
+            except FileExistsError:
+                continue  # another was faster
 
     @staticmethod
     def open(folder: Path | str) -> Run:
@@ -159,12 +183,16 @@ class Run:
         return Run(folder, config)
 
     def discard(self) -> None:
-        """Remove what `create` made, of a run that could not begin: nothing was learned, nor a target touched."""
+        """Remove what `create` made, of a run that could not begin: nothing was learned, nor a target touched.
+
+        A folder that was there before stays, empty as it was.
+        """
         if not self.begun and not (self.folder / "ledger.jsonl").exists():
             for name in ("run.json", "metrics.jsonl"):
                 (self.folder / name).unlink(missing_ok=True)
-            with suppress(OSError):
-                self.folder.rmdir()
+            with suppress(OSError):  # what somebody else put there meanwhile stays
+                for folder in self.made:
+                    folder.rmdir()
 
     def expect(self, config: dict[str, Any]) -> None:
         """Raise BadValue where this run is not the one that was planned as `config`."""
@@ -320,6 +348,6 @@ def new_folder(root: Path, method: str, problem: Problem, seed: int) -> Path:
     slug = "".join(c if c.isalnum() or c in "._-=" else "-" for c in problem.name)[:60].strip("-")
     base = root / f"{method}-{slug}-s{seed}"
     folder, i = base, 2
-    while folder.exists():
+    while os.path.lexists(folder):
         folder, i = base.with_name(f"{base.name}-{i}"), i + 1
     return folder

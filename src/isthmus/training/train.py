@@ -33,7 +33,7 @@ from isthmus.tasks.imports import import_files
 from isthmus.training import checkpoint
 from isthmus.training.executor import Executor
 from isthmus.training.progress import Progress
-from isthmus.training.run import Run, RunError, new_folder, versions, write_text
+from isthmus.training.run import Run, RunError, versions, write_text
 from isthmus.types import BadValue, BudgetExceeded, Metrics, Worlds
 
 SAVE_SECONDS = 20.0
@@ -74,13 +74,14 @@ def train(
         Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
     for note in (*problem.dataset.notes, *scarce(problem.log())) if config["log"] and not quiet else ():
         Progress.note(note)
-    folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
     config["evaluations"] = evaluations or EVALUATIONS
     config["evaluation_episodes"] = evaluation_episodes or EVALUATION_EPISODES
-    run = Run.create(folder, config)
+    run = Run.create(Path(out), config) if out else Run.create_under(Path("runs"), config, problem)
     try:
         return _loop(run, None, {}, quiet, executor, imports)
-    except BadValue:  # told only once it begins: a folder left behind would be in the way of the right command
+    except (RunError, checkpoint.CheckpointError):  # the disk's: once it is mended, resume goes on
+        raise
+    except Exception:  # before the first checkpoint, a folder left behind would be in the way of the right command
         run.discard()
         raise
 
