@@ -88,9 +88,7 @@ def in_threads(function: Callable[[int], Any], count: int = 2) -> list[Any]:
     return results
 
 
-@pytest.mark.parametrize(
-    ("text", "actions"), [("ball", 2), ("hopper/torso_mass=1..9,action_delay=1", 3), (FOREIGN, 2)]
-)
+@pytest.mark.parametrize(("text", "actions"), [("ball", 2), ("hopper/torso_mass=1..9,action_delay=1", 3), (FOREIGN, 2)])
 def test_evaluations_in_threads_have_the_returns_of_one(text, actions):
     domain = isthmus.Domain.parse(text)
 

@@ -218,6 +218,8 @@ def read(paths: Sequence[Path]) -> list[Group]:
 def _open(folder: Path) -> Run:
     """A run whose run.json holds what the page says of it. Raises RunError, in one line."""
     run = Run.open(folder)
+    if run.which:
+        raise RunError(f"a report is of a whole run: leave out @{run.which} of {folder}")
     config = run.config
     kinds = {"method": str, "settings": dict, "versions": dict, "seed": int, "steps": int, "start": str | None}
     wrong = [name for name, kind in (kinds | {"problem": dict}).items() if not isinstance(config[name], kind)]

@@ -36,8 +36,9 @@ from isthmus.types import BadValue
 class Unit:
     """One training and its final evaluation. `landscapes` maps a name to the grid's settings.
 
-    `start` names the unit whose finished run this one starts from, `beside` one that it is measured against, `log` one
-    whose policy logs the target for it: `log_steps` transitions, of which it is given those that `log_size` says.
+    `start` names the unit whose finished run this one starts from, `start_at="best"` from that run's best evaluation in
+    the source instead of its end. `beside` names one that it is measured against, `log` one whose policy
+    logs the target for it: `log_steps` transitions, of which it is given those that `log_size` says.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Unit:
     settings: dict[str, Any] = field(default_factory=dict)
     access: str | None = None
     start: str | None = None
+    start_at: str = ""
     beside: str | None = None
     log: str | None = None
     log_steps: int = 20_000
@@ -62,6 +64,12 @@ class Unit:
     def logged(self) -> dict[str, Any]:
         """What its file says of its log."""
         return {"log": self.log, "log_steps": self.log_steps, "log_size": self.log_size} if self.log else {}
+
+    def open_start(self, runs: Path) -> Run | None:
+        """The run that it starts from, at the checkpoint that it starts from."""
+        if not self.start:
+            return None
+        return Run.open(runs / (f"{self.start}@{self.start_at}" if self.start_at else self.start))
 
     @property
     def needs(self) -> set[str]:
@@ -185,8 +193,10 @@ def otherwise(unit: Unit | Measurement, meta: Mapping[str, Any]) -> list[str]:
         asked = {"seed": unit.seed, **unit.given}
         return [f"{k} {meta.get(k)} instead of {v}" for k, v in asked.items() if str(meta.get(k)) != str(v)]
     asked: dict[str, Any] = {"method": unit.method, "problem": unit.problem, "seed": unit.seed, "steps": unit.steps,
-                             **unit.logged}  # fmt: skip
+                             "start_at": unit.start_at or "end", **unit.logged}  # fmt: skip
     there = {k: meta[k] for k in asked if k in meta}
+    if "digest" in meta:  # a unit's file, which says only where it did not start from the end
+        there.setdefault("start_at", "end")
     if not (found := [f"{k} {v} instead of {asked[k]}" for k, v in there.items() if str(v) != str(asked[k])]):
         asked = registry.settings_of(registry.build(unit.method, unit.settings))
         there = dict(meta.get("settings", {}))
@@ -341,7 +351,7 @@ def trained(unit: Unit, runs: Path) -> tuple[Run, Problem]:
     folder = runs / unit.name
     data = logged(unit, runs) if unit.log else None
     problem = make_problem(unit.problem, access=unit.access or ("dataset" if data else None), data=data)
-    start = Run.open(runs / unit.start) if unit.start else None
+    start = unit.open_start(runs)
     if (folder / "run.json").exists():
         run = Run.open(folder)
         run.expect(Run.plan(unit.method, problem, unit.seed, unit.steps, unit.settings, start))
@@ -394,10 +404,12 @@ def measured(
     seconds = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
     needs = {name: Run.open(runs / name).digest for name in sorted(unit.needs)}
     if unit.start and run.config.get("start_digest"):
-        needs[unit.start] = run.config["start_digest"]  # and not what lies there by now
+        began = f"{unit.start}@{unit.start_at}" if unit.start_at else unit.start
+        needs[began] = run.config["start_digest"]  # and not what lies there by now
     return rows, {
         **run.config["versions"], "wall_seconds": seconds, "steps": unit.steps,
         "source_steps": int(state.source_steps), "start": unit.start or "",
+        **({"start_at": unit.start_at} if unit.start_at else {}),
         "method": unit.method, "problem": unit.problem, "seed": unit.seed, **unit.logged,
         "settings": json.dumps(run.config["settings"], sort_keys=True),
         "needs": json.dumps(needs),

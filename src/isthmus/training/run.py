@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ from isthmus.domains.datasets import Deployed, Log
 from isthmus.domains.problem import Access, Problem
 from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
-from isthmus.types import BadValue, IsthmusError
+from isthmus.types import BadValue, IsthmusError, UnknownName
 
 FORMAT = 1
 FIELDS = {  # of run.json, and of which kind
@@ -85,6 +86,7 @@ class Run:
     folder: Path
     config: dict[str, Any]
     made: tuple[Path, ...] = field(default=(), compare=False)  # folders that `create` made, the innermost first
+    which: str = ""  # the checkpoint that it speaks of: the newest, or "best"
 
     @staticmethod
     def plan(
@@ -120,7 +122,7 @@ class Run:
             "problem": problem.describe(),
             "seed": seed,
             "steps": steps,
-            "start": str(start.folder.resolve()) if start else None,
+            "start": start.reference if start else None,
             "start_digest": start.digest if start else None,
             "imports": list(imports),
             "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
@@ -164,8 +166,11 @@ class Run:
 
     @staticmethod
     def open(folder: Path | str) -> Run:
-        """Read a run's folder. Raises RunError, in one line."""
-        folder = Path(folder)
+        """Read a run's folder, RUN, or RUN@best: the run as it was at its best evaluation in the source.
+
+        Raises RunError, or UnknownName for another word behind the @; in one line.
+        """
+        folder, which = _split_reference(folder)
         try:
             config = json.loads((folder / "run.json").read_text())
         except FileNotFoundError:
@@ -180,7 +185,7 @@ class Run:
         for name, kind in FIELDS.items():
             if not isinstance(config.get(name), kind):
                 raise RunError(f"{folder}/run.json is damaged: {name} is {config.get(name)!r}")
-        return Run(folder, config)
+        return Run(folder, config, which=which)
 
     def discard(self) -> None:
         """Remove what `create` made, of a run that could not begin: nothing was learned, nor a target touched.
@@ -190,6 +195,8 @@ class Run:
         if not self.begun and not (self.folder / "ledger.jsonl").exists():
             for name in ("run.json", "metrics.jsonl"):
                 (self.folder / name).unlink(missing_ok=True)
+            for name in ("checkpoints", "best"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
             with suppress(OSError):  # what somebody else put there meanwhile stays
                 for folder in self.made:
                     folder.rmdir()
@@ -277,15 +284,25 @@ class Run:
 
         return any(path.suffix != PARTIAL for path in self.folder.glob("checkpoints/*"))
 
-    def checkpoint(self) -> tuple[Path, list[str]]:
-        """The newest good checkpoint, and what was wrong with newer ones. Raises CheckpointError if there is none."""
-        from isthmus.training import checkpoint
+    @property
+    def reference(self) -> str:
+        """What opens this run from anywhere on this machine: its folder, or FOLDER@best."""
+        return f"{self.folder.resolve()}@{self.which}" if self.which else str(self.folder.resolve())
 
+    def checkpoint(self) -> tuple[Path, list[str]]:
+        """The newest good checkpoint, or that of RUN@best, and what was wrong with newer ones.
+
+        Raises CheckpointError if there is none, BadValue where no best one is kept.
+        """
+        from isthmus.training import best, checkpoint
+
+        if self.which:
+            return best.find_best(self.folder)
         return checkpoint.latest(self.folder / "checkpoints")
 
     @property
     def digest(self) -> str:
-        """Of the newest good checkpoint: what the run left, bit by bit."""
+        """Of `checkpoint`: what the run left, bit by bit."""
         from isthmus.training import checkpoint
 
         return checkpoint.digest(self.checkpoint()[0])
@@ -305,7 +322,7 @@ class Run:
 
     @cached_property
     def policy(self) -> Any:
-        """What the run deploys, from its newest good checkpoint."""
+        """What the run deploys, from `checkpoint`."""
         return self.method.policy(self.state())
 
     @cached_property
@@ -334,6 +351,16 @@ class Run:
     def finished(self) -> bool:
         """Whether training reached its number of steps."""
         return (self.folder / "finished.json").exists()
+
+
+def _split_reference(reference: Path | str) -> tuple[Path, str]:
+    """A run's folder and the checkpoint meant, "" or "best". Raises UnknownName for another one."""
+    head, at, which = str(reference).rpartition("@")
+    if not at or Path(reference).exists() or not (Path(head) / "run.json").exists():
+        return Path(reference), ""
+    if which != "best":
+        raise UnknownName("checkpoint", which, ["best"])
+    return Path(head), which
 
 
 def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -31,6 +31,7 @@ from isthmus.methods.single_domain import DomainRandomization
 from isthmus.physics.concurrency import check_jax_survived
 from isthmus.tasks.imports import import_files
 from isthmus.training import checkpoint
+from isthmus.training.best import BestCheckpoint
 from isthmus.training.executor import Executor
 from isthmus.training.progress import Progress
 from isthmus.training.run import Run, RunError, versions, write_text
@@ -59,8 +60,9 @@ def train(
     """Train a method on a problem; the finished run.
 
     `steps` counts all environment steps, of source and target; `settings` changes the method's
-    (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from; `evaluations` on the way, besides
-    that of the initial policy, are 10 if nothing is said, of `evaluation_episodes` each, 16. Ctrl-C saves and stops.
+    (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from, `RUN@best` as it was at its best
+    evaluation in the source. `evaluations` on the way, besides that of the initial policy, are 10 if nothing is said,
+    of `evaluation_episodes` each, 16. Ctrl-C saves and stops.
     On an `executor` the rounds of a method that can share them out are done by its workers, to the same bits.
     """
     check_jax_survived()
@@ -95,6 +97,8 @@ def resume(
     """
     check_jax_survived()
     run = Run.open(folder)
+    if run.which:
+        raise BadValue(f"a run goes on from its newest checkpoint: leave out @best, or begin another, --start {folder}")
     _check_spreads(run.name, executor)
     run.check_log()
     state, extra, notes = run.restore() if run.begun else (None, {}, [])
@@ -164,20 +168,24 @@ def _loop(
         if state is None:
             state = run.initial()
         evaluations = extra.get("evaluations", 0)
+        best = BestCheckpoint(run.folder, extra.get("best"))
         seen = _divergences(state)
         saved = time.monotonic()
 
         def save() -> None:
             nonlocal saved
             record = {
-                "phase": int(state.phase), "metrics_offset": log.sync(), "evaluations": evaluations, **counters(state)
+                "phase": int(state.phase), "metrics_offset": log.sync(), "evaluations": evaluations,
+                "best": best.record, **counters(state),
             }  # fmt: skip
-            checkpoint.save(run.folder / "checkpoints", state, extra=record, name=sum(counters(state).values()))
+            checkpoint.save(best.newest, state, extra=record, name=sum(counters(state).values()), beside=best.folder)
+            best.forget_former()
             saved = time.monotonic()
 
         def tell(now: dict[str, int]) -> None:
             scores = _evaluate(method, state, problem, run.config.get("evaluation_episodes", EVALUATION_EPISODES))
             log.write("evaluation", {**now, **scores})
+            best.offer(state, {"phase": int(state.phase), **now}, sum(now.values()), scores)
             progress.evaluated(now, scores)
 
         if not extra:
@@ -228,7 +236,8 @@ def _loop(
 
 
 def _evaluate(method: Any, state: Any, problem: Problem, episodes: int) -> dict[str, float]:
-    """Returns in the source and the true target, outside every book: evaluation is metered apart, and selects nothing.
+    """Returns in the source and the true target, outside every book: evaluation is metered apart, and selects nothing
+    but the best checkpoint, by the source's return alone.
 
     A target that cannot be replayed is not touched here: only `isthmus evaluate` does, when its user says so.
     """
