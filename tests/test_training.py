@@ -103,7 +103,8 @@ def test_the_kernels_that_first_weights_depend_on_are_told():
 
 
 def test_what_the_folder_holds(run):
-    assert {p.name for p in run.folder.iterdir()} == {"run.json", "metrics.jsonl", "checkpoints", "finished.json"}
+    kept = {"run.json", "metrics.jsonl", "checkpoints", "best", "finished.json"}
+    assert {p.name for p in run.folder.iterdir()} == kept
     config = json.loads((run.folder / "run.json").read_text())
     assert config["format"] == FORMAT and config["settings"]["learner.hidden"] == [64, 64]
     assert config["settings"]["learner.worlds"] == 8 and config["seed"] == 0 and config["steps"] == 6 * tiny.ROUND

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitSubcommandPrefixes, Positional, UseAppendAction, arg
 
+from isthmus.cli.output import accept_any_text
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
 out = Console(highlight=False)
@@ -619,6 +620,7 @@ def _bar(text: str, total: int):
 def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit status 2."""
     args = sys.argv[1:] if args is None else args
+    accept_any_text()
     try:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             raise UnknownName("command", args[0], COMMANDS)

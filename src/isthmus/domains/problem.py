@@ -70,7 +70,7 @@ class Ledger:
         self.transitions = 0
         self.episodes = 0
         try:
-            lines = path.read_text().splitlines() if path.exists() else []
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         except (OSError, ValueError) as error:
             raise BadValue(f"the ledger {path} cannot be read, and what it counted not be known: {error}") from None
         for line in lines:

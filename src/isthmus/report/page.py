@@ -83,7 +83,7 @@ class Entry:
         counters = ("source_steps", "target_transitions")
         if self.run.finished:
             try:
-                end = json.loads((self.run.folder / "finished.json").read_text())
+                end = json.loads((self.run.folder / "finished.json").read_text(encoding="utf-8"))
                 return {"digest": str(end["digest"]), **{k: int(end[k]) for k in counters}}
             except (OSError, ValueError, KeyError, TypeError):
                 self.notes.append(f"{self.label}: finished.json is damaged")
@@ -126,7 +126,7 @@ class Entry:
         if not path.exists():
             return None
         try:
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 read = list(csv.DictReader(file))
             rows = [[float(row[k]) for k in ("return", "fell", "length")] for row in read]
             told = [float(row["success"]) for row in read if "success" in row]

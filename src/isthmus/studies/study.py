@@ -145,7 +145,7 @@ class Results:
 
     @staticmethod
     def read(path: Path) -> Results:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return Results(list(csv.DictReader(file)))
 
     def value(self, kind: str, key: str) -> float:

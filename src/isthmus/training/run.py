@@ -60,10 +60,11 @@ def described(log: Log) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises RunError where the disk or the folder refuses."""
+    """Write a file as UTF-8, whole or not at all. Raises RunError where the disk or the folder refuses."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        # A name that was no text to the locale, such as a folder's, is written as the bytes that it is.
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
@@ -172,7 +173,7 @@ class Run:
         """
         folder, which = _split_reference(folder)
         try:
-            config = json.loads((folder / "run.json").read_text())
+            config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{folder} is no run: it has no run.json") from None
         except NotADirectoryError:
@@ -313,7 +314,7 @@ class Run:
         from isthmus.training import checkpoint
 
         path, notes = self.checkpoint()
-        phase = json.loads((path / checkpoint.MANIFEST).read_text())["extra"]["phase"]
+        phase = json.loads((path / checkpoint.MANIFEST).read_bytes())["extra"]["phase"]
         state, extra = checkpoint.load(path, self.template(phase))
         return state, extra, notes
 
@@ -340,7 +341,7 @@ class Run:
         """All lines of metrics.jsonl; a line cut short by a crash is left out."""
         rows = []
         path = self.folder / "metrics.jsonl"
-        for line in path.read_text().splitlines() if path.exists() else ():
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:

@@ -300,7 +300,7 @@ class MetricsLog:
     def write(self, kind: str, values: dict[str, Any]) -> None:
         line = json.dumps({"kind": kind, **{k: _short(v) for k, v in values.items()}})
         try:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
             raise self._refused(error) from None
