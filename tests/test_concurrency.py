@@ -293,3 +293,47 @@ def test_where_jax_cannot_be_asked_it_is_taken_to_have_computed(monkeypatch):
     assert concurrency._has_jax_computed()
     monkeypatch.delitem(sys.modules, "jax._src.xla_bridge")
     assert not concurrency._has_jax_computed()
+
+
+ELSEWHERE = f"""
+import os, signal, sys
+import jax, mujoco, multiprocessing, numpy, shutil, subprocess, threading
+from pathlib import Path
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+LINUX = "sched_getaffinity sched_setaffinity pread preadv posix_fadvise posix_fallocate fdatasync sync getresuid pipe2"
+UNIX = "register_at_fork fork O_DIRECTORY getuid geteuid statvfs getloadavg mkfifo chown"
+lacking = LINUX.split() + UNIX.split() * ("windows" in sys.argv)
+for name in lacking:
+    vars(os).pop(name, None)
+if "windows" in sys.argv:
+    del signal.pthread_sigmask
+
+import tiny
+import isthmus
+from isthmus.domains.problem import Ledger
+from isthmus.physics.mujoco import threads
+from isthmus.training.executor import Processes
+
+folder = Path(sys.argv[1])
+assert threads() == os.cpu_count()
+run = tiny.train("source_only", folder / "run", 1)
+ledger = Ledger(folder / "ledger")
+ledger.enter(transitions=3)
+(folder / "ledger").open("a", encoding="utf-8").write('{{"transi')
+ledger.enter(transitions=4)
+assert Ledger(folder / "ledger").transitions == 7
+with Processes(1) as processes:
+    assert list(processes.map(abs, [-3])) == [(0, 3)]
+assert not [name for name in lacking if hasattr(os, name)]
+print(run.digest)
+"""
+
+
+@pytest.mark.parametrize("system", ["macos", "windows"])
+def test_a_system_without_linuxs_calls_trains_to_the_same_bits(tmp_path, system):
+    """What Linux alone has is asked for nowhere without another way; nor what Windows lacks."""
+    environment = {k: v for k, v in os.environ.items() if k != "ISTHMUS_THREADS"}
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path), system]
+    done = tiny.process(command, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [tiny.train("source_only", tmp_path / "here", 1).digest]

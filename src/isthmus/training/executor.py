@@ -248,6 +248,9 @@ class _Worker:
 @contextmanager
 def _ctrl_c_waits() -> Iterator[None]:
     """Processes begun in here never see a terminal's Ctrl-C, not even before their first line; ours comes after."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
