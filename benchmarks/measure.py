@@ -90,9 +90,13 @@ def report(found: Mapping[str, Sequence[Row]], versions: Mapping[str, str], path
     console.print(table(rows))
     for i, row in enumerate(rows, 1):
         console.print(f"{i}: " + ", ".join(f"{name} {value}" for name, value in row.sizes.items()), highlight=False)
-    kept = [r for r in (json.loads(path.read_text()) if path.exists() else []) if r["comparison"] not in found]
+    kept = [
+        r
+        for r in (json.loads(path.read_text(encoding="utf-8")) if path.exists() else [])
+        if r["comparison"] not in found
+    ]
     new = [{"comparison": name, **row.record(versions)} for name, rows in found.items() for row in rows]
-    path.write_text(json.dumps(kept + new, indent=1) + "\n")
+    path.write_text(json.dumps(kept + new, indent=1) + "\n", encoding="utf-8")
     console.print(f"written: {path}")
     for row in rows:
         if not row.reached:

@@ -108,7 +108,7 @@ class Peer:
 
 
 def serve() -> None:
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     sys.stdout = sys.stderr  # whatever prints must not be taken for an answer
     peer = Peer()
     for line in sys.stdin:

@@ -25,7 +25,7 @@ class Peer:
         command = [str(PYTHON), str(HERE / "peer.py")]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         own = {k: v for k, v in os.environ.items() if k != "NPROC"}  # that one is for our side's jax
-        self.process = subprocess.Popen(command, text=True, env=own, **pipes)
+        self.process = subprocess.Popen(command, encoding="utf-8", env=own, **pipes)
         return self
 
     def ask(self, request: str, **arguments: Any) -> Any:

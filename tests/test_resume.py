@@ -64,6 +64,7 @@ def same(run: Run, other: Run) -> None:
     assert checkpoint.differences(run.checkpoint()[0], other.checkpoint()[0]) is None
     assert run.digest == other.digest == json.loads((run.folder / "finished.json").read_text())["digest"]
     assert tiny.lines(run) == tiny.lines(other)
+    assert Run.open(f"{run.folder}@best").digest == Run.open(f"{other.folder}@best").digest
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -127,8 +128,8 @@ def test_a_start_is_needed_only_once(tmp_path, monkeypatch, straight):
     same(isthmus.resume(run.folder, quiet=True), whole)
 
 
-# Killed by the operating system. The driver saves after every round; PAUSE names a save during which it falls asleep,
-# with half of the checkpoint written.
+# Killed by the operating system. The driver saves after every round; PAUSE names a save into PLACE (`checkpoints` or
+# `best`) during which it falls asleep: the pieces are there, written or linked, and the manifest is not.
 DRIVER = """
 import os, sys, time
 from pathlib import Path
@@ -136,17 +137,18 @@ import isthmus, tiny
 from isthmus.training import checkpoint
 from isthmus.training import train as loop
 
-method, folder, rounds, pause = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+method, folder, rounds, pause, place = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
 loop.SAVE_SECONDS = -1.0
 write, saves = checkpoint._write, 0
 
 def half(path, data):
     global saves
+    if path.name == checkpoint.MANIFEST and path.parent.parent.name == place:
+        if saves == pause:
+            (folder / "paused").touch()
+            time.sleep(100)
+        saves += 1
     write(path, data)
-    saves += path.name == checkpoint.MANIFEST
-    if path.name != checkpoint.MANIFEST and saves == pause:
-        (folder / "paused").touch()
-        time.sleep(100)
 
 checkpoint._write = half
 if (folder / "run.json").exists():
@@ -156,9 +158,11 @@ else:
 """
 
 
-def killed(method: str, folder: Path, rounds: int, when: Callable[[], bool], pause: int = -1) -> None:
+def killed(
+    method: str, folder: Path, rounds: int, when: Callable[[], bool], pause: int = -1, place: str = "checkpoints"
+) -> None:
     """Train or go on in a process of its own, and kill it with -9 as soon as `when()`."""
-    arguments = [method, str(folder), str(rounds), str(pause)]
+    arguments = [method, str(folder), str(rounds), str(pause), place]
     command = [sys.executable, "-c", DRIVER, *arguments]
     process = subprocess.Popen(command, cwd=Path(__file__).parent)
     try:
@@ -189,20 +193,23 @@ def reached(run: Path, steps: int, dice: random.Random) -> Callable[[], bool]:
     return when
 
 
-def left(folder: Path) -> int:
+def left(folder: Path, place: str) -> int:
     """Half-written checkpoints."""
-    return len(list((folder / "checkpoints").glob("*.partial")))
+    return len(list((folder / place).glob("*.partial")))
 
 
-@pytest.mark.parametrize("method", ["source_only", "fine_tuning"])
-def test_killed_anywhere(tmp_path, straight, method):
-    """Real kills: while a checkpoint is written (the very first; that of the round in which fine_tuning changes its
-    phase), and at a random moment; then `isthmus resume` in a process of its own."""
+@pytest.mark.parametrize(
+    ("method", "place", "pause"),
+    [("source_only", "checkpoints", 0), ("source_only", "best", 0), ("fine_tuning", "checkpoints", 3)],
+)
+def test_killed_anywhere(tmp_path, straight, method, place, pause):
+    """Real kills: while a checkpoint is written (the very first, the very first best one; that of the round in which
+    fine_tuning changes its phase), and at a random moment; then `isthmus resume` in a process of its own."""
     rounds, seed = KILLED, random.SystemRandom().getrandbits(32)
     print(f"the moments' seed: {seed}")
     dice, folder = random.Random(seed), tmp_path / "run"
-    killed(method, folder, rounds, (folder / "paused").exists, pause=0 if method == "source_only" else 3)
-    assert left(folder) == 1 and Run.open(folder).begun == (method == "fine_tuning")
+    killed(method, folder, rounds, (folder / "paused").exists, pause, place)
+    assert left(folder, place) == 1 and Run.open(folder).begun == (method == "fine_tuning")
     (folder / "paused").unlink()
     killed(method, folder, rounds, reached(folder, dice.randrange(6, rounds - 10) * tiny.ROUND, dice))
     assert not Run.open(folder).finished

@@ -17,12 +17,14 @@ import isthmus
 from isthmus.domains.domain import PhysicsSimulation
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods.registry import METHODS
+from isthmus.tasks.imports import import_files
 from isthmus.training import checkpoint, progress
 from isthmus.training import train as loop
 from isthmus.training.progress import Progress
 from isthmus.training.run import FORMAT, Run, cpu_kind, new_folder, versions
 from isthmus.types import BadValue
 
+EPISODE_STEPS = 2 * 100  # of the ball's first evaluation, in either domain, at most
 HEALTH = {"explained_variance", "kl", "clip_fraction", "entropy", "policy_loss", "value_loss", "seconds", "episodes"}
 
 
@@ -103,7 +105,8 @@ def test_the_kind_of_cpu_is_told(found, kind, monkeypatch):
 
 
 def test_what_the_folder_holds(run):
-    assert {p.name for p in run.folder.iterdir()} == {"run.json", "metrics.jsonl", "checkpoints", "finished.json"}
+    kept = {"run.json", "metrics.jsonl", "checkpoints", "best", "finished.json"}
+    assert {p.name for p in run.folder.iterdir()} == kept
     config = json.loads((run.folder / "run.json").read_text())
     assert config["format"] == FORMAT and config["settings"]["learner.hidden"] == [64, 64]
     assert config["settings"]["learner.worlds"] == 8 and config["seed"] == 0 and config["steps"] == 6 * tiny.ROUND
@@ -122,7 +125,8 @@ def test_checkpoints_are_saved_on_the_way_and_two_are_kept(tmp_path, monkeypatch
     save = checkpoint.save
 
     def watched(folder, tree, **named):
-        saved.append(named["name"])
+        if folder.name == "checkpoints":  # and not the best, which is saved as it is found
+            saved.append(named["name"])
         return save(folder, tree, **named)
 
     monkeypatch.setattr(checkpoint, "save", watched)
@@ -212,6 +216,108 @@ def test_a_run_that_could_not_learn_leaves_no_folder(tmp_path, method, setting):
     with pytest.raises(BadValue, match="round's"):
         tiny.train(method, tmp_path / "run", settings=tiny.settings(method) | {setting: 513})
     assert not (tmp_path / "run").exists()
+
+
+ROBOT = """
+import numpy as np
+from isthmus.tasks.task import Task, register
+
+@register
+class {name}(Task):
+    name = "{task}"
+    model = {model!r}
+    frame_skip = 1
+    time_limit = 20
+    observation_names = ("angle", "speed")
+
+    def start(self, simulator, random):
+        qpos = random.uniform(-0.1, 0.1, 1)
+        return qpos, np.zeros_like(qpos)
+
+    def remember(self, view):
+        return np.empty((len(view.ids), 0))
+
+    def observe(self, view):
+        {observe}
+
+    def rewards(self, view, memory, action):
+        return {{"speed": view.qvel[:, 0]}}
+
+    def progress(self, view):
+        return view.qpos[:, 0]
+"""
+
+
+def own_task(tmp_path, name: str, model: str, observe: str = "return np.concatenate([view.qpos, view.qvel], 1)") -> str:
+    """The name of a task of one's own, of which the file is written and imported."""
+    file = tmp_path / f"{name}.py"
+    file.with_suffix(".xml").write_text(model)
+    file.write_text(ROBOT.format(name=name, task=f"{name}_early", model=str(file.with_suffix(".xml")), observe=observe))
+    import_files([str(file)])
+    return f"{name}_early"
+
+
+GOOD_MODEL = """<mujoco><worldbody><body><joint name="hip"/><geom size=".1"/></body></worldbody>
+<actuator><motor joint="hip" ctrlrange="-1 1" ctrllimited="true"/></actuator></mujoco>"""
+
+
+def test_a_task_that_fails_at_its_first_step_leaves_no_folder(tmp_path):
+    """Nor the folders above that were made for it."""
+    task = own_task(tmp_path, "Stumbling", GOOD_MODEL, observe="raise IndexError('of my own')")
+    with pytest.raises(Exception, match="of my own"):
+        tiny.train("source_only", tmp_path / "runs" / "deep" / "run", problem=isthmus.problem(task))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_engine_that_refuses_a_model_leaves_no_folder(tmp_path):
+    """MuJoCo's batch has no worlds that sleep where it keeps none."""
+    model = GOOD_MODEL.replace("<mujoco>", '<mujoco><option><flag sleep="enable"/></option>')
+    task = own_task(tmp_path, "Sleeping", model)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(Exception, match=r"persistent|sleep"):
+        tiny.train("source_only", tmp_path / "run", problem=isthmus.problem(task))
+    assert list((tmp_path / "run").iterdir()) == [], "the folder was there before: it stays, as empty as it was"
+
+
+def test_a_file_that_came_meanwhile_is_not_removed(tmp_path, monkeypatch):
+    def initial(run: Run):
+        (run.folder / "notes.txt").write_text("mine")
+        raise MemoryError
+
+    monkeypatch.setattr(Run, "initial", initial)
+    with pytest.raises(MemoryError):
+        tiny.train("source_only", tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_that_fails_once_it_has_begun_stays(tmp_path, monkeypatch):
+    step, calls = PhysicsSimulation.step, 0
+
+    def breaks(self, *given):
+        nonlocal calls
+        calls += 1
+        if calls > 16 + EPISODE_STEPS:  # the random steps and the first evaluation
+            raise IndexError("late")
+        return step(self, *given)
+
+    monkeypatch.setattr(PhysicsSimulation, "step", breaks)
+    with pytest.raises(IndexError, match="late"):
+        tiny.train("source_only", tmp_path / "run", 40, problem=isthmus.problem("ball"))
+    left = Run.open(tmp_path / "run")
+    assert left.begun and not left.finished
+    monkeypatch.undo()
+    assert isthmus.resume(left.folder, quiet=True).finished
+
+
+def test_a_disk_that_refuses_the_first_checkpoint_leaves_what_can_be_resumed(tmp_path, monkeypatch):
+    def refused(*given, **named):
+        raise checkpoint.CheckpointError("make room, then resume the run")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", refused)
+        with pytest.raises(checkpoint.CheckpointError):
+            tiny.train("source_only", tmp_path / "run", 1)
+    assert isthmus.resume(tmp_path / "run", quiet=True).finished
 
 
 @pytest.mark.parametrize("given", [lambda run: run, lambda run: run.folder, lambda run: str(run.folder)])

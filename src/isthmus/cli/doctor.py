@@ -16,9 +16,10 @@ def examine() -> Iterator[tuple[bool, str]]:
     import jax
 
     yield True, f"jax computes on {jax.default_backend()}"
+    from isthmus.physics.concurrency import count_cpus
     from isthmus.physics.mujoco import threads
 
-    yield True, f"{os.cpu_count()} CPUs; MuJoCo steps on {threads()} threads (ISTHMUS_THREADS changes speed, not bits)"
+    yield True, f"{count_cpus()} CPUs; MuJoCo steps on {threads()} threads (ISTHMUS_THREADS changes speed, not bits)"
     yield True, _dart()
     yield _bits()
     from isthmus.report.watch import CannotRender, backend

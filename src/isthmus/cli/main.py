@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitSubcommandPrefixes, Positional, UseAppendAction, arg
 
+from isthmus.cli.output import accept_any_text
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
 out = Console(highlight=False)
@@ -210,7 +211,10 @@ def train(
         int, arg(help="environment steps in all, source and target; 0: deploy what --start left")
     ] = 1_000_000,
     seed: int = 0,
-    start: Annotated[Path | None, arg(help="a run whose policy to start from")] = None,
+    start: Annotated[
+        Path | None,
+        arg(metavar="RUN", help="a run whose policy to start from; RUN@best: the one of its best return in the source"),
+    ] = None,
     out_: Annotated[Path | None, arg(name="out", help="the run's folder (default: a new one under runs/)")] = None,
     settings: Settings = (),
     imports: Imports = (),
@@ -343,7 +347,8 @@ def landscape(
     import_files(imports)
     opened = _open(run)
     grid = grid_over(opened.problem.true_target, ",".join(over))
-    path = out_ or opened.folder / f"landscape-{'-'.join(grid.grid)}.csv"
+    name = "-".join(["landscape", *([opened.which] if opened.which else []), *grid.grid])
+    path = out_ or opened.folder / f"{name}.csv"
     cells = 1
     for values in grid.grid.values():
         cells *= len(values)
@@ -516,15 +521,19 @@ def report(
 
 
 def verify(run: Positional[Path]) -> None:
-    """Check every hash of a run's checkpoints."""
+    """Check every hash of a run's checkpoints, the newest and the best."""
     from isthmus.training import checkpoint
+    from isthmus.training.best import check_best
 
     opened = _open(run)
     path, notes = opened.checkpoint()
     for note in notes:
         out.print(f"damaged: {note}", markup=False, soft_wrap=True)
     out.print(f"{path.name}: good, {checkpoint.digest(path)}", markup=False, soft_wrap=True)
-    if notes:
+    good, line = (True, "") if opened.which else check_best(opened.folder)
+    if line:
+        out.print(line, markup=False, soft_wrap=True)
+    if notes or not good:
         raise SystemExit(1)
 
 
@@ -611,6 +620,7 @@ def _bar(text: str, total: int):
 def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit status 2."""
     args = sys.argv[1:] if args is None else args
+    accept_any_text()
     try:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             raise UnknownName("command", args[0], COMMANDS)

@@ -77,7 +77,7 @@ class Jobs:
 def _state(folder: Path) -> tuple[int, int, str]:
     """(steps done, steps in all, last training return) of a run, from its files; zeros where it has none yet."""
     try:
-        total = json.loads((folder / "run.json").read_text())["steps"]
+        total = json.loads((folder / "run.json").read_text(encoding="utf-8"))["steps"]
         with (folder / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 4096))
             lines = [json.loads(line) for line in file.read().splitlines()[1:] if line.endswith(b"}")]

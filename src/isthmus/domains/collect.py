@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from isthmus.domains.domain import BEHAVE, SENSE, START, Simulation
+from isthmus.physics.concurrency import check_jax_survived
 from isthmus.physics.random import Streams, fold
 from isthmus.types import BadValue, Episodes, Transition, Worlds
 
@@ -227,6 +228,7 @@ def collect(
     """
     import jax
 
+    check_jax_survived()
     live = Live.resume(domain, worlds)
     s, ids, n = live.state, live.all, worlds.size
     shape = (steps, n)
@@ -295,6 +297,7 @@ def play(
     """
     import jax
 
+    check_jax_survived()
     several = isinstance(policy, list | tuple) and not hasattr(policy, "act")
     policies: list[Any] = list(policy) if several else [policy]
     live = Live.resume(domain, worlds, purpose="play")
@@ -349,6 +352,7 @@ def explore(
     """
     import jax
 
+    check_jax_survived()
     live = Live.resume(domain, worlds)
     s, ids = live.state, live.all
     memory = _initial([behaviour], len(ids))
@@ -374,9 +378,14 @@ def explore(
     return live.worlds(), memory
 
 
-@cache
 def act() -> Callable:
     """The jitted call of a policy: shared parameters, one memory and observation a world."""
+    check_jax_survived()
+    return _act()
+
+
+@cache
+def _act() -> Callable:
     import jax
 
     return jax.jit(lambda policy, memory, obs: jax.vmap(policy.act)(memory, obs))

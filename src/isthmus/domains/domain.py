@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from isthmus.domains.gaps import GAPS, Gap, Gaps, WeakMotors
+from isthmus.physics.concurrency import ThreadCache
 from isthmus.physics.parameters import Law, Parameter, Setting, Values, find, format_setting, parse_setting
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
@@ -414,7 +415,7 @@ class Domain:
         return self.inner_spaces()._replace(observation=self.gap_chain().observation)
 
     def simulation(self, n: int, purpose: str = "collect", rows: np.ndarray | None = None) -> Simulation:
-        """A simulation of n worlds, kept for the next call; worlds are loaded into it by value.
+        """A simulation of n worlds, kept for this thread's next call; worlds are loaded into it by value.
 
         `rows` are those that it shall continue: where they cannot be loaded, the simulation that they came from.
         """
@@ -473,6 +474,8 @@ def _salts(names: tuple[str, ...]) -> np.ndarray:
     return np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
 
 
-@lru_cache(maxsize=8)
-def _simulation(domain: Domain, n: int, purpose: str) -> Simulation:
+def _build(domain: Domain, n: int, purpose: str) -> Simulation:
     return domain.build(n)
+
+
+_simulation = ThreadCache(_build, maxsize=8)

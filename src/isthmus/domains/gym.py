@@ -46,6 +46,7 @@ from isthmus.domains.contract import (
 )
 from isthmus.domains.domain import Domain, PhysicsSimulation, Simulation, pairs
 from isthmus.domains.gaps import GAPS
+from isthmus.physics.concurrency import ThreadList
 from isthmus.physics.parameters import Parameter, find
 from isthmus.physics.random import Single, keys
 from isthmus.tasks import task as tasks
@@ -574,7 +575,8 @@ class ForeignSimulation:
     def __init__(self, domain: ForeignDomain, n: int):
         spaces = domain.inner_spaces()
         self.domain, self.time_limit, self.shape = domain, domain.time_limit, (spaces.observation,)
-        spare = [_spare.pop(domain.task)] if domain.task in _spare else []
+        spared = _spare.pop(domain.task, None)  # at once: another thread may ask for it
+        spare = [] if spared is None else [spared]
         self.envs = [*spare, *(_make(domain.task, domain.trusted) for _ in range(n - len(spare)))]
         if len({id(env.unwrapped) for env in self.envs}) < n:
             raise BadValue(f"{domain.task} returns the same environment again; {n} worlds need {n} environments")
@@ -691,7 +693,7 @@ class HollowSimulation:
         return np.zeros(len(ids), bool)
 
 
-_live: list[ForeignSimulation] = []  # the least recently used first
+_live: ThreadList[ForeignSimulation] = ThreadList()  # the least recently used first
 
 
 def _simulation(domain: ForeignDomain, n: int, rows: np.ndarray | None) -> ForeignSimulation:

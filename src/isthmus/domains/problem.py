@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -59,6 +59,13 @@ class Book(NamedTuple):
         )
 
 
+def _ends_amid_a_line(file: BinaryIO) -> bool:
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
 class Ledger:
     """The second book, for targets that cannot be replayed: a file that only grows, synced before each step.
 
@@ -70,7 +77,7 @@ class Ledger:
         self.transitions = 0
         self.episodes = 0
         try:
-            lines = path.read_text().splitlines() if path.exists() else []
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         except (OSError, ValueError) as error:
             raise BadValue(f"the ledger {path} cannot be read, and what it counted not be known: {error}") from None
         for line in lines:
@@ -87,9 +94,8 @@ class Ledger:
         """Count before it happens. Raises BadValue where the disk refuses: then it must not happen."""
         try:
             with self.path.open("a+b") as file:
-                end = file.seek(0, os.SEEK_END)
-                if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
-                    file.write(b"\n")  # after a line cut short, which would swallow this one
+                if _ends_amid_a_line(file):
+                    file.write(b"\n")  # or the line that was cut short would swallow this one
                 file.write(json.dumps(counts).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

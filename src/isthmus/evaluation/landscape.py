@@ -54,7 +54,7 @@ class Landscape(NamedTuple):
         return out.getvalue()
 
     def save(self, path: Path) -> None:
-        path.write_text(self.csv())
+        path.write_text(self.csv(), encoding="utf-8")
 
 
 def training_box(domain: Domain, names: tuple[str, ...]) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from isthmus.physics import actuator_strength
 from isthmus.physics.actuator_controls import find_holding_control, holds_poses
+from isthmus.physics.concurrency import check_same_process, count_cpus, register_pool
 from isthmus.physics.engine import VELOCITY_BOUND, Start
 from isthmus.physics.mujoco_parameters import explain_withheld, mujoco_parameters
 from isthmus.physics.parameters import Parameter
@@ -32,7 +33,7 @@ def threads() -> int:
     text = os.environ.get("ISTHMUS_THREADS", "0")
     if not (text.isascii() and text.isdigit()):
         raise BadValue(f"ISTHMUS_THREADS={text!r} is no number of threads; unset it, or write 0 for all CPUs")
-    return int(text) or len(os.sched_getaffinity(0))
+    return int(text) or count_cpus()
 
 
 @lru_cache(maxsize=32)
@@ -105,6 +106,10 @@ class MujocoSimulator:
         self.n, self.frame_skip = n, frame_skip
         self.dt = self.model.opt.timestep * frame_skip
         self.batch = mujoco.batch.Batch(self.model, n, threads(), persistent=forces)
+        self._process = os.getpid()
+        self._pooled = self.batch.nthread > 1  # else it steps on the caller's thread alone
+        if self._pooled:
+            register_pool(self, self.batch)
         self.rows = self.batch.state
         self._reset_row = self.rows[0].copy()
         self.qpos, self.qvel, self.control = (self.batch.bind(f) for f in ("qpos", "qvel", "ctrl"))
@@ -128,12 +133,17 @@ class MujocoSimulator:
         self._forces = np.zeros((n, self.model.nbody, 6))
         self._forces_known = np.zeros(n, bool)
 
+    def _check_threads(self) -> None:
+        if self._pooled:
+            check_same_process(self._process)
+
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
         if not self.parameters:
             return
         changed = np.any(self.values[ids] != values, axis=1)
         if not changed.any():
             return
+        self._check_threads()
         ids, values = ids[changed], values[changed]
         self.values[ids] = values
         fields = {f: np.repeat(default[None], len(ids), axis=0) for f, default in self._defaults.items()}
@@ -145,6 +155,7 @@ class MujocoSimulator:
             self.batch.set_const(ids)
 
     def reset(self, ids, qpos, qvel, act=None, ctrl=None, mocap_pos=None, mocap_quat=None) -> None:
+        self._check_threads()
         # mj_resetData writes the same numbers, and costs a call into the pool.
         self.rows[ids] = self._reset_row
         self.qpos[ids], self.qvel[ids] = qpos, qvel
@@ -187,6 +198,7 @@ class MujocoSimulator:
             self._history[i] = data.history
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
+        self._check_threads()
         self.control[ids] = control
         whole = None if len(ids) == self.n else ids
         failed = None

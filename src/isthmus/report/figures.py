@@ -122,7 +122,7 @@ def _sound(row: dict[str, Any]) -> bool:
 def read_landscape(path: Path, box: tuple[Any, Any] = (None, None)) -> Landscape:
     """The landscape of a `landscape.csv`, one mean a cell. Raises RunError, in one line, where it is damaged."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             names = tuple((reader.fieldnames or ())[:2])
             rows = [[float(row[k]) for k in (*names, "mean_return", "mean_length")] for row in reader]

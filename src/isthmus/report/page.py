@@ -82,7 +82,7 @@ class Entry:
         counters = ("source_steps", "target_transitions")
         if self.run.finished:
             try:
-                end = json.loads((self.run.folder / "finished.json").read_text())
+                end = json.loads((self.run.folder / "finished.json").read_text(encoding="utf-8"))
                 return {"digest": str(end["digest"]), **{k: int(end[k]) for k in counters}}
             except (OSError, ValueError, KeyError, TypeError):
                 self.notes.append(f"{self.label}: finished.json is damaged")
@@ -125,7 +125,7 @@ class Entry:
         if not path.exists():
             return None
         try:
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 read = list(csv.DictReader(file))
             rows = [[float(row[k]) for k in ("return", "fell", "length")] for row in read]
             told = [float(row["success"]) for row in read if "success" in row]
@@ -217,6 +217,8 @@ def read(paths: Sequence[Path]) -> list[Group]:
 def _open(folder: Path) -> Run:
     """A run whose run.json holds what the page says of it. Raises RunError, in one line."""
     run = Run.open(folder)
+    if run.which:
+        raise RunError(f"a report is of a whole run: leave out @{run.which} of {folder}")
     config = run.config
     kinds = {"method": str, "settings": dict, "versions": dict, "seed": int, "steps": int, "start": str | None}
     wrong = [name for name, kind in (kinds | {"problem": dict}).items() if not isinstance(config[name], kind)]

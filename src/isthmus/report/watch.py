@@ -415,7 +415,7 @@ def _fault(name: str) -> str | None:
     with tempfile.TemporaryDirectory() as folder:  # MuJoCo logs its errors in the current folder
         try:
             done = subprocess.run([sys.executable, "-c", _PROBE], cwd=folder, env={**os.environ, "MUJOCO_GL": name},
-                                  capture_output=True, text=True, timeout=120)  # fmt: skip
+                                  capture_output=True, encoding="utf-8", errors="replace", timeout=120)  # fmt: skip
         except subprocess.TimeoutExpired:
             return "no picture within two minutes"
     if done.returncode == 0:

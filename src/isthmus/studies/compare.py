@@ -64,7 +64,7 @@ class Comparison:
 
     @staticmethod
     def read(folder: Path) -> Comparison:
-        data = json.loads((folder / COMPARISON).read_text())
+        data = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
         rows = [Row(**{"logged_transitions": 0, **row}) for row in data.pop("rows")]  # older ones do not say
         return Comparison(folder=folder, rows=rows, **data)
 

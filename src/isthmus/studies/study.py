@@ -37,8 +37,9 @@ from isthmus.types import BadValue
 class Unit:
     """One training and its final evaluation. `landscapes` maps a name to the grid's settings.
 
-    `start` names the unit whose finished run this one starts from, `beside` one that it is measured against, `log` one
-    whose policy logs the target for it: `log_steps` transitions, of which it is given those that `log_size` says.
+    `start` names the unit whose finished run this one starts from, `start_at="best"` from that run's best evaluation in
+    the source instead of its end. `beside` names one that it is measured against, `log` one whose policy
+    logs the target for it: `log_steps` transitions, of which it is given those that `log_size` says.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Unit:
     settings: dict[str, Any] = field(default_factory=dict)
     access: str | None = None
     start: str | None = None
+    start_at: str = ""
     beside: str | None = None
     log: str | None = None
     log_steps: int = 20_000
@@ -138,7 +140,7 @@ class Results:
 
     @staticmethod
     def read(path: Path) -> Results:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return Results(list(csv.DictReader(file)))
 
     def value(self, kind: str, key: str) -> float:
@@ -186,8 +188,10 @@ def otherwise(unit: Unit | Measurement, meta: Mapping[str, Any]) -> list[str]:
         asked = {"seed": unit.seed, **unit.given}
         return [f"{k} {meta.get(k)} instead of {v}" for k, v in asked.items() if str(meta.get(k)) != str(v)]
     asked: dict[str, Any] = {"method": unit.method, "problem": unit.problem, "seed": unit.seed, "steps": unit.steps,
-                             **unit.logged}  # fmt: skip
+                             "start_at": unit.start_at or "end", **unit.logged}  # fmt: skip
     there = {k: meta[k] for k in asked if k in meta}
+    if "digest" in meta:  # a unit's file, which says only where it did not start from the end
+        there.setdefault("start_at", "end")
     if not (found := [f"{k} {v} instead of {asked[k]}" for k, v in there.items() if str(v) != str(asked[k])]):
         asked = registry.settings_of(registry.build(unit.method, unit.settings))
         there = dict(meta.get("settings", {}))
@@ -259,11 +263,15 @@ def kept_path(results: Path, name: str) -> Path:
     return results / "starts" / f"{name}.safetensors"
 
 
-def open_needed(name: str, results: Path, runs: Path) -> Run:
-    """Open the finished run of a unit that another one needs, or what is kept of it with the results."""
-    kept = kept_path(results, name)
+def open_needed(name: str, results: Path, runs: Path, at: str = "") -> Run:
+    """Open the finished run of a unit that another one needs, or what is kept of it with the results.
+
+    `at` is the checkpoint: the last one, or "best".
+    """
+    reference = f"{name}@{at}" if at else name
+    kept = kept_path(results, reference)
     is_there = (runs / name / "finished.json").exists()
-    return Run.open(kept if kept.exists() and not is_there else runs / name)
+    return Run.open(kept if kept.exists() and not is_there else runs / reference)
 
 
 def ensure_log(unit: Unit, results: Path, runs: Path) -> str:
@@ -364,7 +372,7 @@ def trained(unit: Unit, results: Path, runs: Path) -> tuple[Run, Problem]:
     folder = runs / unit.name
     data = ensure_log(unit, results, runs) if unit.log else None
     problem = make_problem(unit.problem, access=unit.access or ("dataset" if data else None), data=data)
-    start = open_needed(unit.start, results, runs) if unit.start else None
+    start = open_needed(unit.start, results, runs, unit.start_at) if unit.start else None
     if (folder / "run.json").exists():
         run = Run.open(folder)
         run.expect(Run.plan(unit.method, problem, unit.seed, unit.steps, unit.settings, start))
@@ -417,10 +425,12 @@ def measured(
     seconds = sum(line["seconds"] for line in run.metrics() if line["kind"] == "round")  # before an interruption too
     needs = {name: open_needed(name, results, runs).digest for name in sorted(unit.needs)}
     if unit.start and run.config.get("start_digest"):
-        needs[unit.start] = run.config["start_digest"]  # and not what lies there by now
+        began = f"{unit.start}@{unit.start_at}" if unit.start_at else unit.start
+        needs[began] = run.config["start_digest"]  # and not what lies there by now
     return rows, {
         **run.config["versions"], "wall_seconds": seconds, "steps": unit.steps,
         "source_steps": int(state.source_steps), "start": unit.start or "",
+        **({"start_at": unit.start_at} if unit.start_at else {}),
         "method": unit.method, "problem": unit.problem, "seed": unit.seed, **unit.logged,
         "settings": json.dumps(run.config["settings"], sort_keys=True),
         "needs": json.dumps(needs),
@@ -436,6 +446,17 @@ def _is_there(name: str, results: Path, runs: Path) -> bool:
     return (runs / name / "finished.json").exists() or kept_path(results, name).exists()
 
 
+def _lacks_start(unit: Unit, results: Path, runs: Path) -> bool:
+    if not (unit.start and unit.start_at):
+        return False
+    return not _is_there(unit.start, results, runs) or not _has_best(unit, results, runs)
+
+
+def _has_best(unit: Unit, results: Path, runs: Path) -> bool:
+    is_there = (runs / str(unit.start) / "finished.json").exists()
+    return is_there or kept_path(results, f"{unit.start}@{unit.start_at}").exists()
+
+
 def waves(units: Sequence[Unit | Measurement], results: Path, runs: Path) -> list[list[Unit | Measurement]]:
     """The units without a file, and those that have one but whose run others need and is not there: each after what it
     needs, the units of one wave side by side.
@@ -446,6 +467,7 @@ def waves(units: Sequence[Unit | Measurement], results: Path, runs: Path) -> lis
     while wave:
         out = [wave, *([u for u in later if u not in wave] for later in out)]
         needed = {name for unit in wave for name in unit.needs if not _is_there(name, results, runs)}
+        needed |= {unit.start for unit in wave if isinstance(unit, Unit) and _lacks_start(unit, results, runs)}
         wave = [table[name] for name in table if name in needed]
     return [wave for wave in out if wave]
 
@@ -477,11 +499,14 @@ def _keep_starts(units: Iterable[Unit | Measurement], results: Path, runs: Path)
     """Keep, with the results, what others of a study start from: these runs' bits cannot be had on another machine."""
     from isthmus.training.kept import keep_run
 
-    starts = {name for unit in units if isinstance(unit, Unit) for name in (unit.start, unit.log) if name}
-    for name in sorted(starts):
+    needed = [unit for unit in units if isinstance(unit, Unit)]
+    starts = {(name, "") for unit in needed for name in (unit.start, unit.log) if name}
+    starts |= {(unit.start, unit.start_at) for unit in needed if unit.start and unit.start_at}
+    for name, at in sorted(starts):
         is_done = (results / f"{name}.csv").exists() and (runs / name / "finished.json").exists()
-        if is_done and not kept_path(results, name).exists():
-            keep_run(Run.open(runs / name), kept_path(results, name))
+        kept = kept_path(results, f"{name}@{at}" if at else name)
+        if is_done and not kept.exists():
+            keep_run(open_needed(name, results, runs, at), kept)
 
 
 def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, workers: int) -> str:

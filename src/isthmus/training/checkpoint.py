@@ -19,7 +19,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,31 +56,36 @@ class Difference:
     second: Any
 
 
-def save(folder: Path, tree: Any, *, extra: Mapping[str, Any], name: int, keep: int = 2) -> Path:
+def save(
+    folder: Path, tree: Any, *, extra: Mapping[str, Any], name: int, keep: int = 2, beside: Path | None = None
+) -> Path:
     """Writes `tree` as the checkpoint `name` (rounds or steps, rising) of `folder` and returns its path.
 
     The tree's leaves are NumPy or JAX arrays, typed PRNG keys, and NumPy or Python scalars. `extra` is JSON: counters,
     offsets into logs, versions. Afterwards the newest `keep` checkpoints up to `name` are left; one of a greater name
     belongs to a future that this run has left (it was damaged, and the run went on from an earlier one) and goes too.
+    Pieces that the newest checkpoint of the folder `beside` holds already are linked as well.
 
     Raises CheckpointError for a leaf that cannot be stored, and where the disk refuses (full, read-only): the last good
     checkpoint is then still there.
     """
-    path = folder / f"{name:012d}"
+    path = path_of(folder, name)
     partial, replaced = path.with_suffix(PARTIAL), path.with_suffix(REPLACED)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(f"*{PARTIAL}"):  # what a killed save left
             shutil.rmtree(leftover)
-        last = next(iter(_checkpoints(folder)), folder)
+        known = [next(iter(_checkpoints(place)), None) for place in (folder, beside) if place]
+        sources = [path for path in known if path]
         os.mkdir(partial)
 
         def put(piece: str, data: bytes) -> None:
             if (partial / piece).exists():
                 return  # equal rows of one leaf, such as a buffer's empty ones
-            with contextlib.suppress(OSError):  # the last one lacks it, or the file system has no links: write it
-                if (last / piece).read_bytes() == data:  # a damaged piece is not handed on
-                    return os.link(last / piece, partial / piece)
+            for source in sources:
+                with contextlib.suppress(OSError):  # it lacks the piece, or the file system has no links
+                    if (source / piece).read_bytes() == data:  # a damaged piece is not handed on
+                        return os.link(source / piece, partial / piece)
             _write(partial / piece, data)
 
         body = {
@@ -153,6 +158,28 @@ def verify(path: Path) -> str:
     for name in reader.leaves:
         reader.array(name)
     return _hash([*reader.leaves.values()])
+
+
+def paths(folder: Path) -> list[Path]:
+    """The checkpoints of `folder`, good or damaged, newest first."""
+    return [path for path in _checkpoints(folder) if path.suffix != REPLACED]
+
+
+def path_of(folder: Path, name: int) -> Path:
+    """Where the checkpoint `name` of `folder` lies."""
+    return folder / f"{name:012d}"
+
+
+def read_extra(path: Path) -> dict[str, Any]:
+    """The `extra` of the checkpoint at `path`; of it, only the manifest is read. Raises CheckpointError."""
+    return _Reader(path).extra
+
+
+def keep_only(folder: Path, names: Collection[int]) -> None:
+    """Removes the checkpoints of `folder` but for those named."""
+    for path in _checkpoints(folder):
+        if path.suffix == REPLACED or int(path.name) not in names:
+            _remove(path)
 
 
 def digest(tree: Any) -> str:
@@ -355,6 +382,8 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

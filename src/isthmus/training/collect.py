@@ -41,7 +41,7 @@ def log_target(
     metadata = {
         "domain": str(target), "problem": problem.name, "transitions": log.size, "episodes": log.episodes,
         "seconds": log.size * target.step_seconds, "seed": seed, "deterministic": deterministic,
-        "policy": {"run": str(run.folder.resolve()), "method": run.name, "seed": run.seed,
+        "policy": {"run": run.reference, "method": run.name, "seed": run.seed,
                    "source": str(run.problem.source), "digest": run.digest},
         "versions": versions(dart=target.engine == "dart"),
     }  # fmt: skip

@@ -27,6 +27,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from isthmus.physics.concurrency import count_cpus
 from isthmus.types import BadValue, IsthmusError
 
 READY = b"ready"  # a worker's first word; no pickle begins so
@@ -102,7 +103,7 @@ def make_executor(kind: str = "processes", workers: int | None = None, address: 
 
 
 def cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return count_cpus()
 
 
 def check_workers(workers: int | None) -> int | None:
@@ -304,6 +305,9 @@ def _no_start(fate: str) -> str:
 @contextmanager
 def _ctrl_c_waits() -> Iterator[None]:
     """Processes begun in here never see a terminal's Ctrl-C, not even before their first line; ours comes after."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -130,7 +130,7 @@ def _check_answers(address: str) -> None:
     """Raises OSError or ValueError at once; Ray itself tries for minutes, and says in many lines that it fails."""
     if address == "auto":  # Ray's note of the cluster that was begun last here, which may be gone
         noted = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray", "ray_current_cluster")
-        address = noted.read_text().strip() if noted.exists() else ""
+        address = noted.read_text(encoding="utf-8").strip() if noted.exists() else ""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=5.0).close()

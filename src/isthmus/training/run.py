@@ -6,8 +6,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import numpy as np
 from isthmus.domains.datasets import Deployed, Log
 from isthmus.domains.problem import Access, Problem
 from isthmus.methods import registry
-from isthmus.types import BadValue, IsthmusError
+from isthmus.physics.concurrency import check_jax_survived
+from isthmus.types import BadValue, IsthmusError, UnknownName
 
 FORMAT = 1
 FIELDS = {  # of run.json, and of which kind
@@ -61,12 +63,15 @@ def described(log: Log) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises RunError where the disk or the folder refuses."""
+    """Write a file as UTF-8, whole or not at all. Raises RunError where the disk or the folder refuses."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text)
+        # A name that was no text to the locale, such as a folder's, is written as the bytes that it is.
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         os.replace(temporary, path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
         raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
@@ -84,6 +89,8 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
+    made: tuple[Path, ...] = field(default=(), compare=False)  # folders that `create` made, the innermost first
+    which: str = ""  # the checkpoint that it speaks of: the newest, or "best"
 
     @staticmethod
     def plan(
@@ -119,7 +126,7 @@ class Run:
             "problem": problem.describe(),
             "seed": seed,
             "steps": steps,
-            "start": str(start.folder.resolve()) if start else None,
+            "start": start.reference if start else None,
             "start_digest": start.digest if start else None,
             "imports": list(imports),
             "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
@@ -127,29 +134,54 @@ class Run:
         }
 
     @staticmethod
-    def create(folder: Path, config: dict[str, Any]) -> Run:
-        """Make the folder and its run.json, from what `plan` gave; refuses a folder with anything in it: RunError."""
+    def create(folder: Path, config: dict[str, Any], new: bool = False) -> Run:
+        """Make the folder and its run.json, from what `plan` gave; refuses a folder with anything in it: RunError.
+
+        A `new` one may not be there at all: raises FileExistsError.
+        """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            made = tuple(path for path in (folder, *folder.parents) if not path.exists())
+            folder.mkdir(parents=True, exist_ok=not new)
             if any(folder.iterdir()):
                 raise RunError(
                     f"{folder} is not empty; name another with --out, or go on with it: isthmus resume {folder}"
                 )
         except OSError as error:
+            if new and isinstance(error, FileExistsError):
+                raise
             raise RunError(f"cannot make the run's folder {folder}: {error.strerror}") from None
-        write_text(folder / "run.json", json.dumps(config, indent=2) + "\n")
-        return Run(folder, config)
+        run = Run(folder, config, made)
+        try:
+            write_text(folder / "run.json", json.dumps(config, indent=2) + "\n")
+        except RunError:
+            run.discard()
+            raise
+        return run
+
+    @staticmethod
+    def create_under(root: Path, config: dict[str, Any], problem: Problem) -> Run:
+        """`create` in a new folder under `root`, which no other thread or process takes at the same time."""
+        while True:
+            folder = new_folder(root, config["method"], problem, config["seed"])
+            try:
+                return Run.create(folder, config, new=True)
+            except FileExistsError:
+                continue  # another was faster
 
     @staticmethod
     def open(folder: Path | str) -> Run:
-        """Read a run's folder, or the file that keeps what a run handed over. Raises RunError, in one line."""
-        folder = Path(folder)
-        if folder.suffix == ".safetensors":
+        """Read a run's folder, RUN; RUN@best, the run as it was at its best evaluation in the source; or a file that
+        keeps what a run handed over.
+
+        Raises RunError, or UnknownName for another word behind the @; in one line.
+        """
+        if Path(folder).suffix == ".safetensors":
             from isthmus.training.kept import open_kept
 
-            return open_kept(folder)
+            return open_kept(Path(folder))
+        folder, which = _split_reference(folder)
         try:
-            config = json.loads((folder / "run.json").read_text())
+            config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{folder} is no run: it has no run.json") from None
         except NotADirectoryError:
@@ -162,15 +194,21 @@ class Run:
         for name, kind in FIELDS.items():
             if not isinstance(config.get(name), kind):
                 raise RunError(f"{folder}/run.json is damaged: {name} is {config.get(name)!r}")
-        return Run(folder, config)
+        return Run(folder, config, which=which)
 
     def discard(self) -> None:
-        """Remove what `create` made, of a run that could not begin: nothing was learned, nor a target touched."""
+        """Remove what `create` made, of a run that could not begin: nothing was learned, nor a target touched.
+
+        A folder that was there before stays, empty as it was.
+        """
         if not self.begun and not (self.folder / "ledger.jsonl").exists():
             for name in ("run.json", "metrics.jsonl"):
                 (self.folder / name).unlink(missing_ok=True)
-            with suppress(OSError):
-                self.folder.rmdir()
+            for name in ("checkpoints", "best"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+            with suppress(OSError):  # what somebody else put there meanwhile stays
+                for folder in self.made:
+                    folder.rmdir()
 
     def expect(self, config: dict[str, Any]) -> None:
         """Raise BadValue where this run is not the one that was planned as `config`."""
@@ -255,25 +293,36 @@ class Run:
 
         return any(path.suffix != PARTIAL for path in self.folder.glob("checkpoints/*"))
 
-    def checkpoint(self) -> tuple[Path, list[str]]:
-        """The newest good checkpoint, and what was wrong with newer ones. Raises CheckpointError if there is none."""
-        from isthmus.training import checkpoint
+    @property
+    def reference(self) -> str:
+        """What opens this run from anywhere on this machine: its folder, or FOLDER@best."""
+        return f"{self.folder.resolve()}@{self.which}" if self.which else str(self.folder.resolve())
 
+    def checkpoint(self) -> tuple[Path, list[str]]:
+        """The newest good checkpoint, or that of RUN@best, and what was wrong with newer ones.
+
+        Raises CheckpointError if there is none, BadValue where no best one is kept.
+        """
+        from isthmus.training import best, checkpoint
+
+        if self.which:
+            return best.find_best(self.folder)
         return checkpoint.latest(self.folder / "checkpoints")
 
     @property
     def digest(self) -> str:
-        """Of the newest good checkpoint: what the run left, bit by bit."""
+        """Of `checkpoint`: what the run left, bit by bit."""
         from isthmus.training import checkpoint
 
         return checkpoint.digest(self.checkpoint()[0])
 
     def restore(self) -> tuple[Any, dict[str, Any], list[str]]:
         """State, the checkpoint's extra data, and notes on damage."""
+        check_jax_survived()
         from isthmus.training import checkpoint
 
         path, notes = self.checkpoint()
-        phase = json.loads((path / checkpoint.MANIFEST).read_text())["extra"]["phase"]
+        phase = json.loads((path / checkpoint.MANIFEST).read_bytes())["extra"]["phase"]
         state, extra = checkpoint.load(path, self.template(phase))
         return state, extra, notes
 
@@ -282,7 +331,7 @@ class Run:
 
     @cached_property
     def policy(self) -> Any:
-        """What the run deploys, from its newest good checkpoint."""
+        """What the run deploys, from `checkpoint`."""
         return self.method.policy(self.state())
 
     @cached_property
@@ -300,7 +349,7 @@ class Run:
         """All lines of metrics.jsonl; a line cut short by a crash is left out."""
         rows = []
         path = self.folder / "metrics.jsonl"
-        for line in path.read_text().splitlines() if path.exists() else ():
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
@@ -311,6 +360,16 @@ class Run:
     def finished(self) -> bool:
         """Whether training reached its number of steps."""
         return (self.folder / "finished.json").exists()
+
+
+def _split_reference(reference: Path | str) -> tuple[Path, str]:
+    """A run's folder and the checkpoint meant, "" or "best". Raises UnknownName for another one."""
+    head, at, which = str(reference).rpartition("@")
+    if not at or Path(reference).exists() or not (Path(head) / "run.json").exists():
+        return Path(reference), ""
+    if which != "best":
+        raise UnknownName("checkpoint", which, ["best"])
+    return Path(head), which
 
 
 def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -325,6 +384,6 @@ def new_folder(root: Path, method: str, problem: Problem, seed: int) -> Path:
     slug = "".join(c if c.isalnum() or c in "._-=" else "-" for c in problem.name)[:60].strip("-")
     base = root / f"{method}-{slug}-s{seed}"
     folder, i = base, 2
-    while folder.exists():
+    while os.path.lexists(folder):
         folder, i = base.with_name(f"{base.name}-{i}"), i + 1
     return folder

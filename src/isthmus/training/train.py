@@ -28,11 +28,13 @@ from isthmus.evaluation.evaluate import SEED
 from isthmus.methods import registry
 from isthmus.methods.es_maml import Evolution
 from isthmus.methods.single_domain import DomainRandomization
+from isthmus.physics.concurrency import check_jax_survived
 from isthmus.tasks.imports import import_files
 from isthmus.training import checkpoint
+from isthmus.training.best import BestCheckpoint
 from isthmus.training.executor import Executor
 from isthmus.training.progress import Progress
-from isthmus.training.run import Run, RunError, new_folder, versions, write_text
+from isthmus.training.run import Run, RunError, versions, write_text
 from isthmus.types import BadValue, BudgetExceeded, Metrics, Worlds
 
 SAVE_SECONDS = 20.0
@@ -58,10 +60,12 @@ def train(
     """Train a method on a problem; the finished run.
 
     `steps` counts all environment steps, of source and target; `settings` changes the method's
-    (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from; `evaluations` on the way, besides
-    that of the initial policy, are 10 if nothing is said, of `evaluation_episodes` each, 16. Ctrl-C saves and stops.
+    (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from, `RUN@best` as it was at its best
+    evaluation in the source. `evaluations` on the way, besides that of the initial policy, are 10 if nothing is said,
+    of `evaluation_episodes` each, 16. Ctrl-C saves and stops.
     On an `executor` the rounds of a method that can share them out are done by its workers, to the same bits.
     """
+    check_jax_survived()
     _check_spreads(method, executor)
     begun = start if isinstance(start, Run) or start is None else Run.open(start)
     if begun:
@@ -72,13 +76,14 @@ def train(
         Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
     for note in (*problem.dataset.notes, *scarce(problem.log())) if config["log"] and not quiet else ():
         Progress.note(note)
-    folder = Path(out) if out else new_folder(Path("runs"), method, problem, seed)
     config["evaluations"] = evaluations or EVALUATIONS
     config["evaluation_episodes"] = evaluation_episodes or EVALUATION_EPISODES
-    run = Run.create(folder, config)
+    run = Run.create(Path(out), config) if out else Run.create_under(Path("runs"), config, problem)
     try:
         return _loop(run, None, {}, quiet, executor, imports)
-    except BadValue:  # told only once it begins: a folder left behind would be in the way of the right command
+    except (RunError, checkpoint.CheckpointError):  # the disk's: once it is mended, resume goes on
+        raise
+    except Exception:  # before the first checkpoint, a folder left behind would be in the way of the right command
         run.discard()
         raise
 
@@ -90,7 +95,10 @@ def resume(
 
     `imports` are the user's modules, of which an executor's workers know nothing yet.
     """
+    check_jax_survived()
     run = Run.open(folder)
+    if run.which:
+        raise BadValue(f"a run goes on from its newest checkpoint: leave out @best, or begin another, --start {folder}")
     _check_spreads(run.name, executor)
     run.check_log()
     state, extra, notes = run.restore() if run.begun else (None, {}, [])
@@ -160,20 +168,24 @@ def _loop(
         if state is None:
             state = run.initial()
         evaluations = extra.get("evaluations", 0)
+        best = BestCheckpoint(run.folder, extra.get("best"))
         seen = _divergences(state)
         saved = time.monotonic()
 
         def save() -> None:
             nonlocal saved
             record = {
-                "phase": int(state.phase), "metrics_offset": log.sync(), "evaluations": evaluations, **counters(state)
+                "phase": int(state.phase), "metrics_offset": log.sync(), "evaluations": evaluations,
+                "best": best.record, **counters(state),
             }  # fmt: skip
-            checkpoint.save(run.folder / "checkpoints", state, extra=record, name=sum(counters(state).values()))
+            checkpoint.save(best.newest, state, extra=record, name=sum(counters(state).values()), beside=best.folder)
+            best.forget_former()
             saved = time.monotonic()
 
         def tell(now: dict[str, int]) -> None:
             scores = _evaluate(method, state, problem, run.config.get("evaluation_episodes", EVALUATION_EPISODES))
             log.write("evaluation", {**now, **scores})
+            best.offer(state, {"phase": int(state.phase), **now}, sum(now.values()), scores)
             progress.evaluated(now, scores)
 
         if not extra:
@@ -224,7 +236,8 @@ def _loop(
 
 
 def _evaluate(method: Any, state: Any, problem: Problem, episodes: int) -> dict[str, float]:
-    """Returns in the source and the true target, outside every book: evaluation is metered apart, and selects nothing.
+    """Returns in the source and the true target, outside every book: evaluation is metered apart, and selects nothing
+    but the best checkpoint, by the source's return alone.
 
     A target that cannot be replayed is not touched here: only `isthmus evaluate` does, when its user says so.
     """
@@ -287,7 +300,7 @@ class MetricsLog:
     def write(self, kind: str, values: dict[str, Any]) -> None:
         line = json.dumps({"kind": kind, **{k: _short(v) for k, v in values.items()}})
         try:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
             raise self._refused(error) from None
