@@ -89,16 +89,16 @@ def test_a_unit_learns_from_what_another_units_policy_did(tmp_path: Path, monkey
     longer = Unit("logged", "darc", steps=192, settings=SMALL, log="source", log_steps=80, **common)
     done, said = read_units([longer], tmp_path / "results")
     assert done == {} and "log_size" in said[0]
-    runs = tmp_path / "runs"
-    first = study.logged(other, runs)
-    assert study.logged(logged, runs) == f"{first}:50", "made once"
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    first = study.ensure_log(other, results, runs)
+    assert study.ensure_log(logged, results, runs) == f"{first}:50", "made once"
     monkeypatch.setattr("isthmus.training.checkpoint.digest", lambda _: "trained anew")
-    second = study.logged(other, runs)
+    second = study.ensure_log(other, results, runs)
     assert second != first and Path(second).exists(), "another policy's log is another"
     monkeypatch.setattr("isthmus.training.checkpoint.digest", lambda _: "stopped")
     monkeypatch.setattr("isthmus.training.collect.record", lambda *_: Run.open(runs / "other").problem.log().first(9))
     with pytest.raises(KeyboardInterrupt):
-        study.logged(other, runs)
+        study.ensure_log(other, results, runs)
     assert not list(runs.glob("*stopped*")), "a log cut short is no log"
 
 
@@ -116,7 +116,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     arguments = ["reproduce", "dap", "--figure=2", "--scale=smoke", f"--results={tmp_path}", f"--runs={tmp_path}/runs"]
     main(arguments)
     said = capsys.readouterr().out
-    files = {"smoke.txt", "smoke-claims.csv", "smoke-figure2.png", *(f"{u.name}.csv" for u in quick)}
+    files = {"starts", "smoke.txt", "smoke-claims.csv", "smoke-figure2.png", *(f"{u.name}.csv" for u in quick)}
     assert {p.name for p in (tmp_path / "dap").iterdir()} == files and len(quick) == 3
     assert "hopper: return in hopper-dap's target" in said and "nan" not in (tmp_path / "dap" / "smoke.txt").read_text()
     monkeypatch.setattr(study, "run_unit", lambda *_: pytest.fail("it ran again"))

@@ -95,7 +95,7 @@ def smoke(tmp_path_factory) -> tuple[list[Unit], dict[str, Results], dict[str, R
 def test_what_the_command_leaves(smoke):
     made, _, _, files = smoke
     assert {p.name for p in files.iterdir()} == {
-        *(f"{u.name}.csv" for u in made), "smoke.txt", "smoke-claims.csv", "smoke-figure3.png"
+        *(f"{u.name}.csv" for u in made), "starts", "smoke.txt", "smoke-claims.csv", "smoke-figure3.png"
     }  # fmt: skip
     text, table = ((files / name).read_text() for name in ("smoke.txt", "smoke-claims.csv"))
     assert "nan" not in text + table and "M30  not run" in text
