@@ -17,6 +17,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem, make_problem
 from isthmus.learning.classifiers import Seen, disagreement
 from isthmus.learning.inverse import InverseModels
+from isthmus.learning.keys import beside
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.sac import SAC, Batch
 from isthmus.methods import registry
@@ -136,7 +137,7 @@ def test_sac_is_paid_by_the_box(name: str, weight: float) -> None:
     @jax.jit  # both in one, which XLA has half as much to do for
     def update(before: Carry) -> tuple[Any, ...]:
         target = Seen(logged.obs, logged.action, logged.next_obs)
-        after, _ = method.classifiers.update(before.classifiers, seen[0], target, jax.random.fold_in(key, 1))
+        after, _ = method.classifiers.update(before.classifiers, seen[0], target, beside(key))
         return *method.update(before, (mine, logged), key), after, method.classifiers.delta(after, *seen)
 
     for counts in (np.float32(0), np.float32(1)):
