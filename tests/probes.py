@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from isthmus.domains.collect import repeated
 from isthmus.learning.networks import mlp, unroll
@@ -46,7 +47,7 @@ def one(coin, step, action, first) -> np.ndarray:
     return np.ones_like(coin)
 
 
-VALUE_ONE = Probe(nothing, one, noise=0.2)
+VALUE_ONE = Probe(nothing, one, noise=0.15)  # scaled by it, it stays below 10, where rewards are cut
 OBSERVED_VALUE = Probe(lambda coin, step: coin, lambda coin, step, action, first: coin)
 HIDDEN_VALUE = Probe(nothing, lambda coin, step, action, first: coin)
 DISCOUNT = Probe(lambda coin, step: 1.0 * step, lambda coin, step, action, first: 1.0 * (step == 1), length=2)
@@ -128,6 +129,33 @@ def train(learner: Any, probe: Probe, rounds: int, seed: int = 0) -> tuple[Any, 
         worlds, tr = collect(probe, worlds, learner.behaviour(s), steps, random)
         s, metrics = learner.learn(s, tr, jax.random.fold_in(key, i))
     return s, metrics
+
+
+TEN = range(10)
+
+
+def over_seeds(test: Callable) -> Callable:
+    """A test of what is learned, given `seeds`: one among the fast tests, ten among the slow ones."""
+    fast = pytest.param(TEN[:1], id="a seed")
+    slow = pytest.param(TEN, id="ten seeds", marks=[pytest.mark.slow, pytest.mark.timeout(1200)])
+    return pytest.mark.parametrize("seeds", [fast, slow])(test)
+
+
+def check(measure: Callable[[int], Any], seeds: range, low: Any, high: Any) -> None:
+    """Assert that what `measure` finds with a seed, numbers (n,), is in low..high, (n,) or one for all; over ten seeds
+    also that their mean is three standard deviations inside, or one CPU's rounding decides what a single seed says.
+    """
+    found = np.array([np.ravel(measure(seed)) for seed in seeds], float)
+    assert (low <= found).all() and (found <= high).all(), f"not in {low}..{high}: {found}"
+    if len(found) > 1:
+        mean, deviation = found.mean(0), found.std(0, ddof=1)
+        room = np.minimum(mean - low, high - mean)
+        assert (room >= 3 * deviation).all(), f"means {mean}, deviations {deviation}: too near to {low}..{high}"
+
+
+def around(expected: Any, tolerance: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds of numbers that are to be `expected`."""
+    return np.asarray(expected) - tolerance, np.asarray(expected) + tolerance
 
 
 def values(s: Any, *observations: float, parameter: float | None = None) -> np.ndarray:

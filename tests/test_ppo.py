@@ -445,36 +445,54 @@ LEARNER = PPO(
 )
 
 
-def test_probe_one_bit_tells_a_time_limit_from_death() -> None:
+@probes.over_seeds
+def test_probe_one_bit_tells_a_time_limit_from_death(seeds: range) -> None:
     """The same rewards and the same observations, cut after each step: 10 where it was a time limit, 1 where death."""
-    found = {}
-    for dies in (False, True):
-        s, _ = probes.train(LEARNER, probes.VALUE_ONE._replace(noise=1.0, dies=dies), 100)
-        found[dies] = probes.values(s, 0.0)[0]
-    assert found[False] == pytest.approx(10.0, abs=1.0)
-    assert found[True] == pytest.approx(1.0, abs=0.5)
+
+    def found(seed: int) -> list[float]:
+        states = [
+            probes.train(LEARNER, probes.VALUE_ONE._replace(noise=1.0, dies=dies), 100, seed)[0]
+            for dies in (False, True)
+        ]
+        return [probes.values(s, 0.0)[0] for s in states]
+
+    probes.check(found, seeds, [9.0, 0.5], [11.0, 1.5])
 
 
-def test_probe_action_matters() -> None:
-    s, _ = probes.train(LEARNER, probes.ACTION, 40)
-    assert probes.actions(LEARNER, s, -1.0, 1.0) == pytest.approx([-0.5, 0.5], abs=0.08)
-    assert s.networks.log_std[0] < -2  # nothing is left to try
+@probes.over_seeds
+def test_probe_action_matters(seeds: range) -> None:
+    def found(seed: int) -> list[float]:
+        s, _ = probes.train(LEARNER, probes.ACTION, 40, seed)
+        return [*probes.actions(LEARNER, s, -1.0, 1.0), s.networks.log_std[0]]
+
+    probes.check(found, seeds, [-0.58, 0.42, -np.inf], [-0.42, 0.58, -2.0])  # nothing is left to try
 
 
-def test_probe_an_action_is_paid_a_step_later() -> None:
-    s, _ = probes.train(LEARNER, probes.EARLY_ACTION, 40)
-    assert probes.actions(LEARNER, s, -1.0, 1.0) == pytest.approx([-0.5, 0.5], abs=0.08)
+@probes.over_seeds
+def test_probe_an_action_is_paid_a_step_later(seeds: range) -> None:
+    def found(seed: int) -> np.ndarray:
+        return probes.actions(LEARNER, probes.train(LEARNER, probes.EARLY_ACTION, 40, seed)[0], -1.0, 1.0)
+
+    probes.check(found, seeds, *probes.around([-0.5, 0.5], 0.08))
 
 
-def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not() -> None:
+@probes.over_seeds
+def test_a_privileged_critic_sees_the_dynamics(seeds: range) -> None:
+    """Without them nothing is known but that the mean is 0."""
+
+    def found(seed: int) -> list[float]:
+        s, metrics = probes.train(replace(LEARNER, privileged=True), probes.HIDDEN_VALUE, 40, seed)
+        blind, dark = probes.train(LEARNER, probes.HIDDEN_VALUE, 40, seed)
+        told = [probes.values(s, 0.0, parameter=coin)[0] for coin in (-1.0, 1.0)]
+        return [*told, metrics["explained_variance"], *probes.values(blind, 0.0), dark["explained_variance"]]
+
+    probes.check(found, seeds, [-1.05, 0.95, 0.95, -0.3, -np.inf], [-0.95, 1.05, np.inf, 0.3, 0.1])
+
+
+def test_a_policy_does_not_see_the_dynamics_that_its_critic_sees() -> None:
     privileged = replace(LEARNER, privileged=True)
-    s, metrics = probes.train(privileged, probes.HIDDEN_VALUE, 40)
-    blind, dark = probes.train(LEARNER, probes.HIDDEN_VALUE, 40)
-    assert probes.values(s, 0.0, parameter=-1.0) == pytest.approx([-1.0], abs=0.05)
-    assert probes.values(s, 0.0, parameter=1.0) == pytest.approx([1.0], abs=0.05)
-    assert metrics["explained_variance"] > 0.95
-    assert probes.values(blind, 0.0) == pytest.approx([0.0], abs=0.3)  # all that can be said without them
-    assert dark["explained_variance"] < 0.1
+    s, _ = probes.train(privileged, probes.HIDDEN_VALUE, 1)
+    blind, _ = probes.train(LEARNER, probes.HIDDEN_VALUE, 1)
     assert [w.shape[0] for w, _ in (s.networks.actor[0], s.networks.critic[0])] == [1, 2]
     assert s.parameters.count == s.observations.count
     policy = privileged.policy(s)

@@ -413,30 +413,38 @@ def test_a_minibatch_beyond_a_round_is_refused() -> None:
 # Probes.
 
 
+@probes.over_seeds
 @pytest.mark.parametrize("critic", ["mlp", "linear"])
-def test_probe_action_matters(critic: str) -> None:
-    s, _ = probes.train(replace(LEARNER, critic=critic), probes.ACTION, 40)
-    assert probes.actions(LEARNER, s, -1.0, 1.0) == pytest.approx([-0.5, 0.5], abs=0.03)
-    assert s.networks.log_std[0] < -2  # nothing is left to try
+def test_probe_action_matters(critic: str, seeds: range) -> None:
+    def found(seed: int) -> list[float]:
+        s, _ = probes.train(replace(LEARNER, critic=critic), probes.ACTION, 40, seed)
+        return [*probes.actions(LEARNER, s, -1.0, 1.0), s.networks.log_std[0]]
+
+    probes.check(found, seeds, [-0.53, 0.47, -np.inf], [-0.47, 0.53, -2.0])  # nothing is left to try
 
 
-def test_probe_an_action_is_paid_a_step_later() -> None:
-    s, _ = probes.train(LEARNER, probes.EARLY_ACTION, 40)
-    assert probes.actions(LEARNER, s, -1.0, 1.0) == pytest.approx([-0.5, 0.5], abs=0.03)
+@probes.over_seeds
+def test_probe_an_action_is_paid_a_step_later(seeds: range) -> None:
+    def found(seed: int) -> np.ndarray:
+        return probes.actions(LEARNER, probes.train(LEARNER, probes.EARLY_ACTION, 40, seed)[0], -1.0, 1.0)
+
+    probes.check(found, seeds, *probes.around([-0.5, 0.5], 0.03))
 
 
+@probes.over_seeds
 @pytest.mark.parametrize("critic", ["mlp", "linear"])
-def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(critic: str) -> None:
+def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(critic: str, seeds: range) -> None:
     learner = replace(LEARNER, critic=critic, privileged=True)
-    s, metrics = probes.train(learner, probes.HIDDEN_VALUE, 40)
-    _, dark = probes.train(replace(learner, privileged=False), probes.HIDDEN_VALUE, 40)
-    assert metrics["explained_variance"] > 0.95
-    assert dark["explained_variance"] < 0.1
-    assert s.networks.actor[0][0].shape[0] == 1
-    assert s.parameters.count == s.observations.count
-    if critic == "mlp":
-        assert probes.values(s, 0.0, parameter=-1.0) == pytest.approx([-1.0], abs=0.05)
-        assert probes.values(s, 0.0, parameter=1.0) == pytest.approx([1.0], abs=0.05)
+
+    def found(seed: int) -> list[float]:
+        s, metrics = probes.train(learner, probes.HIDDEN_VALUE, 40, seed)
+        _, dark = probes.train(replace(learner, privileged=False), probes.HIDDEN_VALUE, 40, seed)
+        assert s.networks.actor[0][0].shape[0] == 1
+        assert s.parameters.count == s.observations.count
+        told = [probes.values(s, 0.0, parameter=coin)[0] for coin in (-1.0, 1.0)] if critic == "mlp" else [-1.0, 1.0]
+        return [metrics["explained_variance"], dark["explained_variance"], *told]
+
+    probes.check(found, seeds, [0.95, -np.inf, -1.05, 0.95], [np.inf, 0.1, -0.95, 1.05])
 
 
 @pytest.mark.parametrize("probe", [probes.ACTION, probes.EARLY_ACTION, probes.VALUE_ONE])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from isthmus.types import Array
 
@@ -24,6 +25,15 @@ def gae(
         return advantage, advantage
 
     return jax.lax.scan(back, jnp.zeros(()), (delta, carry), reverse=True)[1]
+
+
+def paid_yet(paid: Array, reward: Array) -> np.bool_:
+    """Return whether anything but 0 was paid, before (`paid`) or in `reward`.
+
+    Until then advantages are the residue of a critic, and standardizing makes a full step of any residue: the policy
+    stays. Later a round without a reward may be an episode's beginning, and what the critic expects of it counts.
+    """
+    return np.bool_(paid or np.any(np.asarray(reward) != 0))
 
 
 def explained_variance(value: Array, target: Array) -> Array:

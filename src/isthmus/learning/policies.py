@@ -94,8 +94,9 @@ class SquashedBehaviour(NamedTuple):
         return ()
 
     def act(self, memory: tuple, observation: Array, key: Array) -> tuple[Decision, tuple]:
+        k_drawn, k_uniform = jax.random.split(key)
         mean, log_std = squashed_parameters(self.policy.actor, observation)
-        drawn = jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
-        uniform = jax.random.uniform(key, mean.shape, minval=-1.0, maxval=1.0)
+        drawn = jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(k_drawn, mean.shape))
+        uniform = jax.random.uniform(k_uniform, mean.shape, minval=-1.0, maxval=1.0)
         unit = jnp.where(self.random, uniform, drawn)
         return Decision(self.policy.scaled(unit), extra={"sample": unit}), memory

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from isthmus.learning.advantage import explained_variance, flat, gae
+from isthmus.learning.advantage import explained_variance, flat, gae, paid_yet
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
 from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check, check_minibatch
 from isthmus.learning.networks import MLP, init_mlp, mlp
@@ -44,6 +44,7 @@ class PPOState(NamedTuple):
     parameters: Moments  # of the dynamics, for a critic that sees them
     returns: Moments
     running: np.ndarray  # float64 [N], discounted rewards of the worlds' episodes so far
+    paid: np.bool_  # whether anything but 0 was paid since the state began or crossed to other worlds
     low: np.ndarray
     high: np.ndarray
 
@@ -180,6 +181,7 @@ class Proximal:
             parameters=s.parameters.merge(known(flat(tr.parameters))) if self.privileged else s.parameters,
             returns=s.returns.merge(flat(returns)),
             running=running,
+            paid=paid_yet(s.paid, tr.reward),
         )
 
 
@@ -209,13 +211,16 @@ class PPO(Proximal):
             Moments.empty(extra),
             Moments.empty(()),
             np.zeros(self.worlds),
+            np.bool_(False),
             np.asarray(spaces.low, np.float32),
             np.asarray(spaces.high, np.float32),
         )
 
     def transfer(self, s: PPOState) -> PPOState:
         """The state to go on with in other worlds: weights and moments stay, the optimizer begins anew."""
-        return s._replace(optimizer=self._optimizer.init(s.networks), running=np.zeros(self.worlds))
+        return s._replace(
+            optimizer=self._optimizer.init(s.networks), running=np.zeros(self.worlds), paid=np.bool_(False)
+        )
 
     def random(self, s: PPOState) -> UniformBehaviour:
         """What collects before the first round."""
@@ -255,7 +260,7 @@ class PPO(Proximal):
                   tr.terminated | tr.truncated)  # fmt: skip
         scale = np.float32(1 / np.sqrt(s.returns.variance + 1e-8))
         norms = (Normalizer.of(s.observations), Normalizer.of(s.parameters))
-        return s.networks, s.optimizer, norms, scale, arrays
+        return s.networks, s.optimizer, norms, scale, paid_yet(s.paid, tr.reward), arrays
 
     @partial(jax.jit, static_argnums=0)
     def _rounds(self, used: Array, given: Any, keys: Array) -> tuple[Networks, Any]:
@@ -265,7 +270,7 @@ class PPO(Proximal):
         return jax.lax.map(lambda x: jax.lax.cond(x[0], learn, keep, *x[1:]), (used, given, keys))
 
     @partial(jax.jit, static_argnums=0)
-    def _round(self, networks: Networks, optimizer, norms, scale, arrays, key):
+    def _round(self, networks: Networks, optimizer, norms, scale, paid, arrays, key):
         obs, next_obs, parameters, sample, reward, terminated, done = arrays
         reward = jnp.clip(reward * scale, -10.0, 10.0)
         normalize, normalize_parameters = norms
@@ -284,7 +289,9 @@ class PPO(Proximal):
         log_prob = jax.vmap(gaussian_log_prob, (0, 0, None))(
             flat(sample), mlp(networks.actor, flat(obs)), networks.log_std
         )
-        rows = Rollout(flat(obs), flat(see[0]), flat(sample), log_prob, flat(advantage), flat(target))
+        rows = Rollout(
+            flat(obs), flat(see[0]), flat(sample), log_prob, flat(jnp.where(paid, advantage, 0.0)), flat(target)
+        )
         # 4. to 6.
         networks, optimizer, metrics = self.improve(networks, optimizer, rows, self.minibatch, key)
         metrics |= {

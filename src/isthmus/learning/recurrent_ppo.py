@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from isthmus.learning.advantage import explained_variance, flat, gae
+from isthmus.learning.advantage import explained_variance, flat, gae, paid_yet
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
 from isthmus.learning.learner import WHOLE, check
 from isthmus.learning.networks import CELLS, MLP, Cell, init_mlp, mlp, remember, said, unroll
@@ -53,6 +53,7 @@ class RecurrentState(NamedTuple):
     parameters: Moments  # of the dynamics, for a critic that sees them
     returns: Moments
     running: np.ndarray  # float64 [N], discounted rewards of the worlds' episodes so far
+    paid: np.bool_  # whether anything but 0 was paid since the state began or crossed to other worlds
     remembered: Array  # float32 [N, M], the critic's memory of the worlds' tasks so far
     low: np.ndarray
     high: np.ndarray
@@ -199,6 +200,7 @@ class RecurrentPPO(Proximal):
             Moments.empty(extra),
             Moments.empty(()),
             np.zeros(self.worlds),
+            np.bool_(False),
             self._nothing(networks),
             np.asarray(spaces.low, np.float32),
             np.asarray(spaces.high, np.float32),
@@ -212,6 +214,7 @@ class RecurrentPPO(Proximal):
         return s._replace(
             optimizer=self._optimizer.init(s.networks),
             running=np.zeros(self.worlds),
+            paid=np.bool_(False),
             remembered=self._nothing(s.networks),
         )
 
@@ -233,14 +236,15 @@ class RecurrentPPO(Proximal):
                   tr.reward, tr.terminated, tr.terminated | tr.truncated)  # fmt: skip
         scale = np.float32(1 / np.sqrt(s.returns.variance + 1e-8))
         norms = (Normalizer.of(s.observations), Normalizer.of(s.parameters))
+        paid = paid_yet(s.paid, tr.reward)
         networks, optimizer, remembered, metrics = self._round(
-            s.networks, s.optimizer, s.remembered, norms, scale, arrays, key
+            s.networks, s.optimizer, s.remembered, norms, scale, paid, arrays, key
         )
         s = self.observe(s._replace(networks=networks, optimizer=optimizer, remembered=remembered), tr)
         return s, {k: float(v) for k, v in metrics.items()}
 
     @partial(jax.jit, static_argnums=0)
-    def _round(self, networks: Networks, optimizer, remembered, norms, scale, arrays, key):
+    def _round(self, networks: Networks, optimizer, remembered, norms, scale, paid, arrays, key):
         obs, next_obs, parameters, sample, fresh, actor_before, reward, terminated, done = arrays
         reward = jnp.clip(reward * scale, -10.0, 10.0)
         normalize, normalize_parameters = norms
@@ -261,6 +265,7 @@ class RecurrentPPO(Proximal):
             reward, value, next_value, terminated, done, self.discount, self.gae_decay
         )
         target = advantage + value
+        advantage = jnp.where(paid, advantage, 0.0)
         mean = networks.actor.read(remember(networks.actor.cell, actor_before, obs))
         log_prob = jax.vmap(jax.vmap(gaussian_log_prob, (0, 0, None)), (0, 0, None))(sample, mean, networks.log_std)
 

@@ -155,10 +155,8 @@ class SAC:
         k_actor, *k_critics = jax.random.split(key, 3)
         if spaces.action % self.actors:
             raise BadValue(f"actors={self.actors} cannot share {spaces.action} numbers of an action out evenly")
-        others = jax.random.split(jax.random.fold_in(k_actor, 1000), self.actors)[1:]  # its layers have 0, 1, ...
-        k_actors = [k_actor, *others]
         widths = (spaces.observation, *self.hidden, 2 * spaces.action // self.actors)
-        actor = tuple(init_mlp(k, widths, 0.01) for k in k_actors)
+        actor = tuple(init_mlp(k, widths, 0.01) for k in jax.random.split(k_actor, self.actors))
         sizes = (spaces.observation + spaces.action, *self.hidden, 1)
         critics = (init_mlp(k_critics[0], sizes, 1.0), init_mlp(k_critics[1], sizes, 1.0))
         temperature = jnp.zeros((), jnp.float32)

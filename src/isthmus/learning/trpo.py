@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from isthmus.learning.advantage import explained_variance, flat, gae
+from isthmus.learning.advantage import explained_variance, flat, gae, paid_yet
 from isthmus.learning.distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
 from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check, check_minibatch
 from isthmus.learning.networks import MLP, init_mlp, mlp
@@ -48,6 +48,7 @@ class Value(NamedTuple):
     returns: Moments
     running: np.ndarray  # float64 [N], discounted rewards of the worlds' episodes so far
     age: np.ndarray  # int64 [N], steps of the worlds' episodes so far
+    paid: np.bool_  # whether anything but 0 was paid since the state began or crossed to other worlds
 
 
 class TRPOState(NamedTuple):
@@ -203,7 +204,7 @@ class TRPO:
         none = np.zeros(self.worlds, np.int64)
         return TRPOState(
             networks,
-            Value(critic, self._begin(critic), Moments.empty(()), np.zeros(self.worlds), none),
+            Value(critic, self._begin(critic), Moments.empty(()), np.zeros(self.worlds), none, np.bool_(False)),
             Moments.empty(spaces.observation),
             Moments.empty(extra),
             np.asarray(spaces.low, np.float32),
@@ -213,7 +214,9 @@ class TRPO:
     def transfer(self, s: TRPOState) -> TRPOState:
         """The state to go on with in other worlds: weights and moments stay, the optimizer begins anew."""
         none = np.zeros(self.worlds, np.int64)
-        value = s.value._replace(optimizer=self._begin(s.value.critic), running=np.zeros(self.worlds), age=none)
+        value = s.value._replace(
+            optimizer=self._begin(s.value.critic), running=np.zeros(self.worlds), age=none, paid=np.bool_(False)
+        )
         return s._replace(value=value)
 
     def resized(self, worlds: int) -> TRPO:
@@ -241,7 +244,10 @@ class TRPO:
         returns, running = discounted_returns(s.value.running, tr.reward, done, self.discount)
         return s._replace(
             value=s.value._replace(
-                returns=s.value.returns.merge(flat(returns)), running=running, age=ages(s.value.age, done)[-1]
+                returns=s.value.returns.merge(flat(returns)),
+                running=running,
+                age=ages(s.value.age, done)[-1],
+                paid=paid_yet(s.value.paid, tr.reward),
             ),
             observations=s.observations.merge(flat(tr.obs)),
             parameters=s.parameters.merge(known(flat(tr.parameters))) if self.privileged else s.parameters,
@@ -256,13 +262,14 @@ class TRPO:
         scale = np.float32(1 / np.sqrt(s.value.returns.variance + 1e-8))
         norms = (Normalizer.of(s.observations), Normalizer.of(s.parameters))
         fitted = s.value.critic, s.value.optimizer
-        networks, (critic, optimizer), metrics = self._round(s.networks, fitted, norms, scale, arrays, key)
+        paid = paid_yet(s.value.paid, tr.reward)
+        networks, (critic, optimizer), metrics = self._round(s.networks, fitted, norms, scale, paid, arrays, key)
         value = s.value._replace(critic=critic, optimizer=optimizer)
         s = self.observe(s._replace(networks=networks, value=value), tr)
         return s, {k: float(v) for k, v in metrics.items()}
 
     @partial(jax.jit, static_argnums=0)
-    def _round(self, networks: Networks, fitted, norms, scale, arrays, key):
+    def _round(self, networks: Networks, fitted, norms, scale, paid, arrays, key):
         obs, next_obs, parameters, age, sample, reward, terminated, done = arrays
         reward = jnp.clip(reward * scale, -10.0, 10.0)
         normalize, normalize_parameters = norms
@@ -277,6 +284,7 @@ class TRPO:
             reward, value, next_value, terminated, done, self.discount, self.gae_decay
         )
         target = flat(advantage + value)
+        advantage = jnp.where(paid, advantage, 0.0)
         standard = (flat(advantage) - advantage.mean()) / (advantage.std() + 1e-8)
         networks, metrics = self.improve(networks, flat(obs), flat(sample), standard)
         # 8.

@@ -25,6 +25,7 @@ from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.classifiers import Classifiers, Pair, Seen, disagreement
+from isthmus.learning.keys import beside
 from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy
 from isthmus.learning.sac import SAC, Batch
 from isthmus.methods.darc import Carry, Corrected, check_settings, seen
@@ -47,7 +48,7 @@ class DualBehaviour(NamedTuple):
         decision, _ = self.behaviour.act((), observation, key)
         both = decision.extra["sample"]
         if self.pairs is not None:
-            noise = jax.random.normal(jax.random.fold_in(key, 1), both.shape)
+            noise = jax.random.normal(beside(key), both.shape)
             doubt = [disagreement(self.pairs, observation, a) for a in halves(both)]
             both = jnp.clip(both + self.scale * jnp.repeat(jnp.stack(doubt), len(both) // 2) * noise, -1.0, 1.0)
         return Decision(halves(self.behaviour.policy.scaled(both))[0], extra={"sample": both}), memory
@@ -149,9 +150,7 @@ class DAP(NoAdaptation):
         a_src, a_tgt = halves(batch.action)
         executed, deployed = (Seen(batch.obs, a, batch.next_obs) for a in (a_src, a_tgt))
         # 3.
-        classifiers, told = self.classifiers.update(
-            carry.classifiers, executed, seen(logged), jax.random.fold_in(key, 1)
-        )
+        classifiers, told = self.classifiers.update(carry.classifiers, executed, seen(logged), beside(key))
         # 4.
         delta = self.classifiers.delta(classifiers, executed, deployed)
         # 5.

@@ -29,6 +29,7 @@ from isthmus.domains.collect import collect, finished_returns
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem
 from isthmus.learning.inverse import InverseModels, InverseState
+from isthmus.learning.keys import beside
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import SquashedPolicy, squashed_parameters
 from isthmus.learning.replay import View, sample
@@ -133,7 +134,7 @@ class DAPInverse(NoAdaptation):
         if self.learner.ready(sac):
             n = max(1, tr.reward.size // SHARE)
             carry = translator, optimizer
-            carry, missed = self._translate(carry, inverse, sac.replay.view(), n, jax.random.fold_in(key, 1))
+            carry, missed = self._translate(carry, inverse, sac.replay.view(), n, beside(key))
             (translator, optimizer), metrics["translation_error"] = carry, float(missed)
         for name, x in (("disagreement", disagreement), ("beyond", beyond), ("correction", gap)):
             metrics[name] = float(x.mean())

@@ -15,12 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import numpy as np
 
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem
 from isthmus.learning.classifiers import Classifiers, ClassifiersState, Seen
+from isthmus.learning.keys import beside
 from isthmus.learning.sac import SAC, Batch, Learned, SACState, rows
 from isthmus.methods.logged import log_view, roll_out, scan
 from isthmus.methods.method import Both, NoAdaptation, State, begin, check_dynamics, fold
@@ -111,9 +111,7 @@ class DARC(NoAdaptation):
     def update(self, carry: Carry, batches: tuple[Batch, Batch], key: Array) -> tuple[Carry, dict[str, Array]]:
         batch, logged = batches
         # 3.
-        classifiers, told = self.classifiers.update(
-            carry.classifiers, seen(batch), seen(logged), jax.random.fold_in(key, 1)
-        )
+        classifiers, told = self.classifiers.update(carry.classifiers, seen(batch), seen(logged), beside(key))
         # 4.
         delta = self.classifiers.delta(classifiers, seen(batch), seen(batch))
         # 5.

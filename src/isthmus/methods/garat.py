@@ -30,6 +30,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Problem
 from isthmus.learning.advantage import flat
 from isthmus.learning.classifiers import Seen
+from isthmus.learning.keys import beside
 from isthmus.learning.ppo import PPO, PPOState
 from isthmus.learning.transitions import JudgeState, TransitionDiscriminator
 from isthmus.learning.trpo import TRPO
@@ -63,7 +64,7 @@ class Grounded(NamedTuple):
     def act(self, memory: Any, observation: Array, key: Array) -> tuple[Decision, Any]:
         decision, memory = self.agent.act(memory, observation, key)
         seen = jnp.concatenate([observation, decision.action])
-        told, _ = self.transformer.act((), seen, jax.random.fold_in(key, 1))
+        told, _ = self.transformer.act((), seen, beside(key))
         executed = jnp.clip(decision.action + told.action, self.low, self.high)
         extra = {**decision.extra, "delta": told.extra.get("sample", told.action)}
         return decision._replace(executed=executed, extra=extra), memory

@@ -12,6 +12,7 @@ import numpy as np
 from isthmus.domains.collect import collect, finished_returns
 from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Problem
+from isthmus.learning.keys import beside
 from isthmus.learning.replay import View, sample
 from isthmus.learning.sac import SAC, Batch, SACState, updates
 from isthmus.types import Array, Metrics, Worlds
@@ -44,7 +45,7 @@ def scan(method: Any, n: int, carry: Any, source: View, target: View, key: Array
 
     def draw(key: Array) -> tuple[Any, Any]:
         size = method.learner.minibatch
-        return sample(source, size, key), sample(target, size, jax.random.fold_in(key, 1))
+        return sample(source, size, key), sample(target, size, beside(key))
 
     carry, health = updates(carry, draw, method.update, n, key)
     return carry, jax.tree.map(jnp.mean, health)

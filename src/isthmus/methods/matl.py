@@ -26,7 +26,17 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.discriminator import Discriminator, Remembering
 from isthmus.learning.trpo import TRPO
-from isthmus.methods.method import Both, NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round
+from isthmus.methods.method import (
+    Both,
+    NoAdaptation,
+    State,
+    begin,
+    check_dynamics,
+    fold,
+    fresh,
+    hold_moments,
+    source_round,
+)
 from isthmus.types import BadValue, Metrics, Transition, UnknownName, Worlds
 
 OFFSETS = {
@@ -86,7 +96,9 @@ class MATL(NoAdaptation):
         s = fresh(seed, None, problem.source.worlds(n, seed), Book())
         book, target = problem.target_worlds(Book(), n, seed)
         if start is not None:
-            return self._pair(problem, s._replace(book=book), self.learner.transfer(start), s.worlds, target)
+            learned = start.robot if isinstance(start, Agents) else start
+            s = s._replace(book=book, phase=np.int64(1))
+            return self._pair(problem, s, self.learner.transfer(learned), s.worlds, target)
         simulator = self.learner.init(problem.source.spaces, fold(s.key, 0))
         robot = self.learner.init(problem.target.spaces, fold(s.key, 0))
         source, tr = collect(problem.source, s.worlds, self._watched(self.learner.random(simulator), problem), steps)
@@ -117,7 +129,10 @@ class MATL(NoAdaptation):
             theta, aligned = self.learner.observe(theta, tr_s)._replace(networks=both.networks), both.value
         else:
             theta, _ = self.learner.learn(theta, tr_s, key(update))
+        crossed = phi
         phi, learned = self.learner.learn(phi, self._paid(tr_r, rho_r), key(int(s.round)))
+        if s.phase:
+            phi = hold_moments(crossed, phi)
         # 5.
         for j in range(self.inner):
             source, tr = collect(problem.source, source, self._behaviour(theta, problem), steps)
@@ -187,8 +202,7 @@ class MATLf(MATL):
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         if start is not None:
-            s = super().init(problem, seed, start)
-            return s._replace(phase=np.int64(1))
+            return super().init(problem, seed, start)
         check_dynamics(self.learner, problem.source, problem.target)
         self.learner.fits(*self.learner.rollout)
         return begin(self.learner, problem.source, seed)

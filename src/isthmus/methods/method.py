@@ -134,6 +134,15 @@ def learn(learner: Any, s: State, before: Worlds, worlds: Worlds, tr: Any) -> tu
     return s._replace(learner=state, worlds=worlds, round=np.int64(s.round + 1)), metrics
 
 
+def hold_moments(before: Any, after: Any) -> Any:
+    """Return a learner's state `after` a round in worlds that it crossed to, with the observation moments of `before`.
+
+    Under moments that go on merging there the policy would change without having learned: its weights do not follow
+    them. A learner that normalizes no observations has none.
+    """
+    return after._replace(observations=before.observations) if hasattr(after, "observations") else after
+
+
 def source_round(learner: Any, domain: Domain, s: State) -> tuple[State, Metrics]:
     """Collect in a simulated domain, learn."""
     n, steps = learner.rollout
@@ -143,8 +152,11 @@ def source_round(learner: Any, domain: Domain, s: State) -> tuple[State, Metrics
 
 
 def target_round(learner: Any, problem: Problem, s: State) -> tuple[State, Metrics]:
-    """Collect in the target through the meter, learn."""
+    """Collect in the target through the meter, learn. From phase 1 on the learner has crossed to it from elsewhere."""
     _, steps = learner.rollout
-    book, worlds, tr = problem.collect(s.book, s.worlds, learner.behaviour(s.learner), steps)
+    before = s.learner
+    book, worlds, tr = problem.collect(s.book, s.worlds, learner.behaviour(before), steps)
     s, metrics = learn(learner, s, s.worlds, worlds, tr)
+    if s.phase:
+        s = s._replace(learner=hold_moments(before, s.learner))
     return s._replace(book=book), metrics

@@ -4,7 +4,7 @@ source_only             1. collect in the source          2. learn            re
 domain_randomization    1. collect in the source, dynamics drawn per task from what is believed of the target
                         2. learn            repeat; deploy as it is
 target_only             1. collect in the target, metered  2. learn            repeat
-fine_tuning             1. source_only (or --start)        2. target_only from there
+fine_tuning             1. source_only (or --start)        2. target_only from there, under the moments of 1
 few_shot_ppo            1. domain_randomization            2. at deployment, K PPO updates in each target, metered
 """
 
@@ -59,7 +59,10 @@ class DomainRandomization(SourceOnly):
 
 @dataclass(frozen=True)
 class TargetOnly(NoAdaptation):
-    """Train in the target: "RL on target". The ceiling, where the target's budget allows it."""
+    """Train in the target: "RL on target". The ceiling, where the target's budget allows it.
+
+    From another run's learner (`start`) it begins at phase 1, as `fine_tuning` goes on.
+    """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
     learner: Learner = field(default_factory=PPO)
@@ -73,7 +76,7 @@ class TargetOnly(NoAdaptation):
         book, worlds = problem.target_worlds(Book(), n, seed)
         s = fresh(seed, None, worlds, book)
         if start is not None:
-            return s._replace(learner=self.learner.transfer(start))
+            return s._replace(learner=self.learner.transfer(start), phase=np.int64(1))
         new = self.learner.init(problem.target.spaces, fold(s.key, 0))
         book, worlds, tr = problem.collect(book, worlds, self.learner.random(new), steps)
         return s._replace(learner=self.learner.observe(new, tr), worlds=worlds, book=book)
