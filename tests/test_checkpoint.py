@@ -514,3 +514,25 @@ for i in range(start, start + 100_000):
         assert notes == [] and extra["i"] == tree["i"] >= said
         assert_same(tree["buffer"], np.arange(50_000) // 10_000 * tree["i"])
         start = tree["i"] + 1
+
+
+class Grown(NamedTuple):
+    weights: np.ndarray
+    paid: np.bool_
+
+
+class Before(NamedTuple):
+    weights: np.ndarray
+
+
+def test_what_came_later_is_as_new_in_an_older_checkpoint(tmp_path):
+    """A version that adds to its state still reads what older ones left; nothing else may be missing."""
+    path = save(tmp_path, {"learner": Before(np.arange(3.0))}, extra={}, name=1)
+    like = {"learner": Grown(np.zeros(3), np.bool_(False))}
+    with pytest.raises(CheckpointError, match="paid is absent in the checkpoint"):
+        load(path, like)
+    state, _ = load(path, like, newer=frozenset({"paid"}))
+    np.testing.assert_array_equal(state["learner"].weights, np.arange(3.0))
+    assert state["learner"].paid == np.bool_(False)
+    with pytest.raises(CheckpointError, match="weights is"):
+        load(path, {"learner": Grown(np.zeros(4), np.bool_(False))}, newer=frozenset({"paid"}))

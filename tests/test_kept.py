@@ -74,12 +74,16 @@ def test_damage_is_told_in_a_line(kept, tmp_path):
     save_file(spoiled, kept.folder, metadata)
     with pytest.raises(CheckpointError, match="is damaged: its numbers are not those that were written"):
         Run.open(kept.folder).state()
-    save_file(arrays | {name: arrays[name][:1]}, kept.folder, metadata)
-    with pytest.raises(CheckpointError, match="use the version of Isthmus that wrote it"):
-        Run.open(kept.folder).state()
-    save_file(arrays | {"other": np.zeros(2)}, kept.folder, metadata)
-    with pytest.raises(CheckpointError, match="leaf other is float64"):
-        Run.open(kept.folder).state()
+    config = json.loads(metadata["isthmus"])
+    for changed, why in (
+        ({name: arrays[name][:1]}, "use the version of Isthmus that wrote it"),
+        ({"other": np.zeros(2)}, "leaf other is float64"),
+    ):
+        whole = arrays | changed
+        told = {"isthmus": json.dumps(config | {"handed_over": checkpoint.digest(whole)})}
+        save_file(whole, kept.folder, told)
+        with pytest.raises(CheckpointError, match=why):
+            Run.open(kept.folder).state()
 
 
 @pytest.mark.parametrize("what", ["missing", "pickle", "foreign", "format"])

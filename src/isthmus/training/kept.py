@@ -53,13 +53,13 @@ class KeptRun(Run):
 
     def restore(self) -> tuple[Any, dict[str, Any], list[str]]:
         """The state without worlds; raises CheckpointError where the file is damaged or of another version."""
-        like = _initial_learner(self)
+        arrays, _ = _read_arrays(self.folder)
+        if checkpoint.digest(arrays) != self.config["handed_over"]:
+            raise CheckpointError(f"{self.folder} is damaged: its numbers are not those that were written")
         try:
-            learner = checkpoint.from_arrays(like, _read_arrays(self.folder)[0])
+            learner = checkpoint.from_arrays(_initial_learner(self), arrays)
         except CheckpointError as error:
             raise CheckpointError(f"{self.folder}: {error}: use the version of Isthmus that wrote it") from None
-        if checkpoint.digest(learner) != self.config["handed_over"]:
-            raise CheckpointError(f"{self.folder} is damaged: its numbers are not those that were written")
         return fresh(self.seed, learner, None, None)._replace(source_steps=np.int64(self.steps)), {}, []  # pyright: ignore
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ class KeptRun(Run):
 
 
 def keep_run(run: Run, path: Path) -> None:
-    """Write what a finished run hands over; leaves that are as a new learner's are left out.
+    """Write what a finished run hands over, without zeros that are a new learner's too, such as an empty replay's.
 
     Raises BadValue where the run's method holds more than a learner.
     """
@@ -76,10 +76,10 @@ def keep_run(run: Run, path: Path) -> None:
         raise BadValue(f"{run.folder} cannot be kept: {run.name} holds more than its learner")
     handed_over = run.method.learner.transfer(learned)
     new = checkpoint.to_arrays(like)
-    arrays = {k: v for k, v in checkpoint.to_arrays(handed_over).items() if not _same_bits(v, new[k])}
+    arrays = {k: v for k, v in checkpoint.to_arrays(handed_over).items() if v.any() or not _same_bits(v, new[k])}
     # Where a run lay on the machine that made it is nobody's business.
     config = run.config | {"start": None, "imports": []}
-    _write(path, arrays, config | {"digest": run.digest, "handed_over": checkpoint.digest(handed_over)})
+    _write(path, arrays, config | {"digest": run.digest, "handed_over": checkpoint.digest(arrays)})
 
 
 def open_kept(path: Path) -> Run:

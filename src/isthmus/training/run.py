@@ -28,6 +28,9 @@ FIELDS = {  # of run.json, and of which kind
 }  # fmt: skip
 
 
+NEWER = frozenset({"paid"})
+"""Parts of a state that older runs lack: they are as a new learner's."""
+
 KEPT = "isthmus"  # the metadata's name in a file of `isthmus.training.kept`
 
 VECTORS = {"AVX512": ("AVX512", "X86_V4"), "AVX2": ("AVX2", "X86_V3")}
@@ -323,7 +326,7 @@ class Run:
 
         path, notes = self.checkpoint()
         phase = json.loads((path / checkpoint.MANIFEST).read_bytes())["extra"]["phase"]
-        state, extra = checkpoint.load(path, self.template(phase))
+        state, extra = checkpoint.load(path, self.template(phase), NEWER)
         return state, extra, notes
 
     def state(self) -> Any:
