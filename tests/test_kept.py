@@ -51,6 +51,11 @@ def test_a_kept_run_is_small_and_tells_no_path(run, kept):
     assert str(run.folder.parent) not in kept.folder.read_bytes().decode("latin-1")
 
 
+def test_others_may_read_a_kept_run(kept, tmp_path):
+    (tmp_path / "plain").write_text("")
+    assert kept.folder.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_what_starts_from_a_kept_run_has_the_bits_of_what_starts_from_the_run(run, kept, tmp_path):
     settings = {k: v for k, v in run.config["settings"].items() if k.startswith("learner")}
     both = [

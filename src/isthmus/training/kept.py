@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from isthmus.domains.datasets import Log
 from isthmus.methods.method import fresh
@@ -135,7 +135,8 @@ def _write(path: Path, arrays: dict[str, np.ndarray], config: dict[str, Any]) ->
     temporary = path.with_name(f"{os.getpid()}-{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, temporary, metadata={KEPT: json.dumps(config, sort_keys=True)})
+        # `save_file` would leave a file that its owner alone may read.
+        temporary.write_bytes(save(arrays, {KEPT: json.dumps(config, sort_keys=True)}))
         os.replace(temporary, path)
     except OSError as error:
         raise BadValue(f"cannot write {path}: {error.strerror or error}") from None
