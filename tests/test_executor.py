@@ -270,6 +270,29 @@ def test_a_task_of_a_notebook_is_told_where_it_belongs(tmp_path):
         }
 
 
+UNGUARDED = """
+import isthmus
+isthmus.train("evolution", isthmus.problem("ball/ball_mass=2"), steps=64, out=OUT, quiet=True, executor=Processes(2))
+"""
+GUARDED = """
+if __name__ == "__main__":
+    exec(TASK)
+    import isthmus
+    problem = isthmus.problem("mine_alone/gravity=x0.5")
+    isthmus.train("evolution", problem, steps=64, out=OUT, quiet=True, executor=Processes(2))
+"""
+
+
+@pytest.mark.parametrize(("text", "why"), [(UNGUARDED, "main guard"), (GUARDED, "unknown task")])
+def test_what_workers_cannot_do_leaves_no_run_behind(tmp_path, text, why):
+    """Said before there is a folder that would be in the way of the right command."""
+    out = tmp_path / "run"
+    code, _, last = script(tmp_path, f"OUT, TASK = {str(out)!r}, {REGISTERED!r}\n{text}")
+    told = {"main guard": 'put what it does under if __name__ == "__main__":', "unknown task": "unknown task"}
+    assert code != 0 and told[why] in last
+    assert not out.exists()
+
+
 def group(number: int) -> bool:
     try:
         os.killpg(number, 0)

@@ -76,6 +76,8 @@ def train(
         Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
     for note in (*problem.dataset.notes, *scarce(problem.log())) if config["log"] and not quiet else ():
         Progress.note(note)
+    if executor:
+        _check_workers(executor, problem, imports)
     config["evaluations"] = evaluations or EVALUATIONS
     config["evaluation_episodes"] = evaluation_episodes or EVALUATION_EPISODES
     run = Run.create(Path(out), config) if out else Run.create_under(Path("runs"), config, problem)
@@ -126,6 +128,20 @@ def _check_spreads(method: str, executor: Executor | None) -> None:
             f"{method} does its rounds in one process, {' and '.join(able)} can share theirs out: leave out --workers "
             "and --executor (isthmus compare trains seeds side by side)"
         )
+
+
+def _check_workers(executor: Executor, problem: Problem, imports: tuple[str, ...]) -> None:
+    """Have a worker open the problem before anything is made: raise what is wrong with workers, or unknown to them."""
+    job = (imports, pickle.dumps(replace(problem, access=Access.NONE, data=None, ledger=None)))
+    for _ in executor.map(open_problem, [job]):
+        pass
+
+
+def open_problem(job: tuple[tuple[str, ...], bytes]) -> None:
+    """Know a problem's source, in a worker. Raises UnknownName or BadValue where that cannot be."""
+    imports, content = job
+    import_files(imports)
+    _ = pickle.loads(content).source.spaces
 
 
 def shared_step(
