@@ -209,3 +209,14 @@ def test_the_api_mirrors_the_commands(policy):
     problem = isthmus.problem("hopper/gravity=x2")
     assert isthmus.evaluate(policy, problem.target, episodes=7).episodes.returns.shape == (7,)
     assert isthmus.landscape(policy, Domain.parse(GRID), episodes=1).returns.shape == (2, 3, 1)
+
+
+def test_a_text_does_where_a_domain_or_a_problem_is_wanted(tmp_path):
+    run = isthmus.train("source_only", "ball/ball_mass=2", steps=64, out=tmp_path / "run", quiet=True, evaluations=1,
+                        evaluation_episodes=1, settings=tiny.settings("source_only"))  # fmt: skip
+    assert str(run.problem.target) == "ball/ball_mass=2" and str(run.problem.source) == "ball"
+    one, two = (isthmus.evaluate(run.policy, domain, 2) for domain in ("ball", isthmus.Domain.parse("ball")))
+    np.testing.assert_array_equal(one.episodes.returns, two.episodes.returns)
+    grid = "ball/ball_mass=1..2:2,damping=x1..x2:2"
+    assert isthmus.landscape(run.policy, grid, 1).mean.shape == (2, 2)
+    assert isthmus.audit("ball", "ball/ball_mass=2", 2) == isthmus.audit(run.problem.source, run.problem.target, 2)

@@ -149,13 +149,14 @@ class Audit:
         return out
 
 
-def audit(source: Domain, target: Domain, episodes: int = 16, seed: int = 0, policy: Any = None) -> Audit:
-    """Compare two domains of one task from equal worlds under equal actions.
+def audit(source: Domain | str, target: Domain | str, episodes: int = 16, seed: int = 0, policy: Any = None) -> Audit:
+    """Compare two domains of one task, or what their texts say, from equal worlds under equal actions.
 
     The actions of `episodes` episodes are random, from weak to as strong as the motors allow; with a `policy` there are
     as many others in which it acts, on what it sees in the source. A law that is the same on both sides is held at its
     middle. Raises BadValue where the two cannot be put into equal worlds.
     """
+    source, target = Domain.coerce(source), Domain.coerce(target)
     for domain in (source, target):
         if not domain.replayable:
             raise BadValue(f"{domain} cannot be audited: its worlds cannot be put into a given state")

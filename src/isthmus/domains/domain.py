@@ -209,6 +209,11 @@ class Domain:
         task, _, rest = text.partition("/")
         return Domain(task)._check().shift(rest)
 
+    @staticmethod
+    def coerce(domain: Domain | str) -> Domain:
+        """Return a domain, or what its text says."""
+        return Domain.parse(domain) if isinstance(domain, str) else domain
+
     def _check(self) -> Domain:
         find_task(self.task)
         return self

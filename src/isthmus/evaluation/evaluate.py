@@ -57,11 +57,15 @@ def targets(domain: Domain, episodes: int, seed: int, adapting: bool = False) ->
     return draws, max(1, round(episodes / count))
 
 
-def evaluate(policy: Any, domain: Domain, episodes: int = 100, seed: int = SEED, on_step: Any = None) -> Evaluation:
+def evaluate(
+    policy: Any, domain: Domain | str, episodes: int = 100, seed: int = SEED, on_step: Any = None
+) -> Evaluation:
     """Play a policy as it is: `episodes` episodes as one batch (for a grid, at least one a cell).
 
-    Returns are in `Evaluation.episodes.returns` (E,), in reward units of the task.
+    `domain` is a domain or its text, `hopper/gravity=x2`. Returns are in `Evaluation.episodes.returns` (E,), in reward
+    units of the task.
     """
+    domain = Domain.coerce(domain)
     parameters, each = targets(domain, episodes, seed)
     worlds = domain.worlds(len(parameters) * each, seed, np.repeat(parameters, each, axis=0))
     return Evaluation(domain, play(domain, worlds, policy, on_step), Book())

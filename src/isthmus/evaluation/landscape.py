@@ -80,18 +80,19 @@ def over(domain: Domain, axes: str) -> Domain:
 
 def landscape(
     policy: Any,
-    grid: Domain,
+    grid: Domain | str,
     episodes: int = 20,
     seed: int = SEED,
     trained_in: Domain | None = None,
     method: tuple[Any, Any, Any] | None = None,
     on_step: Any = None,
 ) -> Landscape:
-    """Play `episodes` episodes in every cell of a grid domain with two axes.
+    """Play `episodes` episodes in every cell of a grid domain (or what its text says) with two axes.
 
     `policy` is played as it is; or pass `method=(method, state, problem)` to adapt in each cell first. Raises BadValue
     where the grid has not exactly two axes.
     """
+    grid = Domain.coerce(grid)
     axes = _axes(grid)
     count = episodes * len(axes[0]) * len(axes[1])
     if method:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.domains.coverage import scarce
-from isthmus.domains.problem import Access, Problem
+from isthmus.domains.problem import Access, Problem, make_problem
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods import registry
 from isthmus.methods.es_maml import Evolution
@@ -44,7 +44,7 @@ EVALUATION_EPISODES = 16
 
 def train(
     method: str,
-    problem: Problem,
+    problem: Problem | str,
     *,
     seed: int = 0,
     steps: int = 1_000_000,
@@ -57,7 +57,7 @@ def train(
     quiet: bool = False,
     executor: Executor | None = None,
 ) -> Run:
-    """Train a method on a problem; the finished run.
+    """Train a method on a problem, or on what its text says (`hopper/gravity=x2`); the finished run.
 
     `steps` counts all environment steps, of source and target; `settings` changes the method's
     (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from, `RUN@best` as it was at its best
@@ -67,6 +67,7 @@ def train(
     """
     check_jax_survived()
     _check_spreads(method, executor)
+    problem = make_problem(problem) if isinstance(problem, str) else problem
     begun = start if isinstance(start, Run) or start is None else Run.open(start)
     if begun:
         _ = begun.digest  # raises where nothing good is left of it
