@@ -19,7 +19,6 @@ from isthmus.training.checkpoint import digest
 
 f32 = np.float32
 LEARNERS = {name: learner for name, learner in test_probes.LEARNERS.items() if name != "sac"}
-LEARNERS["trpo, linear critic"] = replace(LEARNERS["trpo"], critic="linear")
 LATE = probes.EARLY_ACTION  # paid at the second of two steps
 
 

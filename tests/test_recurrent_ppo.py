@@ -134,7 +134,7 @@ def test_sequences_say_what_single_steps_said(kind: str, sequence: int) -> None:
     s, tr = played(learner)
     assert 0.2 < tr.extra["fresh"].mean() < 0.5
     _, metrics = learner.learn(s, tr, jax.random.key(0))
-    assert abs(metrics["kl"]) < 1e-9
+    assert abs(metrics["kl"]) < 1e-7  # float32 tells no two policies apart that are nearer
     if sequence > 1:
         tr.extra["fresh"][:] = False  # what was forgotten is remembered: another policy
         assert learner.learn(s, tr, jax.random.key(0))[1]["kl"] > 1e-4
