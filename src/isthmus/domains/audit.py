@@ -16,7 +16,7 @@ import numpy as np
 
 from isthmus.domains.domain import SENSE, START, Domain, PhysicsSimulation, engine_class
 from isthmus.domains.gaps import GAPS, Gap, History, PreviousAction, WeakMotors
-from isthmus.physics.friction import find_inert_foot_friction, is_scenery
+from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction, is_scenery
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import Law, Setting, Values, format_setting
 from isthmus.physics.random import Streams, fold, keys
@@ -180,9 +180,10 @@ def audit(source: Domain, target: Domain, episodes: int = 16, seed: int = 0, pol
         for k, r in enumerate(results)
     ]
     each = [Alone(name, s, t, tuple((a, b, found[pair].effect) for a, b, pair in at)) for name, s, t, at in alone]
+    both = next((name for name in OF_ALL_CONTACTS if name in plan.table), OF_ALL_CONTACTS[0])
     notes = [
         f"{FOOT}={value:g} is below the floor's {floor:g}: contact takes the larger, so it is {NO_CHANGE} against "
-        f"{FOOT}={floor:g}, to the bit; `friction` changes foot and floor"
+        f"{FOOT}={floor:g}, to the bit; `{both}` changes foot and floor"
         for (value, floor), pair in floors.items()
         if found[pair].effect.identical
     ]
@@ -300,11 +301,17 @@ class _Plan:
         out = {}
         for one in (one for pair in self.together() for one in pair):
             values = dict(zip(self.names, one.values, strict=True))
-            both = self.table["friction"].default  # `friction` scales the floor as well
-            floor = plain * values.get("friction", both) / both
+            floor = plain * self.scale_of_floor(values)
             if values[FOOT] < floor:
                 out[values[FOOT], floor] = (self.side({**values, FOOT: floor}, one.gaps, one.engine), one)
         return out
+
+    def scale_of_floor(self, values: dict[str, float]) -> float:
+        """Return what parameters of all contacts scale the floor's friction by."""
+        for name in OF_ALL_CONTACTS:
+            if name in values:
+                return values[name] / self.table[name].default
+        return 1.0
 
 
 def _points(source: Setting, target: Setting) -> list[tuple[float, float]]:
