@@ -192,6 +192,7 @@ def audit(source: Domain, target: Domain, episodes: int = 16, seed: int = 0, pol
         for one in each
         if all(effect.identical for *_, effect in one.points)
     ]
+    notes += dict.fromkeys([*source.left_out(), *target.left_out()])
     if source.reward != target.reward:
         notes.append(f"the rewards differ, {source.reward} -> {target.reward}: not compared here, dynamics are")
     dimensions = [Dimension(name, *map(float, row)) for name, row in zip(observed(source), worst, strict=True)]

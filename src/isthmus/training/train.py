@@ -76,6 +76,8 @@ def train(
         Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
     for note in (*problem.dataset.notes, *scarce(problem.log())) if config["log"] and not quiet else ():
         Progress.note(note)
+    for note in dict.fromkeys([*problem.source.left_out(), *problem.target.left_out()]) if not quiet else ():
+        Progress.note(note)
     config["evaluations"] = evaluations or EVALUATIONS
     config["evaluation_episodes"] = evaluation_episodes or EVALUATION_EPISODES
     run = Run.create(Path(out), config) if out else Run.create_under(Path("runs"), config, problem)
