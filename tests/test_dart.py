@@ -681,6 +681,18 @@ def test_training_tells_what_dart_leaves_out(tmp_path, capsys):
     assert "DART" not in capsys.readouterr().err
 
 
+def test_the_factor_of_all_contacts_is_dart_s_too(tmp_path):
+    """A foot of .2 on ice of .1, and a rough floor that it never touches: half of each."""
+    rough = '<geom type="box" size="1 1 .1" pos="50 0 -.1" friction="1.5"/>'
+    bodies = FLOOR.format(0.1) + rough + SLIDER.format('name="foot" friction=".2"')
+    for names, friction in (((), 0.2), (("friction_scale",), 0.1)):
+        simulator = built(tmp_path, bodies, names)
+        simulator.set_parameters(np.arange(1), np.full((1, len(names)), 0.5))
+        coast(simulator, 200)
+        assert {mu for _, mu in simulator.contacts(0)} == {friction}
+    assert "friction" not in dart.parameters(next(tmp_path.glob("*.xml")))
+
+
 def test_geoms_that_touch_nothing_may_have_anything(tmp_path):
     drawn = (
         '<geom size=".1" contype="0" conaffinity="0" mass="0" margin="1" gap=".5" condim="6" surfacevel="1 0 0 0 0 0"/>'

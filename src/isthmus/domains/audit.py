@@ -180,10 +180,9 @@ def audit(source: Domain, target: Domain, episodes: int = 16, seed: int = 0, pol
         for k, r in enumerate(results)
     ]
     each = [Alone(name, s, t, tuple((a, b, found[pair].effect) for a, b, pair in at)) for name, s, t, at in alone]
-    both = next((name for name in OF_ALL_CONTACTS if name in plan.table), OF_ALL_CONTACTS[0])
     notes = [
         f"{FOOT}={value:g} is below the floor's {floor:g}: contact takes the larger, so it is {NO_CHANGE} against "
-        f"{FOOT}={floor:g}, to the bit; `{both}` changes foot and floor"
+        f"{FOOT}={floor:g}, to the bit; `{plan.of_all_contacts}` changes foot and floor"
         for (value, floor), pair in floors.items()
         if found[pair].effect.identical
     ]
@@ -307,12 +306,16 @@ class _Plan:
                 out[values[FOOT], floor] = (self.side({**values, FOOT: floor}, one.gaps, one.engine), one)
         return out
 
+    @property
+    def of_all_contacts(self) -> str:
+        """The parameter that scales the friction of all contacts."""
+        own, stand_in = OF_ALL_CONTACTS
+        return own if own in self.table else stand_in
+
     def scale_of_floor(self, values: dict[str, float]) -> float:
-        """Return what parameters of all contacts scale the floor's friction by."""
-        for name in OF_ALL_CONTACTS:
-            if name in values:
-                return values[name] / self.table[name].default
-        return 1.0
+        """Return what the parameter of all contacts scales the floor's friction by."""
+        name = self.of_all_contacts
+        return values[name] / self.table[name].default if name in values else 1.0
 
 
 def _points(source: Setting, target: Setting) -> list[tuple[float, float]]:
