@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import own
 import pytest
 
 from isthmus.domains.audit import HORIZON, NO_CHANGE, SHIFT, SMALL_SHIFT, Audit, audit
 from isthmus.domains.domain import START, Domain
 from isthmus.physics.random import Streams, fold, keys
+from isthmus.report.figures import inert_below
 from isthmus.tasks import task as tasks
 from isthmus.types import BadValue
 
@@ -80,6 +82,41 @@ def test_the_floor_moves_with_the_true_friction():
     assert [note.split(":")[0] for note in found.notes] == ["foot_friction=0.3 is below the floor's 0.5"]
     found = of("hopper", "hopper/friction=0.5")
     assert found.points[0].contact["foot"] == (2.0, 0.5) and found.verdict == SHIFT
+
+
+def test_the_floor_moves_with_the_factor_that_stands_for_friction(tmp_path):
+    """A foot of .2 on ice of .1, a rough floor far away: under friction_scale=3 the ice has .3, as has a foot of .2."""
+    path = tmp_path / "model.xml"
+    floors = (
+        '<geom type="box" size="2 2 .1" pos="0 0 -.1" friction=".1"/>'
+        '<geom type="box" size="2 2 .1" pos="50 0 -.1" friction="1.5"/>'
+    )
+    foot = (
+        '<body name="torso" pos="0 0 .099"><freejoint/><site name="s"/><geom name="foot" type="box" size=".1 .1 .1" '
+        'friction=".2"/></body>'
+    )
+    motor = '<motor site="s" gear="1 0 0 0 0 0" ctrlrange="-1 1"/>'
+    path.write_text(f"<mujoco><worldbody>{floors}{foot}</worldbody><actuator>{motor}</actuator></mujoco>")
+
+    class Sledge(own.Leg):
+        name = "sledge"
+        model = path
+        observation_names = tuple(f"number {i}" for i in range(13))
+
+        def start(self, simulator, random):
+            qpos = np.tile(simulator.qpos0, (len(random.uniform(0.0, 1.0, 1)), 1))
+            return qpos, np.zeros((len(qpos), simulator.nv))
+
+    tasks.register(Sledge)
+    try:
+        found = of("sledge/friction_scale=3,foot_friction=0.4", "sledge/friction_scale=3,foot_friction=0.2")
+        assert inert_below(Domain.parse("sledge/friction_scale=3"), "foot_friction") is None
+        assert inert_below(Domain.parse("sledge"), "foot_friction") == 0.1
+    finally:
+        own.forget()
+    assert found.points[0].contact["foot"] == (0.4, pytest.approx(0.3))
+    assert found.notes[0].startswith("foot_friction=0.2 is below the floor's 0.3")
+    assert "`friction_scale` changes foot and floor" in found.notes[0]
 
 
 def test_gravity_does_nothing_to_reacher():

@@ -602,6 +602,13 @@ MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
             "motors on free joints",
         ),
         ('<body><joint type="free" stiffness="3"/><geom size=".1"/></body>', "", "free joints with .* springs"),
+        ('<body><joint type="free" armature=".5"/><geom size=".1"/></body>', "", "free joints with armature"),
+        (
+            '<body><joint type="free" damping=".1" armature=".5"/><geom size=".1"/></body>', "",
+            "free joints with damping, dry friction or springs, free joints with armature",
+        ),
+        (SWING.format('limited="true" range="0 40" solreflimit=".1 1"'), "", "joint limits with solreflimit"),
+        (SWING.format('limited="true" range="0 40" solreflimit="-900 -9"'), "", "joint limits with solreflimit"),
         (FLOOR.format(1) + SLIDER.format('condim="4"'), "", r"contacts with torsional or rolling friction .*"),
         (FLOOR.format(1) + SLIDER.format('margin=".01"'), "", "contact margins above 2 mm"),
         (FLOOR.format(1) + SLIDER.format('margin=".001" gap=".001"'), "", "geoms with gap"),
@@ -616,6 +623,74 @@ def test_what_the_builder_does_not_read_is_refused_by_name(body, more, words, tm
     with pytest.raises(BadValue, match=f"engine=dart does not build [^ ]*: it has {words}$") as caught:
         built(tmp_path, body, more=more)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("joint", "flag"),
+    [
+        ('solreflimit=".1 1"', ""),  # of no limits
+        ('limited="true" range="0 40" solreflimit=".1 1"', "limit"),
+        ('limited="true" range="0 40" solreflimit=".02 1"', ""),  # MuJoCo's default, written
+    ],
+)
+def test_a_softness_that_does_not_count_is_not_refused(joint, flag, tmp_path):
+    more = f'<option><flag {flag}="disable"/></option>' if flag else ""
+    simulator = built(tmp_path, SWING.format(joint), more=more)
+    assert dart_model.describe_left_out(simulator.model) == []
+
+
+ARMATURE_NOTE = "DART has no joint armature: that of {} is left out"
+SOFTNESS_NOTE = "DART has hard joint limits: solimplimit of {} is left out"
+NAMELESS = SWING.replace('<body pos="0 0 1">', '<body name="pole" pos="0 0 1">').replace('name="x" ', "")
+SOFT = 'limited="true" range="0 40" solimplimit="0 .8 .03"'
+
+
+@pytest.mark.parametrize(
+    ("bodies", "notes"),
+    [
+        (SWING.format(""), []),
+        (SWING.format('armature=".3"'), [ARMATURE_NOTE.format("x")]),
+        (NAMELESS.format('armature=".3"'), [ARMATURE_NOTE.format("a joint of body pole")]),
+        (SWING.format(f'armature=".3" {SOFT}'), [ARMATURE_NOTE.format("x"), SOFTNESS_NOTE.format("x")]),
+        (SWING.format('solimplimit="0 .8 .03"'), []),  # of no limits
+        (
+            "".join(SWING.replace('"x"', f'"x{k}"').format('armature="1"') for k in range(10)),
+            [ARMATURE_NOTE.format("x0, x1, x2, x3, x4, x5, x6, x7, 2 others")],
+        ),
+    ],
+)
+def test_what_is_left_out_of_joints_is_told(bodies, notes, tmp_path):
+    assert dart_model.describe_left_out(built(tmp_path, bodies).model) == notes
+
+
+def test_what_is_left_out_of_the_robots_here():
+    found = {robot: Domain.parse(f"{robot}/engine=dart").left_out() for robot in ("hopper", "half_cheetah", "ball")}
+    assert found["ball"] == () and Domain.parse("hopper").left_out() == ()
+    joints = "thigh_joint, leg_joint, foot_joint"
+    assert found["hopper"] == (f"{ARMATURE_NOTE.format(joints)} (see docs/engines.md)",)
+    assert [line.partition(":")[0] for line in found["half_cheetah"]] == [
+        "DART has no joint armature", "DART has hard joint limits",
+    ]  # fmt: skip
+
+
+def test_training_tells_what_dart_leaves_out(tmp_path, capsys):
+    problem = isthmus.problem("hopper/engine=dart")
+    tiny.train("source_only", tmp_path / "run", 1, problem=problem, quiet=False)
+    assert capsys.readouterr().err.count("DART has no joint armature: that of thigh_joint, leg_joint") == 1
+    tiny.train("source_only", tmp_path / "quiet", 1, problem=problem)
+    assert "DART" not in capsys.readouterr().err
+
+
+def test_the_factor_of_all_contacts_is_dart_s_too(tmp_path):
+    """A foot of .2 on ice of .1, and a rough floor that it never touches: half of each."""
+    rough = '<geom type="box" size="1 1 .1" pos="50 0 -.1" friction="1.5"/>'
+    bodies = FLOOR.format(0.1) + rough + SLIDER.format('name="foot" friction=".2"')
+    for names, friction in (((), 0.2), (("friction_scale",), 0.1)):
+        simulator = built(tmp_path, bodies, names)
+        simulator.set_parameters(np.arange(1), np.full((1, len(names)), 0.5))
+        coast(simulator, 200)
+        assert {mu for _, mu in simulator.contacts(0)} == {friction}
+    assert "friction" not in dart.parameters(next(tmp_path.glob("*.xml")))
 
 
 def test_geoms_that_touch_nothing_may_have_anything(tmp_path):
@@ -863,6 +938,7 @@ def test_an_audit_shows_the_gap_between_the_engines_and_that_armature_is_most_of
     assert found.points[0].contact["foot"] == (2.0, 2.0)
     text = "\n".join(found.lines())
     assert "mujoco with armature=x0 -> dart alone" in text
+    assert "DART has no joint armature: that of thigh_joint, leg_joint, foot_joint is left out" in text
     removed = audit(Domain.parse("hopper/armature=x0"), Domain.parse("hopper/engine=dart"))
     assert removed.effect == bare and len(removed.alone[0].points) == 1
 

@@ -544,12 +544,101 @@ def test_the_default_of_friction_is_the_contacts(name, tmp_path):
     assert parameters(tmp_path / "model.xml")["friction"].default == pytest.approx(measured, abs=1e-9)
 
 
-def test_friction_names_the_largest_of_several_contacts(tmp_path):
-    """A wheel of .8 and a skid of .2 on a slippery floor: one number names the wheel's, and both are scaled."""
-    world = PLANE.format('friction=".1"') + BOX.format("wheel", 'friction=".8"', "")
-    world += BOX.format("skid", 'friction=".2"', "").replace("0 0 .099", "1 0 .099")
-    assert contact_frictions(tmp_path, world, friction=0.4) == {0.4, 0.1}
-    assert "by default 0.2 to 0.8" in parameters(tmp_path / "model.xml")["friction"].meaning
+TWO_FLOORS = (
+    '<geom name="ice" type="box" size="2 2 .1" pos="0 0 -.1" friction=".1"/>'
+    '<geom name="rough" type="box" size="2 2 .1" pos="50 0 -.1" friction="1.5"/>'
+)
+SECOND_FOOT = '<geom name="foot_r" type="sphere" pos=".3 0 0" size=".1" friction="{}"/>'
+UNLIKE_MODELS = {
+    # a floor that nobody ever touches; two feet; a gripper that could reach the table
+    "two floors": (TWO_FLOORS + BOX.format("foot", 'friction=".2"', ""), "", "foot with ice 0.2, foot with rough 1.5"),
+    "two feet": (
+        PLANE.format('friction=".1"') + BOX.format("foot_l", 'friction=".4"', SECOND_FOOT.format(".9")), "",
+        "foot_l with floor 0.4, foot_r with floor 0.9",
+    ),
+    "gripper": (
+        PLANE.format("") + BOX.format("cube", 'friction=".5"', "")
+        + '<body name="finger" pos="1 0 .1"><joint type="slide"/><geom name="finger" size=".1" friction="2"/></body>',
+        "", "cube with floor 1, finger with floor 2",
+    ),
+    # their siblings: a wheel and a skid, of which no one is called a foot; a pair that rubs by two directions; two
+    # pairs of the same geoms; a foot that slides on one floor without friction
+    "wheel and skid": (
+        PLANE.format('friction=".1"') + BOX.format("wheel", 'friction=".8"', "")
+        + BOX.format("skid", 'friction=".2"', "").replace("0 0 .099", "1 0 .099"),
+        "", "skid with floor 0.2, wheel with floor 0.8",
+    ),
+    "skate": (
+        PLANE.format("") + BOX.format("foot", "", ""),
+        '<contact><pair geom1="floor" geom2="foot" friction=".9 .3"/></contact>',
+        "foot with floor in the second direction 0.3, foot with floor 0.9",
+    ),
+    "two pairs": (
+        PLANE.format("") + BOX.format("foot", "", ""),
+        '<contact><pair geom1="floor" geom2="foot" friction=".9 .9"/>'
+        '<pair geom1="foot" geom2="floor" friction=".3 .3"/></contact>',
+        "foot with floor 0.3, foot with floor 0.9",
+    ),
+    "one floor without friction": (
+        PLANE.format('condim="1" priority="1"')
+        + '<geom name="mat" type="box" size="2 2 .1" pos="5 0 -.1" friction=".6"/>'
+        + BOX.format("foot", 'friction=".5"', ""),
+        "", "foot with floor 0, foot with mat 0.6",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNLIKE_MODELS)
+def test_friction_is_withheld_where_one_value_would_not_hold_and_a_factor_takes_its_place(name, tmp_path):
+    world, more, words = UNLIKE_MODELS[name]
+    default = contact_frictions(tmp_path, world, more)
+    path = tmp_path / "model.xml"
+    assert "friction" not in parameters(path) and "friction_scale" not in withheld(path)
+    reason = withheld(path)["friction"]
+    assert f"by default: {words}; " in reason and "friction_scale=x0.5" in reason and "\n" not in reason
+    scale = parameters(path)["friction_scale"]
+    assert (scale.default, scale.unit) == (1.0, "x") and parse_setting("x0.5", scale) == 0.5
+    (tmp_path / "b").mkdir()
+    halved = contact_frictions(tmp_path / "b", world, more, friction_scale=0.5)
+    assert sorted(halved) == pytest.approx([mu / 2 for mu in sorted(default)], abs=1e-9)
+
+
+def test_a_factor_scales_the_second_direction_of_a_pair_too(tmp_path):
+    world, more, _ = UNLIKE_MODELS["skate"]
+    path = tmp_path / "model.xml"
+    path.write_text(f"<mujoco><worldbody>{world}</worldbody>{more}</mujoco>")
+    simulator = MujocoSimulator(path, ("friction_scale",), 1, 1)
+    simulator.set_parameters(np.arange(1), np.array([[2.0]]))
+    assert np.allclose(simulator.world_model(0).pair_friction[0, :2], [1.8, 0.6], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", FRICTION_MODELS)
+def test_no_factor_is_offered_where_friction_is(name, tmp_path):
+    world, more = FRICTION_MODELS[name]
+    path = tmp_path / "model.xml"
+    path.write_text(f"<mujoco><worldbody>{world}</worldbody>{more}</mujoco>")
+    assert "friction" in parameters(path) and "friction_scale" not in parameters(path)
+
+
+@pytest.mark.parametrize("foot", ["Left_Foot", "LFOOT", "foot"])
+def test_a_foot_is_one_in_any_case_of_letters(foot, tmp_path):
+    """The knee, which a fall brings to the floor, follows in proportion: 2 * 0.3 / 1.4."""
+    knee = '<geom name="knee" type="sphere" size=".1" pos=".5 0 0" friction="2"/>'
+    world = PLANE.format("") + BOX.format(foot, 'friction="1.4"', knee)
+    assert contact_frictions(tmp_path, world, friction=0.3) == {0.3, round(0.6 / 1.4, 9)}
+    assert parameters(tmp_path / "model.xml")["foot_friction"].default == 1.4
+
+
+def test_feet_that_differ_agree_on_a_floor_that_is_rougher_than_all(tmp_path):
+    """Each contact has the floor's: `friction` holds, but no one coefficient is the default of both feet."""
+    world = PLANE.format("") + BOX.format("foot_l", 'friction=".4"', SECOND_FOOT.format(".9"))
+    assert contact_frictions(tmp_path, world, friction=0.3) == {0.3}
+    path = tmp_path / "model.xml"
+    reason = withheld(path)["foot_friction"]
+    assert reason == "the feet's own coefficients differ by default: foot_l 0.4, foot_r 0.9; set friction"
+    (tmp_path / "b").mkdir()
+    contact_frictions(tmp_path / "b", *UNLIKE_MODELS["two feet"][:2])
+    assert withheld(tmp_path / "b" / "model.xml")["foot_friction"].endswith("; set friction_scale")
 
 
 def test_a_contact_of_condim_1_is_without_friction_whatever_its_coefficient(tmp_path):

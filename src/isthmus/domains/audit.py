@@ -16,7 +16,7 @@ import numpy as np
 
 from isthmus.domains.domain import SENSE, START, Domain, PhysicsSimulation, engine_class
 from isthmus.domains.gaps import GAPS, Gap, History, PreviousAction, WeakMotors
-from isthmus.physics.friction import find_inert_foot_friction, is_scenery
+from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction, is_scenery
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import Law, Setting, Values, format_setting
 from isthmus.physics.random import Streams, fold, keys
@@ -183,7 +183,7 @@ def audit(source: Domain | str, target: Domain | str, episodes: int = 16, seed: 
     each = [Alone(name, s, t, tuple((a, b, found[pair].effect) for a, b, pair in at)) for name, s, t, at in alone]
     notes = [
         f"{FOOT}={value:g} is below the floor's {floor:g}: contact takes the larger, so it is {NO_CHANGE} against "
-        f"{FOOT}={floor:g}, to the bit; `friction` changes foot and floor"
+        f"{FOOT}={floor:g}, to the bit; `{plan.of_all_contacts}` changes foot and floor"
         for (value, floor), pair in floors.items()
         if found[pair].effect.identical
     ]
@@ -192,6 +192,7 @@ def audit(source: Domain | str, target: Domain | str, episodes: int = 16, seed: 
         for one in each
         if all(effect.identical for *_, effect in one.points)
     ]
+    notes += dict.fromkeys([*source.left_out(), *target.left_out()])
     if source.reward != target.reward:
         notes.append(f"the rewards differ, {source.reward} -> {target.reward}: not compared here, dynamics are")
     dimensions = [Dimension(name, *map(float, row)) for name, row in zip(observed(source), worst, strict=True)]
@@ -301,11 +302,21 @@ class _Plan:
         out = {}
         for one in (one for pair in self.together() for one in pair):
             values = dict(zip(self.names, one.values, strict=True))
-            both = self.table["friction"].default  # `friction` scales the floor as well
-            floor = plain * values.get("friction", both) / both
+            floor = plain * self.scale_of_floor(values)
             if values[FOOT] < floor:
                 out[values[FOOT], floor] = (self.side({**values, FOOT: floor}, one.gaps, one.engine), one)
         return out
+
+    @property
+    def of_all_contacts(self) -> str:
+        """The parameter that scales the friction of all contacts."""
+        own, stand_in = OF_ALL_CONTACTS
+        return own if own in self.table else stand_in
+
+    def scale_of_floor(self, values: dict[str, float]) -> float:
+        """Return what the parameter of all contacts scales the floor's friction by."""
+        name = self.of_all_contacts
+        return values[name] / self.table[name].default if name in values else 1.0
 
 
 def _points(source: Setting, target: Setting) -> list[tuple[float, float]]:

@@ -293,6 +293,14 @@ class Domain:
         """The physical parameters this domain has, by name."""
         return import_module(ENGINES[self.engine][0]).parameters(find_task(self.task).model_path())
 
+    def left_out(self) -> tuple[str, ...]:
+        """Return what this domain's engine leaves out of its robot's model, a line a kind; nothing in MuJoCo."""
+        if self.engine != "dart" or self.task not in task_names():
+            return ()
+        from isthmus.physics.dart import left_out
+
+        return tuple(f"{line} (see docs/engines.md)" for line in left_out(find_task(self.task).model_path()))
+
     def withheld(self) -> dict[str, str]:
         """The parameters that one might look for and that its robot cannot have, by name: the reasons."""
         from isthmus.physics.mujoco import withheld

@@ -20,7 +20,7 @@ import numpy as np
 
 from isthmus.physics import mujoco as reference
 from isthmus.physics.dart_contacts import ShapePlan, find_dynamic_contacts, plan_shapes
-from isthmus.physics.dart_model import find_unbuilt, is_disabled
+from isthmus.physics.dart_model import describe_left_out, find_unbuilt, is_disabled
 from isthmus.physics.engine import VELOCITY_BOUND
 from isthmus.physics.friction import CONSTRAINT, GeomContact
 from isthmus.physics.mujoco import load_model
@@ -63,6 +63,12 @@ def lacked(path: Path) -> dict[str, str]:
         for field in p.fields
         if field not in FIELDS
     }
+
+
+@lru_cache(maxsize=32)
+def left_out(path: Path) -> tuple[str, ...]:
+    """Return what a model has that DART has not and is built without, a line a kind."""
+    return tuple(describe_left_out(load_model(path)))
 
 
 class DartSimulator:

@@ -38,7 +38,10 @@ SOLVER = _split("""
     opt.sdf_initpoints opt.sdf_iterations jnt_solref jnt_solimp dof_solref dof_solimp geom_solref geom_solimp
     geom_solmix dof_armature
 """)
-"""Where the engines differ by nature: integrators, solvers, softness; and armature, which DART has not."""
+"""Where the engines differ by nature: integrators, solvers, softness; and armature, which DART has not.
+
+Of these, what a built-in robot has of joints' is told (`describe_left_out`), the rest is refused.
+"""
 
 WITHOUT_EFFECT = _split("""
     opt.magnetic opt.wind opt.sleep_tolerance opt.o_margin opt.o_solref opt.o_solimp opt.o_friction stat vis
@@ -107,6 +110,7 @@ IDLE_ENABLE_FLAGS = (ENABLE.mjENBL_ENERGY, ENABLE.mjENBL_FWDINV, ENABLE.mjENBL_I
 
 GEOM = mujoco.mjtGeom
 SHAPES = {int(kind) for kind in (GEOM.mjGEOM_CAPSULE, GEOM.mjGEOM_SPHERE, GEOM.mjGEOM_BOX, GEOM.mjGEOM_PLANE)}
+MAX_NAMES = 8  # of joints, in a line
 THIN_MARGIN = 0.002  # m: two geoms of Hopper's. DART's contacts begin at the surfaces, so that it stands so much lower
 
 PLAIN = """
@@ -188,12 +192,45 @@ def _find_unbuilt_joints(model: mujoco.MjModel) -> dict[str, bool]:
     kind = np.asarray(model.jnt_type)
     free = kind == mujoco.mjtJoint.mjJNT_FREE
     resisted = (model.dof_damping > 0) | (model.dof_frictionloss > 0)
+    of_free = free[model.dof_jntid]
     return {
         "ball joints": bool((kind == mujoco.mjtJoint.mjJNT_BALL).any()),
         "free joints with damping, dry friction or springs": bool(
-            (resisted & free[model.dof_jntid]).any() or (model.jnt_stiffness[free] != 0).any()
+            (resisted & of_free).any() or (model.jnt_stiffness[free] != 0).any()
         ),
+        "free joints with armature": bool((model.dof_armature[of_free] != 0).any()),
+        "joint limits with solreflimit": bool(_differs(model, "jnt_solref")[_is_limited(model)].any()),
     }
+
+
+def _is_limited(model: mujoco.MjModel) -> np.ndarray:
+    """Say of every joint whether it has limits that count, bool [njnt]."""
+    return np.asarray(model.jnt_limited, bool) & (not is_disabled(model, CONSTRAINT, DISABLE.mjDSBL_LIMIT))
+
+
+def _differs(model: mujoco.MjModel, field: str) -> np.ndarray:
+    """Say of every row of a field whether it is not MuJoCo's default, bool [rows]."""
+    return (_read(model, field) != _read(_read_plain_model(), field)[-1]).any(1)
+
+
+def describe_left_out(model: mujoco.MjModel) -> list[str]:
+    """Return what a model that is built has of its joints' and DART has not: a line a kind, none where it has all."""
+    rotors = np.unique(model.dof_jntid[np.asarray(model.dof_armature) != 0])
+    soft = np.flatnonzero(_differs(model, "jnt_solimp") & _is_limited(model))
+    lines = []
+    if len(rotors):
+        lines.append(f"DART has no joint armature: that of {_name_joints(model, rotors)} is left out")
+    if len(soft):
+        lines.append(f"DART has hard joint limits: solimplimit of {_name_joints(model, soft)} is left out")
+    return lines
+
+
+def _name_joints(model: mujoco.MjModel, joints: np.ndarray) -> str:
+    """Return the names of joints, of many the first."""
+    names = [model.joint(j).name or f"a joint of body {model.body(model.jnt_bodyid[j]).name}" for j in joints]
+    if len(names) > MAX_NAMES:
+        names[MAX_NAMES:] = [f"{len(names) - MAX_NAMES} others"]
+    return ", ".join(names)
 
 
 def _find_unbuilt_actuators(model: mujoco.MjModel) -> dict[str, bool]:

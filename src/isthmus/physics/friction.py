@@ -19,6 +19,7 @@ FLAT = [int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD)]  # 
 CONSTRAINT, CONTACT = mujoco.mjtDisableBit.mjDSBL_CONSTRAINT, mujoco.mjtDisableBit.mjDSBL_CONTACT
 FILTER_PARENT = mujoco.mjtDisableBit.mjDSBL_FILTERPARENT
 OVERRIDE = mujoco.mjtEnableBit.mjENBL_OVERRIDE
+OF_ALL_CONTACTS = ("friction", "friction_scale")  # either scales all contacts; a model has one of them at most
 
 
 class GeomContact(NamedTuple):
@@ -29,6 +30,7 @@ class GeomContact(NamedTuple):
     friction: float  # the sliding friction where they touch; 0 without friction (condim 1)
     condim: int
     rule: str  # what decides: "larger", "geom", "other" (a higher priority) or "pair" (an explicit one)
+    across: float | None = None  # the friction in the second direction; None: as in the first. Pairs alone have another
 
     def friction_under(self, sliding: np.ndarray) -> float:
         """Return the friction under other coefficients of the geoms, [ngeom]."""
@@ -101,24 +103,36 @@ def find_contact(model: mujoco.MjModel, g: int, h: int) -> GeomContact:
 
 def find_contacts(model: mujoco.MjModel) -> list[GeomContact]:
     """Return all contacts that the model's geoms can make, explicit pairs included."""
-    scenery, explicit = is_scenery(model), {}
-    if not model.opt.disableflags & (CONSTRAINT | CONTACT):
-        for k in range(model.npair):
-            g, h = int(model.pair_geom1[k]), int(model.pair_geom2[k])
-            if scenery[g]:
-                g, h = h, g
-            condim = int(model.pair_dim[k])
-            friction = float(model.pair_friction[k, 0]) if condim > 1 else 0.0
-            explicit[frozenset((g, h))] = GeomContact(g, h, friction, condim, "pair")
-    dynamic = [find_contact(model, g, h) for g, h in colliding(model) if frozenset((g, h)) not in explicit]
-    return dynamic + list(explicit.values())
+    explicit = _find_explicit_contacts(model)
+    replaced = {frozenset((c.geom, c.other)) for c in explicit}
+    dynamic = [find_contact(model, g, h) for g, h in colliding(model) if frozenset((g, h)) not in replaced]
+    return dynamic + explicit
+
+
+def _find_explicit_contacts(model: mujoco.MjModel) -> list[GeomContact]:
+    """Return the contacts of all `<contact><pair>`s: two geoms may have several, and make contacts by each."""
+    if model.opt.disableflags & (CONSTRAINT | CONTACT):
+        return []
+    scenery, found = is_scenery(model), []
+    for k in range(model.npair):
+        g, h = int(model.pair_geom1[k]), int(model.pair_geom2[k])
+        if scenery[g]:
+            g, h = h, g
+        condim = int(model.pair_dim[k])
+        along, across = (float(mu) if condim > 1 else 0.0 for mu in model.pair_friction[k, :2])
+        found.append(GeomContact(g, h, along, condim, "pair", None if across == along else across))
+    return found
 
 
 def _find_feet(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[int]:
     """Return the geoms called a foot that can touch some scenery."""
     scenery = is_scenery(model)
     touching = {c.geom for c in contacts if scenery[c.other] and not scenery[c.geom]}
-    return [g for g in sorted(touching) if "foot" in model.geom(g).name]
+    return [g for g in sorted(touching) if _is_called_foot(model, g)]
+
+
+def _is_called_foot(model: mujoco.MjModel, geom: int) -> bool:
+    return "foot" in model.geom(geom).name.lower()
 
 
 def _find_floor_contacts(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[GeomContact]:
@@ -142,7 +156,7 @@ def _find_uncontrolled(model: mujoco.MjModel) -> str | None:
 
 
 def offer_friction(model: mujoco.MjModel) -> Iterator[Parameter]:
-    """Yield `friction` and `foot_friction`, as far as the model can keep what they promise."""
+    """Yield `friction` or else `friction_scale`, and `foot_friction`, as far as the model keeps what they promise."""
     for offer in _list_offers(model).values():
         if not isinstance(offer, str):
             yield offer
@@ -154,9 +168,13 @@ def find_withheld(model: mujoco.MjModel) -> dict[str, str]:
 
 
 def _list_offers(model: mujoco.MjModel) -> dict[str, Parameter | str]:
-    """Return each of the two parameters, or the reason why it is withheld; none that the model has no use for."""
+    """Return each of the parameters, or the reason why it is withheld; none that the model has no use for."""
     contacts = find_contacts(model)
-    offers = {"friction": _offer_friction(model, contacts), "foot_friction": _offer_foot_friction(model, contacts)}
+    offers = {
+        "friction": _offer_friction(model, contacts),
+        "friction_scale": _offer_friction_scale(model, contacts),
+        "foot_friction": _offer_foot_friction(model, contacts),
+    }
     return {name: offer for name, offer in offers.items() if offer is not None}
 
 
@@ -167,12 +185,12 @@ def _offer_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> Param
     on_floor = _find_floor_contacts(model, contacts)
     meaning = "the sliding friction of the foot's (or limbs') contact with the floor: floor and robot scaled together"
     if on_floor:
-        frictions = [c.friction for c in on_floor]
-        default = max(frictions)
-        if min(frictions) < default:
-            meaning += f"; it names the largest of them, by default {min(frictions):g} to {default:g}"
+        frictions = _name_frictions(model, on_floor)
+        default = max(named.friction for named in frictions)
         if default == 0:
             return _explain_no_friction(on_floor)
+        if min(named.friction for named in frictions) < default:
+            return _explain_difference(frictions)
     else:
         default = float(np.asarray(model.geom_friction)[:, 0].max(initial=0.0))
         meaning += "; here nothing can touch anything, and it changes nothing"
@@ -180,6 +198,47 @@ def _offer_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> Param
         return None
     explicit = any(c.rule == "pair" for c in contacts)
     return _parameter("friction", default, _scale_friction(default, explicit), meaning, explicit)
+
+
+class _NamedFriction(NamedTuple):
+    """The friction of a contact by default, and which contact it is."""
+
+    friction: float
+    contact: str
+
+
+def _name_frictions(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[_NamedFriction]:
+    """Return the frictions of contacts, both where a contact has one in each direction."""
+    frictions = []
+    for c in contacts:
+        contact = f"{_name(model, c.geom)} with {_name(model, c.other)}"
+        frictions.append(_NamedFriction(c.friction, contact))
+        if c.across is not None:
+            frictions.append(_NamedFriction(c.across, f"{contact} in the second direction"))
+    return frictions
+
+
+def _explain_difference(frictions: list[_NamedFriction]) -> str:
+    low, high = (choose(frictions, key=_get_friction) for choose in (min, max))
+    return (
+        f"one value would not hold for all contacts, which differ by default: {low.contact} {low.friction:g}, "
+        f"{high.contact} {high.friction:g}; scale all of them by friction_scale=x0.5"
+    )
+
+
+def _get_friction(named: _NamedFriction) -> float:
+    return named.friction
+
+
+def _offer_friction_scale(model: mujoco.MjModel, contacts: list[GeomContact]) -> Parameter | None:
+    """Return the parameter `friction_scale`, which stands in for `friction` where contacts differ by default."""
+    frictions = [named.friction for named in _name_frictions(model, _find_floor_contacts(model, contacts))]
+    if _find_uncontrolled(model) or not frictions or min(frictions) == max(frictions):
+        return None
+    meaning = "the sliding friction of all contacts together; those with the floor have "
+    meaning += f"{min(frictions):g} to {max(frictions):g} by default"
+    explicit = any(c.rule == "pair" for c in contacts)
+    return _parameter("friction_scale", 1.0, _scale_friction(1.0, explicit), meaning, explicit, unit="x")
 
 
 def _explain_no_friction(on_floor: list[GeomContact]) -> str:
@@ -202,7 +261,7 @@ def _scale_friction(default: float, explicit: bool) -> Callable[[Mapping[str, np
 
 def _offer_foot_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> Parameter | str | None:
     """Return the parameter `foot_friction`, or why there is none; None for a robot without feet."""
-    named = [g for g in np.flatnonzero(~is_scenery(model)).tolist() if "foot" in model.geom(g).name]
+    named = [g for g in np.flatnonzero(~is_scenery(model)).tolist() if _is_called_foot(model, g)]
     if not named:
         return None
     if reason := _find_uncontrolled(model):
@@ -211,7 +270,7 @@ def _offer_foot_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> 
     if not feet:
         return "no geom called a foot can touch the floor"
     on_floor = _find_foot_contacts(model, contacts)
-    if reason := _find_undecided(model, on_floor):
+    if reason := _find_undecided(model, on_floor) or _find_unlike_feet(model, feet, contacts):
         return reason
     meaning = "the feet's own coefficient, as published; "
     floor = _find_inert_friction(model, on_floor)
@@ -250,6 +309,19 @@ def _find_undecided(model: mujoco.MjModel, on_floor: list[GeomContact]) -> str |
     return None
 
 
+def _find_unlike_feet(model: mujoco.MjModel, feet: list[int], contacts: list[GeomContact]) -> str | None:
+    """Return why one coefficient is not the default of all feet; None where it is."""
+    sliding = model.geom_friction[feet, 0]
+    low, high = feet[int(sliding.argmin())], feet[int(sliding.argmax())]
+    if sliding.min() == sliding.max():
+        return None
+    offered = "friction" if _offer_friction_scale(model, contacts) is None else "friction_scale"
+    return (
+        f"the feet's own coefficients differ by default: {_name(model, low)} {sliding.min():g}, "
+        f"{_name(model, high)} {sliding.max():g}; set {offered}"
+    )
+
+
 def find_inert_foot_friction(model: mujoco.MjModel) -> float | None:
     """Return the friction of the floor, up to which `foot_friction` has no effect; None where it always has one."""
     return _find_inert_friction(model, _find_foot_contacts(model, find_contacts(model)))
@@ -267,8 +339,8 @@ def _name(model: mujoco.MjModel, geom: int) -> str:
     return model.geom(geom).name or f"a geom of body {body or 'world'}"
 
 
-def _parameter(name: str, default: float, apply: Callable, meaning: str, explicit: bool) -> Parameter:
+def _parameter(name: str, default: float, apply: Callable, meaning: str, explicit: bool, unit: str = "1") -> Parameter:
     from isthmus.physics.parameters import Parameter
 
     fields = ("geom_friction", "pair_friction") if explicit else ("geom_friction",)
-    return Parameter(name, "1", float(default), 0.0, 100.0, fields, apply, meaning)
+    return Parameter(name, unit, float(default), 0.0, 100.0, fields, apply, meaning)

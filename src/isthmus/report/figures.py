@@ -353,11 +353,13 @@ def inert_below(domain: Domain | None, name: str) -> float | None:
 
     The contact of a foot takes the larger of its own friction and the floor's (MuJoCo's rule for equal priorities).
     """
-    if name != "foot_friction" or domain is None or "friction" in domain.names:
+    if name != "foot_friction" or domain is None:
         return None
-    from isthmus.physics.friction import find_inert_foot_friction
+    from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction
     from isthmus.physics.mujoco import load_model
 
+    if set(OF_ALL_CONTACTS) & set(domain.names):
+        return None
     return find_inert_foot_friction(load_model(domain.description().model_path())) or None
 
 

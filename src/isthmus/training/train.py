@@ -77,6 +77,8 @@ def train(
         Progress.note("this problem has no uncertainty: nothing is randomized; say what you believe, --uncertainty ...")
     for note in (*problem.dataset.notes, *scarce(problem.log())) if config["log"] and not quiet else ():
         Progress.note(note)
+    if not quiet:
+        _note_left_out(problem)
     if executor:
         _check_workers(executor, problem, imports)
     config["evaluations"] = evaluations or EVALUATIONS
@@ -173,6 +175,12 @@ def work(job: tuple[tuple[str, ...], bytes]) -> Any:
     import_files(imports)
     method, problem, shard = pickle.loads(content)
     return method.work(problem, shard)
+
+
+def _note_left_out(problem: Problem) -> None:
+    """Print what the engines of source and target leave out of the robot, each line once."""
+    for line in dict.fromkeys([*problem.source.left_out(), *problem.target.left_out()]):
+        Progress.note(line)
 
 
 def _loop(
