@@ -218,7 +218,7 @@ UNBOUNDED = {
     '<motor joint="hip" ctrlrange="-inf inf"/>': 'has ctrlrange="-inf inf", which is no range',
     '<motor joint="hip" ctrlrange="-1e40 1e40"/>': "which is no range",  # in float32
     '<motor joint="hip" ctrlrange="-1 1" ctrllimited="false"/>': 'has ctrllimited="false"',
-    '<pid joint="hip" kp="2" input="pos vel" ctrlrange="-1 1"/>': "(of joint 'hip'), control 1 has no ctrlrange",
+    '<pid joint="hip" kp="2" input="pos vel" ctrlrange="-1 1"/>': "(of joint 'hip'), control 1 has no velrange",
     '<general body="leg" ctrlrange="0 0"/>': "actuator 0 (of body 'leg') has no ctrlrange",
     "": "leg has no actuators",
 }
