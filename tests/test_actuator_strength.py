@@ -254,6 +254,7 @@ def play(text: str, action: list[float], steps: int, n: int = 2) -> np.ndarray:
 
 
 SERVOS = {
+    "motor": '<motor joint="a" ctrlrange="-1 1"/>',
     "position": '<position joint="a" kp="20" kv="4" ctrlrange="-1 1"/>',
     "intvelocity": '<intvelocity joint="a" kp="20" actrange="-2 2" ctrlrange="-1 1"/>',
     "muscle": '<muscle joint="a" force="30" lengthrange="-2 2" ctrlrange="0 1"/>',
@@ -262,7 +263,7 @@ SERVOS = {
 }
 
 
-@pytest.mark.parametrize("kind", SERVOS)
+@pytest.mark.parametrize("kind", [kind for kind in SERVOS if kind != "motor"])
 def test_weak_motors_are_of_less_strength_where_the_action_is_no_force(kind, tmp_path):
     write(tmp_path, SERVOS[kind])
     task = task_of(tmp_path)
@@ -334,6 +335,90 @@ def test_the_audit_weakens_servos_as_domains_do(tmp_path):
     assert found("weak_motors=1") == 0
 
 
+# Gravity compensation through the actuators.
+
+WEIGHT = 9.81 * 0.15  # N m at joint `a` of one link, held out level
+THROUGH = 'actuatorgravcomp="true"'
+LINK = '<geom type="capsule" fromto="0 0 0 .3 0 0" size=".05" mass="1"/>'
+
+
+def write_compensated(folder: Path, a: str, b: str | None = None, actuators: str = "", option: str = "") -> Path:
+    """Write an arm whose links are compensated: of joint `a`, and of `b` behind it where something is said of that."""
+    hand = f'<body pos=".3 0 0" gravcomp="1"><joint name="b" axis="0 1 0" {b}/>{LINK}</body>' if b is not None else ""
+    path = folder / "robot.xml"
+    path.write_text(f"""
+        <mujoco>{option}<worldbody><body gravcomp="1"><joint name="a" axis="0 1 0" damping="1" {a}/>{LINK}
+        {hand}</body></worldbody><actuator>{actuators or SERVOS["motor"]}</actuator></mujoco>""")
+    for cached in (load_model, parameters, withheld, action_scales_force):
+        cached.cache_clear()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["motor", "position", "clamped motor"])
+def test_strength_scales_gravity_compensation_that_acts_through_the_actuators(kind, tmp_path):
+    """MuJoCo counts it in `qfrc_actuator`: an arm that it holds level falls where its motors have no strength."""
+    path = write_compensated(tmp_path, THROUGH, actuators=SERVOS[kind])
+    task, usual = task_of(tmp_path), forces(path)
+    data = mujoco.MjData(load_model(path))
+    mujoco.mj_forward(load_model(path), data)
+    assert np.allclose(data.qfrc_actuator, -WEIGHT)
+    for name in ("a_strength", "motor_strength"):
+        for factor in (0.0, 0.5, 2.5):
+            assert np.allclose(forces(path, **{name: factor}), factor * usual, rtol=1e-12, atol=1e-13)
+        assert "gravity compensation through the actuators" in parameters(path)[name].meaning
+    assert np.allclose(play(task, [0.0], 300)[-1], 0.0)
+    fallen = play(f"{task}/motor_strength=0", [0.0], 300)
+    assert np.allclose(fallen[-1], np.pi / 2, atol=0.05)
+    assert np.array_equal(play(f"{task}/weak_motors=0", [0.0], 300), fallen)
+
+
+def test_a_limit_of_force_and_the_compensation_within_it_are_scaled_together(tmp_path):
+    path = write_compensated(tmp_path, THROUGH + ' actuatorfrcrange="-1 1"', actuators=SERVOS["position"])
+    usual = forces(path)
+    assert usual.min() == -1
+    assert np.allclose(forces(path, motor_strength=0.5), 0.5 * usual, rtol=1e-12)
+
+
+def test_compensation_through_all_joints_is_scaled_for_all_but_not_for_one(tmp_path):
+    """Scaling the hand's for one joint alone would change the other's."""
+    path = write_compensated(tmp_path, THROUGH, THROUGH, SERVOS["motor"] + '<motor joint="b" ctrlrange="-1 1"/>')
+    usual, task = forces(path), task_of(tmp_path)
+    assert np.allclose(forces(path, motor_strength=0.5), 0.5 * usual, rtol=1e-12) and usual.any(0).all()
+    assert np.array_equal(play(f"{task}/weak_motors=.5", [0, 0], 40), play(f"{task}/motor_strength=.5", [0, 0], 40))
+    for name, other in (("a", "b"), ("b", "a")):
+        with pytest.raises(BadValue, match=f"joint '{name}' has actuatorgravcomp, .* without that of joint '{other}'"):
+            Domain.parse(f"{task}/{name}_strength=0.5")
+
+
+@pytest.mark.parametrize(("a", "b", "offered"), [(THROUGH, "", "b_strength"), ("", THROUGH, "a_strength")])
+def test_compensation_that_acts_elsewhere_too_withholds_strength(a, b, offered, tmp_path):
+    """The other joint's is a passive force, which would be scaled with it."""
+    path = write_compensated(tmp_path, a, b, SERVOS["motor"] + '<motor joint="b" ctrlrange="-1 1"/>')
+    task = task_of(tmp_path)
+    refused = {"a_strength", "b_strength"} - {offered}
+    for name in (*refused, "motor_strength", "weak_motors"):
+        with pytest.raises(BadValue, match="has actuatorgravcomp, so that its motors' force includes") as error:
+            Domain.parse(f"{task}/{name}=0.5")
+        assert name in str(error.value) and "\n" not in str(error.value)
+    column = "ab".index(offered[0])
+    usual, weak = forces(path), forces(path, **{offered: 0.5})
+    assert np.allclose(weak[:, column], 0.5 * usual[:, column], rtol=1e-12)
+    assert np.array_equal(weak[:, 1 - column], usual[:, 1 - column]) and usual.any(0).all()
+
+
+@pytest.mark.parametrize("option", ['<option gravity="0 0 0"/>', '<option><flag gravity="disable"/></option>'])
+def test_without_gravity_nothing_is_compensated(option, tmp_path):
+    path = write_compensated(tmp_path, THROUGH, "", option=option)
+    assert action_scales_force(path) and parameters(path)["a_strength"].fields == ("actuator_gear",)
+
+
+def test_compensation_as_a_passive_force_is_no_motors(tmp_path):
+    """The arm hangs on in its place whatever its motors' strength."""
+    path = write_compensated(tmp_path, "")
+    assert action_scales_force(path) and parameters(path)["motor_strength"].fields == ("actuator_gear",)
+    assert np.allclose(play(f"{task_of(tmp_path)}/motor_strength=0", [0.0], 100)[-1], 0.0)
+
+
 # Actuators with several controls.
 
 
@@ -388,6 +473,25 @@ def test_a_polynomially_damped_hinge_spins_on_without_damping(tmp_path):
     path = write_hinge(tmp_path, '<motor joint="a"/>', joint='damping=".1 5"')
     assert np.isclose(spin(path, damping=0.0), 10)
     assert spin(path) < spin(path, damping=0.5) < 1
+
+
+def test_a_joints_own_parameters_say_that_a_tendons_stay(tmp_path):
+    """The cord adds damping and more to the joint, which no parameter of the joint sets."""
+    for tendon, name in (
+        ('damping="3"', "a_damping"), ('damping="0 2"', "b_damping"),
+        ('frictionloss="1"', "a_frictionloss"), ('armature=".1"', "a_armature"),
+    ):  # fmt: skip
+        path = write(tmp_path, '<motor joint="a"/>', tendon=tendon)
+        table = parameters(path)
+        said = [
+            key for key in ("a_damping", "b_damping", "a_frictionloss", "a_armature") if "tendon" in table[key].meaning
+        ]
+        assert name in said and {key.partition("_")[2] for key in said} == {name.partition("_")[2]}
+        assert table[name].meaning.endswith("; the tendons' stays")
+    path = write(tmp_path, '<motor joint="a"/>', tendon='damping="3"')
+    coefficients = np.array([[0.5], [-1.5]])
+    cord = -3 * (coefficients @ coefficients.T) @ [2, 2]  # -B^T b B v at 2 rad/s
+    assert np.allclose(damping_and_inertia(path, a_damping=0.0)[0][:2], cord)
 
 
 def test_a_motors_own_damping_and_armature_are_the_joints(tmp_path):

@@ -582,6 +582,8 @@ def test_a_joint_stops_at_its_margin(tmp_path):
     assert ours[-1] == pytest.approx(np.pi / 4 - 0.2, abs=5e-3) and theirs[-1] == pytest.approx(ours[-1], abs=0.02)
 
 
+SERVO_ON = '<actuator><{}="1" joint="x"/></actuator>'
+NO_MOTOR = "actuators that are no plain motors of joints"
 MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
 
 
@@ -617,6 +619,18 @@ MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
         (SWING.format(""), '<option actuatorgroupdisable="0"/>' + MOTOR_ON.format(""), "disabled groups of actuators"),
         ('<body gravcomp="1"><joint/><geom size=".1"/></body>', "", "gravity compensation"),
         (SWING.format(""), '<option viscosity="1"/>', "a fluid"),
+        (SWING.format(""), SERVO_ON.format("position kp"), f"{NO_MOTOR}, actuators whose control is a position"),
+        (SWING.format(""), SERVO_ON.format("velocity kv"), f"{NO_MOTOR}, actuators whose control is a velocity"),
+        (SWING.format(""), SERVO_ON.format("cylinder area"), f"{NO_MOTOR}, actuators whose control is a pressure"),
+        (
+            SWING.format(""), SERVO_ON.format("pid kp"),
+            f"{NO_MOTOR}, actuators whose control is a position, actuators whose control is a velocity, "
+            "actuators with several controls",
+        ),
+        (
+            SWING.format(""), '<actuator><general joint="x" input="pos"/></actuator>',
+            "actuators whose control is a position",
+        ),
     ],
 )  # fmt: skip
 def test_what_the_builder_does_not_read_is_refused_by_name(body, more, words, tmp_path):

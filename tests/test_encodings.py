@@ -14,7 +14,9 @@ import pytest
 import tiny
 
 from isthmus.cli.output import accept_any_text, spell
+from isthmus.physics.mujoco import load_keyframe, load_model
 from isthmus.training.run import Run, write_text
+from isthmus.types import decode_text
 
 ROOT = Path(__file__).parent.parent
 NAME = "lauf-é−λ"  # a folder's
@@ -64,6 +66,105 @@ def test_commands_under_a_locale_without_the_signs(run, tmp_path, name):
         return
     text = page.read_text(encoding="utf-8")
     assert "<title>Rückkehr ± 2</title>" in text and NAME in text
+
+
+ROBOT = """
+<mujoco>
+  <include file="wörld.xml"/>
+  <asset><mesh name="λ" file="λ.obj"/></asset>
+  <worldbody>
+    <body name="Ärm"><joint name="hüfte" axis="0 1 0"/><geom type="mesh" mesh="λ" mass="1"/></body>
+  </worldbody>
+  <actuator><motor joint="hüfte" ctrlrange="-1 1"/></actuator>
+  <keyframe><key name="höme" qpos="0.5"/></keyframe>
+</mujoco>"""
+OWN = """
+from isthmus.tasks.task import Task, register
+
+@register
+class Pendulum(Task):
+    name, model, frame_skip, keyframe = "pendel", "robot.xml", 1, "höme"
+    observation_names = ("a", "b")
+
+    def observe(self, view):
+        import numpy as np
+
+        return np.concatenate([view.qpos, view.qvel], axis=1)
+
+    def remember(self, view):
+        return view.qpos[:, :0].copy()
+
+    def rewards(self, view, memory, action):
+        return {"x": view.qpos[:, 0].copy()}
+
+    def progress(self, view):
+        return view.qpos[:, 0].copy()
+"""
+
+
+def write_robot(folder: Path, robot: str = ROBOT) -> Path:
+    """Write a robot with a mesh and an included file, and its task; the task's file."""
+    folder.mkdir()
+    (folder / "robot.xml").write_text(robot, encoding="utf-8")
+    (folder / "wörld.xml").write_text('<mujoco><option gravity="0 0 -2"/></mujoco>', encoding="utf-8")
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\n"
+    (folder / "λ.obj").write_text(corners + "f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n", encoding="utf-8")
+    (folder / "robot.py").write_text(OWN, encoding="utf-8")
+    return folder / "robot.py"
+
+
+def run_commands(commands: list[list[str]], name: str) -> Any:
+    """Run commands in a process of another locale."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))}
+    environment |= {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **LOCALES[name]}
+    given = json.dumps(commands, ensure_ascii=False)
+    return tiny.process([sys.executable, "-c", COMMANDS, given], env=environment, errors="replace")
+
+
+@pytest.mark.parametrize("name", ["ascii", "latin-1"])
+def test_a_robot_of_any_name_in_any_folder(tmp_path, name):
+    file = str(write_robot(tmp_path / "ünïcode-漢"))
+    done = run_commands(
+        [
+            ["parameters", "pendel/Ärm_mass=2,hüfte_damping=0.5", "--import", file],
+            ["audit", "pendel", "--target", "Ärm_mass=x2", "--source", "hüfte_damping=1", "--import", file],
+            ["audit", "pendel/hüfte_damping=0.5", "--import", file],
+            ["parameters", "pendel/Ürm_mass=2", "--import", file],
+        ],
+        name,
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("exit")] == ["exit 2"], done.stderr
+    assert "did you mean" in done.stderr and done.stderr.count("isthmus:") == 1
+
+
+def test_an_error_in_a_robots_file_is_one_line(tmp_path):
+    file = str(write_robot(tmp_path / "ünïcode", ROBOT.replace("wörld.xml", "fehlt.xml")))
+    done = run_commands([["parameters", "pendel", "--import", file]], "ascii")
+    assert "exit 2" in done.stdout and "Traceback" not in done.stderr
+    assert "does not compile: XML Error: Error opening file 'fehlt.xml'" in done.stderr
+
+
+def test_a_path_that_is_no_utf8_is_read(tmp_path):
+    """On Linux a folder may have any bytes for its name."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfc"))
+    try:
+        write_robot(folder)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert load_model(folder / "robot.xml").opt.gravity[2] == -2
+    assert load_keyframe(folder / "robot.xml", "höme").qpos.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\udcc3\udc84rm_mass=2", "Ärm_mass=2"), ("\udce6\udcbc\udca2 é \udcce\udcbb", "漢 é λ"),
+        ("Ärm_mass=2", "Ärm_mass=2"), ("a\udcfc", "a\udcfc"), ("", ""),
+    ],
+)  # fmt: skip
+def test_what_the_locale_could_not_read_is_utf8(text, expected):
+    assert decode_text(text) == expected
 
 
 def test_signs_are_spelled_as_usual():

@@ -62,7 +62,10 @@ def changed_dof(model: mujoco.MjModel, parameter: Parameter) -> list[int]:
         (["hip", "hip_joint"], ["hip", "hip_joint"]),
         (["hip_joint", "hip"], ["hip_joint", "hip"]),
         (["hip", "hip_joint", "hip_joint_joint"], ["hip", "hip_joint", "hip_joint_joint"]),
-        (["hip_joint_joint", "hip_joint"], ["hip_joint", "hip"]),
+        (["hip_joint_joint", "hip_joint"], ["hip_joint_joint", "hip_joint"]),  # hip_joint_damping is hip_joint's
+        (["knee", "hip_joint", "hip_joint_joint"], ["knee", "hip_joint", "hip_joint_joint"]),
+        (["a_joint_joint_joint", "a_joint", "a_joint_joint"], ["a_joint_joint_joint", "a_joint", "a_joint_joint"]),
+        (["left hip_joint", "left/hip_joint_joint"], ["left_hip_joint", "left_hip_joint_joint"]),
         (["_joint", "knee_joint"], ["_joint", "knee"]),
         (["motor", "knee"], ["motor_joint", "knee"]),
         (["motor_joint", "knee"], ["motor_joint", "knee"]),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import mujoco
 import numpy as np
 import own
@@ -204,6 +207,76 @@ def test_a_delay_of_the_models_own_begins_with_it_too(tmp_path):
         assert np.allclose(follow_hip(domain, 0.8), 0.8, atol=1e-3)
 
 
+# Activations that follow their control
+
+FILTERS = {
+    "filterexact": ('<position joint="hip" kp="60" timeconst=".05" ctrlrange="-1 1"/>', 0.8, 0.8),
+    "filter": (
+        '<general joint="hip" dyntype="filter" dynprm=".05" gainprm="60" biastype="affine" biasprm="0 -60" '
+        'ctrlrange="-1 1"/>',
+        0.8,
+        0.8,
+    ),
+    "geared": ('<position joint="hip" kp="60" gear="2" timeconst=".05" ctrlrange="-3 3"/>', 1.6, 1.6),
+    "late": ('<position joint="hip" kp="60" timeconst=".05" ctrlrange="-1 1" delay=".1" nsample="40"/>', 0.8, 0.8),
+    "limited": (
+        '<general joint="hip" dyntype="filterexact" dynprm=".05" gainprm="60" biastype="affine" biasprm="0 -60" '
+        'ctrlrange="-1 1" actrange="-.5 .5"/>',
+        0.8,
+        0.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FILTERS)
+def test_a_filter_begins_where_its_control_holds(tmp_path, kind):
+    """From zero it would throw the leg: .8, .60, .41 in two steps of 20 ms."""
+    actuators, control, activation = FILTERS[kind]
+    domain = Domain.parse(own.register(tmp_path, actuators))
+    live = Live.resume(domain, domain.worlds(2, seed=0))
+    assert isinstance(live.simulation, PhysicsSimulation)
+    simulator = live.simulation.simulator
+    assert isinstance(simulator, MujocoSimulator)
+    assert np.allclose(simulator.control, control) and np.allclose(simulator.batch.bind("act"), activation)
+    if activation == control:
+        assert np.allclose(follow_hip(domain, control), 0.8, atol=1e-3)
+
+
+def test_each_filter_begins_at_its_own_worlds_start(tmp_path):
+    """Beside an integrator and a muscle, whose activations are no controls and stay zero."""
+    muscle = '<muscle joint="hip" ctrlrange="0 1" lengthrange="-1 1"/>'
+    simulator = MujocoSimulator(own.write_model(tmp_path, INTEGRATED + FILTERS["geared"][0] + muscle), (), 3, 4)
+    qpos = np.array([own.START] * 2)
+    qpos[:, 7] = [0.1, -0.4]
+    simulator.reset(np.array([0, 2]), qpos, np.zeros((2, 7)))
+    assert np.allclose(simulator.batch.bind("act"), [[0, 0.2, 0], [0, 0, 0], [0, -0.8, 0]])
+
+
+def test_a_filter_begins_at_the_control_that_a_start_gives(tmp_path):
+    """As the history of a late actuator: as if it had been told so all along, in bounds; a motor with a lag too."""
+    lag = '<general joint="hip" dyntype="filter" dynprm=".1" ctrlrange="-1 1"/>'
+    simulator = MujocoSimulator(own.write_model(tmp_path, FILTERS["filterexact"][0] + lag), (), 2, 4)
+    ids, start, ctrl = np.arange(2), np.array([own.START] * 2), np.array([[0.3, -0.5], [2.0, 0.25]])
+    simulator.reset(ids, start, np.zeros((2, 7)), ctrl=ctrl)
+    activation = simulator.batch.bind("act")
+    assert np.array_equal(activation, [[0.3, -0.5], [1.0, 0.25]])
+    simulator.reset(ids, start, np.zeros((2, 7)), act=np.full((2, 2), 0.1), ctrl=ctrl)
+    assert np.array_equal(activation, np.full((2, 2), 0.1))
+    simulator.reset(ids, start, np.zeros((2, 7)), act=np.zeros((2, 2)))
+    assert not activation.any() and np.allclose(simulator.control, [0.8, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("key", "activation"), [("", 0.8), ('act="0"', 0.0), ('act="0.3"', 0.3), ('ctrl="0.6"', 0.6), ('ctrl="0"', 0.0)]
+)
+def test_a_filter_begins_as_its_keyframe_says_or_where_that_is_silent_holds(tmp_path, key, activation):
+    name = own.register(tmp_path, FILTERS["filterexact"][0], key, keyframe="home")
+    live = Live.resume(Domain.parse(name), Domain.parse(name).worlds(2, seed=0))
+    batch = live.simulation.simulator.batch  # pyright: ignore[reportAttributeAccessIssue]
+    assert np.allclose(batch.bind("act"), activation)
+    assert (load_keyframe(tmp_path / "leg.xml", "home").act is None) == ("act" not in key)
+
+
 # What bounds actions
 
 UNBOUNDED = {
@@ -218,10 +291,46 @@ UNBOUNDED = {
     '<motor joint="hip" ctrlrange="-inf inf"/>': 'has ctrlrange="-inf inf", which is no range',
     '<motor joint="hip" ctrlrange="-1e40 1e40"/>': "which is no range",  # in float32
     '<motor joint="hip" ctrlrange="-1 1" ctrllimited="false"/>': 'has ctrllimited="false"',
-    '<pid joint="hip" kp="2" input="pos vel" ctrlrange="-1 1"/>': "(of joint 'hip'), control 1 has no ctrlrange",
+    '<pid joint="hip" kp="2" input="pos vel" ctrlrange="-1 1"/>': "(of joint 'hip'), control 1 has no velrange",
+    '<pid joint="hip" kp="2" input="vel" ctrlrange="-1 1"/>': "has no velrange, and the policy's actions would have",
+    '<pid joint="hip" kp="2" velrange="-1 1" posrange="1 -1"/>': 'control 0 has posrange="1 -1", which is no range',
+    '<pid joint="hip" kp="2" posrange="-1 1" velrange="-1 1" ctrllimited="false"/>': "its posrange bounds nothing",
     '<general body="leg" ctrlrange="0 0"/>': "actuator 0 (of body 'leg') has no ctrlrange",
     "": "leg has no actuators",
 }
+
+
+ADVISED = (
+    '<motor joint="hip"/>',
+    '<pid joint="hip" kp="2" input="pos vel" ctrlrange="-1 1"/>',
+    '<pid joint="hip" kp="2" input="pos vel" posrange="-1 1" velrange="1 -1"/>',
+    '<pid joint="hip" kp="2" input="vel" ctrlrange="-1 1"/>',
+    '<pid joint="hip" kp="2" input="vel ff" ctrlrange="-1 1"/>',
+    '<pid joint="hip" kp="2" input="pos vel ff"/>',
+    '<dcmotor joint="hip" motorconst="1" resistance="1" input="pos vel"/>',
+)
+
+
+@pytest.mark.parametrize("actuators", ADVISED)
+def test_advice_can_be_followed(tmp_path, actuators):
+    """What the message says to write is written, until the model has bounds."""
+    written = []
+    while True:
+        try:
+            low, high = control_box(load_actuators(tmp_path, actuators), "leg")
+        except BadValue as error:
+            attribute = re.findall(r'write (\w+)="-1 1" there$', str(error))[0]
+            assert attribute not in written
+            written.append(attribute)
+            others = re.sub(rf' {attribute}="[^"]*"', "", actuators)
+            actuators = others.replace("/>", f' {attribute}="-1 1"/>')
+        else:
+            break
+    assert written and low.tolist() == [-1.0] * len(low) and high.tolist() == [1.0] * len(low)
+
+
+def load_actuators(folder: Path, actuators: str) -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_path(str(own.write_model(folder, actuators)))
 
 
 @pytest.mark.parametrize("actuators", UNBOUNDED)

@@ -37,6 +37,17 @@ class BadValue(IsthmusError, ValueError):
     """A value of the wrong type or outside its bounds."""
 
 
+def decode_text(text: str) -> str:
+    """Return what was typed in UTF-8 where the locale could not read it: Python hands on its bytes as surrogates.
+
+    Not for paths, which are such bytes to the operating system too. Text that is no UTF-8 stays as it is.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def describe_error(error: BaseException) -> str:
     """Return an error's type and the first line of its message; where it has none, also where it was raised."""
     kind = type(error).__name__

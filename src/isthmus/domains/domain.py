@@ -20,7 +20,7 @@ from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
 from isthmus.tasks.task import BUILT_IN, Random, Task, View, is_built_in
 from isthmus.tasks.task import find as find_task
 from isthmus.tasks.task import names as task_names
-from isthmus.types import BadValue, Spaces, UnknownName, Worlds
+from isthmus.types import BadValue, Spaces, UnknownName, Worlds, decode_text
 
 ENGINES = {
     "mujoco": ("isthmus.physics.mujoco", "MujocoSimulator"),
@@ -198,6 +198,7 @@ class Domain:
         A text that the user did not give (a run folder's) is not `trusted`: it imports no module of its own. Raises
         UnknownName or BadValue, in one line.
         """
+        text = decode_text(text)
         if text.startswith("log:"):
             from isthmus.domains.datasets import LoggedDomain
 
@@ -473,7 +474,7 @@ def check_fits(ours: Domain, theirs: Domain) -> None:
 
 def pairs(text: str) -> Iterator[tuple[str, str]]:
     """The names and values of `name=value,...`. Raises BadValue."""
-    for part in filter(None, re.split(r"[,\s]+", text)):
+    for part in filter(None, re.split(r"[,\s]+", decode_text(text))):
         name, _, value = part.partition("=")
         if not name or not value:
             raise BadValue(f"{part!r} is no setting; write name=value, for instance gravity=x2")

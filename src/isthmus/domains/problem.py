@@ -17,7 +17,7 @@ import numpy as np
 from isthmus.domains.datasets import DataSet, Log, place, read
 from isthmus.domains.domain import Domain
 from isthmus.tasks.task import names
-from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds
+from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds, decode_text
 
 
 class Access(StrEnum):
@@ -305,6 +305,7 @@ def make_problem(
     """
     from isthmus.domains.catalog import CATALOG
 
+    text = decode_text(text)
     if not re.search("[/:]", text) and text not in (known := [*CATALOG, *names()]):
         raise UnknownName("problem", text, known)
     if text in CATALOG:
@@ -327,5 +328,6 @@ def make_problem(
 
 def _changed(domain: Domain, text: str) -> Domain:
     """The domain by further settings, or another one where the text begins with a task, `gym:` or `module:`."""
+    text = decode_text(text)
     head = text.partition("/")[0]
     return Domain.parse(text) if "=" not in head and (":" in head or head in names()) else domain.shift(text)

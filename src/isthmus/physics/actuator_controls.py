@@ -12,6 +12,12 @@ SETPOINT_GAINS = (mujoco.mjtGain.mjGAIN_PID, mujoco.mjtGain.mjGAIN_DCMOTOR)
 SPRING_GAINS = (mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtGain.mjGAIN_AFFINE)
 FOLLOWING_DYNAMICS = (mujoco.mjtDyn.mjDYN_NONE, mujoco.mjtDyn.mjDYN_FILTER, mujoco.mjtDyn.mjDYN_FILTEREXACT)
 """Dynamics whose activation is the control, at once or in time."""
+INPUT_RANGES = {
+    mujoco.mjtCtrlInput.mjINPUT_POS: "posrange",
+    mujoco.mjtCtrlInput.mjINPUT_VEL: "velrange",
+    mujoco.mjtCtrlInput.mjINPUT_FF: "ffrange",
+}
+"""What bounds the inputs of a `<pid>` in an MJCF file, in the order of its controls; its ctrlrange is at most one's."""
 
 
 def control_box(model: mujoco.MjModel, robot: str) -> tuple[np.ndarray, np.ndarray]:
@@ -36,11 +42,24 @@ def _describe_unbounded(model: mujoco.MjModel, robot: str, control: int) -> str:
     if model.actuator_ctrlnum[actuator] > 1:
         named += f", control {control - int(model.actuator_ctrladr[actuator])}"
     low, high = model.actuator_ctrlrange[control]
+    attribute = _name_range(model, actuator, control)
     if not model.actuator_ctrllimited[control] and low < high:
-        return f'{robot}: {named} has ctrllimited="false", so that its ctrlrange bounds nothing; leave ctrllimited out'
-    fault = "has no ctrlrange" if low == high == 0 else f'has ctrlrange="{low:g} {high:g}", which is no range'
+        return (
+            f'{robot}: {named} has ctrllimited="false", so that its {attribute} bounds nothing; leave ctrllimited out'
+        )
+    fault = f"has no {attribute}" if low == high == 0 else f'has {attribute}="{low:g} {high:g}", which is no range'
     usual = "0 1" if model.actuator_dyntype[actuator] == mujoco.mjtDyn.mjDYN_MUSCLE else "-1 1"
-    return f'{robot}: {named} {fault}, and the policy\'s actions would have no bounds; write ctrlrange="{usual}" there'
+    return (
+        f'{robot}: {named} {fault}, and the policy\'s actions would have no bounds; write {attribute}="{usual}" there'
+    )
+
+
+def _name_range(model: mujoco.MjModel, actuator: int, control: int) -> str:
+    """Return the attribute of an actuator that bounds a control."""
+    if model.actuator_gaintype[actuator] != mujoco.mjtGain.mjGAIN_PID:
+        return "ctrlrange"
+    attributes = [name for bit, name in INPUT_RANGES.items() if model.actuator_ctrlspec[actuator] & bit]
+    return attributes[control - int(model.actuator_ctrladr[actuator])]
 
 
 def describe_actuator(model: mujoco.MjModel, actuator: int) -> str:
@@ -82,6 +101,27 @@ def _find_setpoints(model: mujoco.MjModel) -> np.ndarray:
     return gains & (np.asarray(model.actuator_ctrlspec) & int(mujoco.mjtCtrlInput.mjINPUT_POS) > 0)
 
 
+def find_lagging(model: mujoco.MjModel) -> np.ndarray:
+    """Return the actuators whose activation follows their one control in time (filters); int."""
+    kinds = [int(kind) for kind in FOLLOWING_DYNAMICS if kind != mujoco.mjtDyn.mjDYN_NONE]
+    return np.flatnonzero(np.isin(model.actuator_dyntype, kinds))
+
+
+def settle_activation(model: mujoco.MjModel, actuators: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """Return where the activations (n, actuators) of `find_lagging` come to rest under controls (n, A)."""
+    told = control[:, model.actuator_ctrladr[actuators]]
+    if not model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CLAMPCTRL:
+        told = _clip_limited(
+            told, model.actuator_ctrllimited, model.actuator_ctrlrange, model.actuator_ctrladr[actuators]
+        )
+    return _clip_limited(told, model.actuator_actlimited, model.actuator_actrange, actuators)
+
+
+def _clip_limited(values: np.ndarray, limited: np.ndarray, limits: np.ndarray, index: np.ndarray) -> np.ndarray:
+    low, high = np.where(np.asarray(limited, bool)[index, None], limits[index], [-np.inf, np.inf]).T
+    return np.clip(values, low, high)
+
+
 def find_holding_control(
     model: mujoco.MjModel, length: np.ndarray, rest: np.ndarray, gain: np.ndarray, bias: np.ndarray
 ) -> np.ndarray:
@@ -106,6 +146,4 @@ def find_holding_control(
         control[moved, first[actuator]] = -offset[moved] / slope[moved]
     for actuator in np.flatnonzero(setpoints):
         control[:, first[actuator]] = length[:, outputs[actuator]]
-    limited = np.asarray(model.actuator_ctrllimited, bool)[:, None]
-    low, high = np.where(limited, model.actuator_ctrlrange, [-np.inf, np.inf]).T
-    return np.clip(control, low, high)
+    return _clip_limited(control, model.actuator_ctrllimited, model.actuator_ctrlrange, np.arange(model.nu))

@@ -60,6 +60,47 @@ def explain_unscalable(model: mujoco.MjModel, actuator: int) -> str:
     return ""
 
 
+def find_compensated(model: mujoco.MjModel, joints: list[int]) -> list[int]:
+    """Return the bodies whose gravity compensation acts through the actuators of any of `joints` (actuatorgravcomp)."""
+    if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_GRAVITY or not model.opt.gravity.any():
+        return []
+    through = {j for j in joints if model.jnt_actgravcomp[j]}
+    heavy = np.flatnonzero((model.body_gravcomp != 0) & (model.body_mass > 0))
+    return [int(b) for b in heavy if through & set(find_movers(model, int(b)))]
+
+
+def find_movers(model: mujoco.MjModel, body: int) -> list[int]:
+    """Return the joints that move a body: its own and its ancestors'."""
+    movers: list[int] = []
+    while body:
+        first = int(model.body_jntadr[body])
+        movers += range(first, first + int(model.body_jntnum[body]))
+        body = int(model.body_parentid[body])
+    return movers
+
+
+def explain_uncompensated(model: mujoco.MjModel, joints: list[int]) -> str:
+    """Return why the gravity compensation in the force at `joints` cannot be scaled; empty where it can, or is none.
+
+    It is scaled by the `body_gravcomp` of the bodies: right only where no other force comes from that.
+    """
+    through = {j for j in joints if model.jnt_actgravcomp[j]}
+    for body in find_compensated(model, joints):
+        movers = find_movers(model, body)
+        others = [j for j in movers if j not in through]
+        if others:
+            joint = _name_joint(model, next(j for j in movers if j in through))
+            return (
+                f"joint {joint} has actuatorgravcomp, so that its motors' force includes gravity compensation, "
+                f"which cannot be scaled without that of joint {_name_joint(model, others[0])}"
+            )
+    return ""
+
+
+def _name_joint(model: mujoco.MjModel, joint: int) -> str:
+    return repr(model.joint(joint).name or joint)
+
+
 def is_torque_motor(model: mujoco.MjModel, actuator: int) -> bool:
     """Return whether a force depends on the control alone, and the gear on nothing else: then scaling it is enough."""
     has_own_dynamics = (
@@ -79,7 +120,8 @@ def mark_force(model: mujoco.MjModel, actuators: list[int], joints: list[int]) -
     """Return the entries of the model that scale, together, the force of actuators at every state.
 
     A torque motor's is its gear, which acts after the clamp to `forcerange`. Others have their gain, their bias and
-    their `forcerange` scaled. The limits on the whole actuator force of `joints` (`actuatorfrcrange`) go with them.
+    their `forcerange` scaled. The limits on the whole actuator force of `joints` (`actuatorfrcrange`) go with them, and
+    so does the gravity compensation in it (see `explain_uncompensated`).
     """
     masks: Masks = {}
     for a in actuators:
@@ -94,6 +136,8 @@ def mark_force(model: mujoco.MjModel, actuators: list[int], joints: list[int]) -
     for j in joints:
         if model.jnt_actfrclimited[j]:
             _mark(model, masks, "jnt_actfrcrange", j)
+    if compensated := find_compensated(model, joints):
+        _mark(model, masks, "body_gravcomp", compensated)
     return {field: mask for field, mask in masks.items() if mask.any()}
 
 
@@ -123,7 +167,12 @@ def scale_marked(masks: Masks) -> Apply:
 
 
 def action_scales_force(model: mujoco.MjModel) -> bool:
-    """Return whether a scaled action scales every actuator's force: linear in its control, without bias or clamp."""
+    """Return whether a scaled action scales every actuator's force: linear in its control, without bias or clamp.
+
+    Nor is it so where gravity compensation, which no action scales, acts through the actuators.
+    """
+    if find_compensated(model, list(range(model.njnt))):
+        return False
     clamped = model.actuator_forcelimited.any() or model.jnt_actfrclimited.any() or model.tendon_actfrclimited.any()
     proportional = (
         np.isin(model.actuator_gaintype, [GAIN.mjGAIN_FIXED, GAIN.mjGAIN_AFFINE])

@@ -28,7 +28,7 @@ READ = _split("""
     dof_jntid dof_damping dof_frictionloss geom_type geom_bodyid geom_contype geom_conaffinity geom_pos geom_quat
     geom_size geom_friction geom_priority geom_condim geom_margin exclude_signature actuator_trnid actuator_trntype
     actuator_gaintype actuator_gainprm actuator_biastype actuator_dyntype actuator_gear actuator_ctrllimited
-    actuator_ctrlrange actuator_forcelimited
+    actuator_ctrlrange actuator_ctrlspec actuator_forcelimited
 """)
 """What is built, or looked at by `find_unbuilt`."""
 
@@ -92,9 +92,17 @@ LABELS = COUNTED | {
     "actuator_armature": "actuators with damping or armature",
     "jnt_actuatorid": "actuators with damping or armature",  # MuJoCo refers from the joint to such an actuator
     "actuator_ctrlnum": "actuators with several controls",
-    "actuator_ctrlspec": "actuators with several controls",
     "opt.disableactuator": "disabled groups of actuators",
 }
+
+INPUTS = {
+    int(mujoco.mjtCtrlInput.mjINPUT_POS): "actuators whose control is a position",
+    int(mujoco.mjtCtrlInput.mjINPUT_VEL): "actuators whose control is a velocity",
+    int(mujoco.mjtCtrlInput.mjINPUT_FF): "actuators whose control is a feedforward force",
+    int(mujoco.mjtCtrlInput.mjINPUT_VOLTAGE): "actuators whose control is a voltage",
+    int(mujoco.mjtCtrlInput.mjINPUT_PRESSURE): "actuators whose control is a pressure",
+}
+"""What actuators may be told by name: a plain motor, which is built, has no such input."""
 
 BUILT_FLAGS = (
     CONSTRAINT, CONTACT, FILTER_PARENT, DISABLE.mjDSBL_LIMIT, DISABLE.mjDSBL_FRICTIONLOSS, DISABLE.mjDSBL_SPRING,
@@ -243,9 +251,13 @@ def _find_unbuilt_actuators(model: mujoco.MjModel) -> dict[str, bool]:
         & (model.actuator_gainprm[:, 0] == 1)
         & ~np.asarray(model.actuator_forcelimited, bool)
     )
+    inputs = np.asarray(model.actuator_ctrlspec)
+    told = {words: bool((inputs & bit).any()) for bit, words in INPUTS.items()}
+    told["actuators whose control is no force"] = bool((inputs & ~sum(INPUTS)).any())
     driven = model.jnt_type[model.actuator_trnid[on_joint, 0]]
     return {
         "actuators that are no plain motors of joints": not plain.all(),
+        **told,
         "motors on free joints": bool((driven == mujoco.mjtJoint.mjJNT_FREE).any()),
     }
 

@@ -18,8 +18,9 @@ the robots here reach 25 (Ant) to 200 (Reacher)."""
 class Start(NamedTuple):
     """Where worlds begin, one row a world; of a keyframe, without the leading axis.
 
-    None means: for `act`, the activations of actuators that have one, zeros; for `ctrl`, what the actuators were told
-    last, the control that holds the pose; for mocap bodies where the model has them.
+    None means: for `ctrl`, what the actuators were told last, the control that holds the pose; for `act`, the
+    activations of actuators that have one, that control where they follow it (filters), zeros elsewhere; for mocap
+    bodies where the model has them.
     """
 
     qpos: np.ndarray  # float64 [n, nq]

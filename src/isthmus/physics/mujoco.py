@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import mujoco.batch
 import numpy as np
 
 from isthmus.physics import actuator_strength
-from isthmus.physics.actuator_controls import find_holding_control, holds_poses
+from isthmus.physics.actuator_controls import find_holding_control, find_lagging, holds_poses, settle_activation
 from isthmus.physics.concurrency import check_same_process, count_cpus, register_pool
 from isthmus.physics.engine import VELOCITY_BOUND, Start
 from isthmus.physics.mujoco_parameters import explain_withheld, mujoco_parameters
@@ -43,7 +44,7 @@ def load_model(path: Path) -> mujoco.MjModel:
     if not path.is_file():
         raise BadValue(f"no MJCF file at {path}")
     try:
-        model = mujoco.MjModel.from_xml_path(str(path))
+        model = mujoco.MjModel.from_xml_path(_name_file(path))
     except ValueError as error:
         raise BadValue(f"{path} does not compile: {str(error).splitlines()[0]}") from None
     unbatched = {
@@ -58,6 +59,11 @@ def load_model(path: Path) -> mujoco.MjModel:
     return model
 
 
+def _name_file(path: Path) -> Any:
+    """Return a path as MuJoCo opens it under any locale: in bytes, which its annotations leave out."""
+    return os.fsencode(path)
+
+
 @lru_cache(maxsize=32)
 def parameters(path: Path) -> dict[str, Parameter]:
     return mujoco_parameters(load_model(path))
@@ -65,7 +71,7 @@ def parameters(path: Path) -> dict[str, Parameter]:
 
 @lru_cache(maxsize=32)
 def load_keyframe(path: Path, name: str) -> Start:
-    """Read a keyframe of an MJCF file, whole but for its time; `ctrl` is None where the file does not give it.
+    """Read a keyframe of an MJCF file, whole but for its time; `act` and `ctrl` are None where the file is silent.
 
     Raises UnknownName with the nearest keyframes.
     """
@@ -75,10 +81,14 @@ def load_keyframe(path: Path, name: str) -> Start:
         raise UnknownName(f"keyframe of {path.name}", name, filter(None, known))
     key = model.key(name)
     # The compiled model writes zeros where the file is silent.
-    written = {k.name for k in mujoco.MjSpec.from_file(str(path)).keys if len(k.ctrl)}
-    ctrl = np.array(key.ctrl) if name in written or np.any(key.ctrl) else None
+    written = [k for k in mujoco.MjSpec.from_file(_name_file(path)).keys if k.name == name]
+    given: dict[str, np.ndarray | None] = {}
+    for field in ("act", "ctrl"):
+        values = np.array(getattr(key, field))
+        silent = not values.any() and not any(len(getattr(k, field)) for k in written)
+        given[field] = None if silent else values
     mocap_pos, mocap_quat = np.reshape(key.mpos, (-1, 3)).copy(), np.reshape(key.mquat, (-1, 4)).copy()
-    return Start(np.array(key.qpos), np.array(key.qvel), np.array(key.act), ctrl, mocap_pos, mocap_quat)
+    return Start(np.array(key.qpos), np.array(key.qvel), given["act"], given["ctrl"], mocap_pos, mocap_quat)
 
 
 @lru_cache(maxsize=32)
@@ -116,6 +126,7 @@ class MujocoSimulator:
         self._state = {field: self.batch.bind(field) for field in ("act", "mocap_pos", "mocap_quat")}
         self._rest = self.control[0].copy()
         self._length = self.batch.bind("actuator_length") if holds_poses(self.model) else None
+        self._lagging = find_lagging(self.model)
         self._history = self.batch.bind("history")
         self.qpos0 = np.array(self.model.qpos0)
         self.nq, self.nv = self.model.nq, self.model.nv
@@ -164,9 +175,13 @@ class MujocoSimulator:
                 self._state[field][ids] = values
         if ctrl is not None:
             self._tell(ids, ctrl)
+        if act is None:
+            self._settle(ids)
         self.batch.forward(ids)
         if ctrl is None and self._length is not None:  # known by now
             self._tell(ids, self._hold(ids))
+            if act is None:
+                self._settle(ids)
             self.batch.forward(ids)
         self._forces_known[ids] = False
 
@@ -196,6 +211,12 @@ class MujocoSimulator:
                 past = np.tile(self.control[i, first : first + count], (self.model.actuator_history[a, 0], 1))
                 mujoco.mj_initCtrlHistory(self.model, data, a, None, past)
             self._history[i] = data.history
+
+    def _settle(self, ids: np.ndarray) -> None:
+        """Let the activations that follow a control begin where it has led them: what worlds were told, as `_tell`."""
+        if len(self._lagging):
+            activation = settle_activation(self.model, self._lagging, self.control[ids])
+            self._state["act"][np.ix_(ids, self.model.actuator_actadr[self._lagging])] = activation
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
         self._check_threads()

@@ -12,6 +12,7 @@ from isthmus.physics.actuator_strength import (
     Apply,
     Fields,
     Masks,
+    explain_uncompensated,
     explain_unscalable,
     find_actuated,
     mark_all_forces,
@@ -56,18 +57,25 @@ def explain_withheld(model: mujoco.MjModel) -> dict[str, str]:
     withheld = find_withheld(model)
     prefixes, driven = name_prefixes(model), find_actuated(model)
     for j, actuators in driven.items():
-        if j in prefixes and (reason := _explain_strength(model, actuators)):
+        if j in prefixes and (reason := _explain_strength(model, actuators, [j])):
             withheld[f"{prefixes[j]}_strength"] = reason
-    if reason := _explain_strength(model, list(range(model.nactuator))):
+    if reason := _explain_motor_strength(model):
         withheld["motor_strength"] = reason
     return withheld
 
 
-def _explain_strength(model: mujoco.MjModel, actuators: list[int]) -> str:
+def _explain_motor_strength(model: mujoco.MjModel) -> str:
+    if not model.nactuator:
+        return ""
+    return _explain_strength(model, list(range(model.nactuator)), list(range(model.njnt)))
+
+
+def _explain_strength(model: mujoco.MjModel, actuators: list[int], joints: list[int]) -> str:
+    """Return why the force of actuators at `joints` cannot be scaled; empty where it can."""
     for a in actuators:
         if reason := explain_unscalable(model, a):
             return f"the force of {describe_actuator(model, a)} cannot be scaled: {reason}"
-    return ""
+    return explain_uncompensated(model, joints)
 
 
 def scale(field: str, index: int | list[int]) -> Apply:
@@ -185,6 +193,11 @@ def mark_joints(model: mujoco.MjModel, of_dofs: tuple[str, ...], of_actuators: t
     return masks
 
 
+def _except_tendons(model: mujoco.MjModel, *fields: str) -> str:
+    """Return what a parameter of joints says of tendons that have the like: they keep theirs."""
+    return "; the tendons' stays" if any(getattr(model, field).any() for field in fields) else ""
+
+
 def offer_damping(model: mujoco.MjModel) -> Iterator[Parameter]:
     """Yield `damping`, where an actuated joint is damped: linear and polynomial, by itself and by its motors."""
     masks = mark_joints(model, ("dof_damping", "dof_dampingpoly"), ("actuator_damping", "actuator_dampingpoly"))
@@ -195,8 +208,7 @@ def offer_damping(model: mujoco.MjModel) -> Iterator[Parameter]:
         meaning += ", polynomial terms included"
     if "actuator_damping" in masks or "actuator_dampingpoly" in masks:
         meaning += ", their motors' own included"
-    if model.tendon_damping.any() or model.tendon_dampingpoly.any():
-        meaning += "; the tendons' stays"
+    meaning += _except_tendons(model, "tendon_damping", "tendon_dampingpoly")
     yield Parameter("damping", "x", 1.0, 0.0, 1000.0, tuple(masks), scale_marked(masks), meaning)
 
 
@@ -208,15 +220,14 @@ def offer_armature(model: mujoco.MjModel) -> Iterator[Parameter]:
     meaning = "rotor inertia of all actuated joints"
     if "actuator_armature" in masks:
         meaning += ", their motors' own included"
-    if model.tendon_armature.any():
-        meaning += "; the tendons' stays"
+    meaning += _except_tendons(model, "tendon_armature")
     apply = scale_marked(masks)
     yield Parameter("armature", "x", 1.0, 0.0, 1000.0, tuple(masks), apply, meaning, constants=True)
 
 
 def offer_motor_strength(model: mujoco.MjModel) -> Iterator[Parameter]:
     """Yield `motor_strength`, where there are motors and the force of each can be scaled."""
-    if not model.nactuator or _explain_strength(model, list(range(model.nactuator))):
+    if not model.nactuator or _explain_motor_strength(model):
         return
     yield _strength("motor_strength", mark_all_forces(model), "the force of all motors, at every state")
 
@@ -226,6 +237,8 @@ def _strength(name: str, masks: Masks, meaning: str) -> Parameter:
         meaning += "; a servo keeps its target"
     if "jnt_actfrcrange" in masks or "tendon_actfrcrange" in masks:
         meaning += "; limits of the actuator force are scaled with it"
+    if "body_gravcomp" in masks:
+        meaning += "; gravity compensation through the actuators too"
     constants = "actuator_gear" in masks  # nothing derives from gain and bias
     return Parameter(name, "x", 1.0, 0.0, 100.0, tuple(masks), scale_marked(masks), meaning, constants)
 
@@ -274,6 +287,7 @@ def _joint_damping(model: mujoco.MjModel, prefix: str, joint: int, actuators: li
         fields, meaning = ("dof_damping", "actuator_damping"), "absolute, its motors' own in it"
     if model.dof_dampingpoly[dofs].any() or model.actuator_dampingpoly[actuators].any():
         meaning += "; the linear term, polynomial terms stay"
+    meaning += _except_tendons(model, "tendon_damping", "tendon_dampingpoly")
     apply = assign_total("dof_damping", dofs, "actuator_damping", actuators)
     return Parameter(f"{prefix}_damping", find_units(model, joint)[1], damping, 0.0, 1e4, fields, apply, meaning)
 
@@ -282,6 +296,7 @@ def _joint_frictionloss(model: mujoco.MjModel, prefix: str, joint: int) -> Param
     dofs, unit = find_dofs(model, joint), find_units(model, joint)[0]
     loss, apply = float(model.dof_frictionloss[dofs[0]]), assign("dof_frictionloss", dofs)
     meaning = "absolute; dry friction in the joint, whatever its speed"
+    meaning += _except_tendons(model, "tendon_frictionloss")
     return Parameter(f"{prefix}_frictionloss", unit, loss, 0.0, 1e4, ("dof_frictionloss",), apply, meaning)
 
 
@@ -291,12 +306,13 @@ def _joint_armature(model: mujoco.MjModel, prefix: str, joint: int, actuators: l
     fields, meaning = ("dof_armature",), "absolute"
     if model.actuator_armature[actuators].any():
         fields, meaning = ("dof_armature", "actuator_armature"), "absolute, its motors' own in it"
+    meaning += _except_tendons(model, "tendon_armature")
     apply = assign_total("dof_armature", dofs, "actuator_armature", actuators)
     return Parameter(f"{prefix}_armature", unit, armature, 0.0, 1e4, fields, apply, meaning, constants=True)
 
 
 def _offer_joint_strength(model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]) -> Iterator[Parameter]:
-    if not _explain_strength(model, actuators):
+    if not _explain_strength(model, actuators, [joint]):
         meaning = "the force of its motor" if len(actuators) == 1 else f"the force of its {len(actuators)} motors"
         masks = mark_force(model, actuators, [joint])
         yield _strength(f"{prefix}_strength", masks, f"{meaning}, at every state")

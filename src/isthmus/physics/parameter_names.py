@@ -27,12 +27,13 @@ def name_joints(suffixes: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Return what each joint's parameters begin with, by the joint's name.
 
     `suffixes` holds the joints by name, each with what its parameters end with (`strength`). A joint's prefix is its
-    name without `_joint`; the whole name where another joint would have the same; and `motor_joint` for a driven joint
-    called `motor`, because `motor_strength` is the whole robot's. Raises BadValue where two are still one.
+    name without `_joint`; the whole name where another joint would have the same, or where the short name is another
+    joint's whole one; and `motor_joint` for a driven joint called `motor`, because `motor_strength` is the whole
+    robot's. Raises BadValue where two are still one.
     """
     prefixes = {name: _choose_prefix(name, suffixes[name]) for name in suffixes if name}
     for _ in suffixes:  # a whole name may be another's short one
-        for name in _find_shared(prefixes):
+        for name in _find_contested(prefixes):
             if not _takes_whole_robots(make_writable(name), suffixes[name]):
                 prefixes[name] = make_writable(name)
     refuse_shared(prefixes, "joints", "_damping")
@@ -54,6 +55,17 @@ def _takes_whole_robots(prefix: str, suffixes: Iterable[str]) -> bool:
 def _find_shared(prefixes: Mapping[str, str]) -> list[str]:
     used = list(prefixes.values())
     return [name for name, prefix in prefixes.items() if used.count(prefix) > 1]
+
+
+def _find_contested(prefixes: Mapping[str, str]) -> list[str]:
+    """Return the names that share a prefix, or of which one has the other's whole name for its prefix."""
+    owners = {make_writable(name): name for name in prefixes}
+    contested = _find_shared(prefixes)
+    for name, prefix in prefixes.items():
+        owner = owners.get(prefix, name)
+        if owner != name:
+            contested += [name, owner]
+    return contested
 
 
 def refuse_shared(prefixes: Mapping[str, str], kind: str, suffix: str) -> None:
