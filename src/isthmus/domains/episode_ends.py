@@ -31,10 +31,11 @@ JUMP = 4.0  # usual steps: of 28,000 random transitions of the built-in robots 1
 MIN_JUMPS = 5  # rows, from which one place that they lead to may be a start
 JUMP_SPREAD = 0.05  # of a log's own spread, up to which jumps lead to one place
 JUMP_REACH = 3.0  # interquartile ranges around that place: 4 standard deviations of normal numbers
-FITTED_ROWS = 2000  # from which it is told which later row a row predicts
+FITTED_ROWS = 1000  # from which it is told which later row a row predicts
 FITTED_NUMBERS = 32  # observed, and as many actions: the most that such a prediction is made from
 ROWS_A_NUMBER = 5  # the fewest rows for each number that a prediction is made from
-UNPREDICTED = 0.7  # of an error without knowledge: 0.0-0.33 in logs of one world, 0.9-1.1 of several or shuffled
+MOST_SPREADS = 5.0  # interquartile ranges from the median: a number further away would decide a fit alone
+UNPREDICTED = 0.7  # of an error without knowledge: 0.0-0.52 in logs of one world, 0.9-1.1 of several or shuffled
 _NONE = np.zeros(0, int)  # no rows
 
 
@@ -429,16 +430,18 @@ def _count_worlds_by_prediction(rows: Rows) -> int:
     if not obs.shape[1] or size <= needed:
         return 1
     given = np.concatenate([obs, action, np.ones((size, 1))], axis=1)
-    next_row = _fit_error(obs, given, 1)
-    if next_row <= UNPREDICTED:
-        return 1
     every = np.arange(2, MAX_WORLDS + 1)
     likely = every[(every <= START_WORLDS) | (size % every == 0)]
     gaps = likely[likely < size - needed]
+    if _fit_error(obs, given, 1) <= UNPREDICTED:
+        return 1
     errors = [_fit_error(obs, given, int(gap)) for gap in gaps]
-    if not errors or min(errors) > next_row / 2:
+    if not errors or min(errors) > UNPREDICTED:
         return 0
-    return int(gaps[np.argmin(errors)])
+    best = int(gaps[np.argmin(errors)])
+    # The rows beside a world's next one are other worlds'.
+    beside = min(_fit_error(obs, given, best - 1), _fit_error(obs, given, best + 1))
+    return best if beside > UNPREDICTED else 0
 
 
 def _select_moving(column: np.ndarray) -> np.ndarray:
@@ -452,15 +455,18 @@ def _select_moving(column: np.ndarray) -> np.ndarray:
     if not len(moving):
         return none
     chosen = moving[np.unique(np.linspace(0, len(moving) - 1, FITTED_NUMBERS).astype(int))]
-    return (column[:, chosen] - np.median(column[:, chosen], axis=0)) / spread[chosen]
+    scaled = (column[:, chosen] - np.median(column[:, chosen], axis=0)) / spread[chosen]
+    return np.clip(scaled, -MOST_SPREADS, MOST_SPREADS)
 
 
 def _fit_error(obs: np.ndarray, given: np.ndarray, gap: int) -> float:
     """Return how badly the row so many later is predicted linearly: 1 where no better than by each number's median."""
     at = np.unique(np.linspace(0, len(obs) - 1 - gap, FITTED_ROWS).astype(int))
     target = obs[at + gap]
-    weights = np.linalg.lstsq(given[at], target, rcond=None)[0]
-    error = np.median(np.abs(target - given[at] @ weights), axis=0)
+    known = given[at]
+    # The small ridge keeps numbers that depend on one another apart; least squares by singular values takes seconds.
+    weights = np.linalg.solve(known.T @ known + 1e-6 * len(at) * np.eye(known.shape[1]), known.T @ target)
+    error = np.median(np.abs(target - known @ weights), axis=0)
     unknowing = np.median(np.abs(target - np.median(target, axis=0)), axis=0)
     return float(np.median(error / np.maximum(unknowing, 1e-9)))
 
