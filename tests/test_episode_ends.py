@@ -408,6 +408,15 @@ def test_rows_without_an_order_are_said_to_have_none(tmp_path):
     assert not any("no row goes on" in note for note in with_next.notes)
 
 
+@pytest.mark.parametrize(("task", "worlds", "steps"), [("ball", 3, 100), ("reacher", 2, 50)])
+def test_slow_worlds_that_predict_one_another_are_doubted(tmp_path, task, worlds, steps):
+    """One episode each: three points that hardly move lead to one another as well as to themselves."""
+    held = turned(columns(made(task, worlds * steps)), worlds)
+    data = read(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    said = f"rows are much nearer to those {worlds} rows later than to the next: if they are of {worlds} worlds in turn"
+    assert data.notes[0].startswith(said)
+
+
 @pytest.mark.parametrize("task", ["hopper", "half_cheetah", "ball", "reacher", "cartpole_swingup"])
 @pytest.mark.parametrize("rows", [60, 300, 1500])
 def test_one_world_is_taken_for_no_more(tmp_path, task, rows):

@@ -31,6 +31,10 @@ JUMP = 4.0  # usual steps: of 28,000 random transitions of the built-in robots 1
 MIN_JUMPS = 5  # rows, from which one place that they lead to may be a start
 JUMP_SPREAD = 0.05  # of a log's own spread, up to which jumps lead to one place
 JUMP_REACH = 3.0  # interquartile ranges around that place: 4 standard deviations of normal numbers
+FEW_WORLDS = 64  # up to which their number need not divide that of the rows
+FAR = 0.8  # of the distance of any two rows: from there on the next row is as far as any
+NEAR = 0.2  # of the same: up to there a later row is near
+MOVES_ON = 1.3  # times the distance of one step: the least that two of them make
 FITTED_ROWS = 1000  # from which it is told which later row a row predicts
 FITTED_NUMBERS = 32  # observed, and as many actions: the most that such a prediction is made from
 ROWS_A_NUMBER = 5  # the fewest rows for each number that a prediction is made from
@@ -408,7 +412,7 @@ def _sort_worlds_by_prediction(rows: Rows) -> tuple[Rows, np.ndarray, tuple[str,
     end = np.array([size - 1])
     count = _count_worlds_by_prediction(rows)
     if count == 1:
-        return rows, end, ()
+        return rows, end, _note_nearer_rows(rows)
     if count == 0:
         doubt = (
             "no row goes on from the one before, nor from one a fixed number of rows before: if the rows are shuffled, "
@@ -430,11 +434,9 @@ def _count_worlds_by_prediction(rows: Rows) -> int:
     if not obs.shape[1] or size <= needed:
         return 1
     given = np.concatenate([obs, action, np.ones((size, 1))], axis=1)
-    every = np.arange(2, MAX_WORLDS + 1)
-    likely = every[(every <= START_WORLDS) | (size % every == 0)]
-    gaps = likely[likely < size - needed]
     if _fit_error(obs, given, 1) <= UNPREDICTED:
         return 1
+    gaps = _list_gaps(size, size - needed)
     errors = [_fit_error(obs, given, int(gap)) for gap in gaps]
     if not errors or min(errors) > UNPREDICTED:
         return 0
@@ -442,6 +444,40 @@ def _count_worlds_by_prediction(rows: Rows) -> int:
     # The rows beside a world's next one are other worlds'.
     beside = min(_fit_error(obs, given, best - 1), _fit_error(obs, given, best + 1))
     return best if beside > UNPREDICTED else 0
+
+
+def _list_gaps(size: int, below: int) -> np.ndarray:
+    """List after how many rows a world's next one may stand: few, or so many that every world has equally many rows."""
+    every = np.arange(2, MAX_WORLDS + 1)
+    likely = every[(every <= FEW_WORLDS) | (size % every == 0)]
+    return likely[likely < below]
+
+
+def _note_nearer_rows(rows: Rows) -> tuple[str, ...]:
+    """Say where rows look like those of worlds in turn that move so slowly, or so briefly, that each predicts the next.
+
+    The next row is as far away as any; one some rows later is near and moves on, as a gait after a period does not.
+    """
+    obs = _select_moving(rows.obs)
+    gaps = _list_gaps(len(obs), (len(obs) - MIN_ORDINARY) // 2)
+    if not obs.shape[1] or not len(gaps):
+        return ()
+    anywhere = _measure_distance(obs, len(obs) // 2)
+    distances = [_measure_distance(obs, int(gap)) for gap in gaps]
+    gap, near = int(gaps[np.argmin(distances)]), min(distances)
+    is_far = _measure_distance(obs, 1) > FAR * anywhere
+    if not is_far or near > NEAR * anywhere or _measure_distance(obs, 2 * gap) < MOVES_ON * near:
+        return ()
+    return (
+        f"rows are much nearer to those {gap} rows later than to the next: if they are of {gap} worlds in turn, no "
+        "transition here is true; give next_observations",
+    )
+
+
+def _measure_distance(obs: np.ndarray, gap: int) -> float:
+    """Return how far away the row so many later is, the median over rows and numbers."""
+    at = np.unique(np.linspace(0, len(obs) - 1 - gap, FITTED_ROWS).astype(int))
+    return float(np.median(np.abs(obs[at + gap] - obs[at])))
 
 
 def _select_moving(column: np.ndarray) -> np.ndarray:
