@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from isthmus.domains.datasets import DataSet, Log, read, record, write
 from isthmus.domains.domain import Domain
-from isthmus.domains.episode_ends import Rows, sort_worlds
+from isthmus.domains.episode_ends import Rows, Starts, add_next_obs, note_unmarked_starts, sort_worlds
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.types import BadValue
 
@@ -350,3 +350,173 @@ def test_resets_behind_ends_that_are_not_marked(tmp_path, without, steps):
     assert same(marked.log.first(marked.log.size - last), unmarked.log)
     for data, found in ((marked, resets), (unmarked, resets - last)):
         assert any(note.startswith(f"{found} rows after an end are left out") for note in data.notes)
+
+
+# Several worlds in turn, without next observations
+
+
+def true_transitions(log: Log, held: dict[str, np.ndarray]) -> int:
+    """How many of a log's rows lead where its file's next observations say, reset rows not counted."""
+    before, after = (held[name].astype(np.float32) for name in ("observations", "next_observations"))
+    led = {obs.tobytes(): following for obs, following in zip(before, after, strict=True)}
+    return sum(
+        np.allclose(led[obs.tobytes()], following, atol=1e-5)
+        for obs, following in zip(log.obs, log.next_obs, strict=True)
+    )
+
+
+def turned(held: dict[str, np.ndarray], worlds: int) -> dict[str, np.ndarray]:
+    """Rows that lie one world after the other, put in turn."""
+    return {name: x.reshape(worlds, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape) for name, x in held.items()}
+
+
+@pytest.mark.parametrize(("id", "task", "worlds"), [("Hopper-v5", "hopper", 4), ("Reacher-v5", "reacher", 3)])
+def test_worlds_in_turn_are_told_without_next_observations(tmp_path, id, task, worlds):
+    """Each world's last row alone has no next observation; falls stay, for resets show where they led."""
+    flat = vectorized(id, worlds, 200)
+    held, resets = turned(flat, worlds), int((flat["rewards"] == 0).sum())
+    data = read(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    lost = int((flat["rewards"].reshape(worlds, 200)[:, -1] != 0).sum())
+    assert data.log.size == 200 * worlds - resets - lost
+    assert true_transitions(data.log, held) == data.log.size
+    assert data.log.terminated.sum() == flat["terminals"].reshape(worlds, 200)[:, :-1].sum()
+    assert data.notes[0] == f"the rows are of {worlds} worlds in turn: read one world after the other"
+    foreign = read(saved(tmp_path, held, ("next_observations",)), Domain.parse(f"log:gym:{id}"))
+    assert same(foreign.log, data.log)
+
+
+def test_a_hidden_order_is_told_by_what_a_row_predicts(tmp_path):
+    """Six worlds that are never reset: no row has the one before for its past, and none is lost but the last ones."""
+    path = np.cumsum(np.random.default_rng(0).normal(0, 0.1, (6, 100, 11)), axis=1).astype(np.float32)
+    over = np.tile(np.arange(100) == 99, (6, 1))
+    held = {"observations": path, "actions": np.zeros((6, 100, 3), np.float32), "rewards": np.ones((6, 100)),
+            "terminals": over & False, "timeouts": over}  # fmt: skip
+    data = read(
+        saved(tmp_path, {name: x.swapaxes(0, 1).reshape(600, *x.shape[2:]) for name, x in held.items()}), FOREIGN
+    )
+    assert np.array_equal(data.log.obs, path[:, :-1].reshape(-1, 11))
+    assert np.array_equal(data.log.next_obs, path[:, 1:].reshape(-1, 11))
+    assert data.log.lengths.tolist() == [99] * 6
+
+
+def test_rows_without_an_order_are_said_to_have_none(tmp_path):
+    held = columns(made("hopper", 600))
+    shuffled = {name: x[np.random.default_rng(0).permutation(600)] for name, x in held.items()}
+    data = read(saved(tmp_path, shuffled, ("next_observations",)), HOPPER)
+    assert data.notes[0].startswith("no row goes on from the one before, nor from one a fixed number of rows before")
+    with_next = read(saved(tmp_path, shuffled), HOPPER)
+    assert not any("no row goes on" in note for note in with_next.notes)
+
+
+@pytest.mark.parametrize(("task", "worlds", "steps"), [("ball", 3, 100), ("reacher", 2, 50)])
+def test_slow_worlds_that_predict_one_another_are_doubted(tmp_path, task, worlds, steps):
+    """One episode each: three points that hardly move lead to one another as well as to themselves."""
+    held = turned(columns(made(task, worlds * steps)), worlds)
+    data = read(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    said = f"rows are much nearer to those {worlds} rows later than to the next: if they are of {worlds} worlds in turn"
+    assert data.notes[0].startswith(said)
+
+
+@pytest.mark.parametrize("task", ["hopper", "half_cheetah", "ball", "reacher", "cartpole_swingup"])
+@pytest.mark.parametrize("rows", [60, 300, 1500])
+def test_one_world_is_taken_for_no_more(tmp_path, task, rows):
+    held = columns(made(task, 1500).first(rows))
+    data = read(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    assert true_transitions(data.log, held) == data.log.size
+    assert all("without a next observation" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("period", [2, 3, 5, 8, 13])
+def test_a_gait_is_no_turn_of_worlds(period):
+    """After a period a row is back where it was; what follows is predicted all the same by the row before."""
+    env: Any = gymnasium.make("HalfCheetah-v5").unwrapped
+    obs, _ = env.reset(seed=0)
+    kept = []
+    for t in range(400):
+        action = np.sin(2 * np.pi * t / period + 1.7 * np.arange(6) + 0.3)
+        kept.append((obs, action))
+        obs = env.step(action)[0]
+    path, action = map(np.array, zip(*kept, strict=True))
+    rows = Rows(path, action, np.ones(400), path, np.zeros(400, bool), np.arange(400) == 399)
+    mended = add_next_obs(rows, Domain.parse("half_cheetah"), Starts.of(FOREIGN))
+    assert np.array_equal(mended.rows.next_obs, path[1:])
+    assert all("without a next observation" in note for note in mended.notes)
+
+
+# Rewards of resets
+
+
+@pytest.mark.parametrize("domain", [HOPPER, FOREIGN])
+@pytest.mark.parametrize("without", [(), ("next_observations",)])
+@pytest.mark.parametrize(("shift", "scale", "paid"), [(-1, 1.0, "-1"), (-1, 0.5, "-0.5"), (3, 2.0, "6")])
+def test_a_reset_pays_what_became_of_nothing(tmp_path, domain, without, shift, scale, paid):
+    flat = vectorized("Hopper-v5", 1, 400)
+    moved = {**flat, "rewards": (flat["rewards"] + shift) * scale}
+    plain, shifted = (read(saved(tmp_path, held, without), domain) for held in (flat, moved))
+    assert same(plain.log._replace(reward=shifted.log.reward), shifted.log)
+    resets = int((flat["rewards"] == 0).sum())
+    assert resets > 10
+    assert any(f"{resets} rows after an end are left out" in x and f"pay {paid} and" in x for x in shifted.notes)
+
+
+def test_a_shifted_reward_shows_resets_behind_ends_that_are_not_marked(tmp_path):
+    flat = vectorized("Reacher-v5", 2, 204)
+    nothing = {**flat, "timeouts": np.zeros(408, bool), "rewards": flat["rewards"] - 2}
+    data = read(saved(tmp_path, nothing), Domain.parse("reacher"))
+    resets = int((flat["rewards"] == 0).sum())
+    assert resets == 8 and data.log.size == 408 - resets
+    assert any(f"{resets} rows after an end are left out" in x and "pay -2 and" in x for x in data.notes)
+
+
+@pytest.mark.parametrize("domain", [HOPPER, FOREIGN])
+@pytest.mark.parametrize("first", [0.0, 2.0])
+def test_a_late_reward_is_no_reset(tmp_path, domain, first):
+    """A log that begins within an episode, each of whose first rows pays one and the same: those begin in a start."""
+    log = made("hopper", 400)
+    begins = np.append(True, np.diff(log.episode) != 0)
+    held = {name: x[7:] for name, x in {**columns(log), "rewards": np.where(begins, first, log.reward)}.items()}
+    assert not begins[7] and log.episode[6] == log.episode[7]
+    data = read(saved(tmp_path, held, ("next_observations",)), domain)
+    assert data.log.size == 393 - log.episodes and true_transitions(data.log, held) == data.log.size
+    assert all("without a next observation" in note for note in data.notes)
+
+
+# Episodes that are joined
+
+
+@pytest.mark.parametrize("task", ["hopper", "walker2d"])
+def test_joined_episodes_of_a_foreign_robot_are_counted(tmp_path, task):
+    """Its starts are not known: jumps that all lead to one place give them away."""
+    id = {"hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}[task]
+    log = made(task, 900)
+    data = read(saved(tmp_path, unmarked(task, 900), ("next_observations",)), Domain.parse(f"log:gym:{id}"))
+    said = [note for note in data.notes if "without a marked end lead to what looks like the start" in note]
+    assert len(said) == 1 and abs(int(said[0].split()[0]) - (log.episodes - 1)) <= 2
+    marked = read(saved(tmp_path, columns(log), ("next_observations",)), Domain.parse(f"log:gym:{id}"))
+    assert not any("looks like the start" in note for note in marked.notes)
+    held = unmarked(task, 1100)
+    with pytest.raises(BadValue, match="transitions still lead to what looks like a start: give timeouts"):
+        read(saved(tmp_path, held, ("next_observations",)), Domain.parse(f"log:gym:{id}"))
+
+
+@pytest.mark.parametrize("length", [30, 60, 90])
+def test_starts_in_one_point_are_not_there_by_chance(length):
+    """A joint that begins at rest and at 0 each time, in episodes shorter than the cut's 100 rows."""
+    random = np.random.default_rng(0)
+    speed = np.cumsum(random.uniform(-0.1, 0.1, (40, length)), axis=1)
+    path = np.stack([np.cumsum(speed, axis=1), speed], axis=2)
+    path[:, 0] = 0
+    obs = path.reshape(-1, 2)
+    starts = Starts(np.full(2, -1e-6), np.full(2, 1e-6), known=True)
+    assert starts.narrow(obs)
+    rows = Rows(obs[:-1], obs[:-1], obs[:-1, 0], obs[1:], np.zeros(len(obs) - 1, bool), np.zeros(len(obs) - 1, bool))
+    assert note_unmarked_starts(rows, starts)[0].startswith("39 transitions without a marked end lead to")
+    ball = Domain.parse("ball")
+    with pytest.raises(BadValue, match="rows in a row without a marked end, more than the 100 steps"):
+        add_next_obs(rows, ball, starts)
+
+
+def test_a_robot_that_stands_where_it_starts_is_not_reset():
+    """It begins within 0.1 of its middle and never leaves it: that it is there says nothing."""
+    obs = np.random.default_rng(0).uniform(-0.1, 0.1, (400, 2))
+    assert not Starts(np.full(2, -0.1), np.full(2, 0.1), known=True).narrow(obs)
