@@ -225,12 +225,26 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path, text):
     "text",
     [
         f'if __name__ == "__main__":\n    print(sorted({ASKING.strip()}))',
+        f'try:\n    if __name__ == "__main__":\n        print(sorted({ASKING.strip()}))\nfinally:\n    pass',
         f'if "x" != "y" and "__main__" == __name__:\n    for _ in "x":\n        print(sorted({ASKING.strip()}))',
         f'def main():\n    print(sorted({ASKING.strip()}))\nif __name__ == "__main__":\n    main()',
     ],
 )
 def test_a_script_with_a_main_guard_is_let_be(tmp_path, text):
     assert script(tmp_path, text) == (0, "[(0, 4), (1, 9)]\n", "")
+
+
+def test_a_package_run_by_its_name_needs_no_guard(tmp_path):
+    """`python -m package`: workers do not import its `__main__` again."""
+    package = tmp_path / "robots"
+    package.mkdir()
+    (package / "__main__.py").write_text(
+        f"import jobs\nfrom isthmus.training.executor import Processes\nprint(sorted({ASKING.strip()}))\n"
+    )
+    done = tiny.process(
+        [sys.executable, "-m", "robots"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": WHERE}, timeout=60
+    )
+    assert done.stdout == "[(0, 4), (1, 9)]\n", done.stderr
 
 
 def test_a_worker_that_cannot_begin_is_not_out_of_memory(tmp_path):

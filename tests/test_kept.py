@@ -18,7 +18,7 @@ from isthmus.domains.datasets import Log
 from isthmus.training import checkpoint
 from isthmus.training.checkpoint import CheckpointError
 from isthmus.training.kept import keep_log, keep_run, read_kept_log
-from isthmus.training.run import Run, RunError
+from isthmus.training.run import FORMAT, Run, RunError
 from isthmus.types import BadValue
 
 SAC = {**tiny.settings("source_only"), "learner": "sac", "learner.capacity": 50_000, "learner.hidden": (16,)}
@@ -65,7 +65,20 @@ def test_what_starts_from_a_kept_run_has_the_bits_of_what_starts_from_the_run(ru
     assert both[0].digest == both[1].digest
 
 
+def test_a_begun_run_goes_on_where_only_that_is_left_of_its_start(run, kept, tmp_path):
+    """Begun from the run's folder on one machine, planned again from what is kept on another."""
+    settings = {k: v for k, v in run.config["settings"].items() if k.startswith("learner")} | {"pretraining": 0}
+    begun = tiny.train("fine_tuning", tmp_path / "run", settings=settings, start=run.folder)
+    plan = Run.plan("fine_tuning", begun.problem, 0, begun.steps, settings, kept)
+    assert plan["start"] != begun.config["start"]
+    begun.expect(plan)
+    with pytest.raises(BadValue, match=r"started from what .* was before"):
+        begun.expect(plan | {"start_digest": "0" * 64})
+
+
 def test_the_command_line_takes_a_kept_run(kept, tmp_path, capsys):
+    main(["landscape", str(kept.folder), "--over", "gravity=x1..x2:2", "torso_mass=3..4:2", "--episodes", "1"])
+    assert (kept.folder.parent / "landscape-gravity-torso_mass.csv").exists()
     main(["evaluate", str(kept.folder), "--episodes", "2"])
     assert "hopper/gravity=19.62" in capsys.readouterr().out
 
@@ -91,14 +104,14 @@ def test_damage_is_told_in_a_line(kept, tmp_path):
             Run.open(kept.folder).state()
 
 
-@pytest.mark.parametrize("what", ["missing", "pickle", "foreign", "format"])
+@pytest.mark.parametrize("what", ["missing", "pickle", "foreign", "format", "list", "kinds"])
 def test_what_is_no_kept_run_is_refused_in_a_line(what, tmp_path):
     path = tmp_path / "x.safetensors"
     if what == "pickle":
         path.write_bytes(pickle.dumps({"a": 1}))
     elif what != "missing":
-        metadata = {"isthmus": json.dumps({"format": 0})} if what == "format" else None
-        save_file({"a": np.zeros(3)}, path, metadata)
+        told = {"format": {"format": 0}, "list": [1], "kinds": {"format": FORMAT, "seed": "x"}}.get(what)
+        save_file({"a": np.zeros(3)}, path, None if told is None else {"isthmus": json.dumps(told)})
     with pytest.raises(RunError) as error:
         Run.open(path)
     assert "\n" not in str(error.value) and str(path) in str(error.value)
@@ -126,6 +139,13 @@ def test_a_kept_log_is_read_back_to_the_bit(tmp_path):
     back, metadata = read_kept_log(tmp_path / "log.safetensors")
     assert metadata == {"seed": 3} and back.digest() == log().digest()
     assert len(load_file(tmp_path / "log.safetensors")["last_obs"]) == 3, "each state once, and three last ones"
+
+
+def test_a_fall_at_the_time_limit_is_a_fall(tmp_path):
+    both = log()
+    both.truncated[1] = True
+    keep_log(both, {}, tmp_path / "log.safetensors")
+    assert read_kept_log(tmp_path / "log.safetensors")[0].digest() == log().digest()
 
 
 def test_a_log_whose_episodes_begin_where_others_ended_is_kept_too(tmp_path):

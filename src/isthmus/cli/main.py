@@ -348,7 +348,8 @@ def landscape(
     opened = _open(run)
     grid = grid_over(opened.problem.true_target, ",".join(over))
     name = "-".join(["landscape", *([opened.which] if opened.which else []), *grid.grid])
-    path = out_ or opened.folder / f"{name}.csv"
+    folder = opened.folder if opened.folder.is_dir() else opened.folder.parent  # of what is kept of a run
+    path = out_ or folder / f"{name}.csv"
     cells = 1
     for values in grid.grid.values():
         cells *= len(values)

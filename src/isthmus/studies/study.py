@@ -18,6 +18,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -270,8 +271,12 @@ def open_needed(name: str, results: Path, runs: Path, at: str = "") -> Run:
     """
     reference = f"{name}@{at}" if at else name
     kept = kept_path(results, reference)
-    is_there = (runs / name / "finished.json").exists()
-    return Run.open(kept if kept.exists() and not is_there else runs / reference)
+    return Run.open(kept if kept.exists() and not is_finished(name, runs) else runs / reference)
+
+
+def is_finished(name: str, runs: Path) -> bool:
+    """Return whether a unit's run is there, trained to its end."""
+    return (runs / name / "finished.json").exists()
 
 
 def ensure_log(unit: Unit, results: Path, runs: Path) -> str:
@@ -443,18 +448,14 @@ def missing(units: Sequence[Unit | Measurement], results: Path) -> list[Unit | M
 
 
 def _is_there(name: str, results: Path, runs: Path) -> bool:
-    return (runs / name / "finished.json").exists() or kept_path(results, name).exists()
+    return is_finished(name, runs) or kept_path(results, name).exists()
 
 
 def _lacks_start(unit: Unit, results: Path, runs: Path) -> bool:
-    if not (unit.start and unit.start_at):
+    """Return whether a unit that starts at another's best evaluation finds neither that run nor what is kept of it."""
+    if not (unit.start and unit.start_at) or is_finished(unit.start, runs):
         return False
-    return not _is_there(unit.start, results, runs) or not _has_best(unit, results, runs)
-
-
-def _has_best(unit: Unit, results: Path, runs: Path) -> bool:
-    is_there = (runs / str(unit.start) / "finished.json").exists()
-    return is_there or kept_path(results, f"{unit.start}@{unit.start_at}").exists()
+    return not kept_path(results, f"{unit.start}@{unit.start_at}").exists()
 
 
 def waves(units: Sequence[Unit | Measurement], results: Path, runs: Path) -> list[list[Unit | Measurement]]:
@@ -503,10 +504,11 @@ def _keep_starts(units: Iterable[Unit | Measurement], results: Path, runs: Path)
     starts = {(name, "") for unit in needed for name in (unit.start, unit.log) if name}
     starts |= {(unit.start, unit.start_at) for unit in needed if unit.start and unit.start_at}
     for name, at in sorted(starts):
-        is_done = (results / f"{name}.csv").exists() and (runs / name / "finished.json").exists()
+        is_done = (results / f"{name}.csv").exists() and is_finished(name, runs)
         kept = kept_path(results, f"{name}@{at}" if at else name)
         if is_done and not kept.exists():
-            keep_run(open_needed(name, results, runs, at), kept)
+            with suppress(BadValue):  # of a method that is more than a learner nothing can be kept
+                keep_run(open_needed(name, results, runs, at), kept)
 
 
 def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, workers: int) -> str:

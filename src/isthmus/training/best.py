@@ -42,7 +42,7 @@ class BestCheckpoint:
             return
         self.record = {"steps": steps, "source_return": score}
         checkpoint.save(
-            self.folder, state, extra={**extra, "best": self.record}, name=steps, keep=1_000_000, beside=self.newest
+            self.folder, state, extra={**extra, "best": self.record}, name=steps, keep=None, beside=self.newest
         )
 
     def forget_former(self) -> None:

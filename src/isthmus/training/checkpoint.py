@@ -57,7 +57,7 @@ class Difference:
 
 
 def save(
-    folder: Path, tree: Any, *, extra: Mapping[str, Any], name: int, keep: int = 2, beside: Path | None = None
+    folder: Path, tree: Any, *, extra: Mapping[str, Any], name: int, keep: int | None = 2, beside: Path | None = None
 ) -> Path:
     """Writes `tree` as the checkpoint `name` (rounds or steps, rising) of `folder` and returns its path.
 
@@ -114,18 +114,19 @@ def save(
     return path
 
 
-def load(path: Path, like: Any, newer: frozenset[str] = frozenset()) -> tuple[Any, dict[str, Any]]:
+def load(path: Path, like: Any, defaults: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
     """The tree and the `extra` of the checkpoint at `path`.
 
     `like` is a tree of the same structure, shapes and dtypes; each leaf comes back as the kind that stands there: a
-    NumPy array, a JAX array, a typed key, a NumPy or Python scalar. 64-bit leaves never pass through JAX. Leaves whose
-    last name is in `newer` are as they are in `like` where the checkpoint, an older one, lacks them.
+    NumPy array, a JAX array, a typed key, a NumPy or Python scalar. 64-bit leaves never pass through JAX. `defaults`
+    are, by a leaf's last name, what stands for leaves that the checkpoint, an older one, lacks.
 
     Raises CheckpointError, naming the leaf, where the tree does not fit, and where anything on disk is not as written.
     """
     reader = _Reader(path)
-    leaves = _named(like)
-    lacking = {name for name, _ in leaves if name not in reader.leaves and name.rpartition(".")[2] in newer}
+    leaves, known = _named(like), defaults or {}
+    last = {name: name.rpartition(".")[2] for name, _ in leaves}
+    lacking = {name for name in last if name not in reader.leaves and last[name] in known}
     ours = {name: _record(name, *_bits(name, leaf)) for name, leaf in leaves if name not in lacking}
     for name in reader.leaves | ours:
         there, here = _describe(reader.leaves.get(name)), _describe(ours.get(name))
@@ -134,7 +135,7 @@ def load(path: Path, like: Any, newer: frozenset[str] = frozenset()) -> tuple[An
                 f"{path}: leaf {name} is {there} in the checkpoint and {here} in this run: "
                 "resume with the settings, and the version, that the run was begun with"
             )
-    restored = [leaf if name in lacking else _restore(leaf, reader.array(name)) for name, leaf in leaves]
+    restored = [known[last[name]] if name in lacking else _restore(leaf, reader.array(name)) for name, leaf in leaves]
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), restored), reader.extra
 
 

@@ -274,7 +274,9 @@ def check_main_guard() -> None:
             break
     else:
         return  # not in a script's own lines: a thread, or a function of a server
-    path = frame.f_code.co_filename
+    path, spec = frame.f_code.co_filename, getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name.endswith(".__main__"):
+        return  # `python -m package`: workers do not import that again
     if getattr(sys.modules["__main__"], "__file__", None) is None or not _lacks_guard(path, frame.f_lineno):
         return
     raise BadValue(
@@ -291,7 +293,7 @@ def _lacks_guard(path: str, line: int) -> bool:
         return False
     if not tree.body:
         return False
-    guards = [node for node in tree.body if isinstance(node, ast.If) and "__name__" in ast.dump(node.test)]
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "__name__" in ast.dump(node.test)]
     return not any(node.lineno <= line <= (node.end_lineno or line) for node in guards)
 
 

@@ -22,7 +22,7 @@ from isthmus.domains.datasets import Log
 from isthmus.methods.method import fresh
 from isthmus.training import checkpoint
 from isthmus.training.checkpoint import CheckpointError
-from isthmus.training.run import FORMAT, KEPT, Run, RunError
+from isthmus.training.run import KEPT, Run, RunError, check_config
 from isthmus.types import BadValue
 
 
@@ -78,7 +78,8 @@ def keep_run(run: Run, path: Path) -> None:
     new = checkpoint.to_arrays(like)
     arrays = {k: v for k, v in checkpoint.to_arrays(handed_over).items() if v.any() or not _same_bits(v, new[k])}
     # Where a run lay on the machine that made it is nobody's business.
-    config = run.config | {"start": None, "imports": []}
+    start_at = "best" if str(run.config["start"]).endswith("@best") else "end"
+    config = run.config | {"start": None, "start_at": start_at, "imports": []}
     _write(path, arrays, config | {"digest": run.digest, "handed_over": checkpoint.digest(arrays)})
 
 
@@ -88,13 +89,15 @@ def open_kept(path: Path) -> Run:
         config = _read_arrays(path, only_metadata=True)[1]
     except BadValue as error:
         raise RunError(str(error)) from None
-    if config.get("format") != FORMAT or not {"method", "settings", "digest", "handed_over"} <= config.keys():
-        raise RunError(f"{path} keeps no run of format {FORMAT}")
+    check_config(config, path, path)
+    if not all(isinstance(config.get(name), str) for name in ("digest", "handed_over")):
+        raise RunError(f"{path} is damaged: it does not say what it keeps")
     return KeptRun(path, config)
 
 
 def keep_log(log: Log, metadata: dict[str, Any], path: Path) -> None:
     """Write a log's transitions, each state once: where an episode ends, its last state is added."""
+    log = log._replace(truncated=log.truncated & ~log.terminated)  # a fall at the time limit is a fall
     ends = log.terminated | log.truncated
     follows = np.append((log.next_obs[:-1] == log.obs[1:]).all(1), False)
     arrays = {

@@ -28,8 +28,8 @@ FIELDS = {  # of run.json, and of which kind
 }  # fmt: skip
 
 
-NEWER = frozenset({"paid"})
-"""Parts of a state that older runs lack: they are as a new learner's."""
+DEFAULTS_OF_OLDER_STATES = {"paid": np.True_}
+"""Parts of a state that older runs lack, and what continues those: they took steps whether or not they were paid."""
 
 KEPT = "isthmus"  # the metadata's name in a file of `isthmus.training.kept`
 
@@ -191,12 +191,7 @@ class Run:
             raise RunError(f"{folder} is no run: it is a file, not a folder") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{folder}/run.json cannot be read: {error}") from None
-        found = config.get("format") if isinstance(config, dict) else None
-        if found != FORMAT:
-            raise RunError(f"{folder} is a run of format {found}; this version reads format {FORMAT}")
-        for name, kind in FIELDS.items():
-            if not isinstance(config.get(name), kind):
-                raise RunError(f"{folder}/run.json is damaged: {name} is {config.get(name)!r}")
+        check_config(config, folder, folder / "run.json")
         return Run(folder, config, which=which)
 
     def discard(self) -> None:
@@ -215,7 +210,12 @@ class Run:
 
     def expect(self, config: dict[str, Any]) -> None:
         """Raise BadValue where this run is not the one that was planned as `config`."""
-        for name in ("method", "problem", "seed", "steps", "start", "settings"):
+        names = ["method", "problem", "seed", "steps", "settings"]
+        if not (self.config.get("start_digest") and config.get("start_digest")):
+            names.append(
+                "start"
+            )  # else its digest decides, below: what is kept of a run lies elsewhere than the run did
+        for name in names:
             if self.config[name] != config[name]:
                 raise BadValue(f"{self.folder} holds a run of another {name}; name another folder, or remove this one")
         if self.config.get("start_digest", config.get("start_digest")) != config.get("start_digest"):
@@ -326,7 +326,7 @@ class Run:
 
         path, notes = self.checkpoint()
         phase = json.loads((path / checkpoint.MANIFEST).read_bytes())["extra"]["phase"]
-        state, extra = checkpoint.load(path, self.template(phase), NEWER)
+        state, extra = checkpoint.load(path, self.template(phase), DEFAULTS_OF_OLDER_STATES)
         return state, extra, notes
 
     def state(self) -> Any:
@@ -373,6 +373,16 @@ def _split_reference(reference: Path | str) -> tuple[Path, str]:
     if which != "best":
         raise UnknownName("checkpoint", which, ["best"])
     return Path(head), which
+
+
+def check_config(config: Any, run: Path, file: Path) -> None:
+    """Raise RunError where a run's `run.json`, as read, is of another format, or damaged."""
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        raise RunError(f"{run} is a run of format {found}; this version reads format {FORMAT}")
+    for name, kind in FIELDS.items():
+        if not isinstance(config.get(name), kind):
+            raise RunError(f"{file} is damaged: {name} is {config.get(name)!r}")
 
 
 def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
