@@ -7,13 +7,12 @@ friction of its own; else the geom of higher priority decides; among equals, the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
-if TYPE_CHECKING:
-    from isthmus.physics.parameters import Parameter
+from isthmus.physics.parameters import Parameter
 
 FLAT = [int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD)]  # two of these never collide
 CONSTRAINT, CONTACT = mujoco.mjtDisableBit.mjDSBL_CONSTRAINT, mujoco.mjtDisableBit.mjDSBL_CONTACT
@@ -87,7 +86,7 @@ def is_scenery(model: mujoco.MjModel) -> np.ndarray:
 
 def find_contact(model: mujoco.MjModel, g: int, h: int) -> GeomContact:
     """Return the contact of two colliding geoms."""
-    if is_scenery(model)[g]:
+    if model.body_treeid[model.geom_bodyid[g]] < 0:  # no joint moves it: scenery
         g, h = h, g
     condims = [int(model.geom_condim[k]) for k in (g, h)]
     ahead = int(model.geom_priority[g]) - int(model.geom_priority[h])
@@ -340,7 +339,5 @@ def _name(model: mujoco.MjModel, geom: int) -> str:
 
 
 def _parameter(name: str, default: float, apply: Callable, meaning: str, explicit: bool, unit: str = "1") -> Parameter:
-    from isthmus.physics.parameters import Parameter
-
     fields = ("geom_friction", "pair_friction") if explicit else ("geom_friction",)
     return Parameter(name, unit, float(default), 0.0, 100.0, fields, apply, meaning)
