@@ -187,7 +187,8 @@ def test_the_training_box(scape):
     assert scape.names == ("friction", "torso_mass") and scape.box == ((2.0, 2.0), (5.0, 10.0))
     assert scape.inside.tolist() == [[False, False, False], [False, True, True]]
     names = ("torso_mass", "gravity")
-    assert training_box(Domain.parse("hopper/torso_mass=1..9:3"), names) == ((1.0, 9.0), None)
+    assert training_box(Domain.parse("hopper/torso_mass=1..9:3"), names) == ((1.0, 9.0), (9.81, 9.81))
+    assert training_box(Domain("hopper"), names) == (pytest.approx((3.665, 3.665), abs=1e-3), (9.81, 9.81))
     assert training_box(Domain.parse("hopper/gravity=log:1..9,torso_mass=normal:5:1:2..8"), names) == ((2, 8), (1, 9))
 
 

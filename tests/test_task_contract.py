@@ -137,11 +137,11 @@ BREAKS = {
     ),
     "all worlds": (
         {"start": begin(lambda n, all_of: np.tile(own.START, (all_of, 1)))},
-        "leg.start gives another qpos where other worlds begin too",
+        "leg.start gives a world another qpos when others begin with it",
     ),
     "start by chance": (
         {"start": begin(lambda n, all_of: np.tile(own.START, (n, 1)) + np.random.uniform(size=(n, 1)))},
-        "leg.start gives another qpos where other worlds begin too",
+        "leg.start gives a world another qpos when others begin with it",
     ),
     "no velocity": ({"start": lambda self, s, r: (np.array([own.START]), None)}, "leg.start gives a NoneType for qvel"),
     "another act": ({"start": begin_active}, "leg.start gives float64 of shape (1, 1) for act; with n=1"),

@@ -389,3 +389,24 @@ def test_a_ball_starts_away_from_its_goal_and_can_be_brought_there():
 def test_an_unknown_task_names_its_neighbours():
     with pytest.raises(UnknownName, match="half_cheetah"):
         tasks.find("halfcheetah")
+
+
+def test_a_built_in_name_is_not_taken_by_another_task():
+    class Mine(find("hopper").__class__):
+        name = "hopper"
+
+    with pytest.raises(BadValue, match="Mine cannot be called hopper, as a built-in one is; choose another name"):
+        register(Mine)
+    assert type(find("hopper")).__module__ == "isthmus.tasks.hopper"
+
+
+def test_the_body_that_a_camera_follows():
+    """The one that is named; where none is, the torso or the first body that moves. A misspelt one is told."""
+    bodies = ["world", "trunk", "shin"]
+    plain = type("Plain", (Task,), {"name": "plain"})()
+    assert find_main_body(plain, bodies) == 1 and find_main_body(plain, ["world", "shin", "torso"]) == 2
+    named = type("Named", (Task,), {"name": "named", "main_body": "shin"})()
+    assert find_main_body(named, bodies) == 2
+    wrong = type("Wrong", (Task,), {"name": "wrong", "main_body": "trnk"})()
+    with pytest.raises(UnknownName, match="unknown body of wrong, for its main_body 'trnk'; did you mean trunk"):
+        find_main_body(wrong, bodies)

@@ -443,7 +443,10 @@ def _numbers(array: Any, name: str) -> np.ndarray:
 def _column(array: np.ndarray, name: str) -> np.ndarray:
     """One number a transition, [B]."""
     if array.shape not in ((len(array),), (len(array), 1)):
-        raise BadValue(f"has {name} of shape {array.shape}: needs one number a transition, (n,) or (n, 1)")
+        raise BadValue(
+            f"has {name} of shape {array.shape}: needs one number a transition, (n,) or (n, 1); of N worlds in turn, "
+            "reshape each array from [T, N, ...] to [T * N, ...]: array.reshape(-1, *array.shape[2:])"
+        )
     return array.reshape(len(array))
 
 

@@ -58,11 +58,11 @@ class Landscape(NamedTuple):
 
 
 def training_box(domain: Domain, names: tuple[str, ...]) -> tuple[Any, Any]:
-    """What training varied, per parameter: a law's ends, a fixed value twice, None where the domain says nothing."""
-    settings = dict(domain.settings)
+    """Return what training varied, per parameter: a law's ends; a fixed value, or the robot's own, twice."""
+    settings, table = dict(domain.settings), domain.table()
 
-    def span(name: str):
-        setting = settings.get(name)
+    def span(name: str) -> tuple[float, float] | None:
+        setting = settings.get(name, table[name].default if name in table else None)
         if isinstance(setting, Law):
             return setting.low, setting.high
         if isinstance(setting, Values):

@@ -46,7 +46,8 @@ def load_model(path: Path) -> mujoco.MjModel:
     try:
         model = mujoco.MjModel.from_xml_path(_name_file(path))
     except ValueError as error:
-        raise BadValue(f"{path} does not compile: {str(error).splitlines()[0]}") from None
+        reason = " ".join(str(error).split())  # MuJoCo says on lines of their own what is wrong, and where
+        raise BadValue(f"{path} does not compile: {reason}") from None
     unbatched = {
         "sleep": mujoco.mjtEnableBit.mjENBL_SLEEP,
         "ipc": mujoco.mjtEnableBit.mjENBL_IPC,

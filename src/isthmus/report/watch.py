@@ -24,8 +24,9 @@ from isthmus.domains.domain import Domain, PhysicsSimulation
 from isthmus.physics.parameters import Law, Values
 from isthmus.physics.random import keys
 from isthmus.report.figures import number
+from isthmus.tasks.task import find_main_body
 from isthmus.training.run import RunError
-from isthmus.types import BadValue, IsthmusError, UnknownName
+from isthmus.types import BadValue, IsthmusError
 
 FORMATS = (".webp", ".gif", ".png", ".mp4")
 RATE = 25  # frames a second, at most
@@ -244,13 +245,11 @@ class Camera:
 
     def __init__(self, simulation: PhysicsSimulation, size: tuple[int, int], world: int = 0):
         backend()
-        simulator, body = simulation.simulator, simulation.task.main_body
+        simulator = simulation.simulator
         self.simulator, self.world = simulator, world
         self.model = model = simulator.world_model(world)
         bodies = [model.body(i).name for i in range(model.nbody)]
-        if body not in bodies:
-            raise UnknownName(f"body of {simulation.task.name}", body, bodies)
-        self.body = bodies.index(body)
+        self.body = find_main_body(simulation.task, bodies)
         model.vis.global_.offwidth, model.vis.global_.offheight = size
         _dress(model)
         self.data = mujoco.MjData(model)

@@ -16,7 +16,7 @@ import numpy as np
 
 from isthmus.physics.engine import Simulator, Start
 from isthmus.physics.random import Streams, keys
-from isthmus.tasks.task import Task, View, is_built_in
+from isthmus.tasks.task import Task, View, find_main_body, is_built_in
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
 WORLDS = (1, 3)  # one, where a wrong axis can hide; and several, that it shows
@@ -73,6 +73,8 @@ class _Rehearsal:
         self.ids = np.arange(self.n)
 
     def run(self, box: Box) -> None:
+        model = self.simulator.world_model(0)
+        find_main_body(self.task, [model.body(i).name for i in range(model.nbody)])
         self.simulator.reset(self.ids, *self._start())
         whole = View(self.simulator, self.ids)
         memory = self._remember(whole)
@@ -105,8 +107,8 @@ class _Rehearsal:
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             reason = (str(error).splitlines() or [""])[0]
-            where = f"{Path(last.filename).name}:{last.lineno}"
-            what = f"raises {type(error).__name__}: {reason} ({where}, with {self.n} worlds)"
+            where, worlds = f"{Path(last.filename).name}:{last.lineno}", "1 world" if self.n == 1 else f"{self.n} worlds"
+            what = f"raises {type(error).__name__}: {reason} ({where}, with {worlds})"
             raise self._fault(method, what) from error
 
     def _check_array(self, method: str, value: Any, kinds: str, shape: tuple[int | str, ...], what: str = "") -> None:
@@ -154,7 +156,7 @@ class _Rehearsal:
             if not _is_part_of(values, getattr(whole, field)):
                 raise self._fault(
                     "start",
-                    f"gives another {field} where other worlds begin too; give one row a stream of `random`, drawn "
+                    f"gives a world another {field} when others begin with it; give one row a stream of `random`, drawn "
                     "from `random` alone",
                 )
 

@@ -76,7 +76,7 @@ class Task:
     costs: ClassVar[tuple[str, ...]] = ("control",)
     falling: ClassVar[tuple[str, ...]] = ()  # the reward terms that speak only of falling
     forces: ClassVar[bool] = False  # needs contact forces
-    main_body: ClassVar[str] = "torso"  # what a camera follows
+    main_body: ClassVar[str] = "torso"  # what a camera follows; if not said and not there, the first body that moves
     keyframe: ClassVar[str | None] = None  # the MJCF's keyframe in which episodes begin
     neutral_action: ClassVar[Sequence[float] | None] = None  # if it is not what holds the start
     reference: ClassVar[str | None] = None  # the Gymnasium id that this task equals to the bit
@@ -192,6 +192,15 @@ def _repeat_keyframe(task: Task, n: int) -> Start:
     return Start(**{field: np.repeat(part[None], n, axis=0) for field, part in parts.items() if part is not None})
 
 
+def find_main_body(task: Task, bodies: Sequence[str]) -> int:
+    """Return the index of the body that a camera follows. Raises UnknownName where the task names one that is not."""
+    if task.main_body in bodies:
+        return bodies.index(task.main_body)
+    if type(task).main_body != Task.main_body or len(bodies) < 2:
+        raise UnknownName(f"body of {task.name}, for its main_body", task.main_body, filter(None, bodies))
+    return 1
+
+
 def control_cost(weight: float, action: np.ndarray) -> np.ndarray:
     """-weight |a|^2, in the action's own precision, as Gymnasium computes it (float32 actions: float32)."""
     # In C order a row's sum is taken in the same order in any batch.
@@ -211,8 +220,13 @@ BUILT_IN = {
 
 
 def register(task: type[Task]) -> type[Task]:
-    """Class decorator: make a task known by its name. Raises BadValue where it does not declare what a task must."""
+    """Class decorator: make a task known by its name.
+
+    Raises BadValue where it does not declare what a task must, or has the name of a built-in one.
+    """
     _check_declarations(task)
+    if task.name in BUILT_IN and task.__module__ != BUILT_IN[task.name]:
+        raise BadValue(f"the task {task.__name__} cannot be called {task.name}, as a built-in one is; choose another name")
     _registry[task.name] = task
     return task
 
