@@ -22,6 +22,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.foreign_contract import check_reset, check_step, read_success
 from isthmus.domains.problem import Access, Book, Budget, Problem
 from isthmus.domains.simulated_time import find_clocks, is_simulation, rehearse
+from isthmus.training.collect import log_target
 from isthmus.training.run import Run
 from isthmus.types import BadValue, Decision
 
@@ -390,7 +391,8 @@ def test_one_and_the_same_environment_is_not_moved_to_be_measured(name):
 
 def count_moves(monkeypatch) -> list[str]:
     """The moves of every MujocoEnv from now on."""
-    from gymnasium.envs.mujoco import HopperEnv, MujocoEnv
+    from gymnasium.envs.mujoco import MujocoEnv
+    from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 
     moves: list[str] = []
     reset, step = MujocoEnv.reset, HopperEnv.step
@@ -399,7 +401,7 @@ def count_moves(monkeypatch) -> list[str]:
     return moves
 
 
-def written_log(folder, like: Domain) -> str:
+def written_log(folder, like: Domain, **said: float) -> str:
     from isthmus.domains.datasets import Log as Logged
     from isthmus.domains.datasets import write
 
@@ -409,7 +411,7 @@ def written_log(folder, like: Domain) -> str:
     log = Logged(
         obs, np.zeros((4, a), np.float32), np.ones(4, np.float32), obs, np.zeros(4, bool), ends, np.zeros(4, int)
     )
-    write(folder, log, {"domain": str(like)}, like)
+    write(folder, log, {"domain": str(like), **said}, like)
     return str(folder)
 
 
@@ -429,6 +431,40 @@ def test_a_log_is_read_and_audited_without_a_move(tmp_path, monkeypatch, name, t
     written = name + ("," if "/" in name else "/") + "step_seconds=0.5"
     told = isthmus.problem(written, target=target, access="dataset", data=data)
     assert "4 transitions, 2 s of the robot" in "\n".join(coverage(told.dataset, told.target).lines())
+
+
+def test_a_logs_seconds_are_those_that_its_file_says(tmp_path):
+    from isthmus.domains.coverage import coverage
+
+    data = written_log(tmp_path / "log", domain("Faulty"), seconds=24.0, transitions=8)
+    problem = isthmus.problem(str(domain("Faulty")), access="dataset", data=data)
+    assert coverage(problem.dataset, problem.target).seconds == 12 and Quiet.moves == []
+
+
+@pytest.mark.parametrize("name", ["Quiet", "Twin", "Log"])
+def test_evaluation_and_collection_ask_before_anything_moves(tmp_path, name):
+    words = r"write \S+/step_seconds=SECONDS"
+    with pytest.raises(BadValue, match=words):
+        isthmus.evaluate(Policy(np.zeros(1, np.float32)), domain(name), episodes=1)
+    source = domain("Quiet", "time_limit=30,step_seconds=0.1")
+    run = SimpleNamespace(
+        problem=Problem(source, source), method=SimpleNamespace(behaviour=None, dual=False), behaviour=None
+    )
+    with pytest.raises(BadValue, match=words):
+        log_target(run, Problem(source, domain(name)), tmp_path / "log", 5)  # type: ignore[arg-type]
+    assert Quiet.moves == [] and not (tmp_path / "log").exists()
+
+
+def test_a_report_moves_no_target_that_was_not_touched():
+    from isthmus.report.page import _facts
+
+    run = SimpleNamespace(
+        problem=Problem(domain("Faulty"), domain("Faulty")), seed=0, config={"start": None}, finished=True
+    )
+    entry = SimpleNamespace(
+        last={"target_transitions": 0}, run=run, label="", status="", evaluated=0, played=0, goal=""
+    )
+    assert _facts(entry)["target_seconds"] == "0 s" and Quiet.moves == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("access", ["none", "dataset"])
@@ -501,7 +537,7 @@ def test_an_old_run_opens_evaluates_and_goes_on(tmp_path):
     assert str(opened.problem.target) == "gym:Pendulum-v1"
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        assert int(opened.state.book.transitions) == 2 * tiny.ROUND
+        assert int(opened.state().book.transitions) == 2 * tiny.ROUND
     isthmus.evaluate(opened.policy, opened.problem.target, episodes=2)
     with pytest.warns(UserWarning, match=r"0.05 s are taken for a step, from its dt") as caught:
         again = isthmus.resume(run.folder, quiet=True)
