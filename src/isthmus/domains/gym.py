@@ -531,7 +531,7 @@ def _imported(name: str) -> ModuleType | None:
     """A module that is imported: under its name, or as a file that the user named with --import."""
     files = (
         module
-        for key, module in sys.modules.items()
+        for key, module in list(sys.modules.items())  # another thread may import meanwhile
         if key.startswith("isthmus_import_") and Path(module.__file__ or "").stem == name
     )
     return sys.modules.get(name) or next(files, None)
