@@ -11,15 +11,19 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
+import tiny
 from gymnasium.spaces import Box
 from gymnasium.wrappers import FlattenObservation, OrderEnforcing, TimeLimit
 
 import isthmus
 from isthmus.domains import gym
 from isthmus.domains.collect import collect, play
-from isthmus.domains.contract import check_reset, check_step, find_clocks, read_success
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Book, Problem
+from isthmus.domains.foreign_contract import check_reset, check_step, read_success
+from isthmus.domains.problem import Access, Book, Budget, Problem
+from isthmus.domains.simulated_time import find_clocks, is_simulation, rehearse
+from isthmus.training.collect import log_target
+from isthmus.training.run import Run
 from isthmus.types import BadValue, Decision
 
 MODEL = mujoco.MjModel.from_xml_string("""<mujoco><option timestep="0.005"/><worldbody><body>
@@ -90,8 +94,12 @@ class Simulator(Holder):
         class Sim:
             __slots__ = ("data",)
 
+        class MjData:
+            __module__ = "mujoco_py.cymj"
+            time = 0.0
+
         self.sim = Sim()
-        self.sim.data = SimpleNamespace(time=0.0)  # type: ignore[attr-defined]
+        self.sim.data = MjData()  # type: ignore[attr-defined]
 
         def step(action):
             result = swing.step(action)
@@ -112,6 +120,12 @@ class Suite(Holder):
 
         self._env = SimpleNamespace(physics=Physics())
         self.reset, self.step = swing.reset, swing.step
+
+
+class Packaged(Swing):
+    """A simulation by where its class comes from."""
+
+    __module__ = "gymnasium_robotics.envs.pendulum"
 
 
 class Renewed(Swing):
@@ -165,6 +179,29 @@ class Faulty(Quiet):
         return super().step(action)
 
 
+class Twin(Quiet):
+    """A robot whose environment keeps a MuJoCo model beside, to compare with."""
+
+    def __init__(self):
+        self.data = mujoco.MjData(MODEL)
+
+    def step(self, action):
+        mujoco.mj_step(MODEL, self.data)
+        return super().step(action)
+
+
+class Log(Quiet):
+    """A robot that keeps its last message, which has a time, under every name that data is kept by."""
+
+    def __init__(self):
+        self.data = self._data = SimpleNamespace(time=0.0)
+        self.sim = self.physics = SimpleNamespace(data=self.data)
+
+    def step(self, action):
+        self.data.time += 0.02
+        return super().step(action)
+
+
 def hopper_repeated():
     return RepeatAction(gymnasium.make("Hopper-v5"), 4)
 
@@ -174,25 +211,36 @@ def ours_repeated():
 
 
 def swing_repeated():
-    return RepeatAction(FlattenObservation(Swing()), 7)
+    return RepeatAction(FlattenObservation(Packaged()), 7)
 
 
 def told():
     return Told(Quiet())
 
 
+ONE = Faulty()
+
+
+def one_env():
+    return ONE
+
+
+def one_env_wrapped():
+    return TimeLimit(ONE, 20)
+
+
 def last_step():
     """Its first step ends the episode."""
-    return RepeatAction(TimeLimit(Swing(), 1), 1)
+    return RepeatAction(TimeLimit(Packaged(), 1), 1)
 
 
 def cut_short():
     """Its second step is half as long as the first: the episode ends in it."""
-    return RepeatAction(TimeLimit(Swing(), 6), 4)
+    return RepeatAction(TimeLimit(Packaged(), 6), 4)
 
 
 def uneven():
-    env = Swing()
+    env = Packaged()
     env.skips = iter([2, 3, 2, 3]).__next__
     return env
 
@@ -204,6 +252,7 @@ def disagreeing():
     env.other_env = other  # type: ignore[attr-defined]
     step = env.step
     env.step = lambda action: (mujoco.mj_step(MODEL, other.data), step(action))[1]
+    env.__class__ = type("Maze", (Holder,), {"__module__": "gymnasium_robotics.envs.maze"})
     return env
 
 
@@ -221,6 +270,7 @@ class Policy(NamedTuple):
 def fresh(monkeypatch):
     monkeypatch.setattr(Quiet, "moves", [])
     monkeypatch.setattr(Quiet, "change", {})
+    monkeypatch.setattr(gym, "_warned", set())
     yield
     gym._live.clear()
     gym._spare.clear()
@@ -238,14 +288,10 @@ def domain(name: str, settings: str = "time_limit=30") -> Domain:
 @pytest.mark.parametrize(
     ("name", "seconds"),
     [
-        ("Swing", 0.01),
+        ("Packaged", 0.01),
         ("swing_repeated", 0.07),
         ("hopper_repeated", 0.032),
         ("ours_repeated", 0.024),
-        ("Holder", 0.01),
-        ("Simulator", 0.01),
-        ("Suite", 0.01),
-        ("Renewed", 0.01),
         ("told", 0.04),
         ("last_step", 0.01),
         ("cut_short", 0.04),
@@ -253,6 +299,12 @@ def domain(name: str, settings: str = "time_limit=30") -> Domain:
 )
 def test_a_steps_seconds_are_measured(name, seconds):
     assert domain(name).step_seconds == seconds
+
+
+@pytest.mark.parametrize("kind", [Swing, Holder, Simulator, Suite, Renewed])
+def test_data_is_found_wherever_it_is_kept(kind):
+    """In a class of the user's own, which is a simulation only where it says so."""
+    assert rehearse("x", kind()) == 0.01 and not is_simulation(kind())
 
 
 @pytest.mark.parametrize(
@@ -265,8 +317,9 @@ def test_a_steps_seconds_are_measured(name, seconds):
 )
 def test_where_they_cannot_be_measured_they_are_asked_for(name, words):
     with pytest.raises(BadValue, match=rf"{words}.*; write \S+/step_seconds=SECONDS") as caught:
-        domain(name).spaces  # noqa: B018
+        domain(name).ready()
     assert "\n" not in str(caught.value)
+    assert domain(name).spaces.observation == 2
     assert domain(name, "time_limit=30,step_seconds=0.25").step_seconds == 0.25
 
 
@@ -295,6 +348,201 @@ def test_a_rehearsed_instance_is_no_worlds():
     assert made.step_seconds == 0.04 and Quiet.moves == ["reset", "step", "step", "step"]
     made.worlds(2, seed=0)
     assert [env.steps for env in gym._live[-1].envs] == [0, 0]  # type: ignore[attr-defined]
+
+
+# What may be a robot stays where it is
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("Log", "holds no simulated time"), ("Twin", "declares an attribute simulated_time")]
+)
+@pytest.mark.parametrize("access", ["online", "few_shot"])
+def test_a_robot_that_looks_like_a_simulation_is_not_moved(name, words, access):
+    """Its step's seconds are asked for as soon as the problem is made."""
+    with pytest.raises(BadValue, match=rf"{words}.*; write \S+:{name}/step_seconds=SECONDS") as caught:
+        isthmus.problem(str(domain(name)), access=access)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BadValue, match=words):
+        domain(name).step_seconds  # noqa: B018
+    assert Quiet.moves == []
+
+
+def test_a_twin_that_declares_its_time_is_measured(monkeypatch):
+    monkeypatch.setattr(Twin, "simulated_time", property(lambda self: self.data.time), raising=False)
+    assert domain("Twin").step_seconds == 0.005 and Quiet.moves == ["reset", "step", "step", "step"]
+
+
+@pytest.mark.parametrize("name", ["one_env", "one_env_wrapped"])
+def test_one_and_the_same_environment_is_not_moved_to_be_measured(name):
+    """Neither before a world has it nor afterwards."""
+    words = r"returns the same environment again.*; write \S+/step_seconds=SECONDS"
+    with pytest.raises(BadValue, match=words):
+        domain(name).ready()
+    with pytest.raises(BadValue, match=words):
+        target = domain(name)
+        Problem(target, target, Access.ONLINE).target_worlds(Book(), 1, seed=0)
+    assert Quiet.moves == []
+    domain(name).worlds(1, seed=0)
+    assert Quiet.moves == ["reset"]
+    with pytest.raises(BadValue, match=words):
+        domain(name).ready()
+    assert Quiet.moves == ["reset"]
+
+
+def count_moves(monkeypatch) -> list[str]:
+    """The moves of every MujocoEnv from now on."""
+    from gymnasium.envs.mujoco import MujocoEnv
+    from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
+
+    moves: list[str] = []
+    reset, step = MujocoEnv.reset, HopperEnv.step
+    monkeypatch.setattr(MujocoEnv, "reset", lambda self, **how: (moves.append("reset"), reset(self, **how))[1])
+    monkeypatch.setattr(HopperEnv, "step", lambda self, action: (moves.append("step"), step(self, action))[1])
+    return moves
+
+
+def written_log(folder, like: Domain, **said: float) -> str:
+    from isthmus.domains.datasets import Log as Logged
+    from isthmus.domains.datasets import write
+
+    o, a = like.spaces.observation, like.spaces.action
+    obs = np.zeros((4, o), np.float32)
+    ends = np.array([False, False, False, True])
+    log = Logged(
+        obs, np.zeros((4, a), np.float32), np.ones(4, np.float32), obs, np.zeros(4, bool), ends, np.zeros(4, int)
+    )
+    write(folder, log, {"domain": str(like), **said}, like)
+    return str(folder)
+
+
+@pytest.mark.parametrize("target", ["", "log"])
+@pytest.mark.parametrize("name", ["gym:Hopper-v5", f"{__name__}:Faulty/time_limit=30"])
+def test_a_log_is_read_and_audited_without_a_move(tmp_path, monkeypatch, name, target):
+    from isthmus.domains.coverage import coverage
+
+    moves = count_moves(monkeypatch)
+    data = written_log(tmp_path / "log", Domain.parse(name))
+    problem = isthmus.problem(name, target=target, access="dataset", data=data)
+    assert problem.log().size == 4
+    assert Problem.from_data(problem.describe(), trusted=False).log().size == 4
+    text = "\n".join(coverage(problem.dataset, problem.target).lines())
+    assert "4 transitions, an unknown time of the robot" in text
+    assert moves == [] and Quiet.moves == []
+    written = name + ("," if "/" in name else "/") + "step_seconds=0.5"
+    told = isthmus.problem(written, target=target, access="dataset", data=data)
+    assert "4 transitions, 2 s of the robot" in "\n".join(coverage(told.dataset, told.target).lines())
+
+
+def test_a_logs_seconds_are_those_that_its_file_says(tmp_path):
+    from isthmus.domains.coverage import coverage
+
+    data = written_log(tmp_path / "log", domain("Faulty"), seconds=24.0, transitions=8)
+    problem = isthmus.problem(str(domain("Faulty")), access="dataset", data=data)
+    assert coverage(problem.dataset, problem.target).seconds == 12 and Quiet.moves == []
+
+
+@pytest.mark.parametrize("name", ["Quiet", "Twin", "Log"])
+def test_evaluation_and_collection_ask_before_anything_moves(tmp_path, name):
+    words = r"write \S+/step_seconds=SECONDS"
+    with pytest.raises(BadValue, match=words):
+        isthmus.evaluate(Policy(np.zeros(1, np.float32)), domain(name), episodes=1)
+    source = domain("Quiet", "time_limit=30,step_seconds=0.1")
+    run = SimpleNamespace(
+        problem=Problem(source, source), method=SimpleNamespace(behaviour=None, dual=False), behaviour=None
+    )
+    with pytest.raises(BadValue, match=words):
+        log_target(run, Problem(source, domain(name)), tmp_path / "log", 5)  # type: ignore[arg-type]
+    assert Quiet.moves == [] and not (tmp_path / "log").exists()
+
+
+def test_a_report_moves_no_target_that_was_not_touched():
+    from isthmus.report.page import _facts
+
+    run = SimpleNamespace(
+        problem=Problem(domain("Faulty"), domain("Faulty")), seed=0, config={"start": None}, finished=True
+    )
+    entry = SimpleNamespace(
+        last={"target_transitions": 0}, run=run, label="", status="", evaluated=0, played=0, goal=""
+    )
+    assert _facts(entry)["target_seconds"] == "0 s" and Quiet.moves == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("access", ["none", "dataset"])
+def test_a_target_that_may_not_be_touched_is_not(access):
+    """Not even to find it faulty, or to ask how long its steps last."""
+    for name in ("Faulty", "Quiet", "Twin"):
+        problem = Problem(domain("Quiet", "time_limit=30,step_seconds=0.1"), domain(name), Access(access))
+        problem.ready()
+        problem.rehearsal()
+    assert Quiet.moves == []
+
+
+def test_making_an_online_problem_moves_nothing(monkeypatch):
+    moves = count_moves(monkeypatch)
+    problem = isthmus.problem("gym:Hopper-v5", access="online")
+    hollow = problem.rehearsal()
+    hollow.target_worlds(Book(), 2, seed=0)
+    assert moves == []
+    problem.ready()
+    assert moves == ["reset", "step", "step", "step"]
+
+
+def test_an_environment_is_measured_once_whoever_asks():
+    trusted, doubted = domain("Faulty"), Domain.parse(f"{__name__}:Faulty/time_limit=30", trusted=False)
+    assert trusted.step_seconds == doubted.step_seconds == 0.02
+    assert Quiet.moves == ["reset", "step", "step", "step"]
+
+
+# Runs of older versions, whose problems say no step_seconds
+
+
+def old(name: str) -> Domain:
+    return Domain.parse(f"{__name__}:{name}/time_limit=30", trusted=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seconds"),
+    [
+        ({"dt": 0.25, "metadata": {"render_fps": 8}}, 0.25),
+        ({"metadata": {"render_fps": 8}}, 0.125),
+        ({"dt": np.float32(0.5)}, 0.5),
+    ],
+)
+@pytest.mark.parametrize("name", ["Quiet", "Twin"])
+def test_an_old_problems_seconds_are_the_declared_ones(monkeypatch, changes, seconds, name):
+    for attribute, value in changes.items():
+        monkeypatch.setattr(Quiet, attribute, value, raising=False)
+    problem = Problem(old(name), old(name), Access.ONLINE, Budget(seconds=9))
+    with pytest.warns(UserWarning, match=rf"says no step_seconds: {seconds:g} s are taken") as caught:
+        assert problem.target.step_seconds == old(name).step_seconds == seconds
+    assert len(caught) == 1 and "\n" not in str(caught[0].message) and Quiet.moves == []
+    with pytest.raises(BadValue, match="write"):
+        domain(name).step_seconds  # noqa: B018
+
+
+def test_an_old_problem_that_declares_nothing_is_asked_when_seconds_are_needed():
+    problem = Problem(old("Quiet"), old("Quiet"), Access.ONLINE)
+    with pytest.raises(BadValue, match="write"):
+        problem.target_worlds(Book(), 1, seed=0)
+    assert Quiet.moves == []
+
+
+def test_an_old_run_opens_evaluates_and_goes_on(tmp_path):
+    problem = isthmus.problem("gym:Pendulum-v1/step_seconds=0.05", access="online")
+    run = tiny.train("target_only", tmp_path / "run", 2, problem=problem)
+    path = run.folder / "run.json"
+    path.write_text(path.read_text().replace("/step_seconds=0.05", ""))
+    gym._live.clear()
+    opened = Run.open(run.folder)
+    assert str(opened.problem.target) == "gym:Pendulum-v1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert int(opened.state().book.transitions) == 2 * tiny.ROUND
+    isthmus.evaluate(opened.policy, opened.problem.target, episodes=2)
+    with pytest.warns(UserWarning, match=r"0.05 s are taken for a step, from its dt") as caught:
+        again = isthmus.resume(run.folder, quiet=True)
+        assert again.problem.target.step_seconds == 0.05
+    assert len([w for w in caught if "step_seconds" in str(w.message)]) == 1
 
 
 def test_no_clock_is_read_into_an_environment_that_has_none():
@@ -334,8 +582,9 @@ FAULTS = {
 def test_a_simulations_fault_is_one_line_before_anything_begins(name, monkeypatch):
     change, words = FAULTS[name]
     monkeypatch.setattr(Quiet, "change", change)
+    problem = Problem(domain("Quiet", "time_limit=30,step_seconds=0.1"), domain("Faulty"), Access.ONLINE)
     with pytest.raises(BadValue, match=words) as caught:
-        Problem(Domain.parse("ball"), domain("Faulty"), Access.ONLINE)
+        problem.ready()
     assert "\n" not in str(caught.value) and f"{__name__}:Faulty" in str(caught.value)
     assert gym._live == []
 
@@ -393,9 +642,9 @@ def test_an_error_in_a_rehearsal_says_what_and_where():
     with pytest.raises(
         BadValue, match=r"Raising: step failed: AssertionError without a message in .*contract.py:\d+: raise"
     ):
-        domain("Raising").spaces  # noqa: B018
+        domain("Raising").ready()
     with pytest.raises(BadValue, match=r"Shapeless: reset failed: KeyError: 'no such joint") as caught:
-        domain("Shapeless").spaces  # noqa: B018
+        domain("Shapeless").ready()
     assert "\n" not in str(caught.value)
 
 

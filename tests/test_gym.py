@@ -20,7 +20,7 @@ from isthmus.domains import gym
 from isthmus.domains.collect import Live, collect, play
 from isthmus.domains.domain import START, Domain
 from isthmus.domains.gym import CannotRender, Environment, ForeignDomain, VectorEnvironment
-from isthmus.domains.problem import Access, Book, Problem
+from isthmus.domains.problem import Access, Book, Problem, make_problem
 from isthmus.physics.parameters import parse_setting
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.tasks.imports import import_files
@@ -522,7 +522,7 @@ def test_ours_through_gymnasium_is_ours():
 )
 def test_wrong_environments_get_one_line(text, error, words):
     with pytest.raises(error, match=words) as caught:
-        Domain.parse(text).spaces  # noqa: B018
+        make_problem(text)
     assert "\n" not in str(caught.value)
 
 

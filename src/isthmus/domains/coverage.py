@@ -6,6 +6,7 @@ policy would have done in the log's own states, states against those that it mee
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ class Coverage:
     episodes: int
     whole: int
     falls: int
-    seconds: float
+    seconds: float  # NaN where a step's length is not known
     returns: np.ndarray
     lengths: np.ndarray
     states: tuple[Seen, ...]
@@ -71,7 +72,8 @@ class Coverage:
     def lines(self) -> list[str]:
         cut = self.episodes - self.whole
         ends = [f"{self.falls} fell"] * bool(self.falls) + [f"{cut} cut short"] * bool(cut)
-        held = f"{self.transitions:,} transitions, {self.seconds:,.0f} s of the robot: {_episodes(self.episodes)}"
+        time = "an unknown time" if math.isnan(self.seconds) else f"{self.seconds:,.0f} s"
+        held = f"{self.transitions:,} transitions, {time} of the robot: {_episodes(self.episodes)}"
         held += f", of which {' and '.join(ends)}" if ends else ""
         out = [
             f"log      {self.text}",
@@ -127,7 +129,7 @@ def coverage(
         actions = [Seen(s.name, s.quantiles, float(a), s.at_bounds, float(n)) for s, a, n in zip(actions, far, noise)]
     return Coverage(
         data.text, str(domain), _made_by(data.metadata), origin(data.metadata) or UNKNOWN, log.size, log.episodes,
-        int(whole.sum()), int(fell.sum()), log.size * domain.step_seconds,
+        int(whole.sum()), int(fell.sum()), log.size * _logged_step(data.metadata, domain),
         log.returns[which], log.lengths[which], tuple(states), tuple(actions),
         (*data.notes, *note_other_margins(data.metadata, domain), *scarce(log)),
     )  # fmt: skip
@@ -159,6 +161,14 @@ def scarce(log: Log) -> list[str]:
         if fixed := int((x == x[0]).all(0).sum()):
             out.append(f"{fixed} {name} never change: nothing of their effect can be learned")
     return out
+
+
+def _logged_step(metadata: dict[str, Any], domain: Domain) -> float:
+    """Seconds of a step as the log's file says, else as the domain does without being moved; NaN: neither does."""
+    seconds, transitions = metadata.get("seconds"), metadata.get("transitions")
+    if isinstance(seconds, float | int) and isinstance(transitions, int) and transitions > 0:
+        return seconds / transitions
+    return domain.stated_seconds
 
 
 def _made_by(metadata: dict[str, Any]) -> str:

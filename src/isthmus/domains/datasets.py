@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -176,7 +177,13 @@ class LoggedDomain(Domain):
 
     @property
     def step_seconds(self) -> float:
-        return self._like.step_seconds
+        if math.isnan(self.stated_seconds):
+            raise self._unknown()
+        return self.stated_seconds
+
+    @property
+    def stated_seconds(self) -> float:
+        return self._like.stated_seconds
 
     @property
     def time_limit(self) -> int:

@@ -264,10 +264,10 @@ class Domain:
             domain._find(name)
         return domain
 
-    def ready(self) -> None:
+    def ready(self, moved: bool = True) -> None:
         """Raises BadValue where the engine is not installed, or a task of the user's own breaks its contract.
 
-        Better said before training than in the middle of it.
+        Better said before training than in the middle of it. `moved`: whether training moves this domain.
         """
         if self.engine == "dart":
             from isthmus.physics.dart import dartpy
@@ -381,6 +381,17 @@ class Domain:
 
         task = find_task(self.task)
         return load_model(task.model_path()).opt.timestep * task.frame_skip
+
+    @property
+    def stated_seconds(self) -> float:
+        """`step_seconds` where it is known without moving anything, else NaN."""
+        return self.step_seconds
+
+    def check_timed(self) -> None:
+        """Raise BadValue where a step's seconds are needed and cannot be had unless the user writes them.
+
+        Nothing moves.
+        """
 
     def hollow(self) -> Domain:
         """A domain of the same shapes that costs nothing to touch."""

@@ -19,6 +19,7 @@ import secrets
 import sys
 import traceback
 import warnings
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -34,18 +35,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from isthmus.domains.collect import Live
-from isthmus.domains.contract import (
-    Step,
-    check_reset,
-    check_step,
-    declared_limit,
-    find_clocks,
-    measure_gain,
-    read_success,
-    rehearse,
-)
 from isthmus.domains.domain import Domain, PhysicsSimulation, Simulation, pairs
+from isthmus.domains.foreign_contract import Step, check_reset, check_step, declared_limit, read_success
 from isthmus.domains.gaps import GAPS
+from isthmus.domains.simulated_time import find_clocks, is_simulation, measure_gain, rehearse
 from isthmus.physics.concurrency import ThreadList
 from isthmus.physics.parameters import Parameter, find
 from isthmus.physics.random import Single, keys
@@ -338,7 +331,8 @@ class _Facts(NamedTuple):
     spaces: Spaces
     time_limit: int | None
     timed: bool  # it holds simulated time
-    declared: str  # what it says of a step's length, which may be another wrapper's or the pictures'
+    simulated: bool  # it is known to be a simulation, and may be moved for a measurement
+    declared: dict[str, float]  # what it says of a step's length, which may be another wrapper's or the pictures'
 
 
 @dataclass(frozen=True)
@@ -347,11 +341,12 @@ class ForeignDomain(Domain):
 
     Its physics has no parameters by name; gaps apply to it as to ours, but `weak_motors` scales the action, whatever
     that means there. `time_limit` (steps) needs to be written where the environment declares none, `step_seconds` where
-    it holds no simulated time (`isthmus.domains.contract`). Where it does and none is written, one instance
-    is rehearsed: its step is measured, and its contract held to. Any other might be a robot: it does not move before
-    that is counted. A module is imported when the environment is first needed, and only if the text is `trusted` or the
-    module already imported. Its worlds cannot be put back as they were, unless the environments that hold them have not
-    moved since.
+    it holds no simulated time or is not known to be a simulation (`isthmus.domains.simulated_time`). Otherwise, where
+    none is written, one instance is rehearsed when the seconds are first needed: its step is measured, and its contract
+    held to. Any other might be a robot: it does not move before that is counted. A module is imported when the
+    environment is first needed, and only if the text is `trusted` or the module already imported. Its worlds cannot be
+    put back as they were, unless the environments that hold them have not moved since; each thread has environments of
+    its own, so worlds that another thread continues begin a new episode there.
     """
 
     limit: int | None = None
@@ -418,34 +413,83 @@ class ForeignDomain(Domain):
         return False
 
     @property
+    def facts(self) -> _Facts:
+        """What the environment says of itself; nothing moves. Raises UnknownName or BadValue, in one line."""
+        if not self.trusted:
+            _check_imported(self.task)
+        return _facts(self.task)
+
+    @property
     def step_seconds(self) -> float:
-        """Seconds a step lasts on the robot: as written, else measured. Raises BadValue where it can be neither."""
+        """Seconds a step lasts on the robot: as written, else measured, which rehearses one instance.
+
+        Where it can be neither: as a run's environment declares it, if the text is not `trusted`; else raises BadValue.
+        """
         if self.seconds:
             return self.seconds
-        facts = _facts(self.task, self.trusted)
+        found = self._not_measurable() or _rehearsed(self.task)
+        return self._declared_seconds(found) if isinstance(found, str) else found
+
+    @property
+    def stated_seconds(self) -> float:
+        return self.seconds or math.nan
+
+    def check_timed(self) -> None:
+        if self.trusted and not self.seconds and (reason := self._not_measurable()):
+            raise self._seconds_missing(reason)
+
+    def ready(self, moved: bool = True) -> None:
+        """As of any domain. Where it is to be `moved` and its step has to be measured, it is rehearsed now.
+
+        Raises BadValue where a step's seconds need to be written, or the contract is broken.
+        """
+        _ = self.spaces
+        if moved:
+            _ = self.step_seconds
+
+    def _not_measurable(self) -> str:
+        """Why a step cannot be measured, or not without moving what may be a robot; empty where it can."""
+        facts = self.facts
         if not facts.timed:
-            raise BadValue(
-                f"{self.task} holds no simulated time that would say how long a step lasts{facts.declared}; "
-                f"write {self.task}/step_seconds=SECONDS"
+            return "holds no simulated time that would say how long a step lasts"
+        if not facts.simulated:
+            return (
+                "holds MuJoCo's data, as a robot's environment may too, and is not moved to measure a step unless it "
+                "declares an attribute simulated_time, in seconds"
             )
-        seconds = _rehearsed(self.task, self.trusted)
-        if seconds is None:
-            raise BadValue(
-                f"{self.task}: its simulated time does not move by one and the same amount each step{facts.declared}; "
-                f"write {self.task}/step_seconds=SECONDS"
+        return ""
+
+    def _seconds_missing(self, reason: str) -> BadValue:
+        words = ", ".join(f"{name} {value:g}" for name, value in self.facts.declared.items())
+        hint = f" (its {words} may be something else)" if words else ""
+        return BadValue(f"{self.task} {reason}{hint}; write {self.task}/step_seconds=SECONDS")
+
+    def _declared_seconds(self, reason: str) -> float:
+        """A step's seconds as a run of an older version took them. Raises BadValue where that is no such run's."""
+        declared = self.facts.declared
+        if self.trusted or not declared:
+            raise self._seconds_missing(reason)
+        name, value = next(iter(declared.items()))
+        seconds = value if name == "dt" else 1 / value
+        if self.task not in _warned:
+            _warned.add(self.task)
+            warnings.warn(
+                f"{self.task} {reason}, and the run's problem says no step_seconds: {seconds:g} s are taken for a "
+                f"step, from its {name}, as older versions did",
+                stacklevel=3,
             )
         return seconds
 
     @property
     def time_limit(self) -> int:
-        limits = [limit for limit in (self.limit, _facts(self.task, self.trusted).time_limit) if limit]
+        limits = [limit for limit in (self.limit, self.facts.time_limit) if limit]
         if not limits:
             raise BadValue(f"{self.task} declares no time limit; write {self.task}/time_limit=STEPS")
         return min(limits)
 
     def inner_spaces(self) -> Spaces:
-        _ = self.time_limit, self.step_seconds  # what is missing should be said now, not amid training
-        return _facts(self.task, self.trusted).spaces
+        _ = self.time_limit  # where it is missing, that should be said now, not amid training
+        return self.facts.spaces
 
     def description(self) -> tasks.Task:
         names = tuple(str(i) for i in range(self.inner_spaces().observation))
@@ -464,7 +508,14 @@ class ForeignDomain(Domain):
 
 @dataclass(frozen=True)
 class HollowDomain(ForeignDomain):
-    """A foreign domain in which nothing moves: all that it says of itself, and zeros for observations and rewards."""
+    """A foreign domain in which nothing moves: all that it says of itself, and zeros for observations and rewards.
+
+    A step that would have to be measured lasts zero seconds.
+    """
+
+    @property
+    def step_seconds(self) -> float:
+        return self.seconds or 0.0
 
     def hollow(self) -> Domain:
         return self
@@ -480,18 +531,23 @@ def _imported(name: str) -> ModuleType | None:
     """A module that is imported: under its name, or as a file that the user named with --import."""
     files = (
         module
-        for key, module in sys.modules.items()
+        for key, module in list(sys.modules.items())  # another thread may import meanwhile
         if key.startswith("isthmus_import_") and Path(module.__file__ or "").stem == name
     )
     return sys.modules.get(name) or next(files, None)
 
 
-def _make(task: str, trusted: bool) -> gymnasium.Env:
-    """Build one environment. Raises UnknownName or BadValue, in one line."""
+def _check_imported(task: str) -> None:
+    """Raise BadValue where making an environment would import a module that nobody imported."""
     module, _, name = task.partition(":")
     code = module if module != "gym" else name.rpartition(":")[0]
-    if code and not trusted and not _imported(code):
+    if code and not _imported(code):
         raise BadValue(f"{task} would import {code}; to allow that, import it yourself or name it with --import")
+
+
+def _make(task: str) -> gymnasium.Env:
+    """Build one environment. Raises UnknownName or BadValue, in one line."""
+    module, _, name = task.partition(":")
     try:
         if module == "gym":
             env: Any = gymnasium.make(name, disable_env_checker=True)
@@ -527,10 +583,13 @@ def _known_fault(error: BaseException) -> str:
 
 _spare: dict[str, gymnasium.Env] = {}  # the environment that was asked for its facts becomes the first world's
 
+_first_made: dict[str, weakref.ref[gymnasium.Env]] = {}  # the same, bare, also when a world has it
+_warned: set[str] = set()  # tasks of which it was said that a step's seconds are the declared ones
+
 
 @lru_cache(maxsize=64)
-def _facts(task: str, trusted: bool) -> _Facts:
-    env = _make(task, trusted)
+def _facts(task: str) -> _Facts:
+    env = _make(task)
     for what, space in (("observations", env.observation_space), ("actions", env.action_space)):
         if not (isinstance(space, Box) and len(space.shape) == 1 and space.dtype.kind == "f"):
             parts = isinstance(space, Dict | Tuple) and what == "observations"
@@ -540,29 +599,32 @@ def _facts(task: str, trusted: bool) -> _Facts:
     low, high = (np.asarray(bound, np.float32) for bound in (env.action_space.low, env.action_space.high))
     if not np.isfinite([low, high]).all():
         raise BadValue(f"{task} has unbounded actions; give them bounds by a wrapper")
-    _spare[task] = env
-    return _Facts(
-        Spaces(env.observation_space.shape[0], low, high), declared_limit(env), bool(find_clocks(env)), _declared(env)
-    )
+    _spare[task], _first_made[task] = env, weakref.ref(env.unwrapped)
+    spaces = Spaces(env.observation_space.shape[0], low, high)
+    return _Facts(spaces, declared_limit(env), bool(find_clocks(env)), is_simulation(env), _declared(env))
 
 
-def _declared(env: gymnasium.Env) -> str:
-    """What an environment declares of its pace, in brackets."""
+def _declared(env: gymnasium.Env) -> dict[str, float]:
+    """What an environment declares of its pace, by name."""
     said = {"dt": getattr(env.unwrapped, "dt", None), "render_fps": env.metadata.get("render_fps")}
-    words = ", ".join(f"{name} {value}" for name, value in said.items() if value)
-    return f" (its {words} may be something else)" if words else ""
+    numbers = {name: float(value) for name, value in said.items() if isinstance(value, float | int | np.number)}
+    return {name: value for name, value in numbers.items() if 0 < value < math.inf}
 
 
 @lru_cache(maxsize=64)
-def _rehearsed(task: str, trusted: bool) -> float | None:
-    """Rehearse an instance that no world gets; the simulated seconds of a step, or None where they differ."""
-    env = _make(task, trusted)
+def _rehearsed(task: str) -> float | str:
+    """Rehearse an instance that no world gets; the simulated seconds of a step, or why they cannot be told."""
+    env = _make(task)
+    first = _first_made.get(task)
+    if first is not None and first() is env.unwrapped:
+        return "returns the same environment again, and a world's own is not moved to measure a step"
     try:
-        return rehearse(task, env)
+        seconds = rehearse(task, env)
     finally:
-        spare = _spare.get(task)
-        if spare is None or spare.unwrapped is not env.unwrapped:
-            env.close()
+        env.close()
+    return (
+        "has a simulated time that does not move by one and the same amount each step" if seconds is None else seconds
+    )
 
 
 class ForeignSimulation:
@@ -577,15 +639,14 @@ class ForeignSimulation:
         self.domain, self.time_limit, self.shape = domain, domain.time_limit, (spaces.observation,)
         spared = _spare.pop(domain.task, None)  # at once: another thread may ask for it
         spare = [] if spared is None else [spared]
-        self.envs = [*spare, *(_make(domain.task, domain.trusted) for _ in range(n - len(spare)))]
+        self.envs = [*spare, *(_make(domain.task) for _ in range(n - len(spare)))]
         if len({id(env.unwrapped) for env in self.envs}) < n:
             raise BadValue(f"{domain.task} returns the same environment again; {n} worlds need {n} environments")
         # Learners see the bounds in float32; an environment's own may lie between two of those numbers.
         space: Any = self.envs[0].action_space
         self.low, self.high, self.dtype = space.low, space.high, space.dtype
-        self.unchecked = (
-            domain.seconds is not None
-        )  # whether simulated time, if there is any, agrees with what is written
+        # Whether simulated time, if there is any, is still to be compared with what is written.
+        self.seconds_unchecked = domain.seconds is not None
         self.terms: Mapping[str, np.ndarray] = {}
         self.rows = np.zeros((n, 2))
         self.rows[:, 0] = secrets.randbits(53)  # what a float64 holds exactly
@@ -628,9 +689,9 @@ class ForeignSimulation:
 
     def _step(self, i: int, action: np.ndarray) -> Step:
         env = self.envs[i]
-        if not self.unchecked:
+        if not self.seconds_unchecked:
             return check_step(self.domain.task, env.step(action), self.shape)
-        self.unchecked = False
+        self.seconds_unchecked = False
         clocks = find_clocks(env)
         before = [clock() for clock in clocks]
         result = env.step(action)

@@ -129,7 +129,7 @@ class Problem:
     def __post_init__(self) -> None:
         if self.data and self.access != Access.DATASET:
             raise BadValue(f"data is read with access dataset alone, this problem's is {self.access}; say dataset")
-        if not self.target.measurable and self.access in (Access.ONLINE, Access.FEW_SHOT):
+        if not self.target.measurable and self.metered:
             raise BadValue(
                 f"{self.target} is known only by its log, and nothing can be played in it, as access {self.access} "
                 "would; train with --access dataset --data D, or name a target that moves"
@@ -140,7 +140,22 @@ class Problem:
                 f"source and target do not fit: {source.observation} observations and {source.action} actions in "
                 f"{self.source}, {target.observation} and {target.action} in {self.target}"
             )
+        if self.metered:
+            self.target.check_timed()
         _ = self.believed, self.true_target  # a wrong setting should be said now, not in the middle of training
+
+    @property
+    def metered(self) -> bool:
+        """Whether training may move the target, which is then counted."""
+        return self.access in (Access.ONLINE, Access.FEW_SHOT)
+
+    def ready(self) -> None:
+        """Raises BadValue where source or target cannot be trained in; better said before than in the middle of it.
+
+        Foreign simulations whose step is to be measured are rehearsed now; a target that may not be touched is not.
+        """
+        self.source.ready()
+        self.target.ready(moved=self.metered)
 
     @property
     def believed(self) -> Domain:
@@ -205,6 +220,7 @@ class Problem:
     def target_worlds(self, book: Book, n: int, seed: int, parameters: np.ndarray | None = None) -> tuple[Book, Worlds]:
         """Begin n worlds of the target; their first episodes are counted."""
         self._grant(book, 0, n, 0.0)
+        _ = self.target.step_seconds  # what is wrong with it should be said before worlds begin
         if self.ledger:
             self.ledger.enter(episodes=n)
         return book.add(0, n, 0.0), self.target.worlds(n, seed, parameters)
@@ -235,7 +251,7 @@ class Problem:
         return Adaptation(self.budget, target, settings, None if target.replayable else self.ledger)
 
     def _grant(self, book: Book, transitions: int, episodes: int, seconds: float) -> None:
-        if self.access not in (Access.ONLINE, Access.FEW_SHOT):
+        if not self.metered:
             raise BudgetExceeded(f"this problem's access is {self.access}: training may not step its target")
         spent_t, spent_e, spent_s = int(book.transitions), int(book.episodes), float(book.seconds)
         if self.ledger:

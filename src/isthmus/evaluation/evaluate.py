@@ -66,6 +66,7 @@ def evaluate(
     units of the task.
     """
     domain = Domain.coerce(domain)
+    domain.check_timed()
     parameters, each = targets(domain, episodes, seed)
     worlds = domain.worlds(len(parameters) * each, seed, np.repeat(parameters, each, axis=0))
     return Evaluation(domain, play(domain, worlds, policy, on_step), Book())
@@ -80,6 +81,7 @@ def evaluate_method(
     BadValue for a domain of other spaces than the problem's, or of another robot.
     """
     check_fits(problem.source, domain)
+    domain.check_timed()
     adapting = method.adapts
     parameters, each = targets(domain, episodes, seed, adapting)
     # In worlds of its own: what adapted in the starts that it is judged by would have seen them.

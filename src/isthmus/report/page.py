@@ -479,7 +479,9 @@ def _typical(group: Group) -> Entry:
 def _facts(entry: Entry) -> dict[str, Any]:
     last, run = entry.last, entry.run
     try:
-        seconds = f"{last['target_transitions'] * run.problem.target.step_seconds:,.0f} s"
+        moved = last["target_transitions"]
+        # A step's length may have to be measured: it is asked for only where there are steps.
+        seconds = f"{moved * run.problem.target.step_seconds:,.0f} s" if moved else "0 s"
     except IsthmusError:
         seconds = ""
     return {

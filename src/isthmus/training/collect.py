@@ -36,11 +36,12 @@ def log_target(
         raise BadValue(f"{run.name} explored with its action for the source, not the deployed one; say --deterministic")
     vacant(out)
     target = problem.target
+    seconds = target.step_seconds  # where it is missing, that should be said before anything moves
     behaviour = Deployed(run.policy) if deterministic else run.behaviour
     log = record(target, behaviour, steps, seed, on_step)
     metadata = {
         "domain": str(target), "problem": problem.name, "transitions": log.size, "episodes": log.episodes,
-        "seconds": log.size * target.step_seconds, "seed": seed, "deterministic": deterministic,
+        "seconds": log.size * seconds, "seed": seed, "deterministic": deterministic,
         "policy": {"run": run.reference, "method": run.name, "seed": run.seed,
                    "source": str(run.problem.source), "digest": run.digest},
         "versions": versions(dart=target.engine == "dart"),

@@ -119,8 +119,7 @@ class Run:
                 f"{method} needs access {needs}, this problem's is {problem.access}; "
                 f"{fix or f'say --access {needs.split()[0]}'}"
             )
-        for domain in (problem.source, problem.target):
-            domain.ready()
+        problem.ready()
         logged = Access.NONE not in accepts and problem.access == Access.DATASET
         return {
             "format": FORMAT,

@@ -110,8 +110,7 @@ def resume(
     told = Progress.note if not quiet else lambda text: None
     for note in notes:
         told(note)
-    for domain in (run.problem.source, run.problem.target):
-        domain.ready()
+    run.problem.ready()
     now = versions(dart="dartpy" in run.config["versions"])
     was = run.config["versions"]
     told_of = lambda found, k: found.get(k, "not recorded") or "unset"  # noqa: E731
