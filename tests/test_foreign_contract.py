@@ -790,3 +790,26 @@ def test_what_is_known_of_gymnasium_robotics_is_said(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
     with pytest.raises(BadValue, match=r"OSError: no mesh$"):
         Domain.parse("gymnasium_robotics.fetch:other").spaces  # noqa: B018
+
+
+class Breaking(Quiet):
+    """A robot whose motors are lost at a reset, or after two steps."""
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps > 2:
+            raise RuntimeError("motor lost")
+        return super().step(action)
+
+
+def make_breaking():
+    return Breaking()
+
+
+def test_what_a_robot_raises_is_one_line_that_names_it():
+    target = domain("make_breaking", "time_limit=30,step_seconds=0.1")
+    with pytest.raises(BadValue, match="make_breaking: step failed: RuntimeError: motor lost") as error:
+        isthmus.evaluate(Policy(np.zeros(1, np.float32)), target, 1)
+    assert "\n" not in str(error.value) and isinstance(error.value.__cause__, RuntimeError)

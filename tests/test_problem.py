@@ -245,6 +245,17 @@ def test_every_kind_of_budget_counts_what_was_rolled_back(tmp_path, robot, budge
     assert robot.count("step") <= 3 * BATCH
 
 
+@pytest.mark.parametrize("method", ["target_only", "fine_tuning"])
+def test_a_first_round_beyond_the_budget_resets_nothing(tmp_path, robot, method):
+    """Refused before any world is reset, with nothing in the ledger, and no folder left behind."""
+    problem = isthmus.problem(FOREIGN, access="online", budget=tiny.ROUND - 1)
+    settings = tiny.settings(method) | ({"pretraining": 0} if method == "fine_tuning" else {})
+    with pytest.raises(BudgetExceeded, match=f"budget is 127 transitions: 0 are spent and {tiny.ROUND} more"):
+        tiny.train(method, tmp_path / "run", 2, problem=problem, settings=settings)
+    if method == "target_only":  # fine tuning's source is the same robot, and trains first
+        assert "reset" not in robot and "step" not in robot and not (tmp_path / "run").exists()
+
+
 def test_a_line_cut_short_is_no_step_and_swallows_none(tmp_path):
     path = tmp_path / "ledger"
     ledger = Ledger(path)

@@ -16,6 +16,7 @@ from isthmus.physics.mujoco import MujocoSimulator, parameters
 from isthmus.physics.random import Single, Streams, fold, keys
 from isthmus.tasks import task as tasks
 from isthmus.tasks.imports import import_files
+from isthmus.tasks.task import Task, find, find_main_body, register
 from isthmus.types import BadValue, UnknownName
 
 # One world a row: its seed and how strong its random actions are. Weak ones let walkers stand for a while, and the

@@ -6,13 +6,13 @@ Results of every reset and step are checked; what is wrong is one line that name
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
-from isthmus.types import BadValue
+from isthmus.types import BadValue, describe_error
 
 SUCCESS_KEYS = ("success", "is_success")
 
@@ -25,6 +25,14 @@ class Step(NamedTuple):
     terminated: bool
     truncated: bool
     info: Mapping[str, Any]
+
+
+def call_environment(task: str, name: str, call: Callable[[], Any]) -> Any:
+    """Return what an environment's `reset` or `step` gives. Raises BadValue, with the cause, where it raises."""
+    try:
+        return call()
+    except Exception as error:
+        raise BadValue(f"{task}: {name} failed: {describe_error(error)}") from error
 
 
 # Results of a reset and a step

@@ -36,7 +36,14 @@ from gymnasium.vector.utils import batch_space
 
 from isthmus.domains.collect import Live
 from isthmus.domains.domain import Domain, PhysicsSimulation, Simulation, pairs
-from isthmus.domains.foreign_contract import Step, check_reset, check_step, declared_limit, read_success
+from isthmus.domains.foreign_contract import (
+    Step,
+    call_environment,
+    check_reset,
+    check_step,
+    declared_limit,
+    read_success,
+)
 from isthmus.domains.gaps import GAPS
 from isthmus.domains.simulated_time import find_clocks, is_simulation, measure_gain, rehearse
 from isthmus.physics.concurrency import ThreadList
@@ -64,7 +71,8 @@ class Camera:
         self.camera = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(model, self.camera)
         self.camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
-        self.camera.trackbodyid = model.body(simulation.task.main_body).id
+        bodies = [model.body(i).name for i in range(model.nbody)]
+        self.camera.trackbodyid = tasks.find_main_body(simulation.task, bodies)
         mujoco.mj_forward(model, self.data)
         parts = np.flatnonzero(model.geom_bodyid)
         low, high = self.data.geom_xpos[parts].min(0), self.data.geom_xpos[parts].max(0)
@@ -667,7 +675,8 @@ class ForeignSimulation:
         return np.array([obs for obs, _ in results], np.float64), np.empty((len(ids), 0))
 
     def _reset(self, i: int, seed: int) -> tuple[np.ndarray, Mapping[str, Any]]:
-        return check_reset(self.domain.task, self.envs[i].reset(seed=seed), self.shape)
+        result = call_environment(self.domain.task, "reset", lambda: self.envs[i].reset(seed=seed))
+        return check_reset(self.domain.task, result, self.shape)
 
     def neutral_action(self, ids):
         """What an environment would call neutral is not known: the action nearest to zero."""
@@ -690,11 +699,12 @@ class ForeignSimulation:
     def _step(self, i: int, action: np.ndarray) -> Step:
         env = self.envs[i]
         if not self.seconds_unchecked:
-            return check_step(self.domain.task, env.step(action), self.shape)
+            result = call_environment(self.domain.task, "step", lambda: env.step(action))
+            return check_step(self.domain.task, result, self.shape)
         self.seconds_unchecked = False
         clocks = find_clocks(env)
         before = [clock() for clock in clocks]
-        result = env.step(action)
+        result = call_environment(self.domain.task, "step", lambda: env.step(action))
         self._compare_seconds(measure_gain(before, [clock() for clock in clocks]))
         return check_step(self.domain.task, result, self.shape)
 

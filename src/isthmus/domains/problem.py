@@ -217,10 +217,16 @@ class Problem:
 
     # The meter: the only way in which training touches the target.
 
-    def target_worlds(self, book: Book, n: int, seed: int, parameters: np.ndarray | None = None) -> tuple[Book, Worlds]:
-        """Begin n worlds of the target; their first episodes are counted."""
-        self._grant(book, 0, n, 0.0)
-        _ = self.target.step_seconds  # what is wrong with it should be said before worlds begin
+    def target_worlds(
+        self, book: Book, n: int, seed: int, parameters: np.ndarray | None = None, *, batch: int = 0
+    ) -> tuple[Book, Worlds]:
+        """Begin n worlds of the target; their first episodes are counted.
+
+        `batch` is how many steps a world the first `collect` will ask for. Raises BudgetExceeded, before anything is
+        reset, where those would go over the budget.
+        """
+        seconds = self.target.step_seconds  # what is wrong with it should be said before worlds begin
+        self._grant(book, batch * n, n, batch * n * seconds)
         if self.ledger:
             self.ledger.enter(episodes=n)
         return book.add(0, n, 0.0), self.target.worlds(n, seed, parameters)
@@ -264,7 +270,8 @@ class Problem:
         ):
             if limit is not None and spent + asked > limit:
                 raise BudgetExceeded(
-                    f"the target's budget is {limit:g} {what}: {spent:g} are spent and {asked:g} more were asked for"
+                    f"the target's budget is {limit:g} {what}: {spent:g} are spent and {asked:g} more were asked for "
+                    "(a round's are learner.worlds times learner.steps)"
                 )
 
 

@@ -16,8 +16,8 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from isthmus.domains.foreign_contract import check_reset, check_step, layers, read_success
-from isthmus.types import BadValue, describe_error
+from isthmus.domains.foreign_contract import call_environment, check_reset, check_step, layers, read_success
+from isthmus.types import BadValue
 
 REHEARSAL_STEPS = 3
 DIGITS = 12  # of a measured second: MuJoCo adds its timesteps up, and their sum is off by an ulp or two
@@ -76,13 +76,13 @@ def rehearse(task: str, env: gymnasium.Env) -> float | None:
     """
     shape = env.observation_space.shape
     assert shape is not None
-    check_reset(task, _guard(task, "reset", lambda: env.reset(seed=0)), shape)
+    check_reset(task, call_environment(task, "reset", lambda: env.reset(seed=0)), shape)
     action = neutral_action(env)
     gains: list[float | None] = []
     for _ in range(REHEARSAL_STEPS):
         clocks = find_clocks(env)  # anew: a reset may have put other data in their place
         before = [clock() for clock in clocks]
-        step = check_step(task, _guard(task, "step", lambda: env.step(action)), shape)
+        step = check_step(task, call_environment(task, "step", lambda: env.step(action)), shape)
         if not np.isfinite(step.observation).all():
             raise BadValue(f"{task}: the first steps returned an observation with NaN or infinity in it")
         read_success(task, step.info)
@@ -107,13 +107,6 @@ def _agree(gains: list[float | None]) -> float | None:
     if len(known) < len(gains) or not math.isclose(min(known), max(known), rel_tol=1e-6):
         return None
     return float(f"{known[0]:.{DIGITS}g}")
-
-
-def _guard(task: str, name: str, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except Exception as error:
-        raise BadValue(f"{task}: {name} failed: {describe_error(error)}") from error
 
 
 def _declaring(env: gymnasium.Env) -> gymnasium.Env | None:

@@ -152,7 +152,7 @@ class GARAT(NoAdaptation):
         if s.phase:
             (agent, _, _, rolled), target = s.learner, s.worlds.target
         elif problem.access != Access.DATASET:
-            book, target = problem.target_worlds(book, n, int(s.key[-1]))
+            book, target = problem.target_worlds(book, n, int(s.key[-1]), batch=self.learner.rollout[1])
             rows = n * self.learner.rollout[1]
             o, a = (np.zeros((rows, size), np.float32) for size in (spaces.observation, spaces.action))
             rolled = Seen(o, a, o)

@@ -94,7 +94,7 @@ class MATL(NoAdaptation):
         n, steps = self.learner.rollout
         self.learner.fits(n, steps)
         s = fresh(seed, None, problem.source.worlds(n, seed), Book())
-        book, target = problem.target_worlds(Book(), n, seed)
+        book, target = problem.target_worlds(Book(), n, seed, batch=steps)
         if start is not None:
             learned = start.robot if isinstance(start, Agents) else start
             s = s._replace(book=book, phase=np.int64(1))
@@ -211,7 +211,8 @@ class MATLf(MATL):
         if s.phase == 0 and s.source_steps < self.pretraining:
             return source_round(self.learner, problem.source, s)
         if s.phase == 0:
-            book, target = problem.target_worlds(s.book, self.learner.rollout[0], int(s.key[-1]))
+            n, steps = self.learner.rollout
+            book, target = problem.target_worlds(s.book, n, int(s.key[-1]), batch=steps)
             s = s._replace(book=book, phase=np.int64(1), round=np.int64(0))
             s = self._pair(problem, s, self.learner.transfer(s.learner), s.worlds, target)
         return super().step(problem, s)

@@ -73,7 +73,7 @@ class TargetOnly(NoAdaptation):
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         n, steps = self.learner.rollout
         self.learner.fits(n, steps)  # before anything is taken of the target
-        book, worlds = problem.target_worlds(Book(), n, seed)
+        book, worlds = problem.target_worlds(Book(), n, seed, batch=steps)
         s = fresh(seed, None, worlds, book)
         if start is not None:
             return s._replace(learner=self.learner.transfer(start), phase=np.int64(1))
@@ -116,7 +116,8 @@ class FineTuning(TargetOnly):
 
     def _cross(self, problem: Problem, s: State) -> State:
         """From the first phase to the second: worlds of the target, whose shapes may differ from the source's."""
-        book, worlds = problem.target_worlds(s.book, self.learner.rollout[0], int(s.key[-1]))
+        n, steps = self.learner.rollout
+        book, worlds = problem.target_worlds(s.book, n, int(s.key[-1]), batch=steps)
         learner = self.learner.transfer(s.learner)
         return s._replace(learner=learner, worlds=worlds, phase=np.int64(1), round=np.int64(0), book=book)
 

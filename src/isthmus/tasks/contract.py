@@ -107,7 +107,10 @@ class _Rehearsal:
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             reason = (str(error).splitlines() or [""])[0]
-            where, worlds = f"{Path(last.filename).name}:{last.lineno}", "1 world" if self.n == 1 else f"{self.n} worlds"
+            where, worlds = (
+                f"{Path(last.filename).name}:{last.lineno}",
+                "1 world" if self.n == 1 else f"{self.n} worlds",
+            )
             what = f"raises {type(error).__name__}: {reason} ({where}, with {worlds})"
             raise self._fault(method, what) from error
 
@@ -156,8 +159,8 @@ class _Rehearsal:
             if not _is_part_of(values, getattr(whole, field)):
                 raise self._fault(
                     "start",
-                    f"gives a world another {field} when others begin with it; give one row a stream of `random`, drawn "
-                    "from `random` alone",
+                    f"gives a world another {field} when others begin with it; give one row a stream of `random`, "
+                    "drawn from `random` alone",
                 )
 
     def _choose_action(self, box: Box) -> np.ndarray:

@@ -226,7 +226,9 @@ def register(task: type[Task]) -> type[Task]:
     """
     _check_declarations(task)
     if task.name in BUILT_IN and task.__module__ != BUILT_IN[task.name]:
-        raise BadValue(f"the task {task.__name__} cannot be called {task.name}, as a built-in one is; choose another name")
+        raise BadValue(
+            f"the task {task.__name__} cannot be called {task.name}, as a built-in one is; choose another name"
+        )
     _registry[task.name] = task
     return task
 
