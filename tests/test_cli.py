@@ -606,3 +606,14 @@ def test_nonsense_for_a_setting_is_always_one_line(method):
                 Run.plan(method, problem, 0, 1, {name: value})
             except IsthmusError as error:
                 assert name.split(".")[-1] in str(error), (name, value[:20])
+
+
+def test_a_foreign_source_is_told_to_have_no_return(capsys, tmp_path):
+    """And not an empty one: evaluations in training touch no environment that cannot be put back."""
+    main([
+        "train", "source_only", "-p", "gym:Pendulum-v1/step_seconds=0.05", "--steps=128", f"--out={tmp_path}/run",
+        *tiny.flags("source_only"),
+    ])  # fmt: skip
+    told = capsys.readouterr()
+    assert "isthmus evaluate measures" in told.out and "mean return: \n" not in told.out
+    assert "return: \n" not in told.err and "isthmus evaluate measures" in told.err

@@ -208,7 +208,10 @@ def train(
     data: Data = None,
     budget: Annotated[int | None, arg(help="most target transitions that training may take")] = None,
     steps: Annotated[
-        int, arg(help="environment steps in all, source and target; 0: deploy what --start left")
+        int,
+        arg(
+            help="environment steps in all, source and target, rounded up to whole rounds; 0: deploy what --start left"
+        ),
     ] = 1_000_000,
     seed: int = 0,
     start: Annotated[
@@ -271,12 +274,15 @@ def _spreading(kind: str | None, workers: int | None, address: str | None):
 
 
 def _after(run) -> None:
+    from isthmus.training.progress import UNMEASURED
+
     if not run.finished:
         raise SystemExit(130)
     last = [row for row in run.metrics() if row["kind"] == "evaluation"][-1:]
     for row in last:
         scores = ", ".join(f"{k.removesuffix('_return')} {v:.0f}" for k, v in row.items() if k.endswith("_return"))
-        out.print(f"last evaluation, mean return: {scores}", markup=False)
+        told = f"last evaluation, mean return: {scores}" if scores else UNMEASURED
+        out.print(told, markup=False, soft_wrap=True)
     out.print(f"{run.folder}", markup=False, soft_wrap=True)
 
 

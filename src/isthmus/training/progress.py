@@ -10,6 +10,8 @@ from rich.progress import Progress as Bars
 
 console = Console(stderr=True)
 
+UNMEASURED = "no return: foreign environments are not touched by evaluations in training; isthmus evaluate measures"
+
 
 class Progress:
     """One run's bar: steps, steps a second, return, time left. `quiet` shows nothing."""
@@ -50,7 +52,8 @@ class Progress:
             return
         returns = ", ".join(f"{k.removesuffix('_return')} {v:.0f}" for k, v in scores.items() if k.endswith("_return"))
         steps = f"{counters['source_steps']:,} source steps, {counters['target_transitions']:,} target transitions"
-        console.print(f"{self.run.name} s{self.run.seed}: {steps}; return: {returns}", highlight=False, soft_wrap=True)
+        told = f"return: {returns}" if returns else UNMEASURED
+        console.print(f"{self.run.name} s{self.run.seed}: {steps}; {told}", highlight=False, soft_wrap=True)
 
     def stopped(self) -> None:
         if not self.quiet:
