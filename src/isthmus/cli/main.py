@@ -445,7 +445,7 @@ def reproduce(
     if figure and figure not in found.figures:
         raise BadValue(f"{study} has no figure {figure} here; it has: {', '.join(found.figures) or 'none'}")
     from isthmus.cli.show import Jobs
-    from isthmus.studies.study import Panel, read_units, run_units
+    from isthmus.studies.study import Panel, describe_waiting, find_waiting, read_units, run_units
     from isthmus.studies.study import forecast as say
     from isthmus.training.executor import cpus, make_executor
     from isthmus.training.run import write_text
@@ -456,6 +456,9 @@ def reproduce(
     folder = results / study
     for note in read_units(units, folder)[1] if forecast or not report else ():
         out.print(note, markup=False, soft_wrap=True)
+    waits_for = find_waiting(units, folder, runs / study) if forecast or not report else {}
+    for line in describe_waiting(waits_for, folder):
+        out.print(line, markup=False, soft_wrap=True)
     if forecast:
         out.print(say(units, folder, runs / study, workers or cpus()), markup=False)
         return

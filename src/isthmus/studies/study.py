@@ -30,7 +30,7 @@ from isthmus.domains.problem import Problem
 from isthmus.evaluation.landscape import Landscape
 from isthmus.studies.claims import Claim
 from isthmus.training.executor import Executor, check_shared
-from isthmus.training.run import Run, make_folder, versions, write_text
+from isthmus.training.run import Run, cpu_kind, make_folder, versions, write_text
 from isthmus.types import BadValue
 
 
@@ -458,13 +458,51 @@ def _lacks_start(unit: Unit, results: Path, runs: Path) -> bool:
     return not kept_path(results, f"{unit.start}@{unit.start_at}").exists()
 
 
+def find_waiting(units: Sequence[Unit | Measurement], results: Path, runs: Path) -> dict[str, str]:
+    """Return the units without a file that cannot be run here, each with the run that it waits for.
+
+    That run is neither there nor kept, and what it was made by cannot be had here: an older version of first weights,
+    or another kind of CPU. Trained again it would have other bits, and what starts from it would be no pair.
+    """
+    waits_for: dict[str, str] = {}
+    for unit in missing(units, results):
+        for name in sorted(unit.needs):
+            if not _is_there(name, results, runs) and not _can_be_made_again(results / f"{name}.csv"):
+                waits_for.setdefault(unit.name, name)
+    waiting = True
+    while waiting:  # and what stands on those
+        waiting = [u for u in units if u.name not in waits_for and u.needs & waits_for.keys()]
+        waiting = [u for u in waiting if not (results / f"{u.name}.csv").exists()]
+        waits_for |= {u.name: waits_for[sorted(u.needs & waits_for.keys())[0]] for u in waiting}
+    return waits_for
+
+
+def _can_be_made_again(path: Path) -> bool:
+    """Return whether a run may be trained again to the bits that its unit's file tells of, if there is such a file."""
+    return not path.exists() or _whole(path, "digest").meta.get("cpu") == cpu_kind()
+
+
+def describe_waiting(waits_for: Mapping[str, str], results: Path) -> list[str]:
+    """Return what is to be said of units that wait for a run, a line a run."""
+    counts = Counter(waits_for.values())
+    why = (
+        "which cannot be made again here to the bits that its file tells of (an older version, or another kind of CPU)"
+    )
+    way = "run the study anew with --results and --runs elsewhere"
+    return [
+        f"{number} units wait for the run of {name}, {why}: put back {kept_path(results, name)}, or {way}"
+        for name, number in sorted(counts.items())
+    ]
+
+
 def waves(units: Sequence[Unit | Measurement], results: Path, runs: Path) -> list[list[Unit | Measurement]]:
     """The units without a file, and those that have one but whose run others need and is not there: each after what it
-    needs, the units of one wave side by side.
+    needs, the units of one wave side by side. Units that wait for a run which cannot be had here are left out.
     """
     table = {unit.name: unit for unit in units}
     out: list[list[Unit | Measurement]] = []
-    wave = missing(units, results)
+    waits_for = find_waiting(units, results, runs)
+    wave = [unit for unit in missing(units, results) if unit.name not in waits_for]
     while wave:
         out = [wave, *([u for u in later if u not in wave] for later in out)]
         needed = {name for unit in wave for name in unit.needs if not _is_there(name, results, runs)}
@@ -518,7 +556,8 @@ def forecast(units: Sequence[Unit | Measurement], results: Path, runs: Path, wor
     """
     left = [unit for wave in waves(units, results, runs) for unit in wave]
     if not left:
-        return f"all {len(units)} units are there"
+        waiting = len(missing(units, results))
+        return f"{waiting} of {len(units)} units wait" if waiting else f"all {len(units)} units are there"
     steps, again = sum(u.steps for u in left), sum((results / f"{u.name}.csv").exists() for u in left)
     said = f"{len(left) - again} of {len(units)} units are left, {steps:,} training steps"
     said += f" with those of {again} more whose runs others stand on and are not there any more" * (again > 0)
