@@ -339,6 +339,16 @@ def newest_piece(run: Path) -> Path:
     return next(Run.open(run).checkpoint()[0].glob("*.safetensors"))
 
 
+def test_hashes_need_no_task(copy, capsys):
+    """A run of a task of one's own is verified and compared without the file that defines it."""
+    path = copy / "run.json"
+    config = json.loads(path.read_text())
+    config["problem"]["source"] = config["problem"]["target"] = "mine_alone"
+    path.write_text(json.dumps(config))
+    assert ": good, " in said(capsys, "verify", str(copy))
+    assert "the same to the bit" in said(capsys, "diff", str(copy), str(copy))
+
+
 def test_verify(copy, capsys):
     name = Run.open(copy).checkpoint()[0].name
     newest, best = said(capsys, "verify", str(copy)).splitlines()

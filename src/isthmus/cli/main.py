@@ -534,8 +534,9 @@ def verify(run: Positional[Path]) -> None:
     """Check every hash of a run's checkpoints, the newest and the best."""
     from isthmus.training import checkpoint
     from isthmus.training.best import check_best
+    from isthmus.training.run import Run
 
-    opened = _open(run)
+    opened = Run.open(run)  # hashes need no task, nor the file that defines one
     path, notes = opened.checkpoint()
     for note in notes:
         out.print(f"damaged: {note}", markup=False, soft_wrap=True)
@@ -550,8 +551,9 @@ def verify(run: Positional[Path]) -> None:
 def diff(first: Positional[Path], second: Positional[Path]) -> None:
     """The first number in which two runs' newest checkpoints differ; exit status 1 where they do."""
     from isthmus.training import checkpoint
+    from isthmus.training.run import Run
 
-    found = checkpoint.differences(_open(first).checkpoint()[0], _open(second).checkpoint()[0])
+    found = checkpoint.differences(Run.open(first).checkpoint()[0], Run.open(second).checkpoint()[0])
     if found is None:
         out.print("the same to the bit")
         return
