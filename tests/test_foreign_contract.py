@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -813,3 +817,27 @@ def test_what_a_robot_raises_is_one_line_that_names_it():
     with pytest.raises(BadValue, match="make_breaking: step failed: RuntimeError: motor lost") as error:
         isthmus.evaluate(Policy(np.zeros(1, np.float32)), target, 1)
     assert "\n" not in str(error.value) and isinstance(error.value.__cause__, RuntimeError)
+
+
+CLOSING = """
+import numpy as np, isthmus, test_foreign_contract as here
+class Robot(here.Quiet):
+    def close(self):
+        print("closed")
+here.Robot = Robot
+target = isthmus.Domain.parse("test_foreign_contract:Robot/time_limit=3,step_seconds=0.1")
+isthmus.evaluate(here.Policy(np.zeros(1, np.float32)), target, 2)
+print("done")
+"""
+
+
+def test_environments_are_closed_at_the_processs_end():
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSING],
+        env={**os.environ, "PYTHONPATH": here},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["done", "closed", "closed"], done.stderr

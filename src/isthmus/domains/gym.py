@@ -21,6 +21,7 @@ import traceback
 import warnings
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -660,6 +661,7 @@ class ForeignSimulation:
         self.rows[:, 0] = secrets.randbits(53)  # what a float64 holds exactly
         self.forward = np.full(n, np.nan)
         self.success = np.zeros(n, bool)
+        self._closing = weakref.finalize(self, _close_all, self.envs)  # at the process's end, too
 
     def holds(self, rows: np.ndarray) -> bool:
         return np.array_equal(rows, self.rows)
@@ -731,7 +733,12 @@ class ForeignSimulation:
         return self.success[ids]
 
     def close(self) -> None:
-        for env in self.envs:
+        self._closing()
+
+
+def _close_all(envs: list[gymnasium.Env]) -> None:
+    for env in envs:
+        with suppress(Exception):  # what holds a robot's connection should end, whatever the others do
             env.close()
 
 
