@@ -203,7 +203,7 @@ def test_a_method_with_two_actions_is_judged_in_its_source_by_that_of_the_source
 
 
 def test_landscape(trained, tmp_path, capsys):
-    over = ["--over", "torso_mass=3..15:3", "friction=x0.5..x2:2", "--episodes=2"]
+    over = ["--over", "torso_mass=3..15:3", "friction=x0.5..x1:2", "--episodes=2"]
     text = said(capsys, "landscape", str(trained), *over)
     table, picture = map(Path, text.splitlines()[-2:])
     assert table.parent == trained and picture.read_bytes().startswith(b"\x89PNG")
