@@ -51,7 +51,7 @@ def versions(dart: bool = False) -> dict[str, str]:
 def cpu_kind() -> str:
     """Return the machine's architecture and widest vectors: "x86_64 AVX512", "x86_64 AVX2", "arm64".
 
-    XLA compiles for them, so that two kinds never give the same bits. Two CPUs of one kind may.
+    XLA compiles for them, so that the bits of two kinds need not be the same; nor need those of two CPUs of one kind.
     """
     found = " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
     for vectors, signs in VECTORS.items():
@@ -210,10 +210,9 @@ class Run:
     def expect(self, config: dict[str, Any]) -> None:
         """Raise BadValue where this run is not the one that was planned as `config`."""
         names = ["method", "problem", "seed", "steps", "settings"]
+        # What is kept of a start lies elsewhere than the run did: where its digest is known, that decides, below.
         if not (self.config.get("start_digest") and config.get("start_digest")):
-            names.append(
-                "start"
-            )  # else its digest decides, below: what is kept of a run lies elsewhere than the run did
+            names.append("start")
         for name in names:
             if self.config[name] != config[name]:
                 raise BadValue(f"{self.folder} holds a run of another {name}; name another folder, or remove this one")
