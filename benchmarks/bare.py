@@ -8,8 +8,8 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
-from isthmus.domains.collect import GIVEN
 from isthmus.domains.domain import START, Domain, PhysicsSimulation
+from isthmus.domains.rollout import GIVEN_TASK
 from isthmus.physics.mujoco import load_model, threads
 from isthmus.physics.random import Streams, fold
 from isthmus.types import Transition, Worlds
@@ -24,10 +24,12 @@ class Resets(NamedTuple):
 
 
 class Bare:
-    """N worlds that repeat, from `worlds` on, what `collect` did: same actions, same resets, same number of threads.
+    """N worlds that repeat, from `worlds` on, what `collect` did: same actions, same resets, same
+    number of threads.
 
-    The loop is as tight as a hand-written one can be: actions, dynamics and starts are there beforehand, and so is the
-    knowledge of who falls when; no observation, no reward, no policy. `check` holds the end against the collected one.
+    The loop is as tight as a hand-written one can be: actions, dynamics and starts are there
+    beforehand, and so is the knowledge of who falls when; no observation, no reward, no policy.
+    `check` holds the end against the collected one.
     """
 
     def __init__(self, domain: Domain, worlds: Worlds):
@@ -38,8 +40,12 @@ class Bare:
         self.reference.set_parameters(np.arange(self.n), worlds.parameters)
         self.batch = mujoco.batch.Batch(load_model(self.task.model_path()), self.n, threads())
         self.control = self.batch.bind("ctrl")
-        self.start = mujoco.batch.Batch(self.batch.model, self.n, 1)  # where the rows of new episodes are made
-        names = sorted({name for parameter in self.reference.parameters for name in parameter.fields})
+        self.start = mujoco.batch.Batch(
+            self.batch.model, self.n, 1
+        )  # where the rows of new episodes are made
+        names = sorted(
+            {name for parameter in self.reference.parameters for name in parameter.fields}
+        )
         self.fields = {name: self.batch.expand(name) for name in names}
         self.constants = any(parameter.constants for parameter in self.reference.parameters)
         self.batch.state[:] = worlds.rows
@@ -65,13 +71,19 @@ class Bare:
         resets = []
         for done in tr.terminated | tr.truncated:
             ids = np.flatnonzero(done)
-            drawn = ids[before.task[ids] != GIVEN]
+            drawn = ids[before.task[ids] != GIVEN_TASK]
             task[drawn] += 1
             episode[ids] += 1
             if len(drawn):
-                self.reference.set_parameters(drawn, self.domain.draw(before.key[drawn], task[drawn]))
-            start = self.task.start(self.reference, Streams(fold(before.key[ids], START, episode[ids])))
-            resets.append(Resets(ids, self._rows(ids) if len(drawn) else {}, self._states(ids, *start)))
+                self.reference.set_parameters(
+                    drawn, self.domain.draw(before.key[drawn], task[drawn])
+                )
+            start = self.task.start(
+                self.reference, Streams(fold(before.key[ids], START, episode[ids]))
+            )
+            resets.append(
+                Resets(ids, self._rows(ids) if len(drawn) else {}, self._states(ids, *start))
+            )
         return resets
 
     def run(self, actions: np.ndarray, resets: list[Resets]) -> None:
@@ -82,13 +94,17 @@ class Bare:
             if len(reset.ids):
                 if reset.fields:
                     self._write(reset.ids, reset.fields)
-                self.batch.state[reset.ids] = reset.rows  # mj_resetData and a start, made beforehand
+                self.batch.state[reset.ids] = (
+                    reset.rows
+                )  # mj_resetData and a start, made beforehand
                 self.batch.forward(reset.ids)
 
     def check(self, after: Worlds) -> None:
         """Raises RuntimeError where the worlds did not end where `collect` left them, to the bit."""
         if not np.array_equal(self.batch.state, after.rows):
-            raise RuntimeError("bare physics did other work than collect: the worlds ended elsewhere")
+            raise RuntimeError(
+                "bare physics did other work than collect: the worlds ended elsewhere"
+            )
 
 
 def sizes(domain: Domain, worlds: int, **more: Any) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from measure import Row, alternate, timed
 
-from isthmus.domains import datasets
-from isthmus.domains.problem import make_problem
 from isthmus.learning.policies import UniformBehaviour
+from isthmus.logs import datasets
 from isthmus.methods import registry
+from isthmus.problems.problem import make_problem
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class Sizes:
     logged: int = 2_000  # transitions
     rounds: int = 4  # a turn
     pairs: int = 9
-    learner: tuple[tuple[str, Any], ...] = (("learner.capacity", 10_000), ("learner.random_steps", 512))
+    learner: tuple[tuple[str, Any], ...] = (
+        ("learner.capacity", 10_000),
+        ("learner.random_steps", 512),
+    )
 
 
 class Rounds:
@@ -35,7 +38,7 @@ class Rounds:
         while self.state.source_steps <= self.method.learner.random_steps:
             self._round()
         self._round()  # compiles
-        self.rounds, (worlds, steps) = size.rounds, self.method.learner.rollout
+        self.rounds, (worlds, steps) = size.rounds, self.method.learner.rollout_shape
         self.count = size.rounds * worlds * steps
 
     def turn(self) -> float:
@@ -51,7 +54,7 @@ def compare(size: Sizes) -> Iterator[Row]:
         log = Path(folder) / "log.npz"
         target = make_problem(size.task).target
         random = UniformBehaviour(target.spaces.low, target.spaces.high)
-        datasets.write(log, datasets.record(target, random, size.logged), {}, target)
+        datasets.write_log(log, datasets.record_log(target, random, size.logged), {}, target)
         floor, ours = Rounds("source_only", size, log), Rounds("dap_u", size, log)
         a, b = alternate("DAP+U", size.pairs, ours.turn, floor.turn)
     learner = ours.method.learner
@@ -59,4 +62,13 @@ def compare(size: Sizes) -> Iterator[Row]:
         "members": ours.method.classifiers.members, "hidden": list(learner.hidden), "minibatch": learner.minibatch,
         "worlds": learner.worlds, "rounds": size.rounds, "pairs": size.pairs,
     }  # fmt: skip
-    yield Row("DAP+U, HalfCheetah, a step and an update", "our SAC", round(1 / 1.8, 3), "steps", a, b, None, sizes)
+    yield Row(
+        "DAP+U, HalfCheetah, a step and an update",
+        "our SAC",
+        round(1 / 1.8, 3),
+        "steps",
+        a,
+        b,
+        None,
+        sizes,
+    )

@@ -1,4 +1,6 @@
-"""Environment steps with resets: `collect` with random actions against bare `mujoco.batch` with the same resets."""
+"""Environment steps with resets: `collect` with random actions against bare `mujoco.batch` with the
+same resets.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from dataclasses import dataclass
 from bare import Bare, sizes
 from measure import Row, alternate, timed
 
-from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
+from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.policies import UniformBehaviour
 
 
@@ -24,7 +26,9 @@ class Sizes:
 def compare(size: Sizes) -> Iterator[Row]:
     domain = Domain.parse(size.domain)
     behaviour = UniformBehaviour(domain.spaces.low, domain.spaces.high)
-    worlds, _ = collect(domain, domain.worlds(size.worlds, seed=0), behaviour, size.steps)  # compiles
+    worlds, _ = rollout_steps(
+        domain, domain.worlds(size.worlds, seed=0), behaviour, size.steps
+    )  # compiles
     bare = Bare(domain, worlds)
     count = size.worlds * size.steps
     pending = []
@@ -33,7 +37,7 @@ def compare(size: Sizes) -> Iterator[Row]:
     def ours() -> float:
         nonlocal worlds, resets
         before = worlds
-        seconds, (worlds, tr) = timed(lambda: collect(domain, before, behaviour, size.steps))
+        seconds, (worlds, tr) = timed(lambda: rollout_steps(domain, before, behaviour, size.steps))
         pending[:] = [(tr.action, bare.prepare(before, tr))]
         resets += int(worlds.finished.sum() - before.finished.sum())
         return count / seconds
@@ -46,7 +50,8 @@ def compare(size: Sizes) -> Iterator[Row]:
     a, b = alternate("environment steps", size.pairs, ours, theirs)
     every = f"every {count * size.pairs / max(resets, 1):.0f} steps"
     yield Row(
-        f"environment steps with resets, Hopper, {size.worlds} worlds, random actions, parameters per world",
+        f"environment steps with resets, Hopper, {size.worlds} worlds, random actions, parameters "
+        "per world",
         "bare mujoco.batch with the same resets", 0.9, "steps", a, b,
         sizes=sizes(domain, size.worlds, steps=size.steps, resets=every, pairs=size.pairs),
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""ES-MAML: a whole generation shared by two processes, against bare physics of its worlds and against two Ray workers.
+"""ES-MAML: a whole generation shared by two processes, against bare physics of its worlds and
+against two Ray workers.
 
 python benchmarks/es_generation.py          a small generation, for a quick look
 """
@@ -13,12 +14,12 @@ from unittest import mock
 from bare import Bare, sizes
 from measure import Row, alternate, report, timed
 
-from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import make_problem
+from isthmus.domains.rollout import rollout_steps
 from isthmus.methods import operators
 from isthmus.methods.es_maml import ESMAML
 from isthmus.methods.method import State
+from isthmus.problems.problem import make_problem
 from isthmus.training.checkpoint import digest
 from isthmus.training.executor import Executor, Processes
 from isthmus.training.ray import Ray
@@ -29,7 +30,9 @@ from isthmus.types import Transition, Worlds
 
 @dataclass(frozen=True)
 class Sizes:
-    method: ESMAML = field(default_factory=lambda: ESMAML(pairs=32))  # 64 evaluations of 3 x 4,096 steps
+    method: ESMAML = field(
+        default_factory=lambda: ESMAML(pairs=32)
+    )  # 64 evaluations of 3 x 4,096 steps
     problem: str = "hopper-es-sim2real"
     workers: int = 2
     pairs: int = 5
@@ -50,12 +53,16 @@ def measured(size: Sizes, processes: Executor, ray: Executor | None) -> Iterator
     expected, count = digest(after), int(after.source_steps - first.source_steps)
 
     def generation(executor: Executor) -> Callable[[], float]:
-        """Steps a second; the same generation each time, which begins as `first` and must end as it did here."""
+        """Steps a second; the same generation each time, which begins as `first` and must end as it
+        did here.
+        """
 
         def turn() -> float:
             seconds, (s, _) = timed(lambda: shared_step(executor, method, problem, first))
             if digest(s) != expected:
-                raise RuntimeError("workers did other work than one process: the generation ended elsewhere")
+                raise RuntimeError(
+                    "workers did other work than one process: the generation ended elsewhere"
+                )
             return count / seconds
 
         turn()  # imports and compiles
@@ -67,7 +74,7 @@ def measured(size: Sizes, processes: Executor, ray: Executor | None) -> Iterator
         for domain, before, tr, end in work:
             bare = Bare(domain, before)
             resets = bare.prepare(before, tr)
-            seconds += timed(lambda: bare.run(tr.action, resets))[0]  # noqa: B023
+            seconds += timed(lambda: bare.run(tr.action, resets))[0]
             bare.check(end)
             steps += tr.reward.size
         return steps / seconds
@@ -76,7 +83,7 @@ def measured(size: Sizes, processes: Executor, ray: Executor | None) -> Iterator
     ours, bare, *clustered = alternate("ES-MAML, a generation", size.pairs, *sides)
     what = f"{2 * method.pairs} evaluations x {method.updates} x {method.adaptation_worlds * method.adaptation_steps}"
     common: dict[str, Any] = sizes(
-        problem.believed, method.adaptation_worlds, members=2 * method.pairs, updates=method.updates,
+        problem.randomized_source, method.adaptation_worlds, members=2 * method.pairs, updates=method.updates,
         steps=method.adaptation_steps, workers=size.workers, pairs=size.pairs,
     )  # fmt: skip
     work_done = f"ES-MAML, one generation, Hopper, {what} steps, {size.workers} processes"
@@ -93,8 +100,10 @@ def collected(step: Callable[[], State]) -> tuple[list[Collected], State]:
     """What a generation's members collect to learn from, and the state after it."""
     found: list[Collected] = []
 
-    def recorded(domain: Domain, worlds: Worlds, *more: Any, **named: Any) -> tuple[Worlds, Transition]:
-        after, tr = collect(domain, worlds, *more, **named)
+    def recorded(
+        domain: Domain, worlds: Worlds, *more: Any, **named: Any
+    ) -> tuple[Worlds, Transition]:
+        after, tr = rollout_steps(domain, worlds, *more, **named)
         found.append((domain, worlds, tr, after))
         return after, tr
 

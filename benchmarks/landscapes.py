@@ -1,7 +1,9 @@
-"""A landscape of one policy: all cells and episodes as one batch, against a loop of SB3's `evaluate_policy`.
+"""A landscape of one policy: all cells and episodes as one batch, against a loop of SB3's
+`evaluate_policy`.
 
-The same weights play on both sides. The whole landscape would take the loop too long: in each turn it plays other,
-randomly drawn cells, and its time is scaled by steps. Both sides' returns in these cells are checked to agree.
+The same weights play on both sides. The whole landscape would take the loop too long: in each turn
+it plays other, randomly drawn cells, and its time is scaled by steps. Both sides' returns in these
+cells are checked to agree.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from bare import sizes
 from measure import Row, alternate, console, timed
 from sb3 import Peer
 
-from isthmus.domains.collect import play
 from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.domains.problem import Problem
+from isthmus.domains.rollout import rollout_episodes
 from isthmus.evaluation.evaluate import targets
 from isthmus.evaluation.landscape import Landscape, landscape
 from isthmus.methods.single_domain import DomainRandomization
+from isthmus.problems.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
     policy = trained(size)
     export(peer, policy, size.threads)
     check_actions(peer, policy, grid)
-    play(grid, grid.worlds(1, seed=0), policy)  # compiles
+    rollout_episodes(grid, grid.worlds(1, seed=0), policy)  # compiles
     cells, _ = targets(grid, 1, seed=0)
     order = iter(np.random.default_rng(0).permutation(len(cells)))
     ours_played: list[Landscape] = []
@@ -82,8 +84,10 @@ def trained(size: Sizes) -> Any:
 
 
 def export(peer: Peer, policy: Any, threads: int) -> None:
-    """Hand a GaussianPolicy's weights and normalizer to the peer; SB3 divides by sqrt(variance + 1e-8), too."""
-    plain = lambda x: np.asarray(x, np.float64).tolist()  # noqa: E731
+    """Hand a GaussianPolicy's weights and normalizer to the peer; SB3 divides by sqrt(variance +
+    1e-8), too.
+    """
+    plain = lambda x: np.asarray(x, np.float64).tolist()
     peer.ask(
         "load", threads=threads, mean=plain(policy.normalizer.mean),
         variance=plain(np.square(np.asarray(policy.normalizer.std, np.float64)) - 1e-8),
@@ -108,16 +112,22 @@ def models(domain: Domain, parameters: np.ndarray) -> list[dict[str, list]]:
     simulator.set_parameters(np.arange(len(parameters)), parameters)
     names = sorted({name for parameter in simulator.parameters for name in parameter.fields})
     fields = {name: simulator.batch.expand(name) for name in names}
-    return [{name: rows[i].tolist() for name, rows in fields.items()} for i in range(len(parameters))]
+    return [
+        {name: rows[i].tolist() for name, rows in fields.items()} for i in range(len(parameters))
+    ]
 
 
 def check_returns(scape: Landscape, played: list[tuple[np.ndarray, dict[str, Any]]]) -> None:
-    """Raises RuntimeError where mean returns in the cells that both played differ by more than chance (4 sigma)."""
+    """Raises RuntimeError where mean returns in the cells that both played differ by more than
+    chance (4 sigma).
+    """
     chosen = np.concatenate([cells for cells, _ in played])
     ours = scape.returns.reshape(-1, scape.returns.shape[-1])[chosen]
     theirs = np.concatenate([np.array(answer["returns"]) for _, answer in played])
     difference = float(theirs.mean() - ours.mean())
-    spread = float(np.sqrt(sum((x.var(1, ddof=1) / x.shape[1]).sum() for x in (ours, theirs)))) / len(chosen)
+    spread = float(
+        np.sqrt(sum((x.var(1, ddof=1) / x.shape[1]).sum() for x in (ours, theirs)))
+    ) / len(chosen)
     console.print(
         f"mean return in {len(chosen)} cells: {ours.mean():.1f} ours, {theirs.mean():.1f} SB3's "
         f"(difference {difference:+.1f}, standard error {spread:.1f})", highlight=False,

@@ -1,4 +1,6 @@
-"""MATL: whole rounds of its box against the bare physics of the worlds that they step, of source and target."""
+"""MATL: whole rounds of its box against the bare physics of the worlds that they step, of source
+and target.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from unittest import mock
 from bare import Bare, Resets, sizes
 from measure import Row, alternate, timed
 
-from isthmus.domains import collect as collecting
+from isthmus.domains import rollout as collecting
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import make_problem
 from isthmus.methods import matl
 from isthmus.methods.method import State
+from isthmus.problems.problem import make_problem
 from isthmus.types import Array, Transition, Worlds
 
 Collected = tuple[Domain, Worlds, Transition]  # where, from, what
@@ -22,7 +24,10 @@ Collected = tuple[Domain, Worlds, Transition]  # where, from, what
 @dataclass(frozen=True)
 class Sizes:
     method: matl.MATL = field(default_factory=matl.MATL)  # as it comes: M = 10
-    problems: tuple[tuple[str, float], ...] = (("matl-cartpole-sparse", 0.4), ("matl-hopper-uninformative", 0.6))
+    problems: tuple[tuple[str, float], ...] = (
+        ("matl-cartpole-sparse", 0.4),
+        ("matl-hopper-uninformative", 0.6),
+    )
     rounds: int = 1  # a turn
     pairs: int = 15
 
@@ -32,11 +37,16 @@ class Rounds:
 
     def __init__(self, method: matl.MATL, problem: str, rounds: int):
         self.method, self.problem, self.rounds = method, make_problem(problem), rounds
-        self.state, _ = self.method.step(self.problem, self.method.init(self.problem, seed=0))  # compiles
+        self.state, _ = self.method.step(
+            self.problem, self.method.init(self.problem, seed=0)
+        )  # compiles
         self.before: list[State] = []  # each round of the last turn
         worlds = self.state.worlds
-        self.bare = [Bare(self.problem.source, worlds.source), Bare(self.problem.target, worlds.target)]
-        n, steps = method.learner.rollout
+        self.bare = [
+            Bare(self.problem.source, worlds.source),
+            Bare(self.problem.target, worlds.target),
+        ]
+        n, steps = method.learner.rollout_shape
         self.count = rounds * (method.inner + 2) * n * steps
 
     def ours(self) -> float:
@@ -58,8 +68,11 @@ class Rounds:
             found.append((domain, worlds, tr))
             return after, tr
 
-        collect = collecting.collect
-        with mock.patch.object(collecting, "collect", recorded), mock.patch.object(matl, "collect", recorded):
+        collect = collecting.rollout_steps
+        with (
+            mock.patch.object(collecting, "collect", recorded),
+            mock.patch.object(matl, "collect", recorded),
+        ):
             for s in self.before:
                 self.method.step(self.problem, s)
         work: list[tuple[Bare, Array, list[Resets]]] = []
@@ -67,7 +80,9 @@ class Rounds:
             bare = self.bare[domain == self.problem.target]
             work.append((bare, tr.action, bare.prepare(worlds, tr)))
         seconds, _ = timed(lambda: [bare.run(action, resets) for bare, action, resets in work])
-        for bare, worlds in zip(self.bare, (self.state.worlds.source, self.state.worlds.target), strict=True):
+        for bare, worlds in zip(
+            self.bare, (self.state.worlds.source, self.state.worlds.target), strict=True
+        ):
             bare.check(worlds)
         return self.count / seconds
 

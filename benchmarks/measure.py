@@ -20,7 +20,9 @@ console = Console(width=None if sys.stdout.isatty() else 140)
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: speeds of both sides, pair by pair, in `unit` a second; the bar is on the median ratio."""
+    """One comparison: speeds of both sides, pair by pair, in `unit` a second; the bar is on the
+    median ratio.
+    """
 
     work: str
     against: str
@@ -60,8 +62,12 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def alternate(title: str, pairs: int, *sides: Callable[[], float]) -> list[list[float]]:
-    """A B A B ...: what each side returned (its speed), [side][pair]. A slow spell of the machine meets all of them."""
-    results = [[side() for side in sides] for _ in track(range(pairs), description=title, console=console)]
+    """A B A B ...: what each side returned (its speed), [side][pair]. A slow spell of the machine
+    meets all of them.
+    """
+    results = [
+        [side() for side in sides] for _ in track(range(pairs), description=title, console=console)
+    ]
     return [list(side) for side in zip(*results, strict=True)]
 
 
@@ -83,24 +89,30 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def report(found: Mapping[str, Sequence[Row]], versions: Mapping[str, str], path: Path) -> int:
-    """Print the table of the comparisons found, by name, and write their records to `path` in the place of those there;
-    the exit status, 1 where a ratio misses its bar.
+    """Print the table of the comparisons found, by name, and write their records to `path` in the
+    place of those there; the exit status, 1 where a ratio misses its bar.
     """
     rows = [row for comparison in found.values() for row in comparison]
     console.print(table(rows))
     for i, row in enumerate(rows, 1):
-        console.print(f"{i}: " + ", ".join(f"{name} {value}" for name, value in row.sizes.items()), highlight=False)
+        console.print(
+            f"{i}: " + ", ".join(f"{name} {value}" for name, value in row.sizes.items()),
+            highlight=False,
+        )
     kept = [
         r
         for r in (json.loads(path.read_text(encoding="utf-8")) if path.exists() else [])
         if r["comparison"] not in found
     ]
-    new = [{"comparison": name, **row.record(versions)} for name, rows in found.items() for row in rows]
+    new = [
+        {"comparison": name, **row.record(versions)} for name, rows in found.items() for row in rows
+    ]
     path.write_text(json.dumps(kept + new, indent=1) + "\n", encoding="utf-8")
     console.print(f"written: {path}")
     for row in rows:
         if not row.reached:
             console.print(
-                f"[red]missed:[/red] {row.work}, against {row.against}: {row.ratio:.2f}, at least {row.at_least:g}"
+                f"[red]missed:[/red] {row.work}, against {row.against}: {row.ratio:.2f}, at least "
+                f"{row.at_least:g}"
             )
     return int(not all(row.reached for row in rows))

@@ -1,4 +1,6 @@
-"""PPO on Hopper: our training loop against Stable-Baselines3's PPO, and against the physics that it steps."""
+"""PPO on Hopper: our training loop against Stable-Baselines3's PPO, and against the physics that it
+steps.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,20 @@ from bare import Bare, sizes
 from measure import Row, alternate, console, timed
 from sb3 import Peer
 
-from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Problem
+from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State
 from isthmus.methods.single_domain import SourceOnly
+from isthmus.problems.problem import Problem
 from isthmus.training.train import MetricsLog, counters
 
-CANDIDATES = [(n, processes, threads) for n in (1, 4, 8, 16, 32) for processes in (False, True) for threads in (1, 2)]
+CANDIDATES = [
+    (n, processes, threads)
+    for n in (1, 4, 8, 16, 32)
+    for processes in (False, True)
+    for threads in (1, 2)
+]
 """Environments, each in a process of its own or not, torch's threads."""
 
 
@@ -34,14 +41,18 @@ class Sizes:
 
 
 class Training:
-    """Our side: Hopper as the training loop trains on it, `rounds` a turn, each round's metrics to the log."""
+    """Our side: Hopper as the training loop trains on it, `rounds` a turn, each round's metrics to
+    the log.
+    """
 
     def __init__(self, learner: Any, rounds: int):
         self.domain = Domain.parse("hopper")
         self.problem, self.method = Problem(self.domain, self.domain), SourceOnly(learner)
-        worlds, steps = learner.rollout
+        worlds, steps = learner.rollout_shape
         self.rounds, self.count = rounds, rounds * worlds * steps
-        self.state, _ = self.method.step(self.problem, self.method.init(self.problem, seed=0))  # compiles
+        self.state, _ = self.method.step(
+            self.problem, self.method.init(self.problem, seed=0)
+        )  # compiles
         self.states: list[State] = []  # before each round of the last turn
 
     def __enter__(self) -> None:
@@ -79,16 +90,20 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
         """What the turn of ours moved, collected once more to know it, and repeated bare."""
         work = []
         for s in training.states:
-            _, tr = collect(training.domain, s.worlds, learner.behaviour(s.learner), learner.steps)
+            _, tr = rollout_steps(
+                training.domain, s.worlds, learner.behaviour(s.learner), learner.steps
+            )
             work.append((tr.action, bare.prepare(s.worlds, tr)))
         seconds, _ = timed(lambda: [bare.run(*each) for each in work])
         bare.check(training.state.worlds)
         return training.count / seconds
 
-    theirs = lambda: training.count / peer.ask("train", rounds=size.rounds)  # noqa: E731
+    theirs = lambda: training.count / peer.ask("train", rounds=size.rounds)
     with training:
         a, b, c = alternate("PPO training", size.pairs, training.turn, physics, theirs)
-    common: dict[str, Any] = sizes(training.domain, learner.worlds, **equal, rounds=size.rounds, pairs=size.pairs)
+    common: dict[str, Any] = sizes(
+        training.domain, learner.worlds, **equal, rounds=size.rounds, pairs=size.pairs
+    )
     work = "PPO training, Hopper, equal network, steps per round, minibatch and epochs"
     yield Row(work, f"Stable-Baselines3 PPO, {told(best)}", 5, "steps", a, c, 8, common)
     yield Row(work, "bare physics of the same worlds", 0.5, "steps", a, b, 0.7, common)
@@ -108,7 +123,9 @@ def begin(peer: Peer, candidate: tuple[int, bool, int], equal: dict[str, Any]) -
 
 
 def choose(size: Sizes, peer: Peer, equal: dict[str, Any]) -> tuple[int, bool, int]:
-    """The peer's fastest way to train: all candidates in a round, the fastest of them again in three."""
+    """The peer's fastest way to train: all candidates in a round, the fastest of them again in
+    three.
+    """
 
     def speed(candidate: tuple[int, bool, int], rounds: int) -> float:
         begin(peer, candidate, equal)

@@ -1,9 +1,11 @@
-"""`make bench`: Isthmus beside its peers. Each comparison in one run, in turns, medians of the ratios pair by pair.
+"""`make bench`: Isthmus beside its peers. Each comparison in one run, in turns, medians of the
+ratios pair by pair.
 
-    python benchmarks/run.py [environment_steps] [ppo_training] [trpo_training] [recurrent_training] [sac_updates] [...]
+    python benchmarks/run.py [environment_steps] [ppo_training] [trpo_training] [recurrent_training]
+    [sac_updates] [...]
 
-Without names all of them. What was measured takes the place of the same comparisons in benchmarks/latest.json. Ends
-with status 1 where a ratio misses its bar.
+Without names all of them. What was measured takes the place of the same comparisons in
+benchmarks/latest.json. Ends with status 1 where a ratio misses its bar.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
 
 def main(names: list[str]) -> int:
     if unknown := set(names) - set(COMPARISONS):
-        console.print(f"no comparison {', '.join(sorted(unknown))}; there are {', '.join(COMPARISONS)}")
+        console.print(
+            f"no comparison {', '.join(sorted(unknown))}; there are {', '.join(COMPARISONS)}"
+        )
         return 2
     with ExitStack() as stack:
         try:

@@ -1,4 +1,6 @@
-"""SAC's gradient steps on HalfCheetah's shapes, drawn from the replay: alone, and two seeds at once on two cores."""
+"""SAC's gradient steps on HalfCheetah's shapes, drawn from the replay: alone, and two seeds at once
+on two cores.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ import jax
 from measure import Row, alternate, console, timed
 from sb3 import Peer
 
-from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
+from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.sac import SAC
 
 PEERS_TASK = "HalfCheetah-v5"
@@ -36,7 +38,9 @@ class Updates:
         learner, domain = size.learner, Domain.parse(size.task)
         self.size, self.key = size, jax.random.key(seed)
         s = learner.init(domain.spaces, self.key)
-        _, tr = collect(domain, domain.worlds(learner.worlds, seed), learner.random(s), 1000 // learner.worlds)
+        _, tr = rollout_steps(
+            domain, domain.worlds(learner.worlds, seed), learner.random(s), 1000 // learner.worlds
+        )
         s = learner.observe(s, tr)
         self.learned, self.view = s.learned, s.replay.view()
         self.turn()  # compiles
@@ -63,15 +67,24 @@ def _turn() -> float:
 
 
 def together(sides: Sequence[Callable[[], float]], updates: int) -> float:
-    """Updates a second of all sides at once: all that they did, by the time in which the last one was through."""
+    """Updates a second of all sides at once: all that they did, by the time in which the last one
+    was through.
+    """
     with ThreadPoolExecutor(len(sides)) as pool:
-        seconds, _ = timed(lambda: [each.result() for each in [pool.submit(side) for side in sides]])
+        seconds, _ = timed(
+            lambda: [each.result() for each in [pool.submit(side) for side in sides]]
+        )
     return len(sides) * updates / seconds
 
 
 def compare(size: Sizes, peer: Peer, second: Callable[[], Any] = Peer) -> Iterator[Row]:
     learner, n = size.learner, size.updates
-    sizes = {"hidden": list(learner.hidden), "minibatch": learner.minibatch, "updates": n, "pairs": size.pairs}
+    sizes = {
+        "hidden": list(learner.hidden),
+        "minibatch": learner.minibatch,
+        "updates": n,
+        "pairs": size.pairs,
+    }
     work = f"SAC gradient step, {PEERS_TASK}'s shapes"
 
     def theirs(one: Any) -> float:
@@ -87,7 +100,10 @@ def compare(size: Sizes, peer: Peer, second: Callable[[], Any] = Peer) -> Iterat
         for threads in size.threads:
             begin(threads, *peers)
             found[threads] = speed()
-            console.print(f"  SB3, {name}, {threads} torch threads: {found[threads]:,.0f} updates/s", highlight=False)
+            console.print(
+                f"  SB3, {name}, {threads} torch threads: {found[threads]:,.0f} updates/s",
+                highlight=False,
+            )
         threads = max(found, key=found.__getitem__)
         begin(threads, *peers)
         return threads
@@ -95,15 +111,22 @@ def compare(size: Sizes, peer: Peer, second: Callable[[], Any] = Peer) -> Iterat
     threads = best("one run", lambda: theirs(peer), peer)
     mine = Updates(size)
     a, b = alternate("SAC updates", size.pairs, mine.turn, lambda: theirs(peer))
-    yield Row(work, f"Stable-Baselines3 SAC, {threads} torch threads", 2, "updates", a, b, 2.4, sizes)
+    yield Row(
+        work, f"Stable-Baselines3 SAC, {threads} torch threads", 2, "updates", a, b, 2.4, sizes
+    )
 
     with ExitStack() as stack:
         peers = peer, stack.enter_context(second())
         context = multiprocessing.get_context("spawn")
-        pools = [stack.enter_context(ProcessPoolExecutor(1, context, _begin, (size, seed))) for seed in (0, 1)]
-        pair = lambda: together([lambda one=one: theirs(one) for one in peers], n)  # noqa: E731
+        pools = [
+            stack.enter_context(ProcessPoolExecutor(1, context, _begin, (size, seed)))
+            for seed in (0, 1)
+        ]
+        pair = lambda: together([lambda one=one: theirs(one) for one in peers], n)
         threads = best("two runs", pair, *peers)
-        ours = lambda: together([lambda pool=pool: pool.submit(_turn).result() for pool in pools], n)  # noqa: E731
+        ours = lambda: together(
+            [lambda pool=pool: pool.submit(_turn).result() for pool in pools], n
+        )
         ours()  # compiles
         a, b = alternate("SAC updates, two seeds at once", size.pairs, ours, pair)
     yield Row(

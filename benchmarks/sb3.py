@@ -1,4 +1,6 @@
-"""The peer as seen from here: Stable-Baselines3 in `.bench-venv`, a process that answers requests (peer.py)."""
+"""The peer as seen from here: Stable-Baselines3 in `.bench-venv`, a process that answers requests
+(peer.py).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Peer:
             raise PeerError("the peers' environment is missing: `make bench` makes it")
         command = [str(PYTHON), str(HERE / "peer.py")]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        own = {k: v for k, v in os.environ.items() if k != "NPROC"}  # that one is for our side's jax
+        own = {
+            k: v for k, v in os.environ.items() if k != "NPROC"
+        }  # that one is for our side's jax
         self.process = subprocess.Popen(command, encoding="utf-8", env=own, **pipes)
         return self
 

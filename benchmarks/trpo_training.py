@@ -12,12 +12,14 @@ from sb3 import Peer
 
 from isthmus.learning.trpo import TRPO
 from isthmus.methods import registry
-from isthmus.studies.trpo import SETTINGS
+from isthmus.papers.trpo import SETTINGS
 
 
 @dataclass(frozen=True)
 class Sizes:
-    learner: TRPO = registry.build("source_only", SETTINGS).learner  # the configuration that meets the learning bar
+    learner: TRPO = registry.build(
+        "source_only", SETTINGS
+    ).learner  # the configuration that meets the learning bar
     rounds: int = 4  # a turn
     pairs: int = 9
     candidates: tuple[tuple[int, bool, int], ...] = tuple(CANDIDATES)
@@ -32,13 +34,14 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
         "trust": {
             "target_kl": learner.max_kl, "cg_max_steps": learner.cg_iterations, "cg_damping": learner.damping,
             "line_search_max_iter": learner.backtracks, "line_search_shrinking_factor": learner.shrink,
-            "sub_sampling_factor": learner.fisher_stride,  # which there is on the line search's states, too
+            # which there is on the line search's states, too
+            "sub_sampling_factor": learner.fisher_stride,
         },
     }  # fmt: skip
     best = choose(size, peer, equal)
     begin(peer, best, equal)
     training = Training(learner, size.rounds)
-    theirs = lambda: training.count / peer.ask("train", rounds=size.rounds)  # noqa: E731
+    theirs = lambda: training.count / peer.ask("train", rounds=size.rounds)
     with training:
         a, b = alternate("TRPO training", size.pairs, training.turn, theirs)
     yield Row(

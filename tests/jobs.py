@@ -33,19 +33,19 @@ def work_or_wait(job: tuple) -> object:
     """A shard of a training; but on the machine that is to be lost it never ends."""
     import ray
 
-    from isthmus.training.train import work
+    from isthmus.training.train import run_shard
 
     folder = Path(os.environ["LOST"])
     if ray.get_runtime_context().get_node_id() == (folder / "node").read_text():
         (folder / "begun").touch()
         time.sleep(300)
-    return work(job)
+    return run_shard(job)
 
 
 def find_task(name: str) -> str:
-    from isthmus.tasks.task import find
+    from isthmus.tasks.task import find_task
 
-    return find(name).name
+    return find_task(name).name
 
 
 def import_and_find(job: tuple[str, str]) -> str:

@@ -1,4 +1,6 @@
-"""Tasks of one's own for tests: a leg on a trunk that floats without gravity, and a task that says little of it."""
+"""Tasks of one's own for tests: a leg on a trunk that floats without gravity, and a task that says
+little of it.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,11 @@ def write_model(folder: Path, actuators: str = MOTOR, key: str = "") -> Path:
 
 
 def register(
-    folder: Path, actuators: str = MOTOR, key: str = "", base: type[tasks.Task] = Leg, **attributes: Any
+    folder: Path,
+    actuators: str = MOTOR,
+    key: str = "",
+    base: type[tasks.Task] = Leg,
+    **attributes: Any,
 ) -> str:
     """Register a leg with these actuators and another attribute or method here and there; its name.
 

@@ -1,5 +1,5 @@
-"""Strength scales the force of every kind of actuator, at every state; damping, armature and names are the whole
-model's.
+"""Strength scales the force of every kind of actuator, at every state; damping, armature and names
+are the whole model's.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ import mujoco
 import numpy as np
 import pytest
 
-from isthmus.domains.audit import audit
-from isthmus.domains.collect import Live
+from isthmus.audit.audit import audit
 from isthmus.domains.domain import Domain
-from isthmus.domains.gaps import GAPS
-from isthmus.physics.mujoco import MujocoSimulator, action_scales_force, load_model, parameters, withheld
+from isthmus.domains.effects import EFFECTS
+from isthmus.domains.rollout import SteppedWorlds
+from isthmus.physics.mujoco import (
+    MujocoSimulator,
+    action_scales_force,
+    load_model,
+    parameters,
+    withheld,
+)
 from isthmus.tasks.task import Task, register
 from isthmus.types import BadValue, UnknownName
 
@@ -134,7 +140,9 @@ def test_strength_scales_the_force_at_every_state(kind, factor, tmp_path):
     usual, names = forces(path), ["motor_strength"] + ["a_strength"] * (kind in ONE_JOINT)
     assert np.abs(usual).max() > 0.01
     for name in names:
-        assert np.allclose(forces(path, **{name: factor}), factor * usual, rtol=1e-12, atol=1e-13), name
+        assert np.allclose(
+            forces(path, **{name: factor}), factor * usual, rtol=1e-12, atol=1e-13
+        ), name
         assert "force" in parameters(path)[name].meaning
         assert parameters(path)[name].unit == "x"
 
@@ -152,7 +160,9 @@ def test_a_joints_strength_leaves_other_motors(kind, tmp_path):
 def test_strength_scales_a_joints_and_a_tendons_limit_of_force(tmp_path):
     """Limits bind at other forces, so that all of it is half at every state, also where they do."""
     actuators = '<velocity joint="a" kv="9"/><position tendon="cord" kp="40"/>'
-    path = write(tmp_path, actuators, joint='actuatorfrcrange="-2 1"', tendon='actuatorfrcrange="-1 1"')
+    path = write(
+        tmp_path, actuators, joint='actuatorfrcrange="-2 1"', tendon='actuatorfrcrange="-1 1"'
+    )
     usual = forces(path)
     assert usual[:, 0].max() == 1 and usual[:, 0].min() == -2 and np.isclose(usual[:, 1].max(), 1.5)
     assert np.allclose(forces(path, motor_strength=0.5), 0.5 * usual, rtol=1e-12)
@@ -191,7 +201,10 @@ PLUGIN = '<plugin joint="a" plugin="mujoco.pid"><config key="kp" value="4"/></pl
 @pytest.mark.parametrize(
     ("actuator", "reason"),
     [
-        ('<dcmotor name="hub" joint="a" motorconst="1" resistance="2"/>', "'hub' cannot be scaled: a DC motor's force"),
+        (
+            '<dcmotor name="hub" joint="a" motorconst="1" resistance="2"/>',
+            "'hub' cannot be scaled: a DC motor's force",
+        ),
         ('<pid joint="a" kp="10" kv="1" input="pos vel ff"/>', "cannot be scaled: its feedforward"),
         (PLUGIN, "its force is a plugin's"),
         ('<general joint="a" gaintype="user"/>', "a user's callback"),
@@ -245,7 +258,7 @@ def task_of(folder: Path) -> str:
 def play(text: str, action: list[float], steps: int, n: int = 2) -> np.ndarray:
     """Positions of joint `a` over time [steps, n]."""
     domain = Domain.parse(text)
-    live = Live.resume(domain, domain.worlds(n, seed=0))
+    live = SteppedWorlds.resume(domain, domain.worlds(n, seed=0))
     out = []
     for _ in range(steps):
         live.step(live.all, np.tile(np.array(action, np.float32), (n, 1)))
@@ -296,30 +309,36 @@ def test_dart_weakens_motors_as_mujoco_does(tmp_path):
     task = task_of(tmp_path)
     weak = play(f"{task}/engine=dart,weak_motors=0.5", [0.5], 40)
     assert np.array_equal(weak, play(f"{task}/engine=dart,motor_strength=0.5", [0.5], 40))
-    assert np.allclose(weak, play(f"{task}/weak_motors=0.5", [0.5], 40), atol=1e-2) and weak[-1, 0] > 0.1
+    assert (
+        np.allclose(weak, play(f"{task}/weak_motors=0.5", [0.5], 40), atol=1e-2)
+        and weak[-1, 0] > 0.1
+    )
 
 
 def test_weak_motors_scale_the_action_where_nobody_knows_the_motors(tmp_path):
     foreign = Domain.parse("gym:Pendulum-v1/step_seconds=0.05,weak_motors=0.5")
     action = np.array([[0.8]], np.float32)
     assert foreign.motor_force is None
-    assert foreign.gap_chain().act(np.empty((1, 0)), action, action).tolist() == (action / 2).tolist()
-    assert "not ours: the executed action" in GAPS["weak_motors"].meaning
+    assert (
+        foreign.effect_chain().act(np.empty((1, 0)), action, action).tolist()
+        == (action / 2).tolist()
+    )
+    assert "not ours: the applied action" in EFFECTS["weak_motors"].meaning
     write(tmp_path, SERVOS["position"])
     logged = Domain.parse(f"log:{task_of(tmp_path)}/weak_motors=0.5")
-    assert logged.gap_chain().gaps == () and logged.spaces.action == 1
+    assert logged.effect_chain().effects == () and logged.spaces.action == 1
 
 
 def test_weak_worlds_continue_from_their_value(tmp_path):
     """Worlds that are put back keep their weak motors, also in a simulation that had others."""
     write(tmp_path, SERVOS["position"])
     domain = Domain.parse(f"{task_of(tmp_path)}/weak_motors=0.5,a_damping=0.1..2")
-    live = Live.resume(domain, domain.worlds(3, seed=0))
+    live = SteppedWorlds.resume(domain, domain.worlds(3, seed=0))
     action = np.full((3, 1), 0.6, np.float32)
     live.step(live.all, action)
     saved = live.worlds()
     live.step(live.all, action)
-    again = Live.resume(domain, saved)
+    again = SteppedWorlds.resume(domain, saved)
     again.step(again.all, action)
     assert np.array_equal(again.worlds().rows, live.worlds().rows)
 
@@ -329,7 +348,9 @@ def test_the_audit_weakens_servos_as_domains_do(tmp_path):
     task = task_of(tmp_path)
 
     def found(target: str) -> float:
-        return audit(Domain.parse(task), Domain.parse(f"{task}/{target}"), episodes=2).effect.one_step
+        return audit(
+            Domain.parse(task), Domain.parse(f"{task}/{target}"), episodes=2
+        ).effect.one_step
 
     assert found("weak_motors=0.5") == found("motor_strength=0.5") > 0
     assert found("weak_motors=1") == 0
@@ -342,9 +363,17 @@ THROUGH = 'actuatorgravcomp="true"'
 LINK = '<geom type="capsule" fromto="0 0 0 .3 0 0" size=".05" mass="1"/>'
 
 
-def write_compensated(folder: Path, a: str, b: str | None = None, actuators: str = "", option: str = "") -> Path:
-    """Write an arm whose links are compensated: of joint `a`, and of `b` behind it where something is said of that."""
-    hand = f'<body pos=".3 0 0" gravcomp="1"><joint name="b" axis="0 1 0" {b}/>{LINK}</body>' if b is not None else ""
+def write_compensated(
+    folder: Path, a: str, b: str | None = None, actuators: str = "", option: str = ""
+) -> Path:
+    """Write an arm whose links are compensated: of joint `a`, and of `b` behind it where something
+    is said of that.
+    """
+    hand = (
+        f'<body pos=".3 0 0" gravcomp="1"><joint name="b" axis="0 1 0" {b}/>{LINK}</body>'
+        if b is not None
+        else ""
+    )
     path = folder / "robot.xml"
     path.write_text(f"""
         <mujoco>{option}<worldbody><body gravcomp="1"><joint name="a" axis="0 1 0" damping="1" {a}/>{LINK}
@@ -356,7 +385,9 @@ def write_compensated(folder: Path, a: str, b: str | None = None, actuators: str
 
 @pytest.mark.parametrize("kind", ["motor", "position", "clamped motor"])
 def test_strength_scales_gravity_compensation_that_acts_through_the_actuators(kind, tmp_path):
-    """MuJoCo counts it in `qfrc_actuator`: an arm that it holds level falls where its motors have no strength."""
+    """MuJoCo counts it in `qfrc_actuator`: an arm that it holds level falls where its motors have
+    no strength.
+    """
     path = write_compensated(tmp_path, THROUGH, actuators=SERVOS[kind])
     task, usual = task_of(tmp_path), forces(path)
     data = mujoco.MjData(load_model(path))
@@ -364,7 +395,9 @@ def test_strength_scales_gravity_compensation_that_acts_through_the_actuators(ki
     assert np.allclose(data.qfrc_actuator, -WEIGHT)
     for name in ("a_strength", "motor_strength"):
         for factor in (0.0, 0.5, 2.5):
-            assert np.allclose(forces(path, **{name: factor}), factor * usual, rtol=1e-12, atol=1e-13)
+            assert np.allclose(
+                forces(path, **{name: factor}), factor * usual, rtol=1e-12, atol=1e-13
+            )
         assert "gravity compensation through the actuators" in parameters(path)[name].meaning
     assert np.allclose(play(task, [0.0], 300)[-1], 0.0)
     fallen = play(f"{task}/motor_strength=0", [0.0], 300)
@@ -373,7 +406,9 @@ def test_strength_scales_gravity_compensation_that_acts_through_the_actuators(ki
 
 
 def test_a_limit_of_force_and_the_compensation_within_it_are_scaled_together(tmp_path):
-    path = write_compensated(tmp_path, THROUGH + ' actuatorfrcrange="-1 1"', actuators=SERVOS["position"])
+    path = write_compensated(
+        tmp_path, THROUGH + ' actuatorfrcrange="-1 1"', actuators=SERVOS["position"]
+    )
     usual = forces(path)
     assert usual.min() == -1
     assert np.allclose(forces(path, motor_strength=0.5), 0.5 * usual, rtol=1e-12)
@@ -381,23 +416,39 @@ def test_a_limit_of_force_and_the_compensation_within_it_are_scaled_together(tmp
 
 def test_compensation_through_all_joints_is_scaled_for_all_but_not_for_one(tmp_path):
     """Scaling the hand's for one joint alone would change the other's."""
-    path = write_compensated(tmp_path, THROUGH, THROUGH, SERVOS["motor"] + '<motor joint="b" ctrlrange="-1 1"/>')
+    path = write_compensated(
+        tmp_path, THROUGH, THROUGH, SERVOS["motor"] + '<motor joint="b" ctrlrange="-1 1"/>'
+    )
     usual, task = forces(path), task_of(tmp_path)
-    assert np.allclose(forces(path, motor_strength=0.5), 0.5 * usual, rtol=1e-12) and usual.any(0).all()
-    assert np.array_equal(play(f"{task}/weak_motors=.5", [0, 0], 40), play(f"{task}/motor_strength=.5", [0, 0], 40))
+    assert (
+        np.allclose(forces(path, motor_strength=0.5), 0.5 * usual, rtol=1e-12)
+        and usual.any(0).all()
+    )
+    assert np.array_equal(
+        play(f"{task}/weak_motors=.5", [0, 0], 40), play(f"{task}/motor_strength=.5", [0, 0], 40)
+    )
     for name, other in (("a", "b"), ("b", "a")):
-        with pytest.raises(BadValue, match=f"joint '{name}' has actuatorgravcomp, .* without that of joint '{other}'"):
+        with pytest.raises(
+            BadValue,
+            match=f"joint '{name}' has actuatorgravcomp, .* without that of joint '{other}'",
+        ):
             Domain.parse(f"{task}/{name}_strength=0.5")
 
 
-@pytest.mark.parametrize(("a", "b", "offered"), [(THROUGH, "", "b_strength"), ("", THROUGH, "a_strength")])
+@pytest.mark.parametrize(
+    ("a", "b", "offered"), [(THROUGH, "", "b_strength"), ("", THROUGH, "a_strength")]
+)
 def test_compensation_that_acts_elsewhere_too_withholds_strength(a, b, offered, tmp_path):
     """The other joint's is a passive force, which would be scaled with it."""
-    path = write_compensated(tmp_path, a, b, SERVOS["motor"] + '<motor joint="b" ctrlrange="-1 1"/>')
+    path = write_compensated(
+        tmp_path, a, b, SERVOS["motor"] + '<motor joint="b" ctrlrange="-1 1"/>'
+    )
     task = task_of(tmp_path)
     refused = {"a_strength", "b_strength"} - {offered}
     for name in (*refused, "motor_strength", "weak_motors"):
-        with pytest.raises(BadValue, match="has actuatorgravcomp, so that its motors' force includes") as error:
+        with pytest.raises(
+            BadValue, match="has actuatorgravcomp, so that its motors' force includes"
+        ) as error:
             Domain.parse(f"{task}/{name}=0.5")
         assert name in str(error.value) and "\n" not in str(error.value)
     column = "ab".index(offered[0])
@@ -406,7 +457,9 @@ def test_compensation_that_acts_elsewhere_too_withholds_strength(a, b, offered, 
     assert np.array_equal(weak[:, 1 - column], usual[:, 1 - column]) and usual.any(0).all()
 
 
-@pytest.mark.parametrize("option", ['<option gravity="0 0 0"/>', '<option><flag gravity="disable"/></option>'])
+@pytest.mark.parametrize(
+    "option", ['<option gravity="0 0 0"/>', '<option><flag gravity="disable"/></option>']
+)
 def test_without_gravity_nothing_is_compensated(option, tmp_path):
     path = write_compensated(tmp_path, THROUGH, "", option=option)
     assert action_scales_force(path) and parameters(path)["a_strength"].fields == ("actuator_gear",)
@@ -415,7 +468,9 @@ def test_without_gravity_nothing_is_compensated(option, tmp_path):
 def test_compensation_as_a_passive_force_is_no_motors(tmp_path):
     """The arm hangs on in its place whatever its motors' strength."""
     path = write_compensated(tmp_path, "")
-    assert action_scales_force(path) and parameters(path)["motor_strength"].fields == ("actuator_gear",)
+    assert action_scales_force(path) and parameters(path)["motor_strength"].fields == (
+        "actuator_gear",
+    )
     assert np.allclose(play(f"{task_of(tmp_path)}/motor_strength=0", [0.0], 100)[-1], 0.0)
 
 
@@ -438,15 +493,21 @@ def test_actuators_with_several_controls_have_parameters_and_spaces(tmp_path):
 @pytest.mark.parametrize(("flag", "option"), [("sleep", ""), ("ipc", 'integrator="discrete"')])
 def test_a_model_whose_worlds_cannot_be_kept_is_refused_in_one_line(flag, option, tmp_path):
     path = write(tmp_path, '<motor joint="a"/>', flag=f'{flag}="enable"', option=option)
-    with pytest.raises(BadValue, match=f'robot.xml: worlds cannot be kept with <flag {flag}="enable"/>'):
+    with pytest.raises(
+        BadValue, match=f'robot.xml: worlds cannot be kept with <flag {flag}="enable"/>'
+    ):
         make(path)
 
 
 # Damping and armature.
 
 
-def damping_and_inertia(path: Path, qvel: float = 2.0, **values: float) -> tuple[np.ndarray, np.ndarray]:
-    """The dampers' force on each degree of freedom, all at one speed, and the inertia matrix's diagonal."""
+def damping_and_inertia(
+    path: Path, qvel: float = 2.0, **values: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The dampers' force on each degree of freedom, all at one speed, and the inertia matrix's
+    diagonal.
+    """
     model = make(path, **values).world_model(0)
     data, full = mujoco.MjData(model), np.zeros((model.nv, model.nv))
     data.qvel[:] = qvel
@@ -458,7 +519,11 @@ def damping_and_inertia(path: Path, qvel: float = 2.0, **values: float) -> tuple
 def test_damping_scales_polynomial_terms_too(tmp_path):
     """f(v) = -.1 v - 5 v |v| at 2 rad/s: 20.2 N m; a tenth of it under damping=x0.1."""
     path = write(tmp_path, '<motor joint="a"/>')
-    text = path.read_text().replace('damping=".5"', 'damping=".1 5"').replace('name="b"', 'name="b" damping="7"')
+    text = (
+        path.read_text()
+        .replace('damping=".5"', 'damping=".1 5"')
+        .replace('name="b"', 'name="b" damping="7"')
+    )
     path.write_text(text)
     usual, _ = damping_and_inertia(path)
     assert np.allclose(usual, [-20.2, -14, 0, 0, 0])
@@ -467,7 +532,9 @@ def test_damping_scales_polynomial_terms_too(tmp_path):
 
 
 def test_a_polynomially_damped_hinge_spins_on_without_damping(tmp_path):
-    """After a second of v' = -(.1 v + 5 v |v|) / I, 10 rad/s is next to nothing; without damping it is 10."""
+    """After a second of v' = -(.1 v + 5 v |v|) / I, 10 rad/s is next to nothing; without damping it
+    is 10.
+    """
     path = write_hinge(tmp_path, "", joint='damping=".1 5"')
     assert "damping" not in parameters(path)  # it is passive
     path = write_hinge(tmp_path, '<motor joint="a"/>', joint='damping=".1 5"')
@@ -484,7 +551,9 @@ def test_a_joints_own_parameters_say_that_a_tendons_stay(tmp_path):
         path = write(tmp_path, '<motor joint="a"/>', tendon=tendon)
         table = parameters(path)
         said = [
-            key for key in ("a_damping", "b_damping", "a_frictionloss", "a_armature") if "tendon" in table[key].meaning
+            key
+            for key in ("a_damping", "b_damping", "a_frictionloss", "a_armature")
+            if "tendon" in table[key].meaning
         ]
         assert name in said and {key.partition("_")[2] for key in said} == {name.partition("_")[2]}
         assert table[name].meaning.endswith("; the tendons' stays")
@@ -497,35 +566,48 @@ def test_a_joints_own_parameters_say_that_a_tendons_stay(tmp_path):
 def test_a_motors_own_damping_and_armature_are_the_joints(tmp_path):
     """Both reach it by the square of the gear, 9: .5 + .2 x 9 = 2.3 and .3 + .1 x 9 = 1.2."""
     path = write_hinge(
-        tmp_path, '<motor joint="a" gear="3" damping=".2 .01" armature=".1"/>', joint='damping=".5" armature=".3"'
+        tmp_path,
+        '<motor joint="a" gear="3" damping=".2 .01" armature=".1"/>',
+        joint='damping=".5" armature=".3"',
     )
     table = parameters(path)
-    assert np.isclose(table["a_damping"].default, 2.3) and np.isclose(table["a_armature"].default, 1.2)
-    assert "motors' own" in table["a_damping"].meaning and "motors' own" in table["a_armature"].meaning
+    assert np.isclose(table["a_damping"].default, 2.3) and np.isclose(
+        table["a_armature"].default, 1.2
+    )
+    assert (
+        "motors' own" in table["a_damping"].meaning and "motors' own" in table["a_armature"].meaning
+    )
     (damper,), (inertia,) = damping_and_inertia(path)
     assert np.isclose(damper, -(2.3 * 2 + 0.09 * 4))
     bare = inertia - 1.2
     assert np.allclose(damping_and_inertia(path, damping=0.5), [[damper / 2], [inertia]])
     assert np.allclose(damping_and_inertia(path, armature=3.0), [[damper], [bare + 3.6]])
     assert np.allclose(damping_and_inertia(path, armature=0.0, damping=0.0), [[0], [bare]])
-    assert np.allclose(damping_and_inertia(path, a_damping=4.0, a_armature=5.0), [[-8.36], [bare + 5]])
+    assert np.allclose(
+        damping_and_inertia(path, a_damping=4.0, a_armature=5.0), [[-8.36], [bare + 5]]
+    )
     assert np.allclose(damping_and_inertia(path, a_damping=0.0, a_armature=0.0), [[-0.36], [bare]])
 
 
 def test_motors_of_one_joint_share_its_damping_and_their_defaults_change_no_bit(tmp_path):
-    motors = (
-        '<motor joint="a" gear="1.7" damping=".3" armature=".1"/><position joint="a" kp="3" damping=".7" gear=".3"/>'
-    )
+    motors = '<motor joint="a" gear="1.7" damping=".3" armature=".1"/><position joint="a" kp="3" damping=".7" gear=".3"/>'
     path = write_hinge(tmp_path, motors, joint='damping=".1" armature=".2"')
     table = parameters(path)
     assert np.isclose(table["a_damping"].default, 0.1 + 0.3 * 1.7**2 + 0.7 * 0.3**2)
-    defaults = {name: table[name].default for name in ("a_damping", "a_armature", "a_strength", "damping", "armature")}
+    defaults = {
+        name: table[name].default
+        for name in ("a_damping", "a_armature", "a_strength", "damping", "armature")
+    }
     assert spin(path, **defaults) == spin(path)
     assert spin(path, **(defaults | {"a_damping": 1.0})) > spin(path)
 
 
 def test_what_tendons_add_is_left_out_and_said(tmp_path):
-    path = write(tmp_path, '<motor joint="a"/><motor tendon="cord" damping="3" armature=".1"/>', tendon='damping=".2"')
+    path = write(
+        tmp_path,
+        '<motor joint="a"/><motor tendon="cord" damping="3" armature=".1"/>',
+        tendon='damping=".2"',
+    )
     assert parameters(path)["damping"].meaning == "all actuated joints; the tendons' stays"
     assert parameters(path)["a_damping"].default == 0.5
     usual, weak = damping_and_inertia(path)[0], damping_and_inertia(path, damping=0.0)[0]

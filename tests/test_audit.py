@@ -8,7 +8,7 @@ import numpy as np
 import own
 import pytest
 
-from isthmus.domains.audit import HORIZON, NO_CHANGE, SHIFT, SMALL_SHIFT, Audit, audit
+from isthmus.audit.audit import HORIZON_STEPS, NO_CHANGE, SHIFT, SMALL_SHIFT, Audit, audit
 from isthmus.domains.domain import START, Domain
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.report.figures import inert_below
@@ -49,10 +49,13 @@ def test_a_foots_friction_below_the_floors_is_no_change(source, target):
     found = of(f"hopper/foot_friction={source}", f"hopper/foot_friction={target}")
     assert found.verdict == NO_CHANGE
     assert all(d.one_step == 0 and d.apart == 0 for d in found.dimensions)
-    assert set(found.points[0].contact.values()) == {(1.0, 1.0)} and "foot" in found.points[0].contact
+    assert (
+        set(found.points[0].contact.values()) == {(1.0, 1.0)} and "foot" in found.points[0].contact
+    )
     for value in {source, target} - {"1"}:
         assert any(
-            f"foot_friction={value} is below the floor's 1" in note and "no change against foot_friction=1," in note
+            f"foot_friction={value} is below the floor's 1" in note
+            and "no change against foot_friction=1," in note
             for note in found.notes
         )
 
@@ -63,7 +66,10 @@ def test_the_published_hopper_keeps_a_foot_of_two():
     assert found.verdict == SHIFT
     assert found.points[0].contact["foot"] == (2.0, 1.0)
     assert "foot 2 -> 1" in text(found)
-    assert any("foot_friction=0.5 is below the floor's 1" in note and NO_CHANGE in note for note in found.notes)
+    assert any(
+        "foot_friction=0.5 is below the floor's 1" in note and NO_CHANGE in note
+        for note in found.notes
+    )
     as_floor = of("hopper", "hopper/foot_friction=1")
     assert as_floor.dimensions == found.dimensions and as_floor.points == found.points
     assert not as_floor.notes
@@ -79,13 +85,17 @@ def test_the_floor_moves_with_the_true_friction():
     """friction=1 halves the Hopper's: a floor of 0.5."""
     found = of("hopper/friction=1,foot_friction=0.7", "hopper/friction=1,foot_friction=0.3")
     assert found.points[0].contact["foot"] == (0.7, 0.5)
-    assert [note.split(":")[0] for note in found.notes] == ["foot_friction=0.3 is below the floor's 0.5"]
+    assert [note.split(":")[0] for note in found.notes] == [
+        "foot_friction=0.3 is below the floor's 0.5"
+    ]
     found = of("hopper", "hopper/friction=0.5")
     assert found.points[0].contact["foot"] == (2.0, 0.5) and found.verdict == SHIFT
 
 
 def test_the_floor_moves_with_the_factor_that_stands_for_friction(tmp_path):
-    """A foot of .2 on ice of .1, a rough floor far away: under friction_scale=3 the ice has .3, as has a foot of .2."""
+    """A foot of .2 on ice of .1, a rough floor far away: under friction_scale=3 the ice has .3, as
+    has a foot of .2.
+    """
     path = tmp_path / "model.xml"
     floors = (
         '<geom type="box" size="2 2 .1" pos="0 0 -.1" friction=".1"/>'
@@ -96,7 +106,9 @@ def test_the_floor_moves_with_the_factor_that_stands_for_friction(tmp_path):
         'friction=".2"/></body>'
     )
     motor = '<motor site="s" gear="1 0 0 0 0 0" ctrlrange="-1 1"/>'
-    path.write_text(f"<mujoco><worldbody>{floors}{foot}</worldbody><actuator>{motor}</actuator></mujoco>")
+    path.write_text(
+        f"<mujoco><worldbody>{floors}{foot}</worldbody><actuator>{motor}</actuator></mujoco>"
+    )
 
     class Sledge(own.Leg):
         name = "sledge"
@@ -109,7 +121,9 @@ def test_the_floor_moves_with_the_factor_that_stands_for_friction(tmp_path):
 
     tasks.register(Sledge)
     try:
-        found = of("sledge/friction_scale=3,foot_friction=0.4", "sledge/friction_scale=3,foot_friction=0.2")
+        found = of(
+            "sledge/friction_scale=3,foot_friction=0.4", "sledge/friction_scale=3,foot_friction=0.2"
+        )
         assert inert_below(Domain.parse("sledge/friction_scale=3"), "foot_friction") is None
         assert inert_below(Domain.parse("sledge"), "foot_friction") == 0.1
     finally:
@@ -130,11 +144,14 @@ def test_gravity_is_a_shift_of_half_cheetah():
     found = of("half_cheetah", "half_cheetah/gravity=x2")
     assert found.verdict == SHIFT and found.effect.one_step_in == "z velocity"
     assert set(found.points[0].contact.values()) == {(0.4, 0.4)}
-    assert found.points[0].lengths == (HORIZON, HORIZON)
+    assert found.points[0].lengths == (HORIZON_STEPS, HORIZON_STEPS)
 
 
 def test_sizes_are_in_order():
-    found = [of("half_cheetah", f"half_cheetah/gravity=x{factor}") for factor in ("1.001", "1.02", "1.3", "3")]
+    found = [
+        of("half_cheetah", f"half_cheetah/gravity=x{factor}")
+        for factor in ("1.001", "1.02", "1.3", "3")
+    ]
     assert [f.verdict for f in found] == [SMALL_SHIFT, SMALL_SHIFT, SHIFT, SHIFT]
     assert np.all(np.diff([f.effect.one_step for f in found]) > 0)
 
@@ -148,7 +165,9 @@ def test_one_step_is_what_one_step_does():
     start = obs.copy()
     target.begin(ids, 2 * gravity, Streams(fold(keys(3, 6), START, 1)))
     strength = np.linspace(0.2, 1, 6)[:, None]
-    pushes = (strength * np.random.default_rng(3).uniform(-1, 1, (HORIZON, 6, 6))).astype(np.float32)
+    pushes = (strength * np.random.default_rng(3).uniform(-1, 1, (HORIZON_STEPS, 6, 6))).astype(
+        np.float32
+    )
     changes, misses, seen = [], [], []
     for push in pushes:
         target.restore(source.rows, 2 * gravity)
@@ -173,7 +192,7 @@ def test_one_step_is_what_one_step_does():
 def test_noise_shows_where_it_is():
     """Noise on what is seen moves nothing: it is as large after many steps as after one."""
     found = of("half_cheetah", "half_cheetah/observation_noise=0.01", episodes=64)
-    assert found.verdict == SHIFT and found.points[0].lengths == (HORIZON, HORIZON)
+    assert found.verdict == SHIFT and found.points[0].lengths == (HORIZON_STEPS, HORIZON_STEPS)
     assert np.allclose([d.apart * d.std for d in found.dimensions], 0.01, rtol=0.3)
     assert np.isclose(np.mean([d.apart * d.std for d in found.dimensions]), 0.01, rtol=0.1)
 
@@ -182,14 +201,19 @@ def test_each_difference_is_weighed_alone():
     found = of("hopper/foot_friction=1", "hopper/foot_friction=0.5,gravity=x1.5,action_delay=1")
     effects = {one.name: one.points[0][2].verdict for one in found.alone}
     assert effects == {"foot_friction": NO_CHANGE, "gravity": SHIFT, "action_delay": SHIFT}
-    assert [(one.source, one.target) for one in found.alone if one.name == "action_delay"] == [("off", "1")]
+    assert [(one.source, one.target) for one in found.alone if one.name == "action_delay"] == [
+        ("off", "1")
+    ]
     gravity = of("hopper/foot_friction=1", "hopper/foot_friction=1,gravity=x1.5")
     assert next(one for one in found.alone if one.name == "gravity").points[0][2] == gravity.effect
     assert "action_delay: off -> 1" in text(found)
 
 
 def test_grids_are_looked_at_in_the_middle_and_at_both_ends():
-    found = of("hopper/torso_mass=6,foot_friction=2", "hopper/torso_mass=0.5..11.5:12,foot_friction=0.1..2.9:15")
+    found = of(
+        "hopper/torso_mass=6,foot_friction=2",
+        "hopper/torso_mass=0.5..11.5:12,foot_friction=0.1..2.9:15",
+    )
     assert [p.setting for p in found.points] == [
         "foot_friction=0.1, torso_mass=0.5",
         "foot_friction=1.5, torso_mass=6.5",
@@ -198,14 +222,18 @@ def test_grids_are_looked_at_in_the_middle_and_at_both_ends():
     assert [p.contact["foot"][1] for p in found.points] == [1.0, 1.5, 2.9]
     masses = next(one for one in found.alone if one.name == "torso_mass")
     assert [(s, t) for s, t, _ in masses.points] == [("6", "0.5"), ("6", "6.5"), ("6", "11.5")]
-    assert masses.points[1][2].one_step < min(masses.points[0][2].one_step, masses.points[2][2].one_step)
+    assert masses.points[1][2].one_step < min(
+        masses.points[0][2].one_step, masses.points[2][2].one_step
+    )
     assert found.effect.one_step == max(p.effect.one_step for p in found.points)
     assert found.notes[0].startswith("foot_friction=0.1 is below")
 
 
 def test_laws_have_ends_too():
     found = of("hopper/torso_mass=log:1..9", "hopper/torso_mass=3,friction=normal:1:0.2:0.5..2")
-    masses, frictions = (next(o for o in found.alone if o.name == name) for name in ("torso_mass", "friction"))
+    masses, frictions = (
+        next(o for o in found.alone if o.name == name) for name in ("torso_mass", "friction")
+    )
     assert [(s, t) for s, t, _ in masses.points] == [("1", "3"), ("3", "3"), ("9", "3")]
     assert masses.points[1][2].verdict == NO_CHANGE and masses.points[0][2].verdict == SHIFT
     assert [t for _, t, _ in frictions.points] == ["0.5", "1", "2"]
@@ -258,7 +286,9 @@ def test_what_cannot_be_compared_is_refused(source, target, words):
 
 
 def test_what_is_seen_is_named():
-    found = of("hopper/history=2,previous_action=1", "hopper/history=2,previous_action=1,gravity=x2")
+    found = of(
+        "hopper/history=2,previous_action=1", "hopper/history=2,previous_action=1,gravity=x2"
+    )
     names = [d.name for d in found.dimensions]
     assert len(names) == len(set(names)) == 25
     assert (names[0], names[11], names[-1]) == ("z, 1 before", "z", "previous action 2")
@@ -267,13 +297,15 @@ def test_what_is_seen_is_named():
 
 def test_a_floor_in_a_body_of_its_own_is_the_floor(tmp_path, monkeypatch):
     """Hopper on a deck: the deck is no part of the robot, and `friction` is the contact's."""
-    mjcf = tasks.find("hopper").model_path().read_text()
+    mjcf = tasks.find_task("hopper").model_path().read_text()
     start = mjcf.index("<geom conaffinity=", mjcf.index("<worldbody>"))
     end = mjcf.index("/>", start) + 2
     path = tmp_path / "deck.xml"
-    path.write_text(mjcf[:start] + f'<body name="deck" pos="0 0 0">{mjcf[start:end]}</body>' + mjcf[end:])
+    path.write_text(
+        mjcf[:start] + f'<body name="deck" pos="0 0 0">{mjcf[start:end]}</body>' + mjcf[end:]
+    )
 
-    class OnDeck(type(tasks.find("hopper"))):
+    class OnDeck(type(tasks.find_task("hopper"))):
         name = "hopper_on_deck"
         model = str(path)
 

@@ -1,4 +1,6 @@
-"""The benchmarks' machinery at tiny sizes: same work on both sides, ratios pair by pair, bars that can be missed."""
+"""The benchmarks' machinery at tiny sizes: same work on both sides, ratios pair by pair, bars that
+can be missed.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
+from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.ppo import PPO
 from isthmus.learning.sac import SAC
@@ -67,16 +69,22 @@ def test_sides_take_turns(bench) -> None:
 
 
 def test_the_ratio_is_the_median_over_pairs(bench, tmp_path, capsys) -> None:
-    row = bench.measure.Row("steps", "bare", 0.9, "steps", [10, 40, 10], [10, 10, 20], sizes={"worlds": 2})
+    row = bench.measure.Row(
+        "steps", "bare", 0.9, "steps", [10, 40, 10], [10, 10, 20], sizes={"worlds": 2}
+    )
     assert row.ratios == [1, 4, 0.5] and row.ratio == 1
     missed = bench.measure.Row("training", "peer", 5, "steps", [30], [10], aim=8)
     path = tmp_path / "latest.json"
     assert bench.measure.report({"first": [missed, row]}, {}, path) == 1
     assert "missed" in capsys.readouterr().out
     assert bench.measure.report({"second": [missed]}, {"numpy": "2"}, path) == 1
-    assert bench.measure.report({"first": [row]}, {}, path) == 0, "what was measured again replaces what was there"
+    assert bench.measure.report({"first": [row]}, {}, path) == 0, (
+        "what was measured again replaces what was there"
+    )
     records = json.loads(path.read_text())
-    assert [[r[k] for k in ("comparison", "work", "against", "ratio", "at_least")] for r in records] == [
+    assert [
+        [r[k] for k in ("comparison", "work", "against", "ratio", "at_least")] for r in records
+    ] == [
         ["second", "training", "peer", 3, 5],
         ["first", "steps", "bare", 1, 0.9],
     ]
@@ -86,9 +94,9 @@ def test_the_ratio_is_the_median_over_pairs(bench, tmp_path, capsys) -> None:
 def test_bare_physics_repeats_collect_to_the_bit(bench) -> None:
     domain = Domain.parse("hopper/torso_mass=1..9,friction=x0.5..x2,gravity=x0.5..x2")
     behaviour = UniformBehaviour(domain.spaces.low, domain.spaces.high)
-    before, _ = collect(domain, domain.worlds(8, seed=3), behaviour, 10)
+    before, _ = rollout_steps(domain, domain.worlds(8, seed=3), behaviour, 10)
     bare = bench.bare.Bare(domain, before)
-    after, tr = collect(domain, before, behaviour, 60)
+    after, tr = rollout_steps(domain, before, behaviour, 60)
     resets = bare.prepare(before, tr)
     assert sum(len(r.ids) for r in resets) >= 8
     bare.run(tr.action, resets)
@@ -99,7 +107,9 @@ def test_bare_physics_repeats_collect_to_the_bit(bench) -> None:
 
 
 def test_environment_steps(bench) -> None:
-    (row,) = bench.environment_steps.compare(bench.environment_steps.Sizes(worlds=8, steps=30, pairs=2))
+    (row,) = bench.environment_steps.compare(
+        bench.environment_steps.Sizes(worlds=8, steps=30, pairs=2)
+    )
     assert len(row.ratios) == 2 and row.at_least == 0.9 and min(row.ours) > 0
 
 
@@ -152,12 +162,21 @@ def test_a_round_of_dap_u_against_sacs(bench) -> None:
         ("learner.random_steps", 64),
         ("learner.minibatch", 8),
     )
-    (row,) = bench.dap_rounds.compare(bench.dap_rounds.Sizes(logged=50, rounds=1, pairs=2, learner=learner))
-    assert len(row.ratios) == 2 and row.ratio > 0 and row.at_least == 0.556 and row.sizes["members"] == 5
+    (row,) = bench.dap_rounds.compare(
+        bench.dap_rounds.Sizes(logged=50, rounds=1, pairs=2, learner=learner)
+    )
+    assert (
+        len(row.ratios) == 2
+        and row.ratio > 0
+        and row.at_least == 0.556
+        and row.sizes["members"] == 5
+    )
 
 
 def test_members_updates_are_the_same_work(bench) -> None:
-    (row,) = bench.member_updates.compare(bench.member_updates.Sizes(worlds=2, steps=(32,), epochs=1, pairs=2))
+    (row,) = bench.member_updates.compare(
+        bench.member_updates.Sizes(worlds=2, steps=(32,), epochs=1, pairs=2)
+    )
     assert len(row.ratios) == 2 and row.ratio > 0 and row.sizes["members"] == 8
 
 
@@ -171,12 +190,16 @@ def test_sac_updates_against_the_faster_peer(bench) -> None:
 
 def test_sides_at_once_are_timed_to_the_last(bench) -> None:
     both = threading.Barrier(2)
-    speed = bench.sac_updates.together([lambda: both.wait(10), lambda: (both.wait(10), time.sleep(0.1))], 8)
+    speed = bench.sac_updates.together(
+        [lambda: both.wait(10), lambda: (both.wait(10), time.sleep(0.1))], 8
+    )
     assert 40 < speed < 160  # 16 updates in a tenth of a second and a little
 
 
 def test_es_generation_against_its_physics(bench) -> None:
-    """Worlds whose dynamics are given keep them through every episode; the executor's bits are held against ours."""
+    """Worlds whose dynamics are given keep them through every episode; the executor's bits are held
+    against ours.
+    """
     method = ESMAML(SMALL, pairs=2, episodes=1, updates=2, adaptation_worlds=2, adaptation_steps=64)
     size = bench.es_generation.Sizes(method, pairs=2)
     against_physics, on_ray = bench.es_generation.measured(size, InOrder(), InOrder())
@@ -221,10 +244,14 @@ def test_a_missing_environment_is_one_line(bench, monkeypatch, tmp_path, capsys)
 
 def test_sb3_trains_and_plays_our_policy(bench, peer) -> None:
     """The peer itself, where it is there: a round of its training, and our weights in its hands."""
-    size = bench.ppo_training.Sizes(SMALL, rounds=1, pairs=1, candidates=((2, False, 1), (2, True, 1)), finalists=1)
+    size = bench.ppo_training.Sizes(
+        SMALL, rounds=1, pairs=1, candidates=((2, False, 1), (2, True, 1)), finalists=1
+    )
     assert len(list(bench.ppo_training.compare(size, peer))) == 2
     learner = TRPO(worlds=4, steps=16, hidden=(8,), epochs=1, minibatch=16)
-    size = bench.trpo_training.Sizes(learner, rounds=1, pairs=1, candidates=((2, False, 1), (2, True, 1)), finalists=1)
+    size = bench.trpo_training.Sizes(
+        learner, rounds=1, pairs=1, candidates=((2, False, 1), (2, True, 1)), finalists=1
+    )
     assert len(list(bench.trpo_training.compare(size, peer))) == 1
     grid = "hopper/torso_mass=2..8:2,foot_friction=1..2:2"
     size = bench.landscapes.Sizes(grid, episodes=4, training=4096, pairs=2, cells=2)

@@ -1,4 +1,6 @@
-"""The best checkpoint by source return: kept on the way, equal after a resume, started from, verified."""
+"""The best checkpoint by source return: kept on the way, equal after a resume, started from,
+verified.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ import tiny
 
 import isthmus
 from isthmus.cli.main import main
-from isthmus.domains.collect import play
+from isthmus.domains.rollout import rollout_episodes
 from isthmus.evaluation.evaluate import SEED
 from isthmus.studies import study
-from isthmus.studies.study import Unit
+from isthmus.studies.study import Trial
 from isthmus.training import checkpoint
 from isthmus.training import train as loop
 from isthmus.training.best import BestCheckpoint, check_best
@@ -30,14 +32,21 @@ ROUNDS = 6
 BEST_ROUND = 4  # the evaluation that `scripted` makes the best
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, returns: dict[int, float] | None = None, key: str = "source") -> None:
-    """Let evaluations find returns that depend on the round alone; in the other domain the last is always the best."""
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, returns: dict[int, float] | None = None, key: str = "source"
+) -> None:
+    """Let evaluations find returns that depend on the round alone; in the other domain the last is
+    always the best.
+    """
     values = {BEST_ROUND: 9.0} if returns is None else returns
 
     def evaluate(method, state, problem, episodes):
         done = sum(loop.counters(state).values()) // tiny.ROUND
         other = {"source": "target", "target": "source"}[key]
-        return {f"{key}_return": values.get(done, 1.0), **({f"{other}_return": float(done)} if key == "source" else {})}
+        return {
+            f"{key}_return": values.get(done, 1.0),
+            **({f"{other}_return": float(done)} if key == "source" else {}),
+        }
 
     monkeypatch.setattr(loop, "_evaluate", evaluate)
 
@@ -53,7 +62,9 @@ def names(folder: Path) -> list[int]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
     """Of six rounds and as many evaluations, real ones."""
-    return tiny.train("source_only", tmp_path_factory.mktemp("best") / "run", ROUNDS, evaluations=ROUNDS)
+    return tiny.train(
+        "source_only", tmp_path_factory.mktemp("best") / "run", ROUNDS, evaluations=ROUNDS
+    )
 
 
 def test_the_best_is_the_state_of_the_greatest_source_return(run):
@@ -64,7 +75,9 @@ def test_the_best_is_the_state_of_the_greatest_source_return(run):
     state = opened.state()
     assert int(state.source_steps) == best["source_steps"]
     source = run.problem.source
-    again = play(source, source.worlds(run.config["evaluation_episodes"], SEED + 1), opened.policy)
+    again = rollout_episodes(
+        source, source.worlds(run.config["evaluation_episodes"], SEED + 1), opened.policy
+    )
     assert float(f"{again.returns.mean():.6g}") == best["source_return"]
     record = checkpoint.read_extra(run.checkpoint()[0])["best"]
     assert record == {"steps": best["source_steps"], "source_return": again.returns.mean()}
@@ -87,8 +100,10 @@ def test_nothing_is_selected_by_the_targets_return(tmp_path, monkeypatch):
     assert int(best_of(run).state().source_steps) == BEST_ROUND * tiny.ROUND
     scripted(monkeypatch, key="target")
     run = tiny.train("source_only", tmp_path / "other", 2)
-    with pytest.raises(BadValue, match="no evaluation in its training has measured a return in the source"):
-        best_of(run).policy  # noqa: B018
+    with pytest.raises(
+        BadValue, match="no evaluation in its training has measured a return in the source"
+    ):
+        best_of(run).policy
 
 
 @pytest.mark.parametrize(
@@ -106,7 +121,9 @@ def test_ties_and_what_is_no_number(tmp_path, monkeypatch, returns, expected):
 
 
 @pytest.mark.parametrize(("stopped", "every_round"), [(2, False), (4, True)])
-def test_a_run_stopped_anywhere_ends_with_the_same_best(run, tmp_path, monkeypatch, stopped, every_round):
+def test_a_run_stopped_anywhere_ends_with_the_same_best(
+    run, tmp_path, monkeypatch, stopped, every_round
+):
     if every_round:
         monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
 
@@ -126,7 +143,9 @@ def test_a_run_stopped_anywhere_ends_with_the_same_best(run, tmp_path, monkeypat
 
 @pytest.mark.parametrize("broken", ["best", "checkpoints"])
 @pytest.mark.parametrize("call", [2, 3])
-def test_a_run_killed_between_two_saves_ends_with_the_same_best(tmp_path, monkeypatch, broken, call):
+def test_a_run_killed_between_two_saves_ends_with_the_same_best(
+    tmp_path, monkeypatch, broken, call
+):
     """Before the best one is there, and after it and before a checkpoint speaks of it."""
     scripted(monkeypatch, {i: float(i) if i <= BEST_ROUND else 0.0 for i in range(1, ROUNDS + 1)})
     monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
@@ -145,11 +164,15 @@ def test_a_run_killed_between_two_saves_ends_with_the_same_best(tmp_path, monkey
             tiny.train("source_only", tmp_path / "run", ROUNDS, evaluations=ROUNDS)
     half = Run.open(tmp_path / "run")
     record = checkpoint.read_extra(half.checkpoint()[0])["best"]
-    assert best_of(half).checkpoint()[0].name == f"{record['steps']:012d}", "what the checkpoint speaks of is there"
+    assert best_of(half).checkpoint()[0].name == f"{record['steps']:012d}", (
+        "what the checkpoint speaks of is there"
+    )
     resumed = isthmus.resume(half.folder, quiet=True)
     assert best_of(resumed).digest == best_of(whole).digest
     assert int(best_of(resumed).state().source_steps) == BEST_ROUND * tiny.ROUND
-    assert names(resumed.folder / "best") == names(whole.folder / "best") == [BEST_ROUND * tiny.ROUND]
+    assert (
+        names(resumed.folder / "best") == names(whole.folder / "best") == [BEST_ROUND * tiny.ROUND]
+    )
 
 
 def test_a_damaged_newest_checkpoint_leads_to_the_best_of_the_one_before(tmp_path, monkeypatch):
@@ -174,11 +197,15 @@ def test_pieces_that_are_there_are_linked(tmp_path):
     second = checkpoint.save(newest, {"a": changed}, extra={}, name=2, beside=best)
     pieces = {path.name: path.stat().st_ino for path in first.glob("*.safetensors")}
     assert {path.name: path.stat().st_ino for path in kept.glob("*.safetensors")} == pieces
-    linked = [path for path in second.glob("*.safetensors") if pieces.get(path.name) == path.stat().st_ino]
+    linked = [
+        path for path in second.glob("*.safetensors") if pieces.get(path.name) == path.stat().st_ino
+    ]
     assert len(linked) == len(pieces) - 1
     shutil.rmtree(first)
     third = checkpoint.save(newest, {"a": large}, extra={}, name=3, beside=best)
-    assert {path.name: path.stat().st_ino for path in third.glob("*.safetensors")} == pieces, "from the best alone"
+    assert {path.name: path.stat().st_ino for path in third.glob("*.safetensors")} == pieces, (
+        "from the best alone"
+    )
 
 
 def test_a_start_from_the_best(run, tmp_path):
@@ -200,8 +227,10 @@ def test_a_near_miss_and_what_takes_a_whole_run_are_one_line(run, tmp_path, caps
         Run.open(tmp_path / "nowhere@best")
     with pytest.raises(BadValue, match="a run goes on from its newest checkpoint"):
         isthmus.resume(f"{run.folder}@best")
-    for arguments in (["train", "fine_tuning", "-p", "hopper", "--start", f"{run.folder}@bset"],
-                      ["report", f"{run.folder}@best", "-o", str(tmp_path / "page.html")]):  # fmt: skip
+    for arguments in (
+        ["train", "fine_tuning", "-p", "hopper", "--start", f"{run.folder}@bset"],
+        ["report", f"{run.folder}@best", "-o", str(tmp_path / "page.html")],
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         error = capsys.readouterr().err
@@ -220,7 +249,11 @@ def test_verify_checks_the_best(run, tmp_path, capsys):
     main(["verify", str(copy.folder)])
     newest, best = capsys.readouterr().out.splitlines()
     assert newest.endswith(f"good, {copy.digest}")
-    assert best.startswith("best, ") and best_of(copy).digest in best and "return in the source" in best
+    assert (
+        best.startswith("best, ")
+        and best_of(copy).digest in best
+        and "return in the source" in best
+    )
     main(["verify", f"{copy.folder}@best"])
     path = best_of(copy).checkpoint()[0]
     assert capsys.readouterr().out == f"{path.name}: good, {best_of(copy).digest}\n"
@@ -237,33 +270,60 @@ def test_verify_checks_the_best(run, tmp_path, capsys):
 def test_commands_take_it(run, tmp_path, capsys):
     copy = Run.open(shutil.copytree(run.folder, tmp_path / "copy"))
     for name in (str(copy.folder), f"{copy.folder}@best"):
-        main(["landscape", name, "--over", "torso_mass=3..6:2", "gravity=x1..x2:2", "--episodes", "1"])
+        main(
+            [
+                "landscape",
+                name,
+                "--over",
+                "torso_mass=3..6:2",
+                "gravity=x1..x2:2",
+                "--episodes",
+                "1",
+            ]
+        )
         main(["evaluate", name, "--domain", "hopper", "--episodes", "3"])
     tables = [line for line in capsys.readouterr().out.splitlines() if line.startswith("hopper ")]
     assert len(tables) == 2 and tables[0] != tables[1]
-    found = {path.name: path.read_text(encoding="utf-8") for path in copy.folder.glob("landscape*.csv")}
-    assert sorted(found) == ["landscape-best-gravity-torso_mass.csv", "landscape-gravity-torso_mass.csv"]
+    found = {
+        path.name: path.read_text(encoding="utf-8") for path in copy.folder.glob("landscape*.csv")
+    }
+    assert sorted(found) == [
+        "landscape-best-gravity-torso_mass.csv",
+        "landscape-gravity-torso_mass.csv",
+    ]
     assert len(set(found.values())) == 2
 
 
 def test_a_unit_may_start_from_the_best(tmp_path, monkeypatch):
     scripted(monkeypatch)
     common = {"problem": "hopper/gravity=x2", "seed": 0, "evaluations": ROUNDS, "episodes": 1}
-    first = Unit("first", "source_only", steps=ROUNDS * tiny.ROUND, settings=tiny.settings("source_only"), **common)
-    second = Unit(
+    first = Trial(
+        "first",
+        "source_only",
+        steps=ROUNDS * tiny.ROUND,
+        settings=tiny.settings("source_only"),
+        **common,
+    )
+    second = Trial(
         "second", "fine_tuning", steps=0, settings=tiny.settings("fine_tuning"), start="first", start_at="best",
         access="online", **common,
     )  # fmt: skip
-    unit: Callable[[Unit], str] = lambda unit: study.run_unit((unit, tmp_path, tmp_path / "runs", study.nothing))  # noqa: E731
+    unit: Callable[[Trial], str] = lambda unit: study.run_unit(
+        (unit, tmp_path, tmp_path / "runs", study.no_pictures)
+    )
     (tmp_path / "runs").mkdir()
     unit(first), unit(second)
     meta = study.Results.read(tmp_path / "second.csv").meta
     ends = {name: Run.open(tmp_path / "runs" / name).digest for name in ("first", "first@best")}
     assert meta["start"] == "first" and meta["start_at"] == "best" and meta["needs"] == ends
-    assert study.otherwise(second, meta) == []
-    assert study.otherwise(Unit(**{**vars(second), "start_at": ""}), meta) == ["start_at best instead of end"]
+    assert study.config_mismatches(second, meta) == []
+    assert study.config_mismatches(Trial(**{**vars(second), "start_at": ""}), meta) == [
+        "start_at best instead of end"
+    ]
     del meta["start_at"]
-    assert study.otherwise(second, meta) == ["start_at end instead of best"], "it started from the end"
+    assert study.config_mismatches(second, meta) == ["start_at end instead of best"], (
+        "it started from the end"
+    )
     done, said = study.read_units([first, second], tmp_path)
     assert set(done) == {"first", "second"} and said == []
     config = json.loads((tmp_path / "runs" / "second" / "run.json").read_text(encoding="utf-8"))

@@ -1,4 +1,6 @@
-"""A whole run is data: exact to the bit, whole after any crash, refused where it is not what was written."""
+"""A whole run is data: exact to the bit, whole after any crash, refused where it is not what was
+written.
+"""
 
 import errno
 import functools
@@ -21,7 +23,15 @@ import pytest
 
 from isthmus.learning.networks import init_mlp, mlp
 from isthmus.training import checkpoint
-from isthmus.training.checkpoint import CheckpointError, differences, digest, latest, load, save, verify
+from isthmus.training.checkpoint import (
+    CheckpointError,
+    differences,
+    digest,
+    latest,
+    load,
+    save,
+    verify,
+)
 from isthmus.types import IsthmusError
 
 
@@ -35,7 +45,9 @@ def everything() -> dict:
     return {
         "numpy": {
             "signed zero": np.array([0.0, -0.0, np.inf, -np.inf]),
-            "nan payloads": np.array([0x7FF8000000000123, 0xFFF0DEADBEEF0001], np.uint64).view(np.float64),
+            "nan payloads": np.array([0x7FF8000000000123, 0xFFF0DEADBEEF0001], np.uint64).view(
+                np.float64
+            ),
             "float32 nan": np.array([0x7FC12345, 0xFF812345, 1], np.uint32).view(np.float32),
             "beyond 2^53": np.array([2**53 + 1, -(2**63), 2**63 - 1]),
             "uint64": np.array([2**64 - 1, 2**63 + 1], np.uint64),
@@ -46,10 +58,25 @@ def everything() -> dict:
             "transposed": np.arange(6.0).reshape(2, 3).T,
             "zero-dimensional": np.array(7, np.int8),
         },
-        "jax": [jnp.array([-0.0, 1e-42, jnp.nan]), jnp.int32(5), jnp.zeros((0, 2)), jnp.arange(4, dtype=jnp.uint8)],
+        "jax": [
+            jnp.array([-0.0, 1e-42, jnp.nan]),
+            jnp.int32(5),
+            jnp.zeros((0, 2)),
+            jnp.arange(4, dtype=jnp.uint8),
+        ],
         "keys": (jax.random.key(3), jax.random.split(jax.random.key(4, impl="rbg"), 5)),
         "counters": Counters(np.int64(2_400_000_000_000_000_001), 2**62 + 1),
-        "scalars": (np.float64(0.1), np.float32(-0.0), np.bool_(True), 0.1, -0.0, float("nan"), 3, True, None),
+        "scalars": (
+            np.float64(0.1),
+            np.float32(-0.0),
+            np.bool_(True),
+            0.1,
+            -0.0,
+            float("nan"),
+            3,
+            True,
+            None,
+        ),
     }
 
 
@@ -58,7 +85,11 @@ def big(rows: int = 100, changed: int | None = None) -> dict:
     buffer = np.arange(rows * 16, dtype=np.float64).reshape(rows, 16)
     if changed is not None:
         buffer[changed] = -1.0
-    return {"buffer": buffer, "count": rows if changed is None else changed, "key": jax.random.key(0)}
+    return {
+        "buffer": buffer,
+        "count": rows if changed is None else changed,
+        "key": jax.random.key(0),
+    }
 
 
 @pytest.fixture
@@ -84,12 +115,17 @@ def one_line(error: pytest.ExceptionInfo) -> str:
 
 
 def test_every_kind_of_leaf_comes_back_to_the_bit(tmp_path):
-    tree, extra = everything(), {"steps": np.int64(2**60), "offset": 12, "versions": {"b": "1", "a": [1.5, None]}}
+    tree, extra = (
+        everything(),
+        {"steps": np.int64(2**60), "offset": 12, "versions": {"b": "1", "a": [1.5, None]}},
+    )
     path = save(tmp_path, tree, extra=extra, name=7)
     restored, got = load(path, everything())
     assert_same(restored, tree)
     assert got == extra and type(got["steps"]) is int
-    assert latest(tmp_path) == (path, []) and verify(path) == digest(path) == digest(tree) == digest(restored)
+    assert latest(tmp_path) == (path, []) and verify(path) == digest(path) == digest(
+        tree
+    ) == digest(restored)
 
 
 def test_a_tree_may_be_one_leaf_or_none(tmp_path):
@@ -140,7 +176,9 @@ def test_pieces_are_of_four_mebibytes(tmp_path):
 def test_unchanged_pieces_are_linked(tmp_path, small_pieces):
     first = save(tmp_path, big(), extra={}, name=1)
     second = save(tmp_path, big(changed=35), extra={}, name=2)
-    inodes = [{file.stat().st_ino for file in path.glob("*.safetensors")} for path in (first, second)]
+    inodes = [
+        {file.stat().st_ino for file in path.glob("*.safetensors")} for path in (first, second)
+    ]
     assert [len(i) for i in inodes] == [11, 11], "ten pieces of the buffer, one of the small leaves"
     assert len(inodes[0] & inodes[1]) == 9, "all but the changed rows' and the small leaves'"
     for path, tree in ((first, big()), (second, big(changed=35))):
@@ -177,7 +215,9 @@ def test_older_ones_and_left_futures_are_removed(tmp_path):
     for name in (1, 2, 3):
         save(tmp_path, np.arange(name), extra={}, name=name)
     assert names() == ["000000000002", "000000000003"]
-    (tmp_path / "000000000003" / "manifest.json").write_text("{")  # so the run goes on from 2, by shorter rounds
+    (tmp_path / "000000000003" / "manifest.json").write_text(
+        "{"
+    )  # so the run goes on from 2, by shorter rounds
     assert latest(tmp_path)[0].name == "000000000002"
     save(tmp_path, np.arange(9), extra={}, name=2)
     assert names() == ["000000000002"], "replaced, and the damaged future is gone"
@@ -252,7 +292,9 @@ def rewrite(path: Path, change) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
     del manifest["sha256"]
     change(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest | {"sha256": checkpoint._hash(manifest)}))
+    (path / "manifest.json").write_text(
+        json.dumps(manifest | {"sha256": checkpoint._hash(manifest)})
+    )
 
 
 class Payload:
@@ -268,7 +310,9 @@ def test_a_pickle_is_refused_even_where_all_hashes_fit(tmp_path):
     trap = tmp_path / "unpickled"
     data = pickle.dumps(Payload(trap))
     (path / checkpoint._piece_name(data)).write_bytes(data)
-    rewrite(path, lambda manifest: manifest["leaves"][0].update(pieces=[checkpoint._piece_name(data)]))
+    rewrite(
+        path, lambda manifest: manifest["leaves"][0].update(pieces=[checkpoint._piece_name(data)])
+    )
     with pytest.raises(CheckpointError) as error:
         load(path, {"x": np.arange(3)})
     assert "not a safetensors file; a pickle" in one_line(error)
@@ -306,12 +350,18 @@ def test_another_version_is_refused(tmp_path):
             "leaf ['a'] is array of float64[2, 3] in the checkpoint and ",
         ),
         ({"a": np.zeros((2, 3), np.float32), "k": jax.random.key(0)}, "float32[2, 3] in this run"),
-        ({"k": jax.random.key(0)}, "leaf ['a'] is array of float64[2, 3] in the checkpoint and absent in this run"),
+        (
+            {"k": jax.random.key(0)},
+            "leaf ['a'] is array of float64[2, 3] in the checkpoint and absent in this run",
+        ),
         (
             {"a": np.zeros((2, 3)), "b": 1, "k": jax.random.key(0)},
             "leaf ['b'] is absent in the checkpoint and array of int64[] in this run",
         ),
-        ({"a": np.zeros((2, 3)), "k": jax.random.key(0, impl="rbg")}, "leaf ['k'] is key<threefry2x32> of uint32[2]"),
+        (
+            {"a": np.zeros((2, 3)), "k": jax.random.key(0, impl="rbg")},
+            "leaf ['k'] is key<threefry2x32> of uint32[2]",
+        ),
         ({"a": np.zeros((2, 3)), "k": np.zeros(2, np.uint32)}, "array of uint32[2] in this run"),
     ],
 )
@@ -344,25 +394,43 @@ def test_leaves_that_cannot_be_kept_exactly_are_refused(tmp_path, leaf, said):
 
 def test_the_first_difference_is_found(tmp_path, small_pieces):
     def pair(first, second):
-        paths = [save(tmp_path / side, tree, extra={}, name=1) for side, tree in (("a", first), ("b", second))]
+        paths = [
+            save(tmp_path / side, tree, extra={}, name=1)
+            for side, tree in (("a", first), ("b", second))
+        ]
         return differences(*paths)
 
     assert pair(everything(), everything()) is None
     found = pair(big(), big(changed=35))
-    assert (found.leaf, found.index, found.first, found.second) == ("['buffer']", (35, 0), 35 * 16.0, -1.0)
+    assert (found.leaf, found.index, found.first, found.second) == (
+        "['buffer']",
+        (35, 0),
+        35 * 16.0,
+        -1.0,
+    )
     found = pair(
-        {"e": np.zeros((0, 2)), "z": np.array([1.0, 0.0])}, {"e": np.zeros((0, 2)), "z": np.array([1.0, -0.0])}
+        {"e": np.zeros((0, 2)), "z": np.array([1.0, 0.0])},
+        {"e": np.zeros((0, 2)), "z": np.array([1.0, -0.0])},
     )
     assert (found.leaf, found.index, str(found.second)) == ("['z']", (1,), "-0.0")
     assert pair({"n": 3}, {"n": 4}).index == ()
     found = pair({"a": np.zeros(3)}, {"a": np.zeros(4)})
-    assert (found.index, found.first, found.second) == (None, "array of float64[3]", "array of float64[4]")
+    assert (found.index, found.first, found.second) == (
+        None,
+        "array of float64[3]",
+        "array of float64[4]",
+    )
     assert pair({"a": 1}, {"a": 1, "b": 2}).first == "absent"
 
 
 def test_a_digest_sees_every_bit():
     assert digest({"x": np.float32([0.0])}) == digest({"x": jnp.zeros(1)})
-    others = ({"x": np.float32([-0.0])}, {"y": np.float32([0.0])}, {"x": np.int32([0])}, {"x": np.float32([[0.0]])})
+    others = (
+        {"x": np.float32([-0.0])},
+        {"y": np.float32([0.0])},
+        {"x": np.int32([0])},
+        {"x": np.float32([[0.0]])},
+    )
     assert len({digest(tree) for tree in ({"x": np.float32([0.0])}, *others)}) == 5
 
 
@@ -395,8 +463,10 @@ class Torn:
 
 
 def interrupted(monkeypatch, at: int, failure: BaseException, work) -> tuple[str, int]:
-    """What becomes of `work` ("saved", "refused", "killed") while the operating system fails at its call number `at`,
-    and at a full disk also at every later call but those that free space; and the number of calls."""
+    """What becomes of `work` ("saved", "refused", "killed") while the operating system fails at its
+    call number `at`, and at a full disk also at every later call but those that free space; and the
+    number of calls.
+    """
     calls = 0
 
     def strike(frees_space=False):
@@ -414,8 +484,10 @@ def interrupted(monkeypatch, at: int, failure: BaseException, work) -> tuple[str
 
     with monkeypatch.context() as patch:
         for name in ("mkdir", "link", "rename", "fsync", "unlink", "rmdir"):
-            patch.setattr(os, name, watched(getattr(os, name), frees_space=name in ("unlink", "rmdir")))
-        patch.setattr(checkpoint, "open", lambda *args: Torn(open(*args), strike), raising=False)  # noqa: SIM115
+            patch.setattr(
+                os, name, watched(getattr(os, name), frees_space=name in ("unlink", "rmdir"))
+            )
+        patch.setattr(checkpoint, "open", lambda *args: Torn(open(*args), strike), raising=False)
         try:
             work()
             return "saved", calls
@@ -427,8 +499,12 @@ def interrupted(monkeypatch, at: int, failure: BaseException, work) -> tuple[str
 
 
 @pytest.mark.parametrize("name", [2, 3], ids=["replacing", "rising"])
-@pytest.mark.parametrize("failure", [Killed(), OSError(errno.ENOSPC, "No space left on device")], ids=["kill", "full"])
-def test_whatever_stops_a_save_the_last_good_checkpoint_is_there(tmp_path, monkeypatch, small_pieces, failure, name):
+@pytest.mark.parametrize(
+    "failure", [Killed(), OSError(errno.ENOSPC, "No space left on device")], ids=["kill", "full"]
+)
+def test_whatever_stops_a_save_the_last_good_checkpoint_is_there(
+    tmp_path, monkeypatch, small_pieces, failure, name
+):
     base = tmp_path / "base"
     save(base, big(30), extra={"save": 1}, name=1)
     save(base, big(30, changed=3), extra={"save": 2}, name=2)
@@ -442,7 +518,9 @@ def test_whatever_stops_a_save_the_last_good_checkpoint_is_there(tmp_path, monke
         outcome, calls = interrupted(monkeypatch, len(outcomes), failure, work)
         outcomes.append(outcome)
         if outcome == "refused":
-            assert not (folder / f"{name:012d}.partial").exists(), "what was half written gives its room back"
+            assert not (folder / f"{name:012d}.partial").exists(), (
+                "what was half written gives its room back"
+            )
 
         path, notes = latest(folder)
         tree, extra = load(path, big(30))
@@ -453,7 +531,9 @@ def test_whatever_stops_a_save_the_last_good_checkpoint_is_there(tmp_path, monke
 
         save(folder, big(30, changed=20), extra={"save": 4}, name=4)
         left = sorted(path.name for path in folder.iterdir())
-        assert len(left) == 2 and left[1] == "000000000004" and all(len(name) == 12 for name in left)
+        assert (
+            len(left) == 2 and left[1] == "000000000004" and all(len(name) == 12 for name in left)
+        )
         assert verify(folder / left[0]) and verify(folder / left[1]) == digest(big(30, changed=20))
         shutil.rmtree(folder)
         if calls < len(outcomes) - 1:
@@ -472,7 +552,9 @@ def test_all_is_synced_before_it_gets_its_name(tmp_path, monkeypatch, small_piec
     path = save(tmp_path, big(changed=35), extra={}, name=2)
     renamed = events.index("renamed")
     new = {file.stat().st_ino for file in path.iterdir() if file.stat().st_nlink == 1}
-    assert len(new) == 3 and new == set(events[: renamed - 1]), "two pieces and the manifest; the rest is linked"
+    assert len(new) == 3 and new == set(events[: renamed - 1]), (
+        "two pieces and the manifest; the rest is linked"
+    )
     assert events[renamed - 1 :] == [path.stat().st_ino, "renamed", tmp_path.stat().st_ino]
 
 
@@ -484,7 +566,9 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_a_real_kill(tmp_path):
-    """Saves as fast as it can, killed with -9 at several moments: each time the newest checkpoint is whole."""
+    """Saves as fast as it can, killed with -9 at several moments: each time the newest checkpoint
+    is whole.
+    """
     program = """
 import sys, numpy as np
 from pathlib import Path
@@ -526,13 +610,17 @@ class Before(NamedTuple):
 
 
 def test_what_came_later_has_a_default_in_an_older_checkpoint(tmp_path):
-    """A version that adds to its state still reads what older ones left; nothing else may be missing."""
+    """A version that adds to its state still reads what older ones left; nothing else may be
+    missing.
+    """
     path = save(tmp_path, {"learner": Before(np.arange(3.0))}, extra={}, name=1)
     like = {"learner": Grown(np.zeros(3), np.bool_(False))}
     with pytest.raises(CheckpointError, match="paid is absent in the checkpoint"):
         load(path, like)
     state, _ = load(path, like, defaults={"paid": np.True_})
     np.testing.assert_array_equal(state["learner"].weights, np.arange(3.0))
-    assert state["learner"].paid is np.True_, "what the older version did, and not what a new state begins with"
+    assert state["learner"].paid is np.True_, (
+        "what the older version did, and not what a new state begins with"
+    )
     with pytest.raises(CheckpointError, match="weights is"):
         load(path, {"learner": Grown(np.zeros(4), np.bool_(False))}, defaults={"paid": np.True_})

@@ -1,4 +1,6 @@
-"""The command line: every command on a tiny run; help in an instant; one clear line for every mistake."""
+"""The command line: every command on a tiny run; help in an instant; one clear line for every
+mistake.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ from test_compare import Here
 
 import isthmus
 from isthmus.cli.main import COMMANDS, main
-from isthmus.domains.catalog import CATALOG
 from isthmus.methods import registry
+from isthmus.problems.catalog import CATALOG
 from isthmus.studies.compare import Comparison
 from isthmus.training import checkpoint
 from isthmus.training.run import Run
@@ -32,7 +34,9 @@ INSTANT = ("--help", "train --help", "methods", "problems", "tasks", "parameters
 
 
 def run_isthmus(*arguments: str, **named) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "isthmus", *arguments], capture_output=True, text=True, **named)
+    return subprocess.run(
+        [sys.executable, "-m", "isthmus", *arguments], capture_output=True, text=True, **named
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +50,19 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(tmp_path_factory) -> Path:
     """A run of randomization on Hopper, made by the command."""
     folder = tmp_path_factory.mktemp("cli") / "run"
-    main(["train", "domain_randomization", "-p", "hopper/gravity=x2", "--uncertainty=torso_mass=1..9", "--access=none",
-          *tiny.flags("domain_randomization"), f"--steps={3 * tiny.ROUND}", f"--out={folder}"])  # fmt: skip
+    main(
+        [
+            "train",
+            "domain_randomization",
+            "-p",
+            "hopper/gravity=x2",
+            "--uncertainty=torso_mass=1..9",
+            "--access=none",
+            *tiny.flags("domain_randomization"),
+            f"--steps={3 * tiny.ROUND}",
+            f"--out={folder}",
+        ]
+    )
     return folder
 
 
@@ -74,8 +89,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize("arguments", INSTANT)
 def test_help_is_instant(arguments):
-    """At most a few times what Python takes to import numpy, or MuJoCo where a robot is read (of processor time: walls
-    lie on a busy machine).
+    """At most a few times what Python takes to import numpy, or MuJoCo where a robot is read (of
+    processor time: walls lie on a busy machine).
     """
     needs, times = ("mujoco", 3) if arguments == "parameters" else ("numpy", 4)
 
@@ -129,17 +144,27 @@ def test_every_command_has_help(capsys, command):
 
 def test_what_there_is(capsys):
     methods = said(capsys, "methods")
-    assert all(name in methods and row.citation in methods for name, row in registry.METHODS.items())
+    assert all(
+        name in methods and row.citation in methods for name, row in registry.METHODS.items()
+    )
     settings = said(capsys, "methods", "few_shot_ppo")
     assert "--set updates=3" in settings and "--set learner.hidden=64,64" in settings
     problems = said(capsys, "problems")
     assert "hopper-es-sim2real" in problems and "half_cheetah-gravity-2" in problems
-    assert all(f" {row.source} -> {row.target}\n" in problems and row.note in problems for row in CATALOG.values())
+    assert all(
+        f" {row.source} -> {row.target}\n" in problems and row.note in problems
+        for row in CATALOG.values()
+    )
     assert "deploy a_tgt, as pi says" in said(capsys, "methods", "dap_u"), "the paper's box"
     tasks = said(capsys, "tasks")
-    assert all(name in tasks for name in ("hopper", "half_cheetah", "walker2d", "ant", "reacher", "Ant-v5"))
+    assert all(
+        name in tasks for name in ("hopper", "half_cheetah", "walker2d", "ant", "reacher", "Ant-v5")
+    )
     parameters = said(capsys, "parameters", "walker2d")
-    assert all(name in parameters for name in ("torso_mass", "foot_friction", "action_delay", "m/s2", "0..1000"))
+    assert all(
+        name in parameters
+        for name in ("torso_mass", "foot_friction", "action_delay", "m/s2", "0..1000")
+    )
 
 
 # On a tiny run
@@ -154,29 +179,71 @@ def test_train(trained, capsys):
 
 def test_train_names_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = ["train", "source_only", "-p", "hopper/gravity=x2", *tiny.flags("source_only"), "--steps=256"]
+    command = [
+        "train",
+        "source_only",
+        "-p",
+        "hopper/gravity=x2",
+        *tiny.flags("source_only"),
+        "--steps=256",
+    ]
     for name in ("source_only-hopper-gravity=x2-s3", "source_only-hopper-gravity=x2-s3-2"):
         text = said(capsys, *command, "--seed=3")
-        assert text.splitlines()[-1] == f"runs/{name}" and (tmp_path / "runs" / name / "finished.json").exists()
+        assert (
+            text.splitlines()[-1] == f"runs/{name}"
+            and (tmp_path / "runs" / name / "finished.json").exists()
+        )
         assert text.startswith("last evaluation, mean return: source ")
 
 
 def test_train_tells_how_it_goes(tmp_path, capsys):
-    main(["train", "source_only", "-p", "hopper", *tiny.flags("source_only"), "--steps=256", f"--out={tmp_path / 'a'}"])
+    main(
+        [
+            "train",
+            "source_only",
+            "-p",
+            "hopper",
+            *tiny.flags("source_only"),
+            "--steps=256",
+            f"--out={tmp_path / 'a'}",
+        ]
+    )
     err = capsys.readouterr().err
     assert "source_only s0: 256 source steps, 0 target transitions; return: source " in err
-    command = ["train", "source_only", "-p", "hopper", *tiny.flags("source_only"), "--steps=256", "--quiet"]
+    command = [
+        "train",
+        "source_only",
+        "-p",
+        "hopper",
+        *tiny.flags("source_only"),
+        "--steps=256",
+        "--quiet",
+    ]
     main([*command, f"--out={tmp_path / 'b'}"])
     assert capsys.readouterr().err == ""
 
 
 def test_start_budget_and_source(tmp_path, trained, capsys):
-    main(["train", "fine_tuning", "-p", "hopper/gravity=x2", "--budget=256", f"--start={trained}",
-          "--source=torso_mass=4", *tiny.flags("fine_tuning"), "--steps=256", f"--out={tmp_path / 'run'}"])  # fmt: skip
+    main(
+        [
+            "train",
+            "fine_tuning",
+            "-p",
+            "hopper/gravity=x2",
+            "--budget=256",
+            f"--start={trained}",
+            "--source=torso_mass=4",
+            *tiny.flags("fine_tuning"),
+            "--steps=256",
+            f"--out={tmp_path / 'run'}",
+        ]
+    )
     run = Run.open(tmp_path / "run")
-    assert run.config["start"] == str(trained) and run.config["problem"]["budget"] == {"transitions": 256}
+    assert run.config["start"] == str(trained) and run.config["problem"]["budget"] == {
+        "transitions": 256
+    }
     assert run.config["problem"]["source"].startswith("hopper/torso_mass=4")
-    assert int(run.state().book.transitions) == 256
+    assert int(run.state().usage.transitions) == 256
 
 
 def test_evaluate(trained, capsys):
@@ -186,20 +253,29 @@ def test_evaluate(trained, capsys):
         (row,) = [line.split() for line in text.splitlines() if line.split()[0] == str(domain)]
         e = isthmus.evaluate(run.policy, domain, 5).episodes
         assert row[1:4] == ["5", f"{e.returns.mean():.1f}", f"{e.returns.std():.1f}"]
-    text = said(capsys, "evaluate", str(trained), "--domain=hopper/torso_mass=3..9:3", "--episodes=3")
-    assert len(text.splitlines()) == 2 and text.splitlines()[1].startswith("hopper/torso_mass=3.0..9.0:3")
+    text = said(
+        capsys, "evaluate", str(trained), "--domain=hopper/torso_mass=3..9:3", "--episodes=3"
+    )
+    assert len(text.splitlines()) == 2 and text.splitlines()[1].startswith(
+        "hopper/torso_mass=3.0..9.0:3"
+    )
 
 
 def test_a_method_with_two_actions_is_judged_in_its_source_by_that_of_the_source(tmp_path, capsys):
     run = tiny.train("dap", tmp_path / "run", 4)
     text = said(capsys, "evaluate", str(run.folder), "--episodes=5")
     source, target = run.problem.source, run.problem.target
-    for domain, policy in ((source, run.method.simulated(run.state())), (target, run.policy)):
+    for domain, policy in ((source, run.method.source_policy(run.state())), (target, run.policy)):
         (row,) = [line.split() for line in text.splitlines() if line.split()[0] == str(domain)]
         assert row[2] == f"{isthmus.evaluate(policy, domain, 5).mean:.1f}"
-    assert "dap: in the source by the action that is simulated, elsewhere by the deployed one" in text
+    assert (
+        "dap: in the source by the action that is simulated, elsewhere by the deployed one" in text
+    )
     alone = said(capsys, "evaluate", str(run.folder), f"--domain={source}", "--episodes=5")
-    assert f"{isthmus.evaluate(run.policy, source, 5).mean:.1f}" in alone and "dap: by the deployed action" in alone
+    assert (
+        f"{isthmus.evaluate(run.policy, source, 5).mean:.1f}" in alone
+        and "dap: by the deployed action" in alone
+    )
 
 
 def test_landscape(trained, tmp_path, capsys):
@@ -217,11 +293,21 @@ def test_landscape(trained, tmp_path, capsys):
 
 def test_a_landscape_is_around_the_target(trained, capsys):
     """What the target varies itself gives way to the axes; all else of it stays: gravity x2 here."""
-    text = said(capsys, "landscape", str(trained), "--over", "torso_mass=3..9:2", "friction=1..2:2", "--episodes=1")
+    text = said(
+        capsys,
+        "landscape",
+        str(trained),
+        "--over",
+        "torso_mass=3..9:2",
+        "friction=1..2:2",
+        "--episodes=1",
+    )
     with Path(text.splitlines()[-2]).open(newline="") as file:
         first = float(next(csv.DictReader(file))["mean_return"])
     alone = isthmus.evaluate(
-        Run.open(trained).policy, isthmus.Domain.parse("hopper/torso_mass=3,friction=1,gravity=x2"), 1
+        Run.open(trained).policy,
+        isthmus.Domain.parse("hopper/torso_mass=3,friction=1,gravity=x2"),
+        1,
     )
     assert first == pytest.approx(alone.mean, abs=0.005)
 
@@ -229,7 +315,15 @@ def test_a_landscape_is_around_the_target(trained, capsys):
 def test_a_landscape_of_a_policy_that_senses_more(tmp_path, capsys):
     run = tiny.train("source_only", tmp_path / "run", 2, problem=isthmus.problem(
         "hopper/history=3,gravity=x2", source="history=3"))  # fmt: skip
-    text = said(capsys, "landscape", str(run.folder), "--over", "torso_mass=3..9:2", "friction=1..2:2", "--episodes=1")
+    text = said(
+        capsys,
+        "landscape",
+        str(run.folder),
+        "--over",
+        "torso_mass=3..9:2",
+        "friction=1..2:2",
+        "--episodes=1",
+    )
     assert Path(text.splitlines()[-2]).exists()
 
 
@@ -268,11 +362,19 @@ def test_a_comparison_stopped_by_ctrl_c_goes_on(tmp_path):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=100)
-    assert process.returncode == 130 and said == "stopped; what was trained is saved, and the same command goes on\n"
-    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["source_only-s0", "source_only-s1"]
+    assert (
+        process.returncode == 130
+        and said == "stopped; what was trained is saved, and the same command goes on\n"
+    )
+    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == [
+        "source_only-s0",
+        "source_only-s1",
+    ]
     stopped = [Run.open(log.parent) for log in logs]
     assert all(run.begun and not run.finished for run in stopped)
-    assert all(int(run.state().source_steps) == tiny.lines(run)[-1]["source_steps"] for run in stopped), "saved"
+    assert all(
+        int(run.state().source_steps) == tiny.lines(run)[-1]["source_steps"] for run in stopped
+    ), "saved"
 
 
 def test_audit(capsys):
@@ -284,21 +386,37 @@ def test_audit(capsys):
 
 def test_reproduce(tmp_path, capsys):
     text = said(capsys, "reproduce", "ppo", "--forecast", "--scale=paper", f"--results={tmp_path}")
-    assert text == "10 of 10 units are left, 10,000,000 training steps; no unit has been timed yet\n"
+    assert (
+        text == "10 of 10 units are left, 10,000,000 training steps; no unit has been timed yet\n"
+    )
 
 
 def test_reproduce_reports_what_is_there_and_runs_nothing(tmp_path, capsys):
     folder = tmp_path / "matl"
     folder.mkdir()
-    line = refused(capsys, "reproduce", "matl", "--report", "--scale=smoke", f"--results={tmp_path}")
+    line = refused(
+        capsys, "reproduce", "matl", "--report", "--scale=smoke", f"--results={tmp_path}"
+    )
     assert "no unit of matl at smoke scale" in line
-    for unit in (Path(__file__).parents[1] / "results/matl").glob("laptop-reacher-sparse-*-s[01].csv"):
+    for unit in (Path(__file__).parents[1] / "results/matl").glob(
+        "laptop-reacher-sparse-*-s[01].csv"
+    ):
         shutil.copy(unit, folder)
     before = sorted(folder.iterdir())
-    text = said(capsys, "reproduce", "matl", "--report", f"--results={tmp_path}", f"--runs={tmp_path / 'runs'}")
+    text = said(
+        capsys,
+        "reproduce",
+        "matl",
+        "--report",
+        f"--results={tmp_path}",
+        f"--runs={tmp_path / 'runs'}",
+    )
     assert "reacher-sparse" in text and "M2" in text
     made = {path.name for path in folder.iterdir()} - {path.name for path in before}
-    assert made == {"laptop.txt", "laptop-claims.csv", "laptop-figure3.png"} and not (tmp_path / "runs").exists()
+    assert (
+        made == {"laptop.txt", "laptop-claims.csv", "laptop-figure3.png"}
+        and not (tmp_path / "runs").exists()
+    )
 
 
 def test_demo(tmp_path, monkeypatch, capsys):
@@ -309,7 +427,11 @@ def test_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "compare", lambda *a, **named: whole(*a, **{**named, **small}))
     text = said(capsys, "demo", f"--out={tmp_path / 'd'}", "--steps=256", "--seeds=1")
     made = Comparison.read(tmp_path / "d")
-    assert [row.method for row in made.rows] == ["source_only", "domain_randomization", "target_only"]
+    assert [row.method for row in made.rows] == [
+        "source_only",
+        "domain_randomization",
+        "target_only",
+    ]
     assert all(row.method in text for row in made.rows)
     for row in made.rows:
         with (tmp_path / "d" / row.runs[0] / "landscape.csv").open(newline="") as file:
@@ -369,7 +491,12 @@ def test_diff(trained, copy, tmp_path, capsys):
         main(["diff", str(trained), str(other.folder)])
     line = capsys.readouterr().out
     found = checkpoint.differences(Run.open(trained).checkpoint()[0], other.checkpoint()[0])
-    assert stopped.value.code == 1 and line.count("\n") == 1 and found is not None and line.startswith(found.leaf)
+    assert (
+        stopped.value.code == 1
+        and line.count("\n") == 1
+        and found is not None
+        and line.startswith(found.leaf)
+    )
 
 
 def test_doctor(monkeypatch, capsys):
@@ -377,7 +504,12 @@ def test_doctor(monkeypatch, capsys):
 
     monkeypatch.setattr("isthmus.report.watch.backend", lambda: "egl")
     text = said(capsys, "doctor")
-    assert "mujoco 4" in text and "NPROC=1" in text and "the same bits" in text and "renders by egl" in text
+    assert (
+        "mujoco 4" in text
+        and "NPROC=1" in text
+        and "the same bits" in text
+        and "renders by egl" in text
+    )
     engines = 1 + (importlib.util.find_spec("dartpy") is not None)
     assert text.count("ok  ") == len(text.splitlines()) == 5 + engines
 
@@ -389,7 +521,11 @@ def test_doctor(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["doctor"])
     text = capsys.readouterr().out
-    assert stopped.value.code == 1 and "no  no headless rendering here" in text and text.count("no  ") == 1
+    assert (
+        stopped.value.code == 1
+        and "no  no headless rendering here" in text
+        and text.count("no  ") == 1
+    )
     monkeypatch.setenv("NPROC", "2")
     with pytest.raises(SystemExit):
         main(["doctor"])
@@ -401,11 +537,19 @@ def test_what_may_not_be_read_is_one_line(trained, monkeypatch, capsys):
         raise PermissionError(13, "Permission denied", "closed/checkpoints")
 
     monkeypatch.setattr("isthmus.training.checkpoint.latest", closed)
-    assert refused(capsys, "verify", str(trained)).strip() == "isthmus: closed/checkpoints: permission denied"
+    assert (
+        refused(capsys, "verify", str(trained)).strip()
+        == "isthmus: closed/checkpoints: permission denied"
+    )
 
 
 def test_a_pipe_that_closes():
-    done = subprocess.run(f"{sys.executable} -m isthmus problems | head -1", shell=True, capture_output=True, text=True)
+    done = subprocess.run(
+        f"{sys.executable} -m isthmus problems | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and done.stdout.count("\n") == 1 and done.stderr == ""
 
 
@@ -547,22 +691,34 @@ def test_an_out_that_is_not_empty(tmp_path, capsys):
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("arguments", "line"), [(["--seeds=0"], "seeds=0: needs"), (["--steps=0"], "steps=0: needs")])
+@pytest.mark.parametrize(
+    ("arguments", "line"), [(["--seeds=0"], "seeds=0: needs"), (["--steps=0"], "steps=0: needs")]
+)
 def test_a_demo_that_cannot_be(tmp_path, capsys, arguments, line):
     with pytest.raises(SystemExit) as stopped:
         main(["demo", f"--out={tmp_path / 'd'}", *arguments])
-    assert stopped.value.code == 2 and f"isthmus: {line}" in capsys.readouterr().err.splitlines()[-1]
+    assert (
+        stopped.value.code == 2 and f"isthmus: {line}" in capsys.readouterr().err.splitlines()[-1]
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_too_much_for_any_memory(tmp_path, capsys):
-    line = refused(capsys, *TRAIN[:-1], f"--out={tmp_path / 'out'}", f"--set=learner.worlds={10**13}", "--quiet")
+    line = refused(
+        capsys,
+        *TRAIN[:-1],
+        f"--out={tmp_path / 'out'}",
+        f"--set=learner.worlds={10**13}",
+        "--quiet",
+    )
     assert "allocate" in line
 
 
 def test_the_whole_command_fails_in_one_line(tmp_path):
     """As a process: nothing but the line, exit status 2."""
-    done = run_isthmus("train", "source_only", "-p", "hopper/gravity=-1", f"--out={tmp_path / 'run'}")
+    done = run_isthmus(
+        "train", "source_only", "-p", "hopper/gravity=-1", f"--out={tmp_path / 'run'}"
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "isthmus: gravity=-1 is out of bounds; allowed: 0..1000 m/s2\n"
     assert not (tmp_path / "run").exists() and not list(tmp_path.iterdir())
@@ -571,15 +727,31 @@ def test_the_whole_command_fails_in_one_line(tmp_path):
 def test_a_run_of_a_foreign_environment_imports_nothing(tmp_path, capsys):
     """Only --import lets a run's folder bring in somebody's module."""
     module = tmp_path / "my_robot.py"
-    module.write_text("import gymnasium\ndef make():\n    return gymnasium.make('InvertedPendulum-v5')\n")
+    module.write_text(
+        "import gymnasium\ndef make():\n    return gymnasium.make('InvertedPendulum-v5')\n"
+    )
     folder = tmp_path / "run"
     environment = {"PYTHONPATH": str(tmp_path)}
-    train = ["train", "source_only", "-p", "my_robot:make", *tiny.flags("source_only"), "--steps=128", "--quiet"]
+    train = [
+        "train",
+        "source_only",
+        "-p",
+        "my_robot:make",
+        *tiny.flags("source_only"),
+        "--steps=128",
+        "--quiet",
+    ]
     done = run_isthmus(*train, f"--out={folder}", env=environment)
     assert done.returncode == 0, done.stderr
     done = run_isthmus("evaluate", str(folder), "--episodes=2", env=environment)
-    assert done.returncode == 2 and "would import my_robot" in done.stderr and done.stderr.count("\n") == 1
-    done = run_isthmus("evaluate", str(folder), "--episodes=2", "--import=my_robot", env=environment)
+    assert (
+        done.returncode == 2
+        and "would import my_robot" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
+    done = run_isthmus(
+        "evaluate", str(folder), "--episodes=2", "--import=my_robot", env=environment
+    )
     assert done.returncode == 0 and "my_robot:make" in done.stdout, done.stderr
 
 
@@ -607,8 +779,33 @@ def test_nonsense_for_a_problem_is_always_one_line():
 @pytest.mark.parametrize("method", registry.METHODS)
 def test_nonsense_for_a_setting_is_always_one_line(method):
     """Any value of any setting is taken as what it is, or refused with the setting's name."""
-    values = ["", "nan", "inf", "-inf", "1e999", "-1", "0", "None", "True", "'a'", "[]", "()", "(1,2.5)", "{}", "1j",
-              "__import__('os')", "9" * 5000, "(" * 500, "a=b", "\0", "1_000", "0x10", " 3", "-0.5", "b''"]  # fmt: skip
+    values = [
+        "",
+        "nan",
+        "inf",
+        "-inf",
+        "1e999",
+        "-1",
+        "0",
+        "None",
+        "True",
+        "'a'",
+        "[]",
+        "()",
+        "(1,2.5)",
+        "{}",
+        "1j",
+        "__import__('os')",
+        "9" * 5000,
+        "(" * 500,
+        "a=b",
+        "\0",
+        "1_000",
+        "0x10",
+        " 3",
+        "-0.5",
+        "b''",
+    ]
     problem = tiny.problem(method)
     for name in registry.settings_of(registry.build(method)):
         for value in values:

@@ -1,4 +1,6 @@
-"""`collect` and `play`: true transitions, tasks and episodes, exact resume, no neighbour's influence."""
+"""`collect` and `play`: true transitions, tasks and episodes, exact resume, no neighbour's
+influence.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,17 @@ import numpy as np
 import pytest
 
 from isthmus.domains import domain as domains
-from isthmus.domains.collect import WIDTH, Live, collect, explore, finished_returns, play
 from isthmus.domains.domain import Domain, PhysicsSimulation
+from isthmus.domains.rollout import (
+    MAX_BATCH,
+    SteppedWorlds,
+    finished_returns,
+    rollout_episodes,
+    rollout_full_episodes,
+    rollout_steps,
+)
 from isthmus.physics.random import keys
-from isthmus.tasks.task import View
+from isthmus.tasks.task import SimView
 from isthmus.types import BadValue, Decision, Worlds
 
 
@@ -26,7 +35,9 @@ class Random(NamedTuple):
         return ()
 
     def act(self, memory, observation, key):
-        return Decision(jax.random.uniform(key, self.scale.shape, minval=-self.scale, maxval=self.scale)), memory
+        return Decision(
+            jax.random.uniform(key, self.scale.shape, minval=-self.scale, maxval=self.scale)
+        ), memory
 
 
 class Counting(NamedTuple):
@@ -58,16 +69,16 @@ class Linear(NamedTuple):
 
 
 class Push(NamedTuple):
-    """A behaviour that chooses `action`, and has something else executed."""
+    """A behaviour that chooses `action`, and has something else applied."""
 
     action: Any
-    executed: Any
+    applied: Any
 
     def memory(self):
         return ()
 
     def act(self, memory, observation, key):
-        return Decision(self.action, self.executed), memory
+        return Decision(self.action, self.applied), memory
 
 
 def random(domain: Domain) -> Random:
@@ -76,12 +87,16 @@ def random(domain: Domain) -> Random:
 
 def linear(seed: int, domain: Domain) -> Linear:
     spaces = domain.spaces
-    return Linear(np.random.default_rng(seed).normal(size=(spaces.action, spaces.observation)).astype(np.float32))
+    return Linear(
+        np.random.default_rng(seed)
+        .normal(size=(spaces.action, spaces.observation))
+        .astype(np.float32)
+    )
 
 
 def same(one: Any, other: Any) -> bool:
     a, b = jax.tree.leaves(one), jax.tree.leaves(other)
-    bits = lambda x: (np.asarray(x).dtype, np.shape(x), np.asarray(x).tobytes())  # noqa: E731
+    bits = lambda x: (np.asarray(x).dtype, np.shape(x), np.asarray(x).tobytes())
     return len(a) == len(b) and all(bits(x) == bits(y) for x, y in zip(a, b, strict=True))
 
 
@@ -102,12 +117,16 @@ def test_next_obs_is_the_true_next_state(text):
     ends = 0
     for _ in range(60):
         before = worlds
-        worlds, tr = collect(domain, worlds, random(domain), 1)
+        worlds, tr = rollout_steps(domain, worlds, random(domain), 1)
         simulation = domain.build(4)
         simulation.restore(before.rows, before.parameters)
-        obs, reward, terminated, *_ = simulation.step(np.arange(4), tr.action[0], tr.action[0], before.task_memory)
+        obs, reward, terminated, *_ = simulation.step(
+            np.arange(4), tr.action[0], tr.action[0], before.task_memory
+        )
         assert same(tr.obs[0], before.observation.astype(np.float32))
-        assert same(tr.next_obs[0], obs.astype(np.float32)) and same(tr.reward[0], reward.astype(np.float32))
+        assert same(tr.next_obs[0], obs.astype(np.float32)) and same(
+            tr.reward[0], reward.astype(np.float32)
+        )
         assert same(tr.terminated[0], terminated)
         done = (tr.terminated | tr.truncated)[0]
         ends += done.sum()
@@ -120,7 +139,7 @@ def test_next_obs_is_the_true_next_state(text):
 
 def test_a_time_limit_is_no_fall():
     domain = Domain.parse("reacher")  # whose limit is 50
-    worlds, tr = collect(domain, domain.worlds(3, seed=0), random(domain), 120)
+    worlds, tr = rollout_steps(domain, domain.worlds(3, seed=0), random(domain), 120)
     assert not tr.terminated.any()
     assert np.flatnonzero(tr.truncated.all(1)).tolist() == [49, 99] and tr.truncated.sum() == 6
     assert worlds.finished.tolist() == [2, 2, 2] and worlds.step.tolist() == [20, 20, 20]
@@ -130,19 +149,21 @@ def test_a_time_limit_is_no_fall():
 
 def test_a_fall_is_no_time_limit():
     domain = Domain.parse("hopper")
-    _, tr = collect(domain, domain.worlds(3, seed=0), random(domain), 100)
+    _, tr = rollout_steps(domain, domain.worlds(3, seed=0), random(domain), 100)
     assert tr.terminated.any() and not tr.truncated.any()
 
 
 def test_a_fall_at_the_time_limit_is_a_fall():
     domain = Domain.parse("hopper")
-    _, tr = collect(domain, domain.worlds(3, seed=0), random(domain), 100)
+    _, tr = rollout_steps(domain, domain.worlds(3, seed=0), random(domain), 100)
     fall = int(np.flatnonzero(tr.terminated[:, 0])[0])
-    live = Live.idle(domain, domain.build(3), keys(0, 3))
+    live = SteppedWorlds.idle(domain, domain.build(3), keys(0, 3))
     live.simulation.time_limit = fall + 1
     live.begin(live.all)
     for t in range(fall):
-        assert not np.any(live.step(live.all, tr.action[t])[1:])  # up to here nobody falls before world 0
+        assert not np.any(
+            live.step(live.all, tr.action[t])[1:]
+        )  # up to here nobody falls before world 0
     _, terminated, truncated = live.step(live.all, tr.action[fall])
     assert terminated[0] and not truncated[0]
     assert (truncated | terminated).all()
@@ -151,10 +172,15 @@ def test_a_fall_at_the_time_limit_is_a_fall():
 def test_rewards_add_up_to_returns():
     domain = Domain.parse("hopper")
     worlds = domain.worlds(5, seed=2)
-    worlds, first = collect(domain, worlds, random(domain), 13)
-    after, tr = collect(domain, worlds, random(domain), 200)
+    worlds, first = rollout_steps(domain, worlds, random(domain), 13)
+    after, tr = rollout_steps(domain, worlds, random(domain), 200)
     returns = finished_returns(worlds, tr)
-    assert len(returns) == (after.finished - worlds.finished).sum() == (tr.terminated | tr.truncated).sum() > 10
+    assert (
+        len(returns)
+        == (after.finished - worlds.finished).sum()
+        == (tr.terminated | tr.truncated).sum()
+        > 10
+    )
     world = 3
     rewards = np.concatenate([first.reward, tr.reward])[:, world].astype(float)
     ends = np.flatnonzero(np.concatenate([first.terminated, tr.terminated])[:, world]) + 1
@@ -165,10 +191,12 @@ def test_rewards_add_up_to_returns():
 
 
 def test_dynamics_are_drawn_per_task_and_recorded():
-    domain = Domain.parse("hopper/torso_mass=1..9,friction=log:0.5..2,gravity=x2,episodes_per_task=2")
+    domain = Domain.parse(
+        "hopper/torso_mass=1..9,friction=log:0.5..2,gravity=x2,episodes_per_task=2"
+    )
     worlds = domain.worlds(3, seed=5)
     assert same(worlds.parameters, domain.draw(worlds.key, worlds.task))
-    after, tr = collect(domain, worlds, random(domain), 150)
+    after, tr = rollout_steps(domain, worlds, random(domain), 150)
     for world in range(3):
         done = tr.terminated[:, world]
         episode = np.concatenate([[0], np.cumsum(done)[:-1]])  # of each step
@@ -187,19 +215,21 @@ def test_dynamics_act_on_the_robot():
     """The drawn parameters are in force: the same as in a domain that fixes them."""
     domain = Domain.parse("hopper/gravity=2..20,torso_mass=1..9")
     worlds = domain.worlds(3, seed=0)
-    _, tr = collect(domain, worlds, random(domain), 6)
+    _, tr = rollout_steps(domain, worlds, random(domain), 6)
     assert not tr.terminated.any()  # the first dynamics drawn
     for world in range(3):
         values = dict(zip(domain.names, worlds.parameters[world], strict=True))
         fixed = Domain.parse("hopper/" + ",".join(f"{k}={float(v)!r}" for k, v in values.items()))
-        _, alone = collect(fixed, fixed.worlds(3, seed=0), random(fixed), 6)
+        _, alone = rollout_steps(fixed, fixed.worlds(3, seed=0), random(fixed), 6)
         assert same(alone.next_obs[:, world], tr.next_obs[:, world])
 
 
 def test_given_dynamics_stay_given():
     domain = Domain.parse("hopper/torso_mass=1..9")
     given = np.array([[2.0], [8.0]])
-    worlds, tr = collect(domain, domain.worlds(2, seed=0, parameters=given), random(domain), 100)
+    worlds, tr = rollout_steps(
+        domain, domain.worlds(2, seed=0, parameters=given), random(domain), 100
+    )
     assert worlds.finished.min() >= 2
     assert (tr.parameters == given.astype(np.float32)).all() and same(worlds.parameters, given)
 
@@ -226,11 +256,13 @@ def test_resumed_worlds_continue_to_the_bit(text):
     domain = Domain.parse(text)
     behaviour = Counting(np.ones(domain.spaces.action, np.float32))
     start = domain.worlds(4, seed=9)
-    whole_worlds, whole = collect(domain, start, behaviour, 64)
-    half, first = collect(domain, start, behaviour, 32)
-    collect(domain, domain.worlds(4, seed=1), behaviour, 5)  # somebody else uses the simulation
+    whole_worlds, whole = rollout_steps(domain, start, behaviour, 64)
+    half, first = rollout_steps(domain, start, behaviour, 32)
+    rollout_steps(
+        domain, domain.worlds(4, seed=1), behaviour, 5
+    )  # somebody else uses the simulation
     forget()
-    worlds, second = collect(domain, half, behaviour, 32)
+    worlds, second = rollout_steps(domain, half, behaviour, 32)
     assert same(worlds, whole_worlds)
     assert same(jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second), whole)
 
@@ -239,11 +271,11 @@ def test_collecting_changes_no_value():
     domain = Domain.parse("hopper/torso_mass=1..9,action_delay=1")
     worlds = domain.worlds(3, seed=0)
     copy = jax.tree.map(np.copy, worlds)
-    after, tr = collect(domain, worlds, random(domain), 40)
+    after, tr = rollout_steps(domain, worlds, random(domain), 40)
     kept = jax.tree.map(np.copy, after)
-    collect(domain, after, random(domain), 3)
+    rollout_steps(domain, after, random(domain), 3)
     assert same(worlds, copy) and same(after, kept)
-    assert same(collect(domain, worlds, random(domain), 40)[1], tr)
+    assert same(rollout_steps(domain, worlds, random(domain), 40)[1], tr)
 
 
 @pytest.mark.parametrize("text", ["hopper/torso_mass=1..9,observation_noise=0.1", "ant", "reacher"])
@@ -252,8 +284,8 @@ def test_a_world_does_not_see_its_neighbours(text):
     few, many = domain.worlds(2, seed=3), domain.worlds(5, seed=3)
     few, many = (w._replace(behaviour_memory=()) for w in (few, many))
     assert same(few, some(many, slice(2)))
-    _, a = collect(domain, few, random(domain), 40)
-    _, b = collect(domain, many, random(domain), 40)
+    _, a = rollout_steps(domain, few, random(domain), 40)
+    _, b = rollout_steps(domain, many, random(domain), 40)
     assert same(a, jax.tree.map(lambda x: x[:, :2], b))
 
 
@@ -263,7 +295,7 @@ def test_threads_change_no_bit(monkeypatch):
     for threads in ("1", "2"):
         monkeypatch.setenv("ISTHMUS_THREADS", threads)
         forget()
-        results.append(collect(domain, domain.worlds(7, seed=0), random(domain), 60))
+        results.append(rollout_steps(domain, domain.worlds(7, seed=0), random(domain), 60))
     forget()
     assert same(*results)
 
@@ -271,8 +303,8 @@ def test_threads_change_no_bit(monkeypatch):
 def test_a_memory_begins_anew_with_a_task():
     domain = Domain.parse("hopper/episodes_per_task=2")
     behaviour = Counting(np.ones(3, np.float32))
-    worlds, first = collect(domain, domain.worlds(4, seed=0), behaviour, 40)
-    worlds, second = collect(domain, worlds, behaviour, 60)
+    worlds, first = rollout_steps(domain, domain.worlds(4, seed=0), behaviour, 40)
+    worlds, second = rollout_steps(domain, worlds, behaviour, 60)
     tr = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
     for world in range(4):
         done = tr.terminated[:, world]
@@ -290,9 +322,9 @@ def test_a_memory_begins_anew_with_a_task():
 
 def test_what_is_executed_is_not_what_is_stored_and_charged():
     domain = Domain.parse("hopper")
-    chosen, executed = np.float32([0.9, 0, 0]), np.float32([0, 0.5, 0])
-    _, grounded = collect(domain, domain.worlds(2, seed=0), Push(chosen, executed), 1)
-    _, free = collect(domain, domain.worlds(2, seed=0), Push(executed, None), 1)
+    chosen, applied = np.float32([0.9, 0, 0]), np.float32([0, 0.5, 0])
+    _, grounded = rollout_steps(domain, domain.worlds(2, seed=0), Push(chosen, applied), 1)
+    _, free = rollout_steps(domain, domain.worlds(2, seed=0), Push(applied, None), 1)
     assert (grounded.action == chosen).all()
     assert same(grounded.next_obs, free.next_obs)
     assert np.allclose(grounded.reward - free.reward, -1e-3 * (0.9**2 - 0.5**2), atol=1e-6)
@@ -302,37 +334,39 @@ def test_what_is_executed_is_not_what_is_stored_and_charged():
 def test_an_action_that_is_no_number_is_refused(action):
     domain = Domain.parse("hopper")
     with pytest.raises(BadValue, match="not finite"):
-        collect(domain, domain.worlds(2, seed=0), Push(np.float32(action), None), 1)
+        rollout_steps(domain, domain.worlds(2, seed=0), Push(np.float32(action), None), 1)
     with pytest.raises(BadValue, match="not finite"):
-        collect(domain, domain.worlds(2, seed=0), Push(np.zeros(3, np.float32), np.float32(action)), 1)
+        rollout_steps(
+            domain, domain.worlds(2, seed=0), Push(np.zeros(3, np.float32), np.float32(action)), 1
+        )
 
 
 def test_members_keep_to_their_own_worlds():
     domain = Domain.parse("hopper/torso_mass=1..9")
     policies = [linear(seed, domain) for seed in range(3)]
-    stack = lambda some: jax.tree.map(lambda *x: np.stack(x), *some)  # noqa: E731
+    stack = lambda some: jax.tree.map(lambda *x: np.stack(x), *some)
     worlds = domain.worlds(6, seed=0)
-    _, tr = collect(domain, worlds, stack(policies), 30, members=True)
+    _, tr = rollout_steps(domain, worlds, stack(policies), 30, members=True)
     assert not same(tr.action[:, :2], tr.action[:, 2:4])
     for member, policy in enumerate(policies):
         mine = slice(2 * member, 2 * member + 2)
-        _, alone = collect(domain, some(worlds, mine), stack([policy]), 30, members=True)
+        _, alone = rollout_steps(domain, some(worlds, mine), stack([policy]), 30, members=True)
         assert same(alone, jax.tree.map(lambda x, mine=mine: x[:, mine], tr))
-        _, plain = collect(domain, some(worlds, mine), policy, 30)
+        _, plain = rollout_steps(domain, some(worlds, mine), policy, 30)
         assert np.allclose(plain.action, alone.action, atol=1e-4)
 
 
 def test_members_remember_each_for_itself():
     domain = Domain.parse("hopper")
     behaviours = Counting(np.float32([[1, 1, 1], [0, 0, 0]]))
-    worlds, tr = collect(domain, domain.worlds(4, seed=0), behaviours, 60, members=True)
+    worlds, tr = rollout_steps(domain, domain.worlds(4, seed=0), behaviours, 60, members=True)
     assert not tr.action[:, 2:].any() and tr.action[:, :2].any()
     ended = tr.terminated.any(0)
     assert ended[:2].all()
     since = [59 - np.flatnonzero(tr.terminated[:, w]).max(initial=-1) for w in range(4)]
     assert worlds.behaviour_memory["count"].tolist() == since
-    halves = collect(domain, domain.worlds(4, seed=0), behaviours, 30, members=True)
-    assert same(collect(domain, halves[0], behaviours, 30, members=True)[0], worlds)
+    halves = rollout_steps(domain, domain.worlds(4, seed=0), behaviours, 30, members=True)
+    assert same(rollout_steps(domain, halves[0], behaviours, 30, members=True)[0], worlds)
 
 
 class Begun(NamedTuple):
@@ -350,27 +384,31 @@ class Begun(NamedTuple):
 
 def test_members_begin_with_memories_of_their_own():
     domain, begin = Domain.parse("hopper"), np.float32([10, 20])
-    _, tr = collect(domain, domain.worlds(4, seed=0), Begun(begin), 60, members=True)
+    _, tr = rollout_steps(domain, domain.worlds(4, seed=0), Begun(begin), 60, members=True)
     first = np.sin(np.repeat(begin, 2))
     assert np.allclose(tr.action[0, :, 0], first, atol=1e-6)
     last = tr.terminated | tr.truncated
     for w in range(4):
         again = np.flatnonzero(last[:-1, w]) + 1
         assert len(again) and np.allclose(tr.action[again, w, 0], first[w], atol=1e-6)
-    apart = [play(domain, domain.worlds(4, seed=1), Begun(x)) for x in begin]
-    both = play(domain, domain.worlds(4, seed=1), [Begun(x) for x in begin])
+    apart = [rollout_episodes(domain, domain.worlds(4, seed=1), Begun(x)) for x in begin]
+    both = rollout_episodes(domain, domain.worlds(4, seed=1), [Begun(x) for x in begin])
     assert same(both.returns, np.concatenate([apart[0].returns[:2], apart[1].returns[2:]]))
 
 
 def test_what_is_explored_is_remembered_through_all_episodes():
     domain = Domain.parse("hopper/torso_mass=1..9")
     worlds = domain.worlds(70, seed=0)  # more than a call's rows
-    after, memory = explore(domain, worlds, Begun(np.float32(5)), 3)
+    after, memory = rollout_full_episodes(domain, worlds, Begun(np.float32(5)), 3)
     assert same(memory["count"], 5 + np.float32(after.total))
     assert same(after.finished, worlds.finished + 3) and same(after.episode, worlds.episode + 2)
-    some_after, some_memory = explore(domain, some(worlds, [3, 66]), Begun(np.float32(5)), 3)
-    assert same(some_memory["count"], memory["count"][[3, 66]]) and same(some_after.total, after.total[[3, 66]])
-    again, _ = explore(domain, after, Begun(np.float32(5)), 1)
+    some_after, some_memory = rollout_full_episodes(
+        domain, some(worlds, [3, 66]), Begun(np.float32(5)), 3
+    )
+    assert same(some_memory["count"], memory["count"][[3, 66]]) and same(
+        some_after.total, after.total[[3, 66]]
+    )
+    again, _ = rollout_full_episodes(domain, after, Begun(np.float32(5)), 1)
     assert same(again.finished, worlds.finished + 4)
 
 
@@ -385,10 +423,10 @@ def test_before_each_step_one_is_asked():
             raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError, match="no more"):
-        collect(domain, worlds, random(domain), 10, before_step=before)
+        rollout_steps(domain, worlds, random(domain), 10, before_step=before)
     assert [n for n, _ in calls] == [3] * 4
     assert same(calls[0][1], worlds.rows)
-    assert same(calls[3][1], collect(domain, worlds, random(domain), 3)[0].rows)
+    assert same(calls[3][1], rollout_steps(domain, worlds, random(domain), 3)[0].rows)
 
 
 WILD = "half_cheetah/motor_strength=1..100,torso_mass=0.001..10"
@@ -396,12 +434,16 @@ SOUND, SICK = [1.0, 6.0], [100.0, 0.001]
 
 
 def test_a_diverging_world_is_contained():
-    """Its episode ends as a fall with reward 0, it is counted, its last finite state is kept, the others go on."""
+    """Its episode ends as a fall with reward 0, it is counted, its last finite state is kept, the
+    others go on.
+    """
     domain = Domain.parse(WILD)
     dynamics = np.array([SOUND, SOUND, SICK, SOUND])
     worlds = domain.worlds(4, seed=0, parameters=dynamics)
-    after, tr = collect(domain, worlds, random(domain), 60)
-    _, healthy = collect(domain, domain.worlds(4, seed=0, parameters=np.tile(SOUND, (4, 1))), random(domain), 60)
+    after, tr = rollout_steps(domain, worlds, random(domain), 60)
+    _, healthy = rollout_steps(
+        domain, domain.worlds(4, seed=0, parameters=np.tile(SOUND, (4, 1))), random(domain), 60
+    )
     well = [0, 1, 3]
     assert same(jax.tree.map(lambda x: x[:, well], tr), jax.tree.map(lambda x: x[:, well], healthy))
     assert after.diverged[well].tolist() == [0, 0, 0] and not after.diverged_rows[well].any()
@@ -425,16 +467,16 @@ def test_play_plays_one_episode_a_world():
     policy = linear(1, domain)
     worlds = domain.worlds(10, seed=0)
     copy = jax.tree.map(np.copy, worlds)
-    episodes = play(domain, worlds, policy)
-    assert same(worlds, copy) and same(play(domain, worlds, policy), episodes)
+    episodes = rollout_episodes(domain, worlds, policy)
+    assert same(worlds, copy) and same(rollout_episodes(domain, worlds, policy), episodes)
     assert len(episodes.returns) == 10 and episodes.terminated.all() and not episodes.diverged.any()
     assert same(episodes.parameters, worlds.parameters)
     # Against a loop of one's own, one world at a time.
     for world in range(3):
-        live = Live.resume(domain, some(worlds, [world]))
+        live = SteppedWorlds.resume(domain, some(worlds, [world]))
         total, steps, ended = 0.0, 0, False
         while not ended:
-            seen = np.repeat(live.state["observation"].astype(np.float32), WIDTH, axis=0)
+            seen = np.repeat(live.state["observation"].astype(np.float32), MAX_BATCH, axis=0)
             action = np.asarray(jax.jit(jax.vmap(lambda o: policy.act((), o)[0]))(seen))[:1]
             reward, terminated, _ = live.step(live.all, action)
             total, steps, ended = total + reward[0], steps + 1, terminated[0]
@@ -442,15 +484,15 @@ def test_play_plays_one_episode_a_world():
         assert live.simulation.rows[0, 1] != 0
         simulation = live.simulation
         assert isinstance(simulation, PhysicsSimulation)
-        assert episodes.forward[world] == View(simulation.simulator, live.all).qpos[0, 0]
+        assert episodes.forward[world] == SimView(simulation.simulator, live.all).qpos[0, 0]
 
 
 def test_an_episode_is_the_same_alone_and_among_200():
     domain = Domain.parse("hopper/torso_mass=1..9,observation_noise=0.01")
     policy, worlds = linear(1, domain), domain.worlds(200, seed=0)
-    among = play(domain, worlds, policy)
+    among = rollout_episodes(domain, worlds, policy)
     for world in (0, 77, 199):
-        alone = play(domain, some(worlds, [world]), policy)
+        alone = rollout_episodes(domain, some(worlds, [world]), policy)
         assert same(alone, jax.tree.map(lambda x, world=world: x[[world]], among))
     assert len(np.unique(among.returns)) == 200
 
@@ -465,7 +507,9 @@ def test_play_steps_living_worlds_only(monkeypatch):
         return step(self, ids, *rest)
 
     monkeypatch.setattr(PhysicsSimulation, "step", spy)
-    episodes = play(domain, domain.worlds(20, seed=0), linear(1, domain), lambda live, done: seen.append(done))
+    episodes = rollout_episodes(
+        domain, domain.worlds(20, seed=0), linear(1, domain), lambda live, done: seen.append(done)
+    )
     assert sum(stepped) == episodes.lengths.sum() < 20 * episodes.lengths.max()
     assert len(stepped) == episodes.lengths.max()
     assert seen == [0, *(int((episodes.lengths <= t + 1).sum()) for t in range(len(stepped)))]
@@ -474,13 +518,13 @@ def test_play_steps_living_worlds_only(monkeypatch):
 def test_policies_share_the_worlds_in_order():
     domain = Domain.parse("hopper")
     policies, worlds = [linear(seed, domain) for seed in (1, 2)], domain.worlds(6, seed=0)
-    both = play(domain, worlds, policies)
+    both = rollout_episodes(domain, worlds, policies)
     for member, policy in enumerate(policies):
         mine = slice(3 * member, 3 * member + 3)
-        alone = play(domain, some(worlds, mine), policy)
+        alone = rollout_episodes(domain, some(worlds, mine), policy)
         assert same(alone, jax.tree.map(lambda x, mine=mine: x[mine], both))
     with pytest.raises(BadValue, match="evenly"):
-        play(domain, domain.worlds(5, seed=0), policies)
+        rollout_episodes(domain, domain.worlds(5, seed=0), policies)
 
 
 class Remembering(NamedTuple):
@@ -497,9 +541,9 @@ def test_a_policy_remembers_its_episode():
     """Pushes at step t are sin(t), in each world, however many are still alive."""
     domain = Domain.parse("hopper")
     worlds = domain.worlds(8, seed=0)
-    episodes = play(domain, worlds, Remembering(np.float32(0.5)))
+    episodes = rollout_episodes(domain, worlds, Remembering(np.float32(0.5)))
     assert len(np.unique(episodes.lengths)) > 1
-    live = Live.resume(domain, some(worlds, [5]))
+    live = SteppedWorlds.resume(domain, some(worlds, [5]))
     for t in range(episodes.lengths[5]):
         push = np.asarray(jnp.float32(0.5) * jnp.sin(jnp.float32(t)) * jnp.ones((1, 3)))
         _, terminated, _ = live.step(live.all, push)
@@ -509,7 +553,7 @@ def test_a_policy_remembers_its_episode():
 def test_play_ends_a_diverged_episode():
     domain = Domain.parse(WILD)
     worlds = domain.worlds(6, seed=0, parameters=np.array([SICK, SICK, SICK, SICK, SOUND, SOUND]))
-    episodes = play(domain, worlds, linear(0, domain))
+    episodes = rollout_episodes(domain, worlds, linear(0, domain))
     lost = episodes.diverged
     assert lost[:4].any() and not lost[4:].any()
     assert same(episodes.terminated, lost) and same(episodes.lengths < 1000, lost)

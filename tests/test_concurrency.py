@@ -37,7 +37,9 @@ class Reaching:
         self.actions = actions
 
 
-jax.tree_util.register_pytree_node(Reaching, lambda p: ((), p.actions), lambda actions, _: Reaching(actions))
+jax.tree_util.register_pytree_node(
+    Reaching, lambda p: ((), p.actions), lambda actions, _: Reaching(actions)
+)
 
 
 class Counter(gymnasium.Env):
@@ -87,7 +89,9 @@ def in_threads(function: Callable[[int], Any], count: int = 2) -> list[Any]:
     return results
 
 
-@pytest.mark.parametrize(("text", "actions"), [("ball", 2), ("hopper/torso_mass=1..9,action_delay=1", 3), (FOREIGN, 2)])
+@pytest.mark.parametrize(
+    ("text", "actions"), [("ball", 2), ("hopper/torso_mass=1..9,action_delay=1", 3), (FOREIGN, 2)]
+)
 def test_evaluations_in_threads_have_the_returns_of_one(text, actions):
     domain = isthmus.Domain.parse(text)
 
@@ -153,8 +157,12 @@ def test_runs_of_one_name_in_threads_have_a_folder_each(tmp_path, monkeypatch):
 
 def test_first_weights_do_not_depend_on_threads():
     shapes = [(3, 4), (64, 64), (5, 2)]
-    alone = [np.asarray(networks.orthogonal(jax.random.key(i), shape)) for i, shape in enumerate(shapes)]
-    together = in_threads(lambda i: np.asarray(networks.orthogonal(jax.random.key(i), shapes[i])), 3)
+    alone = [
+        np.asarray(networks.orthogonal(jax.random.key(i), shape)) for i, shape in enumerate(shapes)
+    ]
+    together = in_threads(
+        lambda i: np.asarray(networks.orthogonal(jax.random.key(i), shapes[i])), 3
+    )
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -182,7 +190,10 @@ def test_a_threads_cache_is_its_own_and_bounded():
 def test_a_threads_list_is_its_own():
     values: ThreadList[int] = ThreadList()
     values.append(3)
-    assert in_threads(lambda i: (list(values), values.append(i), list(values))) == [([], None, [0]), ([], None, [1])]
+    assert in_threads(lambda i: (list(values), values.append(i), list(values))) == [
+        ([], None, [0]),
+        ([], None, [1]),
+    ]
     assert list(values) == [3]
 
 
@@ -263,10 +274,19 @@ def forked(*words: str) -> dict[str, Any]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_steps_what_it_makes_itself():
-    """Its parent's worlds of several threads are refused, one world needs none; nothing hangs, not even the end."""
+    """Its parent's worlds of several threads are refused, one world needs none; nothing hangs, not
+    even the end.
+    """
     said = forked()
-    assert said.pop("several_worlds").startswith("ForkedError: this simulation was made before a fork")
-    assert said == {"worlds": "went well", "one_world": "went well", "evaluate": "went well", "exit": 0}
+    assert said.pop("several_worlds").startswith(
+        "ForkedError: this simulation was made before a fork"
+    )
+    assert said == {
+        "worlds": "went well",
+        "one_world": "went well",
+        "evaluate": "went well",
+        "exit": 0,
+    }
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -300,7 +320,7 @@ if "windows" in sys.argv:
 
 import tiny
 import isthmus
-from isthmus.domains.problem import Ledger
+from isthmus.problems.problem import Ledger
 from isthmus.physics.mujoco import threads
 from isthmus.training.executor import Processes
 

@@ -1,4 +1,6 @@
-"""What a policy is after a crossing to worlds that pay nothing: what it was. No reward, no step; moments that stay."""
+"""What a policy is after a crossing to worlds that pay nothing: what it was. No reward, no step;
+moments that stay.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ import pytest
 import test_probes
 
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Problem
 from isthmus.methods import registry
 from isthmus.methods.method import State
+from isthmus.problems.problem import Access, Problem
 from isthmus.training.checkpoint import digest
 
 f32 = np.float32
@@ -39,7 +41,9 @@ def learner(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def rounds(learner: Any, s: Any, probe: probes.Probe, scales: list[float]) -> list[tuple[Any, dict[str, float]]]:
+def rounds(
+    learner: Any, s: Any, probe: probes.Probe, scales: list[float]
+) -> list[tuple[Any, dict[str, float]]]:
     """A state and its metrics after each of some rounds, whose rewards are multiplied by `scales`."""
     random, found = np.random.default_rng(0), []
     worlds = probes.Played.begin(16, random)
@@ -52,7 +56,7 @@ def rounds(learner: Any, s: Any, probe: probes.Probe, scales: list[float]) -> li
 
 def test_without_a_reward_the_policy_stays_and_the_critic_learns(learner: Any) -> None:
     begun, _ = probes.train(learner, LATE, 2)
-    begun = learner.transfer(begun)
+    begun = learner.warm_start(begun)
     (_, first), (s, second) = rounds(learner, begun, LATE, [0.0, 0.0])
     assert policy_weights(s) == policy_weights(begun)
     assert critic_weights(s) != critic_weights(begun)
@@ -60,8 +64,10 @@ def test_without_a_reward_the_policy_stays_and_the_critic_learns(learner: Any) -
 
 
 def test_the_smallest_reward_is_one_and_a_round_without_any_counts_after_it(learner: Any) -> None:
-    """What is paid late may come rounds after what it is paid for: a critic that was paid is no residue."""
-    begun = learner.transfer(probes.train(learner, LATE, 2)[0])
+    """What is paid late may come rounds after what it is paid for: a critic that was paid is no
+    residue.
+    """
+    begun = learner.warm_start(probes.train(learner, LATE, 2)[0])
     found = [s for s, _ in rounds(learner, begun, LATE, [0.0, 1e-6, 0.0])]
     still, moved, after = (policy_weights(s) for s in found)
     assert still == policy_weights(begun)
@@ -127,7 +133,7 @@ def test_fine_tuning_without_a_reward_deploys_what_crossed(learner: str) -> None
     s = crossing
     for _ in range(3):
         s, _ = method.step(where, s)
-    assert s.phase == 1 and s.book.transitions == 3 * 128
+    assert s.phase == 1 and s.usage.transitions == 3 * 128
     np.testing.assert_array_equal(deployed(method, s), deployed(method, crossing))
 
 
@@ -138,16 +144,16 @@ def test_moments_stay_and_weights_move_where_a_target_pays(name: str) -> None:
     s = after_rounds(method, problem("dense"), 2, start)
     learned = getattr(s.learner, "robot", s.learner)
     assert s.phase == 1
-    assert digest(learned.observations) == digest(start.observations)
+    assert digest(learned.obs_moments) == digest(start.obs_moments)
     assert policy_weights(learned) != policy_weights(start)
     if name in ("matlf", "matl"):  # the simulator stays where it learned
-        assert s.learner.simulator.observations.count == start.observations.count + 2 * 2 * 128
+        assert s.learner.simulator.obs_moments.count == start.obs_moments.count + 2 * 2 * 128
 
 
 def test_what_begins_in_the_target_goes_on_merging_its_moments() -> None:
     for name in ("target_only", "matl"):
         s = after_rounds(build(name, "trpo"), problem("dense"), 2)
-        assert getattr(s.learner, "robot", s.learner).observations.count == 3 * 128
+        assert getattr(s.learner, "robot", s.learner).obs_moments.count == 3 * 128
 
 
 def test_an_auxiliary_reward_is_a_reward() -> None:
@@ -159,9 +165,13 @@ def test_an_auxiliary_reward_is_a_reward() -> None:
 
 
 def test_sac_crosses_without_moments_of_observations() -> None:
-    """Its observations are not normalized; its actor goes on maximizing entropy, which no reward pays for."""
+    """Its observations are not normalized; its actor goes on maximizing entropy, which no reward
+    pays for.
+    """
     method = build(
-        "fine_tuning", "sac", **{"learner.hidden": (8,), "learner.random_steps": 10**6, "learner.capacity": 512}
+        "fine_tuning",
+        "sac",
+        **{"learner.hidden": (8,), "learner.random_steps": 10**6, "learner.capacity": 512},
     )
     where = problem("none")
     crossing = after_rounds(method, where, 2)

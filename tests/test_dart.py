@@ -1,4 +1,6 @@
-"""The second engine against the first and against known answers: bodies, motion, contact, exact state, parameters."""
+"""The second engine against the first and against known answers: bodies, motion, contact, exact
+state, parameters.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ import pytest
 import tiny
 
 import isthmus
-from isthmus.domains.audit import NO_CHANGE, SHIFT, audit
-from isthmus.domains.collect import collect, play
+from isthmus.audit.audit import NO_CHANGE, SHIFT, audit
 from isthmus.domains.domain import Domain, _simulation
+from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.physics import dart, dart_model
 from isthmus.physics import mujoco as reference
 from isthmus.physics.dart import DartSimulator, dartpy
@@ -33,27 +35,35 @@ from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, Decision, UnknownName
 
 # On Linux `make setup` installs dartpy: there, a missing one is a failure.
-pytestmark = pytest.mark.skipif(find_spec("dartpy") is None and sys.platform != "linux", reason="no dartpy here")
+pytestmark = pytest.mark.skipif(
+    find_spec("dartpy") is None and sys.platform != "linux", reason="no dartpy here"
+)
 
 ROBOTS = ["ball", "cartpole_swingup", "half_cheetah", "hopper", "reacher", "walker2d"]
 G = 9.81
 
 
-def make(robot: str, n: int = 4, names: tuple[str, ...] = (), frame_skip: int | None = None) -> DartSimulator:
-    task = tasks.find(robot)
+def make(
+    robot: str, n: int = 4, names: tuple[str, ...] = (), frame_skip: int | None = None
+) -> DartSimulator:
+    task = tasks.find_task(robot)
     return DartSimulator(task.model_path(), names, n, frame_skip or task.frame_skip)
 
 
-def built(folder: Path, bodies: str, names: tuple[str, ...] = (), dt: float = 0.002, more: str = "") -> DartSimulator:
+def built(
+    folder: Path, bodies: str, names: tuple[str, ...] = (), dt: float = 0.002, more: str = ""
+) -> DartSimulator:
     """One world of a model of one's own, a substep a step."""
     path = folder / f"{abs(hash(bodies + more))}.xml"
-    path.write_text(f'<mujoco><option timestep="{dt}"/><worldbody>{bodies}</worldbody>{more}</mujoco>')
+    path.write_text(
+        f'<mujoco><option timestep="{dt}"/><worldbody>{bodies}</worldbody>{more}</mujoco>'
+    )
     return DartSimulator(path, names, 1, 1)
 
 
 def begin(robot: str, simulator: Any, seed: int = 0) -> None:
     ids = np.arange(simulator.n)
-    simulator.reset(ids, *tasks.find(robot).start(simulator, Streams(keys(seed, simulator.n))))
+    simulator.reset(ids, *tasks.find_task(robot).start(simulator, Streams(keys(seed, simulator.n))))
 
 
 def control(simulator: Any, t: int) -> np.ndarray:
@@ -83,10 +93,16 @@ def coast(simulator: DartSimulator, steps: int, force: float = 0.0) -> np.ndarra
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_bodies_are_where_and_as_heavy_as_in_mujoco(robot):
-    """Mass matrix, Coriolis and gravity forces and all poses, at random configurations and velocities."""
+    """Mass matrix, Coriolis and gravity forces and all poses, at random configurations and
+    velocities.
+    """
     simulator = make(robot, n=1)
     model, world = simulator.model, simulator._worlds[0]
-    data, inertia, rng = mujoco.MjData(model), np.zeros((model.nv, model.nv)), np.random.default_rng(0)
+    data, inertia, rng = (
+        mujoco.MjData(model),
+        np.zeros((model.nv, model.nv)),
+        np.random.default_rng(0),
+    )
     for _ in range(10):
         data.qpos[:], data.qvel[:] = rng.uniform(-2, 2, model.nq), rng.uniform(-3, 3, model.nv)
         mujoco.mj_forward(model, data)
@@ -94,12 +110,18 @@ def test_bodies_are_where_and_as_heavy_as_in_mujoco(robot):
         world.robot.setPositions(data.qpos)
         world.robot.setVelocities(data.qvel)
         inertia -= np.diag(model.dof_armature)
-        assert np.allclose(world.robot.getMassMatrix(), inertia, rtol=0, atol=1e-9 * abs(inertia).max())
+        assert np.allclose(
+            world.robot.getMassMatrix(), inertia, rtol=0, atol=1e-9 * abs(inertia).max()
+        )
         bias = world.robot.getCoriolisAndGravityForces()
-        assert np.allclose(bias, data.qfrc_bias, rtol=0, atol=1e-9 * max(1.0, abs(data.qfrc_bias).max()))
+        assert np.allclose(
+            bias, data.qfrc_bias, rtol=0, atol=1e-9 * max(1.0, abs(data.qfrc_bias).max())
+        )
         for b, node in world.bodies.items():
             assert np.allclose(node.getWorldTransform().translation(), data.xpos[b], atol=1e-12)
-            assert np.allclose(node.getWorldTransform().rotation().ravel(), data.xmat[b], atol=1e-12)
+            assert np.allclose(
+                node.getWorldTransform().rotation().ravel(), data.xmat[b], atol=1e-12
+            )
         simulator.qpos[0] = data.qpos
         for b in range(1, model.nbody):
             assert np.allclose(simulator.position(model.body(b).name)[0], data.xpos[b], atol=1e-12)
@@ -150,16 +172,22 @@ def test_what_collides_is_what_mujoco_lets_collide(tmp_path):
 
 
 def test_a_body_falls_as_semi_implicit_euler_has_it(tmp_path):
-    simulator = built(tmp_path, '<body pos="0 0 50"><freejoint/><geom type="sphere" size=".1"/></body>')
+    simulator = built(
+        tmp_path, '<body pos="0 0 50"><freejoint/><geom type="sphere" size=".1"/></body>'
+    )
     simulator.qvel[0, :3] = [1.0, 0.0, 2.0]
     n, dt = 500, 0.002
     last = coast(simulator, n)[-1]
-    assert np.allclose(last[:3], [n * dt, 0.0, 50 + 2 * n * dt - G * dt**2 * n * (n + 1) / 2], atol=1e-9)
+    assert np.allclose(
+        last[:3], [n * dt, 0.0, 50 + 2 * n * dt - G * dt**2 * n * (n + 1) / 2], atol=1e-9
+    )
     assert last[7 + 2] == pytest.approx(2 - G * n * dt, abs=1e-9)
 
 
 def test_a_free_body_turns_as_in_mujoco(tmp_path):
-    """Velocities are linear in the world's frame and angular in the body's, quaternions do not jump."""
+    """Velocities are linear in the world's frame and angular in the body's, quaternions do not
+    jump.
+    """
     body = '<body pos="0 0 5"><freejoint/><geom type="box" size=".1 .2 .3" contype="0" conaffinity="0"/></body>'
     simulator = built(tmp_path, body, dt=0.0005)
     model = simulator.model
@@ -170,7 +198,9 @@ def test_a_free_body_turns_as_in_mujoco(tmp_path):
     simulator.reset(np.array([0]), data.qpos[None], data.qvel[None])
     for rows in coast(simulator, 2000):
         mujoco.mj_step(model, data)
-        assert np.allclose(rows[:7], data.qpos, atol=5e-3) and np.allclose(rows[7:], data.qvel, atol=2e-2)
+        assert np.allclose(rows[:7], data.qpos, atol=5e-3) and np.allclose(
+            rows[7:], data.qvel, atol=2e-2
+        )
     assert np.linalg.norm(simulator.qpos[0, 3:7]) == pytest.approx(1.0, abs=1e-12)
 
 
@@ -186,7 +216,9 @@ def test_a_pendulum_keeps_its_energy_and_its_period(tmp_path):
     assert np.ptp(energy) < 0.01 * energy.mean()
     up = np.flatnonzero((rows[:-1, 0] < 0) & (rows[1:, 0] >= 0))
     period = np.diff(up).mean() * 0.002
-    assert period == pytest.approx(2 * np.pi * np.sqrt(inertia / (2 * G)) * (1 + 0.1**2 / 16), rel=1e-3)
+    assert period == pytest.approx(
+        2 * np.pi * np.sqrt(inertia / (2 * G)) * (1 + 0.1**2 / 16), rel=1e-3
+    )
 
 
 SLIDE = '<body><joint name="x" type="slide" axis="1 0 0" {}/><geom type="sphere" size=".1" mass="2"/></body>'
@@ -216,8 +248,13 @@ def test_a_motor_pushes_by_its_gear_and_no_more_than_its_range(tmp_path):
 
 
 def test_joints_stop_at_their_limits(tmp_path):
-    simulator = built(tmp_path, SLIDE.format('limited="true" range="-.2 .5"'), more=MOTOR.format(20))
-    assert coast(simulator, 1000, 1.0)[:, 0].max() < 0.5 + 0.01 and abs(simulator.qpos[0, 0] - 0.5) < 0.01
+    simulator = built(
+        tmp_path, SLIDE.format('limited="true" range="-.2 .5"'), more=MOTOR.format(20)
+    )
+    assert (
+        coast(simulator, 1000, 1.0)[:, 0].max() < 0.5 + 0.01
+        and abs(simulator.qpos[0, 0] - 0.5) < 0.01
+    )
     assert abs(coast(simulator, 1000, -1.0)[-1, 0] + 0.2) < 0.01
     hopper = make("hopper")
     begin("hopper", hopper)
@@ -240,13 +277,17 @@ def test_what_lies_on_the_floor_is_carried_by_it(kind, tmp_path):
     body = f'<body pos="0 0 .2"><freejoint/><geom type="{kind}" size="{size}" {lying} mass="2"/></body>'
     simulator = built(tmp_path, FLOOR.format(1) + body)
     coast(simulator, 1000)
-    assert height - 3e-3 < simulator.qpos[0, 2] < height + 1e-4 and np.abs(simulator.qvel).max() < 2e-3
+    assert (
+        height - 3e-3 < simulator.qpos[0, 2] < height + 1e-4 and np.abs(simulator.qvel).max() < 2e-3
+    )
     contacts = simulator._worlds[0].world.getLastCollisionResult().getContacts()
     assert len(contacts) == {"box": 4, "sphere": 1, "capsule": 2}[kind]
     assert np.allclose(sum(c.force for c in contacts), [0, 0, 2 * G], atol=1e-6)
 
 
-@pytest.mark.parametrize(("floor", "own", "true"), [(0.2, 0.5, 0.5), (0.6, 0.3, 0.6), (0.4, 0.4, 0.4)])
+@pytest.mark.parametrize(
+    ("floor", "own", "true"), [(0.2, 0.5, 0.5), (0.6, 0.3, 0.6), (0.4, 0.4, 0.4)]
+)
 def test_contact_rubs_by_the_larger_friction_of_the_two(floor, own, true, tmp_path):
     """As in MuJoCo, where DART would take the smaller: a box slides v^2 / (2 mu g)."""
     body = f'<body pos="0 0 .0999"><freejoint/><geom type="box" size=".3 .3 .1" friction="{own}"/></body>'
@@ -266,7 +307,9 @@ def test_the_hoppers_foot_carries_it():
     for _ in range(15):
         simulator.step(np.array([0]), np.zeros((1, 3)))
     contacts = simulator._worlds[0].world.getLastCollisionResult().getContacts()
-    assert {pair for pair, _ in simulator.contacts(0)} == {(4, 0)} and {mu for _, mu in simulator.contacts(0)} == {2.0}
+    assert {pair for pair, _ in simulator.contacts(0)} == {(4, 0)} and {
+        mu for _, mu in simulator.contacts(0)
+    } == {2.0}
     weight = simulator.model.body_mass.sum() * G
     assert sum(c.force[2] for c in contacts) == pytest.approx(weight, rel=0.2)
     assert max(c.penetrationDepth for c in contacts) < 2e-3
@@ -289,12 +332,24 @@ SLIDER = '<body pos="0 0 .0999"><freejoint/><geom type="box" size=".3 .3 .1" {}/
     ("others", "own", "true"),
     [
         # of the issue: a rough box 50 m away, which moves or stands still
-        ('<body pos="50 0 2"><freejoint/><geom type="box" size=".1 .1 .1" friction="1"/></body>', 'friction=".2"', 0.3),
+        (
+            '<body pos="50 0 2"><freejoint/><geom type="box" size=".1 .1 .1" friction="1"/></body>',
+            'friction=".2"',
+            0.3,
+        ),
         ('<geom type="box" size=".1 .1 .1" pos="50 0 2" friction="1"/>', 'friction=".2"', 0.3),
         # a priority, of the box and of the far one; a far box without friction
         ("", 'friction=".1" priority="1"', 0.1),
-        ('<geom type="box" size=".1 .1 .1" pos="50 0 2" friction="1" priority="5"/>', 'friction=".4"', 0.4),
-        ('<geom type="box" size=".1 .1 .1" pos="50 0 2" friction="0" priority="5"/>', 'friction=".4"', 0.4),
+        (
+            '<geom type="box" size=".1 .1 .1" pos="50 0 2" friction="1" priority="5"/>',
+            'friction=".4"',
+            0.4,
+        ),
+        (
+            '<geom type="box" size=".1 .1 .1" pos="50 0 2" friction="0" priority="5"/>',
+            'friction=".4"',
+            0.4,
+        ),
     ],
 )
 def test_contact_rubs_by_the_pairs_own_friction(others, own, true, tmp_path):
@@ -305,8 +360,12 @@ def test_contact_rubs_by_the_pairs_own_friction(others, own, true, tmp_path):
 def test_condim_1_is_without_friction(tmp_path):
     """On a floor of condim 1 a box of condim 1 slides on; of condim 3 it stops."""
     floor = '<geom type="plane" size="9 9 1" condim="1" friction="{}"/>'
-    assert slide_on(tmp_path, floor.format(0.8) + SLIDER.format('condim="1"')) == pytest.approx(4.0, rel=1e-3)
-    assert slide_on(tmp_path, floor.format(0.5) + SLIDER.format('friction=".5"')) == pytest.approx(4 / G, rel=0.02)
+    assert slide_on(tmp_path, floor.format(0.8) + SLIDER.format('condim="1"')) == pytest.approx(
+        4.0, rel=1e-3
+    )
+    assert slide_on(tmp_path, floor.format(0.5) + SLIDER.format('friction=".5"')) == pytest.approx(
+        4 / G, rel=0.02
+    )
 
 
 def test_parts_that_rub_less_on_each_other_than_on_the_floor(tmp_path):
@@ -318,7 +377,9 @@ def test_parts_that_rub_less_on_each_other_than_on_the_floor(tmp_path):
     simulator.qvel[0, 6] = 2.0
     start = simulator.qpos[0, [0, 7]]
     coast(simulator, 1000)
-    assert np.allclose(simulator.qpos[0, [0, 7]] - start, [0.0, 4 / (2 * 0.2 * G)], rtol=0.02, atol=1e-3)
+    assert np.allclose(
+        simulator.qpos[0, [0, 7]] - start, [0.0, 4 / (2 * 0.2 * G)], rtol=0.02, atol=1e-3
+    )
     assert set(simulator.contacts(0)) == {((1, 0), 1.0), ((2, 1), 0.2)}
 
 
@@ -336,7 +397,12 @@ def test_the_hoppers_limbs_do_not_rub_on_each_other():
 PILE = [
     ('friction=".3"', 'friction=".3"', 'friction=".3"', 'friction="1"'),
     ('friction=".3"', 'friction=".7" priority="1"', 'friction="1.5"', 'friction=".5"'),
-    ('friction=".3" condim="1"', 'friction=".7" condim="1"', 'friction="1.5"', 'friction=".5" condim="1"'),
+    (
+        'friction=".3" condim="1"',
+        'friction=".7" condim="1"',
+        'friction="1.5"',
+        'friction=".5" condim="1"',
+    ),
     ('friction=".1"', 'friction="2"', 'friction="1"', 'friction=".2" priority="-1"'),
     ('friction=".1" priority="2"', 'friction=".4"', 'friction=".2" priority="1"', 'friction=".3"'),
 ]
@@ -344,7 +410,9 @@ PILE = [
 
 @pytest.mark.parametrize("geoms", PILE)
 def test_every_contact_has_mujocos_friction(geoms, tmp_path):
-    """Four balls and two floors, all in one another: each pair touches once in both engines, and rubs alike."""
+    """Four balls and two floors, all in one another: each pair touches once in both engines, and
+    rubs alike.
+    """
     places = ("0 0 .1", ".05 0 .1", "0 .05 .1", ".05 .05 .1")
     world = FLOOR.format(0.6) + f'<geom type="box" size="1 1 .1" pos="0 0 -.09" {geoms[0]}/>'
     for place, attributes in zip(places, geoms, strict=True):
@@ -359,7 +427,9 @@ def test_every_contact_has_mujocos_friction(geoms, tmp_path):
 
 
 def test_a_plan_of_shapes_gives_each_pair_its_friction_once():
-    """Random frictions, priorities and bodies of several geoms: one pair of shapes a pair of geoms, of its friction."""
+    """Random frictions, priorities and bodies of several geoms: one pair of shapes a pair of geoms,
+    of its friction.
+    """
     rng = np.random.default_rng(0)
     copied = 0
     for _ in range(30):
@@ -384,7 +454,9 @@ def test_a_plan_of_shapes_gives_each_pair_its_friction_once():
         for b, c in plan.touching:
             for (g, mu), (h, nu) in product(shapes[b], shapes[c]):
                 got.append((min(g, h), max(g, h), min(mu, nu)))
-        assert sorted(got) == sorted((*sorted(contact[:2]), contact.friction) for contact in contacts)
+        assert sorted(got) == sorted(
+            (*sorted(contact[:2]), contact.friction) for contact in contacts
+        )
     assert copied > 30
 
 
@@ -410,12 +482,14 @@ def test_a_world_that_needs_other_shapes_is_as_one_made_with_them(tmp_path):
 
 def dynamics(simulator: DartSimulator, seed: int = 0) -> np.ndarray:
     defaults = np.array([p.default for p in simulator.parameters])
-    return defaults * np.exp(np.random.default_rng(seed).uniform(-0.26, 0.26, (simulator.n, len(defaults))))
+    return defaults * np.exp(
+        np.random.default_rng(seed).uniform(-0.26, 0.26, (simulator.n, len(defaults)))
+    )
 
 
 @pytest.mark.parametrize("robot", ["hopper", "reacher", "half_cheetah"])
 def test_rows_continue_to_the_bit_in_fresh_and_used_worlds(robot):
-    names = tuple(dart.parameters(tasks.find(robot).model_path()))
+    names = tuple(dart.parameters(tasks.find_task(robot).model_path()))
     first, fresh, used = make(robot, 3, names), make(robot, 3, names), make(robot, 5, names)
     own = dynamics(first)
     first.set_parameters(np.arange(3), own)
@@ -432,14 +506,18 @@ def test_rows_continue_to_the_bit_in_fresh_and_used_worlds(robot):
         for t in range(60, 120):
             simulator.step(places, control(first, t))
             assert np.array_equal(simulator.rows[places], want[t - 60])
-            for body in (tasks.find(robot).main_body,):
+            for body in (tasks.find_task(robot).main_body,):
                 places_of = [s.position(body) for s in (simulator, first)]
                 assert t < 119 or np.array_equal(places_of[0][places], places_of[1])
 
 
-@pytest.mark.parametrize("pieces", [["box"], ["capsule", "capsule", "sphere"], ["box", "capsule", "sphere", "box"]])
+@pytest.mark.parametrize(
+    "pieces", [["box"], ["capsule", "capsule", "sphere"], ["box", "capsule", "sphere", "box"]]
+)
 def test_contacts_of_the_past_are_forgotten(pieces, tmp_path):
-    """Left alone, ODE's detector would add them to new ones: a box on a plane would not continue to the bit."""
+    """Left alone, ODE's detector would add them to new ones: a box on a plane would not continue to
+    the bit.
+    """
     bodies = [
         f'<body pos="{0.1 * i} 0 {0.4 + 0.35 * i}"><freejoint/><geom type="{k}" size="{PARTS[k][0]}" mass="1"/></body>'
         for i, k in enumerate(pieces)
@@ -456,7 +534,11 @@ def test_contacts_of_the_past_are_forgotten(pieces, tmp_path):
 
 def test_contacts_of_second_shapes_are_forgotten_too(tmp_path):
     body = '<body pos="0 0 {}"><freejoint/><geom type="box" size=".1 .1 .1" friction=".2"/></body>'
-    simulator = built(tmp_path, FLOOR.format(1) + "".join(body.format(0.12 + 0.22 * k) for k in range(3)), dt=0.005)
+    simulator = built(
+        tmp_path,
+        FLOOR.format(1) + "".join(body.format(0.12 + 0.22 * k) for k in range(3)),
+        dt=0.005,
+    )
     assert simulator._worlds[0].plan.copies
     simulator.qvel[0, [6, 12]] = 0.5, -0.5
     rows = coast(simulator, 200)
@@ -480,7 +562,9 @@ def test_some_worlds_step_and_the_others_wait():
 
 
 @pytest.mark.parametrize("robot", ["hopper", "reacher"])
-@pytest.mark.parametrize("how", ["absurd velocity", "far away", "nan velocity", "infinite position", "nan control"])
+@pytest.mark.parametrize(
+    "how", ["absurd velocity", "far away", "nan velocity", "infinite position", "nan control"]
+)
 def test_a_diverging_world_is_told_and_kept_apart(robot, how):
     simulator, healthy = make(robot), make(robot)
     for s in (simulator, healthy):
@@ -505,7 +589,9 @@ def test_a_diverging_world_is_told_and_kept_apart(robot, how):
 
 
 def test_what_explodes_within_a_step_is_contained():
-    """Velocities near the bound, all at once: the process lives, the world is told, its like goes on as if nothing."""
+    """Velocities near the bound, all at once: the process lives, the world is told, its like goes
+    on as if nothing.
+    """
     simulator, healthy = make("hopper", 3), make("hopper", 3)
     for s in (simulator, healthy):
         begin("hopper", s)
@@ -525,8 +611,14 @@ SWING = (
 
 
 def swing(tmp_path: Path, flag: str, joint: str, more: str) -> tuple[np.ndarray, np.ndarray]:
-    """Angles over 300 steps of a hinge that begins at 0.5 rad, at a control of 2, in DART and in MuJoCo."""
-    option = f'<option timestep=".001"><flag {flag}="disable"/></option>' if flag else '<option timestep=".001"/>'
+    """Angles over 300 steps of a hinge that begins at 0.5 rad, at a control of 2, in DART and in
+    MuJoCo.
+    """
+    option = (
+        f'<option timestep=".001"><flag {flag}="disable"/></option>'
+        if flag
+        else '<option timestep=".001"/>'
+    )
     simulator = built(tmp_path, SWING.format(joint), dt=0.001, more=option + more)
     data = mujoco.MjData(simulator.model)
     data.qpos[0] = simulator.qpos[0] = 0.5
@@ -545,7 +637,11 @@ def swing(tmp_path: Path, flag: str, joint: str, more: str) -> tuple[np.ndarray,
         ("actuation", "", '<actuator><motor joint="x" gear="3"/></actuator>'),
         ("damper", 'damping=".5"', ""),
         ("spring", 'stiffness="5"', ""),
-        ("clampctrl", "", '<actuator><motor joint="x" gear="1" ctrlrange="-1 1" ctrllimited="true"/></actuator>'),
+        (
+            "clampctrl",
+            "",
+            '<actuator><motor joint="x" gear="1" ctrlrange="-1 1" ctrllimited="true"/></actuator>',
+        ),
         ("limit", 'limited="true" range="0 40"', ""),
         ("frictionloss", 'frictionloss="1"', ""),
         ("constraint", 'frictionloss="1" limited="true" range="0 40"', ""),
@@ -558,13 +654,20 @@ def test_what_a_flag_disables_is_off_in_both_engines(flag, joint, more, tmp_path
 
 
 def test_contacts_disabled(tmp_path):
-    simulator = built(tmp_path, FLOOR.format(1) + SLIDER.format(""), more='<option><flag contact="disable"/></option>')
+    simulator = built(
+        tmp_path,
+        FLOOR.format(1) + SLIDER.format(""),
+        more='<option><flag contact="disable"/></option>',
+    )
     coast(simulator, 500)
     assert simulator.qpos[0, 2] < -4 and simulator.contacts(0) == []
 
 
 def test_parents_and_children_collide_where_their_filter_is_off(tmp_path):
-    upper, lower = '<joint axis="0 1 0"/><geom size=".1"/>', '<joint axis="0 1 0"/><geom size=".1" pos=".1 0 0"/>'
+    upper, lower = (
+        '<joint axis="0 1 0"/><geom size=".1"/>',
+        '<joint axis="0 1 0"/><geom size=".1" pos=".1 0 0"/>',
+    )
     arm = f"<body>{upper}<body>{lower}</body></body>"
     touching = {}
     for flag in ("enable", "disable"):
@@ -579,7 +682,9 @@ def test_a_joint_stops_at_its_margin(tmp_path):
     joint = 'limited="true" range="-90 45" margin=".2" damping=".3"'
     more = '<actuator><motor joint="x" gear="3"/></actuator>'
     ours, theirs = swing(tmp_path, "gravity", joint, more)
-    assert ours[-1] == pytest.approx(np.pi / 4 - 0.2, abs=5e-3) and theirs[-1] == pytest.approx(ours[-1], abs=0.02)
+    assert ours[-1] == pytest.approx(np.pi / 4 - 0.2, abs=5e-3) and theirs[-1] == pytest.approx(
+        ours[-1], abs=0.02
+    )
 
 
 SERVO_ON = '<actuator><{}="1" joint="x"/></actuator>'
@@ -624,7 +729,8 @@ MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
         (SWING.format(""), SERVO_ON.format("cylinder area"), f"{NO_MOTOR}, actuators whose control is a pressure"),
         (
             SWING.format(""), SERVO_ON.format("pid kp"),
-            f"{NO_MOTOR}, actuators whose control is a position, actuators whose control is a velocity, "
+            f"{NO_MOTOR}, actuators whose control is a position, actuators whose control is a "
+            "velocity, "
             "actuators with several controls",
         ),
         (
@@ -634,7 +740,9 @@ MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
     ],
 )  # fmt: skip
 def test_what_the_builder_does_not_read_is_refused_by_name(body, more, words, tmp_path):
-    with pytest.raises(BadValue, match=f"engine=dart does not build [^ ]*: it has {words}$") as caught:
+    with pytest.raises(
+        BadValue, match=f"engine=dart does not build [^ ]*: it has {words}$"
+    ) as caught:
         built(tmp_path, body, more=more)
     assert "\n" not in str(caught.value)
 
@@ -655,7 +763,9 @@ def test_a_softness_that_does_not_count_is_not_refused(joint, flag, tmp_path):
 
 ARMATURE_NOTE = "DART has no joint armature: that of {} is left out"
 SOFTNESS_NOTE = "DART has hard joint limits: solimplimit of {} is left out"
-NAMELESS = SWING.replace('<body pos="0 0 1">', '<body name="pole" pos="0 0 1">').replace('name="x" ', "")
+NAMELESS = SWING.replace('<body pos="0 0 1">', '<body name="pole" pos="0 0 1">').replace(
+    'name="x" ', ""
+)
 SOFT = 'limited="true" range="0 40" solimplimit="0 .8 .03"'
 
 
@@ -665,7 +775,10 @@ SOFT = 'limited="true" range="0 40" solimplimit="0 .8 .03"'
         (SWING.format(""), []),
         (SWING.format('armature=".3"'), [ARMATURE_NOTE.format("x")]),
         (NAMELESS.format('armature=".3"'), [ARMATURE_NOTE.format("a joint of body pole")]),
-        (SWING.format(f'armature=".3" {SOFT}'), [ARMATURE_NOTE.format("x"), SOFTNESS_NOTE.format("x")]),
+        (
+            SWING.format(f'armature=".3" {SOFT}'),
+            [ARMATURE_NOTE.format("x"), SOFTNESS_NOTE.format("x")],
+        ),
         (SWING.format('solimplimit="0 .8 .03"'), []),  # of no limits
         (
             "".join(SWING.replace('"x"', f'"x{k}"').format('armature="1"') for k in range(10)),
@@ -678,7 +791,10 @@ def test_what_is_left_out_of_joints_is_told(bodies, notes, tmp_path):
 
 
 def test_what_is_left_out_of_the_robots_here():
-    found = {robot: Domain.parse(f"{robot}/engine=dart").left_out() for robot in ("hopper", "half_cheetah", "ball")}
+    found = {
+        robot: Domain.parse(f"{robot}/engine=dart").left_out()
+        for robot in ("hopper", "half_cheetah", "ball")
+    }
     assert found["ball"] == () and Domain.parse("hopper").left_out() == ()
     joints = "thigh_joint, leg_joint, foot_joint"
     assert found["hopper"] == (f"{ARMATURE_NOTE.format(joints)} (see docs/engines.md)",)
@@ -690,7 +806,10 @@ def test_what_is_left_out_of_the_robots_here():
 def test_training_tells_what_dart_leaves_out(tmp_path, capsys):
     problem = isthmus.problem("hopper/engine=dart")
     tiny.train("source_only", tmp_path / "run", 1, problem=problem, quiet=False)
-    assert capsys.readouterr().err.count("DART has no joint armature: that of thigh_joint, leg_joint") == 1
+    assert (
+        capsys.readouterr().err.count("DART has no joint armature: that of thigh_joint, leg_joint")
+        == 1
+    )
     tiny.train("source_only", tmp_path / "quiet", 1, problem=problem)
     assert "DART" not in capsys.readouterr().err
 
@@ -708,9 +827,7 @@ def test_the_factor_of_all_contacts_is_dart_s_too(tmp_path):
 
 
 def test_geoms_that_touch_nothing_may_have_anything(tmp_path):
-    drawn = (
-        '<geom size=".1" contype="0" conaffinity="0" mass="0" margin="1" gap=".5" condim="6" surfacevel="1 0 0 0 0 0"/>'
-    )
+    drawn = '<geom size=".1" contype="0" conaffinity="0" mass="0" margin="1" gap=".5" condim="6" surfacevel="1 0 0 0 0 0"/>'
     assert built(tmp_path, SWING.format("").replace("</body>", drawn + "</body>")).nv == 1
 
 
@@ -732,13 +849,21 @@ def test_every_field_of_a_model_is_in_the_table_or_refused_when_changed():
         assert dart_model.find_unread(plain) == [dart_model.LABELS.get(field, field)]
         value[:] = before
         refused.add(field)
-    assert {"jnt_actfrclimited", "actuator_plugin", "geom_adhesion", "dof_dampingpoly", "body_gravcomp"} <= refused
+    assert {
+        "jnt_actfrclimited",
+        "actuator_plugin",
+        "geom_adhesion",
+        "dof_dampingpoly",
+        "body_gravcomp",
+    } <= refused
     assert len(refused) > 15
 
 
 def load_plain() -> mujoco.MjModel:
     """Two geoms that touch, so that what is said of geoms counts."""
-    return mujoco.MjModel.from_xml_string(dart_model.PLAIN.replace("<worldbody>", '<worldbody><geom size="1"/>'))
+    return mujoco.MjModel.from_xml_string(
+        dart_model.PLAIN.replace("<worldbody>", '<worldbody><geom size="1"/>')
+    )
 
 
 # Parameters by name
@@ -747,7 +872,7 @@ def load_plain() -> mujoco.MjModel:
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_every_parameter_that_dart_has_changes_the_motion(robot):
     """But those that change nothing in MuJoCo either."""
-    task = tasks.find(robot)
+    task = tasks.find_task(robot)
     table = dart.parameters(task.model_path())
     assert not any("armature" in name for name in table) and "density" in table
     names = tuple(table)
@@ -760,7 +885,7 @@ def test_every_parameter_that_dart_has_changes_the_motion(robot):
     moved = []
     for s in (simulator, other):
         s.set_parameters(ids, values)
-        start = tasks.find(robot).start(s, Streams(keys(0, 1)))
+        start = tasks.find_task(robot).start(s, Streams(keys(0, 1)))
         s.reset(ids, *(np.repeat(x, len(ids), 0) for x in start))
         if robot == "hopper":
             s.qvel[:, 0] = 1.0  # so that the foot rubs
@@ -769,26 +894,45 @@ def test_every_parameter_that_dart_has_changes_the_motion(robot):
         state = np.concatenate([s.qpos, s.qvel], axis=1)
         moved.append({name: bool((state[k] != state[-1]).any()) for k, name in enumerate(names)})
     different = {name for name in names if moved[0][name] != moved[1][name]}
-    assert not {n for n in different if "range" not in n and "friction" not in n}  # limits and slips, if reached at all
+    assert not {
+        n for n in different if "range" not in n and "friction" not in n
+    }  # limits and slips, if reached at all
     assert sum(moved[0].values()) > len(names) / 2
 
 
 def test_parameters_are_those_of_the_model():
-    names = ("gravity", "torso_mass", "density", "foot_range", "thigh_damping", "thigh_frictionloss", "leg_strength")
+    names = (
+        "gravity",
+        "torso_mass",
+        "density",
+        "foot_range",
+        "thigh_damping",
+        "thigh_frictionloss",
+        "leg_strength",
+    )
     simulator = make("hopper", 2, names)
-    values = np.array([[p.default for p in simulator.parameters], [5.0, 7.0, 2.0, 0.5, 3.0, 0.25, 2.0]])
+    values = np.array(
+        [[p.default for p in simulator.parameters], [5.0, 7.0, 2.0, 0.5, 3.0, 0.25, 2.0]]
+    )
     simulator.set_parameters(np.arange(2), values)
     usual, changed = simulator._worlds
-    assert np.allclose(usual.world.getGravity(), [0, 0, -9.81]) and np.allclose(changed.world.getGravity(), [0, 0, -5])
+    assert np.allclose(usual.world.getGravity(), [0, 0, -9.81]) and np.allclose(
+        changed.world.getGravity(), [0, 0, -5]
+    )
     model = simulator.world_model(1)
-    assert changed.bodies[1].getMass() == model.body_mass[1] == 7.0  # density first, then the torso's own mass
+    assert (
+        changed.bodies[1].getMass() == model.body_mass[1] == 7.0
+    )  # density first, then the torso's own mass
     assert changed.bodies[2].getMass() == pytest.approx(2 * usual.bodies[2].getMass())
     assert changed.joints[5].getPositionUpperLimit(0) == pytest.approx(np.pi / 8)
     thigh = changed.joints[3]
     assert (thigh.getDampingCoefficient(0), thigh.getCoulombFriction(0)) == (3.0, 0.25)
     assert simulator._gear[:, 1].tolist() == [200.0, 400.0]
     simulator.set_parameters(np.array([1]), values[:1])
-    assert np.allclose(changed.world.getGravity(), [0, 0, -9.81]) and changed.joints[3].getCoulombFriction(0) == 0
+    assert (
+        np.allclose(changed.world.getGravity(), [0, 0, -9.81])
+        and changed.joints[3].getCoulombFriction(0) == 0
+    )
     assert np.array_equal(simulator.world_model(1).body_mass, simulator.model.body_mass)
     assert simulator.world_model(1) is not simulator.model
 
@@ -814,21 +958,35 @@ class Noise(NamedTuple):
     def act(self, memory, observation, key=None):
         if key is None:
             return 0.1 * self.scale, memory
-        return Decision(jax.random.uniform(key, self.scale.shape, minval=-self.scale, maxval=self.scale)), memory
+        return Decision(
+            jax.random.uniform(key, self.scale.shape, minval=-self.scale, maxval=self.scale)
+        ), memory
 
 
 def test_a_domain_is_written_and_read():
     domain = Domain.parse("hopper/gravity=x2,engine=dart")
-    assert domain.engine == "dart" and Domain.parse(str(domain)) == domain and "engine=dart" in str(domain)
-    assert domain.bare() == Domain("hopper") and domain.shift("engine=mujoco") == Domain.parse("hopper/gravity=x2")
-    assert domain.table() == dart.parameters(tasks.find("hopper").model_path())
+    assert (
+        domain.engine == "dart"
+        and Domain.parse(str(domain)) == domain
+        and "engine=dart" in str(domain)
+    )
+    assert domain.without_settings() == Domain("hopper") and domain.shift(
+        "engine=mujoco"
+    ) == Domain.parse("hopper/gravity=x2")
+    assert domain.table() == dart.parameters(tasks.find_task("hopper").model_path())
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("hopper/engine=dart,armature=x0", "armature cannot be set with engine=dart: DART has no armature"),
-        ("hopper/foot_armature=2,engine=dart", "foot_armature cannot be set .* DART has no armature"),
+        (
+            "hopper/engine=dart,armature=x0",
+            "armature cannot be set with engine=dart: DART has no armature",
+        ),
+        (
+            "hopper/foot_armature=2,engine=dart",
+            "foot_armature cannot be set .* DART has no armature",
+        ),
         ("ant/engine=dart", "no contact forces"),
     ],
 )
@@ -851,11 +1009,23 @@ def test_an_unknown_engine_and_an_unknown_parameter_get_the_nearest_names():
     ("body", "more", "words"),
     [
         ('<body><joint type="ball"/><geom size=".1"/></body>', "", "ball joints"),
-        ('<body><freejoint/><geom type="cylinder" size=".1 .1"/></body><geom size=".1"/>', "", "colliding geoms"),
+        (
+            '<body><freejoint/><geom type="cylinder" size=".1 .1"/></body><geom size=".1"/>',
+            "",
+            "colliding geoms",
+        ),
         (SLIDE.format(""), '<actuator><position joint="x" kp="3"/></actuator>', "no plain motors"),
-        (SLIDE.format(""), '<tendon><fixed><joint joint="x" coef="1"/></fixed></tendon>', "tendons"),
+        (
+            SLIDE.format(""),
+            '<tendon><fixed><joint joint="x" coef="1"/></fixed></tendon>',
+            "tendons",
+        ),
         (SLIDE.format(""), '<equality><joint joint1="x"/></equality>', "equality constraints"),
-        ('<body><joint type="free" damping="1"/><geom size=".1"/></body>', "", "free joints with damping"),
+        (
+            '<body><joint type="free" damping="1"/><geom size=".1"/></body>',
+            "",
+            "free joints with damping",
+        ),
         (
             '<body><freejoint/><geom size=".1"/><geom size=".1" contype="2"/></body>'
             '<body><freejoint/><geom size=".1" contype="0"/></body>' + FLOOR.format(1),
@@ -875,7 +1045,11 @@ def test_without_dartpy_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "dartpy", None)
     assert "armature" not in Domain.parse("hopper/engine=dart").table()  # reading needs none
     problem = isthmus.problem("hopper/engine=dart")
-    for use in (dartpy, lambda: make("hopper", 1), lambda: isthmus.train("source_only", problem, out=tmp_path / "run")):
+    for use in (
+        dartpy,
+        lambda: make("hopper", 1),
+        lambda: isthmus.train("source_only", problem, out=tmp_path / "run"),
+    ):
         with pytest.raises(BadValue, match=r"pip install 'isthmus\[dart\]'") as caught:
             use()
         assert "\n" not in str(caught.value)
@@ -900,10 +1074,10 @@ def test_collecting_goes_on_to_the_bit(robot):
     domain = Domain.parse(f"{robot}/engine=dart,motor_strength=0.5..1.5,action_delay=1")
     worlds = domain.worlds(6, 0)
     noise = Noise(np.ones(domain.spaces.action, np.float32))
-    whole, tr = collect(domain, worlds, noise, 80)
-    half, first = collect(domain, worlds, noise, 40)
+    whole, tr = rollout_steps(domain, worlds, noise, 80)
+    half, first = rollout_steps(domain, worlds, noise, 40)
     _simulation.cache_clear()
-    rest, second = collect(domain, half, noise, 40)
+    rest, second = rollout_steps(domain, half, noise, 40)
     assert np.array_equal(np.concatenate([first.next_obs, second.next_obs]), tr.next_obs)
     for one, other in zip(whole, rest, strict=True):
         if isinstance(one, np.ndarray):
@@ -912,7 +1086,9 @@ def test_collecting_goes_on_to_the_bit(robot):
 
 
 def test_a_run_is_resumed_to_the_bit(tmp_path, monkeypatch):
-    """Trained in the second engine, stopped amid and gone on with, in simulations that are not the first's."""
+    """Trained in the second engine, stopped amid and gone on with, in simulations that are not the
+    first's.
+    """
     problem = tiny.problem("target_only", "hopper/engine=dart")
     whole = tiny.train("target_only", tmp_path / "whole", 4, problem=problem)
     with monkeypatch.context() as patch:
@@ -933,9 +1109,9 @@ def test_a_run_is_resumed_to_the_bit(tmp_path, monkeypatch):
 def test_play_and_its_return_are_the_same_again():
     domain = Domain.parse("reacher/engine=dart")
     _simulation.cache_clear()
-    first = play(domain, domain.worlds(3, 1), Noise(np.ones(2, np.float32)))
+    first = rollout_episodes(domain, domain.worlds(3, 1), Noise(np.ones(2, np.float32)))
     _simulation.cache_clear()
-    again = play(domain, domain.worlds(3, 1), Noise(np.ones(2, np.float32)))
+    again = rollout_episodes(domain, domain.worlds(3, 1), Noise(np.ones(2, np.float32)))
     assert np.array_equal(first.returns, again.returns) and (first.lengths == 50).all()
 
 
@@ -947,12 +1123,16 @@ def test_an_audit_shows_the_gap_between_the_engines_and_that_armature_is_most_of
     (engine,) = found.alone
     assert (engine.name, engine.source, engine.target) == ("engine", "mujoco", "dart")
     (_, _, as_it_is), (source, _, bare) = engine.points
-    assert source == "mujoco with armature=x0" and as_it_is == found.effect and found.verdict == SHIFT
+    assert (
+        source == "mujoco with armature=x0" and as_it_is == found.effect and found.verdict == SHIFT
+    )
     assert bare.one_step < as_it_is.one_step / 4 and bare.apart < as_it_is.apart / 4
     assert found.points[0].contact["foot"] == (2.0, 2.0)
     text = "\n".join(found.lines())
     assert "mujoco with armature=x0 -> dart alone" in text
-    assert "DART has no joint armature: that of thigh_joint, leg_joint, foot_joint is left out" in text
+    assert (
+        "DART has no joint armature: that of thigh_joint, leg_joint, foot_joint is left out" in text
+    )
     removed = audit(Domain.parse("hopper/armature=x0"), Domain.parse("hopper/engine=dart"))
     assert removed.effect == bare and len(removed.alone[0].points) == 1
 
@@ -967,11 +1147,17 @@ def test_engines_and_settings_are_weighed_apart():
 
 
 def test_an_audit_within_dart():
-    assert audit(Domain.parse("hopper/engine=dart"), Domain.parse("hopper/engine=dart")).verdict == NO_CHANGE
-    shifted = audit(Domain.parse("hopper/engine=dart"), Domain.parse("hopper/engine=dart,gravity=x2"))
+    assert (
+        audit(Domain.parse("hopper/engine=dart"), Domain.parse("hopper/engine=dart")).verdict
+        == NO_CHANGE
+    )
+    shifted = audit(
+        Domain.parse("hopper/engine=dart"), Domain.parse("hopper/engine=dart,gravity=x2")
+    )
     assert shifted.verdict == SHIFT and [one.name for one in shifted.alone] == ["gravity"]
     slid = audit(
-        Domain.parse("hopper/engine=dart,foot_friction=1"), Domain.parse("hopper/engine=dart,foot_friction=0.4")
+        Domain.parse("hopper/engine=dart,foot_friction=1"),
+        Domain.parse("hopper/engine=dart,foot_friction=0.4"),
     )
     assert slid.verdict == NO_CHANGE and any("below the floor's 1" in note for note in slid.notes)
 
@@ -979,8 +1165,9 @@ def test_an_audit_within_dart():
 def test_an_engine_that_blows_up_without_armature_is_said():
     """MuJoCo integrates Reacher's damping explicitly: on links without armature that explodes."""
     found = audit(Domain.parse("reacher"), Domain.parse("reacher/engine=dart"))
-    assert "mujoco with armature=x0 -> dart alone: cannot be compared: every episode blew up" in "\n".join(
-        found.lines()
+    assert (
+        "mujoco with armature=x0 -> dart alone: cannot be compared: every episode blew up"
+        in "\n".join(found.lines())
     )
     assert found.verdict == SHIFT and np.isfinite(found.effect.one_step)
 
@@ -994,10 +1181,16 @@ def test_without_contact_armature_and_runge_kutta_the_engines_are_one(robot):
 
 
 def test_without_contact_and_armature_the_engines_agree_but_for_their_integrators(tmp_path):
-    """A leg of Hopper's in the air, in MuJoCo without armature and by small steps: the same motion, to first order."""
-    text = tasks.find("hopper").model_path().read_text()
+    """A leg of Hopper's in the air, in MuJoCo without armature and by small steps: the same motion,
+    to first order.
+    """
+    text = tasks.find_task("hopper").model_path().read_text()
     path = tmp_path / "air.xml"
-    path.write_text(text.replace('armature="1"', 'armature="0"').replace('timestep="0.002"', 'timestep="0.0002"'))
+    path.write_text(
+        text.replace('armature="1"', 'armature="0"').replace(
+            'timestep="0.002"', 'timestep="0.0002"'
+        )
+    )
     ours, theirs = DartSimulator(path, (), 1, 10), MujocoSimulator(path, (), 1, 10)
     high = ours.qpos0 + np.array([0, 3, 0, -0.5, -0.9, 0.2])
     for s in (ours, theirs):
@@ -1005,7 +1198,9 @@ def test_without_contact_and_armature_the_engines_agree_but_for_their_integrator
         for t in range(50):
             s.step(np.array([0]), 0.3 * control(s, t // 5))
     assert np.abs(ours.qpos - high).max() > 0.1
-    assert np.allclose(ours.qpos, theirs.qpos, atol=2e-3) and np.allclose(ours.qvel, theirs.qvel, atol=5e-2)
+    assert np.allclose(ours.qpos, theirs.qpos, atol=2e-3) and np.allclose(
+        ours.qvel, theirs.qvel, atol=5e-2
+    )
 
 
 def test_a_robot_in_dart_is_filmed():
@@ -1015,7 +1210,9 @@ def test_a_robot_in_dart_is_filmed():
     except watching.CannotRender as error:
         pytest.skip(str(error))
     still = Noise(np.zeros(3, np.float32))
-    clip = watching.film(still, Domain.parse("hopper"), Domain.parse("hopper/engine=dart"), 0.4, size=(96, 72))
+    clip = watching.film(
+        still, Domain.parse("hopper"), Domain.parse("hopper/engine=dart"), 0.4, size=(96, 72)
+    )
     assert "Target hopper/engine=dart: it fell" in clip.said
     first, last = (np.asarray(clip.frames[i]).astype(int)[:, 112:] for i in (0, 10))
     assert np.abs(first - last).max() > 50  # it moves
@@ -1025,6 +1222,8 @@ def test_a_camera_gets_the_worlds_own_model():
     simulator = make("hopper", 2, ("torso_mass",))
     simulator.set_parameters(np.arange(2), np.array([[3.0], [6.0]]))
     assert [simulator.world_model(i).body("torso").mass[0] for i in range(2)] == [3.0, 6.0]
-    assert reference.parameters(tasks.find("hopper").model_path())["torso_mass"].default == pytest.approx(
-        load_model(tasks.find("hopper").model_path()).body("torso").mass[0]
+    assert reference.parameters(tasks.find_task("hopper").model_path())[
+        "torso_mass"
+    ].default == pytest.approx(
+        load_model(tasks.find_task("hopper").model_path()).body("torso").mass[0]
     )

@@ -1,4 +1,6 @@
-"""Targets known by a log: what is written is what was made, what is read is checked, and the target stays untouched."""
+"""Targets known by a log: what is written is what was made, what is read is checked, and the target
+stays untouched.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,27 @@ import tiny
 
 import isthmus
 from isthmus.cli.main import main
-from isthmus.domains import datasets, domain
-from isthmus.domains.collect import collect
-from isthmus.domains.coverage import chosen, coverage
-from isthmus.domains.datasets import Deployed, Log, LoggedDomain, place, read, record, write
+from isthmus.domains import domain
 from isthmus.domains.domain import Domain, check_fits
 from isthmus.domains.gym import ForeignSimulation
-from isthmus.domains.problem import Access, Problem
+from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate
 from isthmus.learning.policies import UniformBehaviour
+from isthmus.logs import datasets
+from isthmus.logs.coverage import describe_coverage, policy_actions
+from isthmus.logs.datasets import (
+    Deterministic,
+    Log,
+    LoggedDomain,
+    read_log,
+    record_log,
+    resolve_path,
+    write_log,
+)
 from isthmus.methods import registry
 from isthmus.methods.method import State
 from isthmus.methods.single_domain import SourceOnly
+from isthmus.problems.problem import Access, Problem
 from isthmus.studies.compare import compare
 from isthmus.training import train as loop
 from isthmus.training.collect import log_target
@@ -47,11 +58,13 @@ def uniform(where: Domain) -> UniformBehaviour:
 @cache
 def made(text: str = "hopper", steps: int = 300) -> Log:
     where = Domain.parse(text)
-    return record(where, uniform(where), steps, seed=3)
+    return record_log(where, uniform(where), steps, seed=3)
 
 
 def same(first: Log, second: Log) -> bool:
-    return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(first, second, strict=True))
+    return all(
+        x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(first, second, strict=True)
+    )
 
 
 def arrays(log: Log) -> dict[str, np.ndarray]:
@@ -73,21 +86,26 @@ def saved(folder: Path, without: tuple[str, ...] = (), **changes: Any) -> str:
 @pytest.mark.parametrize(("text", "steps"), [("hopper", 300), ("reacher/damping=x2", 120)])
 def test_what_is_read_is_what_was_made(tmp_path, name, text, steps):
     where = Domain.parse(text)
-    _, tr = collect(where, where.worlds(1, 3), uniform(where), steps)
-    write(tmp_path / name, made(text, steps), {"domain": str(where), "seed": 3}, where)
-    data = read(str(tmp_path / name), where)
+    _, tr = rollout_steps(where, where.worlds(1, 3), uniform(where), steps)
+    write_log(tmp_path / name, made(text, steps), {"domain": str(where), "seed": 3}, where)
+    data = read_log(str(tmp_path / name), where)
     for field in ("obs", "action", "reward", "next_obs", "terminated"):
         assert np.array_equal(getattr(data.log, field), getattr(tr, field)[:, 0]), field
     cut = ~(tr.terminated | tr.truncated)[-1, 0]
-    assert np.array_equal(data.log.truncated[:-1], tr.truncated[:-1, 0]) and data.log.truncated[-1] == cut
+    assert (
+        np.array_equal(data.log.truncated[:-1], tr.truncated[:-1, 0])
+        and data.log.truncated[-1] == cut
+    )
     assert same(data.log, made(text, steps)) and data.log.digest() == made(text, steps).digest()
     assert data.metadata == {"domain": str(where), "seed": 3} and data.notes == ()
-    assert data.log.episodes == 1 + (tr.terminated | tr.truncated)[:-1].sum() and data.log.episodes > 2
+    assert (
+        data.log.episodes == 1 + (tr.terminated | tr.truncated)[:-1].sum() and data.log.episodes > 2
+    )
     assert not data.log.obs.flags.writeable
 
 
 def test_minari_itself_reads_ours(tmp_path, monkeypatch):
-    write(tmp_path / "hop", made(), {}, HOPPER)
+    write_log(tmp_path / "hop", made(), {}, HOPPER)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     theirs = minari.load_dataset("hop")
     assert theirs.total_steps == 300 and theirs.total_episodes == made().episodes
@@ -95,10 +113,12 @@ def test_minari_itself_reads_ours(tmp_path, monkeypatch):
     assert np.array_equal(obs, made().obs)
     assert theirs.action_space.shape == (3,) and theirs.spec.env_spec is None
     monkeypatch.chdir("/")
-    assert place("hop:5") == f"{tmp_path}/hop:5", "an id in Minari's own folder is a path"
+    assert resolve_path("hop:5") == f"{tmp_path}/hop:5", "an id in Minari's own folder is a path"
 
 
-@pytest.mark.parametrize(("id", "text"), [("Hopper-v5", "hopper/gravity=x2"), ("HalfCheetah-v5", "half_cheetah")])
+@pytest.mark.parametrize(
+    ("id", "text"), [("Hopper-v5", "hopper/gravity=x2"), ("HalfCheetah-v5", "half_cheetah")]
+)
 def test_what_plain_minari_collected(tmp_path, monkeypatch, id, text):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     env = minari.DataCollector(gymnasium.make(id, max_episode_steps=40))
@@ -110,32 +130,34 @@ def test_what_plain_minari_collected(tmp_path, monkeypatch, id, text):
         while not over:
             action = env.action_space.sample()
             following, reward, terminated, truncated, _ = env.step(action)
-            rows.append((obs, action, reward, following, terminated, truncated and not terminated, episode))
+            rows.append(
+                (obs, action, reward, following, terminated, truncated and not terminated, episode)
+            )
             obs, over = following, terminated or truncated
     env.reset()
     env.step(env.action_space.sample())  # cut short by hand: Minari says truncated
     with pytest.warns(UserWarning):
         env.create_dataset(f"{id.lower()}/random-v0")
     env.close()
-    log = read(place(f"{id.lower()}/random-v0"), Domain.parse(text)).log
+    log = read_log(resolve_path(f"{id.lower()}/random-v0"), Domain.parse(text)).log
     assert log.size == len(rows) + 1 and log.episodes == 4 and log.truncated[-1]
     for column, expected in zip(log, zip(*rows)):
         assert np.array_equal(column[:-1], np.array(expected).astype(column.dtype))
     with pytest.raises(BadValue, match="is another robot's log"):
-        read(place(f"{id.lower()}/random-v0"), Domain.parse("walker2d"))
+        read_log(resolve_path(f"{id.lower()}/random-v0"), Domain.parse("walker2d"))
 
 
 def test_nothing_is_written_over_and_nothing_half(tmp_path, monkeypatch):
     for name in ("d.npz", "d"):
-        write(tmp_path / name, made(), {}, HOPPER)
+        write_log(tmp_path / name, made(), {}, HOPPER)
         with pytest.raises(BadValue, match="is there already"):
-            write(tmp_path / name, made(), {}, HOPPER)
+            write_log(tmp_path / name, made(), {}, HOPPER)
     (tmp_path / "file").touch()
     with pytest.raises(BadValue, match=r"cannot write .*file/d.npz: "):
-        write(tmp_path / "file" / "d.npz", made(), {}, HOPPER)
+        write_log(tmp_path / "file" / "d.npz", made(), {}, HOPPER)
     monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write(tmp_path / "other", made(), {}, HOPPER)
+        write_log(tmp_path / "other", made(), {}, HOPPER)
     assert not (tmp_path / "other").exists()
 
 
@@ -144,17 +166,19 @@ def test_ctrl_c_keeps_what_was_made():
         if done == 1000:
             raise KeyboardInterrupt
 
-    log = record(HOPPER, uniform(HOPPER), 3000, seed=3, on_step=stop)
+    log = record_log(HOPPER, uniform(HOPPER), 3000, seed=3, on_step=stop)
     assert log.size == 1000 and log.truncated[-1] and same(log.first(300), made())
     with pytest.raises(BadValue, match="steps=0"):
-        record(HOPPER, uniform(HOPPER), 0)
+        record_log(HOPPER, uniform(HOPPER), 0)
 
 
 def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
     where, step, done = Domain.parse("gym:Hopper-v5"), ForeignSimulation.step, 0
-    whole = record(where, uniform(where), 60, seed=3)
+    whole = record_log(where, uniform(where), 60, seed=3)
     monkeypatch.setattr(datasets, "LIVE", 500)
-    assert same(record(where, uniform(where), 60, seed=3), whole), "the parts are not seen in the log"
+    assert same(record_log(where, uniform(where), 60, seed=3), whole), (
+        "the parts are not seen in the log"
+    )
     monkeypatch.undo()
 
     def stopped(*given: Any) -> Any:
@@ -165,15 +189,18 @@ def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
         return step(*given)
 
     monkeypatch.setattr(ForeignSimulation, "step", stopped)
-    assert same(record(where, uniform(where), 60, seed=3), whole.first(50))
+    assert same(record_log(where, uniform(where), 60, seed=3), whole.first(50))
     with pytest.raises(KeyboardInterrupt):  # nothing was logged yet
-        record(where, uniform(where), 60, seed=3)
+        record_log(where, uniform(where), 60, seed=3)
 
 
 def test_no_log_gets_a_name_that_reads_as_a_cut(tmp_path):
     for name in ("d:500", "d:1episode", "d.npz:3episodes"):
-        with pytest.raises(BadValue, match=r"d.* ends in :\d.*, which --data reads as a cut; name another with --out"):
-            write(tmp_path / name, made(), {}, HOPPER)
+        with pytest.raises(
+            BadValue,
+            match=r"d.* ends in :\d.*, which --data reads as a cut; name another with --out",
+        ):
+            write_log(tmp_path / name, made(), {}, HOPPER)
     assert not list(tmp_path.iterdir())
 
 
@@ -182,17 +209,28 @@ def test_no_log_gets_a_name_that_reads_as_a_cut(tmp_path):
 
 def test_npz_by_other_names_and_shapes(tmp_path):
     log = made()
-    column = {"reward": log.reward[:, None].astype(np.float64), "done": (log.terminated * 1.0)[:, None]}
-    held = {"obs": log.obs, "action": log.action, "next_obs": log.next_obs, "truncated": log.truncated, **column}
+    column = {
+        "reward": log.reward[:, None].astype(np.float64),
+        "done": (log.terminated * 1.0)[:, None],
+    }
+    held = {
+        "obs": log.obs,
+        "action": log.action,
+        "next_obs": log.next_obs,
+        "truncated": log.truncated,
+        **column,
+    }
     np.savez(tmp_path / "d.npz", **held)
-    assert same(read(str(tmp_path / "d.npz"), HOPPER).log, log)
+    assert same(read_log(str(tmp_path / "d.npz"), HOPPER).log, log)
     np.savez(tmp_path / "d.npz", **{**held, "done": log.terminated | log.truncated})
-    assert same(read(str(tmp_path / "d.npz"), HOPPER).log, log), "done with timeouts: what is no timeout is death"
+    assert same(read_log(str(tmp_path / "d.npz"), HOPPER).log, log), (
+        "done with timeouts: what is no timeout is death"
+    )
 
 
 @pytest.mark.parametrize("without", [("timeouts",), ("terminals",)])
 def test_one_flag_is_enough_where_next_observations_show_the_ends(tmp_path, without):
-    log = read(saved(tmp_path, without), HOPPER).log
+    log = read_log(saved(tmp_path, without), HOPPER).log
     assert np.array_equal(log.episode, made().episode)
     assert np.array_equal(log.terminated | log.truncated, made().terminated | made().truncated)
     assert np.array_equal(log.terminated, made().terminated & (without == ("timeouts",)))
@@ -200,31 +238,48 @@ def test_one_flag_is_enough_where_next_observations_show_the_ends(tmp_path, with
 
 @pytest.mark.parametrize("without", [("terminals",), ("terminals", "next_observations")])
 def test_a_log_that_cannot_tell_falls_says_so(tmp_path, without):
-    note = read(saved(tmp_path, without), HOPPER).notes[-1]
-    assert note == "timeouts without terminals: no transition counts as a fall; give terminals if the robot can fall"
-    assert read(saved(tmp_path, ("terminals",), dones=made().terminated | made().truncated), HOPPER).notes == ()
-    assert read(saved(tmp_path, ("timeouts",)), HOPPER).notes == ()
+    note = read_log(saved(tmp_path, without), HOPPER).notes[-1]
+    assert (
+        note
+        == "timeouts without terminals: no transition counts as a fall; give terminals if the robot can fall"
+    )
+    assert (
+        read_log(
+            saved(tmp_path, ("terminals",), dones=made().terminated | made().truncated), HOPPER
+        ).notes
+        == ()
+    )
+    assert read_log(saved(tmp_path, ("timeouts",)), HOPPER).notes == ()
 
 
 def test_what_is_rounded_is_no_jump(tmp_path):
-    data = read(saved(tmp_path, next_observations=made().next_obs.astype(np.float64) + 1e-9), HOPPER)
+    data = read_log(
+        saved(tmp_path, next_observations=made().next_obs.astype(np.float64) + 1e-9), HOPPER
+    )
     assert data.log.episodes == made().episodes and data.notes == ()
     shuffled = {k: v[np.random.default_rng(0).permutation(300)] for k, v in arrays(made()).items()}
-    data = read(saved(tmp_path, **shuffled), HOPPER)
+    data = read_log(saved(tmp_path, **shuffled), HOPPER)
     (note,) = data.notes
     assert data.log.episodes > 250 and "single transitions, whose returns say nothing" in note
 
 
 def test_without_next_observations_the_last_of_each_episode_is_left_out(tmp_path):
     log = made()
-    data = read(saved(tmp_path, ("next_observations",)), HOPPER)
+    data = read_log(saved(tmp_path, ("next_observations",)), HOPPER)
     last = np.append(np.diff(log.episode) != 0, True)
     keep = np.flatnonzero(~last)
-    assert np.array_equal(data.log.obs, log.obs[keep]) and np.array_equal(data.log.next_obs, log.next_obs[keep])
-    assert not data.log.terminated.any() and data.log.truncated.sum() == data.log.episodes == log.episodes
+    assert np.array_equal(data.log.obs, log.obs[keep]) and np.array_equal(
+        data.log.next_obs, log.next_obs[keep]
+    )
+    assert (
+        not data.log.terminated.any()
+        and data.log.truncated.sum() == data.log.episodes == log.episodes
+    )
     (note,) = data.notes
     fell = log.terminated.sum()
-    assert note.startswith(f"{last.sum()} transitions without a next observation are left out, {fell} of them falls")
+    assert note.startswith(
+        f"{last.sum()} transitions without a next observation are left out, {fell} of them falls"
+    )
 
 
 def test_a_time_limit_is_no_death(tmp_path):
@@ -232,8 +287,11 @@ def test_a_time_limit_is_no_death(tmp_path):
     assert not log.terminated.any() and np.array_equal(np.flatnonzero(log.truncated), [49, 99, 119])
     both = np.zeros(300, bool)
     both[made().terminated.argmax()] = True
-    data = read(saved(tmp_path, timeouts=made().truncated | both), HOPPER).log
-    assert not (data.terminated & data.truncated).any() and data.terminated.sum() == made().terminated.sum()
+    data = read_log(saved(tmp_path, timeouts=made().truncated | both), HOPPER).log
+    assert (
+        not (data.terminated & data.truncated).any()
+        and data.terminated.sum() == made().terminated.sum()
+    )
 
 
 # What is refused, in one line
@@ -277,34 +335,42 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
 def test_a_bad_npz_gets_one_line(tmp_path, case):
     changes, without, said = BAD[case]
     with pytest.raises(BadValue, match=said) as caught:
-        read(saved(tmp_path, without, **changes), HOPPER)
+        read_log(saved(tmp_path, without, **changes), HOPPER)
     assert "\n" not in str(caught.value) and str(caught.value).startswith(str(tmp_path / "d.npz"))
 
 
 def test_a_bound_in_other_precision_is_the_bound(tmp_path):
-    log = read(saved(tmp_path, actions=bad(made().action.astype(np.float64), 1 + 1e-6)), HOPPER).log
+    log = read_log(
+        saved(tmp_path, actions=bad(made().action.astype(np.float64), 1 + 1e-6)), HOPPER
+    ).log
     assert log.action[7, 0] == 1
 
 
 def test_another_robot_of_the_same_sizes(tmp_path):
     where = Domain.parse("walker2d")
-    write(tmp_path / "d", made("walker2d", 20), {"domain": "walker2d/gravity=x2"}, where)
-    assert read(str(tmp_path / "d"), where).log.size == 20
-    with pytest.raises(BadValue, match=r"another robot's log: Walker2d of 17 .* half_cheetah.* has 17 and 6"):
-        read(str(tmp_path / "d"), Domain.parse("half_cheetah/gravity=x2"))
+    write_log(tmp_path / "d", made("walker2d", 20), {"domain": "walker2d/gravity=x2"}, where)
+    assert read_log(str(tmp_path / "d"), where).log.size == 20
+    with pytest.raises(
+        BadValue, match=r"another robot's log: Walker2d of 17 .* half_cheetah.* has 17 and 6"
+    ):
+        read_log(str(tmp_path / "d"), Domain.parse("half_cheetah/gravity=x2"))
 
 
 def test_the_same_robot_seen_or_shifted_otherwise(tmp_path):
-    write(tmp_path / "d", made(), {"domain": "hopper"}, HOPPER)
+    write_log(tmp_path / "d", made(), {"domain": "hopper"}, HOPPER)
     with pytest.raises(BadValue, match="was sensed or moved otherwise: Hopper of 11 observations"):
-        read(str(tmp_path / "d"), Domain.parse("hopper/history=2"))
-    (note,) = read(str(tmp_path / "d"), Domain.parse("hopper/density=2")).notes
+        read_log(str(tmp_path / "d"), Domain.parse("hopper/history=2"))
+    (note,) = read_log(str(tmp_path / "d"), Domain.parse("hopper/density=2")).notes
     assert note.startswith("this log was made in hopper, the target is hopper/density=")
-    assert read(str(tmp_path / "d"), HOPPER).notes == read(str(tmp_path / "d"), Domain.parse("log:hopper")).notes == ()
+    assert (
+        read_log(str(tmp_path / "d"), HOPPER).notes
+        == read_log(str(tmp_path / "d"), Domain.parse("log:hopper")).notes
+        == ()
+    )
 
 
 def edited(path: Path, change: Any) -> str:
-    write(path, made(), {}, HOPPER)
+    write_log(path, made(), {}, HOPPER)
     with h5py.File(path / "data" / "main_data.hdf5", "a") as file:
         change(file)
     return str(path)
@@ -338,17 +404,20 @@ def dictionary(file: Any) -> None:
 ])  # fmt: skip
 def test_a_bad_minari_gets_one_line(tmp_path, change, said):
     with pytest.raises(BadValue, match=said) as caught:
-        read(edited(tmp_path / "d", change), HOPPER)
+        read_log(edited(tmp_path / "d", change), HOPPER)
     assert "\n" not in str(caught.value)
 
 
 def test_minari_with_columns(tmp_path):
     for i, key in enumerate(("rewards", "terminations", "truncations")):
-        assert same(read(edited(tmp_path / f"{i}", replaced(key, lambda x: x[:, None])), HOPPER).log, made())
+        assert same(
+            read_log(edited(tmp_path / f"{i}", replaced(key, lambda x: x[:, None])), HOPPER).log,
+            made(),
+        )
 
 
 def test_minari_without_a_last_observation(tmp_path):
-    data = read(edited(tmp_path / "d", replaced("observations", lambda x: x[:-1])), HOPPER)
+    data = read_log(edited(tmp_path / "d", replaced("observations", lambda x: x[:-1])), HOPPER)
     assert data.log.size == 299 and data.log.episodes == made().episodes and len(data.notes) == 1
     assert data.log.truncated.sum() == made().truncated.sum() + 1
 
@@ -356,19 +425,25 @@ def test_minari_without_a_last_observation(tmp_path):
 @pytest.mark.parametrize("storage", ["arrow", "parquet", "zarr"])
 def test_minaris_other_storages_are_refused(tmp_path, storage):
     """Also where an older hdf5 lies beside: it is not what the data set says that it holds."""
-    write(tmp_path / "d", made(), {}, HOPPER)
+    write_log(tmp_path / "d", made(), {}, HOPPER)
     file = tmp_path / "d" / "data" / "metadata.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "data_format": storage}))
-    why = "only its hdf5" if storage == "zarr" else "come back in pieces and appending replaces .*data_format='hdf5'"
+    why = (
+        "only its hdf5"
+        if storage == "zarr"
+        else "come back in pieces and appending replaces .*data_format='hdf5'"
+    )
     with pytest.raises(BadValue, match=f"is in Minari's format {storage}.* {why}") as caught:
-        read(str(tmp_path / "d"), HOPPER)
+        read_log(str(tmp_path / "d"), HOPPER)
     assert "\n" not in str(caught.value)
 
 
 def test_minari_with_fewer_steps_than_it_counts(tmp_path):
     first = int(made().lengths[0])
-    data = read(edited(tmp_path / "d", lambda file: file.pop("episode_0")), HOPPER)
-    assert data.notes == (f"the file counts 300 steps and holds {300 - first}: what is not there is not read",)
+    data = read_log(edited(tmp_path / "d", lambda file: file.pop("episode_0")), HOPPER)
+    assert data.notes == (
+        f"the file counts 300 steps and holds {300 - first}: what is not there is not read",
+    )
 
 
 def test_minari_appended_to(tmp_path):
@@ -376,7 +451,7 @@ def test_minari_appended_to(tmp_path):
     from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
-    write(tmp_path / "d", made(), {}, HOPPER)
+    write_log(tmp_path / "d", made(), {}, HOPPER)
     log = made("hopper", 300).first(int(made().lengths[0]))
     again = EpisodeBuffer(
         observations=np.concatenate([log.obs, log.next_obs[-1:]]),  # pyright: ignore
@@ -386,8 +461,12 @@ def test_minari_appended_to(tmp_path):
         truncations=log.truncated,  # pyright: ignore
     )
     MinariStorage.read(tmp_path / "d" / "data").update_episodes([again])
-    data = read(str(tmp_path / "d"), HOPPER)
-    assert data.log.episodes == made().episodes + 1 and data.log.size == 300 + log.size and data.notes == ()
+    data = read_log(str(tmp_path / "d"), HOPPER)
+    assert (
+        data.log.episodes == made().episodes + 1
+        and data.log.size == 300 + log.size
+        and data.notes == ()
+    )
 
 
 def test_what_is_no_data_set_gets_one_line(tmp_path):
@@ -401,7 +480,9 @@ def test_what_is_no_data_set_gets_one_line(tmp_path):
     (tmp_path / "torn" / "data" / "main_data.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n torn")
     whole = Path(saved(tmp_path / "d"))
     whole.with_name("half.npz").write_bytes(whole.read_bytes()[:5000])
-    encrypted = re.sub(rb"(PK\x01\x02.{4})\x00", rb"\1" + b"\x01", whole.read_bytes(), flags=re.DOTALL)
+    encrypted = re.sub(
+        rb"(PK\x01\x02.{4})\x00", rb"\1" + b"\x01", whole.read_bytes(), flags=re.DOTALL
+    )
     whole.with_name("encrypted.npz").write_bytes(encrypted)
     edited(tmp_path / "braces", lambda _: None)
     (tmp_path / "braces" / "data" / "metadata.json").write_bytes(b"\xff{")
@@ -413,7 +494,7 @@ def test_what_is_no_data_set_gets_one_line(tmp_path):
                        ("d/encrypted.npz", "cannot be read as a data set: .* is encrypted"),
                        ("d" * 5000, "d cannot be read: file name too long")):  # fmt: skip
         with pytest.raises(BadValue, match=said) as caught:
-            read(str(tmp_path / name), HOPPER)
+            read_log(str(tmp_path / name), HOPPER)
         assert "\n" not in str(caught.value) and "Error" not in str(caught.value)
 
 
@@ -436,11 +517,15 @@ def test_d4rls_file_is_converted_as_the_page_says(tmp_path, monkeypatch, followi
     monkeypatch.chdir(tmp_path)
     d4rl_file(tmp_path / "hopper_medium-v2.hdf5", following)
     page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
-    (snippet,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "h5py" in code]
+    (snippet,) = [
+        code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "h5py" in code
+    ]
     exec(snippet, {})
-    data = read("hopper_medium-v2.npz", HOPPER)
+    data = read_log("hopper_medium-v2.npz", HOPPER)
     lost = 0 if following else made().episodes
-    assert data.log.size == made().size - lost and set(np.load("hopper_medium-v2.npz").files) <= set(arrays(made()))
+    assert data.log.size == made().size - lost and set(
+        np.load("hopper_medium-v2.npz").files
+    ) <= set(arrays(made()))
     assert not following or same(data.log, made())
 
 
@@ -452,8 +537,10 @@ def test_d4rls_file_is_refused_with_a_way_to_convert_it(tmp_path, place, name):
     if place != "alone":
         edited(tmp_path / "d", lambda _: None)
         folder = tmp_path / "d" / "data"
-    with pytest.raises(BadValue, match=r"minari download .*or make it an .npz as docs/datasets.md says") as caught:
-        read(str(d4rl_file(folder / name)), HOPPER)
+    with pytest.raises(
+        BadValue, match=r"minari download .*or make it an .npz as docs/datasets.md says"
+    ) as caught:
+        read_log(str(d4rl_file(folder / name)), HOPPER)
     assert "\n" not in str(caught.value)
 
 
@@ -471,23 +558,28 @@ def test_what_may_not_be_read_gets_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "exists", closed)
     monkeypatch.setattr(np, "load", load)
     inside = tmp_path / "closed" / "d.npz"
-    for call in (lambda: place(f"{inside}:5"), lambda: read(f"{inside}:5", HOPPER),
-                 lambda: write(inside, made(), {}, HOPPER)):  # fmt: skip
+    for call in (lambda: resolve_path(f"{inside}:5"), lambda: read_log(f"{inside}:5", HOPPER),
+                 lambda: write_log(inside, made(), {}, HOPPER)):  # fmt: skip
         with pytest.raises(BadValue, match=r"^/.*/closed/d.npz cannot be read: permission denied$"):
             call()
     with pytest.raises(BadValue, match=r"^/.*/d.npz cannot be read: permission denied$"):
-        read(path, HOPPER)
+        read_log(path, HOPPER)
     with pytest.raises(BadValue, match=r"^d+ cannot be read: file name too long$"):
-        place("d" * 5000)
+        resolve_path("d" * 5000)
 
 
 def test_a_name_of_minaris_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     name = "mujoco/hopper/expert-v0"
-    with pytest.raises(BadValue, match=f"no data set '{name}' here or in {tmp_path}; get it: minari download {name}, "):
-        place(f"{name}:5000")
-    with pytest.raises(BadValue, match=f"no data set 'logs/gone' here or in {tmp_path}; make one: isthmus collect"):
-        place("logs/gone")
+    with pytest.raises(
+        BadValue,
+        match=f"no data set '{name}' here or in {tmp_path}; get it: minari download {name}, ",
+    ):
+        resolve_path(f"{name}:5000")
+    with pytest.raises(
+        BadValue, match=f"no data set 'logs/gone' here or in {tmp_path}; make one: isthmus collect"
+    ):
+        resolve_path("logs/gone")
 
 
 class Exploding:
@@ -502,18 +594,25 @@ class Exploding:
 
 def test_nothing_is_unpickled_and_no_environment_made(tmp_path, monkeypatch):
     path = saved(tmp_path, extra=np.array([Exploding(tmp_path / "trace")], object))
-    assert same(read(path, HOPPER).log, made()), "what is not asked for is not read"
+    assert same(read_log(path, HOPPER).log, made()), "what is not asked for is not read"
     with pytest.raises(BadValue, match="pickled"):
-        read(saved(tmp_path, rewards=np.array([Exploding(tmp_path / "trace")] * 300, object)), HOPPER)
-    write(tmp_path / "d", made(), {}, HOPPER)
-    for key in ("observation_space", "action_space"):  # Minari would make the environment to learn them
+        read_log(
+            saved(tmp_path, rewards=np.array([Exploding(tmp_path / "trace")] * 300, object)), HOPPER
+        )
+    write_log(tmp_path / "d", made(), {}, HOPPER)
+    for key in (
+        "observation_space",
+        "action_space",
+    ):  # Minari would make the environment to learn them
         file = tmp_path / "d" / "data" / "metadata.json"
         held = json.loads(file.read_text())
         held.pop(key)
         spec = json.dumps({"id": "Hopper-v5", "kwargs": {}})
-        file.write_text(json.dumps({**held, "env_spec": spec, "isthmus": 5}))  # not what we write there
+        file.write_text(
+            json.dumps({**held, "env_spec": spec, "isthmus": 5})
+        )  # not what we write there
     monkeypatch.setattr(gymnasium, "make", lambda *_, **__: pytest.fail("an environment was made"))
-    assert same(read(str(tmp_path / "d"), HOPPER).log, made())
+    assert same(read_log(str(tmp_path / "d"), HOPPER).log, made())
     assert not (tmp_path / "trace").exists()
 
 
@@ -522,20 +621,31 @@ def test_nothing_is_unpickled_and_no_environment_made(tmp_path, monkeypatch):
 
 def test_sizes_are_cut_from_the_begin(tmp_path):
     path, log = saved(tmp_path), made()
-    at = lambda cut: read(path + cut, HOPPER).log  # noqa: E731
+    at = lambda cut: read_log(path + cut, HOPPER).log
     assert same(at(":300"), at("")) and same(at(f":{log.episodes}episodes"), at(""))
-    assert np.array_equal(at(":100").obs, log.obs[:100]) and at(":100").truncated[-1] != at(":100").terminated[-1]
+    assert (
+        np.array_equal(at(":100").obs, log.obs[:100])
+        and at(":100").truncated[-1] != at(":100").terminated[-1]
+    )
     assert at(":1episode").size == log.lengths[0] and at(":1episode").episodes == 1
     assert at(":3episodes").size == log.lengths[:3].sum()
     inside = int(log.lengths[0]) - 1
-    assert at(f":{inside}").truncated[-1] and not at(f":{inside}").terminated.any(), "a cut is no death"
-    for cut, said in ((":301", "holds 300 transitions; 301 were asked for"), (":0", "holds 300 transitions; 0"),
-                      (":999episodes", f"holds {log.episodes} episodes; 999 were asked for")):  # fmt: skip
+    assert at(f":{inside}").truncated[-1] and not at(f":{inside}").terminated.any(), (
+        "a cut is no death"
+    )
+    for cut, said in (
+        (":301", "holds 300 transitions; 301 were asked for"),
+        (":0", "holds 300 transitions; 0"),
+        (":999episodes", f"holds {log.episodes} episodes; 999 were asked for"),
+    ):
         with pytest.raises(BadValue, match=said):
             at(cut)
     for cut in (":5_000", ":1,000", ":abc", ":-5", ":", ":x:5"):
-        with pytest.raises(BadValue, match=f"the cut '{cut}' of .*d.npz is not understood; write D:5000 or D:1episode"):
-            place(path + cut)
+        with pytest.raises(
+            BadValue,
+            match=f"the cut '{cut}' of .*d.npz is not understood; write D:5000 or D:1episode",
+        ):
+            resolve_path(path + cut)
 
 
 # Coverage
@@ -552,7 +662,9 @@ def hand_made() -> Log:
     action[:, 1] = 0.25
     reward = np.r_[-np.ones(50), 0.7 * np.ones(10)].astype(np.float32)
     truncated = np.isin(np.arange(size), [49, 59])
-    return Log(obs, action, reward, obs, np.zeros(size, bool), truncated, np.repeat([0, 1], [50, 10]))
+    return Log(
+        obs, action, reward, obs, np.zeros(size, bool), truncated, np.repeat([0, 1], [50, 10])
+    )
 
 
 @dataclass
@@ -570,8 +682,8 @@ class Half:
 
 @pytest.fixture
 def half(monkeypatch: pytest.MonkeyPatch) -> Half:
-    act = lambda policy, memory, obs: (np.tile(policy.act((), None)[0], (len(obs), 1)), memory)  # noqa: E731
-    monkeypatch.setattr("isthmus.domains.coverage.act", lambda: act)
+    act = lambda policy, memory, obs: (np.tile(policy.act((), None)[0], (len(obs), 1)), memory)
+    monkeypatch.setattr("isthmus.logs.coverage.act", lambda: act)
     return Half()
 
 
@@ -579,43 +691,63 @@ def test_coverage_says_what_is_in_a_log(half):
     reacher = Domain.parse("reacher")
     data = datasets.DataSet("D:60", hand_made(), {}, ("a note",))
     own = hand_made()._replace(obs=hand_made().obs * 2, action=np.full((60, 2), 0.5, np.float32))
-    found = coverage(data, reacher, half, own)
+    found = describe_coverage(data, reacher, half, own)
     assert (found.transitions, found.episodes, found.whole, found.falls) == (60, 2, 1, 0)
     assert found.returns.tolist() == [-50] and found.lengths.tolist() == [50]
     assert found.seconds == pytest.approx(60 * 0.02)
     first, second = found.states[:2]
     assert np.allclose(first.quantiles, (0, 0.05, 0.5, 0.95, 1)) and second.quantiles == (5,) * 5
     assert first.away == pytest.approx((0.5 - 1) / (2 * hand_made().obs[:, 0].std()), rel=1e-5)
-    assert np.isnan(second.away or 0), "what never changes in the source has no spread to measure by"
+    assert np.isnan(second.away or 0), (
+        "what never changes in the source has no spread to measure by"
+    )
     a, b = found.actions
     assert (a.at_bounds, b.at_bounds) == (0.5, 0.0)
-    assert a.away == pytest.approx((15 * 0.5 + 15 * 1.5 + 30 * 0.5) / 60) and b.away == pytest.approx(0.25)
-    assert (a.noise, b.noise) == pytest.approx((0.0, 0.5)) and found.distance == pytest.approx((0.75 + 0.25) / 2)
+    assert a.away == pytest.approx(
+        (15 * 0.5 + 15 * 1.5 + 30 * 0.5) / 60
+    ) and b.away == pytest.approx(0.25)
+    assert (a.noise, b.noise) == pytest.approx((0.0, 0.5)) and found.distance == pytest.approx(
+        (0.75 + 0.25) / 2
+    )
     said = "\n".join(found.lines())
-    assert "60 transitions, 1 s of the robot: 2 episodes, of which 1 cut short" in said and "a note" in said
+    assert (
+        "60 transitions, 1 s of the robot: 2 episodes, of which 1 cut short" in said
+        and "a note" in said
+    )
     assert "returns  mean -50.0;" in said and "made by  unknown" in said and "at bounds" in said
-    known = {"policy": {"method": "ppo", "seed": 3, "source": "reacher"}, "domain": "reacher/damping=x2"}
-    theirs, nobodys = {"env_spec": '{"id": "Reacher-v5", "kwargs": {}}'}, "unknown: the file does not say"
+    known = {
+        "policy": {"method": "ppo", "seed": 3, "source": "reacher"},
+        "domain": "reacher/damping=x2",
+    }
+    theirs, nobodys = (
+        {"env_spec": '{"id": "Reacher-v5", "kwargs": {}}'},
+        "unknown: the file does not say",
+    )
     for metadata, who, where in (
         (known, "ppo, seed 3, trained in reacher; exploring", "reacher/damping=x2"),
         (theirs | {"algorithm_name": "SAC"}, "SAC", "Reacher-v5"),
         (theirs, nobodys, "Reacher-v5"),
         ({}, nobodys, nobodys),
     ):
-        told = coverage(replace(data, metadata=metadata), reacher).lines()
+        told = describe_coverage(replace(data, metadata=metadata), reacher).lines()
         assert {f"made by  {who}", f"made in  {where}"} <= set(told)
     assert "only 60 transitions" in said and "1 actions never change" in said
-    other = coverage(data, reacher, half, own, Half(0.0))
-    assert [a.noise for a in other.actions] == pytest.approx([0.5, 0.5]), "held against what acted in the source"
+    other = describe_coverage(data, reacher, half, own, Half(0.0))
+    assert [a.noise for a in other.actions] == pytest.approx([0.5, 0.5]), (
+        "held against what acted in the source"
+    )
     assert [a.away for a in other.actions] == [a.away for a in found.actions]
-    alone = coverage(data, reacher)
+    alone = describe_coverage(data, reacher)
     assert alone.distance is None and "away" not in "\n".join(alone.lines())
 
 
 def test_one_short_episode_is_warned_of():
     data = datasets.DataSet("D", hand_made().first(8), {}, ())
-    said = "\n".join(coverage(data, Domain.parse("reacher")).lines())
-    assert "only one episode" in said and "of episodes cut short: no return of this target is known" in said
+    said = "\n".join(describe_coverage(data, Domain.parse("reacher")).lines())
+    assert (
+        "only one episode" in said
+        and "of episodes cut short: no return of this target is known" in said
+    )
 
 
 def test_a_policy_that_remembers_is_not_held_against_a_log():
@@ -624,7 +756,7 @@ def test_a_policy_that_remembers_is_not_held_against_a_log():
             return np.zeros(1)
 
     with pytest.raises(BadValue, match="a policy that remembers"):
-        chosen(Remembering(), np.zeros((3, 10)))
+        policy_actions(Remembering(), np.zeros((3, 10)))
 
 
 # A method that learns from a log, and a target that is not touched
@@ -637,7 +769,9 @@ class FromLog(SourceOnly):
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        assert problem.log().obs.shape[1] == problem.source.spaces.observation  # a rehearsal has a log of these shapes
+        assert (
+            problem.log().obs.shape[1] == problem.source.spaces.observation
+        )  # a rehearsal has a log of these shapes
         return super().init(problem, seed, start)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
@@ -647,14 +781,16 @@ class FromLog(SourceOnly):
 
 @pytest.fixture(autouse=True)
 def from_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = registry.Row(f"{__name__}:FromLog", "dataset", "PPO", "a test")
+    row = registry.MethodEntry(f"{__name__}:FromLog", "dataset", "PPO", "a test")
     monkeypatch.setitem(registry.METHODS, "from_log", row)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
     """A run of the source, whose policy logs."""
-    return tiny.train("source_only", tmp_path_factory.mktemp("runs") / "run", problem=isthmus.problem("hopper"))
+    return tiny.train(
+        "source_only", tmp_path_factory.mktemp("runs") / "run", problem=isthmus.problem("hopper")
+    )
 
 
 def train(folder: Path, data: str, target: str = "", rounds: int = 3, **changes: Any) -> Run:
@@ -664,10 +800,15 @@ def train(folder: Path, data: str, target: str = "", rounds: int = 3, **changes:
 
 def test_training_reads_the_log_and_touches_no_target(tmp_path, monkeypatch, capfd):
     path = saved(tmp_path)
-    write(tmp_path / "d", made(), {"domain": "hopper"}, HOPPER)
+    write_log(tmp_path / "d", made(), {"domain": "hopper"}, HOPPER)
     free = train(tmp_path, str(tmp_path / "d"), quiet=False)
-    assert "this log was made in hopper, the target is hopper/gravity=" in capfd.readouterr().err.replace("\n", " ")
-    assert {r["logged"] for r in free.metrics() if r["kind"] == "round"} == {float(f"{made().reward.sum():.6g}")}
+    assert (
+        "this log was made in hopper, the target is hopper/gravity="
+        in capfd.readouterr().err.replace("\n", " ")
+    )
+    assert {r["logged"] for r in free.metrics() if r["kind"] == "round"} == {
+        float(f"{made().reward.sum():.6g}")
+    }
     assert all("target_return" in r for r in free.metrics() if r["kind"] == "evaluation")
 
     simulation = domain._simulation
@@ -685,14 +826,20 @@ def test_training_reads_the_log_and_touches_no_target(tmp_path, monkeypatch, cap
 def test_the_door_to_the_log(tmp_path):
     path = saved(tmp_path)
     problem = isthmus.problem("hopper/gravity=x2", data=f"{path}:50")
-    assert problem.access == Access.DATASET and problem.log().size == 50 and problem.log() is problem.log()
+    assert (
+        problem.access == Access.DATASET
+        and problem.log().size == 50
+        and problem.log() is problem.log()
+    )
     again = Problem.from_data(problem.describe())
     assert again == problem and same(again.log(), problem.log())
     hollow = problem.rehearsal().log()
     assert hollow.size == 1 and [x.dtype for x in hollow] == [x.dtype for x in problem.log()]
     assert hollow.obs.shape[1:] == (11,) and hollow.action.shape[1:] == (3,)
     for access in ("none", "online", "few_shot"):
-        with pytest.raises(BudgetExceeded, match=f"access is {access}: training may not read a log"):
+        with pytest.raises(
+            BudgetExceeded, match=f"access is {access}: training may not read a log"
+        ):
             isthmus.problem("hopper/gravity=x2", access=access).log()
         with pytest.raises(BadValue, match=f"data is read with access dataset|not {access}"):
             isthmus.problem("hopper/gravity=x2", access=access, data=path)
@@ -713,7 +860,11 @@ def test_a_bad_log_is_said_before_anything_begins(tmp_path):
 def test_a_run_goes_on_with_the_log_it_began_with(tmp_path):
     path = Path(saved(tmp_path))
     run = train(tmp_path, str(path))
-    assert run.config["log"] == {"digest": made().digest(), "transitions": 300, "episodes": made().episodes}
+    assert run.config["log"] == {
+        "digest": made().digest(),
+        "transitions": 300,
+        "episodes": made().episodes,
+    }
     whole = path.read_bytes()
     saved(tmp_path, rewards=made().reward + 1)
     with pytest.raises(BadValue, match=r"d.npz changed since .* began; put the old one back"):
@@ -722,7 +873,9 @@ def test_a_run_goes_on_with_the_log_it_began_with(tmp_path):
     with pytest.raises(BadValue, match=r"d.npz is missing; put it back"):
         isthmus.resume(run.folder, quiet=True)
     fresh = Run.open(run.folder)
-    assert fresh.policy.act((), np.zeros(11, np.float32))[0].shape == (3,), "what was learned is used without the log"
+    assert fresh.policy.act((), np.zeros(11, np.float32))[0].shape == (3,), (
+        "what was learned is used without the log"
+    )
     path.write_bytes(whole)
     isthmus.resume(run.folder, quiet=True)
     planned = Run.plan("from_log", isthmus.problem("hopper/gravity=x2", data=str(path)), 0, run.steps,
@@ -740,28 +893,34 @@ def test_a_target_known_only_by_its_log(tmp_path):
     problem = isthmus.problem("hopper", source="history=2", target="log", data=saved_wide(tmp_path))
     target = problem.target
     assert str(target) == "log:hopper/history=2" and Domain.parse(str(target)) == target
-    assert isinstance(target, LoggedDomain) and problem.true_target is target
+    assert isinstance(target, LoggedDomain) and problem.evaluation_target is target
     assert (target.spaces.observation, target.spaces.action, target.time_limit) == (22, 3, 1000)
     assert problem.log().size == 300 and Problem.from_data(problem.describe()) == problem
     for call in (lambda: target.worlds(1, 0), lambda: target.shift("gravity=x2"), lambda: evaluate(None, target, 1),
-                 lambda: record(target, None, 1), lambda: compare(problem, [], out=tmp_path / "c"),
+                 lambda: record_log(target, None, 1), lambda: compare(problem, [], out=tmp_path / "c"),
                  lambda: target.simulation(1)):  # fmt: skip
-        with pytest.raises(BadValue, match="known only by its log, in which nothing can be played or measured; name a"):
+        with pytest.raises(
+            BadValue,
+            match="known only by its log, in which nothing can be played or measured; name a",
+        ):
             call()
     assert not (tmp_path / "c").exists()
     with pytest.raises(BadValue, match="cannot be audited"):
         isthmus.audit(target, target)
     with pytest.raises(
-        BadValue, match=r"log:hopper is known only by its log, and nothing can be played in it, .* or name a target"
+        BadValue,
+        match=r"log:hopper is known only by its log, and nothing can be played in it, .* or name a target",
     ):
         isthmus.problem("hopper", target="log", access="online")
-    assert read(path, Domain.parse("log:gym:Hopper-v5")).log.size == 300
+    assert read_log(path, Domain.parse("log:gym:Hopper-v5")).log.size == 300
 
 
 def saved_wide(folder: Path) -> str:
     """Hopper's log with two observations a step."""
     (folder / "wide").mkdir()
-    twice = {name: np.tile(arrays(made())[name], 2) for name in ("observations", "next_observations")}
+    twice = {
+        name: np.tile(arrays(made())[name], 2) for name in ("observations", "next_observations")
+    }
     return saved(folder / "wide", **twice)
 
 
@@ -789,18 +948,35 @@ def test_its_return_is_not_made_up(tmp_path, capsys):
 
 def test_collect_logs_the_policy_in_the_target(tmp_path, run, capsys):
     where = Domain.parse("hopper/gravity=x2")
-    main(["collect", "hopper/gravity=x2", "--policy", str(run.folder), "--steps", "200", "-o", str(tmp_path / "d")])
+    main(
+        [
+            "collect",
+            "hopper/gravity=x2",
+            "--policy",
+            str(run.folder),
+            "--steps",
+            "200",
+            "-o",
+            str(tmp_path / "d"),
+        ]
+    )
     assert "200 transitions of" in capsys.readouterr().out
     problem = isthmus.problem("hopper/gravity=x2")
     for name, deterministic in (("noisy.npz", False), ("still.npz", True)):
         log_target(run, problem, tmp_path / name, 200, deterministic=deterministic)
-    noisy, still = (read(str(tmp_path / f"{name}.npz"), where) for name in ("noisy", "still"))
-    assert same(read(str(tmp_path / "d"), where).log, noisy.log)
-    assert same(noisy.log, record(where, run.method.behaviour(run.state()), 200))
-    assert same(still.log, record(where, Deployed(run.policy), 200)) and not same(still.log, noisy.log)
-    assert np.allclose(chosen(run.policy, still.log.obs), still.log.action, atol=1e-6)
+    noisy, still = (read_log(str(tmp_path / f"{name}.npz"), where) for name in ("noisy", "still"))
+    assert same(read_log(str(tmp_path / "d"), where).log, noisy.log)
+    assert same(noisy.log, record_log(where, run.method.behaviour(run.state()), 200))
+    assert same(still.log, record_log(where, Deterministic(run.policy), 200)) and not same(
+        still.log, noisy.log
+    )
+    assert np.allclose(policy_actions(run.policy, still.log.obs), still.log.action, atol=1e-6)
     held = noisy.metadata
-    assert held["domain"] == str(where) and held["transitions"] == 200 and held["deterministic"] is False
+    assert (
+        held["domain"] == str(where)
+        and held["transitions"] == 200
+        and held["deterministic"] is False
+    )
     assert held["policy"]["digest"] == run.digest and held["versions"]["mujoco"]
     assert held["seconds"] == pytest.approx(200 * where.step_seconds)
 
@@ -808,23 +984,32 @@ def test_collect_logs_the_policy_in_the_target(tmp_path, run, capsys):
 def test_collect_in_somebody_elses_environment(tmp_path, run):
     problem = isthmus.problem("hopper", target="gym:Hopper-v5")
     log_target(run, problem, tmp_path / "d", 60, deterministic=True)
-    data = read(str(tmp_path / "d"), problem.target)
+    data = read_log(str(tmp_path / "d"), problem.target)
     assert data.metadata["domain"] == "gym:Hopper-v5" and data.log.size == 60
-    assert np.allclose(chosen(run.policy, data.log.obs), data.log.action, atol=1e-6)
+    assert np.allclose(policy_actions(run.policy, data.log.obs), data.log.action, atol=1e-6)
 
 
 def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     out = tmp_path / "d.npz"
-    with pytest.raises(BadValue, match="takes 11 observations to 3 actions; half_cheetah has 17 and 6"):
+    with pytest.raises(
+        BadValue, match="takes 11 observations to 3 actions; half_cheetah has 17 and 6"
+    ):
         log_target(run, isthmus.problem("half_cheetah"), out, 10)
-    with pytest.raises(BadValue, match=r"learned on a HalfCheetah; walker2d/gravity=19\.62 is another robot"):
+    with pytest.raises(
+        BadValue, match=r"learned on a HalfCheetah; walker2d/gravity=19\.62 is another robot"
+    ):
         check_fits(Domain.parse("half_cheetah"), Domain.parse("walker2d/gravity=x2"))
     check_fits(HOPPER, Domain.parse("gym:Hopper-v5"))
     monkeypatch.setattr(SourceOnly, "dual", True)
-    with pytest.raises(BadValue, match="explored with its action for the source, not the deployed one; say --determ"):
+    with pytest.raises(
+        BadValue,
+        match="explored with its action for the source, not the deployed one; say --determ",
+    ):
         log_target(run, isthmus.problem("hopper"), out, 10)
     monkeypatch.delattr(SourceOnly, "behaviour")
-    with pytest.raises(BadValue, match="source_only keeps no exploring policy to log with; say --deterministic"):
+    with pytest.raises(
+        BadValue, match="source_only keeps no exploring policy to log with; say --deterministic"
+    ):
         log_target(run, isthmus.problem("hopper"), out, 10)
     out.touch()
     monkeypatch.setattr("isthmus.training.collect.record", lambda *_: pytest.fail("it was made"))
@@ -837,8 +1022,14 @@ def test_audit_says_what_a_log_covers(tmp_path, run, capsys):
     path = saved(tmp_path)
     main(["audit", "hopper/gravity=x2", "--data", path, "--policy", str(run.folder)])
     said = capsys.readouterr().out
-    assert "verdict  a shift" in said and "300 transitions, 2 s of the robot" in said and "foot velocity" in said
+    assert (
+        "verdict  a shift" in said
+        and "300 transitions, 2 s of the robot" in said
+        and "foot velocity" in said
+    )
     assert "noise: the same of its own exploring" in said
     main(["audit", "hopper", "--target", "log", "--data", f"{path}:1episode"])
     said = capsys.readouterr().out
-    assert "verdict" not in said and f"log      {path}:1episode" in said and "only one episode" in said
+    assert (
+        "verdict" not in said and f"log      {path}:1episode" in said and "only one episode" in said
+    )

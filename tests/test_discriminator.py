@@ -1,4 +1,6 @@
-"""The discriminator against distributions whose ratio is known, and the memory that makes its sequences."""
+"""The discriminator against distributions whose ratio is known, and the memory that makes its
+sequences.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,20 @@ import numpy as np
 import probes
 import pytest
 
-from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
-from isthmus.learning.discriminator import LOSSES, Discriminator, Remembering
+from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.policies import UniformBehaviour
+from isthmus.learning.sequence_discriminator import LOSSES, SequenceDiscriminator, WithHistory
 from isthmus.types import BadValue, UnknownName
 
 
-def learned(loss: str, shift: float, rounds: int = 40, seed: int = 0, rows: int = 2000, minibatch: int = 256):
-    """A discriminator of simulator N(shift, 1) and robot N(-shift, 1), and the metrics of its last round."""
-    d, random = Discriminator(loss=loss, minibatch=minibatch), np.random.default_rng(seed)
+def learned(
+    loss: str, shift: float, rounds: int = 40, seed: int = 0, rows: int = 2000, minibatch: int = 256
+):
+    """A discriminator of simulator N(shift, 1) and robot N(-shift, 1), and the metrics of its last
+    round.
+    """
+    d, random = SequenceDiscriminator(loss=loss, minibatch=minibatch), np.random.default_rng(seed)
     s, metrics = d.init(1, jax.random.key(seed)), {}
     for i in range(rounds):
         a, b = (random.normal(at, 1, (rows, 1)).astype(np.float32) for at in (shift, -shift))
@@ -26,7 +32,8 @@ def learned(loss: str, shift: float, rounds: int = 40, seed: int = 0, rows: int 
 
 @probes.over_seeds
 def test_it_learns_the_log_ratio(seeds: range) -> None:
-    """The best D has logit log N(x; 0.5, 1) / N(x; -0.5, 1) = x, and says who it was in Phi(0.5) = 0.69 of cases.
+    """The best D has logit log N(x; 0.5, 1) / N(x; -0.5, 1) = x, and says who it was in Phi(0.5) =
+    0.69 of cases.
 
     From 2,000 rows a round what it says at -1 has a deviation of 0.07, for it fits the newest ones.
     """
@@ -56,7 +63,9 @@ def test_the_wasserstein_form_measures_how_far_apart_they_are(seeds: range) -> N
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_either_agent_is_paid_for_looking_like_the_other(loss: str) -> None:
     d, s, _ = learned(loss, 1.0, rounds=10)
-    rho_s, rho_r = d.rewards(s, np.array([[-1.0], [1.0]], np.float32))  # where the robot is, where the simulator is
+    rho_s, rho_r = d.rewards(
+        s, np.array([[-1.0], [1.0]], np.float32)
+    )  # where the robot is, where the simulator is
     assert rho_r[1] > rho_r[0] and rho_s[0] > rho_s[1]
 
 
@@ -78,12 +87,15 @@ def test_the_signs_of_the_confusion_rewards_are_the_trap_that_the_page_describes
 def test_a_sequence_ends_now_and_does_not_reach_over_the_episodes_begin(n: int, k: int) -> None:
     domain = Domain.parse("hopper")
     spaces = domain.spaces
-    behaviour = Remembering.of(UniformBehaviour(spaces.low, spaces.high), spaces.observation, n, k)
-    worlds, first = collect(domain, domain.worlds(6, 0), behaviour, 40)
-    _, second = collect(domain, worlds, behaviour, 40)  # goes on in mid-episode
+    behaviour = WithHistory.of(UniformBehaviour(spaces.low, spaces.high), spaces.observation, n, k)
+    worlds, first = rollout_steps(domain, domain.worlds(6, 0), behaviour, 40)
+    _, second = rollout_steps(domain, worlds, behaviour, 40)  # goes on in mid-episode
     obs, zeta, start, time = (
         np.concatenate([get(first), get(second)])
-        for get in (lambda t: t.obs, *(lambda t, name=name: t.extra[name] for name in ("zeta", "start", "time")))
+        for get in (
+            lambda t: t.obs,
+            *(lambda t, name=name: t.extra[name] for name in ("zeta", "start", "time")),
+        )
     )
     done = np.concatenate([x.terminated | x.truncated for x in (first, second)])
     assert zeta.shape[2:] == (n + 1, spaces.observation) and done.sum() > 12
@@ -92,20 +104,22 @@ def test_a_sequence_ends_now_and_does_not_reach_over_the_episodes_begin(n: int, 
         for t in range(80):
             assert time[t, w] == t - begun
             np.testing.assert_array_equal(start[t, w], obs[begun, w])
-            np.testing.assert_array_equal(zeta[t, w], obs[[max(t - j * k, begun) for j in range(n, -1, -1)], w])
+            np.testing.assert_array_equal(
+                zeta[t, w], obs[[max(t - j * k, begun) for j in range(n, -1, -1)], w]
+            )
             begun = t + 1 if done[t, w] else begun
 
 
 def test_remembering_changes_no_decision() -> None:
     domain = Domain.parse("hopper")
     plain = UniformBehaviour(domain.spaces.low, domain.spaces.high)
-    a = collect(domain, domain.worlds(2, 0), plain, 10)[1]
-    b = collect(domain, domain.worlds(2, 0), Remembering.of(plain, 11, 1, 4), 10)[1]
+    a = rollout_steps(domain, domain.worlds(2, 0), plain, 10)[1]
+    b = rollout_steps(domain, domain.worlds(2, 0), WithHistory.of(plain, 11, 1, 4), 10)[1]
     np.testing.assert_array_equal(a.next_obs, b.next_obs)
 
 
 def test_wrong_settings_are_one_line() -> None:
     with pytest.raises(UnknownName, match="min_max"):
-        Discriminator(loss="minmax")
+        SequenceDiscriminator(loss="minmax")
     with pytest.raises(BadValue, match=r"discriminator\.steps=0"):
-        Discriminator(steps=0)
+        SequenceDiscriminator(steps=0)

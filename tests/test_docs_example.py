@@ -1,4 +1,6 @@
-"""A robot of one's own, from outside the package: what docs/own_task.md tells its reader to do, done."""
+"""A robot of one's own, from outside the package: what docs/own_task.md tells its reader to do,
+done.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +44,25 @@ def test_the_documented_commands(tmp_path, monkeypatch, capsys):
     said = []
     for command in commands:
         assert "docs/examples/pendulum.py" in command
-        few = [re.sub(r":8$", ":2", re.sub(r"^60000$", str(3 * tiny.ROUND), part)) for part in command]
-        few += {"train": tiny.flags("source_only"), "evaluate": ["--episodes=5"], "landscape": ["--episodes=2"]}.get(
-            command[0], []
-        )
+        few = [
+            re.sub(r":8$", ":2", re.sub(r"^60000$", str(3 * tiny.ROUND), part)) for part in command
+        ]
+        few += {
+            "train": tiny.flags("source_only"),
+            "evaluate": ["--episodes=5"],
+            "landscape": ["--episodes=2"],
+        }.get(command[0], [])
         main(few)
         said.append(capsys.readouterr().out)
     parameters, shift, none, train, evaluate, _, landscape = said
-    for name in ("gravity", "cart_mass", "pole_mass", "slide_damping", "slide_range", "motor_strength"):
+    for name in (
+        "gravity",
+        "cart_mass",
+        "pole_mass",
+        "slide_damping",
+        "slide_range",
+        "motor_strength",
+    ):
         assert re.search(rf"^{name} ", parameters, re.MULTILINE)
     assert "a shift" in shift.splitlines()[2] and "(angular velocity)" in shift.splitlines()[2]
     assert "no change" in none.splitlines()[2]
@@ -57,16 +70,28 @@ def test_the_documented_commands(tmp_path, monkeypatch, capsys):
     run = Run.open(Path("runs/pendulum"))
     assert run.finished and int(run.state().source_steps) == 3 * tiny.ROUND
     assert run.config["problem"]["target"] == "pendulum/gravity=14.715"
-    assert [line.split()[0] for line in evaluate.splitlines()[1:]] == ["pendulum", "pendulum/gravity=14.715"]
+    assert [line.split()[0] for line in evaluate.splitlines()[1:]] == [
+        "pendulum",
+        "pendulum/gravity=14.715",
+    ]
     with Path(landscape.splitlines()[-2]).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 and {"gravity", "pole_mass", "mean_return"} <= rows[0].keys()
 
 
 def test_a_process_of_its_own_needs_the_file_named(tmp_path):
-    """The whole command, in a process that has never heard of pendulums; without the file it says what is missing."""
+    """The whole command, in a process that has never heard of pendulums; without the file it says
+    what is missing.
+    """
     run = tmp_path / "run"
-    train = ["train", "source_only", "-p", "pendulum/gravity=x1.5", *tiny.flags("source_only"), "--steps=256"]
+    train = [
+        "train",
+        "source_only",
+        "-p",
+        "pendulum/gravity=x1.5",
+        *tiny.flags("source_only"),
+        "--steps=256",
+    ]
 
     def isthmus(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "isthmus", *arguments]
@@ -75,22 +100,30 @@ def test_a_process_of_its_own_needs_the_file_named(tmp_path):
     done = isthmus(*train, IMPORT, f"--out={run}", "--quiet")
     assert done.returncode == 0, done.stderr
     done = isthmus("evaluate", str(run), "--episodes=3")
-    assert done.returncode == 2 and "this run was made with --import" in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and "this run was made with --import" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     done = isthmus("evaluate", str(run), "--episodes=3", IMPORT)
     assert done.returncode == 0 and "pendulum/gravity=14.715" in done.stdout, done.stderr
 
 
 def test_the_pendulum():
-    """Balance pays 1 a step less the control's cost; a fall ends it; a stronger pull makes it fall sooner."""
+    """Balance pays 1 a step less the control's cost; a fall ends it; a stronger pull makes it fall
+    sooner.
+    """
     import_files([IMPORT.partition("=")[2]])
     domain = Domain.parse("pendulum")
-    assert domain.spaces.observation == 4 and domain.time_limit == 500 and domain.step_seconds == 0.02
+    assert (
+        domain.spaces.observation == 4 and domain.time_limit == 500 and domain.step_seconds == 0.02
+    )
     assert (domain.spaces.low.tolist(), domain.spaces.high.tolist()) == ([-1.0], [1.0])
     lengths = []
     for text in ("pendulum", "pendulum/gravity=x4"):
         domain = Domain.parse(text)
         worlds = domain.worlds(16, 0)
-        from isthmus.domains.collect import play
+        from isthmus.domains.rollout import rollout_episodes
 
         class Still:
             def memory(self):
@@ -102,8 +135,12 @@ def test_the_pendulum():
         import jax
 
         jax.tree_util.register_pytree_node(Still, lambda s: ((), None), lambda _, __: Still())
-        e = play(domain, worlds, Still())
-        assert e.terminated.all() and (e.returns < e.lengths).all() and (e.returns > 0.9 * e.lengths).all()
+        e = rollout_episodes(domain, worlds, Still())
+        assert (
+            e.terminated.all()
+            and (e.returns < e.lengths).all()
+            and (e.returns > 0.9 * e.lengths).all()
+        )
         lengths.append(e.lengths.mean())
     assert lengths[1] < 0.7 * lengths[0]
     with pytest.raises(IsthmusError, match="did you mean pole_mass"):

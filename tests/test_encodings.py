@@ -1,4 +1,6 @@
-"""Every file is UTF-8 under any locale, and no command ends because a terminal's encoding lacks a sign."""
+"""Every file is UTF-8 under any locale, and no command ends because a terminal's encoding lacks a
+sign.
+"""
 
 from __future__ import annotations
 
@@ -54,13 +56,20 @@ def test_commands_under_a_locale_without_the_signs(run, tmp_path, name):
         ["problems"],
         ["train", "--help"],
     ]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))
+    }
     environment |= {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **LOCALES[name]}
     done = tiny.process(
-        [sys.executable, "-c", COMMANDS, json.dumps(commands, ensure_ascii=False)], env=environment, errors="replace"
+        [sys.executable, "-c", COMMANDS, json.dumps(commands, ensure_ascii=False)],
+        env=environment,
+        errors="replace",
     )
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("exit")] == ["exit 2", "exit 0"]
+    assert [line for line in done.stdout.splitlines() if line.startswith("exit")] == [
+        "exit 2",
+        "exit 0",
+    ]
     assert "did you mean ball" in done.stderr
     if name != "ascii":
         return
@@ -106,16 +115,22 @@ def write_robot(folder: Path, robot: str = ROBOT) -> Path:
     """Write a robot with a mesh and an included file, and its task; the task's file."""
     folder.mkdir()
     (folder / "robot.xml").write_text(robot, encoding="utf-8")
-    (folder / "wörld.xml").write_text('<mujoco><option gravity="0 0 -2"/></mujoco>', encoding="utf-8")
+    (folder / "wörld.xml").write_text(
+        '<mujoco><option gravity="0 0 -2"/></mujoco>', encoding="utf-8"
+    )
     corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\n"
-    (folder / "λ.obj").write_text(corners + "f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n", encoding="utf-8")
+    (folder / "λ.obj").write_text(
+        corners + "f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n", encoding="utf-8"
+    )
     (folder / "robot.py").write_text(OWN, encoding="utf-8")
     return folder / "robot.py"
 
 
 def run_commands(commands: list[list[str]], name: str) -> Any:
     """Run commands in a process of another locale."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))
+    }
     environment |= {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **LOCALES[name]}
     given = json.dumps(commands, ensure_ascii=False)
     return tiny.process([sys.executable, "-c", COMMANDS, given], env=environment, errors="replace")
@@ -127,14 +142,25 @@ def test_a_robot_of_any_name_in_any_folder(tmp_path, name):
     done = run_commands(
         [
             ["parameters", "pendel/Ärm_mass=2,hüfte_damping=0.5", "--import", file],
-            ["audit", "pendel", "--target", "Ärm_mass=x2", "--source", "hüfte_damping=1", "--import", file],
+            [
+                "audit",
+                "pendel",
+                "--target",
+                "Ärm_mass=x2",
+                "--source",
+                "hüfte_damping=1",
+                "--import",
+                file,
+            ],
             ["audit", "pendel/hüfte_damping=0.5", "--import", file],
             ["parameters", "pendel/Ürm_mass=2", "--import", file],
         ],
         name,
     )
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("exit")] == ["exit 2"], done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("exit")] == ["exit 2"], (
+        done.stderr
+    )
     assert "did you mean" in done.stderr and done.stderr.count("isthmus:") == 1
 
 
@@ -172,7 +198,8 @@ def test_signs_are_spelled_as_usual():
 
 
 @pytest.mark.parametrize(
-    ("encoding", "expected"), [("ascii", b"-1 e \xc3 ?"), ("latin-1", b"-1 \xe9 \xc3 ?"), ("utf-8", None)]
+    ("encoding", "expected"),
+    [("ascii", b"-1 e \xc3 ?"), ("latin-1", b"-1 \xe9 \xc3 ?"), ("utf-8", None)],
 )
 def test_what_a_stream_cannot_write_is_spelled(monkeypatch, encoding, expected):
     """A byte of a file's name that was no text stays that byte; UTF-8 is left as it is, strict."""
@@ -197,7 +224,9 @@ def unnamed(tree: ast.AST) -> list[int]:
     """Lines on which text is read or written in an encoding that nobody named."""
     found = []
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or {"encoding"} & {keyword.arg for keyword in node.keywords}:
+        if not isinstance(node, ast.Call) or {"encoding"} & {
+            keyword.arg for keyword in node.keywords
+        }:
             continue
         if _is_text(node):
             found.append(node.lineno)
@@ -206,7 +235,11 @@ def unnamed(tree: ast.AST) -> list[int]:
 
 def _is_text(call: ast.Call) -> bool:
     function = call.func
-    owner = function.value.id if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) else ""
+    owner = (
+        function.value.id
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name)
+        else ""
+    )
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     if name in ("read_text", "write_text"):
         return isinstance(function, ast.Attribute)  # a function of that name is ours
@@ -220,7 +253,11 @@ def _mode(call: ast.Call) -> str:
     """The mode that a file is opened in: the last text that is given, after its name."""
     given: list[Any] = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
     given += [argument for argument in call.args if isinstance(argument, ast.Constant)]
-    modes = [node.value for node in given if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    modes = [
+        node.value
+        for node in given
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
     return modes[-1] if modes else "r"
 
 

@@ -1,4 +1,6 @@
-"""ES-sim2real's study: the table, regions of a landscape, verdicts on made-up results whose truth is known."""
+"""ES-sim2real's study: the table, regions of a landscape, verdicts on made-up results whose truth
+is known.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,10 @@ import numpy as np
 import pytest
 
 from isthmus.methods import registry
-from isthmus.studies import es_claims, es_sim2real
+from isthmus.papers.es_sim2real import claims as es_claims
+from isthmus.papers.es_sim2real import study as es_sim2real
+from isthmus.papers.es_sim2real.study import AGENTS, FIGURES, SCALES, UPDATES, units
 from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, Claim
-from isthmus.studies.es_sim2real import AGENTS, FIGURES, SCALES, UPDATES, units
 from isthmus.studies.study import Results
 
 MASS, FRICTION = np.arange(0.5, 12, 1.0), np.arange(0.1, 3, 0.2)
@@ -22,8 +25,12 @@ def test_every_unit_can_be_built_and_starts_from_one_of_the_table(scale: str) ->
         names = [u.name for u in table]
         for at, u in enumerate(table):
             registry.build(u.method, u.settings)
-            assert not u.start or u.start in names[:at], "what others start from is there before them"
-            assert not u.start or u.start.rsplit("-", 1)[1] == u.name.rsplit("-", 1)[1], "of the same seed"
+            assert not u.start or u.start in names[:at], (
+                "what others start from is there before them"
+            )
+            assert not u.start or u.start.rsplit("-", 1)[1] == u.name.rsplit("-", 1)[1], (
+                "of the same seed"
+            )
     assert {u.name.split("-")[1] for u in units(scale, None)} == set(AGENTS)
 
 
@@ -45,7 +52,11 @@ def test_the_control_and_the_method_have_the_same_source_budget() -> None:
 
 
 def result(
-    cells: dict[str, np.ndarray], home: float = 0.0, steps: int = 1000, start: str = "", axes=(FRICTION, MASS)
+    cells: dict[str, np.ndarray],
+    home: float = 0.0,
+    steps: int = 1000,
+    start: str = "",
+    axes=(FRICTION, MASS),
 ) -> Results:
     rows = [
         {"kind": "cell", "key": key, "x": str(x), "y": str(y), "value": str(grid[i, j])}
@@ -68,7 +79,9 @@ def test_regions_by_hand() -> None:
     assert r.outside == pytest.approx((returns.sum() - box.sum()) / 132)
     gripping = returns[5:]  # 1.1 and more
     assert r.gripping == pytest.approx((gripping.sum() - box.sum()) / (gripping.size - 48))
-    assert r.spread == pytest.approx(box.std()) and r.worst == pytest.approx(np.sort(box.ravel())[:4].mean())
+    assert r.spread == pytest.approx(box.std()) and r.worst == pytest.approx(
+        np.sort(box.ravel())[:4].mean()
+    )
     near = returns[5:15][:, 0:11]  # at most two cells from the box
     assert r.near == pytest.approx((near.sum() - box.sum()) / (near.size - 48))
     coarse = result({"updates-0": np.ones((8, 6))})
@@ -98,11 +111,17 @@ def study(noise: float = 5.0, seeds: int = 5, **changed: tuple[float, float]) ->
     random, out = np.random.default_rng(0), {}
     for name in (name for name in truth if not name.endswith("-before")):
         for seed in range(seeds):
-            cells = {"as_published": grid(*truth[name], noise, random), "contact": grid(*truth[name], noise, random)}
+            cells = {
+                "as_published": grid(*truth[name], noise, random),
+                "contact": grid(*truth[name], noise, random),
+            }
             if name == "naive":  # one that overfits
                 cells["as_published"][7:13, 1:9] += random.normal(0, 300, (6, 8))
             if before := truth.get(f"{name}-before"):
-                cells |= {f"{key}-before": grid(*before, noise, random) for key in ("as_published", "contact")}
+                cells |= {
+                    f"{key}-before": grid(*before, noise, random)
+                    for key in ("as_published", "contact")
+                }
             if name == "es_maml":
                 for u in UPDATES:
                     cells[f"updates-{u}"] = np.full((8, 6), 1000 + 50 * u + random.normal(0, noise))
@@ -117,11 +136,15 @@ def verdicts(results: dict[str, Results]) -> dict[str, Claim]:
 
 def test_a_world_in_which_the_paper_is_right() -> None:
     found = verdicts(study())
-    assert {name: claim.verdict for name, claim in found.items()} == {f"E{i}": HOLDS for i in range(1, 14)}
+    assert {name: claim.verdict for name, claim in found.items()} == {
+        f"E{i}": HOLDS for i in range(1, 14)
+    }
 
 
 def test_where_randomization_ends_is_asked_by_true_friction() -> None:
-    """As published, cells far from the box can be one environment: it says nothing that they do not fall off there."""
+    """As published, cells far from the box can be one environment: it says nothing that they do not
+    fall off there.
+    """
     results = study()
     for name in (name for name in results if "domain_randomization" in name):
         for row in results[name].rows:
@@ -141,8 +164,8 @@ def test_a_world_in_which_more_steps_of_randomization_do_as_well() -> None:
     for name, controls in (("E3", 2), ("E4", 1)):
         assert found[name].verdict == HOLDS, "it is not asked for by the claim"
         assert len(found[name].controls) == controls
-        assert all("longer" in each.said and each.outcome == NOT for each in found[name].controls)
-        assert not any("longer" in each.said for each in found[name].contrasts)
+        assert all("longer" in each.label and each.outcome == NOT for each in found[name].controls)
+        assert not any("longer" in each.label for each in found[name].contrasts)
     assert not any(claim.controls for name, claim in found.items() if name not in ("E3", "E4"))
 
 
@@ -159,20 +182,27 @@ def test_what_starts_from_one_run_is_paired_and_what_shares_nothing_is_not() -> 
         if "es_maml" in name or "evolution" in name:
             r.rows[-1]["value"] = ""
     found = verdicts(scratch)
-    assert {each.estimate.method for name in ("E3", "E4", "E6", "E7") for each in found[name].contrasts} == welch
+    assert {
+        each.estimate.method for name in ("E3", "E4", "E6", "E7") for each in found[name].contrasts
+    } == welch
 
 
 def test_a_verdict_says_of_how_much_training_it_is() -> None:
     found = verdicts(study())
     assert found["E1"].conclusion == (
-        f"{HOLDS} (2,000,000 of paper scale's 10,000,000 source steps, what goes on from there 4,000,000 of "
+        f"{HOLDS} (2,000,000 of paper scale's 10,000,000 source steps, what goes on from there "
+        "4,000,000 of "
         "2,400,000,000)"
     )
     assert es_sim2real.tell_training("paper") == ""
 
 
 def test_a_world_in_which_adapting_is_of_no_use() -> None:
-    found = verdicts(study(**{"es_maml-before": (3150, 1500), "es_maml": (3150, 1400), "few_shot_ppo": (2900, 900)}))
+    found = verdicts(
+        study(
+            **{"es_maml-before": (3150, 1500), "es_maml": (3150, 1400), "few_shot_ppo": (2900, 900)}
+        )
+    )
     assert found["E5"].verdict != HOLDS and found["E6"].verdict == NOT
 
 
@@ -183,7 +213,9 @@ def test_noise_decides_nothing_and_few_seeds_point() -> None:
 
 def test_what_is_missing_is_said() -> None:
     some = {
-        name: r for name, r in study().items() if name.split("-")[1] in ("naive", "domain_randomization", "es_maml")
+        name: r
+        for name, r in study().items()
+        if name.split("-")[1] in ("naive", "domain_randomization", "es_maml")
     }
     found = verdicts(some)
     assert found["E1"].verdict == HOLDS
@@ -195,15 +227,22 @@ def test_the_report_and_the_pictures() -> None:
     results = study()
     said = "\n".join(es_sim2real.report(results))
     assert "nan" not in said and said.count("published (2918, 969, 1021)") == 1 and "before" in said
-    assert "published (" not in said.partition("contact:")[2], "theirs are of the foot's friction alone"
+    assert "published (" not in said.partition("contact:")[2], (
+        "theirs are of the foot's friction alone"
+    )
     assert "es_maml 2,000" in said and "recurrent 1,000" in said, "with what its start took"
     assert "what randomization costs at mass 6 and friction 2 (Welch over seeds): 0 [0, 0]" in said
     assert said.startswith("intervals are of the mean over seeds, 95% by Student's t\n")
     beside = said.partition("differences seed by seed, as published")[2]
-    assert "  few_shot_ppo, what adapting adds: box " in beside and "  evolution - domain_randomization: box " in beside
+    assert (
+        "  few_shot_ppo, what adapting adds: box " in beside
+        and "  evolution - domain_randomization: box " in beside
+    )
     assert "naive" not in beside.partition("source steps")[0], "it does not adapt"
     results["laptop-domain_randomization-s3"].meta["source_steps"] = "1500"
-    assert "es_maml 2,000 to 2,500" in "\n".join(es_sim2real.report(results)), "as many as each of its seeds took"
+    assert "es_maml 2,000 to 2,500" in "\n".join(es_sim2real.report(results)), (
+        "as many as each of its seeds took"
+    )
     pictures = es_sim2real.pictures(results)
     assert {name.split("-")[0].removesuffix(".png") for name in pictures} == {
         "figure1", "figurecontrols", "figureoperators", "figurememory", "figurereward", "figureupdates"
@@ -212,4 +251,6 @@ def test_the_report_and_the_pictures() -> None:
         "naive, 5 seeds", "domain randomization, 5 seeds", "ES-MAML, before, 5 seeds", "ES-MAML, 5 seeds"
     ]  # fmt: skip
     box, outside = pictures["figureupdates.png"]
-    assert len(box.lines) == len(outside.lines) == 1 and box.lines[0].seeds[0][:, 0].tolist() == list(UPDATES)
+    assert len(box.lines) == len(outside.lines) == 1 and box.lines[0].seeds[0][
+        :, 0
+    ].tolist() == list(UPDATES)

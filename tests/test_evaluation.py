@@ -1,4 +1,6 @@
-"""Evaluation: one batch, its own seeds, every cell; landscapes whose cells are those of the cell alone, to the bit."""
+"""Evaluation: one batch, its own seeds, every cell; landscapes whose cells are those of the cell
+alone, to the bit.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import pytest
 import tiny
 
 import isthmus
-from isthmus.domains import collect as collecting
+from isthmus.domains import rollout as collecting
 from isthmus.domains.domain import Domain
 from isthmus.evaluation.evaluate import SEED, evaluate, evaluate_method, targets
 from isthmus.evaluation.landscape import Landscape, from_episodes, landscape, training_box
@@ -38,7 +40,7 @@ def randomized(tmp_path_factory) -> Run:
 
 def test_a_hundred_episodes_are_one_batch(policy, monkeypatch):
     steps, worlds = [], []
-    step, new = collecting.Live.step, collecting.Live.new
+    step, new = collecting.SteppedWorlds.step, collecting.SteppedWorlds.new
 
     def watched(self, ids, *rest):
         steps.append(len(ids))
@@ -48,11 +50,13 @@ def test_a_hundred_episodes_are_one_batch(policy, monkeypatch):
         worlds.append(len(key))
         return new(domain, key, *rest, **named)
 
-    monkeypatch.setattr(collecting.Live, "step", watched)
-    monkeypatch.setattr(collecting.Live, "new", staticmethod(begun))
+    monkeypatch.setattr(collecting.SteppedWorlds, "step", watched)
+    monkeypatch.setattr(collecting.SteppedWorlds, "new", staticmethod(begun))
     e = evaluate(policy, Domain("hopper")).episodes
     assert worlds == [100] and steps[0] == 100
-    assert len(steps) == e.lengths.max() and sum(steps) == e.lengths.sum(), "living worlds alone are stepped"
+    assert len(steps) == e.lengths.max() and sum(steps) == e.lengths.sum(), (
+        "living worlds alone are stepped"
+    )
     assert len(e.returns) == 100 and len(np.unique(e.returns)) == 100
     assert e.terminated.all() and not e.diverged.any()
 
@@ -82,9 +86,16 @@ def test_a_law_draws_for_each_episode(policy):
     domain = Domain.parse("hopper/torso_mass=3..9,gravity=x2")
     e = evaluate(policy, domain, 30).episodes
     gravity, mass = e.parameters.T
-    assert len(np.unique(mass)) == 30 and (gravity == 2 * 9.81).all() and mass.min() >= 3 and mass.max() <= 9
+    assert (
+        len(np.unique(mass)) == 30
+        and (gravity == 2 * 9.81).all()
+        and mass.min() >= 3
+        and mass.max() <= 9
+    )
     draws, each = targets(domain, 30, SEED, adapting=True)
-    assert draws.shape == (10, 2) and each == 3, "a method that adapts does so ten times, not thirty"
+    assert draws.shape == (10, 2) and each == 3, (
+        "a method that adapts does so ten times, not thirty"
+    )
     draws, each = targets(domain, 4, SEED, adapting=True)
     assert draws.shape == (4, 2) and each == 1
 
@@ -149,7 +160,9 @@ def test_nobody_is_judged_in_worlds_that_it_adapted_in(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def scape(policy) -> Landscape:
-    return landscape(policy, Domain.parse(GRID), 3, trained_in=Domain.parse("hopper/torso_mass=5..10,friction=2"))
+    return landscape(
+        policy, Domain.parse(GRID), 3, trained_in=Domain.parse("hopper/torso_mass=5..10,friction=2")
+    )
 
 
 def test_a_cell_is_that_of_the_cell_alone_to_the_bit(policy, scape):
@@ -159,27 +172,43 @@ def test_a_cell_is_that_of_the_cell_alone_to_the_bit(policy, scape):
     assert scape.returns.shape == (2, 3, 3)
     for i in range(6):
         rows = slice(3 * i, 3 * i + 3)
-        alone = collecting.play(grid, jax.tree.map(lambda x, rows=rows: x[rows], whole), policy)
+        alone = collecting.rollout_episodes(
+            grid, jax.tree.map(lambda x, rows=rows: x[rows], whole), policy
+        )
         x, y = np.unravel_index(i, (2, 3))
         assert np.array_equal(alone.returns, scape.returns[x, y])
-        assert np.array_equal(alone.parameters, np.repeat([[scape.axes[0][x], scape.axes[1][y]]], 3, axis=0))
+        assert np.array_equal(
+            alone.parameters, np.repeat([[scape.axes[0][x], scape.axes[1][y]]], 3, axis=0)
+        )
         assert scape.mean[x, y] == alone.returns.mean()
 
 
 def test_a_cell_is_the_fixed_domain(policy, scape):
-    """The first cell has the first worlds' keys: a domain fixed at its values plays the same episodes."""
+    """The first cell has the first worlds' keys: a domain fixed at its values plays the same
+    episodes.
+    """
     fixed = evaluate(policy, Domain.parse("hopper/torso_mass=3,friction=0.5"), 3)
     assert np.array_equal(fixed.episodes.returns, scape.returns[0, 0])
 
 
 def test_a_landscape_as_csv(scape):
     header, *rows = csv.reader(io.StringIO(scape.csv()))
-    assert header == ["friction", "torso_mass", "mean_return", "sd", "mean_length", "episodes", "in_training_box"]
+    assert header == [
+        "friction",
+        "torso_mass",
+        "mean_return",
+        "sd",
+        "mean_length",
+        "episodes",
+        "in_training_box",
+    ]
     assert len(rows) == 6 and {row[5] for row in rows} == {"3"}
     assert [row[:2] for row in rows] == [[f, m] for f in ("0.5", "2") for m in ("3", "6", "9")]
     assert [row[6] for row in rows] == ["0", "0", "0", "0", "1", "1"]
     for row, mean, sd in zip(rows, scape.mean.ravel(), scape.returns.std(-1).ravel(), strict=True):
-        assert float(row[2]) == pytest.approx(mean, abs=0.005) and float(row[3]) == pytest.approx(sd, abs=0.005)
+        assert float(row[2]) == pytest.approx(mean, abs=0.005) and float(row[3]) == pytest.approx(
+            sd, abs=0.005
+        )
     assert "\r" not in scape.csv()
 
 
@@ -187,9 +216,17 @@ def test_the_training_box(scape):
     assert scape.names == ("friction", "torso_mass") and scape.box == ((2.0, 2.0), (5.0, 10.0))
     assert scape.inside.tolist() == [[False, False, False], [False, True, True]]
     names = ("torso_mass", "gravity")
-    assert training_box(Domain.parse("hopper/torso_mass=1..9:3"), names) == ((1.0, 9.0), (9.81, 9.81))
-    assert training_box(Domain("hopper"), names) == (pytest.approx((3.665, 3.665), abs=1e-3), (9.81, 9.81))
-    assert training_box(Domain.parse("hopper/gravity=log:1..9,torso_mass=normal:5:1:2..8"), names) == ((2, 8), (1, 9))
+    assert training_box(Domain.parse("hopper/torso_mass=1..9:3"), names) == (
+        (1.0, 9.0),
+        (9.81, 9.81),
+    )
+    assert training_box(Domain("hopper"), names) == (
+        pytest.approx((3.665, 3.665), abs=1e-3),
+        (9.81, 9.81),
+    )
+    assert training_box(
+        Domain.parse("hopper/gravity=log:1..9,torso_mass=normal:5:1:2..8"), names
+    ) == ((2, 8), (1, 9))
 
 
 def test_without_a_training_box_all_is_inside(policy):
@@ -199,10 +236,14 @@ def test_without_a_training_box_all_is_inside(policy):
 
 
 @pytest.mark.parametrize(
-    "domain", ["hopper", "hopper/torso_mass=1..9:3", GRID + ",gravity=1..9:2", "hopper/gravity=1..9"]
+    "domain",
+    ["hopper", "hopper/torso_mass=1..9:3", GRID + ",gravity=1..9:2", "hopper/gravity=1..9"],
 )
 def test_a_landscape_has_two_axes(policy, domain):
-    with pytest.raises(BadValue, match=r"a landscape has two axes, this domain has [013]: write name=low..high:count"):
+    with pytest.raises(
+        BadValue,
+        match=r"a landscape has two axes, this domain has [013]: write name=low..high:count",
+    ):
         landscape(policy, Domain.parse(domain), 1)
 
 
@@ -216,8 +257,12 @@ def test_a_text_does_where_a_domain_or_a_problem_is_wanted(tmp_path):
     run = isthmus.train("source_only", "ball/ball_mass=2", steps=64, out=tmp_path / "run", quiet=True, evaluations=1,
                         evaluation_episodes=1, settings=tiny.settings("source_only"))  # fmt: skip
     assert str(run.problem.target) == "ball/ball_mass=2" and str(run.problem.source) == "ball"
-    one, two = (isthmus.evaluate(run.policy, domain, 2) for domain in ("ball", isthmus.Domain.parse("ball")))
+    one, two = (
+        isthmus.evaluate(run.policy, domain, 2) for domain in ("ball", isthmus.Domain.parse("ball"))
+    )
     np.testing.assert_array_equal(one.episodes.returns, two.episodes.returns)
     grid = "ball/ball_mass=1..2:2,damping=x1..x2:2"
     assert isthmus.landscape(run.policy, grid, 1).mean.shape == (2, 2)
-    assert isthmus.audit("ball", "ball/ball_mass=2", 2) == isthmus.audit(run.problem.source, run.problem.target, 2)
+    assert isthmus.audit("ball", "ball/ball_mass=2", 2) == isthmus.audit(
+        run.problem.source, run.problem.target, 2
+    )

@@ -1,4 +1,6 @@
-"""The executor's contract on processes: results, errors, lost workers, Ctrl-C; and trainings that are spread out."""
+"""The executor's contract on processes: results, errors, lost workers, Ctrl-C; and trainings that
+are spread out.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ import pytest
 import tiny
 
 import isthmus
-from isthmus.methods.registry import METHODS, find
+from isthmus.methods.registry import METHODS, find_method
 from isthmus.training import train as loop
-from isthmus.training.executor import LIVES, Executor, Processes, make_executor
+from isthmus.training.executor import MAX_WORKERS_A_JOB, Executor, Processes, make_executor
 from isthmus.training.run import Run
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
@@ -117,7 +119,13 @@ def test_one_that_fails_as_another_ends(tmp_path):
     with Processes(2) as executor:
         assert len(dict(executor.map(jobs.square, [1, 2]))) == 2  # both workers are there
         with pytest.raises(ValueError):
-            list(executor.map(jobs.fail, [(w, tmp_path) for w in ("value", "good")], poll=lambda: time.sleep(1.0)))
+            list(
+                executor.map(
+                    jobs.fail,
+                    [(w, tmp_path) for w in ("value", "good")],
+                    poll=lambda: time.sleep(1.0),
+                )
+            )
         assert dict(executor.map(jobs.square, [2, 3])) == {0: 4, 1: 9}
 
 
@@ -135,10 +143,12 @@ def test_a_lost_workers_job_is_done_again(tmp_path):
     with Processes(2) as executor:
         asked = [("die-once", tmp_path), ("slow", tmp_path)]
         assert dict(executor.map(jobs.fail, asked)) == {0: "die-once", 1: "slow"}
-        assert (tmp_path / "slow-begun").read_text() == "1" and (tmp_path / "die-once-begun").read_text() == "2"
-        with pytest.raises(IsthmusError, match=f"as were the {LIVES - 1} before it"):
+        assert (tmp_path / "slow-begun").read_text() == "1" and (
+            tmp_path / "die-once-begun"
+        ).read_text() == "2"
+        with pytest.raises(IsthmusError, match=f"as were the {MAX_WORKERS_A_JOB - 1} before it"):
             list(executor.map(jobs.fail, [("die", tmp_path)]))
-        assert (tmp_path / "die-begun").read_text() == str(LIVES)
+        assert (tmp_path / "die-begun").read_text() == str(MAX_WORKERS_A_JOB)
         (first,) = dict(executor.map(jobs.number, [0.0])).values()
         os.kill(first, signal.SIGKILL)
         (second,) = dict(executor.map(jobs.number, [0.0])).values()
@@ -161,24 +171,34 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_stop_with_their_parent(tmp_path, number):
-    """What trains saves first; nothing new begins; no process is left. Ctrl-C reaches the whole group of processes."""
+    """What trains saves first; nothing new begins; no process is left. Ctrl-C reaches the whole
+    group of processes.
+    """
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     process = subprocess.Popen(
-        [sys.executable, script, tmp_path], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, script, tmp_path],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     wait_for((tmp_path / "ready").exists)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    _, said = process.communicate(timeout=60)  # ends when all that hold the pipe have ended: workers too
+    _, said = process.communicate(
+        timeout=60
+    )  # ends when all that hold the pipe have ended: workers too
     assert process.returncode != 0
     wait_for((tmp_path / "saved").exists)
     wait_for(lambda: not group(process.pid))
     assert not (tmp_path / "later-begun").exists()
-    assert said.count("Traceback") == (number == signal.SIGINT), "the parent's own, which the command line catches"
+    assert said.count("Traceback") == (number == signal.SIGINT), (
+        "the parent's own, which the command line catches"
+    )
 
 
 def test_workers_that_nobody_closed_end_with_the_process():
@@ -196,7 +216,9 @@ WHERE = os.pathsep.join([*sys.path[1:], str(Path(__file__).parent)])
 def script(folder: Path, text: str) -> tuple[int, str, str]:
     """Run a script that uses workers; its status, output and last line of complaint."""
     path = folder / "script.py"
-    path.write_text(f"import sys\nimport jobs\nfrom isthmus.training.executor import Processes\n{text}")
+    path.write_text(
+        f"import sys\nimport jobs\nfrom isthmus.training.executor import Processes\n{text}"
+    )
     done = tiny.process([sys.executable, path], env={**os.environ, "PYTHONPATH": WHERE}, timeout=60)
     return done.returncode, done.stdout, (done.stderr.splitlines() or [""])[-1]
 
@@ -239,21 +261,31 @@ def test_a_package_run_by_its_name_needs_no_guard(tmp_path):
     package = tmp_path / "robots"
     package.mkdir()
     (package / "__main__.py").write_text(
-        f"import jobs\nfrom isthmus.training.executor import Processes\nprint(sorted({ASKING.strip()}))\n"
+        f"import jobs\nfrom isthmus.training.executor import "
+        f"Processes\nprint(sorted({ASKING.strip()}))\n"
     )
     done = tiny.process(
-        [sys.executable, "-m", "robots"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": WHERE}, timeout=60
+        [sys.executable, "-m", "robots"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": WHERE},
+        timeout=60,
     )
     assert done.stdout == "[(0, 4), (1, 9)]\n", done.stderr
 
 
 def test_a_worker_that_cannot_begin_is_not_out_of_memory(tmp_path):
-    """What the script does outside of its guard fails where it is done again; it is not tried three times."""
+    """What the script does outside of its guard fails where it is done again; it is not tried three
+    times.
+    """
     trace = tmp_path / "trace"
     text = f"open({str(trace)!r}, 'a').write('x')\nif __name__ != '__main__':\n    raise OSError('no robot here')\n"
     text += f'if __name__ == "__main__":\n    {ASKING}'.replace("Processes(2)", "Processes(1)")
     code, _, last = script(tmp_path, text)
-    assert code != 0 and "a worker process could not begin (exit status 1)" in last and "memory" not in last
+    assert (
+        code != 0
+        and "a worker process could not begin (exit status 1)" in last
+        and "memory" not in last
+    )
     assert trace.read_text() == "xx"
 
 
@@ -269,19 +301,25 @@ REGISTERED = OWN + "\ntask.register(Mine)\nassert task.find('mine_alone').name =
 
 
 def test_a_task_of_a_notebook_is_told_where_it_belongs(tmp_path):
-    """Known where it is registered, unknown to workers: the way out is told by them, and by a process that resumes."""
+    """Known where it is registered, unknown to workers: the way out is told by them, and by a
+    process that resumes.
+    """
     code = f"{REGISTERED}\nimport jobs\nfrom isthmus.training.executor import Processes\n"
     code += "try:\n    list(Processes(1).map(jobs.find_task, ['mine_alone']))\nexcept Exception as e:\n    print(e)"
-    done = tiny.process([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": WHERE}, timeout=60)
-    assert done.stdout.startswith("unknown task 'mine_alone'") and done.stdout.count("\n") == 1, done.stderr
+    done = tiny.process(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": WHERE}, timeout=60
+    )
+    assert done.stdout.startswith("unknown task 'mine_alone'") and done.stdout.count("\n") == 1, (
+        done.stderr
+    )
     assert "put the task in a file of its own and name that with --import" in done.stdout
     with pytest.raises(UnknownName, match="a task of your own: name its file with --import"):
         jobs.find_task("mine_alone")
     (tmp_path / "mine.py").write_text(REGISTERED.replace("mine_alone", "mine_in_a_file"))
     with Processes(1) as executor:
-        assert dict(executor.map(jobs.import_and_find, [(str(tmp_path / "mine.py"), "mine_in_a_file")])) == {
-            0: "mine_in_a_file"
-        }
+        assert dict(
+            executor.map(jobs.import_and_find, [(str(tmp_path / "mine.py"), "mine_in_a_file")])
+        ) == {0: "mine_in_a_file"}
 
 
 UNGUARDED = """
@@ -302,7 +340,10 @@ def test_what_workers_cannot_do_leaves_no_run_behind(tmp_path, text, why):
     """Said before there is a folder that would be in the way of the right command."""
     out = tmp_path / "run"
     code, _, last = script(tmp_path, f"OUT, TASK = {str(out)!r}, {REGISTERED!r}\n{text}")
-    told = {"main guard": 'put what it does under if __name__ == "__main__":', "unknown task": "unknown task"}
+    told = {
+        "main guard": 'put what it does under if __name__ == "__main__":',
+        "unknown task": "unknown task",
+    }
     assert code != 0 and told[why] in last
     assert not out.exists()
 
@@ -349,7 +390,9 @@ def after_one():
 
 
 def test_processes_change_no_bit(alone, tmp_path, small_shards, monkeypatch):
-    """A generation in one process, one other, two others; one of them killed on the way; stopped and resumed on two."""
+    """A generation in one process, one other, two others; one of them killed on the way; stopped
+    and resumed on two.
+    """
     with Processes(1) as executor:
         one = tiny.train("es_maml", tmp_path / "one", executor=executor, **SPREAD)
         assert one.digest == alone.digest and tiny.lines(one) == tiny.lines(alone)
@@ -372,17 +415,23 @@ class Here(Executor):
             yield i, function(pickle.loads(pickle.dumps(jobs[i])))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if hasattr(find(name), "shards")])
-def test_what_is_sent_is_enough_and_cannot_touch_the_target(monkeypatch, tmp_path, small_shards, method):
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS if hasattr(find_method(name), "shards")]
+)
+def test_what_is_sent_is_enough_and_cannot_touch_the_target(
+    monkeypatch, tmp_path, small_shards, method
+):
     asked = {"settings": tiny.settings(method) | {"pairs": 3}, "steps": 900}
     alone = tiny.train(method, tmp_path / "alone", **asked)
     met = []
-    work = find(method).work
-    monkeypatch.setattr(find(method), "work", lambda self, p, s: (met.append(p), work(self, p, s))[1])
+    work = find_method(method).work
+    monkeypatch.setattr(
+        find_method(method), "work", lambda self, p, s: (met.append(p), work(self, p, s))[1]
+    )
     run = tiny.train(method, tmp_path / "run", executor=Here(), **asked)
     assert run.digest == alone.digest
     assert len(met) == 3 * int(run.state().round) and {p.access for p in met} == {"none"}
-    assert {p.believed for p in met} == {run.problem.believed}
+    assert {p.believed for p in met} == {run.problem.randomized_source}
 
 
 def test_a_method_that_cannot_be_spread_is_said_before_anything_begins(tmp_path):
@@ -400,7 +449,9 @@ def test_a_users_robot_is_imported_by_the_workers(tmp_path, small_shards, monkey
     from isthmus.tasks.imports import import_files
 
     import_files(["mine.py"])
-    problem = isthmus.problem("my_hopper/gravity=x2", access="few_shot", uncertainty="torso_mass=1..9")
+    problem = isthmus.problem(
+        "my_hopper/gravity=x2", access="few_shot", uncertainty="torso_mass=1..9"
+    )
     asked = {**SPREAD, "problem": problem, "imports": ("mine.py",), "steps": 700}
     with Processes(2) as executor:
         run = tiny.train("es_maml", tmp_path / "run", executor=executor, **asked)
@@ -418,10 +469,24 @@ class MyHopper(Hopper):
 
 
 def test_a_stopped_generation_is_saved_whole(tmp_path):
-    """Ctrl-C to the whole group while workers share a generation: saved, one line, no process left; resume goes on."""
-    command = [sys.executable, "-m", "isthmus", "train", "es_maml", "-p", "hopper/gravity=x2",
-               "--access=few_shot", "--uncertainty=torso_mass=1..9", "--workers=2", f"--out={tmp_path / 'run'}",
-               "--steps=100000000", *(f"--set={k}={v}" for k, v in SPREAD["settings"].items())]  # fmt: skip
+    """Ctrl-C to the whole group while workers share a generation: saved, one line, no process left;
+    resume goes on.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "isthmus",
+        "train",
+        "es_maml",
+        "-p",
+        "hopper/gravity=x2",
+        "--access=few_shot",
+        "--uncertainty=torso_mass=1..9",
+        "--workers=2",
+        f"--out={tmp_path / 'run'}",
+        "--steps=100000000",
+        *(f"--set={k}={v}" for k, v in SPREAD["settings"].items()),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
     wait_for(lambda: metrics.exists() and metrics.read_text().count('"round"') >= 2)

@@ -1,4 +1,6 @@
-"""Pictures say what the numbers say: one scale, boxes in place, intervals as the statistics give them."""
+"""Pictures say what the numbers say: one scale, boxes in place, intervals as the statistics give
+them.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def test_a_damaged_landscape_is_one_line(tmp_path: Path, damage) -> None:
 def test_the_mean_over_seeds_is_cell_by_cell() -> None:
     mean = figures.mean_landscape([make_landscape(0), make_landscape(60)])
     np.testing.assert_allclose(mean.mean, make_landscape(30).mean)
-    other = make_landscape()._replace(axes=(np.array([0.5, 1.5, 2.5]), np.array([2.0, 4.0, 6.0, 9.0])))
+    other = make_landscape()._replace(
+        axes=(np.array([0.5, 1.5, 2.5]), np.array([2.0, 4.0, 6.0, 9.0]))
+    )
     with pytest.raises(BadValue, match="different grids"):
         figures.mean_landscape([make_landscape(), other])
 
@@ -95,8 +99,22 @@ def test_landscapes_share_one_colour_scale() -> None:
 def test_many_landscapes_go_on_in_a_second_row() -> None:
     figure = figures.landscapes_figure([(str(i), make_landscape()) for i in range(6)], GRID)
     labels = [ax.get_xlabel() for ax in panels(figure)]
-    assert labels == ["", "", "torso_mass (kg)", "torso_mass (kg)", "torso_mass (kg)", "torso_mass (kg)"]
-    assert [ax.get_ylabel() for ax in panels(figure)] == ["foot_friction", "", "", "", "foot_friction", ""]
+    assert labels == [
+        "",
+        "",
+        "torso_mass (kg)",
+        "torso_mass (kg)",
+        "torso_mass (kg)",
+        "torso_mass (kg)",
+    ]
+    assert [ax.get_ylabel() for ax in panels(figure)] == [
+        "foot_friction",
+        "",
+        "",
+        "",
+        "foot_friction",
+        "",
+    ]
 
 
 def test_a_landscape_of_one_value_everywhere_can_be_drawn() -> None:
@@ -110,11 +128,15 @@ def test_the_training_box_lies_where_training_was() -> None:
     (frame,) = [p for p in box.patches if isinstance(p, Rectangle)]
     assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (2.0, 1.5, 4.0, 1.0)
 
-    point = panels(figures.landscapes_figure([("point", make_landscape(box=((2.0, 2.0), (6.0, 6.0))))]))[0]
+    point = panels(
+        figures.landscapes_figure([("point", make_landscape(box=((2.0, 2.0), (6.0, 6.0))))])
+    )[0]
     (mark,) = point.lines
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (6.0, 2.0) and not point.patches
 
-    line = panels(figures.landscapes_figure([("line", make_landscape(box=((2.0, 2.0), (3.0, 6.0))))]))[0]
+    line = panels(
+        figures.landscapes_figure([("line", make_landscape(box=((2.0, 2.0), (3.0, 6.0))))])
+    )[0]
     (stroke,) = line.lines
     assert (list(stroke.get_xdata()), list(stroke.get_ydata())) == ([3.0, 6.0], [2.0, 2.0])
 
@@ -134,7 +156,10 @@ def legend(figure: Figure) -> list[str]:
 def test_foot_friction_below_the_floors_is_marked() -> None:
     assert figures.inert_below(GRID, "foot_friction") == 1.0
     assert figures.inert_below(GRID, "torso_mass") is None
-    assert figures.inert_below(Domain.parse("hopper/friction=0.5,foot_friction=2"), "foot_friction") is None
+    assert (
+        figures.inert_below(Domain.parse("hopper/friction=0.5,foot_friction=2"), "foot_friction")
+        is None
+    )
     assert figures.inert_below(None, "foot_friction") is None
     marked = figures.landscapes_figure([("a", make_landscape(box=(None, None)))], GRID)
     (line,) = panels(marked)[0].lines
@@ -145,7 +170,10 @@ def test_foot_friction_below_the_floors_is_marked() -> None:
 
 def test_cells_lie_on_the_colours_they_name() -> None:
     """What a page says of a place in the picture is the colour that the picture has there."""
-    landscapes = [("one", make_landscape(0, (None, None))), ("two", make_landscape(400, (None, None)))]
+    landscapes = [
+        ("one", make_landscape(0, (None, None))),
+        ("two", make_landscape(400, (None, None))),
+    ]
     figure = figures.landscapes_figure(landscapes)
     cells = figures.cells(figure, landscapes, GRID)
     assert len(cells) == 2 * 12
@@ -160,10 +188,14 @@ def test_cells_lie_on_the_colours_they_name() -> None:
         np.testing.assert_allclose(image[row, column], wanted, atol=0.02, err_msg=cell.said)
 
 
-def make_curves(name: str, role: str, seeds: int, source: float, target: float, points: int = 4) -> Curves:
+def make_curves(
+    name: str, role: str, seeds: int, source: float, target: float, points: int = 4
+) -> Curves:
     random = np.random.default_rng(seeds)
     share = np.linspace(1 / points, 1, points)
-    one = lambda: np.stack([share * source, share * target, share * 500, share * 300 + random.normal(0, 9, points)], 1)  # noqa: E731
+    one = lambda: np.stack(
+        [share * source, share * target, share * 500, share * 300 + random.normal(0, 9, points)], 1
+    )
     health = [{"kl": np.stack([share * (source + target), share], 1)} for _ in range(seeds)]
     return Curves(name, role, [one() for _ in range(seeds)], health)
 
@@ -193,7 +225,11 @@ def test_curves_have_a_panel_for_each_axis_that_was_spent() -> None:
         make_curves("target_only", "ceiling", 5, 0, 1e5),
     ]
     figure = figures.curves_figure(methods)
-    assert [ax.get_xlabel() for ax in figure.axes] == ["source steps", "target transitions in training", "source steps"]
+    assert [ax.get_xlabel() for ax in figure.axes] == [
+        "source steps",
+        "target transitions in training",
+        "source steps",
+    ]
     # A method that took nothing of what the axis counts is a level line, without a band.
     assert [bands(ax) for ax in figure.axes] == [2, 2, 2]
     level = [line for line in figure.axes[1].lines if len(set(line.get_ydata())) == 1]
@@ -203,12 +239,14 @@ def test_curves_have_a_panel_for_each_axis_that_was_spent() -> None:
 
     untouched = figures.curves_figure(methods[:1])
     assert [ax.get_xlabel() for ax in untouched.axes] == ["source steps", "source steps"]
-    hidden = [s.copy() for s in methods[0].seeds]  # a target that is not ours is not evaluated in training
+    hidden = [
+        s.copy() for s in methods[0].seeds
+    ]  # a target that is not ours is not evaluated in training
     for seed in hidden:
         seed[:, figures.TARGET_RETURN] = np.nan
-    assert [ax.get_ylabel() for ax in figures.curves_figure([Curves("a", "", hidden, [])]).axes] == [
-        "return in the source"
-    ]
+    assert [
+        ax.get_ylabel() for ax in figures.curves_figure([Curves("a", "", hidden, [])]).axes
+    ] == ["return in the source"]
     with pytest.raises(BadValue, match="no curve"):
         figures.curves_figure([Curves("a", "", [np.empty((0, 4))], [])])
 
@@ -221,7 +259,10 @@ def test_few_seeds_are_drawn_one_by_one() -> None:
 
 def test_scores_show_every_seed_and_the_interval() -> None:
     figure = figures.scores_figure(
-        [Score("source_only", "floor", [1.0, 3.0], 2.0, -4.0, 8.0), Score("one", "", [5.0], 5.0, None, None)]
+        [
+            Score("source_only", "floor", [1.0, 3.0], 2.0, -4.0, 8.0),
+            Score("one", "", [5.0], 5.0, None, None),
+        ]
     )
     (ax,) = figure.axes
     bars = [line for line in ax.lines if line.get_linewidth() == 5]
@@ -246,11 +287,17 @@ def test_a_studys_panels_share_looks_and_legend() -> None:
     assert legend(figure) == ["matl", "direct (floor)", "independent"]
     left, right = figure.axes
     assert [bands(ax) for ax in figure.axes] == [1, 1] and left.get_title(loc="left") == "a task"
-    assert [list(line.get_ydata()) for line in left.lines if len(set(line.get_ydata())) == 1] == [[0.3, 0.3]]
+    assert [list(line.get_ydata()) for line in left.lines if len(set(line.get_ydata())) == 1] == [
+        [0.3, 0.3]
+    ]
     mean = next(line for line in left.lines if len(line.get_xdata()) == 3)
     np.testing.assert_allclose(mean.get_ydata(), [0, 0.5, 0.8])
-    colours = [next(ax.lines[i] for i in order).get_color() for ax, order in ((left, [0]), (right, [-1]))]
-    assert colours[0] == colours[1] == figures.COLORS[0], "one approach looks the same in all panels"
+    colours = [
+        next(ax.lines[i] for i in order).get_color() for ax, order in ((left, [0]), (right, [-1]))
+    ]
+    assert colours[0] == colours[1] == figures.COLORS[0], (
+        "one approach looks the same in all panels"
+    )
     with pytest.raises(BadValue, match="no panel"):
         figures.panels_figure([])
 
@@ -259,7 +306,9 @@ def test_what_is_counted_has_no_halves() -> None:
     few = panel_of(Line("es_maml", [np.array([[0, 1.0], [1, 2.0], [2, 1.0], [3, 2.0], [6, 3.0]])]))
     shares = panel_of(Line("es_maml", [np.array([[0, 1.0], [0.5, 2.0], [1, 1.0]])]))
     left, right = figures.panels_figure([few, shares]).axes
-    assert all(tick % 1 == 0 for tick in left.get_xticks()) and not all(tick % 1 == 0 for tick in right.get_xticks())
+    assert all(tick % 1 == 0 for tick in left.get_xticks()) and not all(
+        tick % 1 == 0 for tick in right.get_xticks()
+    )
 
 
 def test_a_legend_shows_a_level_as_it_is_drawn() -> None:
@@ -272,16 +321,22 @@ def test_a_legend_shows_a_level_as_it_is_drawn() -> None:
 
     wide = figures.STYLE["lines.linewidth"]
     floor = panel_of(Line("matl", rising), Line("direct", level, "floor"))
-    assert looks(floor) == [(False, wide), (True, figures.LEVEL["lw"])]
-    assert looks(floor, panel_of(Line("direct", rising, "floor"))) == [(False, wide)] * 2, "a curve somewhere"
-    (legend,) = figures.curves_figure([make_curves("a", "", 5, 1e5, 0), make_curves("b", "", 5, 0, 1e5)]).legends
+    assert looks(floor) == [(False, wide), (True, figures.FREE_STYLE["lw"])]
+    assert looks(floor, panel_of(Line("direct", rising, "floor"))) == [(False, wide)] * 2, (
+        "a curve somewhere"
+    )
+    (legend,) = figures.curves_figure(
+        [make_curves("a", "", 5, 1e5, 0), make_curves("b", "", 5, 0, 1e5)]
+    ).legends
     assert [line.get_linewidth() for line in legend.get_lines()] == [wide] * 2
 
 
 def test_scenes_are_the_same_start_and_what_follows(tmp_path: Path) -> None:
     scenes = [("as it is", Domain.parse("hopper")), ("heavy", Domain.parse("hopper/gravity=x5"))]
     figure = figures.scenes_figure(scenes, (0.0, 0.2))
-    first, second, other_first, other_second = (np.asarray(ax.images[0].get_array()) for ax in figure.axes)
+    first, second, other_first, other_second = (
+        np.asarray(ax.images[0].get_array()) for ax in figure.axes
+    )
     np.testing.assert_array_equal(first, other_first)
     assert (second != other_second).mean() > 0.01 and (first != second).mean() > 0.01
     with pytest.raises(BadValue, match="no scene"):
@@ -299,7 +354,7 @@ def test_health_has_a_line_a_seed() -> None:
 
 
 def test_a_figure_is_the_same_bytes_every_time(tmp_path: Path) -> None:
-    draw = lambda: figures.svg(figures.landscapes_figure([("a", make_landscape())], GRID))  # noqa: E731
+    draw = lambda: figures.svg(figures.landscapes_figure([("a", make_landscape())], GRID))
     first = draw()
     assert first == draw() and first.startswith(b"<?xml") and b"<dc:date>" not in first
     for ending in ("png", "svg", "pdf"):
@@ -321,12 +376,21 @@ def test_where_a_picture_cannot_go_is_said_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("x", "text"),
-    [(1234.5, "1,234"), (-1234.5, "−1,234"), (99.96, "100.0"), (-12.34, "−12.3"), (0.123, "0.12"), (0, "0.00")],
+    [
+        (1234.5, "1,234"),
+        (-1234.5, "−1,234"),
+        (99.96, "100.0"),
+        (-12.34, "−12.3"),
+        (0.123, "0.12"),
+        (0, "0.00"),
+    ],
 )
 def test_numbers_as_people_read_them(x: float, text: str) -> None:
     assert figures.number(x) == text
 
 
-@pytest.mark.parametrize(("x", "text"), [(300_000, "300k"), (1_500_000, "1.5M"), (20, "20"), (0, "0")])
+@pytest.mark.parametrize(
+    ("x", "text"), [(300_000, "300k"), (1_500_000, "1.5M"), (20, "20"), (0, "0")]
+)
 def test_counts_on_an_axis(x: float, text: str) -> None:
     assert figures.count(x) == text

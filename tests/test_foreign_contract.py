@@ -1,4 +1,6 @@
-"""What foreign environments are held to: the seconds of a step, Gymnasium's contract, bounds, success, their limits."""
+"""What foreign environments are held to: the seconds of a step, Gymnasium's contract, bounds,
+success, their limits.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,11 @@ from gymnasium.wrappers import FlattenObservation, OrderEnforcing, TimeLimit
 
 import isthmus
 from isthmus.domains import gym
-from isthmus.domains.collect import collect, play
 from isthmus.domains.domain import Domain
 from isthmus.domains.foreign_contract import check_reset, check_step, read_success
-from isthmus.domains.problem import Access, Book, Budget, Problem
-from isthmus.domains.simulated_time import find_clocks, is_simulation, rehearse
+from isthmus.domains.rollout import rollout_episodes, rollout_steps
+from isthmus.domains.simulated_time import find_clocks, is_simulation, measure_clocks
+from isthmus.problems.problem import Access, Budget, Problem, TargetUsage
 from isthmus.training.collect import log_target
 from isthmus.training.run import Run
 from isthmus.types import BadValue, Decision
@@ -36,9 +38,11 @@ MODEL = mujoco.MjModel.from_xml_string("""<mujoco><option timestep="0.005"/><wor
 
 
 class Swing(gymnasium.Env):
-    """A pendulum in MuJoCo, two physics steps of 5 ms a step; neither its dt nor its pictures' rate is that."""
+    """A pendulum in MuJoCo, two physics steps of 5 ms a step; neither its dt nor its pictures' rate
+    is that.
+    """
 
-    metadata = {"render_fps": 50}  # noqa: RUF012
+    metadata = {"render_fps": 50}
     dt = 0.005
     observation_space = Box(-np.inf, np.inf, (2,), np.float64)
     action_space = Box(-1, 1, (1,), np.float32)
@@ -80,7 +84,7 @@ class RepeatAction(gymnasium.Wrapper):
 class Holder(gymnasium.Env):
     """Steps a Swing that it keeps somewhere, as mazes keep their robots."""
 
-    metadata = {"render_fps": 50}  # noqa: RUF012
+    metadata = {"render_fps": 50}
     observation_space, action_space = Swing.observation_space, Swing.action_space
 
     def __init__(self):
@@ -159,8 +163,8 @@ class Quiet(gymnasium.Env):
 
     observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     action_space = Box(-1, 1, (1,), np.float32)
-    moves: list[str] = []  # noqa: RUF012
-    change: dict[str, Any] = {}  # noqa: RUF012
+    moves: list[str] = []
+    change: dict[str, Any] = {}
 
     def reset(self, *, seed=None, options=None):
         self.moves.append("reset")
@@ -168,7 +172,13 @@ class Quiet(gymnasium.Env):
 
     def step(self, action):
         self.moves.append("step")
-        result = {"obs": np.zeros(2, np.float32), "reward": 1.0, "terminated": False, "truncated": False, "info": {}}
+        result = {
+            "obs": np.zeros(2, np.float32),
+            "reward": 1.0,
+            "terminated": False,
+            "truncated": False,
+            "info": {},
+        }
         result |= {k: v for k, v in self.change.items() if k in result}
         return self.change.get("step", tuple(result.values()))
 
@@ -308,7 +318,7 @@ def test_a_steps_seconds_are_measured(name, seconds):
 @pytest.mark.parametrize("kind", [Swing, Holder, Simulator, Suite, Renewed])
 def test_data_is_found_wherever_it_is_kept(kind):
     """In a class of the user's own, which is a simulation only where it says so."""
-    assert rehearse("x", kind()) == 0.01 and not is_simulation(kind())
+    assert measure_clocks("x", kind()) == 0.01 and not is_simulation(kind())
 
 
 @pytest.mark.parametrize(
@@ -330,20 +340,25 @@ def test_where_they_cannot_be_measured_they_are_asked_for(name, words):
 def test_the_meter_counts_the_robots_seconds():
     target = domain("hopper_repeated", "time_limit=1000")
     problem = Problem(target, target, Access.ONLINE)
-    book, worlds = problem.target_worlds(Book(), 1, seed=0)
+    book, worlds = problem.target_worlds(TargetUsage(), 1, seed=0)
     book, _, _ = problem.collect(book, worlds, Policy(np.zeros(3, np.float32)), 100)
     assert np.isclose(book.seconds, 3.2, rtol=1e-9)
 
 
 def test_what_is_written_holds_and_a_disagreement_is_said_once():
     written = domain("Swing", "time_limit=30,step_seconds=0.5")
-    with pytest.warns(UserWarning, match=r"step_seconds=0.5 is written, and a step took 0.01 s") as caught:
-        collect(written, written.worlds(3, seed=0), Policy(np.zeros(1, np.float32)), 4)
+    with pytest.warns(
+        UserWarning, match=r"step_seconds=0.5 is written, and a step took 0.01 s"
+    ) as caught:
+        rollout_steps(written, written.worlds(3, seed=0), Policy(np.zeros(1, np.float32)), 4)
     assert written.step_seconds == 0.5 and len(caught) == 1 and "\n" not in str(caught[0].message)
-    for same in (domain("Swing", "time_limit=30,step_seconds=0.01"), domain("Quiet", "time_limit=9,step_seconds=0.1")):
+    for same in (
+        domain("Swing", "time_limit=30,step_seconds=0.01"),
+        domain("Quiet", "time_limit=9,step_seconds=0.1"),
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
-            collect(same, same.worlds(1, seed=0), Policy(np.zeros(1, np.float32)), 2)
+            rollout_steps(same, same.worlds(1, seed=0), Policy(np.zeros(1, np.float32)), 2)
 
 
 def test_a_rehearsed_instance_is_no_worlds():
@@ -358,21 +373,26 @@ def test_a_rehearsed_instance_is_no_worlds():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("Log", "holds no simulated time"), ("Twin", "declares an attribute simulated_time")]
+    ("name", "words"),
+    [("Log", "holds no simulated time"), ("Twin", "declares an attribute simulated_time")],
 )
 @pytest.mark.parametrize("access", ["online", "few_shot"])
 def test_a_robot_that_looks_like_a_simulation_is_not_moved(name, words, access):
     """Its step's seconds are asked for as soon as the problem is made."""
-    with pytest.raises(BadValue, match=rf"{words}.*; write \S+:{name}/step_seconds=SECONDS") as caught:
+    with pytest.raises(
+        BadValue, match=rf"{words}.*; write \S+:{name}/step_seconds=SECONDS"
+    ) as caught:
         isthmus.problem(str(domain(name)), access=access)
     assert "\n" not in str(caught.value)
     with pytest.raises(BadValue, match=words):
-        domain(name).step_seconds  # noqa: B018
+        domain(name).step_seconds
     assert Quiet.moves == []
 
 
 def test_a_twin_that_declares_its_time_is_measured(monkeypatch):
-    monkeypatch.setattr(Twin, "simulated_time", property(lambda self: self.data.time), raising=False)
+    monkeypatch.setattr(
+        Twin, "simulated_time", property(lambda self: self.data.time), raising=False
+    )
     assert domain("Twin").step_seconds == 0.005 and Quiet.moves == ["reset", "step", "step", "step"]
 
 
@@ -384,7 +404,7 @@ def test_one_and_the_same_environment_is_not_moved_to_be_measured(name):
         domain(name).ready()
     with pytest.raises(BadValue, match=words):
         target = domain(name)
-        Problem(target, target, Access.ONLINE).target_worlds(Book(), 1, seed=0)
+        Problem(target, target, Access.ONLINE).target_worlds(TargetUsage(), 1, seed=0)
     assert Quiet.moves == []
     domain(name).worlds(1, seed=0)
     assert Quiet.moves == ["reset"]
@@ -400,49 +420,61 @@ def count_moves(monkeypatch) -> list[str]:
 
     moves: list[str] = []
     reset, step = MujocoEnv.reset, HopperEnv.step
-    monkeypatch.setattr(MujocoEnv, "reset", lambda self, **how: (moves.append("reset"), reset(self, **how))[1])
-    monkeypatch.setattr(HopperEnv, "step", lambda self, action: (moves.append("step"), step(self, action))[1])
+    monkeypatch.setattr(
+        MujocoEnv, "reset", lambda self, **how: (moves.append("reset"), reset(self, **how))[1]
+    )
+    monkeypatch.setattr(
+        HopperEnv, "step", lambda self, action: (moves.append("step"), step(self, action))[1]
+    )
     return moves
 
 
 def written_log(folder, like: Domain, **said: float) -> str:
-    from isthmus.domains.datasets import Log as Logged
-    from isthmus.domains.datasets import write
+    from isthmus.logs.datasets import Log as Logged
+    from isthmus.logs.datasets import write_log
 
     o, a = like.spaces.observation, like.spaces.action
     obs = np.zeros((4, o), np.float32)
     ends = np.array([False, False, False, True])
     log = Logged(
-        obs, np.zeros((4, a), np.float32), np.ones(4, np.float32), obs, np.zeros(4, bool), ends, np.zeros(4, int)
+        obs,
+        np.zeros((4, a), np.float32),
+        np.ones(4, np.float32),
+        obs,
+        np.zeros(4, bool),
+        ends,
+        np.zeros(4, int),
     )
-    write(folder, log, {"domain": str(like), **said}, like)
+    write_log(folder, log, {"domain": str(like), **said}, like)
     return str(folder)
 
 
 @pytest.mark.parametrize("target", ["", "log"])
 @pytest.mark.parametrize("name", ["gym:Hopper-v5", f"{__name__}:Faulty/time_limit=30"])
 def test_a_log_is_read_and_audited_without_a_move(tmp_path, monkeypatch, name, target):
-    from isthmus.domains.coverage import coverage
+    from isthmus.logs.coverage import describe_coverage
 
     moves = count_moves(monkeypatch)
     data = written_log(tmp_path / "log", Domain.parse(name))
     problem = isthmus.problem(name, target=target, access="dataset", data=data)
     assert problem.log().size == 4
     assert Problem.from_data(problem.describe(), trusted=False).log().size == 4
-    text = "\n".join(coverage(problem.dataset, problem.target).lines())
+    text = "\n".join(describe_coverage(problem.dataset, problem.target).lines())
     assert "4 transitions, an unknown time of the robot" in text
     assert moves == [] and Quiet.moves == []
     written = name + ("," if "/" in name else "/") + "step_seconds=0.5"
     told = isthmus.problem(written, target=target, access="dataset", data=data)
-    assert "4 transitions, 2 s of the robot" in "\n".join(coverage(told.dataset, told.target).lines())
+    assert "4 transitions, 2 s of the robot" in "\n".join(
+        describe_coverage(told.dataset, told.target).lines()
+    )
 
 
 def test_a_logs_seconds_are_those_that_its_file_says(tmp_path):
-    from isthmus.domains.coverage import coverage
+    from isthmus.logs.coverage import describe_coverage
 
     data = written_log(tmp_path / "log", domain("Faulty"), seconds=24.0, transitions=8)
     problem = isthmus.problem(str(domain("Faulty")), access="dataset", data=data)
-    assert coverage(problem.dataset, problem.target).seconds == 12 and Quiet.moves == []
+    assert describe_coverage(problem.dataset, problem.target).seconds == 12 and Quiet.moves == []
 
 
 @pytest.mark.parametrize("name", ["Quiet", "Twin", "Log"])
@@ -452,7 +484,9 @@ def test_evaluation_and_collection_ask_before_anything_moves(tmp_path, name):
         isthmus.evaluate(Policy(np.zeros(1, np.float32)), domain(name), episodes=1)
     source = domain("Quiet", "time_limit=30,step_seconds=0.1")
     run = SimpleNamespace(
-        problem=Problem(source, source), method=SimpleNamespace(behaviour=None, dual=False), behaviour=None
+        problem=Problem(source, source),
+        method=SimpleNamespace(behaviour=None, dual=False),
+        behaviour=None,
     )
     with pytest.raises(BadValue, match=words):
         log_target(run, Problem(source, domain(name)), tmp_path / "log", 5)  # type: ignore[arg-type]
@@ -463,7 +497,10 @@ def test_a_report_moves_no_target_that_was_not_touched():
     from isthmus.report.page import _facts
 
     run = SimpleNamespace(
-        problem=Problem(domain("Faulty"), domain("Faulty")), seed=0, config={"start": None}, finished=True
+        problem=Problem(domain("Faulty"), domain("Faulty")),
+        seed=0,
+        config={"start": None},
+        finished=True,
     )
     entry = SimpleNamespace(
         last={"target_transitions": 0}, run=run, label="", status="", evaluated=0, played=0, goal=""
@@ -475,7 +512,9 @@ def test_a_report_moves_no_target_that_was_not_touched():
 def test_a_target_that_may_not_be_touched_is_not(access):
     """Not even to find it faulty, or to ask how long its steps last."""
     for name in ("Faulty", "Quiet", "Twin"):
-        problem = Problem(domain("Quiet", "time_limit=30,step_seconds=0.1"), domain(name), Access(access))
+        problem = Problem(
+            domain("Quiet", "time_limit=30,step_seconds=0.1"), domain(name), Access(access)
+        )
         problem.ready()
         problem.rehearsal()
     assert Quiet.moves == []
@@ -485,14 +524,17 @@ def test_making_an_online_problem_moves_nothing(monkeypatch):
     moves = count_moves(monkeypatch)
     problem = isthmus.problem("gym:Hopper-v5", access="online")
     hollow = problem.rehearsal()
-    hollow.target_worlds(Book(), 2, seed=0)
+    hollow.target_worlds(TargetUsage(), 2, seed=0)
     assert moves == []
     problem.ready()
     assert moves == ["reset", "step", "step", "step"]
 
 
 def test_an_environment_is_measured_once_whoever_asks():
-    trusted, doubted = domain("Faulty"), Domain.parse(f"{__name__}:Faulty/time_limit=30", trusted=False)
+    trusted, doubted = (
+        domain("Faulty"),
+        Domain.parse(f"{__name__}:Faulty/time_limit=30", trusted=False),
+    )
     assert trusted.step_seconds == doubted.step_seconds == 0.02
     assert Quiet.moves == ["reset", "step", "step", "step"]
 
@@ -517,17 +559,19 @@ def test_an_old_problems_seconds_are_the_declared_ones(monkeypatch, changes, sec
     for attribute, value in changes.items():
         monkeypatch.setattr(Quiet, attribute, value, raising=False)
     problem = Problem(old(name), old(name), Access.ONLINE, Budget(seconds=9))
-    with pytest.warns(UserWarning, match=rf"says no step_seconds: {seconds:g} s are taken") as caught:
+    with pytest.warns(
+        UserWarning, match=rf"says no step_seconds: {seconds:g} s are taken"
+    ) as caught:
         assert problem.target.step_seconds == old(name).step_seconds == seconds
     assert len(caught) == 1 and "\n" not in str(caught[0].message) and Quiet.moves == []
     with pytest.raises(BadValue, match="write"):
-        domain(name).step_seconds  # noqa: B018
+        domain(name).step_seconds
 
 
 def test_an_old_problem_that_declares_nothing_is_asked_when_seconds_are_needed():
     problem = Problem(old("Quiet"), old("Quiet"), Access.ONLINE)
     with pytest.raises(BadValue, match="write"):
-        problem.target_worlds(Book(), 1, seed=0)
+        problem.target_worlds(TargetUsage(), 1, seed=0)
     assert Quiet.moves == []
 
 
@@ -541,7 +585,7 @@ def test_an_old_run_opens_evaluates_and_goes_on(tmp_path):
     assert str(opened.problem.target) == "gym:Pendulum-v1"
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        assert int(opened.state().book.transitions) == 2 * tiny.ROUND
+        assert int(opened.state().usage.transitions) == 2 * tiny.ROUND
     isthmus.evaluate(opened.policy, opened.problem.target, episodes=2)
     with pytest.warns(UserWarning, match=r"0.05 s are taken for a step, from its dt") as caught:
         again = isthmus.resume(run.folder, quiet=True)
@@ -565,20 +609,38 @@ FAULTS = {
     "reward is text": ({"reward": "1.0"}, "reward must be one number"),
     "NaN reward": ({"reward": np.nan}, "the reward is nan"),
     "infinite reward": ({"reward": np.float32(np.inf)}, "the reward is inf"),
-    "integer terminated": ({"terminated": 0}, "terminated must be a bool, such as bool\\(terminated\\), not 0"),
+    "integer terminated": (
+        {"terminated": 0},
+        "terminated must be a bool, such as bool\\(terminated\\), not 0",
+    ),
     "terminated of shape (1,)": ({"terminated": np.zeros(1, bool)}, "terminated must be a bool"),
     "truncated is None": ({"truncated": None}, "truncated must be a bool"),
-    "observation too long": ({"obs": np.zeros(3)}, "observation of an array of shape \\(3,\\).* shape \\(2,\\)"),
+    "observation too long": (
+        {"obs": np.zeros(3)},
+        "observation of an array of shape \\(3,\\).* shape \\(2,\\)",
+    ),
     "observation as a column": ({"obs": np.zeros((2, 1))}, "shape \\(2, 1\\)"),
     "ragged observation": ({"obs": [np.zeros(2), 1.0]}, "is no array"),
-    "observation is a long dict": ({"obs": {str(i): np.zeros((2, 2)) for i in range(9)}}, "observation"),
+    "observation is a long dict": (
+        {"obs": {str(i): np.zeros((2, 2)) for i in range(9)}},
+        "observation",
+    ),
     "observation is a dict": ({"obs": {"position": np.zeros(2)}}, "observation"),
     "no info": ({"info": None}, "info that is a dict"),
-    "old step": ({"step": (np.zeros(2), 1.0, False, {})}, "\\(observation, reward, .*not a tuple of 4"),
+    "old step": (
+        {"step": (np.zeros(2), 1.0, False, {})},
+        "\\(observation, reward, .*not a tuple of 4",
+    ),
     "old reset": ({"reset": np.zeros(2)}, "reset must return \\(observation, info\\)"),
     "reset too long": ({"reset": (np.zeros(3), {})}, "reset returned an observation.*\\(3,\\)"),
-    "reset without numbers": ({"reset": (np.array([np.nan, 0.0]), {})}, "reset returned an observation with NaN"),
-    "success of three": ({"info": {"success": [True, False, True]}}, "info\\['success'\\] must be one bool"),
+    "reset without numbers": (
+        {"reset": (np.array([np.nan, 0.0]), {})},
+        "reset returned an observation with NaN",
+    ),
+    "success of three": (
+        {"info": {"success": [True, False, True]}},
+        "info\\['success'\\] must be one bool",
+    ),
 }
 
 
@@ -586,7 +648,9 @@ FAULTS = {
 def test_a_simulations_fault_is_one_line_before_anything_begins(name, monkeypatch):
     change, words = FAULTS[name]
     monkeypatch.setattr(Quiet, "change", change)
-    problem = Problem(domain("Quiet", "time_limit=30,step_seconds=0.1"), domain("Faulty"), Access.ONLINE)
+    problem = Problem(
+        domain("Quiet", "time_limit=30,step_seconds=0.1"), domain("Faulty"), Access.ONLINE
+    )
     with pytest.raises(BadValue, match=words) as caught:
         problem.ready()
     assert "\n" not in str(caught.value) and f"{__name__}:Faulty" in str(caught.value)
@@ -602,7 +666,7 @@ def test_a_robots_fault_is_one_line_at_the_first_counted_move(tmp_path, name, mo
     problem = Problem(target, target, Access.ONLINE).with_ledger(tmp_path / "ledger")
     assert Quiet.moves == []
     with pytest.raises(BadValue, match=words) as caught:
-        book, worlds = problem.target_worlds(Book(), 1, seed=0)
+        book, worlds = problem.target_worlds(TargetUsage(), 1, seed=0)
         problem.collect(book, worlds, Policy(np.zeros(1, np.float32)), 5)
     assert "\n" not in str(caught.value) and len(Quiet.moves) <= 2
     counted = [json.loads(line) for line in (tmp_path / "ledger").open()]
@@ -619,7 +683,7 @@ def test_a_robots_fault_is_one_line_at_the_first_counted_move(tmp_path, name, mo
 def test_what_keeps_the_contract_is_taken(change, monkeypatch):
     monkeypatch.setattr(Quiet, "change", change)
     good = domain("Faulty")
-    _, tr = collect(good, good.worlds(2, seed=0), Policy(np.zeros(1, np.float32)), 3)
+    _, tr = rollout_steps(good, good.worlds(2, seed=0), Policy(np.zeros(1, np.float32)), 3)
     assert (tr.reward == 1).all() and not tr.terminated.any()
 
 
@@ -644,10 +708,13 @@ class Shapeless(Faulty):
 
 def test_an_error_in_a_rehearsal_says_what_and_where():
     with pytest.raises(
-        BadValue, match=r"Raising: step failed: AssertionError without a message in .*contract.py:\d+: raise"
+        BadValue,
+        match=r"Raising: step failed: AssertionError without a message in .*contract.py:\d+: raise",
     ):
         domain("Raising").ready()
-    with pytest.raises(BadValue, match=r"Shapeless: reset failed: KeyError: 'no such joint") as caught:
+    with pytest.raises(
+        BadValue, match=r"Shapeless: reset failed: KeyError: 'no such joint"
+    ) as caught:
         domain("Shapeless").ready()
     assert "\n" not in str(caught.value)
 
@@ -655,7 +722,9 @@ def test_an_error_in_a_rehearsal_says_what_and_where():
 def test_a_training_that_would_meet_a_fault_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Quiet, "change", {"reward": np.nan})
     with pytest.raises(BadValue, match="the reward is nan"):
-        isthmus.train("target_only", isthmus.problem(f"{__name__}:Faulty/time_limit=30"), out=tmp_path / "run")
+        isthmus.train(
+            "target_only", isthmus.problem(f"{__name__}:Faulty/time_limit=30"), out=tmp_path / "run"
+        )
     assert not (tmp_path / "run").exists() and Quiet.moves == ["reset", "step"]
 
 
@@ -663,7 +732,9 @@ def test_a_training_that_would_meet_a_fault_leaves_nothing(tmp_path, monkeypatch
 
 
 def strict(low, high, dtype):
-    """An environment that raises where an action is not within its own bounds, in its own precision."""
+    """An environment that raises where an action is not within its own bounds, in its own
+    precision.
+    """
 
     class Strict(Faulty):
         action_space = Box(np.array([low], dtype), np.array([high], dtype), dtype=dtype)
@@ -679,12 +750,17 @@ def strict(low, high, dtype):
 @pytest.mark.parametrize("push", [-5.0, 5.0])
 @pytest.mark.parametrize(
     ("dtype", "low", "high"),
-    [(np.float64, -0.1, 0.1), (np.float64, -0.3, 0.7), (np.float32, -0.1, 0.7), (np.float16, -0.1, 0.3)],
+    [
+        (np.float64, -0.1, 0.1),
+        (np.float64, -0.3, 0.7),
+        (np.float32, -0.1, 0.7),
+        (np.float16, -0.1, 0.3),
+    ],
 )
 def test_actions_keep_the_environments_own_bounds(monkeypatch, dtype, low, high, push):
     monkeypatch.setitem(globals(), "made_strict", strict(low, high, dtype))
     strictly = domain("made_strict")
-    collect(strictly, strictly.worlds(1, seed=0), Policy(np.float32([push])), 1)
+    rollout_steps(strictly, strictly.worlds(1, seed=0), Policy(np.float32([push])), 1)
     action = next(move for move in reversed(Quiet.moves) if not isinstance(move, str))
     assert action.dtype == dtype and action[0] == dtype(low if push < 0 else high)  # type: ignore[attr-defined]
 
@@ -721,7 +797,7 @@ def test_an_episode_succeeds_by_its_last_info(monkeypatch, key):
 
     monkeypatch.setitem(globals(), "made_goal", Goal)
     goal = domain("made_goal", "time_limit=6")
-    played = play(goal, goal.worlds(8, seed=0), Policy(np.zeros(1, np.float32)))
+    played = rollout_episodes(goal, goal.worlds(8, seed=0), Policy(np.zeros(1, np.float32)))
     late = [env.late for env in gym._live[-1].envs]  # type: ignore[attr-defined]
     assert played.success.tolist() == late and 0 < sum(late) < 8
 
@@ -737,7 +813,7 @@ def dictionary():
 
 def test_a_dict_is_told_how_to_become_a_box():
     with pytest.raises(BadValue, match=r"only a Box of floats.*FlattenObservation makes one"):
-        domain("dictionary").spaces  # noqa: B018
+        domain("dictionary").spaces
 
 
 def limited():
@@ -757,7 +833,8 @@ class Counting(Swing):
 
 
 @pytest.mark.parametrize(
-    ("name", "limit"), [("limited", 40), ("limited_twice", 25), ("limited_anew", 70), ("Counting", 60)]
+    ("name", "limit"),
+    [("limited", 40), ("limited_twice", 25), ("limited_anew", 70), ("Counting", 60)],
 )
 def test_a_wrappers_time_limit_is_read(name, limit):
     made = Domain.parse(f"{__name__}:{name}")
@@ -773,8 +850,11 @@ def test_an_environment_that_fails_without_a_word_is_told_by_its_place(monkeypat
         raise AssertionError
 
     monkeypatch.setitem(globals(), "silent", silent)
-    with pytest.raises(BadValue, match=r"could not be made: AssertionError without a message in .*:\d+: raise Asser"):
-        domain("silent").spaces  # noqa: B018
+    with pytest.raises(
+        BadValue,
+        match=r"could not be made: AssertionError without a message in .*:\d+: raise Asser",
+    ):
+        domain("silent").spaces
 
 
 def test_what_is_known_of_gymnasium_robotics_is_said(tmp_path, monkeypatch):
@@ -789,11 +869,13 @@ def test_what_is_known_of_gymnasium_robotics_is_said(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("gymnasium_robotics", "gymnasium_robotics.fetch"):
         monkeypatch.delitem(__import__("sys").modules, name, raising=False)
-    with pytest.raises(BadValue, match=r"fetch.py:4: assert kind in .*1.4.2 does not work with MuJoCo 4") as caught:
-        Domain.parse("gymnasium_robotics.fetch:make").spaces  # noqa: B018
+    with pytest.raises(
+        BadValue, match=r"fetch.py:4: assert kind in .*1.4.2 does not work with MuJoCo 4"
+    ) as caught:
+        Domain.parse("gymnasium_robotics.fetch:make").spaces
     assert "\n" not in str(caught.value)
     with pytest.raises(BadValue, match=r"OSError: no mesh$"):
-        Domain.parse("gymnasium_robotics.fetch:other").spaces  # noqa: B018
+        Domain.parse("gymnasium_robotics.fetch:other").spaces
 
 
 class Breaking(Quiet):
@@ -814,7 +896,9 @@ def make_breaking():
 
 def test_what_a_robot_raises_is_one_line_that_names_it():
     target = domain("make_breaking", "time_limit=30,step_seconds=0.1")
-    with pytest.raises(BadValue, match="make_breaking: step failed: RuntimeError: motor lost") as error:
+    with pytest.raises(
+        BadValue, match="make_breaking: step failed: RuntimeError: motor lost"
+    ) as error:
         isthmus.evaluate(Policy(np.zeros(1, np.float32)), target, 1)
     assert "\n" not in str(error.value) and isinstance(error.value.__cause__, RuntimeError)
 

@@ -1,4 +1,4 @@
-"""Every gap does to known sequences what its name says; its noise is each world's own."""
+"""Every effect does to known sequences what its name says; its noise is each world's own."""
 
 from __future__ import annotations
 
@@ -8,29 +8,41 @@ import own
 import pytest
 import tiny
 
-from isthmus.domains.audit import audit
-from isthmus.domains.collect import Live
+from isthmus.audit.audit import audit
 from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.domains.gaps import GAPS, Gaps
+from isthmus.domains.effects import EFFECTS, EffectChain
+from isthmus.domains.rollout import SteppedWorlds
 from isthmus.physics.random import Streams, keys
 from isthmus.types import BadValue, UnknownName
 
 
-def chain(observation: int = 1, action: int = 1, **values: float) -> Gaps:
-    return Gaps(tuple(GAPS[name](values[name]).check() for name in GAPS if name in values), observation, action)
+def chain(observation: int = 1, action: int = 1, **values: float) -> EffectChain:
+    return EffectChain(
+        tuple(EFFECTS[name](values[name]).check() for name in EFFECTS if name in values),
+        observation,
+        action,
+    )
 
 
-def run(gaps: Gaps, observations: list, actions: list, key: int = 0, neutral: list | None = None) -> tuple[list, list]:
+def run(
+    effects: EffectChain,
+    observations: list,
+    actions: list,
+    key: int = 0,
+    neutral: list | None = None,
+) -> tuple[list, list]:
     """One world through a whole episode: what the policy sees (T + 1), what the actuators get (T)."""
-    memory = np.full((1, gaps.memory), np.nan)  # what an episode's begin does not set would show
-    streams = lambda t: Streams(keys(key, 1) + np.uint64(t))  # noqa: E731
+    memory = np.full((1, effects.memory), np.nan)  # what an episode's begin does not set would show
+    streams = lambda t: Streams(keys(key, 1) + np.uint64(t))
     told = None if neutral is None else np.array([neutral], float)
-    seen = [gaps.begin(memory, np.array([observations[0]], float), streams(0), told)[0]]
+    seen = [effects.begin(memory, np.array([observations[0]], float), streams(0), told)[0]]
     done = []
     for t, action in enumerate(actions):
-        chosen = np.array([action], np.float32)
-        done.append(gaps.act(memory, chosen, chosen)[0])
-        seen.append(gaps.sense(memory, np.array([observations[t + 1]], float), streams(t + 1))[0])
+        commanded = np.array([action], np.float32)
+        done.append(effects.act(memory, commanded, commanded)[0])
+        seen.append(
+            effects.sense(memory, np.array([observations[t + 1]], float), streams(t + 1))[0]
+        )
     return np.array(seen).tolist(), np.array(done).tolist()
 
 
@@ -48,7 +60,12 @@ def test_an_action_is_executed_late(delay):
 
 @pytest.mark.parametrize("delay", [0, 1, 3])
 def test_the_neutral_action_waits_in_the_line(delay):
-    _, done = run(chain(action=2, action_delay=delay), COUNT[:3], [[0.5, 0.25], [0.75, 0.5]], neutral=[0.8, -0.3])
+    _, done = run(
+        chain(action=2, action_delay=delay),
+        COUNT[:3],
+        [[0.5, 0.25], [0.75, 0.5]],
+        neutral=[0.8, -0.3],
+    )
     assert done == ([[0.8, -0.3]] * delay + [[0.5, 0.25], [0.75, 0.5]])[:2]
 
 
@@ -75,7 +92,9 @@ def test_history_of_two_numbers_keeps_moments_together():
 
 
 def test_the_previous_action_is_the_chosen_one():
-    """Seen after the observation; the neutral one at first, here zeros; not what weak and late motors made of it."""
+    """Seen after the observation; the neutral one at first, here zeros; not what weak and late
+    motors made of it.
+    """
     seen, done = run(chain(previous_action=1, weak_motors=0.5, action_delay=1), COUNT, PUSH)
     assert np.allclose(seen, [[0, 0.0], [1, 0.1], [2, 0.2], [3, 0.3], [4, 0.4]])
     assert np.allclose(done, [[0], [0.05], [0.1], [0.15]])
@@ -104,8 +123,8 @@ def test_gaps_follow_each_other():
 
 
 def test_noise_has_the_deviation_it_says():
-    gaps = chain(3, observation_noise=0.2)
-    noise = gaps.sense(np.empty((20_000, 0)), np.zeros((20_000, 3)), Streams(keys(0, 20_000)))
+    effects = chain(3, observation_noise=0.2)
+    noise = effects.sense(np.empty((20_000, 0)), np.zeros((20_000, 3)), Streams(keys(0, 20_000)))
     assert np.allclose(noise.std(0), 0.2, rtol=0.02) and np.allclose(noise.mean(0), 0, atol=0.005)
     assert np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 0.03
 
@@ -113,7 +132,7 @@ def test_noise_has_the_deviation_it_says():
 def noisy(n: int, ids: np.ndarray, steps: int = 5) -> np.ndarray:
     """Observations [T + 1, n, O] of worlds that are all stepped, or only those in `ids`."""
     domain = Domain.parse("hopper/observation_noise=0.1")
-    live = Live.resume(domain, domain.worlds(n, seed=4))
+    live = SteppedWorlds.resume(domain, domain.worlds(n, seed=4))
     seen = [live.state["observation"].copy()]
     for _ in range(steps):
         live.step(ids, np.zeros((len(ids), 3), np.float32))
@@ -131,9 +150,9 @@ def test_noise_depends_on_no_neighbour():
 
 @pytest.mark.parametrize("shift", ["weak_motors=0.5", "action_delay=2"])
 def test_the_chosen_action_is_charged(shift):
-    """The control cost is the chosen action's, while the robot does as the executed one."""
+    """The control cost is the commanded action's, while the robot does as the applied one."""
     domain, plain = Domain.parse(f"hopper/{shift}"), Domain.parse("hopper")
-    live, free = (Live.resume(d, d.worlds(1, seed=0)) for d in (domain, plain))
+    live, free = (SteppedWorlds.resume(d, d.worlds(1, seed=0)) for d in (domain, plain))
     ids, strong = np.arange(1), np.full((1, 3), 0.8, np.float32)
     live.step(ids, strong)
     cost = -1e-3 * 3 * 0.8**2
@@ -152,7 +171,14 @@ def test_a_domain_knows_the_size_of_what_is_seen():
 
 @pytest.mark.parametrize(
     "shift",
-    ["action_delay=1.5", "action_delay=-1", "history=0", "observation_noise=nan", "weak_motors=11", "history=x"],
+    [
+        "action_delay=1.5",
+        "action_delay=-1",
+        "history=0",
+        "observation_noise=nan",
+        "weak_motors=11",
+        "history=x",
+    ],
 )
 def test_impossible_gaps_are_refused(shift):
     with pytest.raises(BadValue, match=shift.split("=")[0]):
@@ -168,7 +194,7 @@ def test_a_starts_noise_depends_on_no_episode_before():
     domain = Domain.parse("hopper/observation_noise=0.1")
     firsts = []
     for steps in (2, 5):
-        live = Live.resume(domain, domain.worlds(1, seed=0))
+        live = SteppedWorlds.resume(domain, domain.worlds(1, seed=0))
         for _ in range(steps):
             live.step(live.all, np.zeros((1, 3), np.float32))
         live.begin(live.all)
@@ -176,7 +202,7 @@ def test_a_starts_noise_depends_on_no_episode_before():
     assert np.array_equal(*firsts)
 
 
-# The neutral action: what a robot is told when nothing has been chosen yet
+# The neutral action: what a robot is told when nothing has been commanded yet
 
 
 @pytest.fixture
@@ -185,12 +211,12 @@ def forget():
     own.forget()
 
 
-def begin(text: str, n: int = 2) -> Live:
+def begin(text: str, n: int = 2) -> SteppedWorlds:
     domain = Domain.parse(text)
-    return Live.resume(domain, domain.worlds(n, seed=0))
+    return SteppedWorlds.resume(domain, domain.worlds(n, seed=0))
 
 
-def move_hip(live: Live, told: float, steps: int) -> np.ndarray:
+def move_hip(live: SteppedWorlds, told: float, steps: int) -> np.ndarray:
     """The hip's angles [T + 1, n] under one action."""
     assert isinstance(live.simulation, PhysicsSimulation)
     angles = [live.simulation.simulator.qpos[:, 7].copy()]
@@ -201,7 +227,9 @@ def move_hip(live: Live, told: float, steps: int) -> np.ndarray:
 
 
 def test_a_late_servo_holds_its_start(tmp_path, forget):
-    """Told 0.8 from a start at 0.8 it stays there; 0 in its line would throw it over, as the next test sees."""
+    """Told 0.8 from a start at 0.8 it stays there; 0 in its line would throw it over, as the next
+    test sees.
+    """
     name = own.register(tmp_path, own.SERVO)
     assert np.allclose(move_hip(begin(f"{name}/action_delay=3"), 0.8, 15), 0.8, atol=1e-3)
     live = begin(f"{name}/action_delay=3,previous_action=1")
@@ -229,7 +257,7 @@ def test_each_world_waits_where_it_began(tmp_path, forget):
     assert len(np.unique(angles[0])) == 5 and np.allclose(angles, angles[0])
     some = np.array([1, 3])  # begin again, while the others go on
     live.begin(some)
-    waiting = live.state["gap_memory"].reshape(5, 4)
+    waiting = live.state["effect_memory"].reshape(5, 4)
     assert np.allclose(waiting[some], live.simulation.simulator.qpos[some, 7:])  # pyright: ignore[reportAttributeAccessIssue]
     assert not waiting[[0, 2, 4]].any()
 
@@ -239,20 +267,22 @@ def test_a_start_says_what_was_told_before(tmp_path, forget):
     actuators = own.SERVO + own.MOTOR
     name = own.register(tmp_path, actuators, 'ctrl="0.5 -0.25"', keyframe="home")
     live = begin(f"{name}/action_delay=2,previous_action=1")
-    assert np.allclose(live.state["gap_memory"], [[0.5, -0.25] * 3] * 2)
+    assert np.allclose(live.state["effect_memory"], [[0.5, -0.25] * 3] * 2)
 
 
-@pytest.mark.parametrize("key, want", [('ctrl="3"', 1.0), ('ctrl="0"', 0.25), ('ctrl="0.5"', 0.5), ("", 0.25)])
+@pytest.mark.parametrize(
+    "key, want", [('ctrl="3"', 1.0), ('ctrl="0"', 0.25), ('ctrl="0.5"', 0.5), ("", 0.25)]
+)
 def test_the_neutral_action_is_one_that_may_be_chosen(tmp_path, forget, key, want):
     """The nearest to it within the bounds: those of a motor that cannot rest, say."""
     name = own.register(tmp_path, '<motor joint="hip" ctrlrange="0.25 1"/>', key, keyframe="home")
-    assert begin(f"{name}/action_delay=1").state["gap_memory"].tolist() == [[want]] * 2
+    assert begin(f"{name}/action_delay=1").state["effect_memory"].tolist() == [[want]] * 2
 
 
 @pytest.mark.parametrize("robot", ["hopper", "reacher", "ball", "ant"])
 def test_motors_are_told_nothing_at_first(robot):
     live = begin(f"{robot}/action_delay=2,previous_action=1")
-    memory = live.state["gap_memory"]
+    memory = live.state["effect_memory"]
     assert memory.any() == np.False_ and not np.signbit(memory).any()
 
 
@@ -260,7 +290,7 @@ def test_a_foreign_robot_is_told_the_action_nearest_to_zero(monkeypatch):
     class Valve(gymnasium.Env):
         observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float64)
         action_space = gymnasium.spaces.Box(np.float32([0.25, -1, -1]), np.float32([1, 1, -0.5]))
-        metadata: dict = {"render_modes": [], "render_fps": 50}  # noqa: RUF012
+        metadata: dict = {"render_modes": [], "render_fps": 50}
 
         def reset(self, *, seed=None, options=None):
             super().reset(seed=seed)
@@ -272,17 +302,19 @@ def test_a_foreign_robot_is_told_the_action_nearest_to_zero(monkeypatch):
     gymnasium.register("Valve-v0", Valve, max_episode_steps=10)
     try:
         live = begin("gym:Valve-v0/action_delay=1,previous_action=1,step_seconds=0.02", 2)
-        assert live.state["gap_memory"].tolist() == [[0.25, 0.0, -0.5] * 2] * 2
+        assert live.state["effect_memory"].tolist() == [[0.25, 0.0, -0.5] * 2] * 2
         assert live.state["observation"].tolist() == [[0.0, 0.25, 0.0, -0.5]] * 2
         hollow = live.domain.hollow()
-        assert hollow.worlds(2, seed=0).gap_memory.shape == live.state["gap_memory"].shape
+        assert hollow.worlds(2, seed=0).effect_memory.shape == live.state["effect_memory"].shape
     finally:
         del gymnasium.registry["Valve-v0"]
         tiny.forget_simulations()
 
 
 def test_an_audit_begins_with_the_neutral_action(tmp_path, forget):
-    """Two steps late, a servo that is told to stay does so on both sides: no shift until the first action arrives."""
+    """Two steps late, a servo that is told to stay does so on both sides: no shift until the first
+    action arrives.
+    """
     name = own.register(tmp_path, own.SERVO)
     plain = Domain.parse(name)
     found = audit(plain, plain.shift("previous_action=0,action_delay=0"), episodes=2)

@@ -1,4 +1,6 @@
-"""GARAT: what is executed, charged and told; the order of its box; what is seen; and a simulator that it grounds."""
+"""GARAT: what is executed, charged and told; the order of its box; what is seen; and a simulator
+that it grounds.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,21 @@ import tiny
 from test_methods import compilations
 
 import isthmus
-from isthmus.domains import datasets
-from isthmus.domains.collect import collect
-from isthmus.domains.datasets import Deployed
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Problem, make_problem
+from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.advantage import flat
-from isthmus.learning.classifiers import Seen
-from isthmus.learning.transitions import Judge, TransitionDiscriminator, slope_penalty
+from isthmus.learning.classifiers import TransitionBatch
+from isthmus.learning.transition_discriminator import (
+    TransitionDiscriminator,
+    TransitionNetwork,
+    slope_penalty,
+)
+from isthmus.logs import datasets
+from isthmus.logs.datasets import Deterministic
 from isthmus.methods import registry
 from isthmus.methods.garat import Grounded, relabelled, transforming
-from isthmus.methods.method import State, fold, source_round
+from isthmus.methods.method import State, fold_key, source_round
+from isthmus.problems.problem import Access, Problem, make_problem
 from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, Decision, Spaces, Transition
 
@@ -38,9 +44,11 @@ SMALL = {"learner.worlds": 4, "learner.steps": 8, "learner.epochs": 2, "learner.
 
 def build(name: str = "garat", **changes: Any) -> Any:
     """Small: pretraining is over with the random steps, so that round 1 is the first of phase 1."""
-    known = registry.settings_of(registry.find(name)())
+    known = registry.settings_of(registry.find_method(name)())
     return registry.build(
-        name, {k: v for k, v in SMALL.items() if k in known} | {k.replace("__", "."): v for k, v in changes.items()}
+        name,
+        {k: v for k, v in SMALL.items() if k in known}
+        | {k.replace("__", "."): v for k, v in changes.items()},
     )
 
 
@@ -52,7 +60,9 @@ def online() -> Problem:
     return make_problem(TEXT, access="online")
 
 
-def states(method: Any, rounds: int, where: Problem | None = None, start: Any = None) -> list[State]:
+def states(
+    method: Any, rounds: int, where: Problem | None = None, start: Any = None
+) -> list[State]:
     where = where or problem()
     out = [method.init(where, 0, start)]
     for _ in range(rounds):
@@ -89,9 +99,13 @@ def test_what_g_makes_of_the_action_is_executed_and_the_action_is_told() -> None
     grounded = Grounded(agent, Plus(np.array([3, 4]), np.array([0.5, 2.0], np.float32)), low, high)
     decision, _ = grounded.act((), np.array([0.4, -0.6, 9.0], np.float32), jax.random.key(0))
     np.testing.assert_allclose(decision.action, [0.4, -0.6])
-    assert decision.executed is not None
-    np.testing.assert_allclose(decision.executed, [0.6, -1.0])  # 0.4 + 0.5 * 0.4; -0.6 + 2 * -0.6, clipped
-    np.testing.assert_allclose(decision.extra["delta"], [100.2, 98.8])  # the sample, as PPO's likelihood needs it
+    assert decision.applied is not None
+    np.testing.assert_allclose(
+        decision.applied, [0.6, -1.0]
+    )  # 0.4 + 0.5 * 0.4; -0.6 + 2 * -0.6, clipped
+    np.testing.assert_allclose(
+        decision.extra["delta"], [100.2, 98.8]
+    )  # the sample, as PPO's likelihood needs it
     np.testing.assert_allclose(decision.extra["sample"], [100.4, 99.4])  # the agent's own
 
 
@@ -112,8 +126,8 @@ def test_the_control_cost_is_charged_on_the_agents_own_action() -> None:
     worlds, a = source.worlds(4, 3), np.arange(11, 14)
     agent = build().behaviour(trained()[0])
     grounded = Grounded(agent, Plus(a, np.float32(-1)), source.spaces.low, source.spaces.high)
-    _, moved = collect(source, worlds, grounded, 20)
-    _, unmoved = collect(source, worlds, Deployed(Still()), 20)
+    _, moved = rollout_steps(source, worlds, grounded, 20)
+    _, unmoved = rollout_steps(source, worlds, Deterministic(Still()), 20)
     np.testing.assert_array_equal(moved.next_obs, unmoved.next_obs)
     cost = 1e-3 * np.square(moved.action).sum(-1)
     assert cost.min() > 1e-5
@@ -134,7 +148,7 @@ def single(*x: Any) -> np.ndarray:
 
 def test_relabelling_by_hand() -> None:
     """One world, four steps, an episode's end after the second."""
-    column = lambda *x: np.array(x, np.float32).reshape(-1, 1, 1)  # noqa: E731
+    column = lambda *x: np.array(x, np.float32).reshape(-1, 1, 1)
     ended = np.array([False, True, False, False])[:, None]
     tr = Transition(
         obs=column(1, 2, 7, 8), action=column(0.1, 0.2, 0.7, 0.8), reward=np.full((4, 1), np.nan, np.float32),
@@ -145,7 +159,9 @@ def test_relabelling_by_hand() -> None:
     for cut in (tr, tr._replace(terminated=tr.truncated, truncated=tr.terminated)):
         own = relabelled(cut, column(10, 20, 30, 40), paid)
         np.testing.assert_array_equal(own.obs[:, 0], single([1, 0.1], [2, 0.2], [7, 0.7], [8, 0.8]))
-        np.testing.assert_array_equal(own.next_obs[:, 0], single([2, 0.2], [3, 20], [8, 0.8], [9, 40]))
+        np.testing.assert_array_equal(
+            own.next_obs[:, 0], single([2, 0.2], [3, 20], [8, 0.8], [9, 40])
+        )
         np.testing.assert_array_equal(own.extra["sample"], tr.extra["delta"])
         np.testing.assert_array_equal(own.action, tr.extra["delta"])
         assert own.reward is paid and set(own.extra) == {"sample"}
@@ -162,14 +178,18 @@ def test_delta_reaches_from_any_action_to_any_other() -> None:
 # The discriminator.
 
 
-def rows(random: np.random.Generator, shift: float, n: int = 2000) -> Seen:
+def rows(random: np.random.Generator, shift: float, n: int = 2000) -> TransitionBatch:
     """s' = s + a + shift, and a little noise."""
     s, a = (random.normal(size=(n, 1)).astype(np.float32) for _ in range(2))
-    return Seen(s, a, (s + a + shift + 0.05 * random.normal(size=(n, 1))).astype(np.float32))
+    return TransitionBatch(
+        s, a, (s + a + shift + 0.05 * random.normal(size=(n, 1))).astype(np.float32)
+    )
 
 
 @pytest.mark.parametrize(("shift", "low", "high"), [(0.0, 0.4, 0.6), (2.0, 0.9, 1.0)])
-def test_transitions_are_told_apart_by_what_the_action_leads_to(shift: float, low: float, high: float) -> None:
+def test_transitions_are_told_apart_by_what_the_action_leads_to(
+    shift: float, low: float, high: float
+) -> None:
     random = np.random.default_rng(0)
     judge = TransitionDiscriminator(steps=200, minibatch=128)
     s, told = judge.init(1, 1, jax.random.key(0)), {}
@@ -177,11 +197,16 @@ def test_transitions_are_told_apart_by_what_the_action_leads_to(shift: float, lo
         s, told = judge.learn(s, rows(random, 0.0), rows(random, shift), jax.random.key(i))
     assert low <= told["discriminator_accuracy"] <= high
     target, simulated = (judge.reward(s, rows(random, x)) for x in (0.0, shift))
-    assert (target.mean() - simulated.mean() > 0.3) == (shift > 0)  # what looks like the target is paid more
+    assert (target.mean() - simulated.mean() > 0.3) == (
+        shift > 0
+    )  # what looks like the target is paid more
 
 
 def test_the_reward_by_hand() -> None:
-    random, judge = np.random.default_rng(1), TransitionDiscriminator(hidden=(8,), steps=5, minibatch=64)
+    random, judge = (
+        np.random.default_rng(1),
+        TransitionDiscriminator(hidden=(8,), steps=5, minibatch=64),
+    )
     first, second = rows(random, 0.0), rows(random, 1.0, n=500)
     s, _ = judge.learn(judge.init(1, 1, jax.random.key(3)), first, second, jax.random.key(4))
     a, b = (np.concatenate(x, -1).astype(np.float64) for x in (first, second))
@@ -194,19 +219,27 @@ def test_the_reward_by_hand() -> None:
     ((w, c),) = s.judge.skip
     logit = (np.maximum(x @ w1 + b1, 0) @ w2 + b2 + np.maximum(x @ w + c, 0))[:, 0]
     expected = -np.log(1 - 1 / (1 + np.exp(-logit)))
-    np.testing.assert_allclose(judge.reward(s, Seen(*(y[:7] for y in second))), expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        judge.reward(s, TransitionBatch(*(y[:7] for y in second))), expected, rtol=1e-3
+    )
 
 
 def test_the_penalty_is_on_slopes_other_than_one() -> None:
-    """Of a linear judge w x: (|w| - 1)^2 everywhere; the skip's ReLU adds its own slope where it is open."""
+    """Of a linear judge w x: (|w| - 1)^2 everywhere; the skip's ReLU adds its own slope where it is
+    open.
+    """
     w = single([1.2], [-1.6])
     none, one = np.zeros(1, np.float32), np.ones(1, np.float32)
     x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
-    shut = Judge(((w, none),), ((np.zeros((2, 1), np.float32), -one),))
-    assert slope_penalty(shut, x, x + 1, jax.random.key(0)) == pytest.approx(1.0, rel=1e-5)  # |w| = 2
-    undone = Judge(((w, none),), ((-w, 100 * one),))
-    assert slope_penalty(undone, x, x + 1, jax.random.key(0)) == pytest.approx(1.0, rel=1e-3)  # |w - w| = 0
-    open_ = Judge(((0.25 * w, none),), ((0.25 * w, 100 * one),))
+    shut = TransitionNetwork(((w, none),), ((np.zeros((2, 1), np.float32), -one),))
+    assert slope_penalty(shut, x, x + 1, jax.random.key(0)) == pytest.approx(
+        1.0, rel=1e-5
+    )  # |w| = 2
+    undone = TransitionNetwork(((w, none),), ((-w, 100 * one),))
+    assert slope_penalty(undone, x, x + 1, jax.random.key(0)) == pytest.approx(
+        1.0, rel=1e-3
+    )  # |w - w| = 0
+    open_ = TransitionNetwork(((0.25 * w, none),), ((0.25 * w, 100 * one),))
     assert slope_penalty(open_, x, x + 1, jax.random.key(0)) == pytest.approx(0.0, abs=1e-5)
 
 
@@ -235,11 +268,15 @@ def test_each_grounding_step_begins_with_a_new_transformer() -> None:
     method, before = build(), trained()[4]
     turned = method._turn(problem(), before)
     spaces = transforming(problem().source.spaces)
-    assert digest(turned.learner.transformer) == digest(method.transformer.init(spaces, fold(before.key, 7, 3)))
-    assert digest(turned.learner.transformer.networks) != digest(trained()[2].learner.transformer.networks)
+    assert digest(turned.learner.transformer) == digest(
+        method.transformer.init(spaces, fold_key(before.key, 7, 3))
+    )
+    assert digest(turned.learner.transformer.networks) != digest(
+        trained()[2].learner.transformer.networks
+    )
     assert not turned.worlds.source.total.any()
     log, tr_rows = problem().log(), 2 * ROUND
-    moments = trained()[6].learner.transformer.observations  # after two rounds
+    moments = trained()[6].learner.transformer.obs_moments  # after two rounds
     assert moments.count == log.size + tr_rows
 
 
@@ -249,7 +286,9 @@ def test_a_simulator_that_g_leaves_alone_is_the_source() -> None:
     (*layers, (weights, bias)) = s.learner.transformer.networks.actor
     networks = s.learner.transformer.networks._replace(actor=(*layers, (0 * weights, 0 * bias)))
     transformer = s.learner.transformer._replace(networks=networks)
-    after, metrics = method.step(where, s._replace(learner=s.learner._replace(transformer=transformer)))
+    after, metrics = method.step(
+        where, s._replace(learner=s.learner._replace(transformer=transformer))
+    )
     plain, expected = source_round(
         method.learner, where.source, s._replace(learner=s.learner.agent, worlds=s.worlds.source)
     )
@@ -282,10 +321,12 @@ def test_nothing_compiles_in_the_second_grounding_step(learner: str) -> None:
 
 def test_online_the_target_is_stepped_once_a_grounding_step() -> None:
     seen = states(build(), 8, online())
-    assert [int(s.book.transitions) // ROUND for s in seen] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
-    assert [digest(s.learner.target) == digest(seen[1].learner.target) for s in seen[1:]] == 4 * [True] + 4 * [False]
+    assert [int(s.usage.transitions) // ROUND for s in seen] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert [digest(s.learner.target) == digest(seen[1].learner.target) for s in seen[1:]] == 4 * [
+        True
+    ] + 4 * [False]
     robots = seen[-1].worlds.target
-    assert robots.total.sum() == 2 * ROUND and seen[-1].book.episodes == robots.episode.sum()
+    assert robots.total.sum() == 2 * ROUND and seen[-1].usage.episodes == robots.episode.sum()
 
 
 def test_a_run_opens_in_any_phase_and_goes_on_from_another(tmp_path: Path) -> None:
@@ -294,7 +335,10 @@ def test_a_run_opens_in_any_phase_and_goes_on_from_another(tmp_path: Path) -> No
     opened = isthmus.Run.open(first.folder).state()
     assert (opened.phase, opened.round) == (3, 2)
     assert digest(opened) == digest(trained()[6])
-    alone: dict[str, Any] = {**asked, "settings": {k: v for k, v in SMALL.items() if k.startswith("learner")}}
+    alone: dict[str, Any] = {
+        **asked,
+        "settings": {k: v for k, v in SMALL.items() if k.startswith("learner")},
+    }
     source = isthmus.train("source_only", problem(), out=tmp_path / "source", **alone)
     begun = isthmus.train("garat", online(), out=tmp_path / "begun", start=source, **asked)
     assert digest(isthmus.Run.open(begun.folder).state()) == digest(begun.state())
@@ -317,25 +361,35 @@ def known(obs: np.ndarray, action: np.ndarray) -> np.ndarray:
 
 
 def test_grounding_finds_motors_of_half_the_strength(tmp_path: Path) -> None:
-    """clip(a + delta) should be 0.5 a. The policy acts at random; the transformer has 40 rounds of 1,024 steps."""
+    """clip(a + delta) should be 0.5 a. The policy acts at random; the transformer has 40 rounds of
+    1,024 steps.
+    """
     method = registry.build(
-        "garat", {"learner.worlds": 16, "inner": 40, "pretraining": 0, "discriminator.minibatch": 256}
+        "garat",
+        {"learner.worlds": 16, "inner": 40, "pretraining": 0, "discriminator.minibatch": 256},
     )
     target = Domain.parse("half_cheetah/motor_strength=x0.5")
     pi = method.learner.init(target.spaces, jax.random.key(1))
-    log = datasets.record(target, method.learner.behaviour(pi), 4096)
-    datasets.write(tmp_path / "log.npz", log, {}, target)
+    log = datasets.record_log(target, method.learner.behaviour(pi), 4096)
+    datasets.write_log(tmp_path / "log.npz", log, {}, target)
     where = make_problem(str(target), data=str(tmp_path / "log.npz"))
     s = states(method, 40, where, start=pi)[-1]
     change, *_ = np.linalg.lstsq(known(log.obs, log.action), log.next_obs - log.obs)
     error, slope = [], []
-    for transformer in (Nothing(), Deployed(method.transformer.policy(s.learner.transformer))):
-        _, tr = collect(
-            where.source, where.source.worlds(16, 9), method._grounded(where, method.behaviour(s), transformer), 64
+    for transformer in (Nothing(), Deterministic(method.transformer.policy(s.learner.transformer))):
+        _, tr = rollout_steps(
+            where.source,
+            where.source.worlds(16, 9),
+            method._grounded(where, method.behaviour(s), transformer),
+            64,
         )
-        o, a, following, delta = (flat(x) for x in (tr.obs, tr.action, tr.next_obs, tr.extra["delta"]))
+        o, a, following, delta = (
+            flat(x) for x in (tr.obs, tr.action, tr.next_obs, tr.extra["delta"])
+        )
         error.append(np.square((following - o - known(o, a) @ change) / log.obs.std(0)).mean())
-        slope.append(np.mean([np.polyfit(x, np.clip(x + d, -1, 1), 1)[0] for x, d in zip(a.T, delta.T)]))
+        slope.append(
+            np.mean([np.polyfit(x, np.clip(x + d, -1, 1), 1)[0] for x, d in zip(a.T, delta.T)])
+        )
     assert slope[0] == pytest.approx(1, abs=1e-5)
     assert slope[1] < 0.9  # 0.5 is right
     assert error[1] < 0.6 * error[0]
@@ -359,7 +413,9 @@ def test_the_target_is_known_by_its_log_alone() -> None:
     assert digest(states(build(), 8, problem(target=hidden))[-1]) == digest(trained()[-1])
 
 
-def test_the_logs_rewards_are_not_looked_at_and_its_transitions_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_logs_rewards_are_not_looked_at_and_its_transitions_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     log = problem().log()
     told = log._replace(reward=log.reward * np.float32("nan"))
     monkeypatch.setattr(Problem, "log", lambda self: told)

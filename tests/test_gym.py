@@ -1,4 +1,6 @@
-"""Gymnasium both ways: our domains as its environments to the bit, its environments as our domains without a lie."""
+"""Gymnasium both ways: our domains as its environments to the bit, its environments as our domains
+without a lie.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from isthmus.domains import gym
-from isthmus.domains.collect import Live, collect, play
 from isthmus.domains.domain import START, Domain
 from isthmus.domains.gym import CannotRender, Environment, ForeignDomain, VectorEnvironment
-from isthmus.domains.problem import Access, Book, Problem, make_problem
+from isthmus.domains.rollout import SteppedWorlds, rollout_episodes, rollout_steps
 from isthmus.physics.parameters import parse_setting
 from isthmus.physics.random import Streams, fold, keys
+from isthmus.problems.problem import Access, Problem, TargetUsage, make_problem
 from isthmus.tasks.imports import import_files
 from isthmus.types import BadValue, Decision, UnknownName
 
@@ -51,9 +53,13 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("name", IDS)
 def test_episodes_and_starts_equal_gymnasium(name):
-    """A seeded episode, and the one after it, to their ends: observations, rewards, ends, to the bit."""
+    """A seeded episode, and the one after it, to their ends: observations, rewards, ends, to the
+    bit.
+    """
     ours, theirs = gymnasium.make(name), gymnasium.make(IDS[name])
-    assert ours.spec and theirs.spec and ours.spec.max_episode_steps == theirs.spec.max_episode_steps
+    assert (
+        ours.spec and theirs.spec and ours.spec.max_episode_steps == theirs.spec.max_episode_steps
+    )
     assert ours.action_space == theirs.action_space
     assert ours.observation_space == theirs.observation_space
     rng = np.random.default_rng(0)
@@ -65,7 +71,11 @@ def test_episodes_and_starts_equal_gymnasium(name):
             action = rng.uniform(-strength, strength, ours.action_space.shape).astype(np.float32)
             obs, reward, terminated, truncated, info = ours.step(action)
             want = theirs.step(action)
-            assert (bits(obs), bits(reward), terminated, truncated) == (bits(want[0]), bits(want[1]), *want[2:4]), t
+            assert (bits(obs), bits(reward), terminated, truncated) == (
+                bits(want[0]),
+                bits(want[1]),
+                *want[2:4],
+            ), t
             assert np.isclose(sum(info["reward_terms"].values()), reward)
             done, t, truncations = terminated or truncated, t + 1, truncations + truncated
     assert truncations or name not in ("isthmus/HalfCheetah-v0", "isthmus/Reacher-v0")
@@ -80,7 +90,9 @@ def test_gymnasiums_own_check_passes(domain):
         # True of Gymnasium's own environments as well.
         warnings.filterwarnings("ignore", "(?s).*(minimum|maximum) value is -?infinity")
         check_env(Environment(domain), skip_render_check=True)
-        check_env(gymnasium.make("isthmus/Domain-v0", domain=domain).unwrapped, skip_render_check=True)
+        check_env(
+            gymnasium.make("isthmus/Domain-v0", domain=domain).unwrapped, skip_render_check=True
+        )
 
 
 def test_importing_by_id_is_enough():
@@ -90,14 +102,26 @@ def test_importing_by_id_is_enough():
         many = gymnasium.make_vec("isthmus.domains.gym:isthmus/Domain-v0", num_envs=3, domain="hopper/gravity=x2")
         print(env.spec.id, len(env.reset(seed=0)[0]), type(many).__name__, many.reset(seed=0)[0].shape)
     """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["isthmus/HalfCheetah-v0", "17", "VectorEnvironment", "(3,", "11)"], done.stderr
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
+    assert done.stdout.split() == [
+        "isthmus/HalfCheetah-v0",
+        "17",
+        "VectorEnvironment",
+        "(3,",
+        "11)",
+    ], done.stderr
 
 
 def test_a_seed_determines_starts_laws_and_noise():
     def episode(env: Environment, seed: int | None) -> list:
         first, info = env.reset(seed=seed)
-        return [first, info["parameters"]["torso_mass"], *(env.step(np.zeros(3, np.float32))[0] for _ in range(3))]
+        return [
+            first,
+            info["parameters"]["torso_mass"],
+            *(env.step(np.zeros(3, np.float32))[0] for _ in range(3)),
+        ]
 
     env, other = (Environment("hopper/torso_mass=1..9,observation_noise=0.1") for _ in range(2))
     first, second = episode(env, 5), episode(env, None)
@@ -105,11 +129,16 @@ def test_a_seed_determines_starts_laws_and_noise():
     episode(other, 6)
     assert same(episode(other, 5), first) and same(episode(other, None), second)
     assert not same(episode(other, 6), first)
-    assert not same(episode(Environment(str(env.domain)), None), episode(Environment(str(env.domain)), None))
+    assert not same(
+        episode(Environment(str(env.domain)), None), episode(Environment(str(env.domain)), None)
+    )
 
 
 def test_options_fix_dynamics_for_an_episode():
-    env, plain = Environment("hopper/torso_mass=1..9,gravity=2..20"), Environment("hopper/torso_mass=8.5,gravity=2..20")
+    env, plain = (
+        Environment("hopper/torso_mass=1..9,gravity=2..20"),
+        Environment("hopper/torso_mass=8.5,gravity=2..20"),
+    )
     drawn = env.reset(seed=0)[1]["parameters"]
     fixed = env.reset(seed=0, options={"parameters": {"torso_mass": 8.5}})[1]["parameters"]
     assert fixed == {"torso_mass": 8.5, "gravity": drawn["gravity"]} != drawn
@@ -131,7 +160,9 @@ def test_infos_say_what_happened():
     assert info["parameters"] == {"gravity": 2 * 9.81} and abs(info["forward"]) < 0.01
     action = np.float32([0.5, -0.5, 0.5])
     _, reward, _, _, info = env.step(action)
-    assert set(info["reward_terms"]) == {"forward", "alive", "control"} and info["diverged"] is False
+    assert (
+        set(info["reward_terms"]) == {"forward", "alive", "control"} and info["diverged"] is False
+    )
     assert np.isclose(info["reward_terms"]["control"], -1e-3 * 0.75)
     assert np.isclose(sum(info["reward_terms"].values()), reward)
 
@@ -159,7 +190,9 @@ def test_pictures_show_the_robot(name):
     for _ in range(10):
         env.step(env.action_space.sample())
     moved = env.render()
-    assert (np.abs(np.asarray(moved, int) - picture).sum(-1) > 30).sum() > 20  # the robot, and it has moved
+    assert (
+        np.abs(np.asarray(moved, int) - picture).sum(-1) > 30
+    ).sum() > 20  # the robot, and it has moved
     assert env.metadata["render_fps"] == round(1 / env.get_wrapper_attr("domain").step_seconds)
     env.close()
 
@@ -175,9 +208,14 @@ def test_where_nothing_renders_it_is_said():
             print(error)
     """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"MUJOCO_GL": "off", "PATH": ""}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"MUJOCO_GL": "off", "PATH": ""},
     )
-    assert done.stdout.startswith("nothing renders here") and done.stdout.count("\n") == 1, done.stderr
+    assert done.stdout.startswith("nothing renders here") and done.stdout.count("\n") == 1, (
+        done.stderr
+    )
     assert "MUJOCO_GL" in done.stdout and "EGL" in done.stdout
 
 
@@ -186,12 +224,14 @@ class OneWorld(gymnasium.Env):
 
     def __init__(self, domain: str, seed: int, i: int):
         self.domain = Domain.parse(domain)
-        self.live = Live.idle(self.domain, self.domain.build(1), keys(seed, i + 1)[i:])
+        self.live = SteppedWorlds.idle(self.domain, self.domain.build(1), keys(seed, i + 1)[i:])
         self.observation_space, self.action_space = gym._box(self.domain.spaces)
 
     def reset(self, *, seed=None, options=None):
         self.live.begin(self.live.all)
-        return self.live.state["observation"][0].copy(), gym._first(gym._moment(self.live, self.live.all))
+        return self.live.state["observation"][0].copy(), gym._first(
+            gym._moment(self.live, self.live.all)
+        )
 
     def step(self, action):
         live, diverged = self.live, self.live.state["diverged"].copy()
@@ -212,12 +252,19 @@ def equal_infos(ours: Any, theirs: Any) -> bool:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("domain", ["hopper/torso_mass=1..9,action_delay=1", "reacher"])
 def test_a_vector_environment_behaves_as_gymnasiums(domain, mode):
-    """Every return value of every step, through many episodes, equals SyncVectorEnv's over single worlds."""
+    """Every return value of every step, through many episodes, equals SyncVectorEnv's over single
+    worlds.
+    """
     n, rng = 5, np.random.default_rng(0)
     ours = VectorEnvironment(n, domain, autoreset_mode=mode)
-    theirs = SyncVectorEnv([lambda i=i: OneWorld(domain, 7, i) for i in range(n)], autoreset_mode=mode)
+    theirs = SyncVectorEnv(
+        [lambda i=i: OneWorld(domain, 7, i) for i in range(n)], autoreset_mode=mode
+    )
     assert ours.metadata["autoreset_mode"] is mode
-    assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space
+    assert (
+        ours.observation_space == theirs.observation_space
+        and ours.action_space == theirs.action_space
+    )
     first, want = ours.reset(seed=7), theirs.reset()
     assert same(first[0], want[0]) and equal_infos(first[1], want[1])
     ends = 0
@@ -239,7 +286,7 @@ def test_final_observations_are_the_true_ones():
     env = VectorEnvironment(4, "hopper", autoreset_mode="SameStep")
     env.reset(seed=0)
     domain, ends = Domain.parse("hopper"), 0
-    _, tr = collect(domain, domain.worlds(4, seed=0), Uniform(np.ones(3, np.float32)), 60)
+    _, tr = rollout_steps(domain, domain.worlds(4, seed=0), Uniform(np.ones(3, np.float32)), 60)
     for t in range(60):
         obs, reward, terminated, _, infos = env.step(tr.action[t])
         assert same(reward.astype(np.float32), tr.reward[t]) and same(terminated, tr.terminated[t])
@@ -259,7 +306,10 @@ def test_what_a_vector_environment_returns_is_not_used_again():
     for _ in range(40):
         env.step(env.action_space.sample())
     env.reset(seed=3)
-    assert all(equal_infos({"x": a}, {"x": b}) for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(copies)))
+    assert all(
+        equal_infos({"x": a}, {"x": b})
+        for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(copies))
+    )
 
 
 def test_a_masked_reset_leaves_the_others_alone():
@@ -313,7 +363,7 @@ def test_gymnasiums_vector_wrappers_work():
 class Point(gymnasium.Env):
     """A point that is pushed about; it remembers what it was told."""
 
-    metadata = {"render_fps": 25}  # noqa: RUF012 (its pictures', which say nothing of its steps)
+    metadata = {"render_fps": 25}
     observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     action_space = Box(-0.5, 0.5, (1,), np.float64)
     log: Any = None
@@ -334,7 +384,13 @@ class Point(gymnasium.Env):
         self.told.append(action)
         self.state[0] += action[0]
         self.state[1] += 1
-        return self.state.copy(), float(self.state[0]), bool(self.state[0] > 3), False, {"x_position": self.state[0]}
+        return (
+            self.state.copy(),
+            float(self.state[0]),
+            bool(self.state[0] > 3),
+            False,
+            {"x_position": self.state[0]},
+        )
 
 
 class Odd(Point):
@@ -395,7 +451,9 @@ class Uniform(NamedTuple):
         return ()
 
     def act(self, memory, observation, key):
-        return Decision(jax.random.uniform(key, self.scale.shape, minval=-self.scale, maxval=self.scale)), memory
+        return Decision(
+            jax.random.uniform(key, self.scale.shape, minval=-self.scale, maxval=self.scale)
+        ), memory
 
 
 class Still(NamedTuple):
@@ -420,14 +478,18 @@ def fresh_environments():
 
 @pytest.mark.parametrize("name", ["Hopper-v5", "Reacher-v5"])
 def test_a_foreign_environments_transitions_are_true(name):
-    """Each recorded row is what the environment itself answers to the recorded action, through ends and new begins."""
+    """Each recorded row is what the environment itself answers to the recorded action, through ends
+    and new begins.
+    """
     domain = Domain.parse(f"gym:{name}")
     assert isinstance(domain, ForeignDomain) and not domain.replayable and domain.names == ()
     worlds = domain.worlds(3, seed=2)
     start = worlds
     parts = []
     for _ in range(2):
-        worlds, tr = collect(domain, worlds, Uniform(np.ones(domain.spaces.action, np.float32)), 60)
+        worlds, tr = rollout_steps(
+            domain, worlds, Uniform(np.ones(domain.spaces.action, np.float32)), 60
+        )
         parts.append(tr)
     tr = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     env = gymnasium.make(name)
@@ -441,8 +503,12 @@ def test_a_foreign_environments_transitions_are_true(name):
                 obs, _ = env.reset(seed=int(stream.uniform(0, 1, 1)[0, 0] * 2**31))
             assert same(tr.obs[t, world], obs.astype(np.float32))
             obs, reward, terminated, truncated, _ = env.step(tr.action[t, world])
-            assert same(tr.next_obs[t, world], obs.astype(np.float32)) and tr.reward[t, world] == np.float32(reward)
-            assert tr.terminated[t, world] == terminated and tr.truncated[t, world] == (truncated and not terminated)
+            assert same(tr.next_obs[t, world], obs.astype(np.float32)) and tr.reward[
+                t, world
+            ] == np.float32(reward)
+            assert tr.terminated[t, world] == terminated and tr.truncated[t, world] == (
+                truncated and not terminated
+            )
             if terminated or truncated:
                 obs, ends = None, ends + 1
         assert worlds.episode[world] == episode + (obs is None)
@@ -454,11 +520,16 @@ def test_what_a_foreign_domain_says_of_itself():
     ours = Domain.parse("half_cheetah")
     assert domain.time_limit == 1000 and domain.step_seconds == ours.step_seconds
     assert same(domain.spaces._replace(parameters=0), ours.spaces)
-    assert domain.description().name == "gym:HalfCheetah-v5" and len(domain.description().observation_names) == 17
+    assert (
+        domain.description().name == "gym:HalfCheetah-v5"
+        and len(domain.description().observation_names) == 17
+    )
     point = Domain.parse(POINT)
     assert point.time_limit == 30 and point.step_seconds == 1 / 20
     assert Domain.parse("gym:HalfCheetah-v5/time_limit=99").time_limit == 99
-    assert Domain.parse("gym:HalfCheetah-v5/time_limit=9999").time_limit == 1000  # its own still holds
+    assert (
+        Domain.parse("gym:HalfCheetah-v5/time_limit=9999").time_limit == 1000
+    )  # its own still holds
     assert Domain.parse("gym:HalfCheetah-v5/step_seconds=0.1").step_seconds == 0.1
 
 
@@ -477,13 +548,22 @@ def test_texts_come_back(text):
     domain = Domain.parse(text)
     assert str(domain) == text and Domain.parse(str(domain)) == domain
     assert str(domain.shift("observation_noise=0.5")).count("observation_noise=0.5") == 1
-    assert domain.bare() == Domain.parse(str(domain.bare())) and not domain.bare().gaps
+    assert (
+        domain.without_settings() == Domain.parse(str(domain.without_settings()))
+        and not domain.without_settings().effects
+    )
 
 
 def test_ours_through_gymnasium_is_ours():
-    there, here = Domain.parse("gym:isthmus/Reacher-v0/action_delay=1"), Domain.parse("reacher/action_delay=1")
-    assert there.spaces.observation == here.spaces.observation and there.step_seconds == here.step_seconds
-    _, tr = collect(there, there.worlds(2, seed=0), Uniform(np.ones(2, np.float32)), 60)
+    there, here = (
+        Domain.parse("gym:isthmus/Reacher-v0/action_delay=1"),
+        Domain.parse("reacher/action_delay=1"),
+    )
+    assert (
+        there.spaces.observation == here.spaces.observation
+        and there.step_seconds == here.step_seconds
+    )
+    _, tr = rollout_steps(there, there.worlds(2, seed=0), Uniform(np.ones(2, np.float32)), 60)
     assert tr.truncated[49].all() and tr.truncated.sum() == 2
 
 
@@ -510,7 +590,11 @@ def test_ours_through_gymnasium_is_ours():
         (f"{__name__}:unbounded", BadValue, "unbounded"),
         (f"{__name__}:Point", BadValue, "/time_limit=STEPS"),
         (f"{__name__}:no_rate/time_limit=9", BadValue, "/step_seconds=SECONDS"),
-        (f"{__name__}:Point/time_limit=9", BadValue, r"its render_fps 25 may be something else\); write"),
+        (
+            f"{__name__}:Point/time_limit=9",
+            BadValue,
+            r"its render_fps 25 may be something else\); write",
+        ),
         (
             "gym:Pendulum-v1",
             BadValue,
@@ -541,9 +625,9 @@ def test_no_module_is_imported_before_it_is_asked_for(tmp_path, monkeypatch):
     text = "a_foreign_robot:make/time_limit=9,step_seconds=0.05"
     doubted, asked = Domain.parse(text, trusted=False), Domain.parse(text)
     with pytest.raises(BadValue, match="--import"):
-        doubted.spaces  # noqa: B018
+        doubted.spaces
     with pytest.raises(BadValue, match="--import"):
-        Domain.parse("gym:a_foreign_robot:Robot-v0", trusted=False).spaces  # noqa: B018
+        Domain.parse("gym:a_foreign_robot:Robot-v0", trusted=False).spaces
     assert "a_foreign_robot" not in sys.modules
     assert asked.spaces.observation == 2 and "a_foreign_robot" in sys.modules
     assert doubted.spaces.observation == 2  # what the user imported may be used
@@ -554,26 +638,35 @@ def test_no_module_is_imported_before_it_is_asked_for(tmp_path, monkeypatch):
 def test_a_file_named_by_the_user_is_a_module(tmp_path):
     (tmp_path / "a_robot_of_mine.py").write_text(f"from {__name__} import Point as make\n")
     with pytest.raises(BadValue, match="--import"):
-        Domain.parse("a_robot_of_mine:make/time_limit=9").spaces  # noqa: B018
+        Domain.parse("a_robot_of_mine:make/time_limit=9").spaces
     import_files([str(tmp_path / "a_robot_of_mine.py")])
-    assert Domain.parse("a_robot_of_mine:make/time_limit=9,step_seconds=0.05", trusted=False).spaces.observation == 2
+    assert (
+        Domain.parse(
+            "a_robot_of_mine:make/time_limit=9,step_seconds=0.05", trusted=False
+        ).spaces.observation
+        == 2
+    )
 
 
 def test_bounds_are_kept():
     """A robot gets no action that it did not declare; the stored one is the chosen one."""
     domain = Domain.parse(POINT)
     worlds = domain.worlds(2, seed=0)
-    _, tr = collect(domain, worlds, Uniform(np.float32([5.0])), 20)
+    _, tr = rollout_steps(domain, worlds, Uniform(np.float32([5.0])), 20)
     assert np.abs(tr.action).max() > 2
     told = gym._live[-1].envs[0].unwrapped.told
-    assert all(a.dtype == np.float64 and abs(a[0]) <= 0.5 for a in told if isinstance(a, np.ndarray))
-    assert np.allclose(tr.next_obs[:, :, 0] - tr.obs[:, :, 0], np.clip(tr.action, -0.5, 0.5)[..., 0], atol=1e-6)
+    assert all(
+        a.dtype == np.float64 and abs(a[0]) <= 0.5 for a in told if isinstance(a, np.ndarray)
+    )
+    assert np.allclose(
+        tr.next_obs[:, :, 0] - tr.obs[:, :, 0], np.clip(tr.action, -0.5, 0.5)[..., 0], atol=1e-6
+    )
 
 
 def test_gaps_lie_over_a_foreign_environment():
     domain = Domain.parse(f"{POINT},action_delay=2,previous_action=1")
     assert domain.spaces.observation == 3
-    _, tr = collect(domain, domain.worlds(2, seed=0), Uniform(np.float32([0.1])), 20)
+    _, tr = rollout_steps(domain, domain.worlds(2, seed=0), Uniform(np.float32([0.1])), 20)
     assert np.allclose(tr.next_obs[:, :, 2], tr.action[..., 0])
     moved = tr.next_obs[:, :, 0] - tr.obs[:, :, 0]
     assert np.allclose(moved[2:], tr.action[:-2, :, 0], atol=1e-6) and not moved[:2].any()
@@ -581,13 +674,17 @@ def test_gaps_lie_over_a_foreign_environment():
 
 def test_what_is_no_number_ends_the_episode():
     domain = Domain.parse(f"{__name__}:Sick/time_limit=30,step_seconds=0.05")
-    worlds, tr = collect(domain, domain.worlds(2, seed=0), Uniform(np.float32([0.1])), 40)
-    assert worlds.diverged.min() >= 1 and np.isfinite(tr.next_obs).all() and np.isfinite(tr.reward).all()
+    worlds, tr = rollout_steps(domain, domain.worlds(2, seed=0), Uniform(np.float32([0.1])), 40)
+    assert (
+        worlds.diverged.min() >= 1
+        and np.isfinite(tr.next_obs).all()
+        and np.isfinite(tr.reward).all()
+    )
     assert tr.terminated.sum() == worlds.diverged.sum()
 
 
 def episodes(domain: Domain, worlds, steps: int = 10):
-    return collect(domain, worlds, Uniform(np.float32([0.1])), steps)
+    return rollout_steps(domain, worlds, Uniform(np.float32([0.1])), steps)
 
 
 def test_worlds_go_on_while_their_environments_stand_still():
@@ -625,21 +722,28 @@ def test_a_lost_task_is_a_new_one_for_the_memory():
             return Decision(self.size * 0, extra={"count": memory}), memory + 1
 
     domain = Domain.parse(POINT)
-    half, first = collect(domain, domain.worlds(2, seed=0), Count(np.float32([1.0])), 5)
+    half, first = rollout_steps(domain, domain.worlds(2, seed=0), Count(np.float32([1.0])), 5)
     gym._live.clear()
-    _, second = collect(domain, half, Count(np.float32([1.0])), 5)
-    assert first.extra["count"][:, 0].tolist() == second.extra["count"][:, 0].tolist() == [0, 1, 2, 3, 4]
+    _, second = rollout_steps(domain, half, Count(np.float32([1.0])), 5)
+    assert (
+        first.extra["count"][:, 0].tolist()
+        == second.extra["count"][:, 0].tolist()
+        == [0, 1, 2, 3, 4]
+    )
 
 
 def test_a_start_is_the_same_start_wherever_it_is_played():
     domain = Domain.parse("gym:Hopper-v5")
     worlds = domain.worlds(4, seed=0)
     policy = Still(np.full(3, 0.3, np.float32))
-    first, second = play(domain, worlds, policy), play(domain, worlds, policy)
+    first, second = (
+        rollout_episodes(domain, worlds, policy),
+        rollout_episodes(domain, worlds, policy),
+    )
     gym._live.clear()
-    third = play(domain, worlds, policy)
+    third = rollout_episodes(domain, worlds, policy)
     assert same(first, second) and same(first, third) and len(np.unique(first.returns)) == 4
-    alone = play(domain, jax.tree.map(lambda x: x[2:3], worlds), policy)
+    alone = rollout_episodes(domain, jax.tree.map(lambda x: x[2:3], worlds), policy)
     assert same(alone, jax.tree.map(lambda x: x[2:3], first))
     env = gymnasium.make("Hopper-v5")
     seed = int(Streams(fold(worlds.key[:1], START, np.array([1]))).uniform(0, 1, 1)[0, 0] * 2**31)
@@ -656,7 +760,7 @@ def test_source_target_and_evaluation_keep_their_own_environments():
     for _ in range(3):
         source, _ = episodes(domain, source, 5)
         target, _ = episodes(domain, target, 5)
-        play(domain, domain.worlds(2, seed=2), Still(np.float32([0.1])))
+        rollout_episodes(domain, domain.worlds(2, seed=2), Still(np.float32([0.1])))
     for worlds in (source, target):
         assert worlds.step.tolist() == [15, 15] and worlds.episode.tolist() == [1, 1]
 
@@ -675,7 +779,10 @@ def test_unused_environments_are_closed():
 def test_a_hollow_target_is_not_touched():
     domain = Domain.parse(f"{POINT},action_delay=1")
     hollow = domain.hollow()
-    assert hollow.spaces.observation == domain.spaces.observation and hollow.step_seconds == domain.step_seconds
+    assert (
+        hollow.spaces.observation == domain.spaces.observation
+        and hollow.step_seconds == domain.step_seconds
+    )
     worlds, tr = episodes(hollow, hollow.worlds(3, seed=0), 40)
     assert tr.next_obs.shape == (40, 3, 2) and not tr.next_obs.any() and not tr.reward.any()
     assert tr.truncated.sum() == 3 and worlds.size == 3
@@ -687,9 +794,11 @@ def test_the_ledger_is_written_before_the_robot_moves(tmp_path):
     path = tmp_path / "ledger.jsonl"
     domain = Domain.parse(POINT)
     problem = Problem(domain, domain, Access.ONLINE).with_ledger(path)
-    book, worlds = problem.target_worlds(Book(), 2, seed=0)
+    book, worlds = problem.target_worlds(TargetUsage(), 2, seed=0)
     seen = []
-    Point.log = lambda: seen.append(sum(json.loads(line).get("transitions", 0) for line in path.open()))
+    Point.log = lambda: seen.append(
+        sum(json.loads(line).get("transitions", 0) for line in path.open())
+    )
     book, worlds, _ = problem.collect(book, worlds, Uniform(np.float32([0.1])), 3)
     assert seen == [2, 2, 4, 4, 6, 6]
     assert (book.transitions, book.episodes) == (6, 2) and np.isclose(book.seconds, 6 / 20)
@@ -699,4 +808,6 @@ def test_settings_of_ours_are_read_as_before():
     """A colon in a setting makes no foreign domain."""
     domain = Domain.parse("hopper/torso_mass=log:1..9,friction=0.5..2:4")
     assert not isinstance(domain, ForeignDomain)
-    assert dict(domain.settings)["torso_mass"] == parse_setting("log:1..9", domain.table()["torso_mass"])
+    assert dict(domain.settings)["torso_mass"] == parse_setting(
+        "log:1..9", domain.table()["torso_mass"]
+    )

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isthmus.learning.classifiers import Classifiers, Seen, logits
-from isthmus.learning.sac import SAC, Batch, q_values, squashed_sample
+from isthmus.learning.classifiers import Classifiers, TransitionBatch, logits
+from isthmus.learning.sac import SAC, SACBatch, q_values, squashed_sample
 from isthmus.methods import registry
-from isthmus.methods.h2o import H2O, Carry
+from isthmus.methods.h2o import H2O, H2OCarry
 from isthmus.types import BadValue, Spaces
 
 SPACES = Spaces(3, -np.ones(2, np.float32), np.ones(2, np.float32))
@@ -24,33 +24,38 @@ SMALL = H2O(
 )
 
 
-def batch(seed: int) -> Batch:
+def batch(seed: int) -> SACBatch:
     random = np.random.default_rng(seed)
-    draw = lambda *shape: random.normal(size=shape).astype(np.float32)  # noqa: E731
-    return Batch(draw(8, 3), np.tanh(draw(8, 2)), draw(8), draw(8, 3), random.random(8) < 0.2)
+    draw = lambda *shape: random.normal(size=shape).astype(np.float32)
+    return SACBatch(draw(8, 3), np.tanh(draw(8, 2)), draw(8), draw(8, 3), random.random(8) < 0.2)
 
 
-def begun() -> Carry:
+def begun() -> H2OCarry:
     learned = SMALL.learner.init(SPACES, jax.random.key(0)).learned
-    return Carry(learned, SMALL.classifiers.init(3, 2, jax.random.key(1)), np.full(3, 0.5, np.float32))
+    return H2OCarry(
+        learned, SMALL.classifiers.init(3, 2, jax.random.key(1)), np.full(3, 0.5, np.float32)
+    )
 
 
 @jax.jit
-def updated(carry: Carry, batches: tuple[Batch, Batch], key: Any) -> Any:
+def updated(carry: H2OCarry, batches: tuple[SACBatch, SACBatch], key: Any) -> Any:
     return SMALL.update(carry, batches, key)
 
 
 def test_the_critics_gradient_is_that_of_the_paper() -> None:
-    """Adam's first step has the gradient's sign: so its moments are compared, which are a tenth of the gradient."""
+    """Adam's first step has the gradient's sign: so its moments are compared, which are a tenth of
+    the gradient.
+    """
     carry, source, logged, key = begun(), batch(2), batch(3), jax.random.key(4)
     after, told = updated(carry, (source, logged), key)
     first, real = (jax.tree.map(lambda x: x[:4], b) for b in (source, logged))
     _, k_near, k_sac = jax.random.split(key, 3)
-    # u and w from the classifiers' odds; their learning rate is nothing, so that they stayed what they were.
+    # u and w from the classifiers' odds; their learning rate is nothing, so that they stayed what
+    # they were.
     pair = jax.tree.map(lambda x: x[0], carry.classifiers.pairs)
 
     def odds(next_obs: Any) -> np.ndarray:  # p_tgt / p_src
-        sa, sas = logits(pair, Seen(first.obs, first.action, next_obs), bound=2.0)
+        sa, sas = logits(pair, TransitionBatch(first.obs, first.action, next_obs), bound=2.0)
         sa, sas = (np.exp(np.asarray(jax.nn.log_softmax(x), np.float64)) for x in (sa, sas))
         return (sas[:, 1] * sa[:, 0]) / (sas[:, 0] * sa[:, 1])
 
@@ -66,27 +71,35 @@ def test_the_critics_gradient_is_that_of_the_paper() -> None:
         k_noise, _ = jax.random.split(k_sac)
         noise = jax.random.normal(k_noise, (2, 8, 2))[0]
         action, _ = squashed_sample(learned.actor, both.next_obs, noise)
-        return both.reward + 0.99 * (1 - both.terminated) * q_values(learned.targets, both.next_obs, action).min(0)
+        return both.reward + 0.99 * (1 - both.terminated) * q_values(
+            learned.targets, both.next_obs, action
+        ).min(0)
 
     y = target(carry.learned)
 
     def loss(critics: Any) -> Any:
         q = q_values(critics, both.obs, both.action)
-        errors = (np.concatenate([w, np.ones(4)]) * jnp.square(q - y)).reshape(2, 2, 4).mean(2).sum()  # either half's
+        errors = (
+            (np.concatenate([w, np.ones(4)]) * jnp.square(q - y)).reshape(2, 2, 4).mean(2).sum()
+        )  # either half's
         apart = jnp.log((u / u.sum() * jnp.exp(q[:, :4])).sum(1)) - q[:, 4:].mean(1)
         return errors + 0.3 * apart.sum()
 
     gradient, _ = jax.flatten_util.ravel_pytree(jax.grad(loss)(carry.learned.critics))
     moments = [x for x in jax.tree.leaves(after.learned.optimizers[1]) if x.shape == gradient.shape]
-    # SAC's loss is half the mean over both halves: a fourth of theirs, which Adam does not tell from it.
+    # SAC's loss is half the mean over both halves: a fourth of theirs, which Adam does not tell
+    # from it.
     np.testing.assert_allclose(moments[0], 0.1 * gradient / 4, rtol=2e-3, atol=1e-6)
 
 
 def test_half_of_a_minibatch_is_the_logs() -> None:
     """What the other halves hold changes nothing but the classifiers."""
     carry, source, logged, key = begun(), batch(2), batch(3), jax.random.key(4)
-    other = lambda b: jax.tree.map(lambda x: np.concatenate([x[:4], x[:4]]), b)  # noqa: E731
-    one, two = updated(carry, (source, logged), key)[0], updated(carry, (other(source), other(logged)), key)[0]
+    other = lambda b: jax.tree.map(lambda x: np.concatenate([x[:4], x[:4]]), b)
+    one, two = (
+        updated(carry, (source, logged), key)[0],
+        updated(carry, (other(source), other(logged)), key)[0],
+    )
     jax.tree.map(np.testing.assert_array_equal, one.learned, two.learned)
 
 

@@ -14,21 +14,32 @@ from safetensors.numpy import load_file, save_file
 
 import isthmus
 from isthmus.cli.main import main
-from isthmus.domains.datasets import Log
+from isthmus.logs.datasets import Log
 from isthmus.training import checkpoint
 from isthmus.training.checkpoint import CheckpointError
 from isthmus.training.kept import keep_log, keep_run, read_kept_log
 from isthmus.training.run import FORMAT, Run, RunError
 from isthmus.types import BadValue
 
-SAC = {**tiny.settings("source_only"), "learner": "sac", "learner.capacity": 50_000, "learner.hidden": (16,)}
-SAC = {name: value for name, value in SAC.items() if name in ("learner", "learner.capacity", "learner.hidden")}
+SAC = {
+    **tiny.settings("source_only"),
+    "learner": "sac",
+    "learner.capacity": 50_000,
+    "learner.hidden": (16,),
+}
+SAC = {
+    name: value
+    for name, value in SAC.items()
+    if name in ("learner", "learner.capacity", "learner.hidden")
+}
 
 
 @pytest.fixture(scope="module", params=["ppo", "sac"])
 def run(request, tmp_path_factory) -> Run:
     settings = tiny.settings("source_only") if request.param == "ppo" else SAC
-    return tiny.train("source_only", tmp_path_factory.mktemp(request.param) / "run", settings=settings)
+    return tiny.train(
+        "source_only", tmp_path_factory.mktemp(request.param) / "run", settings=settings
+    )
 
 
 @pytest.fixture
@@ -41,7 +52,9 @@ def test_a_kept_run_acts_as_the_run_did(run, kept):
     assert kept.digest == run.digest and kept.finished
     for name in ("policy", "behaviour"):
         assert checkpoint.digest(getattr(kept, name)) == checkpoint.digest(getattr(run, name))
-    before, after = (isthmus.evaluate(r.policy, run.problem.target, 4).episodes.returns for r in (run, kept))
+    before, after = (
+        isthmus.evaluate(r.policy, run.problem.target, 4).episodes.returns for r in (run, kept)
+    )
     np.testing.assert_array_equal(before, after)
 
 
@@ -59,7 +72,12 @@ def test_others_may_read_a_kept_run(kept, tmp_path):
 def test_what_starts_from_a_kept_run_has_the_bits_of_what_starts_from_the_run(run, kept, tmp_path):
     settings = {k: v for k, v in run.config["settings"].items() if k.startswith("learner")}
     both = [
-        tiny.train("fine_tuning", tmp_path / f"{i}", settings=settings | {"pretraining": 0}, start=start.folder)
+        tiny.train(
+            "fine_tuning",
+            tmp_path / f"{i}",
+            settings=settings | {"pretraining": 0},
+            start=start.folder,
+        )
         for i, start in enumerate((run, kept))
     ]
     assert both[0].digest == both[1].digest
@@ -67,7 +85,9 @@ def test_what_starts_from_a_kept_run_has_the_bits_of_what_starts_from_the_run(ru
 
 def test_a_begun_run_goes_on_where_only_that_is_left_of_its_start(run, kept, tmp_path):
     """Begun from the run's folder on one machine, planned again from what is kept on another."""
-    settings = {k: v for k, v in run.config["settings"].items() if k.startswith("learner")} | {"pretraining": 0}
+    settings = {k: v for k, v in run.config["settings"].items() if k.startswith("learner")} | {
+        "pretraining": 0
+    }
     begun = tiny.train("fine_tuning", tmp_path / "run", settings=settings, start=run.folder)
     plan = Run.plan("fine_tuning", begun.problem, 0, begun.steps, settings, kept)
     assert plan["start"] != begun.config["start"]
@@ -77,7 +97,17 @@ def test_a_begun_run_goes_on_where_only_that_is_left_of_its_start(run, kept, tmp
 
 
 def test_the_command_line_takes_a_kept_run(kept, tmp_path, capsys):
-    main(["landscape", str(kept.folder), "--over", "gravity=x1..x2:2", "torso_mass=3..4:2", "--episodes", "1"])
+    main(
+        [
+            "landscape",
+            str(kept.folder),
+            "--over",
+            "gravity=x1..x2:2",
+            "torso_mass=3..4:2",
+            "--episodes",
+            "1",
+        ]
+    )
     assert (kept.folder.parent / "landscape-gravity-torso_mass.csv").exists()
     main(["evaluate", str(kept.folder), "--episodes", "2"])
     assert "hopper/gravity=19.62" in capsys.readouterr().out
@@ -90,7 +120,9 @@ def test_damage_is_told_in_a_line(kept, tmp_path):
     name = next(name for name, array in arrays.items() if array.size > 1)
     spoiled = arrays | {name: arrays[name] * np.array(2, arrays[name].dtype)}
     save_file(spoiled, kept.folder, metadata)
-    with pytest.raises(CheckpointError, match="is damaged: its numbers are not those that were written"):
+    with pytest.raises(
+        CheckpointError, match="is damaged: its numbers are not those that were written"
+    ):
         Run.open(kept.folder).state()
     config = json.loads(metadata["isthmus"])
     for changed, why in (
@@ -110,7 +142,9 @@ def test_what_is_no_kept_run_is_refused_in_a_line(what, tmp_path):
     if what == "pickle":
         path.write_bytes(pickle.dumps({"a": 1}))
     elif what != "missing":
-        told = {"format": {"format": 0}, "list": [1], "kinds": {"format": FORMAT, "seed": "x"}}.get(what)
+        told = {"format": {"format": 0}, "list": [1], "kinds": {"format": FORMAT, "seed": "x"}}.get(
+            what
+        )
         save_file({"a": np.zeros(3)}, path, None if told is None else {"isthmus": json.dumps(told)})
     with pytest.raises(RunError) as error:
         Run.open(path)
@@ -124,21 +158,33 @@ def test_a_method_that_holds_more_than_a_learner_is_not_kept(tmp_path):
 
 
 def log() -> Log:
-    """Three episodes: a fall after two steps, a time limit after three, and one that is cut after one."""
+    """Three episodes: a fall after two steps, a time limit after three, and one that is cut after
+    one.
+    """
     random = np.random.default_rng(0)
     states = random.normal(size=(9, 3)).astype(np.float32)
     before, after = [0, 1, 3, 4, 5, 7], [1, 2, 4, 5, 6, 8]
     action, reward = random.normal(size=(6, 2)).astype(np.float32), np.arange(6, dtype=np.float32)
     terminated = np.array([0, 1, 0, 0, 0, 0], bool)
     truncated = np.array([0, 0, 0, 0, 1, 1], bool)
-    return Log(states[before], action, reward, states[after], terminated, truncated, np.array([0, 0, 1, 1, 1, 2]))
+    return Log(
+        states[before],
+        action,
+        reward,
+        states[after],
+        terminated,
+        truncated,
+        np.array([0, 0, 1, 1, 1, 2]),
+    )
 
 
 def test_a_kept_log_is_read_back_to_the_bit(tmp_path):
     keep_log(log(), {"seed": 3}, tmp_path / "log.safetensors")
     back, metadata = read_kept_log(tmp_path / "log.safetensors")
     assert metadata == {"seed": 3} and back.digest() == log().digest()
-    assert len(load_file(tmp_path / "log.safetensors")["last_obs"]) == 3, "each state once, and three last ones"
+    assert len(load_file(tmp_path / "log.safetensors")["last_obs"]) == 3, (
+        "each state once, and three last ones"
+    )
 
 
 def test_a_fall_at_the_time_limit_is_a_fall(tmp_path):
@@ -162,7 +208,9 @@ def test_a_damaged_log_is_refused(tmp_path):
     with safe_open(path, "numpy") as file:
         metadata = file.metadata()
     save_file(arrays | {"reward": arrays["reward"] + 1}, path, metadata)
-    with pytest.raises(BadValue, match="is damaged: its transitions are not those that were written"):
+    with pytest.raises(
+        BadValue, match="is damaged: its transitions are not those that were written"
+    ):
         read_kept_log(path)
     del arrays["last_obs"]
     save_file(arrays, path, metadata)

@@ -1,5 +1,6 @@
-"""That no two purposes draw from one key: all that is drawn from, split or folded is written down while a program is
-traced, with the keys themselves worked out on the way."""
+"""That no two purposes draw from one key: all that is drawn from, split or folded is written down
+while a program is traced, with the keys themselves worked out on the way.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +17,13 @@ import pytest
 import test_probes
 import tiny
 
-from isthmus.domains.problem import Problem, make_problem
-from isthmus.learning.keys import BESIDE, beside
+from isthmus.learning.keys import BESIDE_COUNTER, beside
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.ppo import PPO
 from isthmus.learning.sac import SAC
 from isthmus.methods import darc, garat, h2o, registry
 from isthmus.methods.logged import log_view, scan
+from isthmus.problems.problem import Problem, make_problem
 from isthmus.types import Spaces
 
 TEXT = "hopper/gravity=x2"
@@ -43,7 +44,9 @@ class KeyBook:
 
     def trace(self, function: Callable, *args: Any) -> None:
         """Trace a program with everything in it, without running it; arguments are constants."""
-        args = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray | np.generic) else x, args)
+        args = jax.tree.map(
+            lambda x: jnp.asarray(x) if isinstance(x, np.ndarray | np.generic) else x, args
+        )
         self.clear()
         self.tracing = True
         with jax.disable_jit():
@@ -69,7 +72,9 @@ class KeyBook:
             self.children += [(data, i) for i in DRAWS[name]]
 
     def check(self) -> None:
-        """Assert that a key is drawn from once or split once, not both, and that no child has two purposes."""
+        """Assert that a key is drawn from once or split once, not both, and that no child has two
+        purposes.
+        """
         assert self.drawn
         assert twice([*self.drawn, *self.split]) == []
         assert twice([*self.children, *self.folded]) == []
@@ -96,7 +101,11 @@ def book(monkeypatch: pytest.MonkeyPatch) -> KeyBook:
                 return function(key, *args, **named)
             if name == "fold_in":
                 return derive(function, key, *args)
-            return derive(lambda: [*function(key, *args)]) if name == "split" else function(key, *args, **named)
+            return (
+                derive(lambda: [*function(key, *args)])
+                if name == "split"
+                else function(key, *args, **named)
+            )
 
         return call
 
@@ -135,7 +144,9 @@ def test_a_key_beside_another_is_none_that_a_split_gives() -> None:
 
 
 def test_two_purposes_of_one_key_are_found_out() -> None:
-    """The test's own test: what stood in DARC's update, `fold_in(key, 1)` beside `split(key)`, and a key used twice."""
+    """The test's own test: what stood in DARC's update, `fold_in(key, 1)` beside `split(key)`, and
+    a key used twice.
+    """
     for uses in (
         [("split", 2), ("fold_in", 1)], [("normal", (3,)), ("uniform", (3,))], [("normal", (3,)), ("split", 2)],
         [("randint", (3,)), ("fold_in", 1)],
@@ -148,7 +159,7 @@ def test_two_purposes_of_one_key_are_found_out() -> None:
             found.check()
     found = KeyBook()
     found.write("bits", jax.random.key(0))
-    found.write("fold_in", jax.random.key(0), BESIDE)
+    found.write("fold_in", jax.random.key(0), BESIDE_COUNTER)
     found.check()
 
 
@@ -167,12 +178,14 @@ def test_updates_beside_a_log_draw_from_keys_of_their_own(name: str, book: KeyBo
     sac, classifiers = s.learner[:2]
     log = log_view(where)
     if name == "h2o":
-        carry = h2o.Carry(sac.learned, classifiers, log.old.obs.std(0))
+        carry = h2o.H2OCarry(sac.learned, classifiers, log.old.obs.std(0))
     else:
-        carry = darc.Carry(sac.learned, classifiers, f32(1))
+        carry = darc.DARCCarry(sac.learned, classifiers, f32(1))
     book.trace(scan.__wrapped__, method, 3, carry, sac.replay.view(), log, jax.random.key(5))
     book.check()
-    assert len(book.drawn) >= 3 * 5  # two batches, two noises and what SAC draws, in each of the updates
+    assert (
+        len(book.drawn) >= 3 * 5
+    )  # two batches, two noises and what SAC draws, in each of the updates
 
 
 def test_dap_u_redraws_by_a_key_of_its_own(book: KeyBook) -> None:
@@ -186,7 +199,9 @@ def test_dap_u_redraws_by_a_key_of_its_own(book: KeyBook) -> None:
 def test_garats_transformer_explores_by_a_key_of_its_own(book: KeyBook) -> None:
     low, high = -np.ones(2, f32), np.ones(2, f32)
     agent, transformer = UniformBehaviour(low, high), UniformBehaviour(2 * low, 2 * high)
-    book.trace(garat.Grounded(agent, transformer, low, high).act, (), np.zeros(3, f32), jax.random.key(1))
+    book.trace(
+        garat.Grounded(agent, transformer, low, high).act, (), np.zeros(3, f32), jax.random.key(1)
+    )
     book.check()
     assert len(book.drawn) == 2
 
@@ -200,7 +215,9 @@ def test_the_translator_of_dap_inverse_learns_by_a_key_of_its_own(
         jax.random.split(key, tr.reward.size)
         return learner.observe(s, tr), {}
 
-    def translate(method: Any, carry: Any, inverse: Any, view: Any, n: int, key: Any) -> tuple[Any, Any]:
+    def translate(
+        method: Any, carry: Any, inverse: Any, view: Any, n: int, key: Any
+    ) -> tuple[Any, Any]:
         jax.random.bits(key)
         return carry, f32(0)
 
@@ -219,9 +236,13 @@ def test_a_round_of_a_learner_draws_from_keys_of_its_own(name: str, book: KeyBoo
     learner = test_probes.LEARNERS[name]
     s = learner.init(probes.SPACES, jax.random.key(0))
     if name == "sac":
-        book.trace(SAC._round.__wrapped__, learner, s.learned, s.replay.view(), 3, jax.random.key(1))
+        book.trace(
+            SAC._round.__wrapped__, learner, s.learned, s.replay.view(), 3, jax.random.key(1)
+        )
     else:
         random = np.random.default_rng(0)
-        _, tr = probes.collect(probes.ACTION, probes.Played.begin(16, random), learner.behaviour(s), 16, random)
+        _, tr = probes.collect(
+            probes.ACTION, probes.Played.begin(16, random), learner.behaviour(s), 16, random
+        )
         book.trace(PPO._round.__wrapped__, learner, *learner._given(s, tr), jax.random.key(1))
     book.check()

@@ -12,9 +12,14 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "isthmus"
 
-ORDER = "types < physics < tasks < domains < learning < evaluation < methods < training < studies < report < cli"
+ORDER = (
+    "types < physics < tasks < domains < logs < problems < learning < evaluation < methods < audit < "
+    "training < studies < papers < report < cli"
+)
 ROOT = "isthmus"  # the package's own face: it may import all, and no room imports it
-RANK = {room.strip(): rank for rank, rooms in enumerate(ORDER.split("<")) for room in rooms.split(",")}
+RANK = {
+    room.strip(): rank for rank, rooms in enumerate(ORDER.split("<")) for room in rooms.split(",")
+}
 RANK[ROOT] = len(RANK)
 
 
@@ -25,14 +30,19 @@ def room(module: str) -> str:
 
 
 def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
-    """Every import in a module of `package`, as (line, room); one made late, or for types alone, counts too."""
+    """Every import in a module of `package`, as (line, room); one made late, or for types alone,
+    counts too.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            above = (
+                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            )
             base = ".".join([*above, *filter(None, [node.module])])
-            # `from isthmus import physics` names a room; `from isthmus import train` names the root's own attribute.
+            # `from isthmus import physics` names a room; `from isthmus import train` names the
+            # root's own attribute.
             named = base == ROOT
             modules = [f"{ROOT}.{a.name}" if named and a.name in RANK else base for a in node.names]
         else:
@@ -68,7 +78,11 @@ def test_imports_point_one_way() -> None:
 
 
 def test_each_layer_is_there() -> None:
-    assert all((SOURCE / layer).is_dir() or (SOURCE / f"{layer}.py").is_file() for layer in RANK if layer != ROOT)
+    assert all(
+        (SOURCE / layer).is_dir() or (SOURCE / f"{layer}.py").is_file()
+        for layer in RANK
+        if layer != ROOT
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,12 +91,20 @@ def test_each_layer_is_there() -> None:
         ("types.py", "from isthmus.physics.mujoco import Engine", "types imports physics"),
         ("physics/mujoco.py", "from ..tasks import hopper", "physics imports tasks"),
         ("tasks/hopper.py", "def late():\n    import isthmus.cli.main", "tasks imports cli"),
-        ("studies/matl.py", "from isthmus.report import page", "studies imports report"),
-        ("studies/matl.py", "from isthmus import train", "studies imports isthmus"),
-        ("learning/ppo.py", "from isthmus.domains.collect import collect", "learning imports domains"),
+        ("papers/matl/study.py", "from isthmus.report import page", "studies imports report"),
+        ("papers/matl/study.py", "from isthmus import train", "studies imports isthmus"),
+        (
+            "learning/ppo.py",
+            "from isthmus.domains.rollout import collect",
+            "learning imports domains",
+        ),
         ("helpers/strings.py", "", "helpers has no place"),
         ("cli/main.py", "from isthmus.report import page", None),
-        ("learning/ppo.py", "from isthmus.types import Transition\nfrom .networks import MLP", None),
+        (
+            "learning/ppo.py",
+            "from isthmus.types import Transition\nfrom .networks import MLP",
+            None,
+        ),
         ("physics/__init__.py", "from .mujoco import Engine\nfrom .. import types", None),
         ("__init__.py", "from isthmus.training.train import train", None),
     ],
@@ -107,10 +129,14 @@ def test_import_isthmus_loads_nothing_heavy() -> None:
     assert not loads(["isthmus"]) & heavy
 
 
-@pytest.mark.parametrize("part", ["types", "physics", "tasks", "evaluation/statistics", "report", "cli"])
+@pytest.mark.parametrize(
+    "part", ["types", "physics", "tasks", "evaluation/statistics", "report", "cli"]
+)
 def test_opens_without_jax(part: str) -> None:
     """These answer in an instant, or run where no learning does; jax takes seconds to import."""
     files = [SOURCE / f"{part}.py", *(SOURCE / part).rglob("*.py")]
-    modules = [".".join([ROOT, *f.relative_to(SOURCE).with_suffix("").parts]) for f in files if f.exists()]
+    modules = [
+        ".".join([ROOT, *f.relative_to(SOURCE).with_suffix("").parts]) for f in files if f.exists()
+    ]
     assert modules
     assert "jax" not in loads([m.removesuffix(".__init__") for m in modules])

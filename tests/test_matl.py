@@ -1,4 +1,6 @@
-"""MATL: what its box promises, beyond the contract that tests/test_methods.py holds every method to."""
+"""MATL: what its box promises, beyond the contract that tests/test_methods.py holds every method
+to.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ import numpy as np
 import pytest
 
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Problem
-from isthmus.learning.discriminator import Discriminator
+from isthmus.learning.sequence_discriminator import SequenceDiscriminator
 from isthmus.methods import registry
 from isthmus.methods.method import State
 from isthmus.methods.state_alignment import distances
+from isthmus.problems.problem import Access, Problem
 from isthmus.types import BadValue, Transition, UnknownName
 
 PROBLEM = Problem(Domain.parse("hopper"), Domain.parse("hopper/torso_mass=6"), Access.ONLINE)
@@ -21,9 +23,15 @@ SMALL = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32}
 BATCH = 8 * 16
 
 
-def run(name: str, rounds: int, problem: Problem = PROBLEM, start: Any = None, **settings: Any) -> State:
+def run(
+    name: str, rounds: int, problem: Problem = PROBLEM, start: Any = None, **settings: Any
+) -> State:
     known = registry.settings_of(registry.build(name))
-    small = SMALL | {"inner": 2, "learner": "trpo"} | {k.replace("__", "."): v for k, v in settings.items()}
+    small = (
+        SMALL
+        | {"inner": 2, "learner": "trpo"}
+        | {k.replace("__", "."): v for k, v in settings.items()}
+    )
     method = registry.build(name, {k: v for k, v in small.items() if k in known})
     s = method.init(problem, 0, start)
     for _ in range(rounds):
@@ -38,16 +46,20 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def test_without_alignment_the_agents_are_those_of_source_and_target_only() -> None:
-    """To the bit: the robot `target_only`, the simulator of M inner iterations `source_only` of (M + 1) N rounds."""
+    """To the bit: the robot `target_only`, the simulator of M inner iterations `source_only` of (M
+    + 1) N rounds.
+    """
     s = run("matlu", 2, alignment=0.0)
     robot, simulator = run("target_only", 2), run("source_only", 2 * 3)
-    assert equal(s.learner.robot, robot.learner) and s.book == robot.book
-    assert equal(s.learner.simulator, simulator.learner) and s.source_steps == simulator.source_steps
+    assert equal(s.learner.robot, robot.learner) and s.usage == robot.usage
+    assert (
+        equal(s.learner.simulator, simulator.learner) and s.source_steps == simulator.source_steps
+    )
 
 
 def test_the_books_of_source_and_target() -> None:
     s = run("matl", 3)
-    assert s.book.transitions == (1 + 3) * BATCH and s.source_steps == (1 + 3 * 3) * BATCH
+    assert s.usage.transitions == (1 + 3) * BATCH and s.source_steps == (1 + 3 * 3) * BATCH
 
 
 def test_unilateral_alignment_leaves_the_simulator_alone() -> None:
@@ -70,7 +82,9 @@ def test_the_simulators_own_value_function_never_sees_an_auxiliary_reward() -> N
 def test_matlf_begins_both_agents_where_source_only_stopped() -> None:
     source = run("source_only", 3)
     from_run = run("matlf", 0, start=source.learner)
-    own = run("matlf", 4, pretraining=4 * BATCH)  # the random steps and three rounds; then its first of MATL's
+    own = run(
+        "matlf", 4, pretraining=4 * BATCH
+    )  # the random steps and three rounds; then its first of MATL's
     again = run("matlf", 1, start=source.learner)
     for agent in (from_run.learner.simulator, from_run.learner.robot):
         assert equal(agent.networks, source.learner.networks)
@@ -82,7 +96,11 @@ def test_matlf_begins_both_agents_where_source_only_stopped() -> None:
 
 @pytest.mark.parametrize(
     ("offset", "quantity", "value"),
-    [("mean", np.mean, 0.0), ("floor", lambda paid: np.quantile(paid, 0.05), 0.0), ("none", np.mean, -1.5)],
+    [
+        ("mean", np.mean, 0.0),
+        ("floor", lambda paid: np.quantile(paid, 0.05), 0.0),
+        ("none", np.mean, -1.5),
+    ],
 )
 def test_the_offset_moves_the_auxiliary_reward_and_keeps_its_differences(
     offset: str, quantity: Any, value: float
@@ -90,13 +108,22 @@ def test_the_offset_moves_the_auxiliary_reward_and_keeps_its_differences(
     method = registry.build("matl", {"alignment": 0.5, "offset": offset})
     zeros = np.zeros((5, 4), np.float32)
     tr = Transition(
-        zeros[..., None], zeros[..., None], zeros, zeros[..., None], zeros > 0, zeros > 0, zeros[..., None], {}
+        zeros[..., None],
+        zeros[..., None],
+        zeros,
+        zeros[..., None],
+        zeros > 0,
+        zeros > 0,
+        zeros[..., None],
+        {},
     )
     rho = np.random.default_rng(0).normal(0, 1, (5, 4)).astype(np.float32)
     rho += -3 - rho.mean()
     paid = method._paid(tr, rho).reward
     assert paid.dtype == np.float32 and quantity(paid) == pytest.approx(value, abs=1e-6)
-    np.testing.assert_allclose(np.diff(paid.ravel()), 0.5 * np.diff(rho.ravel()), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        np.diff(paid.ravel()), 0.5 * np.diff(rho.ravel()), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("loss", ["confusion", "min_max", "wasserstein"])
@@ -115,7 +142,9 @@ def trajectories(states: np.ndarray) -> Transition:
 
 def test_state_alignment_compares_the_same_time_of_the_nearest_start() -> None:
     mine = trajectories(np.array([[0.0, 10.0], [1.0, 11.0], [2.0, 12.0]]))
-    other = trajectories(np.array([[9.0, 1.0], [9.5, 3.0]]))  # two steps alone: the third is held against the last
+    other = trajectories(
+        np.array([[9.0, 1.0], [9.5, 3.0]])
+    )  # two steps alone: the third is held against the last
     apart = distances(mine, other, np.array([1.0]))
     np.testing.assert_allclose(apart, [[1.0, 1.0], [2.0, 1.5], [1.0, 2.5]])
 
@@ -125,14 +154,18 @@ def test_state_alignment_has_no_discriminator_and_learns() -> None:
     assert s.learner.discriminator == ()
 
 
-@pytest.mark.parametrize("setting", [{"alignment": -1.0}, {"inner": -1}, {"stride": 0}, {"extent": -1}])
+@pytest.mark.parametrize(
+    "setting", [{"alignment": -1.0}, {"inner": -1}, {"stride": 0}, {"extent": -1}]
+)
 def test_wrong_numbers_are_one_line(setting: dict[str, Any]) -> None:
     with pytest.raises(BadValue, match=r"needs a (whole )?number from"):
         registry.build("matl", setting)
 
 
 def test_a_task_of_several_episodes_is_refused() -> None:
-    several = Problem(Domain.parse("hopper/episodes_per_task=3"), Domain.parse("hopper"), Access.ONLINE)
+    several = Problem(
+        Domain.parse("hopper/episodes_per_task=3"), Domain.parse("hopper"), Access.ONLINE
+    )
     with pytest.raises(BadValue, match="episodes_per_task"):
         run("matl", 0, problem=several)
 
@@ -148,5 +181,7 @@ def test_it_learns_by_trpo() -> None:
 
 
 def test_the_discriminators_settings_are_its_own() -> None:
-    method = registry.build("matl", {"discriminator.loss": "wasserstein", "discriminator.steps": "7"})
-    assert method.discriminator == Discriminator(loss="wasserstein", steps=7)
+    method = registry.build(
+        "matl", {"discriminator.loss": "wasserstein", "discriminator.steps": "7"}
+    )
+    assert method.discriminator == SequenceDiscriminator(loss="wasserstein", steps=7)

@@ -1,4 +1,6 @@
-"""Methods: one contract for every row of the table, and what each may touch, counts, and shares with the others."""
+"""Methods: one contract for every row of the table, and what each may touch, counts, and shares
+with the others.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,8 @@ import tiny
 
 import isthmus
 from isthmus.domains import domain as domains
-from isthmus.domains.collect import Live, collect
 from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.domains.problem import Access, Book, Budget, Problem, make_problem
+from isthmus.domains.rollout import SteppedWorlds, rollout_steps
 from isthmus.learning import sac as learners
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
@@ -27,14 +28,26 @@ from isthmus.methods import operators, registry
 from isthmus.methods.es_maml import Evolution
 from isthmus.methods.method import State
 from isthmus.methods.single_domain import SourceOnly, TargetOnly
+from isthmus.problems.problem import Access, Budget, Problem, TargetUsage, make_problem
 from isthmus.training.checkpoint import digest, load, save
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds
 
 ROUND = 8 * 16
-SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}
+SETTINGS: dict[str, Any] = {
+    "learner.worlds": 8,
+    "learner.steps": 16,
+    "learner.epochs": 2,
+    "learner.minibatch": 32,
+}
 SAC: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32, "learner.hidden": (16, 16),
                        "learner.random_steps": ROUND, "learner.capacity": 512}  # fmt: skip
-EVOLUTION = {"pairs": 2, "episodes": 1, "updates": 1, "adaptation_worlds": 2, "adaptation_steps": 16}
+EVOLUTION = {
+    "pairs": 2,
+    "episodes": 1,
+    "updates": 1,
+    "adaptation_worlds": 2,
+    "adaptation_steps": 16,
+}
 OWN: dict[str, dict[str, Any]] = {
     "fine_tuning": {"pretraining": 3 * ROUND},
     "few_shot_ppo": {"updates": 2, "adaptation_worlds": 4, "adaptation_steps": 16},
@@ -51,7 +64,11 @@ OWN: dict[str, dict[str, Any]] = {
     "garat": {"pretraining": 2 * ROUND, "inner": 2, "updates": 2},
     "dap": {"warmup": 3 * ROUND},
     "dap_u": {"warmup": 3 * ROUND},
-    "dap_inverse": {"fitting": 500, "inverse.hidden": (16, 16), "inverse.minibatch": 32},  # one round of them
+    "dap_inverse": {
+        "fitting": 500,
+        "inverse.hidden": (16, 16),
+        "inverse.minibatch": 32,
+    },  # one round of them
 }
 ADAPTATION = 2 * 4 * 16  # transitions a target
 ROUNDS = 5  # the fine tuning of them: two in the source, three in the target
@@ -66,17 +83,21 @@ def build(name: str, **changed: Any) -> Any:
     off_policy = learner == "sac" or registry.METHODS[name].learners == "SAC"
     return registry.build(
         name,
-        (SAC if off_policy else SETTINGS) | OWN.get(name, {}) | {k.replace("__", "."): v for k, v in changed.items()},
+        (SAC if off_policy else SETTINGS)
+        | OWN.get(name, {})
+        | {k.replace("__", "."): v for k, v in changed.items()},
     )
 
 
-def problem_for(method: Any, target: Domain = TARGET, budget: Budget = Budget()) -> Problem:  # noqa: B008  frozen
+def problem_for(method: Any, target: Domain = TARGET, budget: Budget = Budget()) -> Problem:
     access = min(method.accepts)
     data = tiny.log(str(TARGET)) if access == Access.DATASET else None
     return Problem(SOURCE, target, access, budget, uncertainty="torso_mass=1..9", data=data)
 
 
-def run(method: Any, rounds: int, seed: int = 0, problem: Problem | None = None, start: Any = None) -> State:
+def run(
+    method: Any, rounds: int, seed: int = 0, problem: Problem | None = None, start: Any = None
+) -> State:
     problem = problem or problem_for(method)
     s = method.init(problem, seed, start)
     for _ in range(rounds):
@@ -110,7 +131,13 @@ class Trained(NamedTuple):
     compiled: list[list[Any]]  # in each round
 
 
-OTHERS = ("source_only+trpo", "few_shot_ppo+trpo", "source_only+sac", "fine_tuning+sac", "few_shot_ppo+sac")
+OTHERS = (
+    "source_only+trpo",
+    "few_shot_ppo+trpo",
+    "source_only+sac",
+    "fine_tuning+sac",
+    "few_shot_ppo+sac",
+)
 
 
 @pytest.fixture(scope="module", params=[*sorted(registry.METHODS), *OTHERS])
@@ -149,10 +176,11 @@ def parts(tree: Any, kind: type) -> list[Any]:
 
 
 def batches(name: str, rounds: int) -> int:
-    """A batch of random steps and one a round, of source or target; MATL has both, and an inner one a round.
+    """A batch of random steps and one a round, of source or target; MATL has both, and an inner one
+    a round.
 
-    The first round of `dap_inverse` fits its models and steps nothing. Four members of `es_maml` take a quarter each;
-    what members play comes on top.
+    The first round of `dap_inverse` fits its models and steps nothing. Four members of `es_maml`
+    take a quarter each; what members play comes on top.
     """
     if name == "evolution":
         return 1
@@ -175,25 +203,31 @@ def test_a_state_is_a_tree_of_finite_arrays(trained: Trained) -> None:
 
 def test_counters_are_wide_and_count_every_step(trained: Trained) -> None:
     for number, s in enumerate(trained.states):
-        counters = [s.phase, s.round, s.source_steps, s.book.transitions, s.book.episodes]
+        counters = [s.phase, s.round, s.source_steps, s.usage.transitions, s.usage.episodes]
         counters += [moments.count for moments in parts(s.learner, Moments)]
         for sac in parts(s.learner, learners.SACState):
             counters += [sac.seen, sac.replay.added, sac.replay.merged]
         assert len(counters) > 5 and all(isinstance(c, np.int64) for c in counters)
-        assert isinstance(s.book.seconds, np.float64)
+        assert isinstance(s.usage.seconds, np.float64)
         for worlds in parts(s.worlds, Worlds):
             for name in ("task", "episode", "step", "total", "finished", "diverged"):
                 assert getattr(worlds, name).dtype == np.int64
         played = sum(int(metrics.get("played_steps", 0)) for metrics in trained.metrics[:number])
-        assert s.source_steps + s.book.transitions == batches(trained.name, number) * ROUND + played
-        if isinstance(trained.method, SourceOnly | TargetOnly) and not isinstance(trained.method.learner, learners.SAC):
-            crossed = s.book.transitions if s.phase else 0  # from a crossing on moments stay
-            assert s.learner.observations.count == batches(trained.name, number) * ROUND - crossed
+        assert (
+            s.source_steps + s.usage.transitions == batches(trained.name, number) * ROUND + played
+        )
+        if isinstance(trained.method, SourceOnly | TargetOnly) and not isinstance(
+            trained.method.learner, learners.SAC
+        ):
+            crossed = s.usage.transitions if s.phase else 0  # from a crossing on moments stay
+            assert s.learner.obs_moments.count == batches(trained.name, number) * ROUND - crossed
 
 
 def test_metrics_are_numbers(trained: Trained) -> None:
     off_policy = isinstance(trained.method.learner, learners.SAC)
-    health = {"entropy", "episodes"} | ({"critic_loss", "temperature"} if off_policy else {"explained_variance", "kl"})
+    health = {"entropy", "episodes"} | (
+        {"critic_loss", "temperature"} if off_policy else {"explained_variance", "kl"}
+    )
     if isinstance(trained.method, Evolution):
         health = {"episodes", "fitness_best", "fitness_sd", "slope", "moved"}
     for metrics in trained.metrics[trained.name == "dap_inverse" :]:
@@ -205,7 +239,9 @@ def test_metrics_are_numbers(trained: Trained) -> None:
 def test_learning_changes_the_policy_and_no_state_that_was_handed_in(trained: Trained) -> None:
     assert [digest(s) for s in trained.states] == trained.digests
     states = trained.states[trained.name == "dap_inverse" :]
-    if trained.name == "garat":  # which grounds its simulator in odd phases, and leaves the policy alone
+    if (
+        trained.name == "garat"
+    ):  # which grounds its simulator in odd phases, and leaves the policy alone
         states = [s for s in states if s.phase % 2 == 0]
     policies = [digest(trained.method.policy(s)) for s in states]
     assert len(set(policies)) == len(policies)
@@ -214,7 +250,10 @@ def test_learning_changes_the_policy_and_no_state_that_was_handed_in(trained: Tr
 def test_a_policy_acts_within_the_bounds(trained: Trained) -> None:
     policy = trained.method.policy(trained.states[-1])
     spaces = trained.problem.target.spaces
-    for observation in (np.zeros(spaces.observation, np.float32), np.full(spaces.observation, 1e3, np.float32)):
+    for observation in (
+        np.zeros(spaces.observation, np.float32),
+        np.full(spaces.observation, 1e3, np.float32),
+    ):
         action, _ = policy.act(policy.memory(), observation)
         action = np.asarray(action)
         assert action.shape == (spaces.action,)
@@ -230,12 +269,14 @@ def test_adapting_gives_one_policy_a_target_or_one_for_all(trained: Trained) -> 
         assert len(policies) == 2
     else:
         assert [digest(each) for each in policies] == [digest(method.policy(s))]
-        assert book == Book()
+        assert book == TargetUsage()
     assert [type(count) for count in book] == [np.int64, np.int64, np.float64]
     assert digest(s) == trained.digests[-1]
 
 
-def test_a_checkpoint_takes_the_state_and_the_run_goes_on_with_the_same_bits(trained: Trained, tmp_path: Path) -> None:
+def test_a_checkpoint_takes_the_state_and_the_run_goes_on_with_the_same_bits(
+    trained: Trained, tmp_path: Path
+) -> None:
     s = trained.states[-2]
     path = save(tmp_path, s, extra={}, name=1)
     restored, _ = load(path, s)
@@ -258,7 +299,9 @@ def test_another_seed_gives_others(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_mujocos_threads_change_no_bit(trained: Trained, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mujocos_threads_change_no_bit(
+    trained: Trained, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ISTHMUS_THREADS", threads)
     domains._simulation.cache_clear()
     try:
@@ -298,8 +341,8 @@ class Forbidden(Domain):
 
 
 class UnpaidSimulation(PhysicsSimulation):
-    def step(self, ids, executed, chosen, memory):
-        obs, reward, *rest = super().step(ids, executed, chosen, memory)
+    def step(self, ids, applied, commanded, memory):
+        obs, reward, *rest = super().step(ids, applied, commanded, memory)
         return obs, reward * np.nan, *rest
 
 
@@ -316,11 +359,13 @@ def disguised(kind: type[Domain], like: Domain) -> Domain:
 
 
 @pytest.mark.parametrize("poison", [Forbidden, Unpaid])
-@pytest.mark.parametrize("name", ["source_only", "domain_randomization", "few_shot_ppo", "fine_tuning"])
+@pytest.mark.parametrize(
+    "name", ["source_only", "domain_randomization", "few_shot_ppo", "fine_tuning"]
+)
 def test_training_in_the_source_never_touches_the_target(name: str, poison: type[Domain]) -> None:
     method = build(name)
     poisoned = run(method, 2, problem=problem_for(method, target=disguised(poison, TARGET)))
-    assert poisoned.book == Book()
+    assert poisoned.usage == TargetUsage()
     assert digest(poisoned) == digest(run(method, 2))
 
 
@@ -348,7 +393,11 @@ class Recorder(PPO):
 def transitions_of(name: str, rounds: int) -> Transition:
     method = build(name)
     Recorder.seen.clear()
-    run(replace(method, learner=Recorder(**vars(method.learner))), rounds, problem=problem_for(method))
+    run(
+        replace(method, learner=Recorder(**vars(method.learner))),
+        rounds,
+        problem=problem_for(method),
+    )
     return jax.tree.map(lambda *x: np.concatenate(x), *Recorder.seen)
 
 
@@ -373,7 +422,9 @@ def test_the_source_is_what_it_says() -> None:
 
 def test_without_uncertainty_randomization_is_source_only() -> None:
     certain = Problem(SOURCE, TARGET, Access.NONE)
-    plain, randomized = (run(build(name), 2, problem=certain) for name in ("source_only", "domain_randomization"))
+    plain, randomized = (
+        run(build(name), 2, problem=certain) for name in ("source_only", "domain_randomization")
+    )
     assert digest(plain) == digest(randomized)
 
 
@@ -395,10 +446,10 @@ def test_a_privileged_critic_sees_the_draw_and_the_policy_does_not() -> None:
 def test_the_book_holds_exactly_what_was_stepped() -> None:
     s = run(build("target_only"), 3)
     assert s.source_steps == 0
-    assert s.book.transitions == 4 * ROUND == s.worlds.total.sum()
-    assert s.book.episodes == s.worlds.episode.sum() > 8
-    assert s.book.seconds == pytest.approx(4 * ROUND * 0.008)  # Hopper: 4 substeps of 2 ms
-    assert s.book.episodes == s.worlds.finished.sum() + 8
+    assert s.usage.transitions == 4 * ROUND == s.worlds.total.sum()
+    assert s.usage.episodes == s.worlds.episode.sum() > 8
+    assert s.usage.seconds == pytest.approx(4 * ROUND * 0.008)  # Hopper: 4 substeps of 2 ms
+    assert s.usage.episodes == s.worlds.finished.sum() + 8
 
 
 @pytest.mark.parametrize(
@@ -423,7 +474,7 @@ def test_a_budget_grants_a_batch_whole_or_refuses_it_before_anything_moves(
     def moved(*args: Any) -> Any:
         raise AssertionError("the refused batch moved the robot")
 
-    monkeypatch.setattr(Live, "step", moved)
+    monkeypatch.setattr(SteppedWorlds, "step", moved)
     with pytest.raises(BudgetExceeded, match="the target's budget is"):
         method.step(problem, s)
     assert digest(s) == before
@@ -453,15 +504,15 @@ def test_fine_tuning_is_source_only_and_goes_on_from_there() -> None:
     whole = run(tuning, 2, problem=problem)
     assert digest(whole) == digest(first)
     begun = tuning.init(problem, 0, start=first.learner)
-    assert (begun.phase, begun.source_steps, begun.book.episodes) == (1, 0, 8)
-    assert begun.book.transitions == 0
+    assert (begun.phase, begun.source_steps, begun.usage.episodes) == (1, 0, 8)
+    assert begun.usage.transitions == 0
     for number in (1, 2):
         whole, _ = tuning.step(problem, whole)
         begun, _ = tuning.step(problem, begun)
         assert (whole.phase, whole.round) == (1, number)
         assert digest(whole._replace(source_steps=np.int64(0))) == digest(begun)
     assert whole.source_steps == 3 * ROUND
-    assert whole.book.transitions == 2 * ROUND
+    assert whole.usage.transitions == 2 * ROUND
     assert digest(whole.worlds.parameters) == digest(np.full((8, 1), 3.0))
 
 
@@ -469,13 +520,19 @@ def test_a_started_run_keeps_the_weights_and_moments_it_starts_from() -> None:
     first = run(build("source_only"), 2)
     for name in ("source_only", "target_only", "domain_randomization", "fine_tuning"):
         begun = run(build(name), 0, start=first.learner).learner
-        kept = ("networks", "observations", "returns")
-        assert all(digest(getattr(begun, part)) == digest(getattr(first.learner, part)) for part in kept)
+        kept = ("networks", "obs_moments", "returns")
+        assert all(
+            digest(getattr(begun, part)) == digest(getattr(first.learner, part)) for part in kept
+        )
         assert digest(begun.optimizer) != digest(first.learner.optimizer)
 
 
-def test_a_fine_tuned_run_opens_where_its_domains_record_different_parameters(tmp_path: Path) -> None:
-    problem = make_problem("hopper/torso_mass=3")  # nothing recorded in the source, the mass in the target
+def test_a_fine_tuned_run_opens_where_its_domains_record_different_parameters(
+    tmp_path: Path,
+) -> None:
+    problem = make_problem(
+        "hopper/torso_mass=3"
+    )  # nothing recorded in the source, the mass in the target
     settings = SETTINGS | {"pretraining": 0}
     folder = isthmus.train(
         "fine_tuning", problem, steps=2 * ROUND, settings=settings, out=tmp_path / "run", quiet=True
@@ -491,9 +548,13 @@ def randomized() -> State:
     return run(build("few_shot_ppo"), 2)
 
 
-def adapted(s: State, masses: list[float], seed: int = 3, budget: Budget = Budget()) -> tuple[list[str], Book]:  # noqa: B008
+def adapted(
+    s: State, masses: list[float], seed: int = 3, budget: Budget = Budget()
+) -> tuple[list[str], TargetUsage]:
     method = build("few_shot_ppo")
-    policies, book = method.adapt(s, problem_for(method, budget=budget), TARGET, np.array(masses)[:, None], seed)
+    policies, book = method.adapt(
+        s, problem_for(method, budget=budget), TARGET, np.array(masses)[:, None], seed
+    )
     return [digest(policy) for policy in policies], book
 
 
@@ -520,7 +581,9 @@ def test_adaptation_is_decided_by_its_seed(randomized: State) -> None:
 
 
 def test_a_seed_may_have_more_bits_than_a_key(randomized: State) -> None:
-    found = {*adapted(randomized, [3.0], seed=2**40 + 3)[0]} | {*adapted(randomized, [3.0], seed=3)[0]}
+    found = {*adapted(randomized, [3.0], seed=2**40 + 3)[0]} | {
+        *adapted(randomized, [3.0], seed=3)[0]
+    }
     assert len(found) == 2, "other worlds"
 
 
@@ -528,7 +591,10 @@ def test_a_seed_may_have_more_bits_than_a_key(randomized: State) -> None:
 def test_a_minibatch_beyond_an_update_in_a_target_is_told_before_the_training(learner: str) -> None:
     small = {"learner__sequence": 8, "learner__minibatch": 64} if learner == "recurrent_ppo" else {}
     few = build(f"few_shot_ppo+{learner}", adaptation_worlds=1, **small)
-    with pytest.raises(BadValue, match=r"is more than a round's 16 transitions; lower it, or raise adaptation_worlds"):
+    with pytest.raises(
+        BadValue,
+        match=r"is more than a round's 16 transitions; lower it, or raise adaptation_worlds",
+    ):
         few.init(problem_for(few), 0)
 
 
@@ -545,7 +611,7 @@ def test_adaptation_counts_what_each_target_gave(randomized: State, masses: list
     assert book.transitions == ADAPTATION
     assert book.seconds == pytest.approx(ADAPTATION * 0.008)
     assert 4 <= book.episodes <= ADAPTATION
-    assert randomized.book == Book()  # training's own: evaluation is metered apart
+    assert randomized.usage == TargetUsage()  # training's own: evaluation is metered apart
 
 
 @pytest.mark.parametrize(
@@ -554,13 +620,20 @@ def test_adaptation_counts_what_each_target_gave(randomized: State, masses: list
         (Budget(transitions=ADAPTATION), Budget(transitions=ADAPTATION - 1)),
         (Budget(seconds=ADAPTATION * 0.008 + 1e-9), Budget(seconds=ADAPTATION * 0.008 - 1e-3)),
         (Budget(episodes=ADAPTATION), Budget(episodes=3)),
-        (Budget(episodes=ADAPTATION), Budget(episodes=4)),  # enough to begin with, and not for those that follow
+        (
+            Budget(episodes=ADAPTATION),
+            Budget(episodes=4),
+        ),  # enough to begin with, and not for those that follow
     ],
     ids=str,
 )
-def test_adaptation_beyond_the_budget_is_refused(randomized: State, enough: Budget, less: Budget) -> None:
+def test_adaptation_beyond_the_budget_is_refused(
+    randomized: State, enough: Budget, less: Budget
+) -> None:
     assert adapted(randomized, [3.0], budget=enough) == adapted(randomized, [3.0])
-    with pytest.raises(BudgetExceeded, match=r"a target and the budget is .*; lower updates") as error:
+    with pytest.raises(
+        BudgetExceeded, match=r"a target and the budget is .*; lower updates"
+    ) as error:
         adapted(randomized, [3.0], budget=less)
     assert "\n" not in str(error.value)
 
@@ -573,32 +646,47 @@ def test_a_privileged_critic_does_not_go_on_among_other_parameters() -> None:
     assert tuning.init(problem_for(tuning), 0).learner.networks.critic[0][0].shape[0] == 12
 
 
-ONLINE = ("target_only", "fine_tuning", "fine_tuning+trpo", "fine_tuning+recurrent_ppo", "matl", "state_alignment")
+ONLINE = (
+    "target_only",
+    "fine_tuning",
+    "fine_tuning+trpo",
+    "fine_tuning+recurrent_ppo",
+    "matl",
+    "state_alignment",
+)
 
 
 @pytest.mark.parametrize("name", ONLINE)
-def test_what_learns_in_the_target_is_not_told_its_dynamics(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others in the place of what is recorded of them change no bit, though the critic sees dynamics."""
+def test_what_learns_in_the_target_is_not_told_its_dynamics(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others in the place of what is recorded of them change no bit, though the critic sees
+    dynamics.
+    """
     recurrent = {"learner__units": 8, "learner__sequence": 8} if "recurrent" in name else {}
     method = build(name, learner__privileged=True, **recurrent)
     expected = run(method, ROUNDS)
-    assert np.isfinite(expected.book.transitions) and expected.book.transitions > 0, "it was there"
+    assert np.isfinite(expected.usage.transitions) and expected.usage.transitions > 0, (
+        "it was there"
+    )
     recorded = []
 
     def other(domain, *args, **named):
-        worlds, tr = collect(domain, *args, **named)
+        worlds, tr = rollout_steps(domain, *args, **named)
         if domain == TARGET:
             recorded.append(tr.parameters)
             tr = tr._replace(parameters=tr.parameters + 5)
         return worlds, tr
 
-    monkeypatch.setattr("isthmus.domains.collect.collect", other)
+    monkeypatch.setattr("isthmus.domains.rollout.collect", other)
     assert digest(run(method, ROUNDS)) == digest(expected)
     assert recorded and all((each == 3).all() for each in recorded), "it could have been told"
 
 
 @pytest.mark.parametrize("name", ["few_shot_ppo", "few_shot_ppo+trpo"])
-def test_what_adapts_is_not_told_the_targets_dynamics(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_adapts_is_not_told_the_targets_dynamics(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """NaN in the place of what is recorded of them changes no bit, though the critic sees dynamics."""
     few = build(name, learner__privileged=True)
     problem = problem_for(few)
@@ -606,11 +694,13 @@ def test_what_adapts_is_not_told_the_targets_dynamics(name: str, monkeypatch: py
     there = [digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]]
 
     def blind(*args, **named):
-        worlds, tr = collect(*args, **named)
+        worlds, tr = rollout_steps(*args, **named)
         return worlds, tr._replace(parameters=tr.parameters * np.nan)
 
     monkeypatch.setattr(operators, "collect", blind)
-    assert [digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]] == there
+    assert [
+        digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]
+    ] == there
 
 
 @pytest.mark.parametrize("learner", ["ppo", "trpo", "recurrent_ppo"])
@@ -619,13 +709,17 @@ def test_a_critic_may_see_dynamics_where_nothing_is_set(learner: str) -> None:
     method = build(f"source_only+{learner}", learner__privileged=True, **small)
     plain = Domain.parse("hopper")
     s = run(method, 1, problem=replace(problem_for(method), source=plain, uncertainty=""))
-    assert s.learner.parameters.mean.shape == (0,) and s.learner.observations.count == 2 * ROUND
+    assert s.learner.parameters.mean.shape == (0,) and s.learner.obs_moments.count == 2 * ROUND
 
 
 @pytest.mark.parametrize("name", ["few_shot_ppo", "few_shot_ppo+trpo"])
-@pytest.mark.parametrize("elsewhere", ["hopper", "hopper/gravity=x1", "hopper/gravity=x1,foot_friction=x1"])
+@pytest.mark.parametrize(
+    "elsewhere", ["hopper", "hopper/gravity=x1", "hopper/gravity=x1,foot_friction=x1"]
+)
 def test_what_adapts_meets_targets_that_set_other_parameters(name: str, elsewhere: str) -> None:
-    """A landscape may go over what training did not draw; the same robot, whatever its target names."""
+    """A landscape may go over what training did not draw; the same robot, whatever its target
+    names.
+    """
     few, target = build(name, learner__privileged=True), Domain.parse(elsewhere)
     problem = problem_for(few, target=SOURCE)
     s = run(few, 1)
@@ -677,7 +771,9 @@ def test_settings_from_before_there_was_a_choice_mean_ppo() -> None:
 
 
 def test_a_learner_is_chosen_before_its_settings_whatever_their_order() -> None:
-    method = registry.build("source_only", {"learner.critic": "linear", "learner.max_kl": "0.02", "learner": "trpo"})
+    method = registry.build(
+        "source_only", {"learner.critic": "linear", "learner.max_kl": "0.02", "learner": "trpo"}
+    )
     assert method.learner == TRPO(critic="linear", max_kl=0.02)
     assert registry.build("source_only", {"learner": "ppo"}) == registry.build("source_only")
     with pytest.raises(UnknownName, match=r"unknown setting of source_only 'learner\.max_kl'"):
@@ -693,11 +789,18 @@ def test_a_learner_is_chosen_before_its_settings_whatever_their_order() -> None:
 def test_a_run_remembers_its_learner(tmp_path: Path) -> None:
     settings = SETTINGS | {"learner": "trpo", "learner.critic": "linear"}
     run = isthmus.train(
-        "source_only", make_problem("hopper"), steps=2 * ROUND, settings=settings, out=tmp_path / "run", quiet=True
+        "source_only",
+        make_problem("hopper"),
+        steps=2 * ROUND,
+        settings=settings,
+        out=tmp_path / "run",
+        quiet=True,
     )
     opened = isthmus.Run.open(run.folder)
     assert opened.config["settings"]["learner"] == "trpo"
-    assert opened.method.learner == TRPO(worlds=8, steps=16, epochs=2, minibatch=32, critic="linear")
+    assert opened.method.learner == TRPO(
+        worlds=8, steps=16, epochs=2, minibatch=32, critic="linear"
+    )
     assert digest(opened.policy) == digest(run.policy)
 
 
@@ -708,7 +811,11 @@ def test_a_run_remembers_its_learner(tmp_path: Path) -> None:
         ("learner.worlds", "1.5", "learner.worlds=1.5: needs a value like 64"),
         ("learner.worlds", "True", "learner.worlds=True: needs a value like 64"),
         ("learner.worlds", "-1", "worlds=-1: needs a whole number from 1 on"),
-        ("learner.learning_rate", "fast", "learner.learning_rate='fast': needs a value like 0.0003"),
+        (
+            "learner.learning_rate",
+            "fast",
+            "learner.learning_rate='fast': needs a value like 0.0003",
+        ),
         ("learner.learning_rate", "-1", "learning_rate=-1.0: needs a number above 0"),
         ("learner.learning_rate", "__import__('os')", "needs a value like 0.0003"),
         ("learner.learning_rate", "{[1]: 2}", "needs a value like 0.0003"),
@@ -721,7 +828,9 @@ def test_a_run_remembers_its_learner(tmp_path: Path) -> None:
         ("adaptation_steps", "-5", "adaptation_steps=-5: needs a whole number from 1 on"),
     ],
 )
-def test_a_wrong_value_is_one_line_that_says_what_is_needed(setting: str, value: Any, message: str) -> None:
+def test_a_wrong_value_is_one_line_that_says_what_is_needed(
+    setting: str, value: Any, message: str
+) -> None:
     with pytest.raises(BadValue) as error:
         registry.build("few_shot_ppo", {setting: value})
     assert message in str(error.value)
@@ -737,13 +846,25 @@ def test_a_pretraining_below_zero_is_refused() -> None:
     ("name", "setting", "message"),
     [
         ("sorce_only", "learner.worlds", "unknown method 'sorce_only'; did you mean source_only"),
-        ("source_only", "learner.wrlds", "unknown setting of source_only 'learner.wrlds'; did you mean learner.worlds"),
+        (
+            "source_only",
+            "learner.wrlds",
+            "unknown setting of source_only 'learner.wrlds'; did you mean learner.worlds",
+        ),
         ("source_only", "lerner.worlds", "'lerner.worlds'; did you mean learner.worlds"),
         ("source_only", "worlds", "'worlds'; did you mean learner.worlds"),
-        ("few_shot_ppo", "update", "unknown setting of few_shot_ppo 'update'; did you mean updates"),
+        (
+            "few_shot_ppo",
+            "update",
+            "unknown setting of few_shot_ppo 'update'; did you mean updates",
+        ),
         ("source_only", "updates", "unknown setting of source_only 'updates'; known: learner, "),
         ("source_only", "learner", "unknown learner '1'; known: ppo, recurrent_ppo, sac, trpo"),
-        ("source_only", "learner.worlds.more", "'learner.worlds.more'; did you mean learner.worlds"),
+        (
+            "source_only",
+            "learner.worlds.more",
+            "'learner.worlds.more'; did you mean learner.worlds",
+        ),
         ("source_only", "", "unknown setting of source_only ''; known: learner, "),
     ],
 )

@@ -12,7 +12,12 @@ from scipy.stats import norm
 
 from isthmus.learning.networks import init_mlp, mlp, orthogonal
 
-RECORDED = {(256, 256): "006297434940", (17, 64): "958cc192f1f9", (64, 6): "70db346800f1", (3, 1): "c4d53d6b160a"}
+RECORDED = {
+    (256, 256): "006297434940",
+    (17, 64): "958cc192f1f9",
+    (64, 6): "70db346800f1",
+    (3, 1): "c4d53d6b160a",
+}
 """Shapes of weights, and the first digits of the SHA-256 of what keys 0, 1, ... give."""
 
 
@@ -34,7 +39,9 @@ def test_weights_are_the_factor_of_a_qr_decomposition(shape: tuple[int, int]) ->
     """Held against LAPACK, whose last bits depend on the CPU."""
     key = jax.random.key(7)
     long, short = max(shape), min(shape)
-    bits = np.asarray(jax.random.bits(key, (2**17 if long * short > 2**16 else 2**16,)))[: long * short]
+    bits = np.asarray(jax.random.bits(key, (2**17 if long * short > 2**16 else 2**16,)))[
+        : long * short
+    ]
     q, r = np.linalg.qr(norm.ppf((bits + 0.5) / 2**32).reshape(long, short))
     q *= np.sign(np.diag(r))
     want = 0.1 * (q if shape == q.shape else q.T)
@@ -42,7 +49,9 @@ def test_weights_are_the_factor_of_a_qr_decomposition(shape: tuple[int, int]) ->
 
 
 def test_weights_are_the_same_on_every_cpu() -> None:
-    """Recorded once: neither the kernels that OpenBLAS takes, nor its threads, nor AVX-512 change a bit."""
+    """Recorded once: neither the kernels that OpenBLAS takes, nor its threads, nor AVX-512 change a
+    bit.
+    """
     digests = [hashlib.sha256(np.asarray(orthogonal(jax.random.key(i), shape)).tobytes()).hexdigest()[:12]
                for i, shape in enumerate(RECORDED)]  # fmt: skip
     assert digests == list(RECORDED.values())
@@ -69,7 +78,9 @@ def test_forward_by_hand() -> None:
         (np.array([[0.5, 2.0], [-1.0, 0.0]], f), np.array([0.5, -1.0], f)),
         (np.array([[3.0], [1.0]], f), np.array([10.0], f)),
     )
-    np.testing.assert_allclose(np.asarray(mlp(layers, np.array([1.0, 2.0], f))), [8.476812], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(mlp(layers, np.array([1.0, 2.0], f))), [8.476812], rtol=1e-6
+    )
 
 
 def test_one_layer_is_linear() -> None:

@@ -1,11 +1,19 @@
-"""Running moments, what a policy carries of them, and the running returns that scale rewards: by hand and by NumPy."""
+"""Running moments, what a policy carries of them, and the running returns that scale rewards: by
+hand and by NumPy.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from isthmus.learning.normalization import Moments, Normalizer, discounted_returns, follow, rescaled
+from isthmus.learning.normalization import (
+    Moments,
+    Normalizer,
+    discounted_returns,
+    popart_inputs,
+    popart_outputs,
+)
 
 
 def test_merge_by_hand() -> None:
@@ -19,7 +27,9 @@ def test_merge_by_hand() -> None:
 
 @pytest.mark.parametrize("sizes", [[1], [5], [1, 1, 1], [3, 100, 7, 1], [64, 0, 64]])
 @pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_merged_batches_have_the_moments_of_all_rows_together(sizes: list[int], offset: float) -> None:
+def test_merged_batches_have_the_moments_of_all_rows_together(
+    sizes: list[int], offset: float
+) -> None:
     random = np.random.default_rng(0)
     batches = [random.normal(offset, [1.0, 0.01, 30.0], (n, 3)).astype(np.float32) for n in sizes]
     moments = Moments.empty(3)
@@ -32,7 +42,9 @@ def test_merged_batches_have_the_moments_of_all_rows_together(sizes: list[int], 
 
 
 def test_moments_are_wide_enough_for_a_long_run() -> None:
-    moments = Moments(np.int64(3_000_000_000), np.full(2, 5.0), np.ones(2)).merge(np.full((64, 2), 6.0, np.float32))
+    moments = Moments(np.int64(3_000_000_000), np.full(2, 5.0), np.ones(2)).merge(
+        np.full((64, 2), 6.0, np.float32)
+    )
     assert moments.count == 3_000_000_064
     assert isinstance(moments.count, np.int64)
     assert moments.mean.dtype == moments.variance.dtype == np.float64
@@ -77,7 +89,8 @@ def test_unfed_moments_leave_observations_as_they_are() -> None:
 
 def test_discounted_returns_are_cut_where_an_episode_ends() -> None:
     # World 0, never done, carries 2 in: 0.5*2 + 1 = 2, 0.5*2 + 1 = 2, ...
-    # World 1, carries 4 in, done after the second step: 0.5*4 + 1 = 3, 0.5*3 + 2 = 3.5, then anew: 3, 0.5*3 + 4.
+    # World 1, carries 4 in, done after the second step: 0.5*4 + 1 = 3, 0.5*3 + 2 = 3.5, then anew:
+    # 3, 0.5*3 + 4.
     reward = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0], [1.0, 4.0]], np.float32)
     done = np.array([[False, False], [False, True], [False, False], [False, False]])
     start = np.array([2.0, 4.0])
@@ -106,12 +119,14 @@ def test_rounds_one_after_the_other_equal_one_long_round() -> None:
 
 
 def test_weights_follow_moments_but_for_inputs_that_hardly_varied() -> None:
-    """f(x) stays under other moments; a sensor that was constant keeps its weights, which would grow a thousandfold."""
+    """f(x) stays under other moments; a sensor that was constant keeps its weights, which would
+    grow a thousandfold.
+    """
     random = np.random.default_rng(0)
     before = Moments(np.int64(9), random.normal(size=3), np.array([1.0, 0.5, 0.0]))
     after = Moments(np.int64(99), random.normal(size=3), np.array([2.0, 0.1, 0.09]))
     weights, bias = (random.normal(size=shape).astype(np.float32) for shape in ((5, 4), (4,)))
-    ((now, shifted), last) = follow(((weights, bias), "last"), before, after)
+    ((now, shifted), last) = popart_inputs(((weights, bias), "last"), before, after)
     x, more = random.normal(size=(20, 2)), random.normal(size=(20, 2))
     x = np.concatenate([x, np.full((20, 1), before.mean[2])], 1)  # the constant sensor
     then, there = (np.concatenate([np.asarray(Normalizer.of(m)(x.astype(np.float32))), more], 1)
@@ -123,7 +138,9 @@ def test_weights_follow_moments_but_for_inputs_that_hardly_varied() -> None:
 
 def test_values_are_rescaled_with_the_returns() -> None:
     layers = (("first",), (np.array([[2.0]], np.float32), np.array([4.0], np.float32)))
-    moments = [Moments(np.int64(n), np.array(0.0), np.array(v)) for n, v in ((5, 1.0), (6, 4.0), (0, 1.0))]
-    first, (weights, bias) = rescaled(layers, *moments[:2])
+    moments = [
+        Moments(np.int64(n), np.array(0.0), np.array(v)) for n, v in ((5, 1.0), (6, 4.0), (0, 1.0))
+    ]
+    first, (weights, bias) = popart_outputs(layers, *moments[:2])
     assert first == ("first",) and weights == pytest.approx(1.0) and bias == pytest.approx(2.0)
-    assert rescaled(layers, moments[2], moments[1])[1][0] == 2.0, "nothing was scaled yet"
+    assert popart_outputs(layers, moments[2], moments[1])[1][0] == 2.0, "nothing was scaled yet"

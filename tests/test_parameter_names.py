@@ -1,4 +1,6 @@
-"""Every parameter of a model has a name of its own that can be written, or the model is refused in one line."""
+"""Every parameter of a model has a name of its own that can be written, or the model is refused in
+one line.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ import pytest
 
 from isthmus.cli.main import parameters as show_parameters
 from isthmus.domains.domain import Domain, pairs
-from isthmus.domains.gaps import GAPS
+from isthmus.domains.effects import EFFECTS
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.mujoco_parameters import DRIVEN, mujoco_parameters
 from isthmus.physics.parameter_names import name_bodies, name_joints
 from isthmus.physics.parameters import Parameter
-from isthmus.tasks.task import BUILT_IN, Task, find, register
+from isthmus.tasks.task import BUILT_IN, Task, find_task, register
 from isthmus.types import BadValue
 
 LINK = """
@@ -30,14 +32,18 @@ def escape(name: str) -> str:
 def chain(joints: list[str], bodies: list[str], motors: list[str], limited: bool) -> str:
     """MJCF of links side by side, masses 1, 2, ... kg, with a motor on some joints."""
     links = "".join(
-        LINK.format(body=escape(body), joint=escape(joint), limited=str(limited).lower(), mass=i + 1)
+        LINK.format(
+            body=escape(body), joint=escape(joint), limited=str(limited).lower(), mass=i + 1
+        )
         for i, (joint, body) in enumerate(zip(joints, bodies, strict=True))
     )
     actuators = "".join(f'<motor joint="{escape(joint)}"/>' for joint in motors)
     return f"<mujoco><compiler angle='radian'/><worldbody>{links}</worldbody><actuator>{actuators}</actuator></mujoco>"
 
 
-def of_joints(*joints: str, motors: list[str] | None = None, limited: bool = True) -> mujoco.MjModel:
+def of_joints(
+    *joints: str, motors: list[str] | None = None, limited: bool = True
+) -> mujoco.MjModel:
     bodies = [f"link{i}" for i in range(len(joints))]
     text = chain(list(joints), bodies, list(joints) if motors is None else motors, limited)
     return mujoco.MjModel.from_xml_string(text)
@@ -62,9 +68,15 @@ def changed_dof(model: mujoco.MjModel, parameter: Parameter) -> list[int]:
         (["hip", "hip_joint"], ["hip", "hip_joint"]),
         (["hip_joint", "hip"], ["hip_joint", "hip"]),
         (["hip", "hip_joint", "hip_joint_joint"], ["hip", "hip_joint", "hip_joint_joint"]),
-        (["hip_joint_joint", "hip_joint"], ["hip_joint_joint", "hip_joint"]),  # hip_joint_damping is hip_joint's
+        (
+            ["hip_joint_joint", "hip_joint"],
+            ["hip_joint_joint", "hip_joint"],
+        ),  # hip_joint_damping is hip_joint's
         (["knee", "hip_joint", "hip_joint_joint"], ["knee", "hip_joint", "hip_joint_joint"]),
-        (["a_joint_joint_joint", "a_joint", "a_joint_joint"], ["a_joint_joint_joint", "a_joint", "a_joint_joint"]),
+        (
+            ["a_joint_joint_joint", "a_joint", "a_joint_joint"],
+            ["a_joint_joint_joint", "a_joint", "a_joint_joint"],
+        ),
         (["left hip_joint", "left/hip_joint_joint"], ["left_hip_joint", "left_hip_joint_joint"]),
         (["_joint", "knee_joint"], ["_joint", "knee"]),
         (["motor", "knee"], ["motor_joint", "knee"]),
@@ -94,9 +106,13 @@ def test_the_whole_robots_names_stay_the_whole_robots():
     assert fields["actuator_gear"][0, :, 0].tolist() == [3, 3]
     table["motor_joint_strength"].apply(fields := {"actuator_gear": gear.copy()}, np.array([3.0]))
     assert fields["actuator_gear"][0, :, 0].tolist() == [3, 1]
-    table["joint_range"].apply(fields := {"jnt_range": np.array(model.jnt_range)[None]}, np.array([2.0]))
+    table["joint_range"].apply(
+        fields := {"jnt_range": np.array(model.jnt_range)[None]}, np.array([2.0])
+    )
     assert fields["jnt_range"][0].tolist() == [[-2, 2], [-2, 2]]
-    table["joint_joint_range"].apply(fields := {"jnt_range": np.array(model.jnt_range)[None]}, np.array([2.0]))
+    table["joint_joint_range"].apply(
+        fields := {"jnt_range": np.array(model.jnt_range)[None]}, np.array([2.0])
+    )
     assert fields["jnt_range"][0].tolist() == [[-1, 1], [-2, 2]]
 
 
@@ -118,14 +134,22 @@ def test_a_name_is_changed_only_where_it_collides():
 )
 def test_every_body_has_a_name_of_its_own(bodies, prefixes):
     table = mujoco_parameters(of_bodies(*bodies))
-    assert [table[f"{prefix}_mass"].default for prefix in prefixes] == [1.0 + i for i in range(len(bodies))]
+    assert [table[f"{prefix}_mass"].default for prefix in prefixes] == [
+        1.0 + i for i in range(len(bodies))
+    ]
 
 
 @pytest.mark.parametrize(
     ("joints", "message"),
     [
-        (["motor", "motor_joint"], "joints 'motor' and 'motor_joint' would both have motor_joint_damping"),
-        (["upper arm", "upper_arm"], "joints 'upper arm' and 'upper_arm' would both have upper_arm_damping"),
+        (
+            ["motor", "motor_joint"],
+            "joints 'motor' and 'motor_joint' would both have motor_joint_damping",
+        ),
+        (
+            ["upper arm", "upper_arm"],
+            "joints 'upper arm' and 'upper_arm' would both have upper_arm_damping",
+        ),
         (["a b", "a,b", "c"], "joints 'a b' and 'a,b' would both have a_b_damping"),
     ],
 )
@@ -138,25 +162,36 @@ def test_joints_that_no_name_keeps_apart_are_refused(joints, message):
 def test_bodies_that_no_name_keeps_apart_are_refused_when_the_model_is_read(tmp_path):
     path = tmp_path / "robot.xml"
     path.write_text(chain(["a", "b"], ["upper arm", "upper=arm"], ["a"], True))
-    with pytest.raises(BadValue, match="bodies 'upper arm' and 'upper=arm' would both have upper_arm_mass"):
+    with pytest.raises(
+        BadValue, match="bodies 'upper arm' and 'upper=arm' would both have upper_arm_mass"
+    ):
         MujocoSimulator(path, (), 1, 1)
 
 
 def test_no_gap_or_setting_ends_as_a_models_parameters_do():
     """A model can name its joints as it will: none makes `history` or `engine`."""
-    reserved = [*GAPS, "engine", "reward", "episodes_per_task", "gravity", "friction", "foot_friction", "density"]
+    reserved = [
+        *EFFECTS,
+        "engine",
+        "reward",
+        "episodes_per_task",
+        "gravity",
+        "friction",
+        "foot_friction",
+        "density",
+    ]
     assert not [name for name in reserved if name.rpartition("_")[2] in (*DRIVEN, "range", "mass")]
 
 
 def test_built_in_robots_keep_their_names():
     for robot in BUILT_IN:
-        model = load_model(find(robot).model_path())
+        model = load_model(find_task(robot).model_path())
         table = mujoco_parameters(model)
         for j in model.actuator_trnid[:, 0]:
             assert f"{model.joint(int(j)).name.removesuffix('_joint')}_strength" in table
-        assert {f"{model.body(b).name}_mass" for b in range(1, model.nbody) if model.body_mass[b]} - {"_mass"} <= set(
-            table
-        )
+        assert {
+            f"{model.body(b).name}_mass" for b in range(1, model.nbody) if model.body_mass[b]
+        } - {"_mass"} <= set(table)
 
 
 def test_names_depend_on_no_order():
@@ -168,7 +203,12 @@ def test_names_depend_on_no_order():
 def test_a_model_with_hard_names_is_used_as_the_table_shows(tmp_path, capsys):
     path: Path = tmp_path / "robot.xml"
     path.write_text(
-        chain(["upper arm", "motor", "left/hip"], ["[bold]", "b,c", "left/leg"], ["motor", "left/hip"], True)
+        chain(
+            ["upper arm", "motor", "left/hip"],
+            ["[bold]", "b,c", "left/leg"],
+            ["motor", "left/hip"],
+            True,
+        )
     )
 
     class Hard(Task):
@@ -189,6 +229,8 @@ def test_a_model_with_hard_names_is_used_as_the_table_shows(tmp_path, capsys):
     } <= set(table)
     assert not [name for name in table if name not in shown]
     for name, parameter in table.items():
-        domain = Domain.parse(f"hard_names/{name}=x2" if parameter.default else f"hard_names/{name}=2")
+        domain = Domain.parse(
+            f"hard_names/{name}=x2" if parameter.default else f"hard_names/{name}=2"
+        )
         assert domain.names == (name,)
         assert Domain.parse(str(domain)) == domain

@@ -1,4 +1,6 @@
-"""Physical parameters do what their names say, to the defaults, in any order; and their grammar says one thing."""
+"""Physical parameters do what their names say, to the defaults, in any order; and their grammar
+says one thing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from scipy import stats
 from isthmus.domains.domain import Domain
 from isthmus.physics.friction import colliding, find_inert_foot_friction, is_scenery
 from isthmus.physics.mujoco import MujocoSimulator, load_model, parameters, withheld
-from isthmus.physics.parameters import Law, Parameter, Values, find, format_setting, parse_setting
+from isthmus.physics.parameters import (
+    Distribution,
+    Grid,
+    Parameter,
+    find_parameter,
+    format_setting,
+    parse_setting,
+)
 from isthmus.physics.random import Streams, keys
 from isthmus.tasks import task as tasks
 from isthmus.types import BadValue, UnknownName
@@ -27,7 +36,7 @@ WALKERS = ["ant", "half_cheetah", "hopper", "walker2d"]
 
 
 def table_of(robot: str) -> dict[str, Parameter]:
-    return parameters(tasks.find(robot).model_path())
+    return parameters(tasks.find_task(robot).model_path())
 
 
 def times(parameter: Parameter, factor: float) -> float:
@@ -36,7 +45,7 @@ def times(parameter: Parameter, factor: float) -> float:
 
 
 def make(robot: str, names: tuple[str, ...], n: int) -> MujocoSimulator:
-    task = tasks.find(robot)
+    task = tasks.find_task(robot)
     return MujocoSimulator(task.model_path(), names, n, task.frame_skip, task.forces)
 
 
@@ -49,7 +58,7 @@ def with_values(robot: str, n: int = 1, **values: float) -> MujocoSimulator:
 
 def rollout(simulator: MujocoSimulator, robot: str, steps: int, scale: float = 1.0) -> np.ndarray:
     """All worlds from one start under the same actions; their rows over time [T, N, S]."""
-    task, ids = tasks.find(robot), np.arange(simulator.n)
+    task, ids = tasks.find_task(robot), np.arange(simulator.n)
     qpos, qvel = task.start(simulator, Streams(np.repeat(keys(0, 1), simulator.n)))
     simulator.reset(ids, qpos, qvel)
     draws = np.random.default_rng(0).uniform(-scale, scale, (steps, simulator.control.shape[1]))
@@ -62,12 +71,16 @@ def rollout(simulator: MujocoSimulator, robot: str, steps: int, scale: float = 1
 
 def arrays(model: mujoco.MjModel) -> dict[str, bytes]:
     """All that physics reads of a model."""
-    fields = {f: getattr(model, f) for f in dir(model) if isinstance(getattr(model, f, None), np.ndarray)}
+    fields = {
+        f: getattr(model, f) for f in dir(model) if isinstance(getattr(model, f, None), np.ndarray)
+    }
     fields["opt.gravity"] = model.opt.gravity
     return {name: np.ascontiguousarray(value).tobytes() for name, value in fields.items()}
 
 
-def forward(simulator: MujocoSimulator, qpos=None, qvel=None, control=None) -> tuple[mujoco.MjModel, mujoco.MjData]:
+def forward(
+    simulator: MujocoSimulator, qpos=None, qvel=None, control=None
+) -> tuple[mujoco.MjModel, mujoco.MjData]:
     """World 0's own model, and MuJoCo's own calculation of a state of it."""
     model = simulator.batch.get_model(0)
     data = mujoco.MjData(model)
@@ -100,7 +113,9 @@ def meant(model: mujoco.MjModel, robot: str, name: str, value: float) -> None:
     if name == "gravity":
         model.opt.gravity[2] = -9.81 * (value / 9.81)
     elif name == "friction":
-        default = {"hopper": 2.0, "half_cheetah": 0.4, "walker2d": 1.9, "ant": 1.0, "reacher": 1.0}[robot]
+        default = {"hopper": 2.0, "half_cheetah": 0.4, "walker2d": 1.9, "ant": 1.0, "reacher": 1.0}[
+            robot
+        ]
         model.geom_friction[:, 0] *= value / default
     elif name == "foot_friction":
         feet = {
@@ -142,16 +157,19 @@ def changed_and_not(robot: str, name: str, factor: float) -> MujocoSimulator:
     """Two worlds: one where a parameter is `factor` times its default, one where it is the default."""
     simulator = make(robot, (name,), 2)
     parameter = table_of(robot)[name]
-    simulator.set_parameters(np.arange(2), np.array([[times(parameter, factor)], [parameter.default]]))
+    simulator.set_parameters(
+        np.arange(2), np.array([[times(parameter, factor)], [parameter.default]])
+    )
     return simulator
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_every_parameter_changes_what_it_names_and_constants_follow(robot):
-    """The whole model of a world, derived constants included, is bit for bit the model that one gets by hand, and the
-    world's motion that of this model alone; its neighbour keeps the robot's own model.
+    """The whole model of a world, derived constants included, is bit for bit the model that one
+    gets by hand, and the world's motion that of this model alone; its neighbour keeps the robot's
+    own model.
     """
-    steps, task = 20, tasks.find(robot)
+    steps, task = 20, tasks.find_task(robot)
     path = str(task.model_path())
     untouched = arrays(mujoco.MjModel.from_xml_path(path))
     for name, parameter in table_of(robot).items():
@@ -196,7 +214,7 @@ def test_parameters_never_compound_and_defaults_restore_the_bits(robot):
     names, defaults = tuple(table), np.array([[p.default for p in table.values()]])
     everyone = np.arange(2)
     fresh, fresh_changed = make(robot, (), 1), make(robot, names, 1)
-    changed = lambda factor: np.array([[times(p, factor) for p in table.values()]])  # noqa: E731
+    changed = lambda factor: np.array([[times(p, factor) for p in table.values()]])
     fresh_changed.set_parameters(np.arange(1), changed(0.7))
     used = make(robot, names, 2)
     for factor in (3.0, 0.2, 0.7):
@@ -218,7 +236,9 @@ def test_the_order_of_names_changes_nothing(robot):
     want = arrays(with_values(robot, **value).batch.get_model(0))
     for seed in range(3):
         shuffled = np.random.default_rng(seed).permutation(names)
-        assert arrays(with_values(robot, **{n: value[n] for n in shuffled}).batch.get_model(0)) == want
+        assert (
+            arrays(with_values(robot, **{n: value[n] for n in shuffled}).batch.get_model(0)) == want
+        )
 
 
 def test_a_part_overrules_the_whole():
@@ -226,7 +246,10 @@ def test_a_part_overrules_the_whole():
         value = {"density": 2.0, "torso_mass": 6.0}
         model = with_values("hopper", **{n: value[n] for n in names}).batch.get_model(0)
         assert model.body("torso").mass[0] == 6
-        assert model.body("leg").mass[0] == 2 * load_model(tasks.find("hopper").model_path()).body("leg").mass[0]
+        assert (
+            model.body("leg").mass[0]
+            == 2 * load_model(tasks.find_task("hopper").model_path()).body("leg").mass[0]
+        )
         assert value == {"density": 2.0, "torso_mass": 6.0}
 
 
@@ -235,7 +258,9 @@ def test_a_part_overrules_the_whole():
 
 @pytest.mark.parametrize("robot", WALKERS)
 def test_gravity_scales_free_fall(robot):
-    """The centre of mass falls at g, beside what springs and rotors do to it in a world without gravity."""
+    """The centre of mass falls at g, beside what springs and rotors do to it in a world without
+    gravity.
+    """
     factors, ids = np.array([0.0, 0.1, 1.0, 2.0]), np.arange(4)
     simulator = make(robot, ("gravity",), 4)
     simulator.set_parameters(ids, 9.81 * factors[:, None])
@@ -251,11 +276,13 @@ def test_gravity_scales_free_fall(robot):
 
 
 def test_a_mass_leaves_inertia_and_constants_follow():
-    default = load_model(tasks.find("hopper").model_path())
+    default = load_model(tasks.find_task("hopper").model_path())
     model = with_values("hopper", torso_mass=6.0).batch.get_model(0)
     torso = default.body("torso").id
     assert np.array_equal(model.body_inertia, default.body_inertia)
-    assert np.isclose(model.body_subtreemass[0], default.body_subtreemass[0] - default.body_mass[torso] + 6)
+    assert np.isclose(
+        model.body_subtreemass[0], default.body_subtreemass[0] - default.body_mass[torso] + 6
+    )
     assert model.dof_invweight0[0] < default.dof_invweight0[0]  # a heavier robot yields less
     assert np.array_equal(np.delete(model.body_mass, torso), np.delete(default.body_mass, torso))
 
@@ -274,8 +301,8 @@ def test_density_scales_the_whole_inertia(robot):
 
 @pytest.mark.parametrize("robot", WALKERS)
 def test_friction_is_the_friction_of_contacts(robot):
-    """`friction` is what MuJoCo's contacts have between feet (Ant: anything) and floor; `foot_friction` is that only
-    above the floor's own.
+    """`friction` is what MuJoCo's contacts have between feet (Ant: anything) and floor;
+    `foot_friction` is that only above the floor's own.
     """
     table = table_of(robot)
     floor = {"hopper": 1.0, "half_cheetah": 0.4, "walker2d": 0.7, "ant": 1.0}[robot]
@@ -296,7 +323,10 @@ def test_friction_is_the_friction_of_contacts(robot):
             if "floor" in geoms and (robot == "ant" or any("foot" in g for g in geoms)):
                 measured += [contact.friction[0], contact.friction[1]]
         assert measured, "no foot on the floor"
-        assert np.allclose(measured, want, rtol=1e-12, atol=1e-5), (name, value)  # MuJoCo's least friction is 1e-5
+        assert np.allclose(measured, want, rtol=1e-12, atol=1e-5), (
+            name,
+            value,
+        )  # MuJoCo's least friction is 1e-5
 
 
 def test_less_friction_slides_farther():
@@ -317,12 +347,16 @@ def test_less_friction_slides_farther():
 
 
 def test_hoppers_foot_friction_below_the_floors_is_no_change():
-    """Contact takes the larger of foot and floor. The model's own foot (2.0) is above the floor (1.0): going from it to
-    0.5 is a change, to contact friction 1; from 1.0 to 0.5 is none, to the bit.
+    """Contact takes the larger of foot and floor. The model's own foot (2.0) is above the floor
+    (1.0): going from it to 0.5 is a change, to contact friction 1; from 1.0 to 0.5 is none, to the
+    bit.
     """
     table = table_of("hopper")
     assert table["foot_friction"].default == table["friction"].default == 2
-    rows = {v: rollout(with_values("hopper", foot_friction=v), "hopper", 200) for v in (0.1, 0.5, 1.0, 2.0)}
+    rows = {
+        v: rollout(with_values("hopper", foot_friction=v), "hopper", 200)
+        for v in (0.1, 0.5, 1.0, 2.0)
+    }
     assert np.array_equal(rows[0.5], rows[1.0])
     assert np.array_equal(rows[0.1], rows[1.0])
     assert not np.array_equal(rows[0.5], rows[2.0])
@@ -341,7 +375,9 @@ def test_motor_strength_scales_the_motors_force(robot):
         _, one = forward(with_values(robot, **{f"{name}_strength": 0.0}), control=control)
         dof = model.jnt_dofadr[model.actuator_trnid[a, 0]]
         assert one.qfrc_actuator[dof] == 0
-        assert np.array_equal(np.delete(one.qfrc_actuator, dof), np.delete(usual.qfrc_actuator, dof))
+        assert np.array_equal(
+            np.delete(one.qfrc_actuator, dof), np.delete(usual.qfrc_actuator, dof)
+        )
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
@@ -355,7 +391,9 @@ def test_damping_and_armature_of_all_and_of_one(robot):
     if "damping" in table:
         _, damped = forward(with_values(robot, damping=2.5), qvel=qvel)
         assert np.allclose(damped.qfrc_damper, factor * usual.qfrc_damper, rtol=1e-12)
-    assert usual.qfrc_damper[driven].all() == ("damping" in table), "a factor of nothing is not offered"
+    assert usual.qfrc_damper[driven].all() == ("damping" in table), (
+        "a factor of nothing is not offered"
+    )
 
     def rotors(simulator: MujocoSimulator) -> np.ndarray:
         """What armature adds to the inertia matrix's diagonal."""
@@ -376,14 +414,17 @@ def test_damping_and_armature_of_all_and_of_one(robot):
         change = one.qfrc_damper - usual.qfrc_damper
         assert np.isclose(change[dof], -3 * qvel[dof])
         assert not np.delete(change, dof).any()
-        added = rotors(with_values(robot, **{f"{name}_armature": table[f"{name}_armature"].default + 2})) - rotors(
-            make(robot, (), 1)
-        )
+        added = rotors(
+            with_values(robot, **{f"{name}_armature": table[f"{name}_armature"].default + 2})
+        ) - rotors(make(robot, (), 1))
         assert np.allclose(added, 2 * (np.arange(model.nv) == dof), atol=1e-12)
 
 
 def test_passive_joints_have_damping_and_friction_and_floating_bodies_have_not():
-    names = {robot: {n.rpartition("_")[0] for n in table_of(robot) if n.endswith("_damping")} for robot in ROBOTS}
+    names = {
+        robot: {n.rpartition("_")[0] for n in table_of(robot) if n.endswith("_damping")}
+        for robot in ROBOTS
+    }
     assert names["cartpole_swingup"] == {"cart", "pole"}
     assert names["hopper"] == {"thigh", "leg", "foot"} and names["reacher"] == {"joint0", "joint1"}
     assert "pole_strength" not in table_of("cartpole_swingup") and len(names["ant"]) == 8
@@ -391,22 +432,30 @@ def test_passive_joints_have_damping_and_friction_and_floating_bodies_have_not()
     _, data = forward(with_values("cartpole_swingup", pole_damping=0.3), qvel=qvel)
     assert np.allclose(data.qfrc_damper, [0, -0.6])
     table = table_of("cartpole_swingup")
-    assert [table[f"cart_{n}"].unit for n in ("damping", "frictionloss", "armature")] == ["N s/m", "N", "kg"]
+    assert [table[f"cart_{n}"].unit for n in ("damping", "frictionloss", "armature")] == [
+        "N s/m",
+        "N",
+        "kg",
+    ]
     assert [table[f"pole_{n}"].unit for n in ("damping", "frictionloss")] == ["N m s/rad", "N m"]
 
 
 def test_dry_friction_holds_a_joint_and_slows_it_at_any_speed():
-    """Below the friction a push moves nothing; above it the rest accelerates. A free ball loses f/m of its speed a
-    second.
+    """Below the friction a push moves nothing; above it the rest accelerates. A free ball loses f/m
+    of its speed a second.
     """
     simulator, ids = make("ball", ("x_frictionloss", "x_damping"), 4), np.arange(4)
     simulator.set_parameters(ids, np.array([[0.5, 0.0]] * 4))
-    simulator.reset(ids, np.zeros((4, 2)), np.array([[0.0, 0.0], [0.0, 0.0], [2.0, 0.0], [1.0, 0.0]]))
+    simulator.reset(
+        ids, np.zeros((4, 2)), np.array([[0.0, 0.0], [0.0, 0.0], [2.0, 0.0], [1.0, 0.0]])
+    )
     push = np.zeros((4, 2))
     push[:2, 0] = 0.4, 0.9
     for _ in range(20):
         simulator.step(ids, push)
-    assert np.allclose(simulator.qvel[:, 0], [0.0, 0.4, 1.5, 0.5], atol=0.01)  # after a second, of a kilogram
+    assert np.allclose(
+        simulator.qvel[:, 0], [0.0, 0.4, 1.5, 0.5], atol=0.01
+    )  # after a second, of a kilogram
     for _ in range(50):
         simulator.step(ids, np.zeros((4, 2)))
     assert np.allclose(simulator.qvel[3], 0, atol=1e-3)
@@ -414,7 +463,9 @@ def test_dry_friction_holds_a_joint_and_slows_it_at_any_speed():
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_ranges_move_where_joints_stop(robot):
-    """A limit acts beyond the scaled end and not before it, on every limited joint, and on none but the one named."""
+    """A limit acts beyond the scaled end and not before it, on every limited joint, and on none but
+    the one named.
+    """
     model = make(robot, (), 1).batch.get_model(0)
     factor = 0.6
     for j in model.actuator_trnid[:, 0]:
@@ -423,12 +474,17 @@ def test_ranges_move_where_joints_stop(robot):
         if not model.jnt_limited[j]:
             assert f"{name}_range" not in table_of(robot)
             continue
-        for simulator in (with_values(robot, joint_range=factor), with_values(robot, **{f"{name}_range": factor})):
+        for simulator in (
+            with_values(robot, joint_range=factor),
+            with_values(robot, **{f"{name}_range": factor}),
+        ):
             for end in joint.range[joint.range != 0]:
                 for inside in (True, False):
                     qpos = high(simulator)
                     outward = 1 if end == joint.range[1] else -1
-                    qpos[model.jnt_qposadr[j]] = end * factor + outward * (-0.01 if inside else 0.01)
+                    qpos[model.jnt_qposadr[j]] = end * factor + outward * (
+                        -0.01 if inside else 0.01
+                    )
                     _, data = forward(simulator, qpos=qpos)
                     limits = data.efc_type == mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT
                     stopped = data.efc_id[limits].tolist()
@@ -475,7 +531,9 @@ PLANE = '<geom name="floor" type="plane" size="5 5 1" {}/>'
 
 
 def contact_frictions(tmp_path: Path, world: str, more: str = "", **values: float) -> set[float]:
-    """The sliding friction of all contacts with something that stands still, under these parameters."""
+    """The sliding friction of all contacts with something that stands still, under these
+    parameters.
+    """
     path = tmp_path / "model.xml"
     path.write_text(f"<mujoco><worldbody>{world}</worldbody>{more}</mujoco>")
     simulator = MujocoSimulator(path, tuple(values), 1, 1, forces=True)
@@ -488,7 +546,8 @@ def contact_frictions(tmp_path: Path, world: str, more: str = "", **values: floa
 
 
 FRICTION_MODELS = {
-    # of the issue: a visual geom of more friction; a foot, then a floor, of higher priority; an explicit pair
+    # of the issue: a visual geom of more friction; a foot, then a floor, of higher priority; an
+    # explicit pair
     "visual": (
         PLANE.format('friction=".6"')
         + BOX.format("box", 'friction=".6"', '<geom size=".1" friction="1" contype="0" conaffinity="0" mass="0"/>'),
@@ -500,8 +559,9 @@ FRICTION_MODELS = {
         PLANE.format("") + BOX.format("foot", "", ""),
         '<contact><pair geom1="floor" geom2="foot" friction=".7 .7"/></contact>',
     ),
-    # their siblings: a floor in a body that stands still; priorities on both sides; a floor that masks keep away; a
-    # pair between geoms whose masks do not meet; a rough floor that the exclusion of bodies keeps away
+    # their siblings: a floor in a body that stands still; priorities on both sides; a floor that
+    # masks keep away; a pair between geoms whose masks do not meet; a rough floor that the
+    # exclusion of bodies keeps away
     "stand": (
         '<body name="stand" pos="0 0 -.1"><geom type="box" size="2 2 .1" friction="1.5"/></body>'
         + BOX.format("box", 'friction=".5"', ""),
@@ -541,7 +601,9 @@ def test_friction_is_what_the_contact_has_whatever_decides_it(name, value, tmp_p
 def test_the_default_of_friction_is_the_contacts(name, tmp_path):
     world, more = FRICTION_MODELS[name]
     (measured,) = contact_frictions(tmp_path, world, more)
-    assert parameters(tmp_path / "model.xml")["friction"].default == pytest.approx(measured, abs=1e-9)
+    assert parameters(tmp_path / "model.xml")["friction"].default == pytest.approx(
+        measured, abs=1e-9
+    )
 
 
 TWO_FLOORS = (
@@ -561,8 +623,8 @@ UNLIKE_MODELS = {
         + '<body name="finger" pos="1 0 .1"><joint type="slide"/><geom name="finger" size=".1" friction="2"/></body>',
         "", "cube with floor 1, finger with floor 2",
     ),
-    # their siblings: a wheel and a skid, of which no one is called a foot; a pair that rubs by two directions; two
-    # pairs of the same geoms; a foot that slides on one floor without friction
+    # their siblings: a wheel and a skid, of which no one is called a foot; a pair that rubs by two
+    # directions; two pairs of the same geoms; a foot that slides on one floor without friction
     "wheel and skid": (
         PLANE.format('friction=".1"') + BOX.format("wheel", 'friction=".8"', "")
         + BOX.format("skid", 'friction=".2"', "").replace("0 0 .099", "1 0 .099"),
@@ -589,13 +651,19 @@ UNLIKE_MODELS = {
 
 
 @pytest.mark.parametrize("name", UNLIKE_MODELS)
-def test_friction_is_withheld_where_one_value_would_not_hold_and_a_factor_takes_its_place(name, tmp_path):
+def test_friction_is_withheld_where_one_value_would_not_hold_and_a_factor_takes_its_place(
+    name, tmp_path
+):
     world, more, words = UNLIKE_MODELS[name]
     default = contact_frictions(tmp_path, world, more)
     path = tmp_path / "model.xml"
     assert "friction" not in parameters(path) and "friction_scale" not in withheld(path)
     reason = withheld(path)["friction"]
-    assert f"by default: {words}; " in reason and "friction_scale=x0.5" in reason and "\n" not in reason
+    assert (
+        f"by default: {words}; " in reason
+        and "friction_scale=x0.5" in reason
+        and "\n" not in reason
+    )
     scale = parameters(path)["friction_scale"]
     assert (scale.default, scale.unit) == (1.0, "x") and parse_setting("x0.5", scale) == 0.5
     (tmp_path / "b").mkdir()
@@ -630,12 +698,17 @@ def test_a_foot_is_one_in_any_case_of_letters(foot, tmp_path):
 
 
 def test_feet_that_differ_agree_on_a_floor_that_is_rougher_than_all(tmp_path):
-    """Each contact has the floor's: `friction` holds, but no one coefficient is the default of both feet."""
+    """Each contact has the floor's: `friction` holds, but no one coefficient is the default of both
+    feet.
+    """
     world = PLANE.format("") + BOX.format("foot_l", 'friction=".4"', SECOND_FOOT.format(".9"))
     assert contact_frictions(tmp_path, world, friction=0.3) == {0.3}
     path = tmp_path / "model.xml"
     reason = withheld(path)["foot_friction"]
-    assert reason == "the feet's own coefficients differ by default: foot_l 0.4, foot_r 0.9; set friction"
+    assert (
+        reason
+        == "the feet's own coefficients differ by default: foot_l 0.4, foot_r 0.9; set friction"
+    )
     (tmp_path / "b").mkdir()
     contact_frictions(tmp_path / "b", *UNLIKE_MODELS["two feet"][:2])
     assert withheld(tmp_path / "b" / "model.xml")["foot_friction"].endswith("; set friction_scale")
@@ -645,7 +718,9 @@ def test_a_contact_of_condim_1_is_without_friction_whatever_its_coefficient(tmp_
     box = BOX.format("box", 'friction=".5" condim="1"', "")
     assert contact_frictions(tmp_path, PLANE.format('condim="1"') + box) == {0.0}
     (tmp_path / "b").mkdir()
-    assert contact_frictions(tmp_path / "b", PLANE.format("") + box) == {1.0}  # the floor's condim of 3 wins
+    assert contact_frictions(tmp_path / "b", PLANE.format("") + box) == {
+        1.0
+    }  # the floor's condim of 3 wins
 
 
 def test_a_foot_that_touches_nothing_does_not_name_the_friction(tmp_path):
@@ -695,7 +770,9 @@ def test_foot_friction_is_offered_where_it_is_what_its_meaning_says(name, words,
         ),
     ],
 )  # fmt: skip
-def test_foot_friction_that_would_not_hold_is_withheld_with_the_reason(world, more, words, tmp_path):
+def test_foot_friction_that_would_not_hold_is_withheld_with_the_reason(
+    world, more, words, tmp_path
+):
     path = tmp_path / "model.xml"
     path.write_text(f"<mujoco><worldbody>{world}</worldbody>{more}</mujoco>")
     assert "foot_friction" not in parameters(path)
@@ -705,7 +782,11 @@ def test_foot_friction_that_would_not_hold_is_withheld_with_the_reason(world, mo
 @pytest.mark.parametrize(
     ("option", "geom", "words"),
     [
-        ('<option><flag override="enable"/></option>', "", "all contacts have the option o_friction"),
+        (
+            '<option><flag override="enable"/></option>',
+            "",
+            "all contacts have the option o_friction",
+        ),
         ("", 'condim="1"', "without friction (condim 1)"),
         ("", 'friction="0"', "is 0 by default, and it is set by scaling"),
     ],
@@ -722,14 +803,18 @@ def test_friction_that_no_coefficient_decides_is_withheld(option, geom, words, t
 def test_a_domain_says_why_a_name_is_withheld(tmp_path, monkeypatch):
     path = tmp_path / "model.xml"
     path.write_text(f"<mujoco><worldbody>{FRICTION_MODELS['floor first'][0]}</worldbody></mujoco>")
-    monkeypatch.setattr(type(tasks.find("hopper")), "model_path", lambda self: path)
-    with pytest.raises(BadValue, match=r"hopper has no foot_friction: the priority of floor") as caught:
+    monkeypatch.setattr(type(tasks.find_task("hopper")), "model_path", lambda self: path)
+    with pytest.raises(
+        BadValue, match=r"hopper has no foot_friction: the priority of floor"
+    ) as caught:
         Domain.parse("hopper/foot_friction=1")
     assert "\n" not in str(caught.value)
     assert Domain.parse("hopper/friction=0.3").names == ("friction",)
 
 
-@pytest.mark.parametrize("flag", ["", '<flag filterparent="disable"/>', '<flag contact="disable"/>'])
+@pytest.mark.parametrize(
+    "flag", ["", '<flag filterparent="disable"/>', '<flag contact="disable"/>']
+)
 def test_colliding_pairs_are_mujocos(flag, tmp_path):
     """Balls in one place: parent, child, grandchild, a rigid part, two that stand still."""
     model = mujoco.MjModel.from_xml_string(
@@ -741,7 +826,9 @@ def test_colliding_pairs_are_mujocos(flag, tmp_path):
     )
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
-    assert {tuple(sorted(map(int, contact.geom))) for contact in data.contact} == set(colliding(model))
+    assert {tuple(sorted(map(int, contact.geom))) for contact in data.contact} == set(
+        colliding(model)
+    )
     assert len(colliding(model)) == {"": 10, '<flag filterparent="disable"/>': 13}.get(flag, 0)
 
 
@@ -759,24 +846,24 @@ MASS = Parameter("torso_mass", "kg", 4.0, 0.5, 50.0, (), lambda fields, values: 
         ("5e-1", 0.5),
         ("x2", 8.0),
         ("x.5", 2.0),
-        ("1..9", Law("uniform", 1.0, 9.0)),
-        ("x0.5..x2", Law("uniform", 2.0, 8.0)),
-        ("1..x2", Law("uniform", 1.0, 8.0)),
-        ("1...5e1", Law("uniform", 1.0, 5.0)),
-        ("3..3", Law("uniform", 3.0, 3.0)),
-        ("log:0.5..10", Law("log", 0.5, 10.0)),
-        ("log:x.5..x2", Law("log", 2.0, 8.0)),
-        ("normal:6:1.5:3..9", Law("normal", 3.0, 9.0, 6.0, 1.5)),
-        ("normal:x1:x0.1:3..9", Law("normal", 3.0, 9.0, 4.0, 0.4)),
-        ("0.5..11.5:12", Values(tuple(0.5 + i for i in range(12)))),
-        ("log:1..16:5", Values((1.0, 2.0, 4.0, 8.0, 16.0))),
-        ("2..2:1", Values((2.0,))),
+        ("1..9", Distribution("uniform", 1.0, 9.0)),
+        ("x0.5..x2", Distribution("uniform", 2.0, 8.0)),
+        ("1..x2", Distribution("uniform", 1.0, 8.0)),
+        ("1...5e1", Distribution("uniform", 1.0, 5.0)),
+        ("3..3", Distribution("uniform", 3.0, 3.0)),
+        ("log:0.5..10", Distribution("log", 0.5, 10.0)),
+        ("log:x.5..x2", Distribution("log", 2.0, 8.0)),
+        ("normal:6:1.5:3..9", Distribution("normal", 3.0, 9.0, 6.0, 1.5)),
+        ("normal:x1:x0.1:3..9", Distribution("normal", 3.0, 9.0, 4.0, 0.4)),
+        ("0.5..11.5:12", Grid(tuple(0.5 + i for i in range(12)))),
+        ("log:1..16:5", Grid((1.0, 2.0, 4.0, 8.0, 16.0))),
+        ("2..2:1", Grid((2.0,))),
     ],
 )
 def test_settings_read(text, setting):
     got = parse_setting(text, MASS)
     assert type(got) is type(setting)
-    if isinstance(setting, Values):
+    if isinstance(setting, Grid):
         assert np.allclose(got.values, setting.values, rtol=1e-14)
         assert all(type(v) is float for v in got.values)
     else:
@@ -866,11 +953,16 @@ def test_settings_survive_their_text():
         value = float(10 ** random.uniform(-6, 8))
         return [value, float(f"{value:.3g}"), float(round(value)) or 1.0][random.integers(3)]
 
-    settings: list[float | Law | Values] = [0.0, 1e9, Values((0.1,))]
+    settings: list[float | Distribution | Grid] = [0.0, 1e9, Grid((0.1,))]
     for _ in range(500):
         low, high = sorted([number(), number() + 1e-7])
         mean, count = float(random.uniform(low, high)), int(random.integers(2, 40))
-        settings += [low, Law("uniform", low, high), Law("log", low, high), Law("normal", low, high, mean, number())]
+        settings += [
+            low,
+            Distribution("uniform", low, high),
+            Distribution("log", low, high),
+            Distribution("normal", low, high, mean, number()),
+        ]
         settings += [
             parse_setting(f"{low!r}..{high!r}:{count}", wide),
             parse_setting(f"log:{low!r}..{high!r}:{count}", wide),
@@ -886,16 +978,22 @@ def test_settings_survive_their_text():
 
 def test_texts_are_short():
     table = table_of("hopper")
-    for name, text in [("torso_mass", "6"), ("gravity", "19.62"), ("torso_mass", "normal:6.0:1.5:3.0..9.0")]:
+    for name, text in [
+        ("torso_mass", "6"),
+        ("gravity", "19.62"),
+        ("torso_mass", "normal:6.0:1.5:3.0..9.0"),
+    ]:
         assert format_setting(parse_setting(text, table[name])) == text
     assert format_setting(parse_setting("x2", table["gravity"])) == "19.62"
 
 
 def test_an_unknown_parameter_names_its_neighbours():
-    with pytest.raises(UnknownName, match="unknown parameter of hopper 'toso_mass'; did you mean torso_mass"):
-        find(table_of("hopper"), "toso_mass", "hopper")
+    with pytest.raises(
+        UnknownName, match="unknown parameter of hopper 'toso_mass'; did you mean torso_mass"
+    ):
+        find_parameter(table_of("hopper"), "toso_mass", "hopper")
     with pytest.raises(UnknownName, match=r"known: .*gravity"):
-        find(table_of("hopper"), "qqq", "hopper")
+        find_parameter(table_of("hopper"), "qqq", "hopper")
 
 
 # Laws.
@@ -913,7 +1011,7 @@ def test_an_unknown_parameter_names_its_neighbours():
 )
 def test_draws_follow_their_law(text, law):
     setting = parse_setting(text, MASS)
-    assert isinstance(setting, Law)
+    assert isinstance(setting, Distribution)
     x = setting.draw(Streams(keys(3, 50_000)))
     assert x.shape == (50_000,)
     assert x.min() >= setting.low
@@ -926,20 +1024,22 @@ def test_draws_follow_their_law(text, law):
 @pytest.mark.parametrize("text", ["1..9", "log:0.5..10", "normal:6:1.5:3..9", "3..3", "log:3..3"])
 def test_a_draw_depends_on_its_own_stream(text):
     law = parse_setting(text, MASS)
-    assert isinstance(law, Law)
+    assert isinstance(law, Distribution)
     key = keys(0, 17)
     together = law.draw(Streams(key))
     assert np.array_equal(together, [law.draw(Streams(key[i : i + 1]))[0] for i in range(17)])
 
 
-@pytest.mark.parametrize("text", ["1..9", "log:0.5..10", "normal:6:1.5:3..9", "normal:20:0.1:1..50", "log:0.7..0.9"])
+@pytest.mark.parametrize(
+    "text", ["1..9", "log:0.5..10", "normal:6:1.5:3..9", "normal:20:0.1:1..50", "log:0.7..0.9"]
+)
 def test_draws_stay_inside_at_the_extremes(text):
     class Extreme(Streams):
         def uniform(self, low, high, size, where=None):
             return np.array([[0.0], [np.nextafter(1, 0)], [0.5]])
 
     law = parse_setting(text, MASS)
-    assert isinstance(law, Law)
+    assert isinstance(law, Distribution)
     x = law.draw(Extreme(keys(0, 3)))
     assert np.isfinite(x).all()
     assert (x >= law.low).all()

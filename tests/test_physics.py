@@ -1,4 +1,6 @@
-"""The engine's contract: exact state out and in, contained divergence, no bit from threads or neighbours."""
+"""The engine's contract: exact state out and in, contained divergence, no bit from threads or
+neighbours.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +22,38 @@ N = 5
 EVERYONE = np.arange(N)
 
 
-def make(robot: str, n: int = N, forces: bool | None = None, names: tuple[str, ...] | None = None) -> MujocoSimulator:
+def make(
+    robot: str, n: int = N, forces: bool | None = None, names: tuple[str, ...] | None = None
+) -> MujocoSimulator:
     """A simulator in which all of a robot's parameters may differ between worlds."""
-    task = tasks.find(robot)
+    task = tasks.find_task(robot)
     if names is None:
         names = tuple(parameters(task.model_path()))
-    return MujocoSimulator(task.model_path(), names, n, task.frame_skip, task.forces if forces is None else forces)
+    return MujocoSimulator(
+        task.model_path(), names, n, task.frame_skip, task.forces if forces is None else forces
+    )
 
 
 def own_dynamics(simulator: MujocoSimulator, seed: int = 0) -> np.ndarray:
-    """(n, P): each world with dynamics of its own, within a factor of 1.3 of the robot's (of 0.02 for none)."""
+    """(n, P): each world with dynamics of its own, within a factor of 1.3 of the robot's (of 0.02
+    for none).
+    """
     defaults = np.array([p.default or 0.02 for p in simulator.parameters])
-    return defaults * np.exp(np.random.default_rng(seed).uniform(-0.26, 0.26, (simulator.n, len(defaults))))
+    return defaults * np.exp(
+        np.random.default_rng(seed).uniform(-0.26, 0.26, (simulator.n, len(defaults)))
+    )
 
 
 def begin(robot: str, simulator: MujocoSimulator, seed: int = 0) -> None:
     ids = np.arange(simulator.n)
-    simulator.reset(ids, *tasks.find(robot).start(simulator, Streams(keys(seed, simulator.n))))
+    simulator.reset(ids, *tasks.find_task(robot).start(simulator, Streams(keys(seed, simulator.n))))
 
 
 def control(simulator: MujocoSimulator, t: int, ids: np.ndarray = EVERYONE) -> np.ndarray:
     """(n, A): what worlds `ids` are told at step t, whoever else is."""
-    return np.array([np.random.default_rng([t, i]).uniform(-1, 1, simulator.control.shape[1]) for i in ids])
+    return np.array(
+        [np.random.default_rng([t, i]).uniform(-1, 1, simulator.control.shape[1]) for i in ids]
+    )
 
 
 def run(simulator: MujocoSimulator, steps: range, ids: np.ndarray = EVERYONE) -> np.ndarray:
@@ -57,14 +69,14 @@ def run(simulator: MujocoSimulator, steps: range, ids: np.ndarray = EVERYONE) ->
 @pytest.mark.parametrize("kept", [False, True], ids=["shared data", "data per world"])
 def test_rows_continue_to_the_bit_in_another_simulator(robot, kept):
     """A fresh one or one with a past, with one MjData a world or one a thread, in other places."""
-    task = tasks.find(robot)
+    task = tasks.find_task(robot)
     first = make(robot, forces=kept)
     dynamics = own_dynamics(first)
     first.set_parameters(EVERYONE, dynamics)
     begin(robot, first)
     run(first, range(25))
     saved = first.rows.copy()
-    view = tasks.View(first, EVERYONE)
+    view = tasks.SimView(first, EVERYONE)
     positions, want = [], []
     for t in range(25, 50):
         first.step(EVERYONE, control(first, t))
@@ -137,7 +149,9 @@ def test_some_worlds_step_and_the_others_wait(robot):
     part.reset(some, np.tile(part.qpos0, (2, 1)), np.zeros((2, part.nv)))
     assert np.array_equal(part.rows[others], before[others])
     assert not np.array_equal(part.rows[some], before[some])
-    assert np.array_equal(run(part, range(20, 30), others)[-1][others], run(whole, range(20, 30))[-1][others])
+    assert np.array_equal(
+        run(part, range(20, 30), others)[-1][others], run(whole, range(20, 30))[-1][others]
+    )
 
 
 def test_reset_leaves_nothing_of_the_past():
@@ -164,7 +178,15 @@ def make_sick(simulator: MujocoSimulator, world: int, how: str) -> None:
 
 @pytest.mark.parametrize("robot", ROBOTS)
 @pytest.mark.parametrize(
-    "how", ["absurd velocity", "fast but finite", "nan velocity", "infinite position", "nan control", "inf control"]
+    "how",
+    [
+        "absurd velocity",
+        "fast but finite",
+        "nan velocity",
+        "infinite position",
+        "nan control",
+        "inf control",
+    ],
 )
 def test_a_diverging_world_is_told_and_kept_apart(robot, how):
     sick, well = 2, np.array([0, 1, 3, 4])
@@ -180,12 +202,18 @@ def test_a_diverging_world_is_told_and_kept_apart(robot, how):
         if how.endswith("control"):
             action[sick, -1] = np.nan if how.startswith("nan") else -np.inf
         diverged = simulator.step(EVERYONE, action)
-        if t == 5 or how != "fast but finite":  # friction or damping may tame the fast one in the end
+        if (
+            t == 5 or how != "fast but finite"
+        ):  # friction or damping may tame the fast one in the end
             assert diverged.tolist() == [i == sick for i in EVERYONE]
         assert np.array_equal(simulator.rows[well], want[t][well])
         if robot == "ant":
             assert np.isfinite(simulator.contact_forces(well)).all()
-    if how in ("absurd velocity", "nan velocity", "infinite position"):  # shown as it is, not reset behind our back
+    if how in (
+        "absurd velocity",
+        "nan velocity",
+        "infinite position",
+    ):  # shown as it is, not reset behind our back
         fast = np.abs(simulator.qvel[sick]) >= VELOCITY_BOUND
         assert fast.any() or not np.isfinite(simulator.rows[sick]).all()
     # And it can begin anew as if nothing had been.
@@ -221,8 +249,13 @@ def test_the_velocity_bound_is_far_from_what_robots_do():
 
 
 def test_an_error_of_the_engine_is_one_worlds_divergence(tmp_path):
-    """Thirty boxes in one place need more memory than the model grants: MuJoCo raises, the others go on."""
-    boxes = "".join(f'<body pos="{i} 0 1"><freejoint/><geom type="box" size=".2 .2 .2"/></body>' for i in range(30))
+    """Thirty boxes in one place need more memory than the model grants: MuJoCo raises, the others
+    go on.
+    """
+    boxes = "".join(
+        f'<body pos="{i} 0 1"><freejoint/><geom type="box" size=".2 .2 .2"/></body>'
+        for i in range(30)
+    )
     path = tmp_path / "crowd.xml"
     path.write_text(
         f'<mujoco><size memory="64K"/><worldbody><geom type="plane" size="9 9 1"/>{boxes}</worldbody></mujoco>'
@@ -240,7 +273,9 @@ def test_an_error_of_the_engine_is_one_worlds_divergence(tmp_path):
 
 
 def test_divergence_prints_nothing_and_writes_no_file(tmp_path):
-    """Nor does a model whose XML MuJoCo calls deprecated. In a process of its own: a handler is set once."""
+    """Nor does a model whose XML MuJoCo calls deprecated. In a process of its own: a handler is set
+    once.
+    """
     code = """
 import numpy as np
 from isthmus.physics import mujoco as engine
@@ -252,7 +287,9 @@ simulator.reset(ids, np.tile(simulator.qpos0, (8, 1)), np.full((8, simulator.nv)
 assert simulator.step(ids, np.full((8, 6), np.nan)).all()
 assert any("deprecated" in w for w in engine.warnings) and any("Nan" in w for w in engine.warnings)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
 
@@ -289,7 +326,7 @@ def test_a_model_that_is_none_gets_one_line(tmp_path):
 
 def test_simulators_do_not_share_their_models():
     """Compiled once a file, but each with dynamics of its own."""
-    path: Path = tasks.find("hopper").model_path()
+    path: Path = tasks.find_task("hopper").model_path()
     assert load_model(path) is load_model(path)
     heavy, usual = make("hopper", names=("torso_mass",)), make("hopper", names=("torso_mass",))
     heavy.set_parameters(EVERYONE, np.full((N, 1), 9.0))

@@ -1,4 +1,6 @@
-"""Probes that every learner solves in the same way: what its critic says of domains whose values are known."""
+"""Probes that every learner solves in the same way: what its critic says of domains whose values
+are known.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def test_value_one(learner: Any, seeds: range) -> None:
 def test_value_is_the_observation(learner: Any, seeds: range) -> None:
     def found(seed: int) -> list[float]:
         s, metrics = probes.train(learner, probes.OBSERVED_VALUE, 40, seed)
-        return [*probes.values(s, -1.0), *probes.values(s, 1.0), metrics.get("explained_variance", 1.0)]
+        return [
+            *probes.values(s, -1.0),
+            *probes.values(s, 1.0),
+            metrics.get("explained_variance", 1.0),
+        ]
 
     probes.check(found, seeds, [-1.02, 0.98, 0.99], [-0.98, 1.02, np.inf])
 
@@ -74,11 +80,15 @@ def test_a_time_limit_ends_no_value(learner: Any, seeds: range) -> None:
 
 
 def test_a_probe_without_room_over_ten_seeds_is_refused() -> None:
-    """Ten numbers within the bounds, with a deviation of 0.03: 0.08 is too narrow for them, 0.1 is not."""
+    """Ten numbers within the bounds, with a deviation of 0.03: 0.08 is too narrow for them, 0.1 is
+    not.
+    """
     numbers = 0.03 * np.array([-1.0, 1.0] * 5) / np.std([-1.0, 1.0] * 5, ddof=1)
     probes.check(numbers.__getitem__, probes.TEN, *probes.around(0.0, 0.1))
     with pytest.raises(AssertionError, match="too near"):
         probes.check(numbers.__getitem__, probes.TEN, *probes.around(0.0, 0.08))
     with pytest.raises(AssertionError, match="not in"):
         probes.check(lambda seed: float(seed == 7), probes.TEN, *probes.around(0.0, 0.5))
-    probes.check(numbers.__getitem__, probes.TEN[:1], *probes.around(0.0, 0.08))  # one seed has no deviation
+    probes.check(
+        numbers.__getitem__, probes.TEN[:1], *probes.around(0.0, 0.08)
+    )  # one seed has no deviation

@@ -17,7 +17,9 @@ PINS = ["constraints.txt", "constraints-bench.txt"]
 
 # A folder of one machine, not preceded by what makes it part of a longer path or an address.
 MACHINE = re.compile(r"(?<![\w.~$}-])/(?:work|tmp|root|opt|home/\w+|Users/\w+)(?:/|\b)")
-REGISTRY = re.compile(r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.(?:org|com)|registry\.npmjs\.org")
+REGISTRY = re.compile(
+    r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.(?:org|com)|registry\.npmjs\.org"
+)
 
 
 def tied(text: str) -> list[str]:
@@ -28,7 +30,9 @@ def tied(text: str) -> list[str]:
 def tracked() -> list[Path]:
     if not (TREE / ".git").exists():
         pytest.skip("not a git checkout: nothing says which files are the project's")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=TREE, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=TREE, check=True, capture_output=True, text=True
+    ).stdout
     return [path for name in listed.split("\0") if name and (path := TREE / name).is_file()]
 
 
@@ -39,10 +43,17 @@ UNNAMED = {"gpu"}
 def test_each_dependency_and_extra_is_imported() -> None:
     """What nothing imports would be downloaded, and could break an installation, for nothing."""
     project = tomllib.loads((TREE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {name: needs for name, needs in project["optional-dependencies"].items() if name not in ("dev", *UNNAMED)}
+    extras = {
+        name: needs
+        for name, needs in project["optional-dependencies"].items()
+        if name not in ("dev", *UNNAMED)
+    }
     source = "\n".join(path.read_text(encoding="utf-8") for path in (TREE / "src").rglob("*.py"))
     imported = set(re.findall(r"(?:import|from) (\w+)", source))
-    needed = {canonicalize_name(Requirement(need).name) for need in chain(project["dependencies"], *extras.values())}
+    needed = {
+        canonicalize_name(Requirement(need).name)
+        for need in chain(project["dependencies"], *extras.values())
+    }
     assert needed - {canonicalize_name(name) for name in imported} == set()
 
 
@@ -80,7 +91,11 @@ def pins(name: str) -> list[Requirement]:
 @pytest.mark.parametrize("name", PINS)
 def test_pins_are_exact_and_name_no_address(name: str) -> None:
     assert "://" not in (TREE / name).read_text()
-    loose = [str(pin) for pin in pins(name) if pin.url or not re.fullmatch(r"==[\w.+!]+", str(pin.specifier))]
+    loose = [
+        str(pin)
+        for pin in pins(name)
+        if pin.url or not re.fullmatch(r"==[\w.+!]+", str(pin.specifier))
+    ]
     assert loose == []
 
 
@@ -89,7 +104,11 @@ def test_every_dependency_is_pinned_once_on_each_python(python: str) -> None:
     """Also those of the extras, so that no set-up takes a version that nobody tried."""
     project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
-    machine = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    machine = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+    }
     pinned: dict[str, list[str]] = {}
     for pin in pins("constraints.txt"):
         if pin.marker is None or pin.marker.evaluate(machine):

@@ -1,4 +1,6 @@
-"""Random numbers of worlds: each world's own, whoever its neighbours are; and good enough for physics."""
+"""Random numbers of worlds: each world's own, whoever its neighbours are; and good enough for
+physics.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def bits(array: np.ndarray) -> tuple:
 
 
 def test_mix_is_the_finalizer_of_splitmix64():
-    """Vigna's splitmix64.c with seed 1234567 begins so (rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64)."""
+    """Vigna's splitmix64.c with seed 1234567 begins so
+    (rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64).
+    """
     golden = 0x9E3779B97F4A7C15
     states = np.array([(1234567 + golden * (i + 1)) % 2**64 for i in range(3)], np.uint64)
     assert mix(states).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
@@ -34,11 +38,20 @@ def test_keys_of_a_longer_list_begin_alike():
 def test_fold_tells_counters_apart():
     """By value, by place and by number."""
     key = keys(0, 4)
-    derived = [key, fold(key, 0), fold(key, 1), fold(key, 0, 0), fold(key, 0, 1), fold(key, 1, 0), fold(key, -1)]
+    derived = [
+        key,
+        fold(key, 0),
+        fold(key, 1),
+        fold(key, 0, 0),
+        fold(key, 0, 1),
+        fold(key, 1, 0),
+        fold(key, -1),
+    ]
     assert len(np.unique(np.concatenate(derived))) == 4 * len(derived)
     assert np.array_equal(fold(key, 3, 5), fold(fold(key, 3), 5))
     assert np.array_equal(
-        fold(key, np.array([3, 4, 5, 6])), np.concatenate([fold(key[i : i + 1], 3 + i) for i in range(4)])
+        fold(key, np.array([3, 4, 5, 6])),
+        np.concatenate([fold(key[i : i + 1], 3 + i) for i in range(4)]),
     )
 
 
@@ -51,7 +64,11 @@ def test_avalanche(what):
     words = fold(base, counter)
     for bit in range(64):
         flip = np.uint64(1) << np.uint64(bit)
-        other = fold(base ^ flip, counter) if what == "key" else fold(base, counter.astype(np.uint64) ^ flip)
+        other = (
+            fold(base ^ flip, counter)
+            if what == "key"
+            else fold(base, counter.astype(np.uint64) ^ flip)
+        )
         changed = np.unpackbits((words ^ other).view(np.uint8)).reshape(samples, 64).mean(0)
         assert abs(changed - 0.5).max() < 6 * 0.5 / samples**0.5  # 6 standard errors, 64 x 64 looks
 
@@ -80,13 +97,20 @@ def test_nothing_correlates(kind):
     by_world = draw(Streams(key), size)
     by_place = draw(Streams(keys(3, size)), n).T
     by_seed = np.concatenate([draw(Streams(keys(seed, 1)), size) for seed in range(n)])
-    by_episode = np.concatenate([draw(Streams(fold(key[:1], episode)), size) for episode in range(n)])
-    raw = draw(Streams(np.arange(n, dtype=np.uint64)), size)  # even keys that differ in their lowest bits alone
+    by_episode = np.concatenate(
+        [draw(Streams(fold(key[:1], episode)), size) for episode in range(n)]
+    )
+    raw = draw(
+        Streams(np.arange(n, dtype=np.uint64)), size
+    )  # even keys that differ in their lowest bits alone
     for x in (by_world, by_seed, by_episode, raw, by_place):
         correlation = np.corrcoef(x)[np.triu_indices(n, 1)]
         assert abs(correlation).max() < 5.5 / x.shape[1] ** 0.5
     for lag in (1, 2, 3, 7):
-        assert abs(np.corrcoef(by_world[:, :-lag].ravel(), by_world[:, lag:].ravel())[0, 1]) < 4 / (n * size) ** 0.5
+        assert (
+            abs(np.corrcoef(by_world[:, :-lag].ravel(), by_world[:, lag:].ravel())[0, 1])
+            < 4 / (n * size) ** 0.5
+        )
 
 
 @pytest.mark.parametrize("kind", DRAWS)
@@ -145,5 +169,7 @@ def test_single_is_the_generator():
     random, generator = Single(np.random.default_rng(5)), np.random.default_rng(5)
     assert bits(random.uniform(-0.5, 2.0, 4)) == bits(generator.uniform(-0.5, 2.0, 4)[None])
     assert bits(random.standard_normal(3)) == bits(generator.standard_normal(3)[None])
-    assert bits(random.uniform(0.0, 1.0, 2, where=np.array([True]))) == bits(generator.uniform(0.0, 1.0, 2)[None])
+    assert bits(random.uniform(0.0, 1.0, 2, where=np.array([True]))) == bits(
+        generator.uniform(0.0, 1.0, 2)[None]
+    )
     assert random.generator.bit_generator.state == generator.bit_generator.state

@@ -1,4 +1,6 @@
-"""Ray as an executor, on a cluster of two nodes on this machine: the same bits, also where a node is lost."""
+"""Ray as an executor, on a cluster of two nodes on this machine: the same bits, also where a node
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def test_a_worker_without_isthmus(monkeypatch):
 def test_a_ray_of_ones_own_says_nothing():
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'isthmus[ray]'")
     code = "import jobs; from isthmus.training.ray import Ray\nwith Ray(1) as ray: print(*ray.map(jobs.square, [3]))"
-    told = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
     assert (told.stdout, told.stderr) == ("(0, 9)\n", "")
 
 
@@ -61,7 +65,7 @@ def cluster(tmp_path_factory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where workers find the jobs
         patch.setenv("LOST", str(folder))
-        for name, value in ours.QUIET.items():
+        for name, value in ours.QUIET_ENVIRONMENT.items():
             patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
@@ -79,7 +83,9 @@ def ray(cluster) -> Iterator[Ray]:
         yield executor
 
 
-@pytest.mark.parametrize("address", ["HOST:PORT", "ray://HOST:PORT", "nowhere.invalid:6379", "HOST:port"])
+@pytest.mark.parametrize(
+    "address", ["HOST:PORT", "ray://HOST:PORT", "nowhere.invalid:6379", "HOST:port"]
+)
 def test_no_cluster_at_an_address(tmp_path, capsys, monkeypatch, address):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'isthmus[ray]'")
     with socket.socket() as free:
@@ -93,9 +99,15 @@ def test_results_and_where_they_are_made(ray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     polls = []
     assert ray.workers == 2
-    assert dict(ray.map(jobs.square, range(5), lambda: polls.append(1))) == {i: i * i for i in range(5)} and polls
+    assert (
+        dict(ray.map(jobs.square, range(5), lambda: polls.append(1)))
+        == {i: i * i for i in range(5)}
+        and polls
+    )
     assert dict(ray.map(jobs.environment, [0, 1])) == {0: ("1", "1"), 1: ("1", "1")}
-    assert set(dict(ray.map(jobs.place, [0, 1])).values()) == {str(tmp_path)}, "relative paths mean the same"
+    assert set(dict(ray.map(jobs.place, [0, 1])).values()) == {str(tmp_path)}, (
+        "relative paths mean the same"
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +137,10 @@ def test_a_worker_that_dies(ray, tmp_path):
 
 def test_other_versions_are_told(ray, monkeypatch):
     monkeypatch.setattr(ours, "_versions", lambda: {"jax": "0.1", "numpy": "0.2"})
-    with pytest.raises(IsthmusError, match=r"a worker on .* has jax .* instead of 0.1, numpy .* instead of 0.2: inst"):
+    with pytest.raises(
+        IsthmusError,
+        match=r"a worker on .* has jax .* instead of 0.1, numpy .* instead of 0.2: inst",
+    ):
         list(ray.map(jobs.square, [2]))
 
 
@@ -140,7 +155,9 @@ def test_ctrl_c_lets_what_trains_save(ray, tmp_path):
 
 
 def test_seeds_are_the_same(ray, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "EVALUATION_EPISODES", 16)  # as a worker, which knows nothing of `tiny`, has it
+    monkeypatch.setattr(
+        loop, "EVALUATION_EPISODES", 16
+    )  # as a worker, which knows nothing of `tiny`, has it
     made = [few(tmp_path / name, ceiling=False, seeds=1, steps=2 * tiny.ROUND, executor=executor)
             for name, executor in (("ray", ray), ("here", Here()))]  # fmt: skip
     assert made[0].rows == made[1].rows

@@ -1,5 +1,6 @@
-"""Recurrent PPO and its methods: cells by hand, sequences against single steps, what is remembered how long, and probes
-that cannot be solved without a memory."""
+"""Recurrent PPO and its methods: cells by hand, sequences against single steps, what is remembered
+how long, and probes that cannot be solved without a memory.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +14,15 @@ import probes
 import pytest
 import test_ppo
 
-from isthmus.domains.collect import collect
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Budget, Problem
+from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate_method
 from isthmus.learning.advantage import gae
-from isthmus.learning.networks import CELLS, GRU, LSTM, remember, unroll
+from isthmus.learning.networks import CELLS, GRU, LSTM, cell_step, unroll
 from isthmus.learning.recurrent_ppo import RecurrentPPO, through_tasks
 from isthmus.methods import registry
 from isthmus.methods.recurrent import RL2, RecurrentRandomization
+from isthmus.problems.problem import Access, Budget, Problem
 from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName
 
@@ -43,14 +44,14 @@ def sigmoid(x: float) -> float:
 
 
 def test_an_lstm_by_hand() -> None:
-    # One unit that said 0.5 and keeps 2. With inputs of 1: enter 0.1 + 0.5, stay 0.2 + 1, candidate 0.3 + 1.5,
-    # leave 0.4 + 2, and the bias of 1 on staying.
+    # One unit that said 0.5 and keeps 2. With inputs of 1: enter 0.1 + 0.5, stay 0.2 + 1, candidate
+    # 0.3 + 1.5, leave 0.4 + 2, and the bias of 1 on staying.
     into, back = np.array([[0.1, 0.2, 0.3, 0.4]], f32), np.array([[1.0, 2.0, 3.0, 4.0]], f32)
     cell = LSTM(into, back, np.array([0.0, 1.0, 0.0, 0.0], f32))
     kept = sigmoid(2.2) * 2 + sigmoid(0.6) * np.tanh(1.8)
-    found = remember(cell, np.array([0.5, 2.0], f32), np.ones(1, f32))
+    found = cell_step(cell, np.array([0.5, 2.0], f32), np.ones(1, f32))
     np.testing.assert_allclose(found, [sigmoid(2.4) * np.tanh(kept), kept], rtol=1e-6)
-    assert cell.blank.tolist() == [0, 0]
+    assert cell.initial_carry.tolist() == [0, 0]
 
 
 def test_a_gru_by_hand() -> None:
@@ -58,7 +59,9 @@ def test_a_gru_by_hand() -> None:
     cell = GRU(np.array([[0.1, 0.2, 0.3]], f32), np.array([[1.0, 2.0, 3.0]], f32), np.zeros(3, f32))
     update = sigmoid(1.2)
     expected = (1 - update) * np.tanh(0.3 + sigmoid(0.6) * 1.5) + update * 0.5
-    np.testing.assert_allclose(remember(cell, np.array([0.5], f32), np.ones(1, f32)), [expected], rtol=1e-6)
+    np.testing.assert_allclose(
+        cell_step(cell, np.array([0.5], f32), np.ones(1, f32)), [expected], rtol=1e-6
+    )
 
 
 def test_a_cell_begins_orthogonal_and_forgets_little() -> None:
@@ -71,8 +74,8 @@ def test_a_cell_begins_orthogonal_and_forgets_little() -> None:
 @pytest.mark.parametrize("kind", CELLS)
 def test_an_unrolled_cell_is_its_steps_and_so_is_its_gradient(kind: str) -> None:
     cell = CELLS[kind].init(jax.random.key(0), 3, 8)
-    width = len(cell.blank)
-    draw = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)  # noqa: E731
+    width = len(cell.initial_carry)
+    draw = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
     memory, x, weight = draw(1, 4, width), draw(2, 7, 4, 3), draw(3, 7, 4, width)
     fresh = np.zeros((7, 4), bool)
     fresh[0, 1] = fresh[3, 1] = fresh[3, 2] = fresh[6, 3] = True
@@ -80,16 +83,20 @@ def test_an_unrolled_cell_is_its_steps_and_so_is_its_gradient(kind: str) -> None
     def steps(cell: Any, memory: Any, x: Any) -> Any:
         out = []
         for t in range(len(x)):
-            memory = remember(cell, jnp.where(fresh[t][:, None], 0.0, memory), x[t])
+            memory = cell_step(cell, jnp.where(fresh[t][:, None], 0.0, memory), x[t])
             out.append(memory)
         return jnp.stack(out)
 
     def gradient(of: Any) -> Any:
         return jax.grad(lambda *at: (weight * of(*at)).sum(), (0, 1, 2))(cell, memory, x)
 
-    unrolled = lambda cell, memory, x: unroll(cell, memory, x, fresh)  # noqa: E731
+    unrolled = lambda cell, memory, x: unroll(cell, memory, x, fresh)
     np.testing.assert_allclose(unrolled(cell, memory, x), steps(cell, memory, x), atol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient(unrolled), gradient(steps))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        gradient(unrolled),
+        gradient(steps),
+    )
     np.testing.assert_array_equal(gradient(unrolled)[1][1], 0.0)  # what was forgotten at once
 
 
@@ -97,13 +104,17 @@ def test_an_unrolled_cell_is_its_steps_and_so_is_its_gradient(kind: str) -> None
 
 
 def played(learner: RecurrentPPO, probe: probes.Probe = probes.RECALL) -> tuple[Any, Transition]:
-    """A state whose worlds are amid their episodes, with weights that say something, and its next round."""
+    """A state whose worlds are amid their episodes, with weights that say something, and its next
+    round.
+    """
     random = np.random.default_rng(0)
-    n, steps = learner.rollout
+    n, steps = learner.rollout_shape
     s = learner.init(probes.SPACES, jax.random.key(0))
     networks = jax.tree.map(lambda w: w + 0.3 * random.normal(size=w.shape).astype(f32), s.networks)
     s = s._replace(networks=networks, remembered=random.normal(size=s.remembered.shape).astype(f32))
-    worlds, tr = probes.collect(probe, probes.Played.begin(n, random), learner.behaviour(s), 4, random)
+    worlds, tr = probes.collect(
+        probe, probes.Played.begin(n, random), learner.behaviour(s), 4, random
+    )
     s = learner.observe(s, tr)
     return s, probes.collect(probe, worlds, learner.behaviour(s), steps, random)[1]
 
@@ -115,13 +126,17 @@ def test_what_a_behaviour_remembered_is_what_its_steps_make(kind: str) -> None:
     policy, sample = learner.policy(s), tr.extra["sample"]
     renewed = 0
     for world in range(4):
-        memory = policy.memory()._replace(fresh=np.zeros((), bool), kept=tr.extra["remembered"][0, world])
+        memory = policy.memory()._replace(
+            fresh=np.zeros((), bool), kept=tr.extra["remembered"][0, world]
+        )
         for t in range(16):
             if t and (tr.terminated | tr.truncated)[t - 1, world]:
                 memory = policy.memory()
                 renewed += 1
             assert bool(tr.extra["fresh"][t, world]) == bool(memory.fresh)
-            np.testing.assert_allclose(tr.extra["remembered"][t, world], policy.before(memory), atol=1e-5)
+            np.testing.assert_allclose(
+                tr.extra["remembered"][t, world], policy.before(memory), atol=1e-5
+            )
             action, memory = policy.act(memory, tr.obs[t, world])
             assert action.shape == sample[t, world].shape
     assert renewed > 12
@@ -163,11 +178,19 @@ def test_values_remember_and_bootstrap_from_the_true_next_state(dies: bool) -> N
         memory, value, after = s.remembered[world], [], []
         for t in range(16):
             if done[t - 1, world] if t else tr.extra["fresh"][0, world]:
-                memory = critic.cell.blank
-            memory = remember(critic.cell, memory, normalize(tr.obs[t, world]))
+                memory = critic.cell.initial_carry
+            memory = cell_step(critic.cell, memory, normalize(tr.obs[t, world]))
             value.append(critic.read(memory)[0])
-            after.append(critic.read(remember(critic.cell, memory, normalize(tr.next_obs[t, world])))[0])
-        arrays = (reward[:, world], np.array(value), np.array(after), tr.terminated[:, world], done[:, world])
+            after.append(
+                critic.read(cell_step(critic.cell, memory, normalize(tr.next_obs[t, world])))[0]
+            )
+        arrays = (
+            reward[:, world],
+            np.array(value),
+            np.array(after),
+            tr.terminated[:, world],
+            done[:, world],
+        )
         targets.append(gae(*arrays, 0.9, 0.95) + np.array(value))
         remembered.append(memory)
     new, metrics = learner.learn(s, tr, jax.random.key(0))
@@ -182,10 +205,10 @@ def test_a_round_goes_on_where_the_last_one_stopped() -> None:
     moments = s.observations
     for half in (slice(None, 8), slice(8, None)):
         s, _ = still.learn(s, jax.tree.map(lambda x, half=half: x[half], tr), jax.random.key(0))
-        s = s._replace(observations=moments)
+        s = s._replace(obs_moments=moments)
     np.testing.assert_allclose(s.remembered, whole.remembered, atol=1e-5)
-    assert digest(still.transfer(s).remembered) == digest(np.zeros((16, 32), f32))
-    assert still.resized(3).transfer(s).remembered.shape == (3, 32)
+    assert digest(still.warm_start(s).remembered) == digest(np.zeros((16, 32), f32))
+    assert still.with_num_worlds(3).transfer(s).remembered.shape == (3, 32)
 
 
 @probes.over_seeds
@@ -194,8 +217,13 @@ def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(seeds: ra
 
     def found(seed: int) -> list[float]:
         s, metrics = probes.train(learner, probes.HIDDEN_VALUE, 40, seed)
-        assert s.networks.actor.cell.into.shape[0] == 1 and s.networks.critic.cell.into.shape[0] == 2
-        return [*(probes.values(s, 0.0, parameter=coin)[0] for coin in (-1.0, 1.0)), metrics["explained_variance"]]
+        assert (
+            s.networks.actor.cell.into.shape[0] == 1 and s.networks.critic.cell.into.shape[0] == 2
+        )
+        return [
+            *(probes.values(s, 0.0, parameter=coin)[0] for coin in (-1.0, 1.0)),
+            metrics["explained_variance"],
+        ]
 
     probes.check(found, seeds, [-1.05, 0.95, 0.95], [-0.95, 1.05, np.inf])
 
@@ -209,7 +237,9 @@ def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(seeds: ra
         ("gae_decay", 1.5, BadValue, "gae_decay=1.5: needs a number in 0..1"),
     ],
 )
-def test_a_setting_that_cannot_learn_is_refused(setting: str, value: Any, kind: type, message: str) -> None:
+def test_a_setting_that_cannot_learn_is_refused(
+    setting: str, value: Any, kind: type, message: str
+) -> None:
     with pytest.raises(kind, match=message):
         RecurrentPPO(**{setting: value})
 
@@ -217,7 +247,10 @@ def test_a_setting_that_cannot_learn_is_refused(setting: str, value: Any, kind: 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"sequence": 5}, "sequence=5 must divide a round's 16 steps and minibatch=64; change learner.sequence"),
+        (
+            {"sequence": 5},
+            "sequence=5 must divide a round's 16 steps and minibatch=64; change learner.sequence",
+        ),
         ({"minibatch": 60}, "sequence=8 must divide a round's 16 steps and minibatch=60"),
         ({"minibatch": 512}, "minibatch=512 is more than a round's 256 transitions; lower it"),
     ],
@@ -229,10 +262,10 @@ def test_a_round_that_cannot_be_cut_is_refused(changed: dict[str, int], message:
 
 
 def test_a_return_goes_on_through_the_episodes_of_a_task() -> None:
-    """Six steps of one world by hand: a time limit at the second, a fall at the third, the task's end at the fifth, and
-    the round's in a fall.
+    """Six steps of one world by hand: a time limit at the second, a fall at the third, the task's
+    end at the fifth, and the round's in a fall.
     """
-    column = lambda *x: np.array(x)[:, None]  # noqa: E731
+    column = lambda *x: np.array(x)[:, None]
     value, after = column(1.0, 2.0, 3.0, 4.0, 5.0, 6.0), column(10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
     terminated, done = column(0, 0, 1, 0, 0, 1) > 0, column(0, 1, 1, 0, 1, 1) > 0
     fresh = column(1, 0, 0, 0, 0, 1) > 0
@@ -291,11 +324,19 @@ def test_probe_an_action_is_learned_by_what_it_is_paid(
 # The methods.
 
 TARGET = Domain.parse("hopper/torso_mass=3")
-SMALL = {"learner.worlds": 8, "learner.steps": 64, "learner.units": 8, "learner.epochs": 1, "learner.minibatch": 512}
+SMALL = {
+    "learner.worlds": 8,
+    "learner.steps": 64,
+    "learner.units": 8,
+    "learner.epochs": 1,
+    "learner.minibatch": 512,
+}
 
 
-def problem(budget: Budget = Budget()) -> Problem:  # noqa: B008  frozen
-    return Problem(Domain.parse("hopper"), TARGET, Access.FEW_SHOT, budget, uncertainty="torso_mass=1..9")
+def problem(budget: Budget = Budget()) -> Problem:
+    return Problem(
+        Domain.parse("hopper"), TARGET, Access.FEW_SHOT, budget, uncertainty="torso_mass=1..9"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -305,16 +346,22 @@ def learned() -> tuple[RL2, Any]:
     return method, method.step(problem(), s)[0]
 
 
-@pytest.mark.parametrize(("name", "episodes"), [("recurrent_randomization", 1), ("rl2", 2), ("rl2", 3)])
+@pytest.mark.parametrize(
+    ("name", "episodes"), [("recurrent_randomization", 1), ("rl2", 2), ("rl2", 3)]
+)
 def test_memory_lasts_as_long_as_a_task(name: str, episodes: int) -> None:
-    method = registry.build(name, SMALL | ({"episodes_per_task": episodes} if name == "rl2" else {}))
+    method = registry.build(
+        name, SMALL | ({"episodes_per_task": episodes} if name == "rl2" else {})
+    )
     s = method.init(problem(), 0)
     domain = method.trained_in(problem())
     assert domain.episodes_per_task == episodes
-    _, tr = collect(domain, s.worlds, method.learner.behaviour(s.learner), 64)
+    _, tr = rollout_steps(domain, s.worlds, method.learner.behaviour(s.learner), 64)
     fresh, done = tr.extra["fresh"], tr.terminated | tr.truncated
     assert fresh[0].all()  # random steps are not remembered
-    begun = np.cumsum(np.concatenate([s.worlds.episode[None], done[:-1]]), 0)  # episodes, at each step
+    begun = np.cumsum(
+        np.concatenate([s.worlds.episode[None], done[:-1]]), 0
+    )  # episodes, at each step
     np.testing.assert_array_equal(fresh[1:], done[:-1] & ((begun[1:] - 1) % episodes == 0))
     mass = tr.parameters[..., 0]
     np.testing.assert_array_equal(fresh[1:], mass[1:] != mass[:-1])  # another robot, another memory
@@ -335,7 +382,9 @@ def test_rl2_begins_with_what_it_found_out(learned: tuple[RL2, Any]) -> None:
     blank, observation = method.policy(s), np.full(11, 0.3, f32)
     actions = [policy.act(policy.memory(), observation)[0] for policy in (blank, *policies)]
     assert len({digest(action) for action in actions}) == 3
-    assert [digest(each._replace(begin=0)) for each in policies] == [digest(blank._replace(begin=0))] * 2
+    assert [digest(each._replace(begin=0)) for each in policies] == [
+        digest(blank._replace(begin=0))
+    ] * 2
     assert book.episodes == 1 and 2 < book.transitions < 1000
     assert book.seconds == pytest.approx(book.transitions * 0.008)
 
@@ -352,7 +401,8 @@ def test_rl2_finds_out_the_same_whatever_stands_beside_it(learned: tuple[RL2, An
 def test_more_episodes_cost_more(learned: tuple[RL2, Any]) -> None:
     method, s = learned
     few, many = (
-        replace(method, episodes_per_task=k).adapt(s, problem(), TARGET, np.full((4, 1), 3.0), 0)[1] for k in (2, 5)
+        replace(method, episodes_per_task=k).adapt(s, problem(), TARGET, np.full((4, 1), 3.0), 0)[1]
+        for k in (2, 5)
     )
     assert many.episodes == 4 == 4 * few.episodes
     assert many.transitions > 2 * few.transitions
@@ -375,10 +425,14 @@ def test_rl2_is_evaluated_by_what_it_found_out(learned: tuple[RL2, Any]) -> None
     ],
     ids=str,
 )
-def test_a_budget_below_the_longest_episode_is_refused_at_once(enough: Budget, less: Budget) -> None:
+def test_a_budget_below_the_longest_episode_is_refused_at_once(
+    enough: Budget, less: Budget
+) -> None:
     method = registry.build("rl2", SMALL)
     method.init(problem(enough), 0)
-    with pytest.raises(BudgetExceeded, match=r"a target and the budget is .*; lower episodes_per_task"):
+    with pytest.raises(
+        BudgetExceeded, match=r"a target and the budget is .*; lower episodes_per_task"
+    ):
         method.init(problem(less), 0)
 
 
@@ -396,5 +450,5 @@ def test_a_task_of_one_episode_is_not_rl2() -> None:
 def test_one_row_differs_from_the_other_by_its_tasks_alone() -> None:
     one, other = registry.build("recurrent_randomization", SMALL), registry.build("rl2", SMALL)
     assert type(one) is RecurrentRandomization and one.learner == other.learner
-    assert one.trained_in(problem()) == problem().believed
-    assert other.trained_in(problem()) == replace(problem().believed, episodes_per_task=2)
+    assert one.trained_in(problem()) == problem().randomized_source
+    assert other.trained_in(problem()) == replace(problem().randomized_source, episodes_per_task=2)

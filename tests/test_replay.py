@@ -1,4 +1,6 @@
-"""The replay against a plain list: what is held, what is drawn, that it is a value, and what its checkpoints cost."""
+"""The replay against a plain list: what is held, what is drawn, that it is a value, and what its
+checkpoints cost.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("capacity", [5, 8, 20, 21])
-@pytest.mark.parametrize("batch", [1, 3, 8, 30])  # the last is more than `recent` and than each ring
+@pytest.mark.parametrize(
+    "batch", [1, 3, 8, 30]
+)  # the last is more than `recent` and than each ring
 def test_it_holds_the_last_rows_through_every_wrap(capacity: int, batch: int) -> None:
     replay, count = Replay.empty(capacity, ROW), 0
     while count < 3 * capacity + 2 * batch:
@@ -52,7 +56,9 @@ def test_it_holds_the_last_rows_through_every_wrap(capacity: int, batch: int) ->
         assert type(replay.added) is np.int64 and type(replay.merged) is np.int64
 
 
-@pytest.mark.parametrize("count", [6, 12, 27])  # all in `recent`; old and recent; a full ring, partly overlaid
+@pytest.mark.parametrize(
+    "count", [6, 12, 27]
+)  # all in `recent`; old and recent; a full ring, partly overlaid
 def test_every_row_held_is_drawn_as_often(count: int) -> None:
     replay = Replay.empty(20, ROW)
     for first in range(0, count, 3):
@@ -61,7 +67,8 @@ def test_every_row_held_is_drawn_as_often(count: int) -> None:
     names, times = np.unique(drawn(replay, n)["name"], return_counts=True)
     np.testing.assert_array_equal(names, np.arange(count - held, count))
     expected = n / held
-    # Chi-squared with held - 1 degrees of freedom: mean held - 1, variance twice that; four deviations.
+    # Chi-squared with held - 1 degrees of freedom: mean held - 1, variance twice that; four
+    # deviations.
     assert np.sum((times - expected) ** 2 / expected) < held - 1 + 4 * np.sqrt(2 * (held - 1))
     assert len(np.unique(drawn(replay, n, seed=1)["name"][:50])) > 1
     assert digest(drawn(replay, n)) == digest(drawn(replay, n)) != digest(drawn(replay, n, seed=1))
@@ -117,11 +124,13 @@ def size(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.glob("*.safetensors")}
 
 
-def test_a_save_after_one_round_writes_few_new_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_after_one_round_writes_few_new_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "RECENT", 4096)
     row: Any = {"obs": np.zeros(64, np.float32), "next_obs": np.zeros(64, np.float32)}
     random = np.random.default_rng(0)
-    some = lambda n: {name: random.normal(size=(n, 64)).astype(np.float32) for name in row}  # noqa: E731
+    some = lambda n: {name: random.normal(size=(n, 64)).astype(np.float32) for name in row}
     replay = Replay.empty(60_000, row).add(some(50_000))  # 31 MB
     first = size(save(tmp_path, replay, extra={}, name=1))
     replay = replay.add(some(64))
@@ -131,7 +140,9 @@ def test_a_save_after_one_round_writes_few_new_bytes(tmp_path: Path, monkeypatch
     assert new < 3e6  # `recent`, 2 MB
     merged = replay.add(some(4096))
     third = size(save(tmp_path, merged, extra={}, name=3))
-    assert sum(n for name, n in third.items() if name not in second) < 21e6  # and the pieces that the merge touched
+    assert (
+        sum(n for name, n in third.items() if name not in second) < 21e6
+    )  # and the pieces that the merge touched
     restored, _ = load(tmp_path / f"{3:012d}", merged)
     assert digest(restored) == digest(merged)
     assert digest(restored.add(some(1)).view()[1:]) != digest(merged.view()[1:])

@@ -1,4 +1,6 @@
-"""The page says what the files say, asks nobody for anything, and stands whatever is missing or damaged."""
+"""The page says what the files say, asks nobody for anything, and stands whatever is missing or
+damaged.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from isthmus.domains.problem import Budget, make_problem
+from isthmus.problems.problem import Budget, make_problem
 from isthmus.report import figures
-from isthmus.report.page import read, write_report
+from isthmus.report.page import read_runs, write_report
 from isthmus.report.watch import CannotRender, backend
 from isthmus.studies.compare import Comparison, compare
 from isthmus.training.run import RunError
@@ -35,7 +37,10 @@ class Here:
     workers = 1
 
     def map(
-        self, function: Callable[[Any], Any], jobs: Sequence[Any], poll: Callable[[], None] | None = None
+        self,
+        function: Callable[[Any], Any],
+        jobs: Sequence[Any],
+        poll: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Any]]:
         for i, job in enumerate(jobs):
             yield i, function(job)
@@ -55,7 +60,9 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 
 @pytest.fixture
 def copied(comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The comparison's folder, to be damaged. Nothing is rendered: that costs seconds, and is tested elsewhere."""
+    """The comparison's folder, to be damaged. Nothing is rendered: that costs seconds, and is
+    tested elsewhere.
+    """
     monkeypatch.setenv("MUJOCO_GL", "off")
     return Path(shutil.copytree(comparison.folder, tmp_path / "comparison"))
 
@@ -116,19 +123,26 @@ class Opened(NamedTuple):
 def open_page(chromium: str, page: Path, folder: Path) -> Opened:
     """Load a page in headless Chromium, run its script, and note what it logs and whom it asks."""
     log = folder / "net.json"
-    # The browser's own calls home find no address; they are told apart by their initiator, which is no page.
+    # The browser's own calls home find no address; they are told apart by their initiator, which is
+    # no page.
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
                "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND",
                f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--v=0", f"--log-net-log={log}",
                "--dump-dom"]  # fmt: skip
-    done = subprocess.run([chromium, *options, page.as_uri()], capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [chromium, *options, page.as_uri()], capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     events = json.loads(log.read_text())
     job = events["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
-    asked = [e["params"] for e in events["events"] if e["type"] == job and "url" in e.get("params", {})]
+    asked = [
+        e["params"] for e in events["events"] if e["type"] == job and "url" in e.get("params", {})
+    ]
     asked = [p["url"] for p in asked if p.get("initiator") != "not an origin"]
-    return Opened(done.stdout, console, [url for url in asked if not url.startswith(("data:", "file:"))])
+    return Opened(
+        done.stdout, console, [url for url in asked if not url.startswith(("data:", "file:"))]
+    )
 
 
 def as_float(text: str) -> float:
@@ -138,7 +152,10 @@ def as_float(text: str) -> float:
 def close(text: str, value: float) -> bool:
     """Whether a number as people read it is that value, to the digits shown."""
     shown = as_float(text)
-    return abs(shown - value) <= (0.5 if abs(value) >= 100 else 0.05 if abs(value) >= 10 else 0.005) + 1e-9
+    return (
+        abs(shown - value)
+        <= (0.5 if abs(value) >= 100 else 0.05 if abs(value) >= 10 else 0.005) + 1e-9
+    )
 
 
 @pytest.fixture(scope="session")
@@ -165,7 +182,12 @@ def says_the_comparison(dom: str, comparison: Comparison) -> None:
             low, high = fields["against_floor_interval"].strip("[]").split(", ")
             assert close(low, row["against_floor_low"]) and close(high, row["against_floor_high"])
         assert fields["verdict"] == row["verdict"]
-        for name in ("source_steps", "target_transitions", "logged_transitions", "adaptation_transitions"):
+        for name in (
+            "source_steps",
+            "target_transitions",
+            "logged_transitions",
+            "adaptation_transitions",
+        ):
             assert as_float(fields[name]) == row[name]
         assert int(fields["seeds"]) == data["seeds"] == 2
         for name, score in zip(row["runs"], row["scores"], strict=True):
@@ -185,11 +207,15 @@ def test_the_page_opens_in_a_browser_and_says_the_numbers(
 
 @pytest.mark.parametrize("breach", ["<script>nope()</script>", "<script>console.warn(1)</script>",
                                     "<img src='http://example.invalid/a.png'>"])  # fmt: skip
-def test_the_browser_sees_what_a_page_may_not_do(chromium: str, tmp_path: Path, breach: str) -> None:
+def test_the_browser_sees_what_a_page_may_not_do(
+    chromium: str, tmp_path: Path, breach: str
+) -> None:
     bad = tmp_path / "bad.html"
     bad.write_text(f"<!DOCTYPE html><link rel=icon href='data:,'><body>{breach}</body>")
     opened = open_page(chromium, bad, tmp_path)
-    assert bool(opened.console) is ("script" in breach) and bool(opened.requests) is ("http" in breach)
+    assert bool(opened.console) is ("script" in breach) and bool(opened.requests) is (
+        "http" in breach
+    )
 
 
 def test_the_page_says_the_numbers_as_it_is_written(page: Path, comparison: Comparison) -> None:
@@ -222,7 +248,9 @@ def test_landscapes_on_the_page_are_means_over_seeds(page: Path, comparison: Com
     cells = dict(Page(page.read_text()).cells)
     assert len(cells) == 4 * 6
     for row in comparison.rows:
-        each = [figures.read_landscape(comparison.folder / name / "landscape.csv") for name in row.runs]
+        each = [
+            figures.read_landscape(comparison.folder / name / "landscape.csv") for name in row.runs
+        ]
         mean = (each[0].mean + each[1].mean) / 2
         said = f"{row.method}: torso_mass 6 kg, foot_friction 0.5: {figures.number(mean[0, 1])}"
         assert cells[said] == pytest.approx(mean[0, 1], abs=0.006)
@@ -236,7 +264,10 @@ def test_an_animation_is_there_where_rendering_works(page: Path) -> None:
         assert str(error).split(";")[0] in Page(text).text and "image/webp" not in text
     else:
         assert 'figure class="clip' in text and "data:image/webp" in text
-        assert "Source hopper/foot_friction=2.0,torso_mass=4.0" in text or "Source hopper/foot_friction=2" in text
+        assert (
+            "Source hopper/foot_friction=2.0,torso_mass=4.0" in text
+            or "Source hopper/foot_friction=2" in text
+        )
 
 
 def report(folders: Sequence[Path], out: Path) -> tuple[str, Page]:
@@ -252,7 +283,9 @@ def test_without_rendering_the_page_says_why(copied: Path, tmp_path: Path) -> No
 def test_single_runs_are_shown_by_themselves(copied: Path, tmp_path: Path) -> None:
     runs = [copied / "source_only-s0", copied / "target_only-s1"]
     _, said = report(runs, tmp_path / "report.html")
-    assert set(said.fields) == {"source_only-s0", "target_only-s1"} and "comparison" not in said.fields
+    assert (
+        set(said.fields) == {"source_only-s0", "target_only-s1"} and "comparison" not in said.fields
+    )
     assert "Explained variance should rise" in said.text and "Learning curves" in said.text
     assert "digest" in said.text and not re.search(r"points to|The floor", said.text)
     title = write_report(runs, tmp_path / "named.html", title="A <b>name</b>").read_text()
@@ -260,7 +293,9 @@ def test_single_runs_are_shown_by_themselves(copied: Path, tmp_path: Path) -> No
 
 
 def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, monkeypatch) -> None:
-    """Played from evaluation.csv, in training from metrics.jsonl; nothing where a file does not say, or has no goal."""
+    """Played from evaluation.csv, in training from metrics.jsonl; nothing where a file does not
+    say, or has no goal.
+    """
     first, second = copied / "source_only-s0", copied / "source_only-s1"
     for folder, share in ((first, 3), (second, 4)):
         with (folder / "evaluation.csv").open(newline="") as file:
@@ -279,7 +314,9 @@ def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, mon
     assert said.fields[first.name]["success"] == "33 %" and "At the goal" in said.text
     assert said.fields[first.name]["success_in_training"] == "75 %, 50 %"
     assert said.fields[second.name]["success"] == "–"
-    monkeypatch.setattr("isthmus.report.page.find", lambda name: SimpleNamespace(variants=("dense", "none")))
+    monkeypatch.setattr(
+        "isthmus.report.page.find", lambda name: SimpleNamespace(variants=("dense", "none"))
+    )
     _, said = report([first], tmp_path / "report.html")
     assert "success" not in said.fields[first.name] and "At the goal" not in said.text
 
@@ -298,7 +335,9 @@ def test_runs_on_other_problems_have_a_section_of_their_own(copied: Path, tmp_pa
     config = json.loads(other.read_text())
     config["problem"] |= {"target": "hopper/gravity=5.0", "name": ""}
     other.write_text(json.dumps(config))
-    text, said = report([copied / "source_only-s0", copied / "source_only-s1"], tmp_path / "report.html")
+    text, said = report(
+        [copied / "source_only-s0", copied / "source_only-s1"], tmp_path / "report.html"
+    )
     assert text.count("<h2>") == 3 and "hopper/gravity=5.0" in said.text
 
 
@@ -342,11 +381,17 @@ def edit(name: str, change: Callable[[dict], Any]) -> Callable[[Path], None]:
         edit("comparison.json", lambda d: d.update(steps="x")),
     ],
 )
-def test_a_damaged_comparison_is_said_and_its_runs_are_there(copied: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_comparison_is_said_and_its_runs_are_there(
+    copied: Path, damage: Callable[[Path], None]
+) -> None:
     damage(copied)
-    (group,) = read([copied])
+    (group,) = read_runs([copied])
     assert group.comparison is None and len(group.entries) == 8
-    assert len(group.notes) == 1 and "comparison.json is damaged" in group.notes[0] and "\n" not in group.notes[0]
+    assert (
+        len(group.notes) == 1
+        and "comparison.json is damaged" in group.notes[0]
+        and "\n" not in group.notes[0]
+    )
 
 
 def test_damage_is_said_and_the_rest_is_shown(copied: Path, tmp_path: Path) -> None:
@@ -378,7 +423,9 @@ def test_damage_is_said_and_the_rest_is_shown(copied: Path, tmp_path: Path) -> N
 
 
 def test_runs_without_a_comparison_are_shown_alone(copied: Path, tmp_path: Path) -> None:
-    """A comparison under way: no table yet, runs that have not begun, one whose method nobody knows any more."""
+    """A comparison under way: no table yet, runs that have not begun, one whose method nobody knows
+    any more.
+    """
     remove("comparison.json")(copied)
     for name in ("metrics.jsonl", "finished.json", "evaluation.csv", "landscape.csv"):
         remove(f"source_only-s0/{name}")(copied)
@@ -393,7 +440,9 @@ def test_a_comparison_without_its_runs_still_shows_its_table(copied: Path, tmp_p
     for folder in copied.glob("*-s?"):
         shutil.rmtree(folder)
     _, said = report([copied], tmp_path / "report.html")
-    assert "source_only-s0 is no run" in said.text and "verdict" in said.fields["domain_randomization"]
+    assert (
+        "source_only-s0 is no run" in said.text and "verdict" in said.fields["domain_randomization"]
+    )
 
 
 def test_an_unfinished_run_says_how_to_go_on(copied: Path, tmp_path: Path) -> None:
@@ -414,7 +463,9 @@ def test_an_unfinished_run_says_how_to_go_on(copied: Path, tmp_path: Path) -> No
         (lambda folder: [], "name at least one"),
     ],
 )
-def test_what_is_no_run_is_an_error_of_one_line(tmp_path: Path, make: Callable[[Path], list[Path]], said: str) -> None:
+def test_what_is_no_run_is_an_error_of_one_line(
+    tmp_path: Path, make: Callable[[Path], list[Path]], said: str
+) -> None:
     with pytest.raises(RunError, match=re.escape(said)) as caught:
         write_report(make(tmp_path), tmp_path / "report.html")
     assert "\n" not in str(caught.value) and not (tmp_path / "report.html").exists()
@@ -427,6 +478,8 @@ def test_a_run_that_alone_cannot_be_read_is_an_error(copied: Path, tmp_path: Pat
         write_report([run], tmp_path / "report.html")
 
 
-def test_a_page_that_cannot_be_written_is_an_error_of_one_line(copied: Path, tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_an_error_of_one_line(
+    copied: Path, tmp_path: Path
+) -> None:
     with pytest.raises(IsthmusError, match=r"cannot write .*: No such file"):
         write_report([copied / "source_only-s0"], tmp_path / "none" / "report.html")

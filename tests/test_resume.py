@@ -1,4 +1,6 @@
-"""A run that is stopped anywhere, in any way, and resumed ends with the bits of one that was not, for every method."""
+"""A run that is stopped anywhere, in any way, and resumed ends with the bits of one that was not,
+for every method.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ import tiny
 
 import isthmus
 from isthmus.cli.main import main
-from isthmus.domains.problem import Budget
 from isthmus.methods.registry import METHODS
+from isthmus.problems.problem import Budget
 from isthmus.training import checkpoint
 from isthmus.training import train as loop
 from isthmus.training.progress import Progress
@@ -62,7 +64,11 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, rounds: int) -> None:
 def same(run: Run, other: Run) -> None:
     assert run.finished and other.finished
     assert checkpoint.differences(run.checkpoint()[0], other.checkpoint()[0]) is None
-    assert run.digest == other.digest == json.loads((run.folder / "finished.json").read_text())["digest"]
+    assert (
+        run.digest
+        == other.digest
+        == json.loads((run.folder / "finished.json").read_text())["digest"]
+    )
     assert tiny.lines(run) == tiny.lines(other)
     assert Run.open(f"{run.folder}@best").digest == Run.open(f"{other.folder}@best").digest
 
@@ -92,7 +98,9 @@ def test_stopped_at_every_round_and_resumed(tmp_path, monkeypatch, straight, met
 
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_from_the_checkpoint_before(tmp_path, monkeypatch, straight, method):
-    """The newest is damaged: the one before is used, which is said, and the rounds after it are made again."""
+    """The newest is damaged: the one before is used, which is said, and the rounds after it are
+    made again.
+    """
     with monkeypatch.context() as patch:
         patch.setattr(loop, "SAVE_SECONDS", -1.0)
         stop_after(patch, 4)
@@ -120,7 +128,9 @@ def test_a_start_is_needed_only_once(tmp_path, monkeypatch, straight):
     """A run that began from another's policy goes on without it."""
     start = shutil.copytree(straight("source_only").folder, tmp_path / "start")
     whole = tiny.train("fine_tuning", tmp_path / "whole", 4, start=start)
-    assert {row["source_steps"] for row in tiny.lines(whole)} == {0}, "its first phase was the other run's"
+    assert {row["source_steps"] for row in tiny.lines(whole)} == {0}, (
+        "its first phase was the other run's"
+    )
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         run = tiny.train("fine_tuning", tmp_path / "run", 4, start=start)
@@ -128,8 +138,9 @@ def test_a_start_is_needed_only_once(tmp_path, monkeypatch, straight):
     same(isthmus.resume(run.folder, quiet=True), whole)
 
 
-# Killed by the operating system. The driver saves after every round; PAUSE names a save into PLACE (`checkpoints` or
-# `best`) during which it falls asleep: the pieces are there, written or linked, and the manifest is not.
+# Killed by the operating system. The driver saves after every round; PAUSE names a save into PLACE
+# (`checkpoints` or `best`) during which it falls asleep: the pieces are there, written or linked,
+# and the manifest is not.
 DRIVER = """
 import os, sys, time
 from pathlib import Path
@@ -159,7 +170,12 @@ else:
 
 
 def killed(
-    method: str, folder: Path, rounds: int, when: Callable[[], bool], pause: int = -1, place: str = "checkpoints"
+    method: str,
+    folder: Path,
+    rounds: int,
+    when: Callable[[], bool],
+    pause: int = -1,
+    place: str = "checkpoints",
 ) -> None:
     """Train or go on in a process of its own, and kill it with -9 as soon as `when()`."""
     arguments = [method, str(folder), str(rounds), str(pause), place]
@@ -177,12 +193,18 @@ def killed(
 
 
 def reached(run: Path, steps: int, dice: random.Random) -> Callable[[], bool]:
-    """So many steps are told, and a moment more, which ends anywhere in a round, a save or an evaluation."""
+    """So many steps are told, and a moment more, which ends anywhere in a round, a save or an
+    evaluation.
+    """
     moment = dice.uniform(0, 0.05)
 
     def when() -> bool:
         path = run / "metrics.jsonl"
-        if not path.exists() or not (told := path.read_bytes().splitlines()) or not told[-1].endswith(b"}"):
+        if (
+            not path.exists()
+            or not (told := path.read_bytes().splitlines())
+            or not told[-1].endswith(b"}")
+        ):
             return False
         last = json.loads(told[-1])
         if last["source_steps"] + last["target_transitions"] < steps:
@@ -200,18 +222,26 @@ def left(folder: Path, place: str) -> int:
 
 @pytest.mark.parametrize(
     ("method", "place", "pause"),
-    [("source_only", "checkpoints", 0), ("source_only", "best", 0), ("fine_tuning", "checkpoints", 3)],
+    [
+        ("source_only", "checkpoints", 0),
+        ("source_only", "best", 0),
+        ("fine_tuning", "checkpoints", 3),
+    ],
 )
 def test_killed_anywhere(tmp_path, straight, method, place, pause):
-    """Real kills: while a checkpoint is written (the very first, the very first best one; that of the round in which
-    fine_tuning changes its phase), and at a random moment; then `isthmus resume` in a process of its own."""
+    """Real kills: while a checkpoint is written (the very first, the very first best one; that of
+    the round in which fine_tuning changes its phase), and at a random moment; then `isthmus resume`
+    in a process of its own.
+    """
     rounds, seed = KILLED, random.SystemRandom().getrandbits(32)
     print(f"the moments' seed: {seed}")
     dice, folder = random.Random(seed), tmp_path / "run"
     killed(method, folder, rounds, (folder / "paused").exists, pause, place)
     assert left(folder, place) == 1 and Run.open(folder).begun == (method == "fine_tuning")
     (folder / "paused").unlink()
-    killed(method, folder, rounds, reached(folder, dice.randrange(6, rounds - 10) * tiny.ROUND, dice))
+    killed(
+        method, folder, rounds, reached(folder, dice.randrange(6, rounds - 10) * tiny.ROUND, dice)
+    )
     assert not Run.open(folder).finished
     done = tiny.process(isthmus_command("resume", str(folder)))
     assert done.returncode == 0, done.stderr
@@ -234,7 +264,9 @@ def isthmus_command(*arguments: str) -> list[str]:
 
 
 def test_a_real_ctrl_c(tmp_path, straight):
-    """The whole command: saved, exit status 130, the line that says how to go on; then the same bits."""
+    """The whole command: saved, exit status 130, the line that says how to go on; then the same
+    bits.
+    """
     folder = tmp_path / "run"
     given = [*tiny.flags("source_only"), f"--steps={KILLED * tiny.ROUND}", f"--out={folder}"]
     command = isthmus_command(
@@ -245,7 +277,9 @@ def test_a_real_ctrl_c(tmp_path, straight):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=100)
     assert process.returncode == 130
-    assert said.rstrip().endswith(f"go on with: isthmus resume {folder}") and "Traceback" not in said
+    assert (
+        said.rstrip().endswith(f"go on with: isthmus resume {folder}") and "Traceback" not in said
+    )
     run = Run.open(folder)
     extra = run.restore()[1]
     assert extra["source_steps"] == tiny.lines(run)[-1]["source_steps"], "saved where it stopped"
@@ -270,9 +304,22 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys, str
 
         patch.setattr(Progress, "update", interrupt)
         before = signal.getsignal(number)
-        arguments = [*tiny.flags("fine_tuning"), f"--steps={ROUNDS * tiny.ROUND}", f"--out={tmp_path / 'run'}"]
+        arguments = [
+            *tiny.flags("fine_tuning"),
+            f"--steps={ROUNDS * tiny.ROUND}",
+            f"--out={tmp_path / 'run'}",
+        ]
         with pytest.raises(SystemExit) as stopped:
-            main(["train", "fine_tuning", "-p", "hopper/gravity=x2", "--uncertainty=torso_mass=1..9", *arguments])
+            main(
+                [
+                    "train",
+                    "fine_tuning",
+                    "-p",
+                    "hopper/gravity=x2",
+                    "--uncertainty=torso_mass=1..9",
+                    *arguments,
+                ]
+            )
     assert stopped.value.code == 130 and signal.getsignal(number) is before
     assert f"go on with: isthmus resume {tmp_path / 'run'}" in capsys.readouterr().err
     main(["resume", str(tmp_path / "run")])
@@ -289,7 +336,16 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
 
     monkeypatch.setattr(SourceOnly, "step", step)
     with pytest.raises(SystemExit) as stopped:
-        main(["train", "source_only", "-p", "hopper", *tiny.flags("source_only"), f"--out={tmp_path / 'run'}"])
+        main(
+            [
+                "train",
+                "source_only",
+                "-p",
+                "hopper",
+                *tiny.flags("source_only"),
+                f"--out={tmp_path / 'run'}",
+            ]
+        )
     assert stopped.value.code == 130
     assert Run.open(tmp_path / "run").begun, "what was saved before stays"
 
@@ -306,7 +362,9 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
     ],
     ids=["checkpoint", "metrics", "sync"],
 )
-def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, straight, owner, name, which):
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    tmp_path, monkeypatch, straight, owner, name, which
+):
     calls, function = 0, getattr(owner, name)
 
     def full(*arguments, **named):
@@ -329,7 +387,9 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, stra
 
 
 def test_a_file_system_that_really_refuses(tmp_path, monkeypatch, straight):
-    """Under a limit on the size of files a checkpoint cannot be written; the whole command says so in one line."""
+    """Under a limit on the size of files a checkpoint cannot be written; the whole command says so
+    in one line.
+    """
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
         run = tiny.train("source_only", tmp_path / "run", ROUNDS)
@@ -351,8 +411,12 @@ main(sys.argv[1:])
 
 
 def test_a_spent_budget_loses_nothing(tmp_path):
-    made = isthmus.problem("hopper/gravity=x2", access="online", budget=Budget(transitions=3 * tiny.ROUND))
-    with pytest.raises(BudgetExceeded, match="budget is 384 transitions: 384 are spent and 128 more") as error:
+    made = isthmus.problem(
+        "hopper/gravity=x2", access="online", budget=Budget(transitions=3 * tiny.ROUND)
+    )
+    with pytest.raises(
+        BudgetExceeded, match="budget is 384 transitions: 384 are spent and 128 more"
+    ) as error:
         tiny.train("target_only", tmp_path / "run", ROUNDS, problem=made)
     assert "\n" not in str(error.value)
     run = Run.open(tmp_path / "run")
@@ -409,10 +473,14 @@ def test_a_file_in_a_runs_place(tmp_path, capsys, command):
     assert "cannot be read: [Errno 21] Is a directory" in refused(capsys, command, str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["method", "settings", "problem", "seed", "steps", "start", "imports", "versions"])
+@pytest.mark.parametrize(
+    "name", ["method", "settings", "problem", "seed", "steps", "start", "imports", "versions"]
+)
 @pytest.mark.parametrize("value", [7.5, "nothing", ["x"], {"x": "y"}, None, -1])
 def test_a_damaged_run_json(run, name, value):
-    """A field that holds another kind of thing, or nothing sensible, is one line or does not matter."""
+    """A field that holds another kind of thing, or nothing sensible, is one line or does not
+    matter.
+    """
     config = json.loads((run.folder / "run.json").read_text())
     if type(config[name]) is type(value):
         value = type(value)(("nowhere",)) if isinstance(value, list) else value
@@ -437,7 +505,9 @@ def test_a_pickle_is_refused(run, tmp_path, monkeypatch, capsys):
         path.unlink()  # it may be linked to others
         path.write_bytes(pickle.dumps(Payload()))
     for command in COMMANDS:
-        assert "a pickle, or any other format, is not loaded" in refused(capsys, command, str(run.folder))
+        assert "a pickle, or any other format, is not loaded" in refused(
+            capsys, command, str(run.folder)
+        )
     assert not (tmp_path / "pwned").exists()
 
 
@@ -454,9 +524,19 @@ def test_checkpoints_all_gone(run, capsys):
 
 def test_a_folder_that_cannot_be_written(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    train = ["train", "source_only", "-p", "hopper", *tiny.flags("source_only"), "--steps=128", "--quiet"]
+    train = [
+        "train",
+        "source_only",
+        "-p",
+        "hopper",
+        *tiny.flags("source_only"),
+        "--steps=128",
+        "--quiet",
+    ]
     assert "cannot make the run's folder" in refused(capsys, *train, f"--out={tmp_path / 'file'}")
-    assert "cannot make the run's folder" in refused(capsys, *train, f"--out={tmp_path / 'file' / 'run'}")
+    assert "cannot make the run's folder" in refused(
+        capsys, *train, f"--out={tmp_path / 'file' / 'run'}"
+    )
     assert "is not empty" in refused(capsys, *train, f"--out={tmp_path}")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"], "nothing was touched"
 
@@ -472,9 +552,19 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys, monkeypatch):
     assert not (made / "finished.json").exists()
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux's /proc is a folder that nobody can write to")
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="Linux's /proc is a folder that nobody can write to"
+)
 def test_a_file_system_that_is_read_only(capsys):
-    train = ["train", "source_only", "-p", "hopper", *tiny.flags("source_only"), "--steps=128", "--quiet"]
+    train = [
+        "train",
+        "source_only",
+        "-p",
+        "hopper",
+        *tiny.flags("source_only"),
+        "--steps=128",
+        "--quiet",
+    ]
     assert "cannot make the run's folder" in refused(capsys, *train, "--out=/proc/run")
 
 
@@ -502,7 +592,9 @@ def test_other_versions_are_said_and_not_refused(run, capsys):
 def test_a_start_of_another_shape(tmp_path, straight):
     start = straight("source_only").folder
     walker = isthmus.problem("walker2d/gravity=x2")
-    with pytest.raises(IsthmusError, match="cannot be started from: its learner has other shapes") as error:
+    with pytest.raises(
+        IsthmusError, match="cannot be started from: its learner has other shapes"
+    ) as error:
         tiny.train("source_only", tmp_path / "a", problem=walker, start=start)
     assert "\n" not in str(error.value)
     wide = {**tiny.settings("source_only"), "learner.hidden": (32,)}

@@ -1,4 +1,6 @@
-"""SAC: each equation by hand, one update against NumPy, and what it learns where the answer is known."""
+"""SAC: each equation by hand, one update against NumPy, and what it learns where the answer is
+known.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from test_methods import compilations
 from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy, squashed_parameters
 from isthmus.learning.sac import (
     SAC,
-    Batch,
     Learned,
+    SACBatch,
     q_values,
     soft_target,
     squashed_log_prob,
@@ -44,14 +46,18 @@ SPACES = Spaces(2, np.array([-1.0, 0.0], f32), np.array([1.0, 4.0], f32))
         ([0.0], [0.0], [0.0], -0.918939),
         # tanh(1)^2 = 0.580026: -0.918939 - 0.5 - log(0.419974) = -1.418939 + 0.867562.
         ([1.0], [0.0], [0.0], -0.551377),
-        # sd 2, z 1: -0.5 - log 2 - 0.918939 = -2.112086; u = 2: -log(1 - 0.929349) = 2.650004; and the one above.
+        # sd 2, z 1: -0.5 - log 2 - 0.918939 = -2.112086; u = 2: -log(1 - 0.929349) = 2.650004; and
+        # the one above.
         ([2.0, 1.0], [0.0, 0.0], [np.log(2), 0.0], 0.537918 - 0.551377),
-        # u = 30, where tanh is 1 in floats: log(4 exp(-60)) = 1.386294 - 60, so -0.918939 + 58.613706.
+        # u = 30, where tanh is 1 in floats: log(4 exp(-60)) = 1.386294 - 60, so -0.918939 +
+        # 58.613706.
         ([30.0], [30.0], [0.0], 57.694767),
         ([-30.0], [-30.0], [0.0], 57.694767),
     ],
 )
-def test_log_prob_by_hand(before: list[float], mean: list[float], log_std: list[float], expected: float) -> None:
+def test_log_prob_by_hand(
+    before: list[float], mean: list[float], log_std: list[float], expected: float
+) -> None:
     found = squashed_log_prob(*(np.array(x, f32) for x in (before, mean, log_std)))
     assert found.shape == ()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -60,7 +66,11 @@ def test_log_prob_by_hand(before: list[float], mean: list[float], log_std: list[
 def test_a_squashed_density_integrates_to_one() -> None:
     action = np.linspace(-1, 1, 40_001)[1:-1]
     before = np.arctanh(action).astype(f32)[:, None]
-    density = np.exp(jax.vmap(squashed_log_prob, (0, None, None))(before, np.array([0.3], f32), np.array([-0.5], f32)))
+    density = np.exp(
+        jax.vmap(squashed_log_prob, (0, None, None))(
+            before, np.array([0.3], f32), np.array([-0.5], f32)
+        )
+    )
     assert np.sum(density) * 5e-5 == pytest.approx(1, rel=1e-3)
 
 
@@ -80,10 +90,14 @@ def test_log_deviations_stay_within_their_bounds() -> None:
     np.testing.assert_array_equal(log_std, [2.0, -20.0])
 
 
-@pytest.mark.parametrize(("terminated", "expected"), [(False, 2 + 0.5 * (3 + 0.1 * 4)), (True, 2.0)])
+@pytest.mark.parametrize(
+    ("terminated", "expected"), [(False, 2 + 0.5 * (3 + 0.1 * 4)), (True, 2.0)]
+)
 def test_target_by_hand(terminated: bool, expected: float) -> None:
     # The smaller Q is 3; -alpha log pi = 0.4 for a log probability of -4.
-    found = soft_target(f32(2), np.bool_(terminated), np.array([5.0, 3.0], f32), f32(-4), f32(0.1), 0.5)
+    found = soft_target(
+        f32(2), np.bool_(terminated), np.array([5.0, 3.0], f32), f32(-4), f32(0.1), 0.5
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -118,8 +132,12 @@ def test_actors_share_the_numbers_of_an_action_out() -> None:
     mean, log_std = squashed_parameters((first, second), np.array([0.5], f32))
     np.testing.assert_array_equal(mean, [0.5, 1.0])
     np.testing.assert_array_equal(log_std, [0.5, 1.0])
-    one, two = (SAC(actors=n, hidden=(8,)).init(SPACES, jax.random.key(0)).learned.actor for n in (1, 2))
-    assert [each[-1][0].shape for each in one] == [(8, 4)] and [each[-1][0].shape for each in two] == [(8, 2)] * 2
+    one, two = (
+        SAC(actors=n, hidden=(8,)).init(SPACES, jax.random.key(0)).learned.actor for n in (1, 2)
+    )
+    assert [each[-1][0].shape for each in one] == [(8, 4)] and [
+        each[-1][0].shape for each in two
+    ] == [(8, 2)] * 2
     assert not np.array_equal(two[0][0][0], two[1][0][0]), "each begins with weights of its own"
     with pytest.raises(BadValue, match=r"actors=3 cannot share 2 numbers of an action out evenly"):
         SAC(actors=3).init(SPACES, jax.random.key(0))
@@ -130,18 +148,22 @@ def test_actors_share_the_numbers_of_an_action_out() -> None:
 
 def linear(random: np.random.Generator, learner: SAC) -> Learned:
     """Observations of 2, actions of 1."""
-    layer = lambda i, o: ((random.normal(size=(i, o)).astype(f32) / 2, random.normal(size=o).astype(f32) / 2),)  # noqa: E731
+    layer = lambda i, o: (
+        (random.normal(size=(i, o)).astype(f32) / 2, random.normal(size=o).astype(f32) / 2),
+    )
     actor, critics, targets = (layer(2, 2),), (layer(3, 1), layer(3, 1)), (layer(3, 1), layer(3, 1))
     temperature = jnp.float32(-0.7)
     return jax.tree.map(
         jnp.asarray,
-        Learned(actor, critics, targets, temperature, learner._optimizers(actor, critics, temperature)),
+        Learned(
+            actor, critics, targets, temperature, learner._optimizers(actor, critics, temperature)
+        ),
     )
 
 
-def a_batch(random: np.random.Generator, n: int) -> Batch:
-    draw = lambda *shape: random.normal(size=shape).astype(f32)  # noqa: E731
-    return Batch(draw(n, 2), np.tanh(draw(n, 1)), draw(n), draw(n, 2), random.random(n) < 0.3)
+def a_batch(random: np.random.Generator, n: int) -> SACBatch:
+    draw = lambda *shape: random.normal(size=shape).astype(f32)
+    return SACBatch(draw(n, 2), np.tanh(draw(n, 1)), draw(n), draw(n, 2), random.random(n) < 0.3)
 
 
 def double(tree: Any) -> Any:
@@ -174,14 +196,22 @@ def test_one_update_against_numpy() -> None:
         return (np.concatenate([obs, action], -1) @ critic[0][0] + critic[0][1])[:, 0]
 
     next_action, next_log_prob, _ = act(s.actor[0], next_obs, next_noise)
-    after = np.minimum(*(q(critic, next_obs, next_action) for critic in s.targets)) - alpha * next_log_prob
+    after = (
+        np.minimum(*(q(critic, next_obs, next_action) for critic in s.targets))
+        - alpha * next_log_prob
+    )
     target = 0.5 * batch.reward + 0.8 * ~batch.terminated * after
 
     rows, critics, loss = np.concatenate([obs, action], -1), [], 0.0
-    for (((w, b),), ((slow_w, slow_b),)), found, slow in zip(zip(s.critics, s.targets), new.critics, new.targets):
+    for (((w, b),), ((slow_w, slow_b),)), found, slow in zip(
+        zip(s.critics, s.targets), new.critics, new.targets
+    ):
         error = q(((w, b),), obs, action) - target
         loss += 0.5 * np.mean(error**2)
-        w, b = w + adam((rows.T @ error / 16)[:, None], 0.01), b + adam(error.mean(keepdims=True), 0.01)
+        w, b = (
+            w + adam((rows.T @ error / 16)[:, None], 0.01),
+            b + adam(error.mean(keepdims=True), 0.01),
+        )
         np.testing.assert_allclose(found[0][0], w, atol=2e-6)
         np.testing.assert_allclose(found[0][1], b, atol=2e-6)
         np.testing.assert_allclose(slow[0][0], 0.9 * slow_w + 0.1 * w, atol=2e-6)
@@ -189,15 +219,19 @@ def test_one_update_against_numpy() -> None:
         critics.append(((w, b),))
     np.testing.assert_allclose(metrics["critic_loss"], loss, rtol=1e-5)
 
-    # d/du of alpha log pi is 2 alpha tanh(u), of Q its weight for the action times 1 - tanh(u)^2; u = mean + sd noise,
-    # and log pi has -log sd besides. The critics are those after their step.
+    # d/du of alpha log pi is 2 alpha tanh(u), of Q its weight for the action times 1 - tanh(u)^2; u
+    # = mean + sd noise, and log pi has -log sd besides. The critics are those after their step.
     chosen, log_prob, log_std = act(s.actor[0], obs, noise)
     values = [q(critic, obs, chosen) for critic in critics]
     slope = np.where(values[0] < values[1], critics[0][0][0][2, 0], critics[1][0][0][2, 0])[:, None]
     by_u = 2 * alpha * chosen - slope * (1 - chosen**2)
     by_out = np.concatenate([by_u, by_u * np.exp(log_std) * noise - alpha], -1) / 16
-    np.testing.assert_allclose(new.actor[0][0][0], s.actor[0][0][0] + adam(obs.T @ by_out, 0.01), atol=2e-6)
-    np.testing.assert_allclose(new.actor[0][0][1], s.actor[0][0][1] + adam(by_out.sum(0), 0.01), atol=2e-6)
+    np.testing.assert_allclose(
+        new.actor[0][0][0], s.actor[0][0][0] + adam(obs.T @ by_out, 0.01), atol=2e-6
+    )
+    np.testing.assert_allclose(
+        new.actor[0][0][1], s.actor[0][0][1] + adam(by_out.sum(0), 0.01), atol=2e-6
+    )
     # The entropy, -E log pi, is above or below its target, -1: the temperature falls or rises.
     entropy = -log_prob.mean()
     np.testing.assert_allclose(metrics["entropy"], entropy, rtol=1e-4)
@@ -217,14 +251,17 @@ def test_an_update_is_pure_and_its_length_shows_in_adam() -> None:
 def test_a_term_is_added_to_the_critics_loss_and_to_nothing_else() -> None:
     random, key = np.random.default_rng(2), jax.random.key(0)
     s, batch = linear(random, LEARNER), a_batch(random, 8)
-    # Where the term is huge, the critics' first step has its sign: down both biases, and weights by the mean row.
-    term = lambda q, batch, key: 1e6 * q(batch.obs, batch.action).mean()  # noqa: E731
+    # Where the term is huge, the critics' first step has its sign: down both biases, and weights by
+    # the mean row.
+    term = lambda q, batch, key: 1e6 * q(batch.obs, batch.action).mean()
     plain, metrics = LEARNER.update(s, batch, key)
     pushed, told = LEARNER.update(s, batch, key, critic_term=term)
     for old, new in zip(s.critics, pushed.critics):
         np.testing.assert_allclose(new[0][1], old[0][1] - 3e-3, rtol=1e-4)
         rows = np.concatenate([batch.obs, batch.action], -1).mean(0)
-        np.testing.assert_allclose(new[0][0][:, 0], old[0][0][:, 0] - 3e-3 * np.sign(rows), atol=1e-5)
+        np.testing.assert_allclose(
+            new[0][0][:, 0], old[0][0][:, 0] - 3e-3 * np.sign(rows), atol=1e-5
+        )
     assert told["critic_loss"] == metrics["critic_loss"]
     assert digest(plain.log_temperature) == digest(pushed.log_temperature)
 
@@ -243,7 +280,7 @@ def test_members_side_by_side_learn_as_alone() -> None:
 
 
 def transitions(steps: int, worlds: int, random: np.random.Generator) -> Transition:
-    draw = lambda *shape: random.normal(size=(steps, worlds, *shape)).astype(f32)  # noqa: E731
+    draw = lambda *shape: random.normal(size=(steps, worlds, *shape)).astype(f32)
     none = np.zeros((steps, worlds), bool)
     # A NaN action: the replay holds what the policy said, not what the bounds made of it.
     return Transition(
@@ -270,13 +307,23 @@ def test_random_steps_come_first_and_no_update_with_them() -> None:
     random = np.random.default_rng(0)
     assert learner.behaviour(s).random and learner.random(s).random
     one, metrics = learner.learn(s, transitions(8, 8, random), key)
-    assert metrics == {} and digest(one.learned) == digest(s.learned) and learner.behaviour(one).random
+    assert (
+        metrics == {} and digest(one.learned) == digest(s.learned) and learner.behaviour(one).random
+    )
     two, metrics = learner.learn(one, transitions(8, 8, random), key)
-    assert metrics and digest(two.learned) != digest(s.learned) and not learner.behaviour(two).random
+    assert (
+        metrics and digest(two.learned) != digest(s.learned) and not learner.behaviour(two).random
+    )
     # As many updates as transitions.
-    assert [leaf for leaf in jax.tree.leaves(two.learned.optimizers) if leaf.dtype == np.int32] == [64] * 3
-    shapes = lambda tree: jax.tree.map(lambda x: (np.shape(x), x.dtype), tree)  # noqa: E731
-    assert shapes(learner.behaviour(one)) == shapes(learner.behaviour(two)) == shapes(learner.random(s))
+    assert [leaf for leaf in jax.tree.leaves(two.learned.optimizers) if leaf.dtype == np.int32] == [
+        64
+    ] * 3
+    shapes = lambda tree: jax.tree.map(lambda x: (np.shape(x), x.dtype), tree)
+    assert (
+        shapes(learner.behaviour(one))
+        == shapes(learner.behaviour(two))
+        == shapes(learner.random(s))
+    )
 
 
 def test_transfer_keeps_the_weights_and_empties_the_replay() -> None:
@@ -284,9 +331,11 @@ def test_transfer_keeps_the_weights_and_empties_the_replay() -> None:
     s, key = learner.init(SPACES, jax.random.key(0)), jax.random.key(1)
     for _ in range(2):
         s, _ = learner.learn(s, transitions(8, 8, random), key)
-    t = learner.transfer(s)
+    t = learner.warm_start(s)
     kept = ("actor", "critics", "targets", "log_temperature")
-    assert all(digest(getattr(t.learned, name)) == digest(getattr(s.learned, name)) for name in kept)
+    assert all(
+        digest(getattr(t.learned, name)) == digest(getattr(s.learned, name)) for name in kept
+    )
     assert digest(t.learned.optimizers) == digest(learner.init(SPACES, key).learned.optimizers)
     assert (t.replay.size, s.replay.size, t.seen) == (0, 128, 128)
     assert not learner.behaviour(t).random
@@ -353,8 +402,12 @@ def test_it_finds_the_best_action_and_holds_its_entropy(seeds: range) -> None:
 
 
 @pytest.mark.parametrize(("log_std", "sign"), [(0.0, -1), (-3.0, 1)])
-def test_the_temperature_falls_above_the_target_entropy_and_rises_below(log_std: float, sign: int) -> None:
-    """A policy that cannot change: sd 1 has an entropy of about 0.6, sd 0.05 one of -1.6; the target is -1."""
+def test_the_temperature_falls_above_the_target_entropy_and_rises_below(
+    log_std: float, sign: int
+) -> None:
+    """A policy that cannot change: sd 1 has an entropy of about 0.6, sd 0.05 one of -1.6; the
+    target is -1.
+    """
     random = np.random.default_rng(0)
     s, batch = linear(random, LEARNER), a_batch(random, 64)
     still = (((jnp.zeros((2, 2)), jnp.array([0.0, log_std])),),)

@@ -10,8 +10,8 @@ import numpy as np
 import own
 import pytest
 
-from isthmus.domains.collect import Live
 from isthmus.domains.domain import Domain, PhysicsSimulation
+from isthmus.domains.rollout import SteppedWorlds
 from isthmus.physics.actuator_controls import control_box, find_holding_control, holds_poses
 from isthmus.physics.engine import Start
 from isthmus.physics.mujoco import MujocoSimulator, load_keyframe
@@ -27,7 +27,7 @@ def clean():
 
 def follow_hip(domain: Domain, told: float, steps: int = 15) -> np.ndarray:
     """The hip's angle [T + 1] in the second of two worlds, which are told one thing."""
-    live = Live.resume(domain, domain.worlds(2, seed=0))
+    live = SteppedWorlds.resume(domain, domain.worlds(2, seed=0))
     assert isinstance(live.simulation, PhysicsSimulation)
     angles = [live.simulation.simulator.qpos[1, 7]]
     for _ in range(steps):
@@ -71,7 +71,9 @@ def test_a_keyframe_begins_whole(tmp_path, base):
 
 
 def test_without_its_activation_the_servo_falls(tmp_path):
-    """What the test above would see if activations were left out: a pair of qpos and qvel alone is as it was."""
+    """What the test above would see if activations were left out: a pair of qpos and qvel alone is
+    as it was.
+    """
     assert follow_hip(Domain.parse(own.register(tmp_path, INTEGRATED)), 0.0)[-1] < 0.3
 
 
@@ -80,7 +82,7 @@ def test_everything_that_a_keyframe_says(tmp_path):
     name = own.register(tmp_path, INTEGRATED, key, keyframe="home")
     simulation = Domain.parse(name).simulation(3)
     assert isinstance(simulation, PhysicsSimulation)
-    live = Live.resume(Domain.parse(name), Domain.parse(name).worlds(3, seed=0))
+    live = SteppedWorlds.resume(Domain.parse(name), Domain.parse(name).worlds(3, seed=0))
     batch = live.simulation.simulator.batch  # pyright: ignore[reportAttributeAccessIssue]
     want = {"qpos": own.START, "qvel": [0] * 6 + [0.5], "act": [0.7], "ctrl": [0.25]}
     for field, row in {**want, "mocap_pos": [[3, 2, 1]], "mocap_quat": [[0, 1, 0, 0]]}.items():
@@ -90,13 +92,15 @@ def test_everything_that_a_keyframe_says(tmp_path):
 def test_an_episode_after_another_begins_whole_again(tmp_path):
     """Of some worlds, in a simulation whose others go on."""
     domain = Domain.parse(own.register(tmp_path, INTEGRATED, 'act="0.8"', keyframe="home"))
-    live = Live.resume(domain, domain.worlds(3, seed=0))
+    live = SteppedWorlds.resume(domain, domain.worlds(3, seed=0))
     first = live.simulation.rows.copy()
     live.step(live.all, np.full((3, 1), -1.0, np.float32))
     moved = live.simulation.rows.copy()
     live.begin(np.array([0, 2]))
     assert np.array_equal(live.simulation.rows[[0, 2]], first[[0, 2]])
-    assert np.array_equal(live.simulation.rows[1], moved[1]) and not np.array_equal(moved[1], first[1])
+    assert np.array_equal(live.simulation.rows[1], moved[1]) and not np.array_equal(
+        moved[1], first[1]
+    )
 
 
 def test_a_keyframe_is_read_once_and_by_its_name(tmp_path):
@@ -129,7 +133,7 @@ def test_a_keyframe_in_another_engine(tmp_path):
     tasks.register(type("Own", (own.Leg,), {"model": path, "keyframe": "home"}))
     for engine in ("mujoco", "dart"):
         worlds = Domain.parse(f"leg/engine={engine},action_delay=2").worlds(2, seed=0)
-        assert worlds.gap_memory.tolist() == [[0.5, 0.5]] * 2
+        assert worlds.effect_memory.tolist() == [[0.5, 0.5]] * 2
         assert worlds.observation.tolist() == [[*own.START, 0, 0, 0, 0, 0, 0, 0.25]] * 2
 
 
@@ -140,7 +144,10 @@ HOLDING = {
     "position": (own.SERVO, [0.8]),
     "position, geared": ('<position joint="hip" kp="60" gear="2" ctrlrange="-3 3"/>', [1.6]),
     "position, beyond its range": ('<position joint="hip" kp="60" ctrlrange="-0.5 0.5"/>', [0.5]),
-    "position, filtered": ('<position joint="hip" kp="60" timeconst="0.1" ctrlrange="-1 1"/>', [0.8]),
+    "position, filtered": (
+        '<position joint="hip" kp="60" timeconst="0.1" ctrlrange="-1 1"/>',
+        [0.8],
+    ),
     "velocity": ('<velocity joint="hip" kv="5" ctrlrange="-1 1"/>', [0.0]),
     "integrated": (INTEGRATED, [0.0]),
     "damper": ('<damper joint="hip" kv="5" ctrlrange="0 1"/>', [0.0]),
@@ -184,7 +191,9 @@ def test_set_points_by_name(tmp_path):
     mujoco.mj_forward(model, data)
     gain, bias = model.actuator_gainprm[None], model.actuator_biasprm[None]
     assert holds_poses(model)
-    data.ctrl[:] = find_holding_control(model, data.actuator_length[None], np.zeros(3), gain, bias)[0]
+    data.ctrl[:] = find_holding_control(model, data.actuator_length[None], np.zeros(3), gain, bias)[
+        0
+    ]
     assert np.allclose(data.ctrl, [0.0, 1.6, 0.0])
     mujoco.mj_forward(model, data)
     assert np.allclose(data.actuator_force, 0.0)
@@ -199,11 +208,15 @@ def test_each_world_is_held_at_its_own_start(tmp_path):
 
 
 def test_a_delay_of_the_models_own_begins_with_it_too(tmp_path):
-    """MuJoCo's actuators may be late themselves; what they pass on at first is what holds the start, not zero."""
+    """MuJoCo's actuators may be late themselves; what they pass on at first is what holds the
+    start, not zero.
+    """
     late = '<position joint="hip" kp="60" ctrlrange="-1 1" delay="0.1" nsample="40"/>'
     for name, key, keyframe in (("silent", "", None), ("spoken", 'ctrl="0.8"', "home")):
         (tmp_path / name).mkdir()
-        domain = Domain.parse(own.register(tmp_path / name, late, key, name=name, keyframe=keyframe))
+        domain = Domain.parse(
+            own.register(tmp_path / name, late, key, name=name, keyframe=keyframe)
+        )
         assert np.allclose(follow_hip(domain, 0.8), 0.8, atol=1e-3)
 
 
@@ -217,8 +230,16 @@ FILTERS = {
         0.8,
         0.8,
     ),
-    "geared": ('<position joint="hip" kp="60" gear="2" timeconst=".05" ctrlrange="-3 3"/>', 1.6, 1.6),
-    "late": ('<position joint="hip" kp="60" timeconst=".05" ctrlrange="-1 1" delay=".1" nsample="40"/>', 0.8, 0.8),
+    "geared": (
+        '<position joint="hip" kp="60" gear="2" timeconst=".05" ctrlrange="-3 3"/>',
+        1.6,
+        1.6,
+    ),
+    "late": (
+        '<position joint="hip" kp="60" timeconst=".05" ctrlrange="-1 1" delay=".1" nsample="40"/>',
+        0.8,
+        0.8,
+    ),
     "limited": (
         '<general joint="hip" dyntype="filterexact" dynprm=".05" gainprm="60" biastype="affine" biasprm="0 -60" '
         'ctrlrange="-1 1" actrange="-.5 .5"/>',
@@ -233,11 +254,13 @@ def test_a_filter_begins_where_its_control_holds(tmp_path, kind):
     """From zero it would throw the leg: .8, .60, .41 in two steps of 20 ms."""
     actuators, control, activation = FILTERS[kind]
     domain = Domain.parse(own.register(tmp_path, actuators))
-    live = Live.resume(domain, domain.worlds(2, seed=0))
+    live = SteppedWorlds.resume(domain, domain.worlds(2, seed=0))
     assert isinstance(live.simulation, PhysicsSimulation)
     simulator = live.simulation.simulator
     assert isinstance(simulator, MujocoSimulator)
-    assert np.allclose(simulator.control, control) and np.allclose(simulator.batch.bind("act"), activation)
+    assert np.allclose(simulator.control, control) and np.allclose(
+        simulator.batch.bind("act"), activation
+    )
     if activation == control:
         assert np.allclose(follow_hip(domain, control), 0.8, atol=1e-3)
 
@@ -245,7 +268,9 @@ def test_a_filter_begins_where_its_control_holds(tmp_path, kind):
 def test_each_filter_begins_at_its_own_worlds_start(tmp_path):
     """Beside an integrator and a muscle, whose activations are no controls and stay zero."""
     muscle = '<muscle joint="hip" ctrlrange="0 1" lengthrange="-1 1"/>'
-    simulator = MujocoSimulator(own.write_model(tmp_path, INTEGRATED + FILTERS["geared"][0] + muscle), (), 3, 4)
+    simulator = MujocoSimulator(
+        own.write_model(tmp_path, INTEGRATED + FILTERS["geared"][0] + muscle), (), 3, 4
+    )
     qpos = np.array([own.START] * 2)
     qpos[:, 7] = [0.1, -0.4]
     simulator.reset(np.array([0, 2]), qpos, np.zeros((2, 7)))
@@ -253,9 +278,13 @@ def test_each_filter_begins_at_its_own_worlds_start(tmp_path):
 
 
 def test_a_filter_begins_at_the_control_that_a_start_gives(tmp_path):
-    """As the history of a late actuator: as if it had been told so all along, in bounds; a motor with a lag too."""
+    """As the history of a late actuator: as if it had been told so all along, in bounds; a motor
+    with a lag too.
+    """
     lag = '<general joint="hip" dyntype="filter" dynprm=".1" ctrlrange="-1 1"/>'
-    simulator = MujocoSimulator(own.write_model(tmp_path, FILTERS["filterexact"][0] + lag), (), 2, 4)
+    simulator = MujocoSimulator(
+        own.write_model(tmp_path, FILTERS["filterexact"][0] + lag), (), 2, 4
+    )
     ids, start, ctrl = np.arange(2), np.array([own.START] * 2), np.array([[0.3, -0.5], [2.0, 0.25]])
     simulator.reset(ids, start, np.zeros((2, 7)), ctrl=ctrl)
     activation = simulator.batch.bind("act")
@@ -267,11 +296,14 @@ def test_a_filter_begins_at_the_control_that_a_start_gives(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "activation"), [("", 0.8), ('act="0"', 0.0), ('act="0.3"', 0.3), ('ctrl="0.6"', 0.6), ('ctrl="0"', 0.0)]
+    ("key", "activation"),
+    [("", 0.8), ('act="0"', 0.0), ('act="0.3"', 0.3), ('ctrl="0.6"', 0.6), ('ctrl="0"', 0.0)],
 )
-def test_a_filter_begins_as_its_keyframe_says_or_where_that_is_silent_holds(tmp_path, key, activation):
+def test_a_filter_begins_as_its_keyframe_says_or_where_that_is_silent_holds(
+    tmp_path, key, activation
+):
     name = own.register(tmp_path, FILTERS["filterexact"][0], key, keyframe="home")
-    live = Live.resume(Domain.parse(name), Domain.parse(name).worlds(2, seed=0))
+    live = SteppedWorlds.resume(Domain.parse(name), Domain.parse(name).worlds(2, seed=0))
     batch = live.simulation.simulator.batch  # pyright: ignore[reportAttributeAccessIssue]
     assert np.allclose(batch.bind("act"), activation)
     assert (load_keyframe(tmp_path / "leg.xml", "home").act is None) == ("act" not in key)
@@ -282,7 +314,8 @@ def test_a_filter_begins_as_its_keyframe_says_or_where_that_is_silent_holds(tmp_
 UNBOUNDED = {
     '<motor name="m" joint="hip"/>': "leg: actuator 'm' has no ctrlrange",
     '<motor joint="hip"/>': "leg: actuator 0 (of joint 'hip') has no ctrlrange",
-    own.MOTOR + '<velocity joint="hip" kv="1"/>': "leg: actuator 1 (of joint 'hip') has no ctrlrange",
+    own.MOTOR
+    + '<velocity joint="hip" kv="1"/>': "leg: actuator 1 (of joint 'hip') has no ctrlrange",
     '<position joint="hip" kp="5"/>': 'would have no bounds; write ctrlrange="-1 1" there',
     '<muscle joint="hip" lengthrange="-1 1"/>': 'write ctrlrange="0 1" there',
     '<intvelocity joint="hip" kp="5" actrange="-1 1"/>': "has no ctrlrange",
@@ -342,9 +375,11 @@ def test_actuators_without_bounds_are_named(tmp_path, actuators):
 
 
 def test_where_an_actuator_without_bounds_is_met(tmp_path):
-    """A problem, an environment, another engine: nothing is trained to the end by a robot that cannot move."""
+    """A problem, an environment, another engine: nothing is trained to the end by a robot that
+    cannot move.
+    """
     import isthmus
-    from isthmus.domains.audit import audit
+    from isthmus.audit.audit import audit
     from isthmus.domains.gym import Environment, VectorEnvironment
 
     name = own.register(tmp_path, '<motor name="m" joint="hip"/>')

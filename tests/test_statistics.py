@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from isthmus.evaluation.statistics import (
-    FEW,
+    FEW_SEEDS,
     Estimate,
     against_margin,
     area,
@@ -44,7 +44,9 @@ def test_tasks_are_averaged_before_the_interval():
 
 
 def test_welch_by_hand():
-    """Variances 1 and 16 over 3 seeds: Welch's degrees of freedom are (17/3)^2 / ((1/3)^2 / 2 + (16/3)^2 / 2)."""
+    """Variances 1 and 16 over 3 seeds: Welch's degrees of freedom are (17/3)^2 / ((1/3)^2 / 2 +
+    (16/3)^2 / 2).
+    """
     estimate = difference([11.0, 12.0, 13.0], [1.0, 5.0, 9.0])
     freedom = (17 / 3) ** 2 / ((1 / 3) ** 2 / 2 + (16 / 3) ** 2 / 2)
     half = stats.t.ppf(0.975, freedom) * math.sqrt(17 / 3)
@@ -64,17 +66,26 @@ def test_pairing_removes_what_seeds_share():
 
 @pytest.mark.parametrize("seeds", [10, 29, 40])
 def test_any_number_of_seeds_is_a_mean_by_student(seeds):
-    """One statistic for the value, its interval and its p-value: no IQM takes over from ten seeds on."""
+    """One statistic for the value, its interval and its p-value: no IQM takes over from ten seeds
+    on.
+    """
     scores = np.arange(float(seeds)) ** 2 - 10
     error = np.std(scores, ddof=1) / math.sqrt(seeds)
     estimate = interval(scores)
     half = stats.t.ppf(0.975, seeds - 1) * error
-    assert (estimate.value, estimate.method) == (pytest.approx(np.mean(scores)), "Student over seeds")
-    assert (estimate.low, estimate.high) == pytest.approx((np.mean(scores) - half, np.mean(scores) + half))
+    assert (estimate.value, estimate.method) == (
+        pytest.approx(np.mean(scores)),
+        "Student over seeds",
+    )
+    assert (estimate.low, estimate.high) == pytest.approx(
+        (np.mean(scores) - half, np.mean(scores) + half)
+    )
     assert estimate.pvalue == pytest.approx(2 * stats.t.sf(abs(np.mean(scores)) / error, seeds - 1))
     assert (estimate.standard_error, estimate.freedom) == (pytest.approx(error), seeds - 1)
     assert difference(scores, np.zeros(seeds)).method == "Welch over seeds"
-    assert difference(scores, np.zeros(seeds), paired=True) == replace(estimate, method="Student over seeds, paired")
+    assert difference(scores, np.zeros(seeds), paired=True) == replace(
+        estimate, method="Student over seeds, paired"
+    )
 
 
 def test_the_iqm_has_an_interval_of_its_own():
@@ -84,13 +95,17 @@ def test_the_iqm_has_an_interval_of_its_own():
     assert estimate.method == "stratified bootstrap of the IQM" and math.isnan(estimate.pvalue)
     assert estimate.low < estimate.value < estimate.high
     again = iqm_interval(scores)
-    assert (estimate.low, estimate.high) == (again.low, again.high), "the same scores, the same interval"
+    assert (estimate.low, estimate.high) == (again.low, again.high), (
+        "the same scores, the same interval"
+    )
     assert iqm_interval([3.0]).method == "no interval from one seed"
 
 
 def test_strata_are_resampled_by_themselves():
-    """Two tasks far apart: resampling within each leaves every draw's IQM between the tasks' spread, so that the
-    interval is as narrow as the seeds' spread and does not see the distance of the tasks."""
+    """Two tasks far apart: resampling within each leaves every draw's IQM between the tasks'
+    spread, so that the interval is as narrow as the seeds' spread and does not see the distance of
+    the tasks.
+    """
     rng = np.random.default_rng(0)
     near, far = rng.normal(0.0, 1.0, size=(12, 1)), rng.normal(1000.0, 1.0, size=(12, 1))
     estimate = iqm_interval(np.hstack([near, far]))
@@ -119,8 +134,10 @@ def test_true_nulls_are_rejected_as_often_as_is_said(seeds):
 
 
 def test_far_below_five_percent_they_are_too():
-    """At 0.0015, what a figure's claims are tested at, ten seeds; 40,000 experiments by SciPy at once, of which
-    `interval` gives the same p-values. The bootstrap of the IQM gave 5.8 times too many."""
+    """At 0.0015, what a figure's claims are tested at, ten seeds; 40,000 experiments by SciPy at
+    once, of which `interval` gives the same p-values. The bootstrap of the IQM gave 5.8 times too
+    many.
+    """
     draws = np.random.default_rng(7).normal(size=(40_000, 10))
     pvalues = stats.ttest_1samp(draws, 0.0, axis=1).pvalue
     assert 0.0009 < np.mean(pvalues < 0.0015) < 0.0021, "60 are expected, with a deviation of 7.7"
@@ -129,7 +146,9 @@ def test_far_below_five_percent_they_are_too():
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 9])
 def test_student_intervals_cover(seeds):
-    """1000 experiments: a true 95 % falls outside [0.93, 0.97] once in 250 times, and the seeds are fixed."""
+    """1000 experiments: a true 95 % falls outside [0.93, 0.97] once in 250 times, and the seeds are
+    fixed.
+    """
     rng = np.random.default_rng(seeds)
     hits = paired = welch = 0
     experiments = 1000
@@ -154,14 +173,20 @@ def test_bootstrap_intervals_cover():
 @pytest.mark.parametrize("seeds", [4, 12])
 def test_pvalues_belong_to_their_intervals(seeds):
     rng = np.random.default_rng(1)
-    estimates = [difference(rng.normal(0.7, 1.0, seeds), rng.normal(0.0, 1.0, seeds)) for _ in range(120)]
+    estimates = [
+        difference(rng.normal(0.7, 1.0, seeds), rng.normal(0.0, 1.0, seeds)) for _ in range(120)
+    ]
     outside = [not e.low <= 0.0 <= e.high for e in estimates]
     assert outside == [e.pvalue < 0.05 for e in estimates]
     assert 0 < sum(outside) < 120
 
 
 def test_one_seed_has_no_interval():
-    for estimate in (interval([3.0]), difference([5.0], [2.0]), difference([5.0], [2.0], paired=True)):
+    for estimate in (
+        interval([3.0]),
+        difference([5.0], [2.0]),
+        difference([5.0], [2.0], paired=True),
+    ):
         assert (estimate.value, estimate.low, estimate.high) == (3.0, -math.inf, math.inf)
         assert estimate.method == "no interval from one seed"
         assert verdict(estimate) == "no verdict from one seed"
@@ -188,16 +213,25 @@ def test_seeds_that_all_score_the_same():
         same = difference([1000.0] * 5, [1000.0] * 5)
         assert (same.low, same.high, same.pvalue) == (0.0, 0.0, 1.0)
         assert verdict(same) == "no detectable difference"
-        assert interval([7.0] * 5).low == 7.0 == interval([7.0] * 12).high == iqm_interval([7.0] * 12).high
+        assert (
+            interval([7.0] * 5).low
+            == 7.0
+            == interval([7.0] * 12).high
+            == iqm_interval([7.0] * 12).high
+        )
 
 
 def test_probability_of_improvement():
     assert probability_of_improvement([2.0, 4.0], [1.0, 3.0]).value == 0.75
     assert probability_of_improvement([1.0, 1.0], [1.0, 1.0]).value == 0.5
     few = probability_of_improvement([5.0, 6.0, 7.0], [1.0, 2.0, 3.0])
-    assert (few.value, few.low, few.high) == (1.0, 0.0, 1.0), "no overlap of three seeds is no certainty"
+    assert (few.value, few.low, few.high) == (1.0, 0.0, 1.0), (
+        "no overlap of three seeds is no certainty"
+    )
     rng = np.random.default_rng(0)
-    assert probability_of_improvement(rng.normal(9, 1, 29), rng.normal(0, 1, 40)).low == 0.0, "nor of 29"
+    assert probability_of_improvement(rng.normal(9, 1, 29), rng.normal(0, 1, 40)).low == 0.0, (
+        "nor of 29"
+    )
     many = probability_of_improvement(rng.normal(1.0, 1.0, (40, 2)), rng.normal(0.0, 1.0, (30, 2)))
     assert many.low < many.value < many.high and many.n == 30
     assert many.low < stats.norm.cdf(1.0 / math.sqrt(2.0)) < many.high
@@ -209,8 +243,9 @@ def test_holm_by_hand():
 
 
 def test_so_many_of_k_by_hand():
-    """All: the largest as it is (Berger 1982). Any one: the smallest times their number. Two of three: the second,
-    twice (Benjamini and Heller 2008)."""
+    """All: the largest as it is (Berger 1982). Any one: the smallest times their number. Two of
+    three: the second, twice (Benjamini and Heller 2008).
+    """
     p = [0.03, 0.001, 0.02]
     assert [conjunction(p, needed) for needed in (3, 1, 2)] == pytest.approx([0.03, 0.003, 0.04])
     assert conjunction([0.6, 0.7], 1) == 1.0 and conjunction([0.01], 1) == 0.01
@@ -219,7 +254,9 @@ def test_so_many_of_k_by_hand():
 
 @pytest.mark.parametrize(("needed", "true"), [(1, 0), (2, 1), (3, 2)])
 def test_so_many_of_k_err_as_seldom_as_is_said(needed, true):
-    """Three tests of which one too few is true, without any doubt; the others' p-values are uniform."""
+    """Three tests of which one too few is true, without any doubt; the others' p-values are
+    uniform.
+    """
     pvalues = np.random.default_rng(needed).uniform(size=(10_000, 3))
     pvalues[:, :true] = 0.0
     wrong = np.mean([conjunction(each, needed) < 0.05 for each in pvalues])
@@ -228,7 +265,9 @@ def test_so_many_of_k_err_as_seldom_as_is_said(needed, true):
 
 @pytest.mark.parametrize(("seeds", "deviations"), [(3, 19.1), (5, 4.33), (10, 1.77)])
 def test_what_seeds_could_show(seeds, deviations):
-    """Of 34 comparisons, in standard deviations, with 80 % power; from three seeds on independently computed."""
+    """Of 34 comparisons, in standard deviations, with 80 % power; from three seeds on independently
+    computed.
+    """
     scores = np.random.default_rng(0).normal(size=seeds)
     estimate = interval((scores - scores.mean()) / scores.std(ddof=1))
     assert detectable_difference(estimate, 0.05 / 34) == pytest.approx(deviations, rel=0.01)
@@ -244,8 +283,12 @@ def test_what_seeds_could_show_is_shown_so_often():
     assert np.mean(shown) == pytest.approx(0.8, abs=0.01)
     one_sided = [stats.ttest_1samp(draws + shift * equal, 0.0, axis=1, alternative=side).pvalue
                  for shift, side in ((1, "greater"), (-1, "less"))]  # fmt: skip
-    assert np.mean(np.maximum(*one_sided) < 0.01) > 0.75, "as an approximation: the bounds are estimated"
-    assert detectable_margin(interval([1.0, 2.0, 3.0, 4.0])) == math.inf, "four seeds show no equality"
+    assert np.mean(np.maximum(*one_sided) < 0.01) > 0.75, (
+        "as an approximation: the bounds are estimated"
+    )
+    assert detectable_margin(interval([1.0, 2.0, 3.0, 4.0])) == math.inf, (
+        "four seeds show no equality"
+    )
 
 
 def test_what_a_curve_ends_at():
@@ -264,7 +307,11 @@ def test_the_area_under_a_curve():
 
 def test_when_a_curve_first_is_at_a_level():
     curve = [[0, 0], [10, 4], [20, 2], [30, 8]]
-    assert first_time(curve, 4) == 10.0 and first_time(curve, 3) == 7.5 and first_time(curve, 5) == 25.0
+    assert (
+        first_time(curve, 4) == 10.0
+        and first_time(curve, 3) == 7.5
+        and first_time(curve, 5) == 25.0
+    )
     assert first_time(curve, -1) == 0.0 and first_time(curve, 8.1) == math.inf
     assert first_time([[5, 1], [6, 1]], 1) == 5.0
 
@@ -285,11 +332,15 @@ def test_equivalence_has_to_be_shown():
 
 
 def test_pvalues_against_a_margin_by_hand():
-    """Mean 0.2, standard error 0.1, four degrees of freedom: t = 3 and 1 against -0.1 and 0.1, -3 against 0.5."""
+    """Mean 0.2, standard error 0.1, four degrees of freedom: t = 3 and 1 against -0.1 and 0.1, -3
+    against 0.5.
+    """
     a = 0.2 + np.array([-2.0, -1.0, 0.0, 1.0, 2.0]) * 0.1 * math.sqrt(5 / 2.5)
-    below = lambda t: stats.t.cdf(t, 4)  # noqa: E731
+    below = lambda t: stats.t.cdf(t, 4)
     less, more = against_margin(a, np.zeros(5), 0.1, paired=True)
-    assert less == pytest.approx(max(below(-3.0), below(1.0))) and more == pytest.approx(2 * below(-1.0))
+    assert less == pytest.approx(max(below(-3.0), below(1.0))) and more == pytest.approx(
+        2 * below(-1.0)
+    )
     assert against_margin(-a, np.zeros(5), 0.1, paired=True) == pytest.approx((less, more))
     assert against_margin(a, np.zeros(5), 0.5, paired=True)[0] == pytest.approx(below(-3.0))
 
@@ -307,7 +358,9 @@ def test_a_difference_beyond_a_margin_is_what_its_interval_says(paired):
 
 
 def test_holm_by_groups_of_which_one_at_most_is_true():
-    """Three tests of two quantities: the first counts two, and so does the next, for either's other may yet be true."""
+    """Three tests of two quantities: the first counts two, and so does the next, for either's other
+    may yet be true.
+    """
     assert holm([0.01, 0.02, 0.5], ["x", "y", "x"]) == pytest.approx([0.02, 0.04, 0.5])
     assert holm([0.01, 0.02, 0.5], ["x", "x", "y"]) == pytest.approx([0.02, 0.04, 0.5])
     assert holm([0.5, 0.01, 0.012], ["y", "x", "x"]) == pytest.approx([0.5, 0.02, 0.024])
@@ -315,11 +368,13 @@ def test_holm_by_groups_of_which_one_at_most_is_true():
 
 
 def test_groups_keep_the_error_of_the_family():
-    """Six quantities, each tested for a difference and for its smallness; half have no difference, half one of the
-    margin: something wrong is said in one family of twenty at most (2000 families: 0.065 is three sigma above)."""
+    """Six quantities, each tested for a difference and for its smallness; half have no difference,
+    half one of the margin: something wrong is said in one family of twenty at most (2000 families:
+    0.065 is three sigma above).
+    """
     margin, shifts = 1.0, np.array([0.0] * 3 + [1.0] * 3)
-    scores = np.random.default_rng(5).normal(shifts, 0.6, (FEW, 2000, 6))
-    test = lambda x, side: stats.ttest_1samp(x, 0.0, alternative=side).pvalue  # noqa: E731
+    scores = np.random.default_rng(5).normal(shifts, 0.6, (FEW_SEEDS, 2000, 6))
+    test = lambda x, side: stats.ttest_1samp(x, 0.0, alternative=side).pvalue
     apart, within = (
         test(scores, "two-sided"),
         np.maximum(test(scores + margin, "greater"), test(scores - margin, "less")),
@@ -350,8 +405,12 @@ def test_scores_that_make_no_sense(call, message):
 
 @pytest.mark.parametrize("tasks", [1, 4])
 def test_agrees_with_rliable(tasks):
-    """Development only: the library that made these estimates the field's habit gives the same numbers."""
-    library = pytest.importorskip("rliable.library", reason="rliable is not installed (a development-only check)")
+    """Development only: the library that made these estimates the field's habit gives the same
+    numbers.
+    """
+    library = pytest.importorskip(
+        "rliable.library", reason="rliable is not installed (a development-only check)"
+    )
     metrics = pytest.importorskip("rliable.metrics")
     rng = np.random.default_rng(tasks)
     a, b = rng.gamma(2.0, 1.0, (30, tasks)), rng.gamma(1.5, 1.0, (35, tasks))
@@ -372,6 +431,8 @@ def test_agrees_with_rliable(tasks):
     ):
         assert ours.value == pytest.approx(theirs[0], abs=1e-12)
         width = theirs[2] - theirs[1]
-        assert (ours.low, ours.high) == pytest.approx(theirs[1:], abs=0.06 * width), "but for the draws' own noise"
+        assert (ours.low, ours.high) == pytest.approx(theirs[1:], abs=0.06 * width), (
+            "but for the draws' own noise"
+        )
     ours = probability_of_improvement(a, b).value
     assert ours == pytest.approx(metrics.probability_of_improvement(a, b), abs=1e-12)

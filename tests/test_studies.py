@@ -1,4 +1,6 @@
-"""Studies: a unit is one small file; what is there is not run again; the registered ones run at smoke scale."""
+"""Studies: a unit is one small file; what is there is not run again; the registered ones run at
+smoke scale.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +17,34 @@ from test_compare import Here
 
 import isthmus
 from isthmus.cli.main import main
-from isthmus.studies import registry, study
+from isthmus.papers import registry
+from isthmus.studies import study
 from isthmus.studies.study import (
     SCALES,
     Results,
     Study,
-    Unit,
+    Trial,
+    config_mismatches,
     forecast,
     missing,
-    nothing,
-    otherwise,
+    no_pictures,
     read_units,
     run_unit,
     run_units,
-    waves,
+    schedule,
 )  # fmt: skip
 from isthmus.training import train as loop
 from isthmus.training.run import Run, versions
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
-GRIDS = {"masses": "torso_mass=3..9:3,friction=1..2:2", "pulls": "gravity=x0.5..x2:2,damping=1..2:2"}
+GRIDS = {
+    "masses": "torso_mass=3..9:3,friction=1..2:2",
+    "pulls": "gravity=x0.5..x2:2,damping=1..2:2",
+}
 
 
-def unit(name: str = "one", **changes: object) -> Unit:
-    made = Unit(
+def unit(name: str = "one", **changes: object) -> Trial:
+    made = Trial(
         name, "source_only", "hopper-es-sim2real", 0, 3 * tiny.ROUND, tiny.SETTINGS, episodes=4, landscapes=GRIDS,
         landscape_episodes=2,
     )  # fmt: skip
@@ -60,15 +66,19 @@ def test_a_units_file(written):
     run = Run.open(folder / "runs" / "one")
     meta = {row["key"]: row["value"] for row in results.rows if row["kind"] == "meta"}
     assert meta["digest"] == run.digest and meta["problem"] == "hopper-es-sim2real"
-    assert {k: meta[k] for k in ("mujoco", "jax", "python", "NPROC")}.items() <= run.config["versions"].items()
+    assert {k: meta[k] for k in ("mujoco", "jax", "python", "NPROC")}.items() <= run.config[
+        "versions"
+    ].items()
     assert results.value("meta", "seed") == 0 and results.value("meta", "steps") == 384
     assert results.value("meta", "wall_seconds") >= 0
     final = isthmus.evaluate(run.policy, run.problem.source, 4).episodes
-    assert not any(row["key"] == "target_return" for row in results.rows if row["kind"] == "final"), (
-        "its cells are many"
-    )
+    assert not any(
+        row["key"] == "target_return" for row in results.rows if row["kind"] == "final"
+    ), "its cells are many"
     assert results.value("final", "source_return") == pytest.approx(final.returns.mean(), abs=0.01)
-    assert results.value("final", "source_return_sd") == pytest.approx(final.returns.std(), abs=0.01)
+    assert results.value("final", "source_return_sd") == pytest.approx(
+        final.returns.std(), abs=0.01
+    )
     assert results.value("final", "source_length") == pytest.approx(final.lengths.mean(), abs=0.1)
     told = [row for row in tiny.lines(run) if row["kind"] == "evaluation"]
     assert results.curve("source_return").tolist() == [
@@ -82,7 +92,9 @@ def test_a_units_landscapes(written):
     run = Run.open(folder / "runs" / "one")
     for key, settings in GRIDS.items():
         x, y, returns = results.cells(key)
-        scape = isthmus.landscape(run.policy, run.problem.target.bare().shift(settings), 2)
+        scape = isthmus.landscape(
+            run.policy, run.problem.target.without_settings().shift(settings), 2
+        )
         assert np.allclose(x, scape.axes[0], rtol=1e-5) and np.allclose(y, scape.axes[1], rtol=1e-5)
         assert np.allclose(returns, scape.mean, atol=0.01) and len(np.unique(returns)) > 1
     friction, mass, _ = results.cells("masses")
@@ -103,10 +115,12 @@ def test_a_lost_file_is_written_again_without_training(written, tmp_path, monkey
     folder, results = written
     monkeypatch.setattr(loop, "_loop", lambda *_: pytest.fail("it trained again"))
     tmp_path.joinpath("results").mkdir()
-    run_unit((unit(), tmp_path / "results", folder / "runs", nothing))
+    run_unit((unit(), tmp_path / "results", folder / "runs", no_pictures))
     again = Results.read(tmp_path / "results" / "one.csv")
     drop = [{**row, "value": ""} if row["key"] == "wall_seconds" else row for row in again.rows]
-    assert drop == [{**row, "value": ""} if row["key"] == "wall_seconds" else row for row in results.rows]
+    assert drop == [
+        {**row, "value": ""} if row["key"] == "wall_seconds" else row for row in results.rows
+    ]
 
 
 def test_an_interrupted_unit_goes_on(written, tmp_path, monkeypatch):
@@ -128,7 +142,9 @@ def test_an_interrupted_unit_goes_on(written, tmp_path, monkeypatch):
     tiny.forget_simulations()
     run_units([unit()], tmp_path / "results", tmp_path / "runs", Here())
     rows = Results.read(tmp_path / "results" / "one.csv").rows
-    assert [r for r in rows if r["key"] != "wall_seconds"] == [r for r in whole.rows if r["key"] != "wall_seconds"]
+    assert [r for r in rows if r["key"] != "wall_seconds"] == [
+        r for r in whole.rows if r["key"] != "wall_seconds"
+    ]
 
 
 def test_a_unit_stopped_by_its_user_writes_nothing(tmp_path, monkeypatch):
@@ -141,7 +157,9 @@ def test_a_unit_stopped_by_its_user_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "stop_requested", stop_requested)
     with pytest.raises(KeyboardInterrupt):
         run_units([unit()], tmp_path / "results", tmp_path / "runs", Here())
-    assert list((tmp_path / "results").iterdir()) == [] and Run.open(tmp_path / "runs" / "one").begun
+    assert (
+        list((tmp_path / "results").iterdir()) == [] and Run.open(tmp_path / "runs" / "one").begun
+    )
 
 
 def test_a_unit_that_was_redefined_is_refused(written, tmp_path):
@@ -149,13 +167,13 @@ def test_a_unit_that_was_redefined_is_refused(written, tmp_path):
     folder, _ = written
     for changes in ({"steps": 999}, {"seed": 1}, {"problem": "hopper"}, {"settings": {}}):
         with pytest.raises(BadValue, match=r"holds a run of another (steps|seed|problem|settings)"):
-            run_unit((unit(**changes), tmp_path, folder / "runs", nothing))
+            run_unit((unit(**changes), tmp_path, folder / "runs", no_pictures))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_unit_of_every_access(tmp_path):
-    """One method each that touches its target never, freely, at deployment, or by a log (this with an action for
-    each domain).
+    """One method each that touches its target never, freely, at deployment, or by a log (this with
+    an action for each domain).
     """
     units = [
         unit(
@@ -175,16 +193,26 @@ def test_forecast(written, tmp_path):
     said = forecast(units, tmp_path, tmp_path, 2)
     assert said == "3 of 3 units are left, 2,000,384 training steps; no unit has been timed yet"
     assert forecast([unit()], folder / "results", folder / "runs", 2) == "all 1 units are there"
-    (tmp_path / "one.csv").write_text("kind,key,x,y,value\nmeta,wall_seconds,,,12\nmeta,steps,,,100000\n")
+    (tmp_path / "one.csv").write_text(
+        "kind,key,x,y,value\nmeta,wall_seconds,,,12\nmeta,steps,,,100000\n"
+    )
     assert forecast(units, tmp_path, tmp_path, 2) == (
-        "2 of 3 units are left, 2,000,000 training steps: about 2 minutes, 2 at once, at the rates of finished units"
+        "2 of 3 units are left, 2,000,000 training steps: about 2 minutes, 2 at once, at the rates "
+        "of finished units"
     )
     # A step of the same experiment costs the same at another scale; of another method not.
     units = [unit("paper-a-s0", steps=10**6), unit("paper-b-s0", steps=10**6, method="fine_tuning")]
-    for name, seconds in (("laptop-a-s0", 60), ("laptop-b-s1", 240), ("laptop-b-s2", 99_999), ("laptop-b-s3", 120)):
+    for name, seconds in (
+        ("laptop-a-s0", 60),
+        ("laptop-b-s1", 240),
+        ("laptop-b-s2", 99_999),
+        ("laptop-b-s3", 120),
+    ):
         text = f"kind,key,x,y,value\nmeta,wall_seconds,,,{seconds}\nmeta,steps,,,1000000\n"
         (tmp_path / f"{name}.csv").write_text(text)
-    (tmp_path / "smoke-a-s0.csv").write_text("kind,key,x,y,value\nmeta,wall_seconds,,,99999\nmeta,steps,,,1\n")
+    (tmp_path / "smoke-a-s0.csv").write_text(
+        "kind,key,x,y,value\nmeta,wall_seconds,,,99999\nmeta,steps,,,1\n"
+    )
     (tmp_path / "laptop-claims.csv").write_text("claim\n")
     assert "about 5 minutes, 1 at once" in forecast(units, tmp_path, tmp_path, 1)
     another = [*units, unit("paper-c-s0", steps=10**6, method="fine_tuning")]
@@ -203,11 +231,19 @@ def test_a_folder_of_results_that_cannot_be_made(tmp_path):
 # Units that need others
 
 
-def chain(folder: Path) -> list[Unit]:
+def chain(folder: Path) -> list[Trial]:
     """A policy, and one that goes on from it in another domain."""
-    plain = {"settings": tiny.SETTINGS, "landscapes": {}, "problem": "reacher/damping=x2", "episodes": 4}
+    plain = {
+        "settings": tiny.SETTINGS,
+        "landscapes": {},
+        "problem": "reacher/damping=x2",
+        "episodes": 4,
+    }
     first = unit("first", **plain)
-    return [unit("second", **plain | {"method": "fine_tuning", "start": "first", "access": "online"}), first]
+    return [
+        unit("second", **plain | {"method": "fine_tuning", "start": "first", "access": "online"}),
+        first,
+    ]
 
 
 def other(run: Run, beside: Run | None) -> list[study.Row]:
@@ -224,15 +260,24 @@ def chained(tmp_path_factory) -> Path:
 def test_a_unit_starts_from_another(chained):
     first, second = (Run.open(chained / "runs" / name) for name in ("first", "second"))
     assert second.config["start"] == str(first.folder)
-    results = {name: Results.read(chained / "results" / f"{name}.csv") for name in ("first", "second")}
+    results = {
+        name: Results.read(chained / "results" / f"{name}.csv") for name in ("first", "second")
+    }
     before, after = (results[name].curve("target_return") for name in ("first", "second"))
-    assert after[0].tolist() == [0, 0, before[-1, 2]], "the source's last policy is the first in the target"
-    assert results["first"].value("measure", "beside") == 0 and results["second"].value("measure", "beside") == 5
+    assert after[0].tolist() == [0, 0, before[-1, 2]], (
+        "the source's last policy is the first in the target"
+    )
+    assert (
+        results["first"].value("measure", "beside") == 0
+        and results["second"].value("measure", "beside") == 5
+    )
     assert results["second"].value("final", "target_forward") > 0
 
 
 def test_a_start_made_anew_is_told(chained, tmp_path):
-    """What others started from may be trained again, to other bits: its file and theirs are no pair then."""
+    """What others started from may be trained again, to other bits: its file and theirs are no pair
+    then.
+    """
     units, results = chain(tmp_path), tmp_path / "results"
     shutil.copytree(chained / "results", results)
     first, second = (Results.read(results / f"{name}.csv").meta for name in ("first", "second"))
@@ -263,17 +308,25 @@ def test_what_is_trained_again_for_others_keeps_its_file_or_is_refused(chained, 
     for text in (other_cpu.replace(line, "meta,cpu,,,Old\n"), other_cpu.replace(line, "")):
         (results / "first.csv").write_text(text)
         run_units(units, results, runs, Here(), measure=other)
-        assert not list(runs.iterdir()) and not (results / "second.csv").exists(), "not trained for nothing: it waits"
+        assert not list(runs.iterdir()) and not (results / "second.csv").exists(), (
+            "not trained for nothing: it waits"
+        )
         assert study.find_waiting(units, results, runs) == {"second": "first"}
     (results / "first.csv").write_text(other_cpu)
     for _ in range(2):  # what was trained again lies there by the second time
-        with pytest.raises(BadValue, match=r"other bits than the run that .*first.csv tells of \(another CPU or code"):
+        with pytest.raises(
+            BadValue,
+            match=r"other bits than the run that .*first.csv tells of \(another CPU or code",
+        ):
             run_units(units, results, runs, Here(), measure=other)
-    assert (results / "first.csv").read_text() == other_cpu and not (results / "second.csv").exists()
+    assert (results / "first.csv").read_text() == other_cpu and not (
+        results / "second.csv"
+    ).exists()
     shutil.rmtree(runs)
     changed = dataclasses.replace(units[1], settings={**units[1].settings, "learner.discount": 0.5})
     with pytest.raises(
-        BadValue, match=r"first\.csv was made with learner.discount 0.99 instead of 0.5, and others stand"
+        BadValue,
+        match=r"first\.csv was made with learner.discount 0.99 instead of 0.5, and others stand",
     ):
         run_units([units[0], changed], results, runs, Here(), measure=other)
     assert not (runs / "first").exists(), "told before anything is trained"
@@ -287,16 +340,24 @@ def test_what_others_start_from_is_kept_with_the_results(chained, tmp_path):
     (results / "second.csv").unlink()
     run_units(units, results, runs, Here(), measure=other)
     assert {path.name for path in runs.iterdir()} == {"second"}, "the first is not trained again"
-    again, before = (Results.read(folder / "second.csv").meta for folder in (results, chained / "results"))
+    again, before = (
+        Results.read(folder / "second.csv").meta for folder in (results, chained / "results")
+    )
     assert again["digest"] == before["digest"] and again["needs"] == before["needs"]
     assert read_units(units, results)[1] == []
 
 
 def test_units_that_wait_for_a_run_are_told_and_the_others_run(chained, tmp_path):
-    """A start of an older version, or another kind of CPU, that was not kept: what stands on it, however far, waits."""
+    """A start of an older version, or another kind of CPU, that was not kept: what stands on it,
+    however far, waits.
+    """
     units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
     results.mkdir()
-    first = (chained / "results" / "first.csv").read_text().replace(f"meta,cpu,,,{versions()['cpu']}\n", "")
+    first = (
+        (chained / "results" / "first.csv")
+        .read_text()
+        .replace(f"meta,cpu,,,{versions()['cpu']}\n", "")
+    )
     (results / "first.csv").write_text(first)
     third = dataclasses.replace(units[0], name="third", start="second")
     alone = dataclasses.replace(units[1], name="alone", seed=5)
@@ -304,24 +365,36 @@ def test_units_that_wait_for_a_run_are_told_and_the_others_run(chained, tmp_path
     waits_for = study.find_waiting(table, results, runs)
     assert waits_for == {"second": "first", "third": "first"}
     (line,) = study.describe_waiting(waits_for, results)
-    assert line.startswith("2 units wait for the run of first,") and "starts/first.safetensors" in line
-    assert [[u.name for u in wave] for wave in waves(table, results, runs)] == [["alone"]]
+    assert (
+        line.startswith("2 units wait for the run of first,") and "starts/first.safetensors" in line
+    )
+    assert [[u.name for u in wave] for wave in schedule(table, results, runs)] == [["alone"]]
     assert forecast(units, results, runs, 1) == "1 of 2 units wait"
     shutil.copytree(chained / "results" / "starts", results / "starts")
     assert study.find_waiting(table, results, runs) == {}, "what is kept of it is enough"
 
 
 def test_a_log_is_kept_with_the_results(tmp_path):
-    first = unit("first", settings=tiny.SETTINGS, landscapes={}, problem="reacher/damping=x2", episodes=4)
+    first = unit(
+        "first", settings=tiny.SETTINGS, landscapes={}, problem="reacher/damping=x2", episodes=4
+    )
     second = dataclasses.replace(
-        first, name="second", method="dap", settings=tiny.settings("dap"), access="dataset", log="first", log_steps=300
+        first,
+        name="second",
+        method="dap",
+        settings=tiny.settings("dap"),
+        access="dataset",
+        log="first",
+        log_steps=300,
     )
     results, runs = tmp_path / "results", tmp_path / "runs"
     run_units([first, second], results, runs, Here())
     before = Results.read(results / "second.csv").meta["digest"]
     kept = sorted(path.name for path in (results / "starts").iterdir())
     assert (
-        len(kept) == 2 and kept[0].startswith("first-") and kept[0].endswith("-in-reacher-damping-x2-300.safetensors")
+        len(kept) == 2
+        and kept[0].startswith("first-")
+        and kept[0].endswith("-in-reacher-damping-x2-300.safetensors")
     )
     shutil.rmtree(runs)
     (results / "second.csv").unlink()
@@ -335,7 +408,9 @@ def test_kinds_of_cpu_are_told_where_they_mix(chained, tmp_path):
     shutil.copytree(chained / "results", results)
     text, kind = (results / "first.csv").read_text(), versions()["cpu"]
     (results / "first.csv").write_text(text.replace(f"meta,cpu,,,{kind}", "meta,cpu,,,x86_64 AVX9"))
-    said = f"units were made on several kinds of CPU, whose bits differ: 1 on {kind}, 1 on x86_64 AVX9"
+    said = (
+        f"units were made on several kinds of CPU, whose bits differ: 1 on {kind}, 1 on x86_64 AVX9"
+    )
     assert read_units(units, results)[1] == [said]
     (results / "first.csv").write_text(text.replace(f"meta,cpu,,,{kind}\n", ""))
     assert "1 on a kind not recorded, 1 on" in read_units(units, results)[1][0]
@@ -347,16 +422,20 @@ def test_a_run_knows_what_it_started_from(chained, tmp_path):
     run_units(units, results, runs, Here(), measure=other)
     old = Results.read(results / "first.csv").meta["digest"]
     shutil.rmtree(runs / "first")
-    run_units([dataclasses.replace(units[1], seed=1)], tmp_path / "elsewhere", runs, Here(), measure=other)
+    run_units(
+        [dataclasses.replace(units[1], seed=1)], tmp_path / "elsewhere", runs, Here(), measure=other
+    )
     (results / "second.csv").unlink()
-    with pytest.raises(BadValue, match=r"second started from what .*first was before; remove it to begin anew"):
+    with pytest.raises(
+        BadValue, match=r"second started from what .*first was before; remove it to begin anew"
+    ):
         run_units([units[0]], results, runs, Here(), measure=other)
     assert Run.open(runs / "second").config["start_digest"] == old
 
 
 def test_what_others_need_comes_first(chained, tmp_path):
     units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
-    names = lambda: [[u.name for u in wave] for wave in waves(units, results, runs)]  # noqa: E731
+    names = lambda: [[u.name for u in wave] for wave in schedule(units, results, runs)]
     assert names() == [["first"], ["second"]]
     results.mkdir()
     made_here = f"meta,wall_seconds,,,12\nmeta,steps,,,100000\nmeta,cpu,,,{versions()['cpu']}\nmeta,digest,,,0\n"
@@ -372,7 +451,10 @@ def test_what_others_need_comes_first(chained, tmp_path):
     (runs / "first" / "finished.json").write_text("")
     assert names() == [["second"]]
     third = dataclasses.replace(units[0], name="third", start=None, beside="second")
-    assert [[u.name for u in wave] for wave in waves([third, *units], results, runs)] == [["second"], ["third"]]
+    assert [[u.name for u in wave] for wave in schedule([third, *units], results, runs)] == [
+        ["second"],
+        ["third"],
+    ]
 
 
 def test_a_start_that_was_made_otherwise_is_refused(chained, tmp_path):
@@ -382,7 +464,10 @@ def test_a_start_that_was_made_otherwise_is_refused(chained, tmp_path):
     results.mkdir()
     shutil.copy(chained / "results" / "first.csv", results)
     changed = dataclasses.replace(first, settings={**first.settings, "learner.discount": 0.5})
-    with pytest.raises(BadValue, match=r"first was made with learner.discount 0.99 instead of 0.5, and others start"):
+    with pytest.raises(
+        BadValue,
+        match=r"first was made with learner.discount 0.99 instead of 0.5, and others start",
+    ):
         run_units([second, changed], results, chained / "runs", Here(), measure=other)
     assert [path.name for path in results.iterdir()] == ["first.csv"]
 
@@ -404,14 +489,19 @@ def test_files_made_otherwise_are_named_and_left_out(written):
     ):
         done, said = read_units([unit(**changes)], results)
         assert done == {}
-        assert said == [f"left out, for they were made with {what}: one.csv; remove them to run these units again"]
+        assert said == [
+            f"left out, for they were made with {what}: one.csv; remove them to run these units "
+            "again"
+        ]
 
 
 def test_settings_that_came_or_went_make_no_file_anothers(written, tmp_path):
     folder, results = written
     lines = (folder / "results" / "one.csv").read_text().splitlines()
     kept = [line for line in lines if not line.startswith("meta,settings")]
-    settings = {k: v for k, v in results.meta["settings"].items() if k != "learner.discount"} | {"gone": 1}
+    settings = {k: v for k, v in results.meta["settings"].items() if k != "learner.discount"} | {
+        "gone": 1
+    }
 
     def write(*more: str) -> None:
         (tmp_path / "one.csv").write_text("\n".join([*kept, *more]) + "\n")
@@ -422,7 +512,9 @@ def test_settings_that_came_or_went_make_no_file_anothers(written, tmp_path):
     assert [*done] == ["one"] and said == []
     write()
     done, said = read_units([unit()], tmp_path)
-    assert [*done] == ["one"] and said == ["no settings are recorded in one.csv: taken to be what the study asks for"]
+    assert [*done] == ["one"] and said == [
+        "no settings are recorded in one.csv: taken to be what the study asks for"
+    ]
     write("meta,settings,,,{")
     with pytest.raises(BadValue, match=r"one\.csv has damaged settings: remove it"):
         read_units([unit()], tmp_path)
@@ -434,16 +526,22 @@ def test_settings_that_came_or_went_make_no_file_anothers(written, tmp_path):
 
 def test_older_files_call_the_offset_otherwise():
     mean = unit(method="matl", settings={"learner": "trpo", "offset": "mean"})
-    assert otherwise(mean, {"settings": {"centred": True}}) == []
-    assert otherwise(mean, {"settings": {"centred": False}}) == ["offset none instead of mean"]
+    assert config_mismatches(mean, {"settings": {"centred": True}}) == []
+    assert config_mismatches(mean, {"settings": {"centred": False}}) == [
+        "offset none instead of mean"
+    ]
     floor = unit(method="matl", settings={"learner": "trpo"})
-    assert otherwise(floor, {"settings": {"centred": True}}) == ["offset mean instead of floor"]
+    assert config_mismatches(floor, {"settings": {"centred": True}}) == [
+        "offset mean instead of floor"
+    ]
 
 
 def test_reproduce_says_what_it_leaves_out(tmp_path, capsys):
     folder = tmp_path / "matl"
     folder.mkdir()
-    for path in (Path(__file__).parents[1] / "results/matl").glob("laptop-reacher-sparse-*-s[01].csv"):
+    for path in (Path(__file__).parents[1] / "results/matl").glob(
+        "laptop-reacher-sparse-*-s[01].csv"
+    ):
         shutil.copy(path, folder)
     changed = folder / "laptop-reacher-sparse-matl-s1.csv"
     changed.write_text(changed.read_text().replace('""alignment"": 0.2', '""alignment"": 0.3'))
@@ -463,7 +561,7 @@ def test_reproduce_says_what_it_leaves_out(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", registry.STUDIES)
 def test_a_studys_table(name):
-    found = registry.find(name)
+    found = registry.find_study(name)
     assert isinstance(found, Study) and found.name == name
     distinct = {}  # a unit that several figures have is looked at once
     for figure in (None, *found.figures):
@@ -471,39 +569,71 @@ def test_a_studys_table(name):
             units = found.units(scale, figure)
             assert units or figure in found.scenes or scale == "smoke"
             assert len({u.name for u in units}) == len(units)
-            assert all(u.name.startswith(f"{scale}-") and distinct.setdefault(u.name, u) == u for u in units)
+            assert all(
+                u.name.startswith(f"{scale}-") and distinct.setdefault(u.name, u) == u
+                for u in units
+            )
     for u in distinct.values():
         assert u.seed < 100, "tuning has seeds of its own"
         if isinstance(u, study.Measurement):
             continue
         problem = isthmus.problem(u.problem, access=u.access)
         assert u.steps or u.start, "it trains, or deploys what another left"
-        Run.plan(u.method, problem.rehearsal() if u.log else problem, u.seed, u.steps or 1, u.settings)
-        grids = [isthmus.problem(u.problem).target.bare().shift(g).grid for g in u.landscapes.values()]
+        Run.plan(
+            u.method, problem.rehearsal() if u.log else problem, u.seed, u.steps or 1, u.settings
+        )
+        grids = [
+            isthmus.problem(u.problem).target.without_settings().shift(g).grid
+            for g in u.landscapes.values()
+        ]
         assert all(len(grid) == 2 for grid in grids)
     assert len({u.seed for u in found.units("laptop", None)}) >= 5, "five seeds"
 
 
-@pytest.mark.parametrize("name", [name for name in registry.STUDIES if name not in ("matl", "dap")])  # have their own
+@pytest.mark.parametrize(
+    "name", [name for name in registry.STUDIES if name not in ("matl", "dap")]
+)  # have their own
 def test_smoke(tmp_path, monkeypatch, capsys, name):
-    """The whole command at smoke scale: units' files, what came out, pictures; a second time runs nothing."""
-    found = registry.find(name)
-    alike = ("longer", "masked", "gradient", "average", "batch", "evolution", "recurrent")  # others stand for them
+    """The whole command at smoke scale: units' files, what came out, pictures; a second time runs
+    nothing.
+    """
+    found = registry.find_study(name)
+    alike = (
+        "longer",
+        "masked",
+        "gradient",
+        "average",
+        "batch",
+        "evolution",
+        "recurrent",
+    )  # others stand for them
     quick = [
         dataclasses.replace(u, landscape_episodes=1, episodes=10)
         for u in found.units("smoke", None) if not any(word in u.name for word in alike)
     ]  # fmt: skip
-    monkeypatch.setattr(registry, "find", lambda _: dataclasses.replace(found, units=lambda scale, figure: quick))
+    monkeypatch.setattr(
+        registry, "find", lambda _: dataclasses.replace(found, units=lambda scale, figure: quick)
+    )
     monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
-    arguments = ["reproduce", name, "--scale=smoke", f"--results={tmp_path / 'results'}", f"--runs={tmp_path / 'runs'}"]
+    arguments = [
+        "reproduce",
+        name,
+        "--scale=smoke",
+        f"--results={tmp_path / 'results'}",
+        f"--runs={tmp_path / 'runs'}",
+    ]
     main(arguments)
     said = capsys.readouterr().out
     folder = tmp_path / "results" / name
-    text, _, judged = (folder / "smoke.txt").read_text().partition("\n\n")  # claims are shown as a table
+    text, _, judged = (
+        (folder / "smoke.txt").read_text().partition("\n\n")
+    )  # claims are shown as a table
     assert text in said and "nan" not in said + judged and (bool(judged) == ("claims" in said))
     pictures = found.pictures({u.name: Results.read(folder / f"{u.name}.csv") for u in quick})
     assert {p.name for p in folder.glob("*.png")} == {f"smoke-{picture}" for picture in pictures}
-    assert {p.stem for p in folder.glob("*.csv") if not p.stem.endswith("-claims")} == {u.name for u in quick}
+    assert {p.stem for p in folder.glob("*.csv") if not p.stem.endswith("-claims")} == {
+        u.name for u in quick
+    }
     main([*arguments, "--forecast"])
     assert capsys.readouterr().out == f"all {len(quick)} units are there\n"
     monkeypatch.setattr(study, "run_unit", lambda *_: pytest.fail("it ran again"))
@@ -512,21 +642,25 @@ def test_smoke(tmp_path, monkeypatch, capsys, name):
 
 
 def test_an_unknown_study():
-    with pytest.raises(UnknownName, match=r"unknown study 'es-sim2rael'; did you mean es-sim2real\?"):
-        registry.find("es-sim2rael")
+    with pytest.raises(
+        UnknownName, match=r"unknown study 'es-sim2rael'; did you mean es-sim2real\?"
+    ):
+        registry.find_study("es-sim2rael")
 
 
 def test_committed_results_are_of_the_studies_that_are_there():
-    """What is in results/ can be read and belongs to a unit of the table, so that nobody runs it again for nothing."""
+    """What is in results/ can be read and belongs to a unit of the table, so that nobody runs it
+    again for nothing.
+    """
     root = Path(__file__).parents[1] / "results"
     files = [path for path in root.glob("*/*.csv") if not path.stem.endswith("-claims")]
     assert files
     for path in files:
-        found = registry.find(path.parent.name)
+        found = registry.find_study(path.parent.name)
         units = {u.name: u for scale in SCALES for u in found.units(scale, None)}
         assert path.stem in units, path
         results, u = Results.read(path), units[path.stem]
-        assert otherwise(u, results.meta) == [], path
+        assert config_mismatches(u, results.meta) == [], path
         if isinstance(u, study.Measurement):
             continue
         assert {"method", "problem", "seed", "steps"} < results.meta.keys(), path

@@ -1,4 +1,6 @@
-"""A task of one's own is held to its contract before anything is trained: each mistake is a line that names the fix."""
+"""A task of one's own is held to its contract before anything is trained: each mistake is a line
+that names the fix.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import own
 import pytest
 
 import isthmus
-from isthmus.domains.audit import audit
+from isthmus.audit.audit import audit
 from isthmus.domains.domain import Domain, PhysicsSimulation, build_simulator, control_bounds
 from isthmus.physics.random import Streams, keys
 from isthmus.tasks import task as tasks
@@ -31,12 +33,14 @@ def find_fault(folder, **attributes) -> str:
 
 def wrap(**terms):
     """A method `rewards` whose terms are made by functions of the number of worlds."""
-    return lambda self, view, memory, action: {name: make(len(view.ids)) for name, make in terms.items()}
+    return lambda self, view, memory, action: {
+        name: make(len(view.ids)) for name, make in terms.items()
+    }
 
 
 @pytest.mark.parametrize("name", sorted(tasks.BUILT_IN))
 def test_built_in_tasks_keep_their_contract(name):
-    task = tasks.find(name)
+    task = tasks.find_task(name)
     check_contract(task, control_bounds(task), lambda n: build_simulator(task, "mujoco", (), n))
 
 
@@ -57,7 +61,10 @@ def test_a_task_that_keeps_it_is_rehearsed_once(tmp_path):
 
 
 REWARDS = [
-    ({"alive": lambda n: np.ones(1)}, "float64 of shape (1,) for 'alive'; with n=3 it needs an array of numbers"),
+    (
+        {"alive": lambda n: np.ones(1)},
+        "float64 of shape (1,) for 'alive'; with n=3 it needs an array of numbers",
+    ),
     ({"alive": lambda n: 1.0}, "gives a float for 'alive'"),
     ({"alive": lambda n: np.float64(1.0)}, "gives a float64 for 'alive'"),
     ({"alive": lambda n: [1.0] * n}, "gives a list for 'alive'"),
@@ -80,7 +87,9 @@ def see(view):
 
 
 def begin(make):
-    """A method `start` whose rows of qpos are made by a function of the streams' and the simulator's worlds."""
+    """A method `start` whose rows of qpos are made by a function of the streams' and the
+    simulator's worlds.
+    """
 
     def start(self, simulator, random):
         qpos = make(len(random.uniform(0, 1, 0)), simulator.n)
@@ -104,29 +113,71 @@ def number_worlds(self, view):
 
 BREAKS = {
     "no dict": ({"rewards": lambda self, v, m, a: v.qpos[:, 0]}, "leg.rewards must give a dict"),
-    "terminated (1,)": ({"terminated": lambda self, v: np.zeros(1, bool)}, "leg.terminated gives bool of shape (1,)"),
-    "integer terminated": ({"terminated": lambda self, v: v.ids}, "leg.terminated gives int64 of shape (1,)"),
+    "terminated (1,)": (
+        {"terminated": lambda self, v: np.zeros(1, bool)},
+        "leg.terminated gives bool of shape (1,)",
+    ),
+    "integer terminated": (
+        {"terminated": lambda self, v: v.ids},
+        "leg.terminated gives int64 of shape (1,)",
+    ),
     "one bool": ({"terminated": lambda self, v: False}, "leg.terminated gives a bool"),
     "goal by number": ({"at_goal": lambda self, v: v.qpos[:, 0]}, "leg.at_goal gives float64"),
-    "a column": ({"progress": lambda self, v: v.qpos[:, :1].copy()}, "leg.progress gives float64 of shape (1, 1)"),
-    "another size": ({"observe": lambda self, v: v.qpos * 1}, "gives 8 numbers a world and observation_names has 15"),
-    "another length": ({"observation_names": ("one",)}, "gives 15 numbers a world and observation_names has 1"),
+    "a column": (
+        {"progress": lambda self, v: v.qpos[:, :1].copy()},
+        "leg.progress gives float64 of shape (1, 1)",
+    ),
+    "another size": (
+        {"observe": lambda self, v: v.qpos * 1},
+        "gives 8 numbers a world and observation_names has 15",
+    ),
+    "another length": (
+        {"observation_names": ("one",)},
+        "gives 15 numbers a world and observation_names has 1",
+    ),
     "flat": ({"observe": lambda self, v: see(v)[0]}, "leg.observe gives float64 of shape (15,)"),
     "whole numbers": ({"observe": lambda self, v: see(v).astype(int)}, "leg.observe gives int64"),
-    "NaN observed": ({"observe": lambda self, v: np.arccos(see(v) + 9)}, "leg.observe: 'number 0' is nan"),
-    "flat memory": ({"remember": lambda self, v: v.qpos[:, 0].copy()}, "leg.remember gives float64 of shape (1,)"),
-    "live memory": ({"remember": lambda self, v: v.qpos[:, 7:]}, "leg.remember returns the simulator's own array"),
-    "live place": ({"remember": lambda self, v: v.position("leg")}, "leg.remember returns the simulator's own"),
+    "NaN observed": (
+        {"observe": lambda self, v: np.arccos(see(v) + 9)},
+        "leg.observe: 'number 0' is nan",
+    ),
+    "flat memory": (
+        {"remember": lambda self, v: v.qpos[:, 0].copy()},
+        "leg.remember gives float64 of shape (1,)",
+    ),
+    "live memory": (
+        {"remember": lambda self, v: v.qpos[:, 7:]},
+        "leg.remember returns the simulator's own array",
+    ),
+    "live place": (
+        {"remember": lambda self, v: v.position("leg")},
+        "leg.remember returns the simulator's own",
+    ),
     "first memory": (
         {"rewards": lean_on_the_first, "remember": number_worlds},
         "leg.rewards gives 'moved' other numbers when other worlds are asked for",
     ),
-    "mean over worlds": ({"observe": lambda self, v: see(v) - see(v).mean(0)}, "leg.observe gives other numbers"),
-    "chance": ({"progress": lambda self, v: np.random.uniform(size=len(v.ids))}, "leg.progress gives other numbers"),
+    "mean over worlds": (
+        {"observe": lambda self, v: see(v) - see(v).mean(0)},
+        "leg.observe gives other numbers",
+    ),
+    "chance": (
+        {"progress": lambda self, v: np.random.uniform(size=len(v.ids))},
+        "leg.progress gives other numbers",
+    ),
     "no method": ({"progress": tasks.Task.progress}, "leg has no method progress"),
-    "a traceback": ({"terminated": lambda self, v: v.qpos[:, 9] > 1}, "leg.terminated raises IndexError: index 9 is"),
-    "unknown cost": ({"costs": ("contrl",)}, "unknown reward term in leg.costs 'contrl'; known: alive, forward"),
-    "unknown fall": ({"falling": ("aliv",)}, "unknown reward term in leg.falling 'aliv'; did you mean alive?"),
+    "a traceback": (
+        {"terminated": lambda self, v: v.qpos[:, 9] > 1},
+        "leg.terminated raises IndexError: index 9 is",
+    ),
+    "unknown cost": (
+        {"costs": ("contrl",)},
+        "unknown reward term in leg.costs 'contrl'; known: alive, forward",
+    ),
+    "unknown fall": (
+        {"falling": ("aliv",)},
+        "unknown reward term in leg.falling 'aliv'; did you mean alive?",
+    ),
     "no rows": (
         {"start": begin(lambda n, all_of: np.array(own.START))},
         "leg.start gives float64 of shape (8,) for qpos",
@@ -140,18 +191,37 @@ BREAKS = {
         "leg.start gives a world another qpos when others begin with it",
     ),
     "start by chance": (
-        {"start": begin(lambda n, all_of: np.tile(own.START, (n, 1)) + np.random.uniform(size=(n, 1)))},
+        {
+            "start": begin(
+                lambda n, all_of: np.tile(own.START, (n, 1)) + np.random.uniform(size=(n, 1))
+            )
+        },
         "leg.start gives a world another qpos when others begin with it",
     ),
-    "no velocity": ({"start": lambda self, s, r: (np.array([own.START]), None)}, "leg.start gives a NoneType for qvel"),
-    "another act": ({"start": begin_active}, "leg.start gives float64 of shape (1, 1) for act; with n=1"),
-    "no pair": ({"start": lambda self, s, r: np.zeros((2, 8))}, "leg.start must give a Start, or the pair of qpos and"),
+    "no velocity": (
+        {"start": lambda self, s, r: (np.array([own.START]), None)},
+        "leg.start gives a NoneType for qvel",
+    ),
+    "another act": (
+        {"start": begin_active},
+        "leg.start gives float64 of shape (1, 1) for act; with n=1",
+    ),
+    "no pair": (
+        {"start": lambda self, s, r: np.zeros((2, 8))},
+        "leg.start must give a Start, or the pair of qpos and",
+    ),
     "NaN at first": (
         {"start": begin(lambda n, all_of: np.full((n, 8), np.nan))},
         "numbers for qpos that are not finite",
     ),
-    "unknown keyframe": ({"keyframe": "hom"}, "unknown keyframe of leg.xml 'hom'; did you mean home?"),
-    "neutral too long": ({"neutral_action": (0.0, 0.0)}, "is (0.0, 0.0); it needs a number for each of: -1..1"),
+    "unknown keyframe": (
+        {"keyframe": "hom"},
+        "unknown keyframe of leg.xml 'hom'; did you mean home?",
+    ),
+    "neutral too long": (
+        {"neutral_action": (0.0, 0.0)},
+        "is (0.0, 0.0); it needs a number for each of: -1..1",
+    ),
     "neutral out of bounds": ({"neutral_action": (2.0,)}, "leg.neutral_action is (2.0,)"),
 }
 
@@ -186,7 +256,9 @@ def test_what_a_task_must_declare():
 
 
 def test_costs_that_are_not_declared_need_not_be_paid(tmp_path):
-    """`control` is the default, and a leg has no such term; what a class says itself, or one between, must be there."""
+    """`control` is the default, and a leg has no such term; what a class says itself, or one
+    between, must be there.
+    """
     assert own.Leg.costs == ("control",)
     Domain.parse(own.register(tmp_path)).ready()
     between = type("Between", (own.Leg,), {"costs": ("control",)})
@@ -226,7 +298,9 @@ def test_a_rehearsal_takes_no_random_numbers(tmp_path):
     domain = Domain.parse(own.register(tmp_path))
     first = domain.worlds(3, seed=5)
     again = domain.worlds(3, seed=5)
-    assert np.array_equal(first.rows, again.rows) and np.array_equal(first.observation, again.observation)
+    assert np.array_equal(first.rows, again.rows) and np.array_equal(
+        first.observation, again.observation
+    )
 
 
 # Numbers that are none, later
@@ -244,7 +318,9 @@ def test_a_reward_that_is_no_number_later_on_is_named(tmp_path):
     _, memory = simulation.begin(ids, np.empty((2, 0)), Streams(keys(0, 2)))
     action = np.array([[0.25], [1.0]], np.float32)
     simulation.step(ids, action[[0, 0]], action[[0, 0]], memory)
-    with pytest.raises(BadValue, match=r"^leg\.rewards: 'root' is nan in world 1, whose state is finite"):
+    with pytest.raises(
+        BadValue, match=r"^leg\.rewards: 'root' is nan in world 1, whose state is finite"
+    ):
         simulation.step(ids, action, action, memory)
     with pytest.raises(BadValue, match="in world 1"):  # where it alone is stepped
         simulation.step(ids[1:], action[1:], action[1:], memory[1:])

@@ -1,5 +1,5 @@
-"""Every task that names a Gymnasium reference equals it to the bit, in a batch, at any number of threads; the others
-are what their sources say.
+"""Every task that names a Gymnasium reference equals it to the bit, in a batch, at any number of
+threads; the others are what their sources say.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from isthmus.physics.mujoco import MujocoSimulator, parameters
 from isthmus.physics.random import Single, Streams, fold, keys
 from isthmus.tasks import task as tasks
 from isthmus.tasks.imports import import_files
-from isthmus.tasks.task import Task, find, find_main_body, register
+from isthmus.tasks.task import Task, find_main_body, find_task, register
 from isthmus.types import BadValue, UnknownName
 
-# One world a row: its seed and how strong its random actions are. Weak ones let walkers stand for a while, and the
-# last are beyond the bounds, which motors clip and the control cost does not.
+# One world a row: its seed and how strong its random actions are. Weak ones let walkers stand for a
+# while, and the last are beyond the bounds, which motors clip and the control cost does not.
 WORLDS = [(0, 1.0), (1, 0.3), (2, 0.03), (3, 1.5)]
 STEPS = 1000
 ALL = sorted(tasks.BUILT_IN)
-REFERENCED = [name for name in ALL if tasks.find(name).reference]
+REFERENCED = [name for name in ALL if tasks.find_task(name).reference]
 
 
 def bits(array: np.ndarray) -> tuple:
@@ -39,13 +39,17 @@ def make(task: tasks.Task, n: int, names: tuple[str, ...] = ()) -> MujocoSimulat
 def actions(task: tasks.Task, steps: int) -> np.ndarray:
     """float32 [T, N, A]"""
     size = make(task, 1).control.shape[1]
-    draws = [np.random.default_rng(seed).uniform(-scale, scale, (steps, size)) for seed, scale in WORLDS]
+    draws = [
+        np.random.default_rng(seed).uniform(-scale, scale, (steps, size)) for seed, scale in WORLDS
+    ]
     return np.stack(draws, axis=1).astype(np.float32)
 
 
 # A task's model
 
-PLAIN = '<mujoco><worldbody><body><joint type="hinge"/><geom size=".1"/></body></worldbody></mujoco>'
+PLAIN = (
+    '<mujoco><worldbody><body><joint type="hinge"/><geom size=".1"/></body></worldbody></mujoco>'
+)
 OWN = """
 from isthmus.tasks.hopper import Hopper
 from isthmus.tasks.task import register
@@ -64,7 +68,7 @@ def own_task(folder, name: str, model: str) -> tasks.Task:
     (folder / "parts" / "robot.xml").write_text(PLAIN)
     (folder / f"{name}.py").write_text(OWN.format(name=name, model=model))
     import_files([str(folder / f"{name}.py")])
-    return tasks.find(name)
+    return tasks.find_task(name)
 
 
 @pytest.mark.parametrize(
@@ -77,17 +81,21 @@ def own_task(folder, name: str, model: str) -> tasks.Task:
 )
 def test_a_model_is_sought_beside_the_file_that_names_it(tmp_path, monkeypatch, name, model, found):
     monkeypatch.chdir("/")
-    assert own_task(tmp_path / name, name, model).model_path() == (tmp_path / name / found).resolve()
+    assert (
+        own_task(tmp_path / name, name, model).model_path() == (tmp_path / name / found).resolve()
+    )
 
 
 def test_a_model_that_is_inherited_or_gymnasiums_stays(tmp_path, monkeypatch):
-    """Named by another class, it lies beside that one's file; where none lies there, a bare name is Gymnasium's."""
+    """Named by another class, it lies beside that one's file; where none lies there, a bare name is
+    Gymnasium's.
+    """
     monkeypatch.chdir(tmp_path)
-    gymnasiums = tasks.find("hopper").model_path()
+    gymnasiums = tasks.find_task("hopper").model_path()
     assert gymnasiums.is_file() and gymnasiums.parent.name == "assets"
     assert own_task(tmp_path / "inherits", "own_inherits", "pass").model_path() == gymnasiums
     ant = own_task(tmp_path / "ant", "own_ant", 'model = "ant.xml"')
-    assert ant.model_path() == tasks.find("ant").model_path()
+    assert ant.model_path() == tasks.find_task("ant").model_path()
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "robot.xml").write_text(PLAIN)
     working = own_task(tmp_path / "working", "own_working", 'model = "here/robot.xml"')
@@ -104,7 +112,8 @@ def test_a_model_that_is_inherited_or_gymnasiums_stays(tmp_path, monkeypatch):
 def test_a_model_that_is_nowhere_names_both_places(tmp_path, name, model, place):
     own = own_task(tmp_path / name, name, f'model = "{model}"')
     with pytest.raises(
-        BadValue, match=rf"no MJCF file {model} of task {name}, neither at {tmp_path}.* nor at .*{place}"
+        BadValue,
+        match=rf"no MJCF file {model} of task {name}, neither at {tmp_path}.* nor at .*{place}",
     ):
         own.model_path()
 
@@ -112,7 +121,7 @@ def test_a_model_that_is_nowhere_names_both_places(tmp_path, name, model, place)
 @cache
 def gymnasium_episodes(name: str) -> dict[str, np.ndarray]:
     """The reference, stepped on after a fall: [T, N, ...], and [N, ...] for starts."""
-    task = tasks.find(name)
+    task = tasks.find_task(name)
     chosen = actions(task, STEPS)
     env = gymnasium.make(task.reference).unwrapped
     columns = []
@@ -124,14 +133,16 @@ def gymnasium_episodes(name: str) -> dict[str, np.ndarray]:
         columns.append({**start, "obs": obs, "reward": reward, "terminated": terminated})
     env.close()
     out = {k: np.stack([c[k] for c in columns]) for k in ("qpos", "qvel", "first")}
-    return out | {k: np.stack([c[k] for c in columns], axis=1) for k in ("obs", "reward", "terminated")}
+    return out | {
+        k: np.stack([c[k] for c in columns], axis=1) for k in ("obs", "reward", "terminated")
+    }
 
 
 @pytest.mark.parametrize("name", REFERENCED)
 @pytest.mark.parametrize("setting", ["1 thread", "2 threads", "default parameters, set"])
 def test_episodes_equal_gymnasium(name, setting, monkeypatch):
     monkeypatch.setenv("ISTHMUS_THREADS", "1" if setting == "1 thread" else "2")
-    task, want = tasks.find(name), gymnasium_episodes(name)
+    task, want = tasks.find_task(name), gymnasium_episodes(name)
     chosen, n = actions(task, STEPS), len(WORLDS)
     ids = np.arange(n)
     if setting == "default parameters, set":
@@ -143,7 +154,7 @@ def test_episodes_equal_gymnasium(name, setting, monkeypatch):
     else:
         simulator = make(task, n)
     simulator.reset(ids, want["qpos"], want["qvel"])
-    view = tasks.View(simulator, ids)
+    view = tasks.SimView(simulator, ids)
     assert bits(task.observe(view)) == bits(want["first"])
     for t in range(STEPS):
         memory = task.remember(view)
@@ -168,7 +179,7 @@ def test_episodes_are_worth_comparing(name):
 
 @pytest.mark.parametrize("name", REFERENCED)
 def test_start_equals_gymnasium(name):
-    task, want = tasks.find(name), gymnasium_episodes(name)
+    task, want = tasks.find_task(name), gymnasium_episodes(name)
     simulator = make(task, 1)
     for world, (seed, _) in enumerate(WORLDS):
         qpos, qvel = task.start(simulator, Single(np_random(seed)[0]))
@@ -178,7 +189,7 @@ def test_start_equals_gymnasium(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_start_depends_on_a_worlds_own_key_alone(name):
-    task = tasks.find(name)
+    task = tasks.find_task(name)
     simulator = make(task, 3)
     key = fold(keys(7, 64), 1)
     together = task.start(simulator, Streams(key))
@@ -189,20 +200,26 @@ def test_start_depends_on_a_worlds_own_key_alone(name):
 
 
 def test_reachers_goals_fill_the_disc():
-    task = tasks.find("reacher")
+    task = tasks.find_task("reacher")
     qpos, qvel = task.start(make(task, 1), Streams(keys(0, 20_000)))
     radius = np.hypot(*qpos[:, -2:].T) / 0.2
     assert radius.max() < 1
     # Uniform in the disc: P(radius < r) = r^2.
-    assert np.allclose([(radius < r).mean() for r in (0.3, 0.5, 0.8)], [0.09, 0.25, 0.64], atol=0.012)
+    assert np.allclose(
+        [(radius < r).mean() for r in (0.3, 0.5, 0.8)], [0.09, 0.25, 0.64], atol=0.012
+    )
     assert not qvel[:, -2:].any()
 
 
 @pytest.mark.parametrize("name", REFERENCED)
 def test_a_task_is_described_as_its_reference(name):
-    task = tasks.find(name)
+    task = tasks.find_task(name)
     reference = gymnasium.make(task.reference)
-    assert len(task.observation_names) == len(set(task.observation_names)) == reference.observation_space.shape[0]
+    assert (
+        len(task.observation_names)
+        == len(set(task.observation_names))
+        == reference.observation_space.shape[0]
+    )
     assert task.time_limit == reference.spec.max_episode_steps
     simulator = make(task, 1)
     assert simulator.dt == reference.unwrapped.dt
@@ -213,12 +230,19 @@ def test_a_task_is_described_as_its_reference(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_task_describes_itself(name):
-    task = tasks.find(name)
+    task = tasks.find_task(name)
     simulator, ids = make(task, 2), np.arange(2)
     simulator.reset(ids, *task.start(simulator, Streams(keys(0, 2))))
-    view = tasks.View(simulator, ids)
-    assert len(task.observation_names) == len(set(task.observation_names)) == task.observe(view).shape[1]
-    assert simulator.position(task.main_body).shape == (2, 3) and simulator.model.actuator_ctrllimited.all()
+    view = tasks.SimView(simulator, ids)
+    assert (
+        len(task.observation_names)
+        == len(set(task.observation_names))
+        == task.observe(view).shape[1]
+    )
+    assert (
+        simulator.position(task.main_body).shape == (2, 3)
+        and simulator.model.actuator_ctrllimited.all()
+    )
     chosen = np.zeros((2, simulator.control.shape[1]), np.float32)
     for term, values in task.rewards(view, task.remember(view), chosen).items():
         assert np.shape(values) == (2,), term
@@ -228,7 +252,7 @@ def test_a_task_describes_itself(name):
 @pytest.mark.parametrize("name", REFERENCED)
 def test_progress(name):
     """Metres forward; for Reacher from fingertip to goal."""
-    task = tasks.find(name)
+    task = tasks.find_task(name)
     simulator, ids = make(task, 2), np.arange(2)
     qpos, qvel = task.start(simulator, Streams(keys(0, 2)))
     if name == "reacher":
@@ -238,16 +262,18 @@ def test_progress(name):
     else:
         qpos[:, 0] = want = [0.0, 2.5]
     simulator.reset(ids, qpos, qvel)
-    assert np.allclose(task.progress(tasks.View(simulator, ids)), want, atol=1e-12)
+    assert np.allclose(task.progress(tasks.SimView(simulator, ids)), want, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_view_of_some_worlds_is_a_part_of_the_whole(name):
-    task = tasks.find(name)
+    task = tasks.find_task(name)
     simulator, everyone, some = make(task, 5), np.arange(5), np.array([1, 4])
     simulator.reset(everyone, *task.start(simulator, Streams(keys(3, 5))))
-    chosen = np.random.default_rng(0).uniform(-1, 1, (5, simulator.control.shape[1])).astype(np.float32)
-    whole, part = tasks.View(simulator, everyone), tasks.View(simulator, some)
+    chosen = (
+        np.random.default_rng(0).uniform(-1, 1, (5, simulator.control.shape[1])).astype(np.float32)
+    )
+    whole, part = tasks.SimView(simulator, everyone), tasks.SimView(simulator, some)
     before = task.remember(whole)
     assert bits(task.remember(part)) == bits(before[some])
     for _ in range(40):
@@ -263,7 +289,7 @@ def test_a_view_of_some_worlds_is_a_part_of_the_whole(name):
 @pytest.mark.parametrize("name", ["hopper", "walker2d", "ant"])
 def test_falls_where_gymnasium_says(name):
     """On both sides of every bound, and on it."""
-    task = tasks.find(name)
+    task = tasks.find_task(name)
     env = gymnasium.make(task.reference).unwrapped
     env.reset(seed=0)
     nq, nv = env.model.nq, env.model.nv
@@ -274,8 +300,11 @@ def test_falls_where_gymnasium_says(name):
     for i in range(len(rest)):
         states[i * len(values) : (i + 1) * len(values), i] = values
     simulator = make(task, len(states))
-    simulator.qpos[:], simulator.qvel[:] = states[:, :nq], states[:, nq:]  # no physics: only what the task says of it
-    view = tasks.View(simulator, np.arange(len(states)))
+    simulator.qpos[:], simulator.qvel[:] = (
+        states[:, :nq],
+        states[:, nq:],
+    )  # no physics: only what the task says of it
+    view = tasks.SimView(simulator, np.arange(len(states)))
     want, seen = [], []
     for state in states:
         env.data.qpos[:], env.data.qvel[:] = state[:nq], state[nq:]
@@ -291,17 +320,22 @@ def test_falls_where_gymnasium_says(name):
 def test_a_control_cost_depends_on_no_neighbour_and_no_layout():
     action = np.random.default_rng(0).uniform(-1, 1, (1000, 8)).astype(np.float32)
     want = np.array([-(0.1 * np.sum(np.square(row))) for row in action])
-    for same in (action, np.asfortranarray(action), action[::-1][::-1], np.repeat(action, 2, axis=1)[:, ::2]):
+    for same in (
+        action,
+        np.asfortranarray(action),
+        action[::-1][::-1],
+        np.repeat(action, 2, axis=1)[:, ::2],
+    ):
         assert bits(tasks.control_cost(0.1, same)) == bits(want)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_a_task_remembers_is_its_own(name):
     """Not a view of live state, which the step would change."""
-    task = tasks.find(name)
+    task = tasks.find_task(name)
     simulator, ids = make(task, 1), np.arange(1)
     simulator.reset(ids, *task.start(simulator, Streams(keys(0, 1))))
-    view = tasks.View(simulator, ids)
+    view = tasks.SimView(simulator, ids)
     kept = [task.remember(view), task.observe(view), task.progress(view)]
     copies = [k.copy() for k in kept]
     simulator.step(ids, np.ones((1, simulator.control.shape[1])))
@@ -311,15 +345,17 @@ def test_what_a_task_remembers_is_its_own(name):
 # Tasks of ours
 
 
-def started(name: str, n: int) -> tuple[tasks.Task, MujocoSimulator, tasks.View]:
-    task = tasks.find(name)
+def started(name: str, n: int) -> tuple[tasks.Task, MujocoSimulator, tasks.SimView]:
+    task = tasks.find_task(name)
     simulator = make(task, n)
     simulator.reset(np.arange(n), *task.start(simulator, Streams(keys(0, n))))
-    return task, simulator, tasks.View(simulator, np.arange(n))
+    return task, simulator, tasks.SimView(simulator, np.arange(n))
 
 
 def test_cartpole_is_rllabs():
-    """Duan et al. 2016: starts, time step, masses, and 10 N that accelerate the whole by what Lagrange says."""
+    """Duan et al. 2016: starts, time step, masses, and 10 N that accelerate the whole by what
+    Lagrange says.
+    """
     task, simulator, view = started("cartpole_swingup", 20_000)
     assert np.isclose(simulator.dt, 0.05)
     first = np.stack([view.qpos[:, 0], view.qvel[:, 0], view.qpos[:, 1], view.qvel[:, 1]], axis=1)
@@ -328,12 +364,15 @@ def test_cartpole_is_rllabs():
     assert np.allclose(first.mean(0), (low + high) / 2, atol=0.05)
     assert np.allclose(first.std(0), (high - low) / 12**0.5, rtol=0.02)
     seen = task.observe(view)  # turns are not counted
-    assert (np.abs(seen[:, 2]) <= np.pi).all() and np.allclose(np.exp(1j * seen[:, 2]), np.exp(1j * first[:, 2]))
+    assert (np.abs(seen[:, 2]) <= np.pi).all() and np.allclose(
+        np.exp(1j * seen[:, 2]), np.exp(1j * first[:, 2])
+    )
     assert np.array_equal(seen[:, [0, 1, 3]], first[:, [0, 1, 3]])
     model = simulator.model
     assert model.body("cart").mass == 1 and model.body("pole").mass == 0.1
     assert not model.dof_damping.any() and not model.dof_frictionloss.any()
-    # Upright, at rest: M [x'', a''] = [10, m g l sin a], uncoupled but for the pole's half length l = 0.5.
+    # Upright, at rest: M [x'', a''] = [10, m g l sin a], uncoupled but for the pole's half length l
+    # = 0.5.
     data = mujoco.MjData(model)
     data.ctrl[0] = 1
     mujoco.mj_forward(model, data)
@@ -343,7 +382,9 @@ def test_cartpole_is_rllabs():
 
 
 def test_a_swing_keeps_its_energy():
-    """A passive pole loses and wins less than a part in fifty of what hanging and standing differ by, in 200 steps."""
+    """A passive pole loses and wins less than a part in fifty of what hanging and standing differ
+    by, in 200 steps.
+    """
     task, simulator, _ = started("cartpole_swingup", 32)
     model, ids = mujoco.MjModel.from_xml_path(str(task.model_path())), np.arange(32)
     model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_ENERGY
@@ -366,10 +407,20 @@ def test_a_swing_keeps_its_energy():
 
 def test_cartpole_pays_for_height_and_ends_beyond_the_rail():
     task, simulator, view = started("cartpole_swingup", 4)
-    simulator.qpos[:] = [[0, 0], [3, 2 * np.pi / 3], [3.001, 0], [-4, np.pi]]  # no physics: only what the task says
+    simulator.qpos[:] = [
+        [0, 0],
+        [3, 2 * np.pi / 3],
+        [3.001, 0],
+        [-4, np.pi],
+    ]  # no physics: only what the task says
     terms = task.rewards(view, task.remember(view), np.ones((4, 1), np.float32))
     assert task.terminated(view).tolist() == [False, False, True, True]
-    assert np.allclose(terms["upright"], [1, -0.5, 0, 0]) and terms["fall"].tolist() == [0, 0, -100, -100]
+    assert np.allclose(terms["upright"], [1, -0.5, 0, 0]) and terms["fall"].tolist() == [
+        0,
+        0,
+        -100,
+        -100,
+    ]
     assert np.allclose(task.total(terms), [1, -0.5, -100, -100])
     assert np.allclose(task.progress(view), [1, -0.5, 1, -1])
 
@@ -384,30 +435,41 @@ def test_a_ball_starts_away_from_its_goal_and_can_be_brought_there():
         simulator.step(view.ids, push)
     assert not task.terminated(view).any() and (task.progress(view) < 0.01).all()
     terms = task.rewards(view, task.remember(view), np.ones((1000, 2), np.float32))
-    assert np.allclose(terms["distance"], -np.linalg.norm(view.qpos, axis=1)) and np.allclose(terms["control"], -0.02)
+    assert np.allclose(terms["distance"], -np.linalg.norm(view.qpos, axis=1)) and np.allclose(
+        terms["control"], -0.02
+    )
 
 
 def test_an_unknown_task_names_its_neighbours():
     with pytest.raises(UnknownName, match="half_cheetah"):
-        tasks.find("halfcheetah")
+        tasks.find_task("halfcheetah")
 
 
 def test_a_built_in_name_is_not_taken_by_another_task():
-    class Mine(find("hopper").__class__):
+    class Mine(find_task("hopper").__class__):
         name = "hopper"
 
-    with pytest.raises(BadValue, match="Mine cannot be called hopper, as a built-in one is; choose another name"):
+    with pytest.raises(
+        BadValue, match="Mine cannot be called hopper, as a built-in one is; choose another name"
+    ):
         register(Mine)
-    assert type(find("hopper")).__module__ == "isthmus.tasks.hopper"
+    assert type(find_task("hopper")).__module__ == "isthmus.tasks.hopper"
 
 
 def test_the_body_that_a_camera_follows():
-    """The one that is named; where none is, the torso or the first body that moves. A misspelt one is told."""
+    """The one that is named; where none is, the torso or the first body that moves. A misspelt one
+    is told.
+    """
     bodies = ["world", "trunk", "shin"]
     plain = type("Plain", (Task,), {"name": "plain"})()
-    assert find_main_body(plain, bodies) == 1 and find_main_body(plain, ["world", "shin", "torso"]) == 2
+    assert (
+        find_main_body(plain, bodies) == 1
+        and find_main_body(plain, ["world", "shin", "torso"]) == 2
+    )
     named = type("Named", (Task,), {"name": "named", "main_body": "shin"})()
     assert find_main_body(named, bodies) == 2
     wrong = type("Wrong", (Task,), {"name": "wrong", "main_body": "trnk"})()
-    with pytest.raises(UnknownName, match="unknown body of wrong, for its main_body 'trnk'; did you mean trunk"):
+    with pytest.raises(
+        UnknownName, match="unknown body of wrong, for its main_body 'trnk'; did you mean trunk"
+    ):
         find_main_body(wrong, bodies)

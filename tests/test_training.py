@@ -25,7 +25,16 @@ from isthmus.training.run import FORMAT, Run, cpu_kind, new_folder, versions
 from isthmus.types import BadValue
 
 EPISODE_STEPS = 2 * 100  # of the ball's first evaluation, in either domain, at most
-HEALTH = {"explained_variance", "kl", "clip_fraction", "entropy", "policy_loss", "value_loss", "seconds", "episodes"}
+HEALTH = {
+    "explained_variance",
+    "kl",
+    "clip_fraction",
+    "entropy",
+    "policy_loss",
+    "value_loss",
+    "seconds",
+    "episodes",
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +69,9 @@ def test_a_rounds_line(run):
 
 @pytest.mark.parametrize("rounds", [3, 13, 24])
 def test_evaluations_are_spread_evenly(tmp_path, monkeypatch, rounds):
-    """The first before any round; then at most ten, each as soon as its share of the steps is done, the last at the
-    end."""
+    """The first before any round; then at most ten, each as soon as its share of the steps is done,
+    the last at the end.
+    """
     monkeypatch.setattr(loop, "_evaluate", lambda *_: {"source_return": 1.0})
     run = tiny.train("source_only", tmp_path / "run", rounds, evaluations=10)
     first, *told = [row["source_steps"] for row in tiny.lines(run) if row["kind"] == "evaluation"]
@@ -74,7 +84,9 @@ def test_evaluations_are_spread_evenly(tmp_path, monkeypatch, rounds):
 
 def test_the_first_evaluation_is_of_the_initial_policy(run):
     first = tiny.lines(run)[0]
-    initial = isthmus.evaluate(run.method.policy(run.initial()), run.problem.target, loop.EVALUATION_EPISODES, SEED + 1)
+    initial = isthmus.evaluate(
+        run.method.policy(run.initial()), run.problem.target, loop.EVALUATION_EPISODES, SEED + 1
+    )
     assert first["target_return"] == pytest.approx(initial.mean, rel=1e-5)
 
 
@@ -109,12 +121,20 @@ def test_what_the_folder_holds(run):
     assert {p.name for p in run.folder.iterdir()} == kept
     config = json.loads((run.folder / "run.json").read_text())
     assert config["format"] == FORMAT and config["settings"]["learner.hidden"] == [64, 64]
-    assert config["settings"]["learner.worlds"] == 8 and config["seed"] == 0 and config["steps"] == 6 * tiny.ROUND
+    assert (
+        config["settings"]["learner.worlds"] == 8
+        and config["seed"] == 0
+        and config["steps"] == 6 * tiny.ROUND
+    )
     assert config["problem"]["target"] == "hopper/gravity=19.62" and config["start"] is None
     depends = {"isthmus", "jax", "mujoco", "numpy", "scipy", "python", "NPROC", "cpu"}
     assert depends <= config["versions"].keys()
     finished = json.loads((run.folder / "finished.json").read_text())
-    assert finished == {"digest": run.digest, "source_steps": 6 * tiny.ROUND, "target_transitions": 0}
+    assert finished == {
+        "digest": run.digest,
+        "source_steps": 6 * tiny.ROUND,
+        "target_transitions": 0,
+    }
     state, extra, notes = run.restore()
     assert notes == [] and extra["metrics_offset"] == (run.folder / "metrics.jsonl").stat().st_size
     assert int(state.source_steps) == 6 * tiny.ROUND
@@ -165,15 +185,25 @@ def test_a_run_that_left_something_else_cannot_be_started_from(tmp_path, method,
     tiny.train(method, tmp_path / "first", 3, settings=tiny.settings(method) | {"learner": learner})
     with pytest.raises(BadValue, match=r"left a (PPOState|Agents), this run needs a TRPOState"):
         tiny.train("matlf", tmp_path / "second", start=tmp_path / "first")
-    assert not (tmp_path / "second").exists(), "what is left behind would be in the way of the right command"
+    assert not (tmp_path / "second").exists(), (
+        "what is left behind would be in the way of the right command"
+    )
 
 
 @pytest.mark.parametrize("name", ["source_only", "dap"])
 def test_it_is_said_where_sac_only_acted_at_random(tmp_path, capsys, name):
-    settings = {"learner": "sac", **tiny.settings(name), **tiny.SAC, "learner.random_steps": 100 * tiny.ROUND}
+    settings = {
+        "learner": "sac",
+        **tiny.settings(name),
+        **tiny.SAC,
+        "learner.random_steps": 100 * tiny.ROUND,
+    }
     settings = {k: v for k, v in settings.items() if not k.startswith("learner.") or k in tiny.SAC}
     tiny.train(name, tmp_path / "run", 2, settings=settings, quiet=False)
-    assert "nothing was learned: SAC acts at random for its first 12,800 steps" in capsys.readouterr().err
+    assert (
+        "nothing was learned: SAC acts at random for its first 12,800 steps"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_starts_may_have_another_replay(tmp_path):
@@ -189,17 +219,23 @@ def test_what_starts_may_have_another_replay(tmp_path):
     ("first", "second"), [("darc", "darc"), ("dap_inverse", "dap_inverse"), ("dap_inverse", "darc")]
 )
 def test_a_start_from_a_method_that_holds_more_than_its_learner(tmp_path, first, second):
-    """Its SAC goes on, unless what acts in the source is another policy than the one that it deploys."""
+    """Its SAC goes on, unless what acts in the source is another policy than the one that it
+    deploys.
+    """
     left = tiny.train(first, tmp_path / "first", 3)
     if second != first:
-        with pytest.raises(BadValue, match="acts by another policy in the source than the one that it deploys"):
+        with pytest.raises(
+            BadValue, match="acts by another policy in the source than the one that it deploys"
+        ):
             tiny.train(second, tmp_path / "second", start=tmp_path / "first")
         return
     begun = tiny.train(second, tmp_path / "second", 1, start=tmp_path / "first").initial()
     assert checkpoint.digest(begun.learner.sac.learned.actor) == checkpoint.digest(
         left.state().learner.sac.learned.actor
     )
-    assert checkpoint.digest(left.method.policy(begun)) == checkpoint.digest(left.policy), "what it deploys"
+    assert checkpoint.digest(left.method.policy(begun)) == checkpoint.digest(left.policy), (
+        "what it deploys"
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,11 +284,20 @@ class {name}(Task):
 """
 
 
-def own_task(tmp_path, name: str, model: str, observe: str = "return np.concatenate([view.qpos, view.qvel], 1)") -> str:
+def own_task(
+    tmp_path,
+    name: str,
+    model: str,
+    observe: str = "return np.concatenate([view.qpos, view.qvel], 1)",
+) -> str:
     """The name of a task of one's own, of which the file is written and imported."""
     file = tmp_path / f"{name}.py"
     file.with_suffix(".xml").write_text(model)
-    file.write_text(ROBOT.format(name=name, task=f"{name}_early", model=str(file.with_suffix(".xml")), observe=observe))
+    file.write_text(
+        ROBOT.format(
+            name=name, task=f"{name}_early", model=str(file.with_suffix(".xml")), observe=observe
+        )
+    )
     import_files([str(file)])
     return f"{name}_early"
 
@@ -276,7 +321,9 @@ def test_an_engine_that_refuses_a_model_leaves_no_folder(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(Exception, match=r"persistent|sleep"):
         tiny.train("source_only", tmp_path / "run", problem=isthmus.problem(task))
-    assert list((tmp_path / "run").iterdir()) == [], "the folder was there before: it stays, as empty as it was"
+    assert list((tmp_path / "run").iterdir()) == [], (
+        "the folder was there before: it stays, as empty as it was"
+    )
 
 
 def test_a_file_that_came_meanwhile_is_not_removed(tmp_path, monkeypatch):
@@ -320,7 +367,9 @@ def test_a_disk_that_refuses_the_first_checkpoint_leaves_what_can_be_resumed(tmp
     assert isthmus.resume(tmp_path / "run", quiet=True).finished
 
 
-@pytest.mark.parametrize("given", [lambda run: run, lambda run: run.folder, lambda run: str(run.folder)])
+@pytest.mark.parametrize(
+    "given", [lambda run: run, lambda run: run.folder, lambda run: str(run.folder)]
+)
 def test_a_start(run, tmp_path, given):
     """The learner goes on from where the other stopped; the worlds and the optimizer are new."""
     begun = tiny.train("source_only", tmp_path / "run", steps=1, start=given(run))
@@ -333,14 +382,18 @@ def test_a_start(run, tmp_path, given):
         not np.array_equal(a, b)
         for name in kept
         for a, b in zip(
-            jax.tree.leaves(getattr(first.networks, name)), jax.tree.leaves(getattr(last.networks, name)), strict=True
+            jax.tree.leaves(getattr(first.networks, name)),
+            jax.tree.leaves(getattr(last.networks, name)),
+            strict=True,
         )
     ), "it learned"
-    assert int(first.observations.count) == int(last.observations.count) + tiny.ROUND
+    assert int(first.obs_moments.count) == int(last.obs_moments.count) + tiny.ROUND
 
 
 def test_no_steps_deploy_what_another_run_left(run, tmp_path, capsys):
-    """A method that adapts, from a policy that is there: nothing is trained, and nothing said of it."""
+    """A method that adapts, from a policy that is there: nothing is trained, and nothing said of
+    it.
+    """
     begun = tiny.train("few_shot_ppo", tmp_path / "run", steps=0, start=run, quiet=False)
     assert begun.finished and int(begun.state().source_steps) == 0
     assert [row["kind"] for row in tiny.lines(begun)] == ["evaluation"]
@@ -368,7 +421,9 @@ def test_diverged_worlds_are_kept_and_told(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_evaluate", lambda *_: {})  # the 40th step is one of training
     monkeypatch.setattr(Progress, "note", staticmethod(said.append))
     run = tiny.train("source_only", tmp_path / "run", quiet=False)
-    assert said == [f"1 worlds diverged and began anew; their last states are in {run.folder / 'diverged'}"]
+    assert said == [
+        f"1 worlds diverged and began anew; their last states are in {run.folder / 'diverged'}"
+    ]
     with np.load(run.folder / "diverged" / "0.npz", allow_pickle=False) as kept:
         assert kept["times"].tolist() == [1] and np.isfinite(kept["rows"]).all()
         assert kept["rows"].shape == (1, run.state().worlds.rows.shape[1])
@@ -380,7 +435,9 @@ def test_diverged_worlds_are_kept_and_told(tmp_path, monkeypatch):
 def test_training_in_a_thread(tmp_path, run):
     """Signals belong to the main thread; elsewhere the loop goes without them."""
     done: list[Run] = []
-    thread = threading.Thread(target=lambda: done.append(tiny.train("source_only", tmp_path / "run")))
+    thread = threading.Thread(
+        target=lambda: done.append(tiny.train("source_only", tmp_path / "run"))
+    )
     thread.start()
     thread.join()
     assert done[0].digest == run.digest
@@ -399,7 +456,13 @@ def test_a_bar_on_a_terminal(tmp_path, monkeypatch):
     text = screen(monkeypatch, terminal=True)
     tiny.train("source_only", tmp_path / "run", quiet=False)
     seen = text.getvalue()
-    assert "source_only s0" in seen and "100 %" in seen and "steps/s" in seen and "return " in seen and "left" in seen
+    assert (
+        "source_only s0" in seen
+        and "100 %" in seen
+        and "steps/s" in seen
+        and "return " in seen
+        and "left" in seen
+    )
 
 
 def test_lines_elsewhere(tmp_path, monkeypatch):
@@ -439,5 +502,7 @@ def test_names_of_folders(tmp_path):
     assert first == tmp_path / "source_only-hopper-gravity=x2-torso_mass=1..9-3-s3"
     first.mkdir()
     assert new_folder(tmp_path, "source_only", problem, 3).name == f"{first.name}-2"
-    long = isthmus.problem("hopper/" + ",".join(f"{name}=1" for name in isthmus.Domain.parse("hopper").table()))
+    long = isthmus.problem(
+        "hopper/" + ",".join(f"{name}=1" for name in isthmus.Domain.parse("hopper").table())
+    )
     assert len(new_folder(tmp_path, "m", long, 0).name) < 80

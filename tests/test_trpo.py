@@ -1,4 +1,6 @@
-"""TRPO: each equation against its dense form, one round against NumPy, and what it learns in probes."""
+"""TRPO: each equation against its dense form, one round against NumPy, and what it learns in
+probes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from isthmus.learning.normalization import Moments
 from isthmus.learning.trpo import (
     TRPO,
     Gaussians,
-    Networks,
+    TRPONetworks,
     TRPOState,
     ages,
     conjugate_gradients,
@@ -30,7 +32,14 @@ from isthmus.types import BadValue, Spaces, Transition, UnknownName
 f32 = np.float32
 improve = jax.jit(TRPO.improve, static_argnums=0)
 LEARNER = TRPO(
-    worlds=16, steps=16, hidden=(16,), learning_rate=1e-2, epochs=8, minibatch=64, discount=0.9, initial_log_std=-0.5
+    worlds=16,
+    steps=16,
+    hidden=(16,),
+    learning_rate=1e-2,
+    epochs=8,
+    minibatch=64,
+    discount=0.9,
+    initial_log_std=-0.5,
 )
 
 
@@ -38,7 +47,8 @@ LEARNER = TRPO(
 
 
 def test_kl_by_hand() -> None:
-    # sd 1 to 2, moved by 2: ln 2 + (1 + 4)/8 - 1/2 = 0.818147; the second dimension is the same in both.
+    # sd 1 to 2, moved by 2: ln 2 + (1 + 4)/8 - 1/2 = 0.818147; the second dimension is the same in
+    # both.
     found = gaussian_kl(*(np.array(x, f32) for x in ([0, 1], [0, 0.3], [2, 1], [np.log(2), 0.3])))
     np.testing.assert_allclose(found, 0.818147, rtol=1e-5)
     # Back again: -ln 2 + (4 + 4)/2 - 1/2 = 2.806853.
@@ -47,17 +57,22 @@ def test_kl_by_hand() -> None:
 
 
 def test_kl_is_the_mean_log_ratio() -> None:
-    old, new = (np.array([0.5, -1], f32), np.array([0.2, -0.5], f32)), (np.array([0.1, -1.2], f32), np.zeros(2, f32))
+    old, new = (
+        (np.array([0.5, -1], f32), np.array([0.2, -0.5], f32)),
+        (np.array([0.1, -1.2], f32), np.zeros(2, f32)),
+    )
     x = old[0] + np.exp(old[1]) * np.random.default_rng(0).normal(size=(200_000, 2)).astype(f32)
     log_prob = jax.vmap(gaussian_log_prob, (0, None, None))
-    assert np.mean(log_prob(x, *old) - log_prob(x, *new)) == pytest.approx(float(gaussian_kl(*old, *new)), abs=0.01)
+    assert np.mean(log_prob(x, *old) - log_prob(x, *new)) == pytest.approx(
+        float(gaussian_kl(*old, *new)), abs=0.01
+    )
 
 
-def deep(random: np.random.Generator) -> tuple[Networks, np.ndarray]:
+def deep(random: np.random.Generator) -> tuple[TRPONetworks, np.ndarray]:
     """A network of 3 - 5 - 4 - 2 with biases that are not zero, and 40 observations."""
     actor = init_mlp(jax.random.key(0), (3, 5, 4, 2), 1.0)
     actor = jax.tree.map(lambda x: x + 0.2 * random.normal(size=x.shape).astype(f32), actor)
-    return Networks(actor, np.array([-0.5, 0.3], f32)), random.normal(size=(40, 3)).astype(f32)
+    return TRPONetworks(actor, np.array([-0.5, 0.3], f32)), random.normal(size=(40, 3)).astype(f32)
 
 
 def test_the_fisher_product_is_the_hessian_of_the_kl() -> None:
@@ -65,7 +80,11 @@ def test_the_fisher_product_is_the_hessian_of_the_kl() -> None:
     start, unravel = ravel_pytree(networks)
     old, fisher = fisher_product(networks, obs)
     dense = jax.jit(jax.hessian(lambda v: old.kl(Gaussians.of(unravel(v), obs))))(start)
-    found = np.asarray(jax.jit(jax.vmap(lambda v: ravel_pytree(fisher(unravel(v)))[0]))(np.eye(len(start), dtype=f32)))
+    found = np.asarray(
+        jax.jit(jax.vmap(lambda v: ravel_pytree(fisher(unravel(v)))[0]))(
+            np.eye(len(start), dtype=f32)
+        )
+    )
     np.testing.assert_allclose(found, dense, atol=2e-6)
     np.testing.assert_allclose(found, found.T, atol=1e-6)
     assert np.linalg.eigvalsh(found).min() > -1e-6
@@ -73,7 +92,9 @@ def test_the_fisher_product_is_the_hessian_of_the_kl() -> None:
 
 
 def test_the_fisher_matrix_is_taken_over_every_kth_state() -> None:
-    """Where all states come twice, every second of them tells as much; where not, the step is another one."""
+    """Where all states come twice, every second of them tells as much; where not, the step is
+    another one.
+    """
     networks, obs = deep(np.random.default_rng(2))
     random = np.random.default_rng(3)
     sample, advantage = random.normal(size=(80, 2)).astype(f32), random.normal(size=80).astype(f32)
@@ -109,9 +130,13 @@ def test_conjugate_gradients_solve_in_as_many_iterations_as_there_are_unknowns()
 
 @pytest.mark.parametrize("iterations", [1, 2, 5])
 def test_each_iterate_is_the_best_of_its_krylov_space(iterations: int) -> None:
-    """Minimizes x^T A x / 2 - b^T x over the span of b, A b, A^2 b, ...; and says what is left of b."""
+    """Minimizes x^T A x / 2 - b^T x over the span of b, A b, A^2 b, ...; and says what is left of
+    b.
+    """
     a, b = system(12, 20.0)
-    basis, _ = np.linalg.qr(np.stack([np.linalg.matrix_power(a, k) @ b for k in range(iterations)], 1))
+    basis, _ = np.linalg.qr(
+        np.stack([np.linalg.matrix_power(a, k) @ b for k in range(iterations)], 1)
+    )
     expected = basis @ np.linalg.solve(basis.T @ a @ basis, basis.T @ b)
     x, residual = conjugate_gradients(lambda v: a.astype(f32) @ v, b.astype(f32), iterations)
     np.testing.assert_allclose(x, expected, rtol=1e-3, atol=1e-5)
@@ -125,7 +150,8 @@ def test_conjugate_gradients_do_not_care_for_the_scale(size: float) -> None:
     np.testing.assert_allclose(x, b / 2, rtol=1e-6)
 
 
-# The step: a linear policy of two observations and one action, whose natural gradient is a short formula.
+# The step: a linear policy of two observations and one action, whose natural gradient is a short
+# formula.
 
 LINEAR = TRPO(
     worlds=2, steps=3, hidden=(), epochs=1, minibatch=6, discount=0.9, gae_decay=0.8, damping=0.0, cg_iterations=30,
@@ -133,17 +159,18 @@ LINEAR = TRPO(
 )  # fmt: skip
 
 
-def linear(random: np.random.Generator) -> Networks:
-    draw = lambda *shape: random.normal(size=shape).astype(f32)  # noqa: E731
-    return Networks(((draw(2, 1), draw(1)),), draw(1) / 2)
+def linear(random: np.random.Generator) -> TRPONetworks:
+    draw = lambda *shape: random.normal(size=shape).astype(f32)
+    return TRPONetworks(((draw(2, 1), draw(1)),), draw(1) / 2)
 
 
 def natural_step(
-    networks: Networks, obs: Any, sample: Any, advantage: Any, damping: float, max_kl: float
+    networks: TRPONetworks, obs: Any, sample: Any, advantage: Any, damping: float, max_kl: float
 ) -> np.ndarray:
     """The full step of the weights, the bias and the log deviation, in float64.
 
-    d log pi / d mean = z / sd, d log pi / d log sd = z^2 - 1; F = E[x x^T] / sd^2 for x = (obs, 1), and 2.
+    d log pi / d mean = z / sd, d log pi / d log sd = z^2 - 1; F = E[x x^T] / sd^2 for x = (obs, 1),
+    and 2.
     """
     (w, b), sd = networks.actor[0], np.exp(float(networks.log_std[0]))
     x = np.concatenate([np.asarray(obs, np.float64), np.ones((len(obs), 1))], 1)
@@ -155,7 +182,7 @@ def natural_step(
     return np.sqrt(2 * max_kl / (solved @ gradient)) * solved
 
 
-def moved(new: Networks, old: Networks) -> np.ndarray:
+def moved(new: TRPONetworks, old: TRPONetworks) -> np.ndarray:
     return np.asarray(ravel_pytree(new)[0] - ravel_pytree(old)[0])
 
 
@@ -164,39 +191,59 @@ def test_the_step_is_the_natural_gradient(damping: float) -> None:
     random = np.random.default_rng(5)
     networks = linear(random)
     obs = random.normal(size=(200, 2)).astype(f32)
-    sample = mlp(networks.actor, obs) + np.exp(networks.log_std) * random.normal(size=(200, 1)).astype(f32)
+    sample = mlp(networks.actor, obs) + np.exp(networks.log_std) * random.normal(
+        size=(200, 1)
+    ).astype(f32)
     advantage = random.normal(size=200).astype(f32)
     learner = replace(LINEAR, damping=damping, max_kl=1e-3)
     new, found = improve(learner, networks, obs, sample, advantage)
     step = natural_step(networks, obs, sample, advantage, damping, 1e-3)
-    np.testing.assert_allclose(moved(new, networks), float(found["step_fraction"]) * step, rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        moved(new, networks), float(found["step_fraction"]) * step, rtol=2e-3, atol=1e-6
+    )
     assert found["cg_residual"] < 1e-3
 
 
 def test_a_quadratic_problem_is_solved_exactly() -> None:
-    """Samples one deviation above and below every mean pull at no deviation: the KL is quadratic, its bound is met."""
+    """Samples one deviation above and below every mean pull at no deviation: the KL is quadratic,
+    its bound is met.
+    """
     random = np.random.default_rng(6)
     networks = linear(random)
     obs = np.repeat(random.normal(size=(50, 2)), 2, axis=0).astype(f32)
     side = np.tile([1.0, -1.0], 50)
-    sample = np.asarray(mlp(networks.actor, obs)) + np.exp(networks.log_std) * side[:, None].astype(f32)
+    sample = np.asarray(mlp(networks.actor, obs)) + np.exp(networks.log_std) * side[:, None].astype(
+        f32
+    )
     wanted = np.array([0.7, -0.2, 0.4])  # the direction of more reward, in (weights, bias)
     advantage = side * (np.concatenate([obs, np.ones((100, 1))], 1) @ wanted)
     # E[A z x] / sd = E[x x^T] wanted / sd; F^-1 of it = sd wanted: the weights move along `wanted`.
-    new, found = improve(replace(LINEAR, max_kl=0.02), networks, obs, sample, jnp.asarray(advantage, f32))
+    new, found = improve(
+        replace(LINEAR, max_kl=0.02), networks, obs, sample, jnp.asarray(advantage, f32)
+    )
     step, fraction = moved(new, networks), float(found["step_fraction"])
-    np.testing.assert_allclose(step[:3] / np.linalg.norm(step[:3]), wanted / np.linalg.norm(wanted), atol=1e-4)
+    np.testing.assert_allclose(
+        step[:3] / np.linalg.norm(step[:3]), wanted / np.linalg.norm(wanted), atol=1e-4
+    )
     assert step[3] == pytest.approx(0, abs=1e-5)
     assert found["kl"] == pytest.approx(0.02 * fraction**2, rel=1e-3)
     assert fraction in (1.0, pytest.approx(0.8))  # 0.8 where rounding lifts the KL above its bound
-    ratio = np.exp(np.asarray(Gaussians.of(new, obs).log_prob(sample) - Gaussians.of(networks, obs).log_prob(sample)))
+    ratio = np.exp(
+        np.asarray(
+            Gaussians.of(new, obs).log_prob(sample) - Gaussians.of(networks, obs).log_prob(sample)
+        )
+    )
     assert found["surrogate_gain"] == pytest.approx(np.mean((ratio - 1) * advantage), rel=1e-3)
 
 
-def batch(random: np.random.Generator, n: int = 64) -> tuple[Networks, np.ndarray, np.ndarray, np.ndarray]:
+def batch(
+    random: np.random.Generator, n: int = 64
+) -> tuple[TRPONetworks, np.ndarray, np.ndarray, np.ndarray]:
     networks, obs = deep(random)
     obs = random.normal(size=(n, 3)).astype(f32)
-    sample = np.asarray(mlp(networks.actor, obs)) + np.exp(networks.log_std) * random.normal(size=(n, 2)).astype(f32)
+    sample = np.asarray(mlp(networks.actor, obs)) + np.exp(networks.log_std) * random.normal(
+        size=(n, 2)
+    ).astype(f32)
     return networks, obs, sample, random.normal(size=n).astype(f32)
 
 
@@ -206,7 +253,9 @@ def test_an_accepted_step_keeps_its_bound_and_improves(max_kl: float) -> None:
     learner = TRPO(max_kl=max_kl, backtracks=30)
     new, found = improve(learner, networks, obs, sample, advantage)
     old, after = Gaussians.of(networks, obs), Gaussians.of(new, obs)
-    gain = np.mean((np.exp(np.asarray(after.log_prob(sample) - old.log_prob(sample))) - 1) * advantage)
+    gain = np.mean(
+        (np.exp(np.asarray(after.log_prob(sample) - old.log_prob(sample))) - 1) * advantage
+    )
     assert 0 < found["step_fraction"] <= 1
     assert 0 < float(old.kl(after)) <= max_kl * (1 + 1e-4)
     np.testing.assert_allclose(found["kl"], old.kl(after), rtol=1e-3)
@@ -221,12 +270,16 @@ def test_the_first_good_step_is_taken_and_no_longer_one() -> None:
     assert fraction < 0.5
     longer = jax.tree.map(lambda a, b: a + (b - a) / 0.8, networks, new)
     old, after = Gaussians.of(networks, obs), Gaussians.of(longer, obs)
-    gain = np.mean((np.exp(np.asarray(after.log_prob(sample) - old.log_prob(sample))) - 1) * advantage)
+    gain = np.mean(
+        (np.exp(np.asarray(after.log_prob(sample) - old.log_prob(sample))) - 1) * advantage
+    )
     assert old.kl(after) > 3.0 or gain <= 0
     tried = round(np.log(fraction) / np.log(0.8))
     same, _ = improve(replace(learner, backtracks=tried), networks, obs, sample, advantage)
     assert bits(same) == bits(new)
-    stays, failed = improve(replace(learner, backtracks=tried - 1), networks, obs, sample, advantage)
+    stays, failed = improve(
+        replace(learner, backtracks=tried - 1), networks, obs, sample, advantage
+    )
     assert bits(stays) == bits(networks)
     assert failed["step_fraction"] == failed["kl"] == failed["surrogate_gain"] == 0
 
@@ -256,29 +309,38 @@ def test_ridge_is_the_solution_of_the_normal_equations() -> None:
 
 def test_ages_are_counted_from_where_an_episode_began() -> None:
     done = np.array([[0, 0], [1, 0], [0, 0], [0, 1]], bool)
-    np.testing.assert_array_equal(ages(np.array([5, 0]), done), [[5, 0], [6, 1], [0, 2], [1, 3], [2, 0]])
+    np.testing.assert_array_equal(
+        ages(np.array([5, 0]), done), [[5, 0], [6, 1], [0, 2], [1, 3], [2, 0]]
+    )
 
 
 BASELINE = replace(LEARNER, critic="linear")
 
 
 def linear_values(learner: TRPO, s: TRPOState, observation: float, age: list[int]) -> np.ndarray:
-    obs = (np.full((len(age), 1), observation) - s.observations.mean) / np.sqrt(s.observations.variance + 1e-8)
+    obs = (np.full((len(age), 1), observation) - s.obs_moments.mean) / np.sqrt(
+        s.obs_moments.variance + 1e-8
+    )
     seen = learner._see(obs.astype(f32), np.zeros((len(age), 0), f32), np.array(age, f32))
     return np.asarray(mlp(s.value.critic, seen))[:, 0] * np.sqrt(s.value.returns.variance + 1e-8)
 
 
 def test_a_linear_critic_recovers_a_linear_value() -> None:
-    # Without a future the value is the reward itself: 3 + 2 o - o^2 + 4 t - t^2, of observation o and age t / 100.
+    # Without a future the value is the reward itself: 3 + 2 o - o^2 + 4 t - t^2, of observation o
+    # and age t / 100.
     learner = TRPO(worlds=8, steps=50, critic="linear", discount=0.0)
     random = np.random.default_rng(10)
     obs = random.normal(size=(50, 8, 1)).astype(f32)
     age = np.arange(50)[:, None] / 100
     reward = 3 + 2 * obs[..., 0] - obs[..., 0] ** 2 + 4 * age - age**2
     none = np.zeros((50, 8), bool)
-    tr = Transition(obs, obs, reward.astype(f32), obs, none, none, np.zeros((50, 8, 1), f32), {"sample": obs})
+    tr = Transition(
+        obs, obs, reward.astype(f32), obs, none, none, np.zeros((50, 8, 1), f32), {"sample": obs}
+    )
     s = learner.observe(learner.init(probes.SPACES, jax.random.key(0)), tr)
-    s = s._replace(value=s.value._replace(age=np.zeros(8, np.int64)))  # the same episodes, begun anew
+    s = s._replace(
+        value=s.value._replace(age=np.zeros(8, np.int64))
+    )  # the same episodes, begun anew
     s, metrics = learner.learn(s, tr, jax.random.key(1))
     np.testing.assert_array_equal(s.value.age, 50)
     for o in (-1.0, 0.0, 2.0):
@@ -292,7 +354,9 @@ def test_a_linear_critic_knows_the_time_that_no_observation_shows() -> None:
     # A reward of 1 a step for four steps: 1 + 0.9 + 0.81 + 0.729 = 3.439, 2.71, 1.9, 1.
     blind = probes.DEATH._replace(see=probes.nothing)
     s, metrics = probes.train(BASELINE, blind, 30)
-    assert linear_values(BASELINE, s, 0.0, [0, 1, 2, 3]) == pytest.approx([3.439, 2.71, 1.9, 1.0], abs=0.2)
+    assert linear_values(BASELINE, s, 0.0, [0, 1, 2, 3]) == pytest.approx(
+        [3.439, 2.71, 1.9, 1.0], abs=0.2
+    )
     assert metrics["explained_variance"] > 0.9
 
 
@@ -300,7 +364,7 @@ def test_a_linear_critic_knows_the_time_that_no_observation_shows() -> None:
 
 
 def transitions(steps: int, worlds: int, random: np.random.Generator) -> Transition:
-    draw = lambda *shape: random.normal(size=(steps, worlds, *shape)).astype(f32)  # noqa: E731
+    draw = lambda *shape: random.normal(size=(steps, worlds, *shape)).astype(f32)
     none = np.zeros((steps, worlds), bool)
     # A NaN action: what was executed after clipping is no part of an update, only the sample is.
     return Transition(
@@ -309,7 +373,7 @@ def transitions(steps: int, worlds: int, random: np.random.Generator) -> Transit
     )  # fmt: skip
 
 
-def state_for(learner: TRPO, networks: Networks) -> TRPOState:
+def state_for(learner: TRPO, networks: TRPONetworks) -> TRPOState:
     """A state with moments that are not the identity, and a critic that is not zero."""
     s = learner.init(Spaces(2, np.array([-1.0]), np.array([1.0]), 1), jax.random.key(0))
     critic = ((np.array([[0.5], [-1.0]], f32), np.array([0.3], f32)),)
@@ -320,7 +384,7 @@ def state_for(learner: TRPO, networks: Networks) -> TRPOState:
             critic=critic, optimizer=learner._begin(critic), returns=returns, running=np.array([1.0, 2.0]),
             age=np.array([4, 0]),
         ),
-        observations=Moments(np.int64(10), np.array([0.5, -0.5]), np.array([4.0, 0.25])),
+        obs_moments=Moments(np.int64(10), np.array([0.5, -0.5]), np.array([4.0, 0.25])),
     )  # fmt: skip
 
 
@@ -341,7 +405,9 @@ def test_one_round_against_numpy(case: str) -> None:
     obs, next_obs = ((x.astype(np.float64) - mean) / std for x in (tr.obs, tr.next_obs))
     (w, b) = (np.asarray(x, np.float64) for x in s.value.critic[0])
     value, next_value = ((x @ w + b)[..., 0] for x in (obs, next_obs))
-    delta = tr.reward / 2.0 + 0.9 * next_value * ~tr.terminated - value  # returns' variance 4: rewards are halved
+    delta = (
+        tr.reward / 2.0 + 0.9 * next_value * ~tr.terminated - value
+    )  # returns' variance 4: rewards are halved
     advantage = np.zeros((4, 2))
     for t in (2, 1, 0):
         advantage[t] = delta[t] + 0.72 * ~(tr.terminated[t] | tr.truncated[t]) * advantage[t + 1]
@@ -350,7 +416,9 @@ def test_one_round_against_numpy(case: str) -> None:
     rows, sample = obs.reshape(6, 2), tr.extra["sample"].reshape(6, 1)
     step = natural_step(networks, rows, sample, standard, 0.1, 1e-3)
     assert metrics["step_fraction"] > 0
-    np.testing.assert_allclose(moved(new.networks, networks), metrics["step_fraction"] * step, rtol=5e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        moved(new.networks, networks), metrics["step_fraction"] * step, rtol=5e-3, atol=1e-6
+    )
     # R - V is the advantage itself; Adam's first step is g / (|g| + 1e-5) of the rate.
     gradient = np.append(-2 * (advantage[:, None] * rows).mean(0), -2 * advantage.mean())
     fitted = ravel_pytree(new.value.critic)[0] - ravel_pytree(s.value.critic)[0]
@@ -370,11 +438,13 @@ def test_a_round_is_merged_into_the_moments_after_its_update() -> None:
     s = state_for(LINEAR, linear(random))
     new, _ = LINEAR.learn(s, tr, jax.random.key(1))
     rows = tr.obs.reshape(6, 2).astype(np.float64)
-    assert new.observations.count == 16
-    np.testing.assert_allclose(new.observations.mean, (10 * s.observations.mean + rows.sum(0)) / 16)
+    assert new.obs_moments.count == 16
+    np.testing.assert_allclose(new.obs_moments.mean, (10 * s.obs_moments.mean + rows.sum(0)) / 16)
     # World 0 carries 1 in; world 1 is cut at the second step and begins the third from nothing.
     r = tr.reward.astype(np.float64)
-    np.testing.assert_allclose(new.value.running, [0.729 + 0.81 * r[0, 0] + 0.9 * r[1, 0] + r[2, 0], r[2, 1]])
+    np.testing.assert_allclose(
+        new.value.running, [0.729 + 0.81 * r[0, 0] + 0.9 * r[1, 0] + r[2, 0], r[2, 1]]
+    )
     np.testing.assert_array_equal(new.value.age, [7, 1])
     assert new.value.returns.count == 16
     assert new.parameters.count == 0  # a critic that does not see them does not follow them
@@ -407,7 +477,9 @@ def test_a_minibatch_beyond_a_round_is_refused() -> None:
     learner = replace(LINEAR, minibatch=7)
     random = np.random.default_rng(13)
     with pytest.raises(BadValue, match="minibatch=7 is more than a round's 6 transitions"):
-        learner.learn(state_for(learner, linear(random)), transitions(3, 2, random), jax.random.key(0))
+        learner.learn(
+            state_for(learner, linear(random)), transitions(3, 2, random), jax.random.key(0)
+        )
 
 
 # Probes.
@@ -420,28 +492,38 @@ def test_probe_action_matters(critic: str, seeds: range) -> None:
         s, _ = probes.train(replace(LEARNER, critic=critic), probes.ACTION, 40, seed)
         return [*probes.actions(LEARNER, s, -1.0, 1.0), s.networks.log_std[0]]
 
-    probes.check(found, seeds, [-0.53, 0.47, -np.inf], [-0.47, 0.53, -2.0])  # nothing is left to try
+    probes.check(
+        found, seeds, [-0.53, 0.47, -np.inf], [-0.47, 0.53, -2.0]
+    )  # nothing is left to try
 
 
 @probes.over_seeds
 def test_probe_an_action_is_paid_a_step_later(seeds: range) -> None:
     def found(seed: int) -> np.ndarray:
-        return probes.actions(LEARNER, probes.train(LEARNER, probes.EARLY_ACTION, 40, seed)[0], -1.0, 1.0)
+        return probes.actions(
+            LEARNER, probes.train(LEARNER, probes.EARLY_ACTION, 40, seed)[0], -1.0, 1.0
+        )
 
     probes.check(found, seeds, *probes.around([-0.5, 0.5], 0.03))
 
 
 @probes.over_seeds
 @pytest.mark.parametrize("critic", ["mlp", "linear"])
-def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(critic: str, seeds: range) -> None:
+def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(
+    critic: str, seeds: range
+) -> None:
     learner = replace(LEARNER, critic=critic, privileged=True)
 
     def found(seed: int) -> list[float]:
         s, metrics = probes.train(learner, probes.HIDDEN_VALUE, 40, seed)
         _, dark = probes.train(replace(learner, privileged=False), probes.HIDDEN_VALUE, 40, seed)
         assert s.networks.actor[0][0].shape[0] == 1
-        assert s.parameters.count == s.observations.count
-        told = [probes.values(s, 0.0, parameter=coin)[0] for coin in (-1.0, 1.0)] if critic == "mlp" else [-1.0, 1.0]
+        assert s.parameters.count == s.obs_moments.count
+        told = (
+            [probes.values(s, 0.0, parameter=coin)[0] for coin in (-1.0, 1.0)]
+            if critic == "mlp"
+            else [-1.0, 1.0]
+        )
         return [metrics["explained_variance"], dark["explained_variance"], *told]
 
     probes.check(found, seeds, [0.95, -np.inf, -1.05, 0.95], [np.inf, 0.1, -0.95, 1.05])
@@ -451,14 +533,22 @@ def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(critic: s
 def test_every_round_keeps_the_bound(probe: probes.Probe) -> None:
     """By a KL of our own, in float64, over the round's states."""
     random = np.random.default_rng(0)
-    s, worlds, taken = LEARNER.init(probes.SPACES, jax.random.key(0)), probes.Played.begin(16, random), 0
+    s, worlds, taken = (
+        LEARNER.init(probes.SPACES, jax.random.key(0)),
+        probes.Played.begin(16, random),
+        0,
+    )
     for i in range(30):
         worlds, tr = probes.collect(probe, worlds, LEARNER.behaviour(s), 16, random)
         before = s
         s, metrics = LEARNER.learn(s, tr, jax.random.fold_in(jax.random.key(0), i))
-        obs = (tr.obs.reshape(-1, 1) - before.observations.mean) / np.sqrt(before.observations.variance + 1e-8)
+        obs = (tr.obs.reshape(-1, 1) - before.obs_moments.mean) / np.sqrt(
+            before.obs_moments.variance + 1e-8
+        )
         obs = np.clip(obs, -10, 10).astype(f32)
-        mean, new_mean = (np.asarray(mlp(each.networks.actor, obs), np.float64) for each in (before, s))
+        mean, new_mean = (
+            np.asarray(mlp(each.networks.actor, obs), np.float64) for each in (before, s)
+        )
         sd, new_sd = (np.exp(np.asarray(each.networks.log_std, np.float64)) for each in (before, s))
         kl = np.mean(np.log(new_sd / sd) + (sd**2 + (mean - new_mean) ** 2) / (2 * new_sd**2) - 0.5)
         assert kl <= 0.01 * (1 + 1e-3)
@@ -473,7 +563,9 @@ def test_every_round_keeps_the_bound(probe: probes.Probe) -> None:
 def after_one_round(learner: TRPO, key: int = 1) -> tuple[TRPOState, TRPOState, dict[str, float]]:
     random = np.random.default_rng(0)
     s = learner.init(probes.SPACES, jax.random.key(0))
-    _, tr = probes.collect(probes.ACTION, probes.Played.begin(16, random), learner.behaviour(s), 16, random)
+    _, tr = probes.collect(
+        probes.ACTION, probes.Played.begin(16, random), learner.behaviour(s), 16, random
+    )
     return s, *learner.learn(s, tr, jax.random.key(key))
 
 
@@ -489,34 +581,42 @@ def test_an_update_is_decided_by_its_key(critic: str) -> None:
     assert bits(first) == bits(again) and metrics == same
     assert all(type(value) is float and np.isfinite(value) for value in metrics.values())
     _, other, _ = after_one_round(learner, key=2)
-    assert bits(first.networks) == bits(other.networks)  # the key shuffles the critic's minibatches alone
+    assert bits(first.networks) == bits(
+        other.networks
+    )  # the key shuffles the critic's minibatches alone
     assert (bits(first.value.critic) == bits(other.value.critic)) == (critic == "linear")
 
 
 def test_transfer_keeps_what_was_learned_and_begins_the_rest_anew() -> None:
     s, learned, _ = after_one_round(LEARNER)
     random = np.random.default_rng(0)
-    _, tr = probes.collect(probes.DEATH, probes.Played.begin(16, random), LEARNER.behaviour(s), 6, random)
+    _, tr = probes.collect(
+        probes.DEATH, probes.Played.begin(16, random), LEARNER.behaviour(s), 6, random
+    )
     learned = LEARNER.observe(learned, tr)
     assert learned.value.age.any() and learned.value.running.any()
     moved = LEARNER.transfer(learned)
     assert bits(moved.networks) == bits(learned.networks)
-    kept = lambda t: (t.observations, t.value.returns, t.value.critic)  # noqa: E731
+    kept = lambda t: (t.obs_moments, t.value.returns, t.value.critic)
     assert bits(kept(moved)) == bits(kept(learned))
     assert bits(moved.value.optimizer) == bits(s.value.optimizer) != bits(learned.value.optimizer)
     np.testing.assert_array_equal(moved.value.running, np.zeros(16))
     np.testing.assert_array_equal(moved.value.age, np.zeros(16))
-    assert LEARNER.resized(3).rollout == (3, 16)
-    assert LEARNER.resized(3).transfer(learned).value.age.shape == (3,)
+    assert LEARNER.with_num_worlds(3).rollout_shape == (3, 16)
+    assert LEARNER.with_num_worlds(3).transfer(learned).value.age.shape == (3,)
 
 
 def test_policy_and_value_are_apart() -> None:
-    """The value of another stream of rewards takes its place whole; the policy does not notice before it learns."""
+    """The value of another stream of rewards takes its place whole; the policy does not notice
+    before it learns.
+    """
     s, learned, _ = after_one_round(LEARNER)
     swapped = learned._replace(value=s.value)
     assert bits(LEARNER.behaviour(swapped)) == bits(LEARNER.behaviour(learned))
     random = np.random.default_rng(1)
-    _, tr = probes.collect(probes.ACTION, probes.Played.begin(16, random), LEARNER.behaviour(learned), 16, random)
+    _, tr = probes.collect(
+        probes.ACTION, probes.Played.begin(16, random), LEARNER.behaviour(learned), 16, random
+    )
     a, b = (LEARNER.learn(each, tr, jax.random.key(3))[0] for each in (learned, swapped))
-    assert bits(a.observations) == bits(b.observations)
+    assert bits(a.obs_moments) == bits(b.obs_moments)
     assert bits(a.networks) != bits(b.networks)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import isthmus
-from isthmus.domains import datasets, domain, gym
+from isthmus.domains import domain, gym
 from isthmus.learning.policies import UniformBehaviour
+from isthmus.logs import datasets
 from isthmus.methods import registry
 from isthmus.training import train as loop
 from isthmus.training.run import Run
@@ -22,7 +23,12 @@ loop.EVALUATIONS = 2  # each takes as long as ten of these rounds, by 16 episode
 loop.EVALUATION_EPISODES = 3
 
 ROUND = 128  # steps
-SETTINGS: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.epochs": 2, "learner.minibatch": 32}
+SETTINGS: dict[str, Any] = {
+    "learner.worlds": 8,
+    "learner.steps": 16,
+    "learner.epochs": 2,
+    "learner.minibatch": 32,
+}
 OWN = {
     "pretraining": 3 * ROUND,  # a change of phase amid the run
     "inner": 1,
@@ -74,7 +80,9 @@ def log(text: str) -> str:
     target = domain.Domain.parse(text)
     low, high = target.spaces.low, target.spaces.high
     path = Path(folder) / "log.npz"
-    datasets.write(path, datasets.record(target, UniformBehaviour(low, high), 300), {}, target)
+    datasets.write_log(
+        path, datasets.record_log(target, UniformBehaviour(low, high), 300), {}, target
+    )
     return str(path)
 
 

@@ -24,7 +24,9 @@ class IsthmusError(Exception):
 
 
 class UnknownName(IsthmusError):
-    """A name that is not in a table; the message lists the nearest names that are, and `advice` where there is some."""
+    """A name that is not in a table; the message lists the nearest names that are, and `advice`
+    where there is some.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = ""):
         known = sorted(known)
@@ -38,9 +40,11 @@ class BadValue(IsthmusError, ValueError):
 
 
 def decode_text(text: str) -> str:
-    """Return what was typed in UTF-8 where the locale could not read it: Python hands on its bytes as surrogates.
+    """Return what was typed in UTF-8 where the locale could not read it: Python hands on its bytes
+    as surrogates.
 
-    Not for paths, which are such bytes to the operating system too. Text that is no UTF-8 stays as it is.
+    Not for paths, which are such bytes to the operating system too. Text that is no UTF-8 stays as
+    it is.
     """
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8")
@@ -49,7 +53,9 @@ def decode_text(text: str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an error's type and the first line of its message; where it has none, also where it was raised."""
+    """Return an error's type and the first line of its message; where it has none, also where it
+    was raised.
+    """
     kind = type(error).__name__
     lines = str(error).strip().splitlines()
     if lines:
@@ -68,8 +74,8 @@ class BudgetExceeded(IsthmusError):
 class Spaces(NamedTuple):
     """What a learner may know of a domain.
 
-    `low` and `high` (A,) bound the actions; `parameters` is the number of physical parameters that are
-    recorded with each world (a privileged critic sees them).
+    `low` and `high` (A,) bound the actions; `parameters` is the number of physical parameters that
+    are recorded with each world (a privileged critic sees them).
     """
 
     observation: int
@@ -85,21 +91,21 @@ class Spaces(NamedTuple):
 class Decision(NamedTuple):
     """One world's choice.
 
-    `action` (A,) is stored and charged by the task's control cost; `executed` (A,) goes to the actuators (None: the
-    same); `extra` is what the method wants back with the transition.
+    `action` (A,) is stored and charged by the task's control cost; `applied` (A,) goes to the
+    actuators (None: the same); `extra` is what the method wants back with the transition.
     """
 
     action: Array
-    executed: Array | None = None
+    applied: Array | None = None
     extra: Mapping[str, Array] = {}
 
 
 class Transition(NamedTuple):
     """Transitions [T, N, ...] of N worlds over T steps, as NumPy arrays.
 
-    `next_obs` is always the true next state, also at an episode's end: resets are kept apart. `terminated` is death,
-    `truncated` a time limit: values bootstrap there. `parameters` [T, N, P] are the dynamics in force,
-    NaN where nobody knows them.
+    `next_obs` is always the true next state, also at an episode's end: resets are kept apart.
+    `terminated` is death, `truncated` a time limit: values bootstrap there. `parameters` [T, N, P]
+    are the dynamics in force, NaN where nobody knows them.
     """
 
     obs: Array  # float32 [T, N, O]
@@ -117,17 +123,18 @@ class Transition(NamedTuple):
 
 
 class Worlds(NamedTuple):
-    """N worlds as a value: everything their future depends on. All arrays are NumPy's, float64 unless said.
+    """N worlds as a value: everything their future depends on. All arrays are NumPy's, float64
+    unless said.
 
-    Derived fields of a physics engine lag behind its state, so that the last observation cannot be rebuilt from the
-    rows: it is part of the value.
+    Derived fields of a physics engine lag behind its state, so that the last observation cannot be
+    rebuilt from the rows: it is part of the value.
     """
 
     rows: Array  # [N, S] the engine's exact state
     parameters: Array  # [N, P] the dynamics drawn for each world's task
-    observation: Array  # [N, O] what the policy sees next (after gaps and sensing)
+    observation: Array  # [N, O] what the policy sees next (after effects and sensing)
     task_memory: Array  # [N, ?] what the task needs of the step before
-    gap_memory: Array  # [N, ?] delay queues, histories
+    effect_memory: Array  # [N, ?] delay queues, histories
     behaviour_memory: Any  # a tree with leading axis N
     key: Array  # uint64 [N], each world's own
     task: Array  # int64 [N] tasks begun: dynamics are drawn per task
@@ -152,5 +159,7 @@ class Episodes(NamedTuple):
     terminated: Array  # bool [E]
     diverged: Array  # bool [E]
     parameters: Array  # float64 [E, P]
-    forward: Array  # float64 [E] the task's own measure of progress at the end (metres, or distance to the goal)
-    success: Array  # bool [E] at the goal at the end; of foreign environments, what the last info says, if anything
+    # float64 [E] the task's own measure of progress at the end (metres, or distance to the goal)
+    forward: Array
+    # bool [E] at the goal at the end; of foreign environments, what the last info says, if anything
+    success: Array

@@ -9,16 +9,19 @@ from isthmus.cli.show import Jobs, comparison_table, console
 
 
 def run_demo(folder: Path, steps: int, seeds: int) -> None:
-    """Hopper at torso mass 6 and foot friction 2, into a grid of other masses and frictions: train the floor, the
-    ceiling and domain randomization, compare them, draw their landscapes, write the report.
+    """Hopper at torso mass 6 and foot friction 2, into a grid of other masses and frictions: train
+    the floor, the ceiling and domain randomization, compare them, draw their landscapes, write the
+    report.
     """
-    from isthmus.domains.problem import make_problem
+    from isthmus.problems.problem import make_problem
 
     began = time.monotonic()
     problem = make_problem("hopper-es-sim2real")
     console.print(
-        "A hopping robot learns in a simulator: torso 6 kg, foot friction 2. Does it still hop with another body,\n"
-        "on another floor? [bold]source_only[/] trains on that one robot; [bold]domain_randomization[/] on many\n"
+        "A hopping robot learns in a simulator: torso 6 kg, foot friction 2. Does it still hop "
+        "with another body,\n"
+        "on another floor? [bold]source_only[/] trains on that one robot; "
+        "[bold]domain_randomization[/] on many\n"
         "around it; [bold]target_only[/], the ceiling, on the 180 robots of the target itself.\n",
         soft_wrap=True,
     )
@@ -36,8 +39,10 @@ def run_demo(folder: Path, steps: int, seeds: int) -> None:
 
     page = write_report([folder], folder / "report.html", "Does it work there?")
     console.print(
-        f"\nA landscape a run: {folder}/*/{LANDSCAPE}. {seeds} seeds of {steps:,} steps show the job, not a finding:\n"
-        f"under 5 seeds a verdict is at most \"points to\". {time.monotonic() - began:.0f} seconds.\n\n"
+        f"\nA landscape a run: {folder}/*/{LANDSCAPE}. {seeds} seeds of {steps:,} steps show the "
+        "job, not a finding:\n"
+        f"under 5 seeds a verdict is at most \"points to\". {time.monotonic() - began:.0f} "
+        "seconds.\n\n"
         f"Open the report: {page}",
         markup=False, soft_wrap=True,
     )  # fmt: skip

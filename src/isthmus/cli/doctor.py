@@ -12,14 +12,21 @@ def examine() -> Iterator[tuple[bool, str]]:
 
     found = versions()
     yield True, ", ".join(f"{k} {v}" for k, v in found.items() if k != "NPROC")
-    yield found["NPROC"] == "1", f"NPROC={found['NPROC']} (XLA's bits depend on the CPUs it sees; 1 fixes them)"
+    yield (
+        found["NPROC"] == "1",
+        f"NPROC={found['NPROC']} (XLA's bits depend on the CPUs it sees; 1 fixes them)",
+    )
     import jax
 
     yield True, f"jax computes on {jax.default_backend()}"
     from isthmus.physics.concurrency import count_cpus
     from isthmus.physics.mujoco import threads
 
-    yield True, f"{count_cpus()} CPUs; MuJoCo steps on {threads()} threads (ISTHMUS_THREADS changes speed, not bits)"
+    yield (
+        True,
+        f"{count_cpus()} CPUs; MuJoCo steps on {threads()} threads (ISTHMUS_THREADS changes speed, "
+        "not bits)",
+    )
     yield True, _dart()
     yield _bits()
     from isthmus.report.watch import CannotRender, backend
@@ -41,10 +48,12 @@ def _dart() -> str:
 
 
 def _bits() -> tuple[bool, str]:
-    """Two short trainings of one seed, the second with another number of MuJoCo threads: equal to the bit?"""
+    """Two short trainings of one seed, the second with another number of MuJoCo threads: equal to
+    the bit?
+    """
     from isthmus.domains.domain import _simulation
-    from isthmus.domains.problem import make_problem
     from isthmus.methods import registry
+    from isthmus.problems.problem import make_problem
     from isthmus.training.checkpoint import digest
 
     digests = []
@@ -66,5 +75,6 @@ def _bits() -> tuple[bool, str]:
     same = digests[0] == digests[1]
     return (
         same,
-        f"one seed twice, on 1 and 2 threads: {'the same bits' if same else 'DIFFERENT bits'} ({digests[0][:12]})",
+        f"one seed twice, on 1 and 2 threads: {'the same bits' if same else 'DIFFERENT bits'} "
+        f"({digests[0][:12]})",
     )

@@ -1,4 +1,6 @@
-"""The `isthmus` command: thin functions over the Python API. Heavy imports happen inside: help is instant."""
+"""The `isthmus` command: thin functions over the Python API. Heavy imports happen inside: help is
+instant.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,18 @@ out = Console(highlight=False)
 
 Access = Literal["none", "dataset", "online", "few_shot"]
 Imports = Annotated[
-    UseAppendAction[tuple[str, ...]], arg(name="import", metavar="FILE", help="a Python file of yours to import first")
+    UseAppendAction[tuple[str, ...]],
+    arg(name="import", metavar="FILE", help="a Python file of yours to import first"),
 ]
 Target = Annotated[
     str,
-    arg(help="settings to change the target by, e.g. gravity=x2; or gym:Hopper-v5; or log: known by --data alone"),
+    arg(
+        help="settings to change the target by, e.g. gravity=x2; or gym:Hopper-v5; or log: known by --data alone"
+    ),
 ]
-Moving = Annotated[str, arg(help="settings to change the target by, e.g. gravity=x2; or another: gym:Hopper-v5")]
+Moving = Annotated[
+    str, arg(help="settings to change the target by, e.g. gravity=x2; or another: gym:Hopper-v5")
+]
 Settings = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(
@@ -34,23 +41,37 @@ Settings = Annotated[
     ),
 ]
 Data = Annotated[
-    str | None, arg(metavar="D[:SIZE]", help="the target's log, .npz or Minari; D:5000 and D:1episode read its begin")
+    str | None,
+    arg(
+        metavar="D[:SIZE]",
+        help="the target's log, .npz or Minari; D:5000 and D:1episode read its begin",
+    ),
 ]
 ExecutorName = Literal["processes", "ray"]
-Kind = Annotated[ExecutorName, arg(help="where the trainings run: processes of this machine, or a Ray cluster")]
+Kind = Annotated[
+    ExecutorName, arg(help="where the trainings run: processes of this machine, or a Ray cluster")
+]
 Workers = Annotated[int | None, arg(help="how many at once (if not said: one a CPU)")]
 Sharing = Annotated[
-    int | None, arg(help="how many at once (if not said: this process alone; with --executor one a CPU)")
+    int | None,
+    arg(help="how many at once (if not said: this process alone; with --executor one a CPU)"),
 ]
 Address = Annotated[
     str | None,
-    arg(metavar="HOST:PORT", help="a Ray cluster's, or auto on one of its machines (default: this machine alone)"),
+    arg(
+        metavar="HOST:PORT",
+        help="a Ray cluster's, or auto on one of its machines (default: this machine alone)",
+    ),
 ]
 Spread = Annotated[
     ExecutorName | None,
-    arg(help="who does the rounds of a method that can share them out (default: this process, or --workers processes)"),
+    arg(
+        help="who does the rounds of a method that can share them out (default: this process, or --workers processes)"
+    ),
 ]
-ProblemName = Annotated[str, arg(aliases=["-p"], help="a row of `isthmus problems`, or task/name=setting,...")]
+ProblemName = Annotated[
+    str, arg(aliases=["-p"], help="a row of `isthmus problems`, or task/name=setting,...")
+]
 
 
 def methods(name: Positional[str | None] = None) -> None:
@@ -64,7 +85,9 @@ def methods(name: Positional[str | None] = None) -> None:
         out.print(f"[bold]{name}[/]")
         out.print(f"{box}\n\n{name}: {own}\n", markup=False, soft_wrap=True)
         for key, value in registry.settings_of(method).items():
-            out.print(f"  --set {key}={','.join(map(str, value)) if isinstance(value, tuple) else value}")
+            out.print(
+                f"  --set {key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+            )
         return
     table = _table("method", "needs access", "learners", "from")
     for key, row in registry.METHODS.items():
@@ -74,7 +97,7 @@ def methods(name: Positional[str | None] = None) -> None:
 
 def problems() -> None:
     """Problems by name. Any shift is a problem too: half_cheetah/gravity=x2."""
-    from isthmus.domains.catalog import CATALOG
+    from isthmus.problems.catalog import CATALOG
 
     width = max(map(len, CATALOG))
     for citation in dict.fromkeys(row.citation for row in CATALOG.values()):
@@ -89,12 +112,12 @@ def problems() -> None:
 def tasks(imports: Imports = ()) -> None:
     """Robots, what they observe, and what they can be paid for: hopper/reward=sparse."""
     from isthmus.tasks.imports import import_files
-    from isthmus.tasks.task import VARIANTS, find, names
+    from isthmus.tasks.task import VARIANTS, find_task, names
 
     import_files(imports)
     table = _table("task", "observation", "steps at most", "equals", "in one line")
     for name in names():
-        task = find(name)
+        task = find_task(name)
         first = (sys.modules[type(task).__module__].__doc__ or "").strip().splitlines()
         table.add_row(
             name,
@@ -105,7 +128,7 @@ def tasks(imports: Imports = ()) -> None:
         )
     out.print(table)
     out.print("\n[bold]rewards[/], chosen apart for source and target:")
-    found = {name: find(name).variants for name in names()}
+    found = {name: find_task(name).variants for name in names()}
     for variant, meaning in VARIANTS.items():
         having = [name for name in found if variant in found[name]]
         where = "all" if len(having) == len(found) else ", ".join(having)
@@ -113,21 +136,23 @@ def tasks(imports: Imports = ()) -> None:
 
 
 def parameters(task: Positional[str] = "hopper", imports: Imports = ()) -> None:
-    """Physical parameters of a robot by name, and the gaps, with units, defaults and bounds.
+    """Physical parameters of a robot by name, and the effects, with units, defaults and bounds.
 
-    Write them name=2 (absolute), name=x2 (relative), name=1..9 or name=log:0.1..10 or name=normal:6:1.5:3..9 (drawn per
-    task), name=1..9:5 (a grid).
+    Write them name=2 (absolute), name=x2 (relative), name=1..9 or name=log:0.1..10 or
+    name=normal:6:1.5:3..9 (drawn per task), name=1..9:5 (a grid).
     """
     from isthmus.domains.domain import Domain
-    from isthmus.domains.gaps import GAPS
+    from isthmus.domains.effects import EFFECTS
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
     table = _table("parameter", "default", "unit", "bounds", "what it changes")
     for p in Domain.parse(task).table().values():
-        table.add_row(_escape(p.name), f"{p.default:.4g}", p.unit, f"{p.low:g}..{p.high:g}", p.meaning)
+        table.add_row(
+            _escape(p.name), f"{p.default:.4g}", p.unit, f"{p.low:g}..{p.high:g}", p.meaning
+        )
     table.add_section()
-    for gap in GAPS.values():
+    for gap in EFFECTS.values():
         table.add_row(gap.name, "off", gap.unit, f"{gap.low:g}..{gap.high:g}", gap.meaning)
     out.print(table)
 
@@ -138,17 +163,19 @@ def audit(
     target: Target = "",
     data: Data = None,
     policy: Annotated[
-        Path | None, arg(metavar="RUN", help="act by this run's policy too; hold the log against it")
+        Path | None,
+        arg(metavar="RUN", help="act by this run's policy too; hold the log against it"),
     ] = None,
     seed: int = 0,
     imports: Imports = (),
 ) -> None:
     """Is the shift real, how large, and in which states; the contact friction that results.
 
-    With --data also what the log covers; of a target that cannot be put into a given state, that alone.
+    With --data also what the log covers; of a target that cannot be put into a given state, that
+    alone.
     """
-    from isthmus.domains.audit import audit as run_audit
-    from isthmus.domains.problem import make_problem
+    from isthmus.audit.audit import audit as run_audit
+    from isthmus.problems.problem import make_problem
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
@@ -159,11 +186,15 @@ def audit(
     if not data or (made.source.replayable and made.target.replayable):
         said += run_audit(made.source, made.target, seed=seed, policy=acting).lines()
     if data:
-        from isthmus.domains.coverage import coverage, in_source
+        from isthmus.logs.coverage import describe_coverage, log_in_source
 
-        own = in_source(made.source, opened.behaviour, made.log().size, seed) if opened else None
-        simulated = opened.simulated if opened else None
-        said += [""] * bool(said) + coverage(made.dataset, made.target, acting, own, simulated).lines()
+        own = (
+            log_in_source(made.source, opened.behaviour, made.log().size, seed) if opened else None
+        )
+        simulated = opened.source_policy if opened else None
+        said += [""] * bool(said) + describe_coverage(
+            made.dataset, made.target, acting, own, simulated
+        ).lines()
     for line in said:
         out.print(line, markup=False, soft_wrap=True)
 
@@ -171,16 +202,20 @@ def audit(
 def collect(
     problem: Positional[str],
     policy: Annotated[Path, arg(metavar="RUN", help="the run whose policy acts")],
-    out_: Annotated[Path, arg(name="out", aliases=["-o"], help="a Minari data set's folder, or a file D.npz")],
+    out_: Annotated[
+        Path, arg(name="out", aliases=["-o"], help="a Minari data set's folder, or a file D.npz")
+    ],
     steps: Annotated[int, arg(help="transitions")] = 20_000,
-    deterministic: Annotated[bool, arg(help="act as deployed (default: explore, as in training)")] = False,
+    deterministic: Annotated[
+        bool, arg(help="act as deployed (default: explore, as in training)")
+    ] = False,
     source: Annotated[str, arg(help="settings to change the source by")] = "",
     target: Moving = "",
     seed: int = 0,
     imports: Imports = (),
 ) -> None:
     """Log the target under a run's policy: what methods of access `dataset` learn from, by --data."""
-    from isthmus.domains.problem import make_problem
+    from isthmus.problems.problem import make_problem
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
@@ -190,7 +225,9 @@ def collect(
 
     opened = _open(policy)
     with steps_bar(str(made.target), steps) as bar:
-        log = log_target(opened, made, out_, steps, seed=seed, deterministic=deterministic, on_step=bar)
+        log = log_target(
+            opened, made, out_, steps, seed=seed, deterministic=deterministic, on_step=bar
+        )
     if log.size < steps:
         out.print("stopped early; what was made is written", style="yellow")
     episodes = f"{log.episodes} episode{'s' * (log.episodes != 1)}"
@@ -204,9 +241,13 @@ def train(
     source: Annotated[str, arg(help="settings to change the source by")] = "",
     target: Target = "",
     access: Annotated[Access | None, arg(help="how training may touch the target")] = None,
-    uncertainty: Annotated[str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")] = None,
+    uncertainty: Annotated[
+        str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")
+    ] = None,
     data: Data = None,
-    budget: Annotated[int | None, arg(help="most target transitions that training may take")] = None,
+    budget: Annotated[
+        int | None, arg(help="most target transitions that training may take")
+    ] = None,
     steps: Annotated[
         int,
         arg(
@@ -216,9 +257,14 @@ def train(
     seed: int = 0,
     start: Annotated[
         Path | None,
-        arg(metavar="RUN", help="a run whose policy to start from; RUN@best: the one of its best return in the source"),
+        arg(
+            metavar="RUN",
+            help="a run whose policy to start from; RUN@best: the one of its best return in the source",
+        ),
     ] = None,
-    out_: Annotated[Path | None, arg(name="out", help="the run's folder (default: a new one under runs/)")] = None,
+    out_: Annotated[
+        Path | None, arg(name="out", help="the run's folder (default: a new one under runs/)")
+    ] = None,
     settings: Settings = (),
     imports: Imports = (),
     quiet: bool = False,
@@ -226,8 +272,10 @@ def train(
     workers: Sharing = None,
     address: Address = None,
 ) -> None:
-    """Train a method on a problem into a run folder. Ctrl-C is safe: it saves, and `isthmus resume` goes on."""
-    from isthmus.domains.problem import Budget, make_problem
+    """Train a method on a problem into a run folder. Ctrl-C is safe: it saves, and `isthmus resume`
+    goes on.
+    """
+    from isthmus.problems.problem import Budget, make_problem
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
@@ -270,7 +318,11 @@ def _spreading(kind: str | None, workers: int | None, address: str | None):
 
     from isthmus.training.executor import make_executor
 
-    return make_executor(kind or "processes", workers, address) if kind or workers or address else nullcontext()
+    return (
+        make_executor(kind or "processes", workers, address)
+        if kind or workers or address
+        else nullcontext()
+    )
 
 
 def _after(run) -> None:
@@ -280,7 +332,9 @@ def _after(run) -> None:
         raise SystemExit(130)
     last = [row for row in run.metrics() if row["kind"] == "evaluation"][-1:]
     for row in last:
-        scores = ", ".join(f"{k.removesuffix('_return')} {v:.0f}" for k, v in row.items() if k.endswith("_return"))
+        scores = ", ".join(
+            f"{k.removesuffix('_return')} {v:.0f}" for k, v in row.items() if k.endswith("_return")
+        )
         told = f"last evaluation, mean return: {scores}" if scores else UNMEASURED
         out.print(told, markup=False, soft_wrap=True)
     out.print(f"{run.folder}", markup=False, soft_wrap=True)
@@ -294,10 +348,11 @@ def evaluate(
     episodes: int = 100,
     imports: Imports = (),
 ) -> None:
-    """Play a run's policy: mean return, its spread over episodes, falls, episodes that end at the task's goal.
+    """Play a run's policy: mean return, its spread over episodes, falls, episodes that end at the
+    task's goal.
 
-    The target's return is by the source's reward, whatever the target paid in training. One run is one seed: no
-    interval.
+    The target's return is by the source's reward, whatever the target paid in training. One run is
+    one seed: no interval.
     """
     from isthmus.domains.domain import Domain
     from isthmus.evaluation.evaluate import evaluate as run_evaluate
@@ -307,7 +362,11 @@ def evaluate(
     import_files(imports)
     opened = _open(run)
     state = opened.state()
-    where = [Domain.parse(domain)] if domain else [opened.problem.source, opened.problem.true_target]
+    where = (
+        [Domain.parse(domain)]
+        if domain
+        else [opened.problem.source, opened.problem.evaluation_target]
+    )
     for each in [] if domain else [d for d in where if not d.measurable]:
         where.remove(each)
         said = f"{each}: known only by its log, its return is not measured; --domain names one to measure in"
@@ -319,12 +378,14 @@ def evaluate(
     for column in table.columns[1:]:
         column.no_wrap = True
     for each in dict.fromkeys(where):
-        simulated = opened.method.dual and not domain and each == opened.problem.source
+        simulated = opened.method.has_source_action and not domain and each == opened.problem.source
         with _bar(f"{each}", episodes) as step:
             if simulated:
-                e = run_evaluate(opened.method.simulated(state), each, episodes, on_step=step)
+                e = run_evaluate(opened.method.source_policy(state), each, episodes, on_step=step)
             else:
-                e = evaluate_method(opened.method, state, opened.problem, each, episodes, on_step=step)
+                e = evaluate_method(
+                    opened.method, state, opened.problem, each, episodes, on_step=step
+                )
         r = e.episodes
         took = [f"{int(e.adaptation.transitions):,}"] if opened.method.adapts else []
         table.add_row(
@@ -332,16 +393,24 @@ def evaluate(
             f"{r.success.mean():.0%}", f"{r.lengths.mean():.0f}", *took,
         )  # fmt: skip
     out.print(table)
-    if opened.method.dual:
-        said = "in the source by the action that is simulated, elsewhere by the deployed one" if not domain else ""
-        out.print(f"{opened.name}: {said or 'by the deployed action'}", markup=False, soft_wrap=True)
+    if opened.method.has_source_action:
+        said = (
+            "in the source by the action that is simulated, elsewhere by the deployed one"
+            if not domain
+            else ""
+        )
+        out.print(
+            f"{opened.name}: {said or 'by the deployed action'}", markup=False, soft_wrap=True
+        )
 
 
 def landscape(
     run: Positional[Path],
     over: Annotated[tuple[str, ...], arg(metavar="NAME=LOW..HIGH:COUNT", help="the two axes")],
     episodes: Annotated[int, arg(help="episodes a cell")] = 20,
-    out_: Annotated[Path | None, arg(name="out", help="CSV; the picture lies beside it (default: in the run)")] = None,
+    out_: Annotated[
+        Path | None, arg(name="out", help="CSV; the picture lies beside it (default: in the run)")
+    ] = None,
     imports: Imports = (),
 ) -> None:
     """Mean return over a grid of two parameters, the training box drawn: a CSV and a PNG."""
@@ -352,9 +421,11 @@ def landscape(
 
     import_files(imports)
     opened = _open(run)
-    grid = grid_over(opened.problem.true_target, ",".join(over))
+    grid = grid_over(opened.problem.evaluation_target, ",".join(over))
     name = "-".join(["landscape", *([opened.which] if opened.which else []), *grid.grid])
-    folder = opened.folder if opened.folder.is_dir() else opened.folder.parent  # of what is kept of a run
+    folder = (
+        opened.folder if opened.folder.is_dir() else opened.folder.parent
+    )  # of what is kept of a run
     path = out_ or folder / f"{name}.csv"
     cells = 1
     for values in grid.grid.values():
@@ -377,7 +448,9 @@ def landscape(
     inside = result.inside
     if inside.any() and not inside.all():
         box, rest = result.mean[inside].mean(), result.mean[~inside].mean()
-        out.print(f"mean return in the training box {box:.0f} ({inside.sum()} cells), outside {rest:.0f}")
+        out.print(
+            f"mean return in the training box {box:.0f} ({inside.sum()} cells), outside {rest:.0f}"
+        )
     else:
         out.print(f"mean return {result.mean.mean():.0f}")
     out.print(f"{path}\n{picture}", markup=False, soft_wrap=True)
@@ -385,19 +458,25 @@ def landscape(
 
 def compare(
     problem: ProblemName,
-    methods: Annotated[tuple[str, ...], arg(help="besides the floor source_only and the ceiling target_only")],
+    methods: Annotated[
+        tuple[str, ...], arg(help="besides the floor source_only and the ceiling target_only")
+    ],
     seeds: int = 5,
     steps: int = 1_000_000,
     episodes: Annotated[int, arg(help="episodes a seed, in the target")] = 100,
     source: Annotated[str, arg(help="settings to change the source by")] = "",
     target: Moving = "",
     access: Annotated[Access | None, arg(help="how training may touch the target")] = None,
-    uncertainty: Annotated[str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")] = None,
+    uncertainty: Annotated[
+        str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")
+    ] = None,
     data: Data = None,
-    ceiling: Annotated[bool, arg(help="also train target_only, with free access to the target")] = True,
-    out_: Annotated[Path, arg(name="out", help="the comparison's folder; the same command goes on in it")] = Path(
-        "runs/comparison"
-    ),
+    ceiling: Annotated[
+        bool, arg(help="also train target_only, with free access to the target")
+    ] = True,
+    out_: Annotated[
+        Path, arg(name="out", help="the comparison's folder; the same command goes on in it")
+    ] = Path("runs/comparison"),
     executor: Kind = "processes",
     workers: Workers = None,
     address: Address = None,
@@ -405,11 +484,13 @@ def compare(
     imports: Imports = (),
 ) -> None:
     """Train methods on several seeds and say, with intervals, which of them works in the target."""
-    from isthmus.domains.problem import make_problem
+    from isthmus.problems.problem import make_problem
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
-    made = make_problem(problem, source=source, target=target, access=access, uncertainty=uncertainty, data=data)
+    made = make_problem(
+        problem, source=source, target=target, access=access, uncertainty=uncertainty, data=data
+    )
     from isthmus.cli.show import Jobs, comparison_table
     from isthmus.studies.compare import compare as run_compare
     from isthmus.training.executor import make_executor
@@ -428,22 +509,32 @@ def reproduce(
     figure: Annotated[str | None, arg(help="one figure of the paper only")] = None,
     scale: Annotated[
         Literal["smoke", "laptop", "paper"],
-        arg(help="smoke: does it run; laptop: hours to days, see --forecast; paper: the papers' own sizes"),
+        arg(
+            help="smoke: does it run; laptop: hours to days, see --forecast; paper: the papers' own sizes"
+        ),
     ] = "laptop",
-    forecast: Annotated[bool, arg(help="say what is left to run and what it costs, and stop")] = False,
-    report: Annotated[bool, arg(help="run nothing: what comes out of the units that are there")] = False,
+    forecast: Annotated[
+        bool, arg(help="say what is left to run and what it costs, and stop")
+    ] = False,
+    report: Annotated[
+        bool, arg(help="run nothing: what comes out of the units that are there")
+    ] = False,
     results: Annotated[Path, arg(help="where units' files are")] = Path("results"),
     runs: Annotated[Path, arg(help="where runs are kept")] = Path("runs"),
     executor: Kind = "processes",
     workers: Workers = None,
     address: Address = None,
 ) -> None:
-    """A paper's experiment as a table of units: runs those that have no result file yet, then writes what came out."""
-    from isthmus.studies.registry import find
+    """A paper's experiment as a table of units: runs those that have no result file yet, then
+    writes what came out.
+    """
+    from isthmus.papers.registry import find_study
 
-    found = find(study)
+    found = find_study(study)
     if figure and figure not in found.figures:
-        raise BadValue(f"{study} has no figure {figure} here; it has: {', '.join(found.figures) or 'none'}")
+        raise BadValue(
+            f"{study} has no figure {figure} here; it has: {', '.join(found.figures) or 'none'}"
+        )
     from isthmus.cli.show import Jobs
     from isthmus.studies.study import Panel, describe_waiting, find_waiting, read_units, run_units
     from isthmus.studies.study import forecast as say
@@ -452,7 +543,9 @@ def reproduce(
 
     units, scenes = found.units(scale, figure), found.scenes.get(figure or "")
     if not units and not scenes:
-        raise BadValue(f"figure {figure} of {study} has nothing to run at {scale} scale; say --scale laptop")
+        raise BadValue(
+            f"figure {figure} of {study} has nothing to run at {scale} scale; say --scale laptop"
+        )
     folder = results / study
     for note in read_units(units, folder)[1] if forecast or not report else ():
         out.print(note, markup=False, soft_wrap=True)
@@ -472,13 +565,18 @@ def reproduce(
     from isthmus.report.figures import draw_landscapes, draw_panels, draw_scenes
 
     if scenes:
-        picture = draw_scenes([(title, Domain.parse(text)) for title, text in scenes], folder / f"figure{figure}.png")
+        picture = draw_scenes(
+            [(title, Domain.parse(text)) for title, text in scenes], folder / f"figure{figure}.png"
+        )
         out.print(str(picture), markup=False, soft_wrap=True)
     if not units:
         return
     done, notes = read_units([*found.units(scale, None), *units], folder)  # other figures' too
     if not done:
-        raise BadValue(f"no unit of {study} at {scale} scale has a file in {folder}; leave out --report to run them")
+        raise BadValue(
+            f"no unit of {study} at {scale} scale has a file in {folder}; leave out --report to "
+            "run them"
+        )
     lines = [*notes, *found.report(done)]
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     if claims := found.claims(done):
@@ -498,7 +596,9 @@ def reproduce(
 def watch(
     run: Positional[Path],
     domain: Annotated[str | None, arg(help="another target to watch it in")] = None,
-    out_: Annotated[Path, arg(name="out", aliases=["-o"], help=".webp, .gif or .png")] = Path("clip.webp"),
+    out_: Annotated[Path, arg(name="out", aliases=["-o"], help=".webp, .gif or .png")] = Path(
+        "clip.webp"
+    ),
     seconds: float = 10.0,
     seed: int = 0,
     imports: Imports = (),
@@ -513,7 +613,9 @@ def watch(
     check_fits(opened.problem.source, target)
     from isthmus.report.watch import watch as render
 
-    path = render(opened.policy, opened.problem.source, target, out_, seconds, seed, opened.simulated)
+    path = render(
+        opened.policy, opened.problem.source, target, out_, seconds, seed, opened.source_policy
+    )
     out.print(str(path), markup=False, soft_wrap=True)
 
 
@@ -522,7 +624,9 @@ def report(
     out_: Annotated[Path, arg(name="out", aliases=["-o"])] = Path("report.html"),
     title: Annotated[str | None, arg(help="the page's (default: the problem's name)")] = None,
 ) -> None:
-    """One self-contained page of runs or comparisons: tables, curves, landscapes, an animation, provenance."""
+    """One self-contained page of runs or comparisons: tables, curves, landscapes, an animation,
+    provenance.
+    """
     if not runs:
         raise BadValue("name at least one run's or comparison's folder")
     from isthmus.report.page import write_report
@@ -553,12 +657,16 @@ def diff(first: Positional[Path], second: Positional[Path]) -> None:
     from isthmus.training import checkpoint
     from isthmus.training.run import Run
 
-    found = checkpoint.differences(Run.open(first).checkpoint()[0], Run.open(second).checkpoint()[0])
+    found = checkpoint.differences(
+        Run.open(first).checkpoint()[0], Run.open(second).checkpoint()[0]
+    )
     if found is None:
         out.print("the same to the bit")
         return
     where = "" if found.index is None else f"[{', '.join(map(str, found.index))}]"
-    out.print(f"{found.leaf}{where}: {found.first} and {found.second}", markup=False, soft_wrap=True)
+    out.print(
+        f"{found.leaf}{where}: {found.first} and {found.second}", markup=False, soft_wrap=True
+    )
     raise SystemExit(1)
 
 
@@ -579,7 +687,9 @@ def demo(
     steps: Annotated[int, arg(help="environment steps a run")] = 400_000,
     seeds: int = 2,
 ) -> None:
-    """The main job in a few minutes: Hopper, naive against randomized, in a grid of other bodies and floors."""
+    """The main job in a few minutes: Hopper, naive against randomized, in a grid of other bodies
+    and floors.
+    """
     from isthmus.cli.demo import run_demo
 
     run_demo(out_, steps, seeds)
@@ -614,7 +724,7 @@ def _open(folder: Path):
 
     run = Run.open(folder)
     try:
-        run.problem  # noqa: B018
+        run.problem
     except IsthmusError as error:
         if run.config.get("imports"):
             named = " ".join(f"--import {name}" for name in run.config["imports"])
@@ -645,8 +755,12 @@ def main(args: list[str] | None = None) -> None:
             config=(OmitSubcommandPrefixes,),
         )
     except (IsthmusError, MemoryError) as error:
-        said = " ".join(str(error).split()) if str(error) else "not enough memory for so much at once"
-        Console(stderr=True, highlight=False).print(f"[red]isthmus:[/] {_escape(said)}", soft_wrap=True)
+        said = (
+            " ".join(str(error).split()) if str(error) else "not enough memory for so much at once"
+        )
+        Console(stderr=True, highlight=False).print(
+            f"[red]isthmus:[/] {_escape(said)}", soft_wrap=True
+        )
         raise SystemExit(2) from None
     except PermissionError as error:
         where = error.filename or "a file"

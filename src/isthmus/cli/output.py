@@ -1,4 +1,6 @@
-"""Text that a terminal's encoding lacks, such as an ASCII locale's: written in ASCII instead of ending in an error."""
+"""Text that a terminal's encoding lacks, such as an ASCII locale's: written in ASCII instead of
+ending in an error.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ ASCII = {
 
 
 def spell(text: str) -> str:
-    """Return `text` in ASCII: signs by their usual spelling, letters without their accents, anything else as `?`."""
+    """Return `text` in ASCII: signs by their usual spelling, letters without their accents,
+    anything else as `?`.
+    """
     spelled = []
     for character in text:
         plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode("ascii")
@@ -32,7 +36,9 @@ def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
-    if "\udc80" <= character <= "\udcff":  # a byte of a file's name, which was no text to the locale
+    if (
+        "\udc80" <= character <= "\udcff"
+    ):  # a byte of a file's name, which was no text to the locale
         return bytes([ord(character) - 0xDC00]), error.start + 1
     return spell(character), error.start + 1
 

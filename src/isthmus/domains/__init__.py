@@ -1,1 +1,3 @@
-"""Where policies live: domains (recipes for worlds), problems (two domains and a meter), collect and play."""
+"""Where policies live: domains (recipes for worlds), problems (two domains and a meter), collect
+and play.
+"""

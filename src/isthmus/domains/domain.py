@@ -1,4 +1,6 @@
-"""A domain: the recipe for worlds (task, engine, physical parameters, gaps), written `task/name=setting,...`."""
+"""A domain: the recipe for worlds (task, engine, physical parameters, effects), written
+`task/name=setting,...`.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from isthmus.domains.gaps import GAPS, Gap, Gaps, WeakMotors
+from isthmus.domains.effects import EFFECTS, Effect, EffectChain, WeakMotors
 from isthmus.physics.concurrency import ThreadCache
-from isthmus.physics.parameters import Law, Parameter, Setting, Values, find, format_setting, parse_setting
+from isthmus.physics.parameters import (
+    Distribution,
+    Grid,
+    Parameter,
+    ParameterSpec,
+    find_parameter,
+    format_setting,
+    parse_setting,
+)
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
-from isthmus.tasks.task import BUILT_IN, Random, Task, View, is_built_in
-from isthmus.tasks.task import find as find_task
+from isthmus.tasks.task import BUILT_IN, Random, SimView, Task, is_built_in
+from isthmus.tasks.task import find_task as find_task
 from isthmus.tasks.task import names as task_names
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds, decode_text
 
@@ -43,9 +53,11 @@ DYNAMICS, START, SENSE, BEHAVE = 1, 2, 3, 4
 
 
 class Simulation(Protocol):
-    """N worlds of one domain that can be stepped: a task in an engine, or somebody else's environment.
+    """N worlds of one domain that can be stepped: a task in an engine, or somebody else's
+    environment.
 
-    What `collect`, `play` and the Gymnasium environments drive. Rows as in `isthmus.physics.engine`.
+    What `collect`, `play` and the Gymnasium environments drive. Rows as in
+    `isthmus.physics.engine`.
     """
 
     rows: np.ndarray
@@ -53,23 +65,29 @@ class Simulation(Protocol):
     terms: Mapping[str, np.ndarray]  # the reward of the last step, by term, (n,) each
 
     def restore(self, rows: np.ndarray, parameters: np.ndarray) -> bool:
-        """Make the worlds continue from `rows`; False where the environment cannot (episodes then begin anew)."""
+        """Make the worlds continue from `rows`; False where the environment cannot (episodes then
+        begin anew).
+        """
         ...
 
-    def begin(self, ids: np.ndarray, parameters: np.ndarray, random: Random) -> tuple[np.ndarray, np.ndarray]:
+    def begin(
+        self, ids: np.ndarray, parameters: np.ndarray, random: Random
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Begin episodes; first observations (n, O) and the task's memory (n, ?)."""
         ...
 
     def neutral_action(self, ids: np.ndarray) -> np.ndarray:
-        """What the robots were told before the first decision of episodes that have just begun, (n, A)."""
+        """What the robots were told before the first decision of episodes that have just begun, (n,
+        A).
+        """
         ...
 
     def step(
-        self, ids: np.ndarray, executed: np.ndarray, chosen: np.ndarray, memory: np.ndarray
+        self, ids: np.ndarray, applied: np.ndarray, commanded: np.ndarray, memory: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """One step; observation, reward, terminated, truncated, diverged, memory, each (n, ...).
 
-        `executed` goes to the actuators, `chosen` is charged.
+        `applied` goes to the actuators, `commanded` is charged.
         """
         ...
 
@@ -78,12 +96,16 @@ class Simulation(Protocol):
         ...
 
     def at_goal(self, ids: np.ndarray) -> np.ndarray:
-        """Which worlds are where the task wants them, bool (n,); nowhere where the task has no goal."""
+        """Which worlds are where the task wants them, bool (n,); nowhere where the task has no
+        goal.
+        """
         ...
 
 
 def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest actions of a task, float32 (A,) each. Raises BadValue where an actuator has none."""
+    """The lowest and the highest actions of a task, float32 (A,) each. Raises BadValue where an
+    actuator has none.
+    """
     from isthmus.physics.actuator_controls import control_box
     from isthmus.physics.mujoco import load_model
 
@@ -95,16 +117,20 @@ def build_simulator(task: Task, engine: str, names: tuple[str, ...], n: int) -> 
     return engine_class(engine)(task.model_path(), names, n, task.frame_skip, forces=task.forces)
 
 
-def rehearse(task: Task, engine: str) -> None:
-    """Hold a task of the user's own to its contract, the first time it is used. Raises BadValue or UnknownName."""
-    check_contract_once(task, engine, control_bounds(task), partial(build_simulator, task, engine, ()))
+def rehearse_task(task: Task, engine: str) -> None:
+    """Hold a task of the user's own to its contract, the first time it is used. Raises BadValue or
+    UnknownName.
+    """
+    check_contract_once(
+        task, engine, control_bounds(task), partial(build_simulator, task, engine, ())
+    )
 
 
 class PhysicsSimulation:
     """A task of ours in a physics engine.
 
-    `motor_force` (float64 [n], or None) multiplies each world's `motor_strength`, whether that is a parameter of the
-    domain or not: it is what `weak_motors` does to a robot with servos.
+    `motor_force` (float64 [n], or None) multiplies each world's `motor_strength`, whether that is a
+    parameter of the domain or not: it is what `weak_motors` does to a robot with servos.
     """
 
     terms: Mapping[str, np.ndarray]
@@ -112,7 +138,7 @@ class PhysicsSimulation:
     def __init__(self, domain: Domain, n: int):
         self.task = find_task(domain.task)
         self.low, self.high = control_bounds(self.task)
-        rehearse(self.task, domain.engine)
+        rehearse_task(self.task, domain.engine)
         names = domain.names
         self.motor_force = None if domain.motor_force is None else np.full(n, domain.motor_force)
         if self.motor_force is not None and MOTOR_STRENGTH not in names:
@@ -121,8 +147,10 @@ class PhysicsSimulation:
         self.simulator = build_simulator(self.task, domain.engine, names, n)
         self.rows = self.simulator.rows
         self.time_limit = self.task.time_limit
-        self.rewards = self.task.paying(domain.reward)
-        self._own = not is_built_in(self.task)  # whose numbers are not known to be finite wherever the state is
+        self.rewards = self.task.with_reward(domain.reward)
+        self._own = not is_built_in(
+            self.task
+        )  # whose numbers are not known to be finite wherever the state is
         self.terms = {}
 
     def restore(self, rows, parameters):
@@ -142,23 +170,25 @@ class PhysicsSimulation:
     def begin(self, ids, parameters, random):
         self._set_parameters(ids, parameters)
         self.simulator.reset(ids, *self.task.complete(self.task.start(self.simulator, random)))
-        view = View(self.simulator, ids)
+        view = SimView(self.simulator, ids)
         obs = self.task.observe(view)
         if self._own and not is_finite(obs):
             check_finite(self.task, view, obs, {}, np.ones(len(ids), bool))
         return obs, self.task.remember(view)
 
     def neutral_action(self, ids):
-        """What the task declares, else what the start says that the actuators were told, within their bounds."""
+        """What the task declares, else what the start says that the actuators were told, within
+        their bounds.
+        """
         if self.task.neutral_action is not None:
             return np.tile(np.asarray(self.task.neutral_action, float), (len(ids), 1))
         return np.clip(self.simulator.control[ids], self.low, self.high)
 
-    def step(self, ids, executed, chosen, memory):
-        diverged = self.simulator.step(ids, executed)
-        view = View(self.simulator, ids)
+    def step(self, ids, applied, commanded, memory):
+        diverged = self.simulator.step(ids, applied)
+        view = SimView(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
-            self.terms = self.rewards(view, memory, chosen)
+            self.terms = self.rewards(view, memory, commanded)
             obs, reward = self.task.observe(view), self.task.total(self.terms)
             if self._own and not is_finite(obs, reward):
                 check_finite(self.task, view, obs, self.terms, ~diverged)
@@ -167,40 +197,41 @@ class PhysicsSimulation:
 
     def progress(self, ids):
         with np.errstate(invalid="ignore"):  # of a world that diverged
-            return self.task.progress(View(self.simulator, ids))
+            return self.task.progress(SimView(self.simulator, ids))
 
     def at_goal(self, ids):
         with np.errstate(invalid="ignore"):
-            return self.task.at_goal(View(self.simulator, ids))
+            return self.task.at_goal(SimView(self.simulator, ids))
 
 
 @dataclass(frozen=True)
 class Domain:
     """The recipe for worlds.
 
-    `settings` holds the physical parameters that are not the robot's own: a value, a law (drawn per task) or grid
-    values (drawn uniformly per task where the domain trains or is played; a landscape visits them all). `reward` is
-    what is paid for, of `isthmus.tasks.task.VARIANTS`.
+    `settings` holds the physical parameters that are not the robot's own: a value, a law (drawn per
+    task) or grid values (drawn uniformly per task where the domain trains or is played; a landscape
+    visits them all). `reward` is what is paid for, of `isthmus.tasks.task.VARIANTS`.
     """
 
     task: str
-    settings: tuple[tuple[str, Setting], ...] = ()
-    gaps: tuple[Gap, ...] = ()
+    settings: tuple[tuple[str, ParameterSpec], ...] = ()
+    effects: tuple[Effect, ...] = ()
     engine: str = "mujoco"
     episodes_per_task: int = 1
     reward: str = "dense"
 
     @staticmethod
     def parse(text: str, trusted: bool = True) -> Domain:
-        """Read `task/name=setting,...`, or somebody else's environment (`gym:ID`, `module:function`), or `log:` and a
-        domain: a target known only by its log, of that domain's spaces.
+        """Read `task/name=setting,...`, or somebody else's environment (`gym:ID`,
+        `module:function`), or `log:` and a domain: a target known only by its log, of that domain's
+        spaces.
 
-        A text that the user did not give (a run folder's) is not `trusted`: it imports no module of its own. Raises
-        UnknownName or BadValue, in one line.
+        A text that the user did not give (a run folder's) is not `trusted`: it imports no module of
+        its own. Raises UnknownName or BadValue, in one line.
         """
         text = decode_text(text)
         if text.startswith("log:"):
-            from isthmus.domains.datasets import LoggedDomain
+            from isthmus.logs.datasets import LoggedDomain
 
             return LoggedDomain.of(Domain.parse(text.removeprefix("log:"), trusted))
         if ":" in text.partition("/")[0]:
@@ -220,8 +251,10 @@ class Domain:
         return self
 
     def shift(self, text: str) -> Domain:
-        """This domain with settings changed or added, `name=setting,...`; an empty text changes nothing."""
-        settings, gaps, domain = dict(self.settings), {g.name: g for g in self.gaps}, self
+        """This domain with settings changed or added, `name=setting,...`; an empty text changes
+        nothing.
+        """
+        settings, effects, domain = dict(self.settings), {g.name: g for g in self.effects}, self
         # The engine first: it says which parameters there are.
         for name, value in sorted(pairs(text), key=lambda pair: pair[0] != "engine"):
             if name == "engine":
@@ -231,11 +264,11 @@ class Domain:
                     raise BadValue(f"episodes_per_task={value}: needs a whole number in 1..1000")
                 domain = replace(domain, episodes_per_task=int(value))
             elif name == "reward":
-                find_task(self.task).paying(value)
+                find_task(self.task).with_reward(value)
                 domain = replace(domain, reward=value)
-            elif name in GAPS:
+            elif name in EFFECTS:
                 try:
-                    gaps[name] = GAPS[name](float(value)).check()
+                    effects[name] = EFFECTS[name](float(value)).check()
                 except ValueError as error:
                     if isinstance(error, BadValue):
                         raise
@@ -245,13 +278,15 @@ class Domain:
         shifted = replace(
             domain,
             settings=tuple(sorted(settings.items())),
-            gaps=tuple(gaps[name] for name in GAPS if name in gaps),
+            effects=tuple(effects[name] for name in EFFECTS if name in effects),
         )
         shifted._check_motor_force()
         return shifted
 
     def _on(self, engine: str) -> Domain:
-        """This domain in another engine. Raises UnknownName, or BadValue where the engine cannot build the robot."""
+        """This domain in another engine. Raises UnknownName, or BadValue where the engine cannot
+        build the robot.
+        """
         if engine not in ENGINES:
             raise UnknownName("engine", engine, ENGINES)
         domain = replace(self, engine=engine)
@@ -265,16 +300,18 @@ class Domain:
         return domain
 
     def ready(self, moved: bool = True) -> None:
-        """Raises BadValue where the engine is not installed, or a task of the user's own breaks its contract.
+        """Raises BadValue where the engine is not installed, or a task of the user's own breaks its
+        contract.
 
-        Better said before training than in the middle of it. `moved`: whether training moves this domain.
+        Better said before training than in the middle of it. `moved`: whether training moves this
+        domain.
         """
         if self.engine == "dart":
             from isthmus.physics.dart import dartpy
 
             dartpy()
         if self.task in task_names():  # and is no environment of somebody else's
-            rehearse(find_task(self.task), self.engine)
+            rehearse_task(find_task(self.task), self.engine)
 
     def _find(self, name: str) -> Parameter:
         table = self.table()
@@ -282,44 +319,62 @@ class Domain:
             from isthmus.physics.dart import lacked
 
             if name in (without := lacked(find_task(self.task).model_path())):
-                raise BadValue(f"{name} cannot be set with engine=dart: DART has no {without[name]}")
-        known = {**table, **dict.fromkeys(GAPS), "engine": None, "episodes_per_task": None, "reward": None}
+                raise BadValue(
+                    f"{name} cannot be set with engine=dart: DART has no {without[name]}"
+                )
+        known = {
+            **table,
+            **dict.fromkeys(EFFECTS),
+            "engine": None,
+            "episodes_per_task": None,
+            "reward": None,
+        }
         if name not in known and (reason := self.withheld().get(name)):
             raise BadValue(f"{self.task} has no {name}: {reason}")
         if name not in known:
             raise UnknownName(f"parameter of {self.task}", name, known)
-        return find(table, name, self.task)
+        return find_parameter(table, name, self.task)
 
     def table(self) -> dict[str, Parameter]:
         """The physical parameters this domain has, by name."""
         return import_module(ENGINES[self.engine][0]).parameters(find_task(self.task).model_path())
 
     def left_out(self) -> tuple[str, ...]:
-        """Return what this domain's engine leaves out of its robot's model, a line a kind; nothing in MuJoCo."""
+        """Return what this domain's engine leaves out of its robot's model, a line a kind; nothing
+        in MuJoCo.
+        """
         if self.engine != "dart" or self.task not in task_names():
             return ()
         from isthmus.physics.dart import left_out
 
-        return tuple(f"{line} (see docs/engines.md)" for line in left_out(find_task(self.task).model_path()))
+        return tuple(
+            f"{line} (see docs/engines.md)" for line in left_out(find_task(self.task).model_path())
+        )
 
     def withheld(self) -> dict[str, str]:
-        """The parameters that one might look for and that its robot cannot have, by name: the reasons."""
+        """The parameters that one might look for and that its robot cannot have, by name: the
+        reasons.
+        """
         from isthmus.physics.mujoco import withheld
 
         return withheld(find_task(self.task).model_path())
 
     def action_scales_force(self) -> bool:
-        """Whether a scaled action scales the force of every motor, so that `weak_motors` may scale it."""
+        """Whether a scaled action scales the force of every motor, so that `weak_motors` may scale
+        it.
+        """
         from isthmus.physics.mujoco import action_scales_force
 
         return action_scales_force(find_task(self.task).model_path())
 
     @property
     def motor_force(self) -> float | None:
-        """What the simulator multiplies the motors' force by: `weak_motors`, where a scaled action would not do it."""
-        for gap in self.gaps:
-            if isinstance(gap, WeakMotors) and not self.action_scales_force():
-                return gap.value
+        """What the simulator multiplies the motors' force by: `weak_motors`, where a scaled action
+        would not do it.
+        """
+        for effect in self.effects:
+            if isinstance(effect, WeakMotors) and not self.action_scales_force():
+                return effect.value
         return None
 
     def _check_motor_force(self) -> None:
@@ -337,7 +392,7 @@ class Domain:
 
     def _parts(self) -> list[str]:
         parts = [f"{name}={format_setting(setting)}" for name, setting in self.settings]
-        parts += [f"{gap.name}={gap.value:g}" for gap in self.gaps]
+        parts += [f"{effect.name}={effect.value:g}" for effect in self.effects]
         if self.engine != "mujoco":
             parts.append(f"engine={self.engine}")
         if self.episodes_per_task != 1:
@@ -354,7 +409,9 @@ class Domain:
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
         """The axes of a grid, by name; empty where this is no grid."""
-        return {name: setting.values for name, setting in self.settings if isinstance(setting, Values)}
+        return {
+            name: setting.values for name, setting in self.settings if isinstance(setting, Grid)
+        }
 
     @property
     def replayable(self) -> bool:
@@ -366,12 +423,14 @@ class Domain:
         """Whether a policy can be played here at all."""
         return True
 
-    def bare(self) -> Domain:
+    def without_settings(self) -> Domain:
         """The task as it is, with nothing changed."""
         return Domain(self.task)
 
-    def paying(self, reward: str) -> Domain:
-        """This domain with another reward. Raises UnknownName or BadValue where its task has none of that name."""
+    def with_reward(self, reward: str) -> Domain:
+        """This domain with another reward. Raises UnknownName or BadValue where its task has none
+        of that name.
+        """
         return self if reward == self.reward else self.shift(f"reward={reward}")
 
     @property
@@ -388,7 +447,8 @@ class Domain:
         return self.step_seconds
 
     def check_timed(self) -> None:
-        """Raise BadValue where a step's seconds are needed and cannot be had unless the user writes them.
+        """Raise BadValue where a step's seconds are needed and cannot be had unless the user writes
+        them.
 
         Nothing moves.
         """
@@ -406,9 +466,9 @@ class Domain:
         each = fold(key[:, None], DYNAMICS, task[:, None], _salts(self.names))
         for column, (_, setting) in enumerate(self.settings):
             random = Streams(each[:, column])
-            if isinstance(setting, Law):
+            if isinstance(setting, Distribution):
                 out[:, column] = setting.draw(random)
-            elif isinstance(setting, Values):
+            elif isinstance(setting, Grid):
                 index = (random.uniform(0, 1, 1)[:, 0] * len(setting.values)).astype(int)
                 out[:, column] = np.array(setting.values)[index]
             else:
@@ -422,27 +482,36 @@ class Domain:
     def time_limit(self) -> int:
         return find_task(self.task).time_limit
 
-    def gap_chain(self, gaps: tuple[Gap, ...] | None = None) -> Gaps:
-        """What the domain's gaps, or others, do to actions and observations: without those that the simulator does."""
-        spaces, gaps = self.inner_spaces(), self.gaps if gaps is None else gaps
-        if any(isinstance(gap, WeakMotors) for gap in gaps) and not self.action_scales_force():
-            gaps = tuple(gap for gap in gaps if not isinstance(gap, WeakMotors))
-        return Gaps(gaps, spaces.observation, spaces.action)
+    def effect_chain(self, effects: tuple[Effect, ...] | None = None) -> EffectChain:
+        """What the domain's effects, or others, do to actions and observations: without those that
+        the simulator does.
+        """
+        spaces, effects = self.inner_spaces(), self.effects if effects is None else effects
+        if (
+            any(isinstance(effect, WeakMotors) for effect in effects)
+            and not self.action_scales_force()
+        ):
+            effects = tuple(effect for effect in effects if not isinstance(effect, WeakMotors))
+        return EffectChain(effects, spaces.observation, spaces.action)
 
     def inner_spaces(self) -> Spaces:
-        """Spaces before gaps and sensing."""
+        """Spaces before effects and sensing."""
         task = find_task(self.task)
         low, high = control_bounds(task)
         return Spaces(len(task.observation_names), low, high, len(self.settings))
 
     @property
     def spaces(self) -> Spaces:
-        return self.inner_spaces()._replace(observation=self.gap_chain().observation)
+        return self.inner_spaces()._replace(observation=self.effect_chain().observation)
 
-    def simulation(self, n: int, purpose: str = "collect", rows: np.ndarray | None = None) -> Simulation:
-        """A simulation of n worlds, kept for this thread's next call; worlds are loaded into it by value.
+    def simulation(
+        self, n: int, purpose: str = "collect", rows: np.ndarray | None = None
+    ) -> Simulation:
+        """A simulation of n worlds, kept for this thread's next call; worlds are loaded into it by
+        value.
 
-        `rows` are those that it shall continue: where they cannot be loaded, the simulation that they came from.
+        `rows` are those that it shall continue: where they cannot be loaded, the simulation that
+        they came from.
         """
         return _simulation(self, n, purpose)
 
@@ -452,15 +521,18 @@ class Domain:
     def worlds(self, n: int, seed: int, parameters: np.ndarray | None = None) -> Worlds:
         """n worlds at the begin of their first episode, determined by `seed`.
 
-        `parameters` (n, P) fixes each world's dynamics, in this episode and all that follow, instead of drawing them.
+        `parameters` (n, P) fixes each world's dynamics, in this episode and all that follow,
+        instead of drawing them.
         """
-        from isthmus.domains.collect import Live
+        from isthmus.domains.rollout import SteppedWorlds
 
-        return Live.new(self, keys(seed, n), parameters=parameters).worlds()
+        return SteppedWorlds.new(self, keys(seed, n), parameters=parameters).worlds()
 
 
 def robot(text: str) -> str:
-    """The robot of a domain's text or a Gymnasium id, `HalfCheetah`; empty where it is none that is known."""
+    """The robot of a domain's text or a Gymnasium id, `HalfCheetah`; empty where it is none that is
+    known.
+    """
     head = re.sub(r"-v\d+$", "", re.split(r"[/:]", re.sub(r"/[^/]*=.*", "", text))[-1])
     return _robots().get(head, "")
 
@@ -468,16 +540,23 @@ def robot(text: str) -> str:
 @cache
 def _robots() -> dict[str, str]:
     titles = {name: "".join(word.capitalize() for word in name.split("_")) for name in BUILT_IN}
-    both = {name: re.sub(r"-v\d+$", "", find_task(name).reference or title) for name, title in titles.items()}
+    both = {
+        name: re.sub(r"-v\d+$", "", find_task(name).reference or title)
+        for name, title in titles.items()
+    }
     return both | {title: title for title in both.values()}
 
 
 def check_fits(ours: Domain, theirs: Domain) -> None:
-    """Raise BadValue where a policy that learned in `ours` cannot act in `theirs`: other sizes, or another robot."""
+    """Raise BadValue where a policy that learned in `ours` cannot act in `theirs`: other sizes, or
+    another robot.
+    """
     sizes = [(d.spaces.observation, d.spaces.action) for d in (ours, theirs)]
     if sizes[0] != sizes[1]:
         (o, a), (n, m) = sizes
-        raise BadValue(f"the policy takes {o} observations to {a} actions; {theirs} has {n} and {m}")
+        raise BadValue(
+            f"the policy takes {o} observations to {a} actions; {theirs} has {n} and {m}"
+        )
     known = [robot(str(d)) for d in (ours, theirs)]
     if all(known) and known[0] != known[1]:
         raise BadValue(f"the policy learned on a {known[0]}; {theirs} is another robot")

@@ -28,7 +28,9 @@ class Step(NamedTuple):
 
 
 def call_environment(task: str, name: str, call: Callable[[], Any]) -> Any:
-    """Return what an environment's `reset` or `step` gives. Raises BadValue, with the cause, where it raises."""
+    """Return what an environment's `reset` or `step` gives. Raises BadValue, with the cause, where
+    it raises.
+    """
     try:
         return call()
     except Exception as error:
@@ -38,7 +40,9 @@ def call_environment(task: str, name: str, call: Callable[[], Any]) -> Any:
 # Results of a reset and a step
 
 
-def check_reset(task: str, result: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, Mapping[str, Any]]:
+def check_reset(
+    task: str, result: Any, shape: tuple[int, ...]
+) -> tuple[np.ndarray, Mapping[str, Any]]:
     """Return a reset's observation (O,) and info. Raises BadValue where it is no such pair."""
     if not isinstance(result, tuple) or len(result) != 2:
         raise BadValue(f"{task}: reset must return (observation, info), not {_describe(result)}")
@@ -53,18 +57,22 @@ def check_reset(task: str, result: Any, shape: tuple[int, ...]) -> tuple[np.ndar
 def check_step(task: str, result: Any, shape: tuple[int, ...]) -> Step:
     """Return a step's five values. Raises BadValue where one of them breaks the contract.
 
-    An observation that is not finite is a simulation that blew up, which ends its episode; a reward that is not finite
-    beside a finite observation is a fault in the reward.
+    An observation that is not finite is a simulation that blew up, which ends its episode; a reward
+    that is not finite beside a finite observation is a fault in the reward.
     """
     if not isinstance(result, tuple) or len(result) != 5:
         raise BadValue(
-            f"{task}: step must return (observation, reward, terminated, truncated, info), not {_describe(result)}"
+            f"{task}: step must return (observation, reward, terminated, truncated, info), not "
+            f"{_describe(result)}"
         )
     observation, reward, terminated, truncated, info = result
     observation = _check_observation(f"{task}: step", observation, shape)
     reward = _check_reward(task, reward)
     if not math.isfinite(reward) and np.isfinite(observation).all():
-        raise BadValue(f"{task}: the reward is {reward}, beside a finite observation; a reward must be a finite number")
+        raise BadValue(
+            f"{task}: the reward is {reward}, beside a finite observation; a reward must be a "
+            "finite number"
+        )
     terminated = _check_flag(task, "terminated", terminated)
     truncated = _check_flag(task, "truncated", truncated)
     _check_info(f"{task}: step", info)
@@ -72,7 +80,8 @@ def check_step(task: str, result: Any, shape: tuple[int, ...]) -> Step:
 
 
 def read_success(task: str, info: Mapping[str, Any]) -> bool:
-    """Return whether an info says that the task is achieved: `success` or `is_success`, one bool or number.
+    """Return whether an info says that the task is achieved: `success` or `is_success`, one bool or
+    number.
 
     NaN and None say no. Raises BadValue where it is anything else.
     """
@@ -93,10 +102,13 @@ def _check_observation(where: str, value: Any, shape: tuple[int, ...]) -> np.nda
     try:
         array = np.asarray(value)
     except ValueError:  # rows of unequal lengths
-        raise BadValue(f"{where} returned an observation that is no array: {_describe(value)}") from None
+        raise BadValue(
+            f"{where} returned an observation that is no array: {_describe(value)}"
+        ) from None
     if array.shape != shape or array.dtype.kind not in "fiu":
         raise BadValue(
-            f"{where} returned an observation of {_describe(array)}; observation_space says shape {shape}, of floats"
+            f"{where} returned an observation of {_describe(array)}; observation_space says shape "
+            f"{shape}, of floats"
         )
     return array
 
@@ -106,7 +118,9 @@ def _check_reward(task: str, value: Any) -> float:
         return value
     array = np.asarray(value)
     if array.shape != () or array.dtype.kind not in "fiub":
-        raise BadValue(f"{task}: the reward must be one number, such as float(reward), not {_describe(value)}")
+        raise BadValue(
+            f"{task}: the reward must be one number, such as float(reward), not {_describe(value)}"
+        )
     return float(array)
 
 
@@ -115,7 +129,9 @@ def _check_flag(task: str, name: str, value: Any) -> bool:
         return value
     array = np.asarray(value)
     if array.shape != () or array.dtype != np.bool_:
-        raise BadValue(f"{task}: {name} must be a bool, such as bool({name}), not {_describe(value)}")
+        raise BadValue(
+            f"{task}: {name} must be a bool, such as bool({name}), not {_describe(value)}"
+        )
     return bool(array)
 
 
@@ -146,7 +162,9 @@ def layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
 
 
 def declared_limit(env: gymnasium.Env) -> int | None:
-    """Return the fewest steps after which a wrapper, the environment or its spec ends an episode; None: none says."""
+    """Return the fewest steps after which a wrapper, the environment or its spec ends an episode;
+    None: none says.
+    """
     limits = [env.spec.max_episode_steps] if env.spec else []
     limits += [getattr(layer, "_max_episode_steps", None) for layer in layers(env)]
     counts = [limit for limit in limits if isinstance(limit, int | np.integer) and limit > 0]

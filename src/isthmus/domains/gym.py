@@ -2,12 +2,14 @@
 
     gymnasium.make("isthmus.domains.gym:isthmus/Hopper-v0")                        importing this module registers ids
     gymnasium.make("isthmus.domains.gym:isthmus/Domain-v0", domain="hopper/gravity=x2")
-    gymnasium.make_vec("isthmus.domains.gym:isthmus/Hopper-v0", num_envs=64, autoreset_mode="SameStep")
+    gymnasium.make_vec("isthmus.domains.gym:isthmus/Hopper-v0", num_envs=64,
+    autoreset_mode="SameStep")
 
     Domain.parse("gym:Hopper-v5")                                                  any Gymnasium id
     Domain.parse("my_robot:make/action_delay=2,time_limit=500,step_seconds=0.05")  any function that makes one
 
-In the second direction the settings follow the last `/`; a Gymnasium id may hold others (`gym:namespace/Name-v0`).
+In the second direction the settings follow the last `/`; a Gymnasium id may hold others
+(`gym:namespace/Name-v0`).
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ from gymnasium.spaces import Box, Dict, Tuple
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from isthmus.domains.collect import Live
 from isthmus.domains.domain import Domain, PhysicsSimulation, Simulation, pairs
+from isthmus.domains.effects import EFFECTS
 from isthmus.domains.foreign_contract import (
     Step,
     call_environment,
@@ -45,10 +47,10 @@ from isthmus.domains.foreign_contract import (
     declared_limit,
     read_success,
 )
-from isthmus.domains.gaps import GAPS
-from isthmus.domains.simulated_time import find_clocks, is_simulation, measure_gain, rehearse
+from isthmus.domains.rollout import SteppedWorlds
+from isthmus.domains.simulated_time import find_clocks, is_simulation, measure_clocks, measure_gain
 from isthmus.physics.concurrency import ThreadList
-from isthmus.physics.parameters import Parameter, find
+from isthmus.physics.parameters import Parameter, find_parameter
 from isthmus.physics.random import Single, keys
 from isthmus.tasks import task as tasks
 from isthmus.types import BadValue, IsthmusError, Spaces, UnknownName, describe_error
@@ -61,11 +63,15 @@ class CannotRender(IsthmusError):
 
 
 class Camera:
-    """Looks at the worlds of a simulation of ours and follows the robot. Raises CannotRender where nothing renders."""
+    """Looks at the worlds of a simulation of ours and follows the robot. Raises CannotRender where
+    nothing renders.
+    """
 
     def __init__(self, simulation: Simulation, width: int = 480, height: int = 480):
         if not isinstance(simulation, PhysicsSimulation):
-            raise CannotRender("only our own tasks can be rendered: a foreign environment draws its own pictures")
+            raise CannotRender(
+                "only our own tasks can be rendered: a foreign environment draws its own pictures"
+            )
         self.simulator = simulation.simulator
         model = self.simulator.model
         self.data = mujoco.MjData(model)
@@ -83,8 +89,11 @@ class Camera:
         try:
             from mujoco.rendering.classic import gl_context
 
-            if sys.platform == "linux" and not any(map(os.environ.get, ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"))):
-                # MuJoCo chose a window system when it was imported; without a screen only EGL can work.
+            if sys.platform == "linux" and not any(
+                map(os.environ.get, ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"))
+            ):
+                # MuJoCo chose a window system when it was imported; without a screen only EGL can
+                # work.
                 from mujoco.egl import GLContext
 
                 gl_context.GLContext = GLContext
@@ -92,7 +101,8 @@ class Camera:
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CannotRender(
-                f"nothing renders here ({reason}); install a graphics driver with EGL, such as Mesa's libegl1, or set "
+                f"nothing renders here ({reason}); install a graphics driver with EGL, such as "
+                "Mesa's libegl1, or set "
                 "MUJOCO_GL to egl, osmesa or glfw, whichever this machine has"
             ) from error
 
@@ -109,26 +119,33 @@ class Camera:
 
 def _box(space: Spaces) -> tuple[Box, Box]:
     """Observation and action space of one world."""
-    return Box(-np.inf, np.inf, (space.observation,), np.float64), Box(space.low, space.high, dtype=np.float32)
+    return Box(-np.inf, np.inf, (space.observation,), np.float64), Box(
+        space.low, space.high, dtype=np.float32
+    )
 
 
 def _given(domain: Domain, n: int, options: Mapping[str, Any] | None) -> np.ndarray | None:
-    """Dynamics [n, P] from `options["parameters"]`, name -> value or values (n,); NaN where they are to be drawn."""
+    """Dynamics [n, P] from `options["parameters"]`, name -> value or values (n,); NaN where they
+    are to be drawn.
+    """
     asked = (options or {}).get("parameters")
     if asked is None:
         return None
     values = np.full((n, len(domain.names)), np.nan)
     for name, value in asked.items():
-        parameter = find(domain.table(), name, domain.task)
+        parameter = find_parameter(domain.table(), name, domain.task)
         if name not in domain.names:
-            raise BadValue(f"{name} is fixed in {domain}; to set it, name the domain {domain.shift(name + '=x1')}")
+            raise BadValue(
+                f"{name} is fixed in {domain}; to set it, name the domain "
+                f"{domain.shift(name + '=x1')}"
+            )
         for v in np.ravel(value):
             parameter.check(float(v))
         values[:, domain.names.index(name)] = value
     return values
 
 
-def _moment(live: Live, ids: np.ndarray) -> dict[str, Any]:
+def _moment(live: SteppedWorlds, ids: np.ndarray) -> dict[str, Any]:
     """What an info says at any time; arrays (n,)."""
     parameters = live.state["parameters"][ids]
     return {
@@ -137,10 +154,14 @@ def _moment(live: Live, ids: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _after(live: Live, ids: np.ndarray, diverged: np.ndarray) -> dict[str, Any]:
+def _after(live: SteppedWorlds, ids: np.ndarray, diverged: np.ndarray) -> dict[str, Any]:
     """What an info says after a step; arrays (n,)."""
     terms = {name: np.array(value) for name, value in live.simulation.terms.items()}
-    return {"reward_terms": terms, **_moment(live, ids), "diverged": live.state["diverged"][ids] > diverged}
+    return {
+        "reward_terms": terms,
+        **_moment(live, ids),
+        "diverged": live.state["diverged"][ids] > diverged,
+    }
 
 
 def _first(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,20 +172,23 @@ def _first(info: Mapping[str, Any]) -> dict[str, Any]:
 class Environment(gymnasium.Env):
     """One world of a domain as a Gymnasium environment.
 
-    Observations are float64 (O,), actions float32 (A,). `reset(seed=...)` starts a built-in task exactly as Gymnasium's
-    v5 does; laws and gaps draw from streams of their own. `reset(options={"parameters": {"torso_mass": 6}})` fixes
-    dynamics that the domain varies for this episode. Infos hold `reward_terms`, `parameters`, `forward` (the task's own
-    measure of progress) and `diverged`.
+    Observations are float64 (O,), actions float32 (A,). `reset(seed=...)` starts a built-in task
+    exactly as Gymnasium's v5 does; laws and effects draw from streams of their own.
+    `reset(options={"parameters": {"torso_mass": 6}})` fixes dynamics that the domain varies for
+    this episode. Infos hold `reward_terms`, `parameters`, `forward` (the task's own measure of
+    progress) and `diverged`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
 
-    def __init__(self, domain: str, render_mode: str | None = None, width: int = 480, height: int = 480):
+    def __init__(
+        self, domain: str, render_mode: str | None = None, width: int = 480, height: int = 480
+    ):
         self.domain = Domain.parse(domain)
         self.render_mode, self.size = render_mode, (width, height)
         self.metadata = {**self.metadata, "render_fps": round(1 / self.domain.step_seconds)}
         self.observation_space, self.action_space = _box(self.domain.spaces)
-        self.live = Live.idle(self.domain, self.domain.build(1), keys(0, 1))
+        self.live = SteppedWorlds.idle(self.domain, self.domain.build(1), keys(0, 1))
         self._camera: Camera | None = None
         self._seeded = False
 
@@ -185,7 +209,13 @@ class Environment(gymnasium.Env):
         diverged = live.state["diverged"].copy()
         reward, terminated, truncated = live.step(live.all, action[None])
         info = _first(_after(live, live.all, diverged))
-        return live.state["observation"][0].copy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+        return (
+            live.state["observation"][0].copy(),
+            float(reward[0]),
+            bool(terminated[0]),
+            bool(truncated[0]),
+            info,
+        )
 
     def render(self):
         if self.render_mode is None:
@@ -207,12 +237,13 @@ class Environment(gymnasium.Env):
 class VectorEnvironment(gymnasium.vector.VectorEnv):
     """N worlds of a domain as one Gymnasium vector environment, stepped in one batch.
 
-    Autoreset modes are Gymnasium's: NEXT_STEP (a finished world ignores the next action and begins anew, with reward
-    0), SAME_STEP (it begins anew at once; `final_obs` and `final_info` hold the end) and DISABLED (it waits for
-    `reset(options={"reset_mask": ...})`). Options and infos as in `Environment`, values (num_envs,).
+    Autoreset modes are Gymnasium's: NEXT_STEP (a finished world ignores the next action and begins
+    anew, with reward 0), SAME_STEP (it begins anew at once; `final_obs` and `final_info` hold the
+    end) and DISABLED (it waits for `reset(options={"reset_mask": ...})`). Options and infos as in
+    `Environment`, values (num_envs,).
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
 
     def __init__(
         self,
@@ -232,7 +263,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
         self.single_observation_space, self.single_action_space = _box(self.domain.spaces)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.live = Live.idle(self.domain, self.domain.build(num_envs), keys(0, num_envs))
+        self.live = SteppedWorlds.idle(self.domain, self.domain.build(num_envs), keys(0, num_envs))
         if max_episode_steps is not None:
             self.live.simulation.time_limit = max_episode_steps
         self.ended = np.zeros(num_envs, bool)  # finished, and not begun anew yet
@@ -251,10 +282,20 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
         return live.state["observation"].copy(), self._spread({}, ids, _moment(live, ids))
 
     def _checked(self, mask: Any) -> np.ndarray:
-        if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
-            raise BadValue(f"reset_mask is a NumPy array of bool, shape ({self.num_envs},), with at least one True")
+        if (
+            not isinstance(mask, np.ndarray)
+            or mask.dtype != bool
+            or mask.shape != (self.num_envs,)
+            or not mask.any()
+        ):
+            raise BadValue(
+                f"reset_mask is a NumPy array of bool, shape ({self.num_envs},), with at least one "
+                "True"
+            )
         if not self._seeded:
-            raise gymnasium.error.ResetNeeded("a first reset() is of all environments, without a reset_mask")
+            raise gymnasium.error.ResetNeeded(
+                "a first reset() is of all environments, without a reset_mask"
+            )
         return mask
 
     def _begin(self, ids: np.ndarray, parameters: np.ndarray | None = None) -> None:
@@ -268,7 +309,9 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
         if not self._seeded:
             raise gymnasium.error.ResetNeeded("call reset() before step()")
         if self.mode == AutoresetMode.DISABLED and self.ended.any():
-            raise gymnasium.error.ResetNeeded(f"reset the finished environments {np.flatnonzero(self.ended)} first")
+            raise gymnasium.error.ResetNeeded(
+                f"reset the finished environments {np.flatnonzero(self.ended)} first"
+            )
         infos: dict[str, Any] = {}
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), bool)
@@ -293,8 +336,12 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
             self._spread(infos, again, _moment(live, again))
         return live.state["observation"].copy(), rewards, terminated, truncated, infos
 
-    def _spread(self, infos: dict[str, Any], ids: np.ndarray, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Add the values (n, ...) of environments `ids` to Gymnasium's vector infos: `key` and the mask `_key`."""
+    def _spread(
+        self, infos: dict[str, Any], ids: np.ndarray, values: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Add the values (n, ...) of environments `ids` to Gymnasium's vector infos: `key` and the
+        mask `_key`.
+        """
         for key, value in values.items() if len(ids) else ():
             if isinstance(value, dict):
                 infos[key] = self._spread(infos.get(key, {}), ids, value)
@@ -320,11 +367,16 @@ def _some(values: Mapping[str, Any], where: np.ndarray) -> dict[str, Any]:
 
 
 def _register() -> None:
-    points: Any = {"entry_point": f"{__name__}:Environment", "vector_entry_point": f"{__name__}:VectorEnvironment"}
+    points: Any = {
+        "entry_point": f"{__name__}:Environment",
+        "vector_entry_point": f"{__name__}:VectorEnvironment",
+    }
     for name in tasks.BUILT_IN:
         title = "".join(word.capitalize() for word in name.split("_"))
-        limit = tasks.find(name).time_limit
-        gymnasium.register(f"isthmus/{title}-v0", **points, kwargs={"domain": name}, max_episode_steps=limit)
+        limit = tasks.find_task(name).time_limit
+        gymnasium.register(
+            f"isthmus/{title}-v0", **points, kwargs={"domain": name}, max_episode_steps=limit
+        )
     gymnasium.register("isthmus/Domain-v0", **points)
 
 
@@ -341,21 +393,26 @@ class _Facts(NamedTuple):
     time_limit: int | None
     timed: bool  # it holds simulated time
     simulated: bool  # it is known to be a simulation, and may be moved for a measurement
-    declared: dict[str, float]  # what it says of a step's length, which may be another wrapper's or the pictures'
+    declared: dict[
+        str, float
+    ]  # what it says of a step's length, which may be another wrapper's or the pictures'
 
 
 @dataclass(frozen=True)
 class ForeignDomain(Domain):
-    """Somebody else's environment as a domain: `gym:ID`, or `module:function` for a function that returns one.
+    """Somebody else's environment as a domain: `gym:ID`, or `module:function` for a function that
+    returns one.
 
-    Its physics has no parameters by name; gaps apply to it as to ours, but `weak_motors` scales the action, whatever
-    that means there. `time_limit` (steps) needs to be written where the environment declares none, `step_seconds` where
-    it holds no simulated time or is not known to be a simulation (`isthmus.domains.simulated_time`). Otherwise, where
-    none is written, one instance is rehearsed when the seconds are first needed: its step is measured, and its contract
-    held to. Any other might be a robot: it does not move before that is counted. A module is imported when the
-    environment is first needed, and only if the text is `trusted` or the module already imported. Its worlds cannot be
-    put back as they were, unless the environments that hold them have not moved since; each thread has environments of
-    its own, so worlds that another thread continues begin a new episode there.
+    Its physics has no parameters by name; effects apply to it as to ours, but `weak_motors` scales
+    the action, whatever that means there. `time_limit` (steps) needs to be written where the
+    environment declares none, `step_seconds` where it holds no simulated time or is not known to be
+    a simulation (`isthmus.domains.simulated_time`). Otherwise, where none is written, one instance
+    is rehearsed when the seconds are first needed: its step is measured, and its contract held to.
+    Any other might be a robot: it does not move before that is counted. A module is imported when
+    the environment is first needed, and only if the text is `trusted` or the module already
+    imported. Its worlds cannot be put back as they were, unless the environments that hold them
+    have not moved since; each thread has environments of its own, so worlds that another thread
+    continues begin a new episode there.
     """
 
     limit: int | None = None
@@ -364,11 +421,15 @@ class ForeignDomain(Domain):
 
     @staticmethod
     def read(text: str, trusted: bool = True) -> ForeignDomain:
-        """Read `gym:ID/name=value,...` or `module:function/name=value,...`. Raises UnknownName or BadValue."""
+        """Read `gym:ID/name=value,...` or `module:function/name=value,...`. Raises UnknownName or
+        BadValue.
+        """
         head, slash, rest = text.rpartition("/")
         task, settings = (head, rest) if slash and "=" in rest else (text, "")
         module, _, name = task.partition(":")
-        if module != "gym" and not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        if module != "gym" and not all(
+            part.isidentifier() for part in (*module.split("."), *name.split("."))
+        ):
             raise BadValue(f"{task!r} is no environment; write gym:ID or module:function")
         domain = ForeignDomain(task, trusted=trusted)
         if module == "gym" and ":" not in name and name not in gymnasium.registry:
@@ -390,10 +451,10 @@ class ForeignDomain(Domain):
                 if not 0 < seconds < math.inf:
                     raise BadValue(f"step_seconds={value}: needs a number above 0")
                 domain = replace(domain, seconds=seconds)
-            elif name in GAPS or name == "episodes_per_task":
+            elif name in EFFECTS or name == "episodes_per_task":
                 rest.append(f"{name}={value}")
             else:
-                known = [*GAPS, "episodes_per_task", "time_limit", "step_seconds"]
+                known = [*EFFECTS, "episodes_per_task", "time_limit", "step_seconds"]
                 raise UnknownName(f"setting of {self.task}, whose physics is not ours", name, known)
         return super(ForeignDomain, domain).shift(",".join(rest))  # pyright: ignore[reportReturnType]
 
@@ -405,10 +466,10 @@ class ForeignDomain(Domain):
             parts.append(f"step_seconds={self.seconds!r}")
         return parts
 
-    def bare(self) -> ForeignDomain:
-        return replace(self, gaps=(), episodes_per_task=1)
+    def without_settings(self) -> ForeignDomain:
+        return replace(self, effects=(), episodes_per_task=1)
 
-    def paying(self, reward: str) -> ForeignDomain:
+    def with_reward(self, reward: str) -> ForeignDomain:
         return self  # its reward is its own
 
     def table(self) -> dict[str, Parameter]:
@@ -423,16 +484,20 @@ class ForeignDomain(Domain):
 
     @property
     def facts(self) -> _Facts:
-        """What the environment says of itself; nothing moves. Raises UnknownName or BadValue, in one line."""
+        """What the environment says of itself; nothing moves. Raises UnknownName or BadValue, in
+        one line.
+        """
         if not self.trusted:
             _check_imported(self.task)
         return _facts(self.task)
 
     @property
     def step_seconds(self) -> float:
-        """Seconds a step lasts on the robot: as written, else measured, which rehearses one instance.
+        """Seconds a step lasts on the robot: as written, else measured, which rehearses one
+        instance.
 
-        Where it can be neither: as a run's environment declares it, if the text is not `trusted`; else raises BadValue.
+        Where it can be neither: as a run's environment declares it, if the text is not `trusted`;
+        else raises BadValue.
         """
         if self.seconds:
             return self.seconds
@@ -448,7 +513,8 @@ class ForeignDomain(Domain):
             raise self._seconds_missing(reason)
 
     def ready(self, moved: bool = True) -> None:
-        """As of any domain. Where it is to be `moved` and its step has to be measured, it is rehearsed now.
+        """As of any domain. Where it is to be `moved` and its step has to be measured, it is
+        rehearsed now.
 
         Raises BadValue where a step's seconds need to be written, or the contract is broken.
         """
@@ -457,13 +523,16 @@ class ForeignDomain(Domain):
             _ = self.step_seconds
 
     def _not_measurable(self) -> str:
-        """Why a step cannot be measured, or not without moving what may be a robot; empty where it can."""
+        """Why a step cannot be measured, or not without moving what may be a robot; empty where it
+        can.
+        """
         facts = self.facts
         if not facts.timed:
             return "holds no simulated time that would say how long a step lasts"
         if not facts.simulated:
             return (
-                "holds MuJoCo's data, as a robot's environment may too, and is not moved to measure a step unless it "
+                "holds MuJoCo's data, as a robot's environment may too, and is not moved to "
+                "measure a step unless it "
                 "declares an attribute simulated_time, in seconds"
             )
         return ""
@@ -474,7 +543,9 @@ class ForeignDomain(Domain):
         return BadValue(f"{self.task} {reason}{hint}; write {self.task}/step_seconds=SECONDS")
 
     def _declared_seconds(self, reason: str) -> float:
-        """A step's seconds as a run of an older version took them. Raises BadValue where that is no such run's."""
+        """A step's seconds as a run of an older version took them. Raises BadValue where that is no
+        such run's.
+        """
         declared = self.facts.declared
         if self.trusted or not declared:
             raise self._seconds_missing(reason)
@@ -483,7 +554,8 @@ class ForeignDomain(Domain):
         if self.task not in _warned:
             _warned.add(self.task)
             warnings.warn(
-                f"{self.task} {reason}, and the run's problem says no step_seconds: {seconds:g} s are taken for a "
+                f"{self.task} {reason}, and the run's problem says no step_seconds: {seconds:g} s "
+                "are taken for a "
                 f"step, from its {name}, as older versions did",
                 stacklevel=3,
             )
@@ -493,7 +565,9 @@ class ForeignDomain(Domain):
     def time_limit(self) -> int:
         limits = [limit for limit in (self.limit, self.facts.time_limit) if limit]
         if not limits:
-            raise BadValue(f"{self.task} declares no time limit; write {self.task}/time_limit=STEPS")
+            raise BadValue(
+                f"{self.task} declares no time limit; write {self.task}/time_limit=STEPS"
+            )
         return min(limits)
 
     def inner_spaces(self) -> Spaces:
@@ -508,7 +582,9 @@ class ForeignDomain(Domain):
     def hollow(self) -> Domain:
         return HollowDomain(**vars(self))
 
-    def simulation(self, n: int, purpose: str = "collect", rows: np.ndarray | None = None) -> Simulation:
+    def simulation(
+        self, n: int, purpose: str = "collect", rows: np.ndarray | None = None
+    ) -> Simulation:
         return _simulation(self, n, rows)
 
     def build(self, n: int) -> Simulation:
@@ -517,7 +593,8 @@ class ForeignDomain(Domain):
 
 @dataclass(frozen=True)
 class HollowDomain(ForeignDomain):
-    """A foreign domain in which nothing moves: all that it says of itself, and zeros for observations and rewards.
+    """A foreign domain in which nothing moves: all that it says of itself, and zeros for
+    observations and rewards.
 
     A step that would have to be measured lasts zero seconds.
     """
@@ -529,7 +606,9 @@ class HollowDomain(ForeignDomain):
     def hollow(self) -> Domain:
         return self
 
-    def simulation(self, n: int, purpose: str = "collect", rows: np.ndarray | None = None) -> Simulation:
+    def simulation(
+        self, n: int, purpose: str = "collect", rows: np.ndarray | None = None
+    ) -> Simulation:
         return self.build(n)
 
     def build(self, n: int) -> Simulation:
@@ -551,7 +630,10 @@ def _check_imported(task: str) -> None:
     module, _, name = task.partition(":")
     code = module if module != "gym" else name.rpartition(":")[0]
     if code and not _imported(code):
-        raise BadValue(f"{task} would import {code}; to allow that, import it yourself or name it with --import")
+        raise BadValue(
+            f"{task} would import {code}; to allow that, import it yourself or name it with "
+            "--import"
+        )
 
 
 def _make(task: str) -> gymnasium.Env:
@@ -564,7 +646,9 @@ def _make(task: str) -> gymnasium.Env:
             env = _imported(module) or importlib.import_module(module)
             for part in name.split("."):
                 if not hasattr(env, part):
-                    raise UnknownName(f"function of {module}", name, [n for n in dir(env) if n[0] != "_"])
+                    raise UnknownName(
+                        f"function of {module}", name, [n for n in dir(env) if n[0] != "_"]
+                    )
                 env = getattr(env, part)
             env = env()
     except IsthmusError:
@@ -572,7 +656,9 @@ def _make(task: str) -> gymnasium.Env:
     except ModuleNotFoundError as error:
         raise BadValue(f"{task} could not be made: {error}; name its file with --import") from error
     except Exception as error:
-        raise BadValue(f"{task} could not be made: {describe_error(error)}{_known_fault(error)}") from error
+        raise BadValue(
+            f"{task} could not be made: {describe_error(error)}{_known_fault(error)}"
+        ) from error
     if not isinstance(env, gymnasium.Env):
         raise BadValue(f"{task} returns a {type(env).__name__}; it must return one gymnasium.Env")
     return env
@@ -582,15 +668,23 @@ def _known_fault(error: BaseException) -> str:
     """What is known of an error of somebody else's library, to be added to its line."""
     frames = traceback.extract_tb(error.__traceback__)
     robotics = any("gymnasium_robotics" in Path(frame.filename).parts for frame in frames)
-    if not (robotics and isinstance(error, AssertionError) and int(mujoco.__version__.partition(".")[0]) >= 4):
+    if not (
+        robotics
+        and isinstance(error, AssertionError)
+        and int(mujoco.__version__.partition(".")[0]) >= 4
+    ):
         return ""
     return (
-        "; gymnasium_robotics up to 1.4.2 does not work with MuJoCo 4 here: there an enum compares unequal to the "
-        "number in the model (enum == number, which it asks by `in`); it needs a newer version, or one that is mended"
+        "; gymnasium_robotics up to 1.4.2 does not work with MuJoCo 4 here: there an enum compares "
+        "unequal to the "
+        "number in the model (enum == number, which it asks by `in`); it needs a newer version, or "
+        "one that is mended"
     )
 
 
-_spare: dict[str, gymnasium.Env] = {}  # the environment that was asked for its facts becomes the first world's
+_spare: dict[
+    str, gymnasium.Env
+] = {}  # the environment that was asked for its facts becomes the first world's
 
 _first_made: dict[str, weakref.ref[gymnasium.Env]] = {}  # the same, bare, also when a world has it
 _warned: set[str] = set()  # tasks of which it was said that a step's seconds are the declared ones
@@ -602,45 +696,68 @@ def _facts(task: str) -> _Facts:
     for what, space in (("observations", env.observation_space), ("actions", env.action_space)):
         if not (isinstance(space, Box) and len(space.shape) == 1 and space.dtype.kind == "f"):
             parts = isinstance(space, Dict | Tuple) and what == "observations"
-            way = "; gymnasium.wrappers.FlattenObservation makes one, in a module:function of yours" if parts else ""
-            raise BadValue(f"{task} has {what} {space}: only a Box of floats with one axis can be used here{way}")
+            way = (
+                "; gymnasium.wrappers.FlattenObservation makes one, in a module:function of yours"
+                if parts
+                else ""
+            )
+            raise BadValue(
+                f"{task} has {what} {space}: only a Box of floats with one axis can be used "
+                f"here{way}"
+            )
     assert isinstance(env.action_space, Box) and env.observation_space.shape
-    low, high = (np.asarray(bound, np.float32) for bound in (env.action_space.low, env.action_space.high))
+    low, high = (
+        np.asarray(bound, np.float32) for bound in (env.action_space.low, env.action_space.high)
+    )
     if not np.isfinite([low, high]).all():
         raise BadValue(f"{task} has unbounded actions; give them bounds by a wrapper")
     _spare[task], _first_made[task] = env, weakref.ref(env.unwrapped)
     spaces = Spaces(env.observation_space.shape[0], low, high)
-    return _Facts(spaces, declared_limit(env), bool(find_clocks(env)), is_simulation(env), _declared(env))
+    return _Facts(
+        spaces, declared_limit(env), bool(find_clocks(env)), is_simulation(env), _declared(env)
+    )
 
 
 def _declared(env: gymnasium.Env) -> dict[str, float]:
     """What an environment declares of its pace, by name."""
     said = {"dt": getattr(env.unwrapped, "dt", None), "render_fps": env.metadata.get("render_fps")}
-    numbers = {name: float(value) for name, value in said.items() if isinstance(value, float | int | np.number)}
+    numbers = {
+        name: float(value)
+        for name, value in said.items()
+        if isinstance(value, float | int | np.number)
+    }
     return {name: value for name, value in numbers.items() if 0 < value < math.inf}
 
 
 @lru_cache(maxsize=64)
 def _rehearsed(task: str) -> float | str:
-    """Rehearse an instance that no world gets; the simulated seconds of a step, or why they cannot be told."""
+    """Rehearse an instance that no world gets; the simulated seconds of a step, or why they cannot
+    be told.
+    """
     env = _make(task)
     first = _first_made.get(task)
     if first is not None and first() is env.unwrapped:
-        return "returns the same environment again, and a world's own is not moved to measure a step"
+        return (
+            "returns the same environment again, and a world's own is not moved to measure a step"
+        )
     try:
-        seconds = rehearse(task, env)
+        seconds = measure_clocks(task, env)
     finally:
         env.close()
     return (
-        "has a simulated time that does not move by one and the same amount each step" if seconds is None else seconds
+        "has a simulated time that does not move by one and the same amount each step"
+        if seconds is None
+        else seconds
     )
 
 
 class ForeignSimulation:
-    """N environments, each stepped and reset by name: no autoreset, so that every observation is a true next state.
+    """N environments, each stepped and reset by name: no autoreset, so that every observation is a
+    true next state.
 
-    `rows` (n, 2) hold no state, only what tells whether this simulation still is where a value of worlds left it: its
-    token, and how often each environment has moved. Episodes are seeded by the worlds' own streams.
+    `rows` (n, 2) hold no state, only what tells whether this simulation still is where a value of
+    worlds left it: its token, and how often each environment has moved. Episodes are seeded by the
+    worlds' own streams.
     """
 
     def __init__(self, domain: ForeignDomain, n: int):
@@ -650,8 +767,12 @@ class ForeignSimulation:
         spare = [] if spared is None else [spared]
         self.envs = [*spare, *(_make(domain.task) for _ in range(n - len(spare)))]
         if len({id(env.unwrapped) for env in self.envs}) < n:
-            raise BadValue(f"{domain.task} returns the same environment again; {n} worlds need {n} environments")
-        # Learners see the bounds in float32; an environment's own may lie between two of those numbers.
+            raise BadValue(
+                f"{domain.task} returns the same environment again; {n} worlds need {n} "
+                "environments"
+            )
+        # Learners see the bounds in float32; an environment's own may lie between two of those
+        # numbers.
         space: Any = self.envs[0].action_space
         self.low, self.high, self.dtype = space.low, space.high, space.dtype
         # Whether simulated time, if there is any, is still to be compared with what is written.
@@ -684,10 +805,11 @@ class ForeignSimulation:
         """What an environment would call neutral is not known: the action nearest to zero."""
         return np.tile(np.clip(0.0, self.low, self.high), (len(ids), 1))
 
-    def step(self, ids, executed, chosen, memory):
+    def step(self, ids, applied, commanded, memory):
         self.rows[ids, 1] += 1
-        # The bounds are numbers of the space's own precision: what is clipped first is within them once it is rounded.
-        actions = np.clip(np.asarray(executed, np.float64), self.low, self.high).astype(self.dtype)
+        # The bounds are numbers of the space's own precision: what is clipped first is within them
+        # once it is rounded.
+        actions = np.clip(np.asarray(applied, np.float64), self.low, self.high).astype(self.dtype)
         steps = [self._step(i, action) for i, action in zip(ids, actions, strict=True)]
         obs = np.array([step.observation for step in steps], np.float64)
         reward = np.array([step.reward for step in steps])
@@ -715,7 +837,8 @@ class ForeignSimulation:
         written = self.domain.step_seconds
         if measured is not None and not math.isclose(measured, written, rel_tol=1e-6):
             warnings.warn(
-                f"{self.domain.task}: step_seconds={written:g} is written, and a step took {measured:g} s of simulated "
+                f"{self.domain.task}: step_seconds={written:g} is written, and a step took "
+                f"{measured:g} s of simulated "
                 "time; what is written counts",
                 stacklevel=2,
             )
@@ -738,7 +861,9 @@ class ForeignSimulation:
 
 def _close_all(envs: list[gymnasium.Env]) -> None:
     for env in envs:
-        with suppress(Exception):  # what holds a robot's connection should end, whatever the others do
+        with suppress(
+            Exception
+        ):  # what holds a robot's connection should end, whatever the others do
             env.close()
 
 
@@ -747,8 +872,14 @@ class HollowSimulation:
 
     def __init__(self, domain: ForeignDomain, n: int):
         spaces = domain.inner_spaces()
-        self.time_limit, self.observation, self.action = domain.time_limit, spaces.observation, spaces.action
-        self.rows = np.zeros((n, 2))  # as those of a ForeignSimulation: a checkpoint is loaded into them
+        self.time_limit, self.observation, self.action = (
+            domain.time_limit,
+            spaces.observation,
+            spaces.action,
+        )
+        self.rows = np.zeros(
+            (n, 2)
+        )  # as those of a ForeignSimulation: a checkpoint is loaded into them
         self.terms: Mapping[str, np.ndarray] = {}
 
     def restore(self, rows, parameters):
@@ -760,9 +891,16 @@ class HollowSimulation:
     def neutral_action(self, ids):
         return np.zeros((len(ids), self.action))
 
-    def step(self, ids, executed, chosen, memory):
+    def step(self, ids, applied, commanded, memory):
         never = np.zeros(len(ids), bool)
-        return np.zeros((len(ids), self.observation)), np.zeros(len(ids)), never, never, never.copy(), memory
+        return (
+            np.zeros((len(ids), self.observation)),
+            np.zeros(len(ids)),
+            never,
+            never,
+            never.copy(),
+            memory,
+        )
 
     def progress(self, ids):
         return np.zeros(len(ids))
@@ -777,8 +915,8 @@ _live: ThreadList[ForeignSimulation] = ThreadList()  # the least recently used f
 def _simulation(domain: ForeignDomain, n: int, rows: np.ndarray | None) -> ForeignSimulation:
     """The simulation that holds `rows`; else one that is new, or has long not been used.
 
-    Several are kept, since training in a source, training in a target and evaluation may all use equal environments at
-    the same time, each of which must find its own again.
+    Several are kept, since training in a source, training in a target and evaluation may all use
+    equal environments at the same time, each of which must find its own again.
     """
     same = [s for s in _live if s.domain == domain and len(s.envs) == n]
     found = next((s for s in same if rows is not None and s.holds(rows)), None)

@@ -1,7 +1,7 @@
 """Simulated time: where an environment holds it, and how long a step lasts by it.
 
-To measure is to move: an environment is rehearsed, reset and stepped, only where it is known to be a simulation. A
-robot's may hold MuJoCo's data too, of a model kept beside it.
+To measure is to move: an environment is rehearsed, reset and stepped, only where it is known to be
+a simulation. A robot's may hold MuJoCo's data too, of a model kept beside it.
 """
 
 from __future__ import annotations
@@ -16,32 +16,53 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from isthmus.domains.foreign_contract import call_environment, check_reset, check_step, layers, read_success
+from isthmus.domains.foreign_contract import (
+    call_environment,
+    check_reset,
+    check_step,
+    layers,
+    read_success,
+)
 from isthmus.types import BadValue
 
 REHEARSAL_STEPS = 3
-DIGITS = 12  # of a measured second: MuJoCo adds its timesteps up, and their sum is off by an ulp or two
+DIGITS = (
+    12  # of a measured second: MuJoCo adds its timesteps up, and their sum is off by an ulp or two
+)
 
 MAX_DEPTH, MAX_OBJECTS = 5, 2000  # how far the search for simulated time goes
 DATA_PATHS = ("data", "sim.data", "physics.data", "_env.physics.data", "env.physics.data")
 """Where environments hand out what holds their time, by properties or slots that a search would not see."""
 
-DATA_PACKAGES = ("mujoco", "dm_control", "mujoco_py")  # whose objects with a `time` hold simulated time
-SIMULATION_PACKAGES = ("gymnasium", "gymnasium_robotics", "dm_control", "shimmy")  # whose environments are simulations
-MUJOCO_ENVIRONMENTS = "gymnasium.envs.mujoco."  # the modules of MujocoEnv, from which users derive simulations
+DATA_PACKAGES = (
+    "mujoco",
+    "dm_control",
+    "mujoco_py",
+)  # whose objects with a `time` hold simulated time
+SIMULATION_PACKAGES = (
+    "gymnasium",
+    "gymnasium_robotics",
+    "dm_control",
+    "shimmy",
+)  # whose environments are simulations
+MUJOCO_ENVIRONMENTS = (
+    "gymnasium.envs.mujoco."  # the modules of MujocoEnv, from which users derive simulations
+)
 
 Clock = Callable[[], float]
 
 
 def find_clocks(env: gymnasium.Env) -> list[Clock]:
-    """Return what tells the simulated time of an environment, in seconds: none where it holds no such time.
+    """Return what tells the simulated time of an environment, in seconds: none where it holds no
+    such time.
 
-    That is an attribute `simulated_time` of the environment or a wrapper, or MuJoCo's data, also dm_control's and
-    mujoco_py's, wherever the environment keeps it. Nothing else that has a `time` is taken for it, whatever its name.
+    That is an attribute `simulated_time` of the environment or a wrapper, or MuJoCo's data, also
+    dm_control's and mujoco_py's, wherever the environment keeps it. Nothing else that has a `time`
+    is taken for it, whatever its name.
     """
     telling = _declaring(env)
     if telling is not None:
-        return [lambda: float(getattr(telling, "simulated_time"))]  # noqa: B009
+        return [lambda: float(getattr(telling, "simulated_time"))]
     stack = list(layers(env))
     holders = {id(data): data for data in [*_named_data(stack[-1]), *_held_data(stack)]}
     return [lambda data=data: float(data.time) for data in holders.values()]
@@ -50,7 +71,8 @@ def find_clocks(env: gymnasium.Env) -> list[Clock]:
 def is_simulation(env: gymnasium.Env) -> bool:
     """Return whether an environment may be moved for a measurement, since it cannot be a robot.
 
-    It declares `simulated_time`, derives from Gymnasium's MujocoEnv, or its class is of a package of simulations.
+    It declares `simulated_time`, derives from Gymnasium's MujocoEnv, or its class is of a package
+    of simulations.
     """
     if _declaring(env) is not None:
         return True
@@ -61,18 +83,21 @@ def is_simulation(env: gymnasium.Env) -> bool:
 
 
 def measure_gain(before: list[float], after: list[float]) -> float | None:
-    """Return by how much time moved, in seconds; None where it stood still, or clocks that moved disagree."""
+    """Return by how much time moved, in seconds; None where it stood still, or clocks that moved
+    disagree.
+    """
     gains = [end - begin for begin, end in zip(before, after, strict=True) if end > begin]
     if not gains or not math.isclose(min(gains), max(gains), rel_tol=1e-6):
         return None
     return gains[0]
 
 
-def rehearse(task: str, env: gymnasium.Env) -> float | None:
-    """Reset and step an environment, hold it to its contract, and return the simulated seconds of a step.
+def measure_clocks(task: str, env: gymnasium.Env) -> float | None:
+    """Reset and step an environment, hold it to its contract, and return the simulated seconds of a
+    step.
 
-    None where they cannot be told, since they differ from step to step. Raises BadValue, in one line, where the
-    contract is broken or the environment raises.
+    None where they cannot be told, since they differ from step to step. Raises BadValue, in one
+    line, where the contract is broken or the environment raises.
     """
     shape = env.observation_space.shape
     assert shape is not None
@@ -84,7 +109,9 @@ def rehearse(task: str, env: gymnasium.Env) -> float | None:
         before = [clock() for clock in clocks]
         step = check_step(task, call_environment(task, "step", lambda: env.step(action)), shape)
         if not np.isfinite(step.observation).all():
-            raise BadValue(f"{task}: the first steps returned an observation with NaN or infinity in it")
+            raise BadValue(
+                f"{task}: the first steps returned an observation with NaN or infinity in it"
+            )
         read_success(task, step.info)
         gain = measure_gain(before, [clock() for clock in clocks])
         ended = step.terminated or step.truncated
@@ -112,7 +139,9 @@ def _agree(gains: list[float | None]) -> float | None:
 def _declaring(env: gymnasium.Env) -> gymnasium.Env | None:
     """Return the outermost layer that declares `simulated_time`, or None."""
     for layer in layers(env):
-        if isinstance(getattr(layer, "simulated_time", None), float | int | np.floating | np.integer):
+        if isinstance(
+            getattr(layer, "simulated_time", None), float | int | np.floating | np.integer
+        ):
             return layer
     return None
 
@@ -128,7 +157,9 @@ def _named_data(env: gymnasium.Env) -> Iterator[Any]:
 
 
 def _held_data(stack: list[gymnasium.Env]) -> Iterator[Any]:
-    """Yield the data that environments hold in attributes, or in attributes of those, breadth first."""
+    """Yield the data that environments hold in attributes, or in attributes of those, breadth
+    first.
+    """
     seen = {id(layer) for layer in stack}
     level: list[Any] = list(stack)
     for _ in range(MAX_DEPTH):
@@ -148,7 +179,9 @@ def _unseen_attributes(holder: Any, seen: set[int]) -> Iterator[Any]:
 def _is_data(value: Any) -> bool:
     if isinstance(value, mujoco.MjData):
         return True
-    return _package(type(value)) in DATA_PACKAGES and isinstance(getattr(value, "time", None), float | np.floating)
+    return _package(type(value)) in DATA_PACKAGES and isinstance(
+        getattr(value, "time", None), float | np.floating
+    )
 
 
 def _package(kind: type) -> str:
@@ -157,5 +190,11 @@ def _package(kind: type) -> str:
 
 
 def _may_hold(value: Any) -> bool:
-    """Whether a value is an object with attributes worth a look: no module, class, function or network."""
-    return hasattr(value, "__dict__") and not isinstance(value, type | ModuleType) and not callable(value)
+    """Whether a value is an object with attributes worth a look: no module, class, function or
+    network.
+    """
+    return (
+        hasattr(value, "__dict__")
+        and not isinstance(value, type | ModuleType)
+        and not callable(value)
+    )

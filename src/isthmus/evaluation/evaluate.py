@@ -1,4 +1,6 @@
-"""Evaluation: a deployed policy in a domain it names itself, never under the training's randomization."""
+"""Evaluation: a deployed policy in a domain it names itself, never under the training's
+randomization.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.collect import play
 from isthmus.domains.domain import Domain, check_fits
-from isthmus.domains.problem import Book
-from isthmus.physics.parameters import Law
+from isthmus.domains.rollout import rollout_episodes
+from isthmus.physics.parameters import Distribution
 from isthmus.physics.random import keys
+from isthmus.problems.problem import TargetUsage
 from isthmus.types import BadValue, Episodes
 
 SEED = 20_000_000
 """Evaluation's own seed: all methods meet the same starts and dynamics, and none of them is a training seed's."""
 
-APART = 1_000_000  # from a seed of evaluation to that of the worlds adapted in before it
+ADAPTATION_SEED_OFFSET = (
+    1_000_000  # from a seed of evaluation to that of the worlds adapted in before it
+)
 
-MOST = 200_000  # episodes in one batch; a world takes some kilobytes
+MAX_EPISODES = 200_000  # episodes in one batch; a world takes some kilobytes
 
 TARGETS = 10  # where dynamics are drawn and a method adapts, it adapts to so many draws
 
@@ -29,24 +33,29 @@ class Evaluation(NamedTuple):
 
     domain: Domain
     episodes: Episodes
-    adaptation: Book
+    adaptation: TargetUsage
 
     @property
     def mean(self) -> float:
         return float(self.episodes.returns.mean())
 
 
-def targets(domain: Domain, episodes: int, seed: int, adapting: bool = False) -> tuple[np.ndarray, int]:
+def targets(
+    domain: Domain, episodes: int, seed: int, adapting: bool = False
+) -> tuple[np.ndarray, int]:
     """The dynamics (M, P) to evaluate in and the episodes for each.
 
-    A grid has its cells, a law one draw an episode, anything else one. Raises BadValue where that is no number of
-    episodes that can be played as one batch.
+    A grid has its cells, a law one draw an episode, anything else one. Raises BadValue where that
+    is no number of episodes that can be played as one batch.
     """
-    grid, laws = domain.grid, any(isinstance(setting, Law) for _, setting in domain.settings)
+    grid, laws = (
+        domain.grid,
+        any(isinstance(setting, Distribution) for _, setting in domain.settings),
+    )
     cells = math.prod(len(values) for values in grid.values())
-    if episodes < 1 or max(episodes, cells) > MOST:
+    if episodes < 1 or max(episodes, cells) > MAX_EPISODES:
         where = f"{episodes} episodes" + f" in {cells} cells" * (cells > 1)
-        raise BadValue(f"{where}: needs 1 to {MOST:,} in all")
+        raise BadValue(f"{where}: needs 1 to {MAX_EPISODES:,} in all")
     if grid:
         fixed = domain.draw(keys(seed, 1), np.ones(1, np.int64))[0]
         axes = [grid.get(name, (value,)) for name, value in zip(domain.names, fixed, strict=True)]
@@ -62,29 +71,42 @@ def evaluate(
 ) -> Evaluation:
     """Play a policy as it is: `episodes` episodes as one batch (for a grid, at least one a cell).
 
-    `domain` is a domain or its text, `hopper/gravity=x2`. Returns are in `Evaluation.episodes.returns` (E,), in reward
-    units of the task.
+    `domain` is a domain or its text, `hopper/gravity=x2`. Returns are in
+    `Evaluation.episodes.returns` (E,), in reward units of the task.
     """
     domain = Domain.coerce(domain)
     domain.check_timed()
     parameters, each = targets(domain, episodes, seed)
     worlds = domain.worlds(len(parameters) * each, seed, np.repeat(parameters, each, axis=0))
-    return Evaluation(domain, play(domain, worlds, policy, on_step), Book())
+    return Evaluation(domain, rollout_episodes(domain, worlds, policy, on_step), TargetUsage())
 
 
 def evaluate_method(
-    method: Any, s: Any, problem: Any, domain: Domain, episodes: int = 100, seed: int = SEED, on_step: Any = None
+    method: Any,
+    s: Any,
+    problem: Any,
+    domain: Domain,
+    episodes: int = 100,
+    seed: int = SEED,
+    on_step: Any = None,
 ) -> Evaluation:
-    """Evaluate what a method deploys: where it adapts, it adapts to each target first, at the target's cost.
+    """Evaluate what a method deploys: where it adapts, it adapts to each target first, at the
+    target's cost.
 
-    Adapting is training: it is paid as the problem's target pays, also where `domain` is the true target. Raises
-    BadValue for a domain of other spaces than the problem's, or of another robot.
+    Adapting is training: it is paid as the problem's target pays, also where `domain` is the true
+    target. Raises BadValue for a domain of other spaces than the problem's, or of another robot.
     """
     check_fits(problem.source, domain)
     domain.check_timed()
     adapting = method.adapts
     parameters, each = targets(domain, episodes, seed, adapting)
     # In worlds of its own: what adapted in the starts that it is judged by would have seen them.
-    policies, book = method.adapt(s, problem, domain.paying(problem.target.reward), parameters, seed + APART)
+    policies, book = method.adapt(
+        s,
+        problem,
+        domain.with_reward(problem.target.reward),
+        parameters,
+        seed + ADAPTATION_SEED_OFFSET,
+    )
     worlds = domain.worlds(len(parameters) * each, seed, np.repeat(parameters, each, axis=0))
-    return Evaluation(domain, play(domain, worlds, policies, on_step), book)
+    return Evaluation(domain, rollout_episodes(domain, worlds, policies, on_step), book)

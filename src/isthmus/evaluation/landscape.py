@@ -1,4 +1,6 @@
-"""A landscape: mean return over a grid of two physical parameters, all cells and episodes as one batch."""
+"""A landscape: mean return over a grid of two physical parameters, all cells and episodes as one
+batch.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,15 @@ import numpy as np
 
 from isthmus.domains.domain import Domain
 from isthmus.evaluation.evaluate import SEED, evaluate, evaluate_method
-from isthmus.physics.parameters import Law, Values
+from isthmus.physics.parameters import Distribution, Grid
 from isthmus.types import BadValue, Episodes
 
 
 class Landscape(NamedTuple):
     """Mean returns over a grid.
 
-    `returns` [rows, columns, episodes]: the first axis varies `names[0]`. `box` is the training range per axis (None
-    where the training did not vary it), in the parameters' absolute units.
+    `returns` [rows, columns, episodes]: the first axis varies `names[0]`. `box` is the training
+    range per axis (None where the training did not vary it), in the parameters' absolute units.
     """
 
     names: tuple[str, ...]
@@ -35,7 +37,9 @@ class Landscape(NamedTuple):
 
     @property
     def inside(self) -> np.ndarray:
-        """Which cells lie in the training box, bool [rows, columns]; a value held fixed is a box of its own."""
+        """Which cells lie in the training box, bool [rows, columns]; a value held fixed is a box of
+        its own.
+        """
         within = []
         for axis, box in zip(self.axes, self.box, strict=True):
             low, high = box or (-np.inf, np.inf)
@@ -45,11 +49,19 @@ class Landscape(NamedTuple):
     def csv(self) -> str:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([*self.names, "mean_return", "sd", "mean_length", "episodes", "in_training_box"])
+        writer.writerow(
+            [*self.names, "mean_return", "sd", "mean_length", "episodes", "in_training_box"]
+        )
         for i, x in enumerate(self.axes[0]):
             for j, y in enumerate(self.axes[1]):
                 r = self.returns[i, j]
-                row = [f"{x:.6g}", f"{y:.6g}", f"{r.mean():.2f}", f"{r.std():.2f}", f"{self.lengths[i, j].mean():.1f}"]
+                row = [
+                    f"{x:.6g}",
+                    f"{y:.6g}",
+                    f"{r.mean():.2f}",
+                    f"{r.std():.2f}",
+                    f"{self.lengths[i, j].mean():.1f}",
+                ]
                 writer.writerow([*row, len(r), int(self.inside[i, j])])
         return out.getvalue()
 
@@ -58,14 +70,16 @@ class Landscape(NamedTuple):
 
 
 def training_box(domain: Domain, names: tuple[str, ...]) -> tuple[Any, Any]:
-    """Return what training varied, per parameter: a law's ends; a fixed value, or the robot's own, twice."""
+    """Return what training varied, per parameter: a law's ends; a fixed value, or the robot's own,
+    twice.
+    """
     settings, table = dict(domain.settings), domain.table()
 
     def span(name: str) -> tuple[float, float] | None:
         setting = settings.get(name, table[name].default if name in table else None)
-        if isinstance(setting, Law):
+        if isinstance(setting, Distribution):
             return setting.low, setting.high
-        if isinstance(setting, Values):
+        if isinstance(setting, Grid):
             return min(setting.values), max(setting.values)
         return None if setting is None else (setting, setting)
 
@@ -73,8 +87,12 @@ def training_box(domain: Domain, names: tuple[str, ...]) -> tuple[Any, Any]:
 
 
 def over(domain: Domain, axes: str) -> Domain:
-    """The grid `axes` (`name=low..high:count,...`) in a domain: what it varies itself gives way, the rest stays."""
-    fixed = tuple((name, setting) for name, setting in domain.settings if isinstance(setting, float))
+    """The grid `axes` (`name=low..high:count,...`) in a domain: what it varies itself gives way,
+    the rest stays.
+    """
+    fixed = tuple(
+        (name, setting) for name, setting in domain.settings if isinstance(setting, float)
+    )
     return replace(domain, settings=fixed).shift(axes)
 
 
@@ -87,10 +105,11 @@ def landscape(
     method: tuple[Any, Any, Any] | None = None,
     on_step: Any = None,
 ) -> Landscape:
-    """Play `episodes` episodes in every cell of a grid domain (or what its text says) with two axes.
+    """Play `episodes` episodes in every cell of a grid domain (or what its text says) with two
+    axes.
 
-    `policy` is played as it is; or pass `method=(method, state, problem)` to adapt in each cell first. Raises BadValue
-    where the grid has not exactly two axes.
+    `policy` is played as it is; or pass `method=(method, state, problem)` to adapt in each cell
+    first. Raises BadValue where the grid has not exactly two axes.
     """
     grid = Domain.coerce(grid)
     axes = _axes(grid)
@@ -113,5 +132,8 @@ def from_episodes(grid: Domain, played: Episodes, trained_in: Domain | None = No
 def _axes(grid: Domain) -> tuple[np.ndarray, np.ndarray]:
     axes = [np.array(values) for values in grid.grid.values()]
     if len(axes) != 2:
-        raise BadValue(f"a landscape has two axes, this domain has {len(axes)}: write name=low..high:count for each")
+        raise BadValue(
+            f"a landscape has two axes, this domain has {len(axes)}: write name=low..high:count "
+            "for each"
+        )
     return axes[0], axes[1]

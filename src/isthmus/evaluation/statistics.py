@@ -1,16 +1,18 @@
 """How sure a comparison is: intervals over seeds, differences, verdicts.
 
-A score is what one seed (one independent training run) reached, already averaged over its episodes: episodes are not
-seeds, and a hundred episodes of one policy say nothing of how the next training run will end. Scores come as [S], or
-as [S, tasks] where one method was run on several tasks; higher is better.
+A score is what one seed (one independent training run) reached, already averaged over its episodes:
+episodes are not seeds, and a hundred episodes of one policy say nothing of how the next training
+run will end. Scores come as [S], or as [S, tasks] where one method was run on several tasks; higher
+is better.
 
-Intervals, differences and their p-values are of one statistic: the mean over seeds, by Student's t. Two sides are
-compared seed by seed (paired) where seed i of both stands on the same run or log, and by Welch's test where nothing is
-shared by seed.
+Intervals, differences and their p-values are of one statistic: the mean over seeds, by Student's t.
+Two sides are compared seed by seed (paired) where seed i of both stands on the same run or log, and
+by Welch's test where nothing is shared by seed.
 
-`iqm_interval` is the interquartile mean with a stratified bootstrap, as Agarwal et al. (2021), "Deep Reinforcement
-Learning at the Edge of the Statistical Precipice", recommend for scores over many tasks. It has no p-value: with ten
-seeds the percentile bootstrap rejects a true null nearly six times too often at 0.0015.
+`iqm_interval` is the interquartile mean with a stratified bootstrap, as Agarwal et al. (2021),
+"Deep Reinforcement Learning at the Edge of the Statistical Precipice", recommend for scores over
+many tasks. It has no p-value: with ten seeds the percentile bootstrap rejects a true null nearly
+six times too often at 0.0015.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from scipy import optimize, stats
 
 from isthmus.types import BadValue
 
-FEW = 5  # below so many seeds nothing is claimed: a difference at most "points to"
-MANY = 30  # below so many seeds a bootstrap over seeds is too narrow
+FEW_SEEDS = 5  # below so many seeds nothing is claimed: a difference at most "points to"
+MANY_SEEDS = 30  # below so many seeds a bootstrap over seeds is too narrow
 RESAMPLES = 10_001  # so that the 2.5 % and 97.5 % points are draws
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 POWER = 0.8
-INTERVALS = f"intervals are of the mean over seeds, {LEVEL:.0%} by Student's t"
+INTERVALS = f"intervals are of the mean over seeds, {CONFIDENCE_LEVEL:.0%} by Student's t"
 """What printed intervals are, in words."""
 
 Scores = NDArray[np.float64]
@@ -43,10 +45,10 @@ Scores = NDArray[np.float64]
 class Estimate:
     """A number and how far it can be trusted.
 
-    `n` is the number of seeds behind it (of the smaller side, for a difference). From one seed there is no interval:
-    `low` and `high` are infinite and `method` says so. `pvalue` (two-sided, of "zero") belongs to the interval: it is
-    below 1 - level where the interval leaves zero out. `standard_error` and `freedom` are those of a t test, NaN where
-    there is none.
+    `n` is the number of seeds behind it (of the smaller side, for a difference). From one seed
+    there is no interval: `low` and `high` are infinite and `method` says so. `pvalue` (two-sided,
+    of "zero") belongs to the interval: it is below 1 - level where the interval leaves zero out.
+    `standard_error` and `freedom` are those of a t test, NaN where there is none.
     """
 
     value: float
@@ -64,21 +66,24 @@ def iqm(scores: ArrayLike) -> float:
     return float(stats.trim_mean(_scores(scores).ravel(), 0.25))
 
 
-def interval(scores: ArrayLike, level: float = LEVEL) -> Estimate:
-    """What a method reaches, from scores [S] or [S, tasks]: the mean with a Student interval over seed means.
+def interval(scores: ArrayLike, level: float = CONFIDENCE_LEVEL) -> Estimate:
+    """What a method reaches, from scores [S] or [S, tasks]: the mean with a Student interval over
+    seed means.
 
     Raises BadValue for scores of another shape, none, or one that is not finite.
     """
     means = _scores(scores).mean(axis=1)
     if len(means) == 1:
         return _no_interval(means[0])
-    return _student(means.mean(), lambda: stats.ttest_1samp(means, 0.0), level, len(means), "Student over seeds")
+    return _student(
+        means.mean(), lambda: stats.ttest_1samp(means, 0.0), level, len(means), "Student over seeds"
+    )
 
 
-def iqm_interval(scores: ArrayLike, level: float = LEVEL) -> Estimate:
-    """The interquartile mean of scores [S] or [S, tasks] with a bootstrap interval that resamples seeds within each
-    task, without a p-value. For many tasks: of one task, or under `MANY` seeds, it is too narrow, and `interval` is
-    right.
+def iqm_interval(scores: ArrayLike, level: float = CONFIDENCE_LEVEL) -> Estimate:
+    """The interquartile mean of scores [S] or [S, tasks] with a bootstrap interval that resamples
+    seeds within each task, without a p-value. For many tasks: of one task, or under `MANY` seeds,
+    it is too narrow, and `interval` is right.
 
     Raises BadValue for scores that `interval` refuses.
     """
@@ -88,28 +93,38 @@ def iqm_interval(scores: ArrayLike, level: float = LEVEL) -> Estimate:
     return _bootstrap(_pooled_iqm, scores.T, level, len(scores), "stratified bootstrap of the IQM")
 
 
-def difference(a: ArrayLike, b: ArrayLike, *, paired: bool = False, level: float = LEVEL) -> Estimate:
-    """How much the mean of `a` [Sa] or [Sa, tasks] is above that of `b` [Sb] or [Sb, tasks]; `paired` where row i of
-    both is one seed and something is shared by it.
+def difference(
+    a: ArrayLike, b: ArrayLike, *, paired: bool = False, level: float = CONFIDENCE_LEVEL
+) -> Estimate:
+    """How much the mean of `a` [Sa] or [Sa, tasks] is above that of `b` [Sb] or [Sb, tasks];
+    `paired` where row i of both is one seed and something is shared by it.
 
-    Unpaired: Welch's interval of the difference of means. Paired: `interval` of the differences seed by seed.
+    Unpaired: Welch's interval of the difference of means. Paired: `interval` of the differences
+    seed by seed.
 
     Raises BadValue for scores that `interval` refuses or that do not fit each other.
     """
     a, b = _alike(a, b, paired)
     if paired:
         estimate = interval(a - b, level)
-        return replace(estimate, method=f"{estimate.method}, paired") if estimate.n > 1 else estimate
+        return (
+            replace(estimate, method=f"{estimate.method}, paired") if estimate.n > 1 else estimate
+        )
     left, right = a.mean(axis=1), b.mean(axis=1)
     value, n = left.mean() - right.mean(), min(len(a), len(b))
     if n == 1:
         return _no_interval(value)
-    return _student(value, lambda: stats.ttest_ind(left, right, equal_var=False), level, n, "Welch over seeds")
+    return _student(
+        value, lambda: stats.ttest_ind(left, right, equal_var=False), level, n, "Welch over seeds"
+    )
 
 
-def detectable_difference(estimate: Estimate, level: float = 1.0 - LEVEL, power: float = POWER) -> float:
-    """Return the smallest true difference that a two-sided t test at `level` would find with `power`, given this many
-    seeds and the spread that they showed, in the scores' units; infinite from one seed.
+def detectable_difference(
+    estimate: Estimate, level: float = 1.0 - CONFIDENCE_LEVEL, power: float = POWER
+) -> float:
+    """Return the smallest true difference that a two-sided t test at `level` would find with
+    `power`, given this many seeds and the spread that they showed, in the scores' units; infinite
+    from one seed.
     """
     if not math.isfinite(estimate.standard_error):
         return math.inf
@@ -125,56 +140,72 @@ def detectable_difference(estimate: Estimate, level: float = 1.0 - LEVEL, power:
     return float(optimize.brentq(lacking, 0.0, above)) * estimate.standard_error  # pyright: ignore[reportArgumentType]
 
 
-def detectable_margin(estimate: Estimate, level: float = 1.0 - LEVEL, power: float = POWER) -> float:
-    """Return the smallest margin within which two one-sided t tests at `level` would show a true difference of zero to
-    lie with `power`, as `detectable_difference` does; infinite under `FEW` seeds, which show no equality.
+def detectable_margin(
+    estimate: Estimate, level: float = 1.0 - CONFIDENCE_LEVEL, power: float = POWER
+) -> float:
+    """Return the smallest margin within which two one-sided t tests at `level` would show a true
+    difference of zero to lie with `power`, as `detectable_difference` does; infinite under `FEW`
+    seeds, which show no equality.
     """
-    if not math.isfinite(estimate.standard_error) or estimate.n < FEW:
+    if not math.isfinite(estimate.standard_error) or estimate.n < FEW_SEEDS:
         return math.inf
     half = stats.t.isf(level, estimate.freedom) + stats.t.isf((1.0 - power) / 2, estimate.freedom)
     return float(half) * estimate.standard_error
 
 
 def verdict(estimate: Estimate, pvalue: float | None = None) -> str:
-    """A difference in words: "better", "worse", or "no detectable difference"; under `FEW` seeds at most "points to
-    better" or "points to worse"; from one seed "no verdict from one seed".
+    """A difference in words: "better", "worse", or "no detectable difference"; under `FEW` seeds at
+    most "points to better" or "points to worse"; from one seed "no verdict from one seed".
 
-    `pvalue` replaces the estimate's own where several comparisons were made at once (see `holm`): both the interval
-    and it must then leave zero out.
+    `pvalue` replaces the estimate's own where several comparisons were made at once (see `holm`):
+    both the interval and it must then leave zero out.
     """
     if estimate.n < 2:
         return "no verdict from one seed"
-    if estimate.low <= 0.0 <= estimate.high or (pvalue is not None and pvalue >= 1.0 - LEVEL):
+    if estimate.low <= 0.0 <= estimate.high or (
+        pvalue is not None and pvalue >= 1.0 - CONFIDENCE_LEVEL
+    ):
         return "no detectable difference"
     word = "better" if estimate.low > 0.0 else "worse"
-    return word if estimate.n >= FEW else f"points to {word}"
+    return word if estimate.n >= FEW_SEEDS else f"points to {word}"
 
 
-def probability_of_improvement(a: ArrayLike, b: ArrayLike, level: float = LEVEL) -> Estimate:
-    """P(a seed of `a` scores above a seed of `b`), ties counting half, averaged over tasks (Agarwal et al. 2021).
+def probability_of_improvement(
+    a: ArrayLike, b: ArrayLike, level: float = CONFIDENCE_LEVEL
+) -> Estimate:
+    """P(a seed of `a` scores above a seed of `b`), ties counting half, averaged over tasks (Agarwal
+    et al. 2021).
 
-    The interval is the stratified bootstrap's; under `MANY` seeds on either side it is all of [0, 1], since a
-    bootstrap of few seeds that do not overlap would claim certainty.
+    The interval is the stratified bootstrap's; under `MANY` seeds on either side it is all of [0,
+    1], since a bootstrap of few seeds that do not overlap would claim certainty.
     """
     a, b = _alike(a, b)
     tasks, n = a.shape[1], min(len(a), len(b))
 
     def above(*columns: Scores, axis: int) -> Scores:
-        pairs = (x[..., :, None] - y[..., None, :] for x, y in zip(columns[:tasks], columns[tasks:], strict=True))
+        pairs = (
+            x[..., :, None] - y[..., None, :]
+            for x, y in zip(columns[:tasks], columns[tasks:], strict=True)
+        )
         return 0.5 + 0.5 * np.mean([np.sign(pair).mean(axis=(-2, -1)) for pair in pairs], axis=0)
 
     columns = [*a.T, *b.T]
-    if n < MANY:
-        return Estimate(float(above(*columns, axis=-1)), 0.0, 1.0, n, f"no interval under {MANY} seeds")
+    if n < MANY_SEEDS:
+        return Estimate(
+            float(above(*columns, axis=-1)), 0.0, 1.0, n, f"no interval under {MANY_SEEDS} seeds"
+        )
     return _bootstrap(above, columns, level, n, "stratified bootstrap")
 
 
-def against_margin(a: ArrayLike, b: ArrayLike, margin: float, *, paired: bool = False) -> tuple[float, float]:
+def against_margin(
+    a: ArrayLike, b: ArrayLike, margin: float, *, paired: bool = False
+) -> tuple[float, float]:
     """P-values for the means of `a` and `b` differing by less than `margin`, and by more.
 
-    Less: two one-sided t tests (Schuirmann 1987), the larger of their p-values; "no detectable difference" does not
-    show that, and under `FEW` seeds nothing does (NaN). More: twice the smaller p-value of the opposite tests, below
-    5 % where Student's 95 % interval of the difference leaves out all of [-margin, margin]; NaN from one seed.
+    Less: two one-sided t tests (Schuirmann 1987), the larger of their p-values; "no detectable
+    difference" does not show that, and under `FEW` seeds nothing does (NaN). More: twice the
+    smaller p-value of the opposite tests, below 5 % where Student's 95 % interval of the difference
+    leaves out all of [-margin, margin]; NaN from one seed.
 
     Raises BadValue for a margin that is not above zero and for scores that `difference` refuses.
     """
@@ -190,16 +221,20 @@ def against_margin(a: ArrayLike, b: ArrayLike, margin: float, *, paired: bool = 
             if paired:
                 _, pvalue = stats.ttest_1samp(left - right, bound, alternative=alternative)
             else:
-                _, pvalue = stats.ttest_ind(left, right + bound, equal_var=False, alternative=alternative)
+                _, pvalue = stats.ttest_ind(
+                    left, right + bound, equal_var=False, alternative=alternative
+                )
         return 1.0 if math.isnan(pvalue) else float(pvalue)  # 0 / 0: all of them at the bound
 
     less = max(beyond(-margin, "greater"), beyond(margin, "less"))
     more = min(1.0, 2.0 * min(beyond(margin, "greater"), beyond(-margin, "less")))
-    return less if n >= FEW else math.nan, more
+    return less if n >= FEW_SEEDS else math.nan, more
 
 
 def final(curve: ArrayLike) -> float:
-    """What a training curve [evaluations, 2] (x, value) ends at: the mean of its last 10 % of values, at least one."""
+    """What a training curve [evaluations, 2] (x, value) ends at: the mean of its last 10 % of
+    values, at least one.
+    """
     values = np.asarray(curve, np.float64)[:, 1]
     return float(values[-max(1, round(len(values) / 10)) :].mean())
 
@@ -215,21 +250,26 @@ def area(curve: ArrayLike, until: float) -> float:
 
 
 def first_time(curve: ArrayLike, level: float) -> float:
-    """The x at which a curve [evaluations, 2] first is at `level`, linear between evaluations; infinite if never."""
+    """The x at which a curve [evaluations, 2] first is at `level`, linear between evaluations;
+    infinite if never.
+    """
     x, values = np.asarray(curve, np.float64).T
     above = np.flatnonzero(values >= level)
     if not len(above):
         return math.inf
     if not (i := int(above[0])):
         return float(x[0])
-    return float(x[i - 1] + (x[i] - x[i - 1]) * (level - values[i - 1]) / (values[i] - values[i - 1]))
+    return float(
+        x[i - 1] + (x[i] - x[i - 1]) * (level - values[i - 1]) / (values[i] - values[i - 1])
+    )
 
 
 def holm(pvalues: Sequence[float], groups: Sequence[Hashable] | None = None) -> list[float]:
     """P-values adjusted for having made all these tests at once (Holm 1979), in the order given.
 
-    `groups` names a group for each test where at most one null hypothesis of a group can be true, as with "no
-    difference" and "a difference of the margin or more": then groups count, not tests (Shaffer 1986).
+    `groups` names a group for each test where at most one null hypothesis of a group can be true,
+    as with "no difference" and "a difference of the margin or more": then groups count, not tests
+    (Shaffer 1986).
     """
     order = np.argsort(pvalues, kind="stable")
     names = range(len(order)) if groups is None else groups
@@ -244,11 +284,12 @@ def holm(pvalues: Sequence[float], groups: Sequence[Hashable] | None = None) -> 
 
 
 def conjunction(pvalues: Sequence[float], needed: int) -> float:
-    """Return a p-value for at least `needed` of these tests' alternatives being true (Benjamini and Heller 2008, by
-    Bonferroni): that of the test which comes `needed`-th, times the number of tests from it on.
+    """Return a p-value for at least `needed` of these tests' alternatives being true (Benjamini and
+    Heller 2008, by Bonferroni): that of the test which comes `needed`-th, times the number of tests
+    from it on.
 
-    For all of them it is the largest, without any correction (the intersection-union test, Berger 1982); for any one it
-    is Bonferroni's smallest. NaN where there are not so many tests.
+    For all of them it is the largest, without any correction (the intersection-union test, Berger
+    1982); for any one it is Bonferroni's smallest. NaN where there are not so many tests.
     """
     if not 1 <= needed <= len(pvalues):
         return math.nan
@@ -264,10 +305,16 @@ def _scores(scores: ArrayLike) -> Scores:
     """Scores as float64 [S, tasks]."""
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim not in (1, 2) or array.size == 0:
-        raise BadValue(f"scores have one row a seed, [S] or [S, tasks], and at least one: not the shape {array.shape}")
+        raise BadValue(
+            f"scores have one row a seed, [S] or [S, tasks], and at least one: not the shape "
+            f"{array.shape}"
+        )
     if not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise BadValue(f"row {row} of the scores is not finite: a seed without a score is left out by name or mended")
+        raise BadValue(
+            f"row {row} of the scores is not finite: a seed without a score is left out by name or "
+            "mended"
+        )
     return array.reshape(len(array), -1)
 
 
@@ -275,7 +322,10 @@ def _alike(a: ArrayLike, b: ArrayLike, paired: bool = False) -> tuple[Scores, Sc
     first, second = _scores(a), _scores(b)
     if first.shape[1] != second.shape[1] or (paired and len(first) != len(second)):
         needed = "seeds and tasks" if paired else "tasks"
-        raise BadValue(f"scores of {first.shape} and {second.shape} do not compare: they need the same {needed}")
+        raise BadValue(
+            f"scores of {first.shape} and {second.shape} do not compare: they need the same "
+            f"{needed}"
+        )
     return first, second
 
 
@@ -284,7 +334,9 @@ def _no_interval(value: float) -> Estimate:
 
 
 def _constant_scores_allowed() -> warnings.catch_warnings:
-    """SciPy warns of lost precision where all seeds score the same, which a task with a best score brings about."""
+    """SciPy warns of lost precision where all seeds score the same, which a task with a best score
+    brings about.
+    """
     return warnings.catch_warnings(action="ignore", category=RuntimeWarning)
 
 
@@ -293,10 +345,14 @@ def _student(value: float, test: Callable[[], Any], level: float, n: int, method
     with _constant_scores_allowed():
         result = test()
         low, high = result.confidence_interval(level)
-    pvalue = 1.0 if math.isnan(result.pvalue) else float(result.pvalue)  # 0 / 0: the same scores, without any spread
+    pvalue = (
+        1.0 if math.isnan(result.pvalue) else float(result.pvalue)
+    )  # 0 / 0: the same scores, without any spread
     half = (high - low) / 2
     error = half / stats.t.ppf(0.5 + level / 2, result.df)
-    return Estimate(float(value), float(low), float(high), n, method, pvalue, float(error), float(result.df))
+    return Estimate(
+        float(value), float(low), float(high), n, method, pvalue, float(error), float(result.df)
+    )
 
 
 def _pooled_iqm(*columns: Scores, axis: int) -> Scores:
@@ -304,9 +360,14 @@ def _pooled_iqm(*columns: Scores, axis: int) -> Scores:
 
 
 def _bootstrap(
-    statistic: Callable[..., Scores], columns: Sequence[Scores] | Scores, level: float, n: int, method: str
+    statistic: Callable[..., Scores],
+    columns: Sequence[Scores] | Scores,
+    level: float,
+    n: int,
+    method: str,
 ) -> Estimate:
-    """A percentile bootstrap that resamples each column (one task of one method, [S]) by itself: the strata.
+    """A percentile bootstrap that resamples each column (one task of one method, [S]) by itself:
+    the strata.
 
     The same scores give the same interval: the generator starts anew each time.
     """

@@ -10,12 +10,19 @@ from isthmus.types import Array
 
 
 def gae(
-    reward: Array, value: Array, next_value: Array, terminated: Array, done: Array, discount: float, decay: float
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    done: Array,
+    discount: float,
+    decay: float,
 ) -> Array:
     """Advantages (T,) of one world: Eqs. 11 and 12 of Schulman et al. 2015 (arXiv 1506.02438).
 
-    delta_t = r_t + discount V(s'_t) (0 where terminated) - V(s_t); A_t = delta_t + discount decay A_{t+1}, cut where
-    an episode is `done`. At a time limit V(s'_t) stays: it is no death (Pardo et al. 2018).
+    delta_t = r_t + discount V(s'_t) (0 where terminated) - V(s_t); A_t = delta_t + discount decay
+    A_{t+1}, cut where an episode is `done`. At a time limit V(s'_t) stays: it is no death (Pardo et
+    al. 2018).
     """
     delta = reward + discount * next_value * (1.0 - terminated) - value
     carry = discount * decay * (1.0 - done)
@@ -30,8 +37,9 @@ def gae(
 def paid_yet(paid: Array, reward: Array) -> np.bool_:
     """Return whether anything but 0 was paid, before (`paid`) or in `reward`.
 
-    Until then advantages are the residue of a critic, and standardizing makes a full step of any residue: the policy
-    stays. Later a round without a reward may be an episode's beginning, and what the critic expects of it counts.
+    Until then advantages are the residue of a critic, and standardizing makes a full step of any
+    residue: the policy stays. Later a round without a reward may be an episode's beginning, and
+    what the critic expects of it counts.
     """
     return np.bool_(paid or np.any(np.asarray(reward) != 0))
 

@@ -12,8 +12,8 @@ from isthmus.types import Array
 
 
 def normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """The draws of `jax.random.normal`, in one long row: XLA unrolls short inner axes, which makes updates of SAC with
-    classifiers compile for half as long again.
+    """The draws of `jax.random.normal`, in one long row: XLA unrolls short inner axes, which makes
+    updates of SAC with classifiers compile for half as long again.
     """
     return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 

@@ -15,15 +15,17 @@ class Learner(Protocol):
 
     @property
     def privileged(self) -> bool:
-        """Whether the critic sees the drawn dynamics; a target's are NaN: `normalization.told` and `known`."""
+        """Whether the critic sees the drawn dynamics; a target's are NaN: `normalization.told` and
+        `known`.
+        """
         ...
 
     @property
-    def rollout(self) -> tuple[int, int]:
+    def rollout_shape(self) -> tuple[int, int]:
         """(worlds, steps) of one round."""
         ...
 
-    def fits(self, worlds: int, steps: int) -> None:
+    def check_rollout_shape(self, worlds: int, steps: int) -> None:
         """Raise BadValue where a round of so many worlds and steps is none to learn from."""
         ...
 
@@ -49,18 +51,20 @@ class Learner(Protocol):
         """One round: transitions [T, N, ...] to a new state."""
         ...
 
-    def transfer(self, s: Any) -> Any:
+    def warm_start(self, s: Any) -> Any:
         """The state to go on with in other worlds."""
         ...
 
-    def resized(self, worlds: int) -> Any:
+    def with_num_worlds(self, worlds: int) -> Any:
         """The same learner for another number of worlds."""
         ...
 
 
-def learn_each(learner: Learner, states: list[Any], trs: list[Transition], keys: list[Array]) -> list[Any]:
-    """`learn` for each of several states, which may not change a bit of any: by the learner's own `learn_each`, where
-    it has one program for many.
+def learn_each(
+    learner: Learner, states: list[Any], trs: list[Transition], keys: list[Array]
+) -> list[Any]:
+    """`learn` for each of several states, which may not change a bit of any: by the learner's own
+    `learn_each`, where it has one program for many.
     """
     if together := getattr(learner, "learn_each", None):
         return together(states, trs, keys)
@@ -68,7 +72,10 @@ def learn_each(learner: Learner, states: list[Any], trs: list[Transition], keys:
 
 
 WHOLE: tuple[Callable[[Any], Any], str] = (lambda x: x >= 1, "a whole number from 1 on")
-EVEN: tuple[Callable[[Any], Any], str] = (lambda x: x >= 2 and x % 2 == 0, "an even number from 2 on")
+EVEN: tuple[Callable[[Any], Any], str] = (
+    lambda x: x >= 2 and x % 2 == 0,
+    "an even number from 2 on",
+)
 ABOVE_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 < x < np.inf, "a number above 0")
 FROM_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x < np.inf, "a number from 0 on")
 FRACTION: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x <= 1, "a number in 0..1")
@@ -78,10 +85,14 @@ FINITE: tuple[Callable[[Any], Any], str] = (np.isfinite, "a number")
 def check_minibatch(minibatch: int, worlds: int, steps: int) -> None:
     """Raise BadValue for a minibatch beyond a round: it would be trained on nothing."""
     if minibatch > worlds * steps:
-        raise BadValue(f"minibatch={minibatch} is more than a round's {worlds * steps} transitions; lower it")
+        raise BadValue(
+            f"minibatch={minibatch} is more than a round's {worlds * steps} transitions; lower it"
+        )
 
 
-def check(learner: Any, *rules: tuple[Iterable[str], tuple[Callable[[Any], Any], str]], where: str = "") -> None:
+def check_settings(
+    learner: Any, *rules: tuple[Iterable[str], tuple[Callable[[Any], Any], str]], where: str = ""
+) -> None:
     """Raise BadValue for the first setting that breaks its rule: names, and what their values need."""
     for names, (good, needs) in rules:
         for name in names:

@@ -1,4 +1,6 @@
-"""Running mean and variance, merged in float64 outside jit: part of the policy, frozen within a round."""
+"""Running mean and variance, merged in float64 outside jit: part of the policy, frozen within a
+round.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ class Moments(NamedTuple):
     def merge(self, rows: np.ndarray) -> Moments:
         """Add rows [B, ...] (Chan, Golub and LeVeque 1983)."""
         rows = np.asarray(rows, np.float64)
-        return self.join(Moments(np.int64(len(rows)), rows.mean(0), rows.var(0))) if len(rows) else self
+        return (
+            self.join(Moments(np.int64(len(rows)), rows.mean(0), rows.var(0)))
+            if len(rows)
+            else self
+        )
 
     def join(self, other: Moments) -> Moments:
         """Of both sets of rows."""
@@ -45,29 +51,34 @@ class Normalizer(NamedTuple):
     @staticmethod
     def of(moments: Moments) -> Normalizer:
         return Normalizer(
-            np.asarray(moments.mean, np.float32), np.asarray(np.sqrt(moments.variance + 1e-8), np.float32)
+            np.asarray(moments.mean, np.float32),
+            np.asarray(np.sqrt(moments.variance + 1e-8), np.float32),
         )
 
     def __call__(self, x: Array) -> Array:
         return jnp.clip((x - self.mean) / self.std, -10.0, 10.0)
 
 
-def told(normalize: Normalizer, dynamics: Array) -> Array:
-    """Dynamics (..., P) as a critic sees them: those that nobody knows, NaN, as they were in training on average."""
+def normalize_with_missing(normalize: Normalizer, dynamics: Array) -> Array:
+    """Dynamics (..., P) as a critic sees them: those that nobody knows, NaN, as they were in
+    training on average.
+    """
     return jnp.nan_to_num(normalize(dynamics), nan=0.0)
 
 
-def known(rows: np.ndarray) -> np.ndarray:
+def drop_unknown_rows(rows: np.ndarray) -> np.ndarray:
     """Of dynamics (B, P) those of which all is known."""
     return rows[~np.isnan(rows).any(-1)]
 
 
-def follow(layers: Any, before: Moments, after: Moments) -> Any:
-    """A network whose first inputs are normalized by `after` and which computes what `layers` computes of those
-    normalized by `before`: Pop-Art's step (van Hasselt et al. 2016, arXiv 1602.07714) at the input. For a learner
-    whose weights do not themselves follow the moments as they move.
+def popart_inputs(layers: Any, before: Moments, after: Moments) -> Any:
+    """A network whose first inputs are normalized by `after` and which computes what `layers`
+    computes of those normalized by `before`: Pop-Art's step (van Hasselt et al. 2016, arXiv
+    1602.07714) at the input. For a learner whose weights do not themselves follow the moments as
+    they move.
 
-    Inputs clipped at 10 deviations differ, and so do those that hardly varied before, whose weights would explode.
+    Inputs clipped at 10 deviations differ, and so do those that hardly varied before, whose weights
+    would explode.
     """
     ((weights, bias), *rest), n = layers, len(before.mean)
     std, new_std = (np.sqrt(moments.variance + 1e-8) for moments in (before, after))
@@ -76,18 +87,30 @@ def follow(layers: Any, before: Moments, after: Moments) -> Any:
     new = old.copy()
     new[:n] *= np.where(varied, new_std / std, 1.0)[:, None]
     shift = (np.where(varied, (after.mean - before.mean) / std, 0.0)[:, None] * old[:n]).sum(0)
-    return ((new.astype(np.float32), (np.asarray(bias, np.float64) + shift).astype(np.float32)), *rest)
+    return (
+        (new.astype(np.float32), (np.asarray(bias, np.float64) + shift).astype(np.float32)),
+        *rest,
+    )
 
 
-def rescaled(layers: Any, before: Moments, after: Moments) -> Any:
-    """Pop-Art's own step: a network that says in deviations of `after` what `layers` says in those of `before`."""
+def popart_outputs(layers: Any, before: Moments, after: Moments) -> Any:
+    """Pop-Art's own step: a network that says in deviations of `after` what `layers` says in those
+    of `before`.
+    """
     *rest, (weights, bias) = layers
-    factor = np.float32(np.sqrt((before.variance + 1e-8) / (after.variance + 1e-8))) if before.count else np.float32(1)
+    factor = (
+        np.float32(np.sqrt((before.variance + 1e-8) / (after.variance + 1e-8)))
+        if before.count
+        else np.float32(1)
+    )
     return (*rest, (weights * factor, bias * factor))
 
 
-def discounted_returns(start: Array, reward: Array, done: Array, discount: float) -> tuple[np.ndarray, np.ndarray]:
-    """Running discounted reward sums R_t = discount R_{t-1} + r_t, cut where an episode ends: [T, N] and the last [N].
+def discounted_returns(
+    start: Array, reward: Array, done: Array, discount: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Running discounted reward sums R_t = discount R_{t-1} + r_t, cut where an episode ends: [T,
+    N] and the last [N].
 
     Their spread scales rewards (Engstrom et al. 2020, "reward scaling").
     """

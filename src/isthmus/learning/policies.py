@@ -1,4 +1,6 @@
-"""The policies of PPO and TRPO, a diagonal Gaussian, and of SAC, its tanh: what is deployed, and what collects."""
+"""The policies of PPO and TRPO, a diagonal Gaussian, and of SAC, its tanh: what is deployed, and
+what collects.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class GaussianBehaviour(NamedTuple):
 
 
 class UniformBehaviour(NamedTuple):
-    """Random actions between the bounds: what feeds normalizers before the first round, and benchmarks."""
+    """Random actions between the bounds: what feeds normalizers before the first round, and
+    benchmarks.
+    """
 
     low: Array
     high: Array
@@ -57,12 +61,18 @@ class UniformBehaviour(NamedTuple):
         return Decision(action, extra={"sample": action}), memory
 
 
-Actor = tuple[MLP, ...]  # networks that share the numbers of an action out evenly, in order; mostly one
+Actor = tuple[
+    MLP, ...
+]  # networks that share the numbers of an action out evenly, in order; mostly one
 
 
 def squashed_parameters(actor: Actor, observation: Array) -> tuple[Array, Array]:
-    """Mean and log standard deviation (..., A) before the tanh; the latter in -20..2, as in SAC's authors' code."""
-    means, log_stds = zip(*(jnp.split(mlp(each, observation, jax.nn.relu), 2, -1) for each in actor), strict=True)
+    """Mean and log standard deviation (..., A) before the tanh; the latter in -20..2, as in SAC's
+    authors' code.
+    """
+    means, log_stds = zip(
+        *(jnp.split(mlp(each, observation, jax.nn.relu), 2, -1) for each in actor), strict=True
+    )
     return jnp.concatenate(means, -1), jnp.clip(jnp.concatenate(log_stds, -1), -20.0, 2.0)
 
 
@@ -85,7 +95,9 @@ class SquashedPolicy(NamedTuple):
 
 
 class SquashedBehaviour(NamedTuple):
-    """What collects: a sample, or where `random` is true a uniform action. The unscaled one comes back as `sample`."""
+    """What collects: a sample, or where `random` is true a uniform action. The unscaled one comes
+    back as `sample`.
+    """
 
     policy: SquashedPolicy
     random: Array  # bool

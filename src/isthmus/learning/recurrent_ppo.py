@@ -21,9 +21,18 @@ import numpy as np
 
 from isthmus.learning.advantage import explained_variance, flat, gae, paid_yet
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
-from isthmus.learning.learner import WHOLE, check
-from isthmus.learning.networks import CELLS, MLP, Cell, init_mlp, mlp, remember, said, unroll
-from isthmus.learning.normalization import Moments, Normalizer, told
+from isthmus.learning.learner import WHOLE, check_settings
+from isthmus.learning.networks import (
+    CELLS,
+    MLP,
+    Cell,
+    cell_output,
+    cell_step,
+    init_mlp,
+    mlp,
+    unroll,
+)
+from isthmus.learning.normalization import Moments, Normalizer, normalize_with_missing
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.ppo import Proximal, Rollout
 from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition, UnknownName
@@ -37,23 +46,25 @@ class Recurrent(NamedTuple):
 
     def read(self, memory: Array) -> Array:
         """The output (..., out) for memories (..., M)."""
-        return mlp(self.head, said(self.cell, memory))
+        return mlp(self.head, cell_output(self.cell, memory))
 
 
-class Networks(NamedTuple):
+class RecurrentNetworks(NamedTuple):
     actor: Recurrent
     log_std: Array
     critic: Recurrent
 
 
 class RecurrentState(NamedTuple):
-    networks: Networks
+    networks: RecurrentNetworks
     optimizer: Any
-    observations: Moments
+    obs_moments: Moments
     parameters: Moments  # of the dynamics, for a critic that sees them
     returns: Moments
     running: np.ndarray  # float64 [N], discounted rewards of the worlds' episodes so far
-    paid: np.bool_  # whether anything but 0 was paid since the state began or crossed to other worlds
+    paid: (
+        np.bool_
+    )  # whether anything but 0 was paid since the state began or crossed to other worlds
     remembered: Array  # float32 [N, M], the critic's memory of the worlds' tasks so far
     low: np.ndarray
     high: np.ndarray
@@ -67,7 +78,7 @@ class Memory(NamedTuple):
 
     @staticmethod
     def of(cell: Cell) -> Memory:
-        return Memory(np.ones((), bool), cell.blank)
+        return Memory(np.ones((), bool), cell.initial_carry)
 
 
 class RecurrentPolicy(NamedTuple):
@@ -88,7 +99,7 @@ class RecurrentPolicy(NamedTuple):
 
     def mean(self, memory: Memory, observation: Array) -> tuple[Array, Memory]:
         """The mean action before it is clipped."""
-        kept = remember(self.actor.cell, self.before(memory), self.normalizer(observation))
+        kept = cell_step(self.actor.cell, self.before(memory), self.normalizer(observation))
         return self.actor.read(kept), Memory(jnp.zeros((), bool), kept)
 
     def before(self, memory: Memory) -> Array:
@@ -97,8 +108,8 @@ class RecurrentPolicy(NamedTuple):
 
 
 class RecurrentBehaviour(NamedTuple):
-    """What collects: a sample. With the transition come back its unclipped value as `sample`, whether the memory was
-    `fresh`, and what was `remembered` (M,) before the observation.
+    """What collects: a sample. With the transition come back its unclipped value as `sample`,
+    whether the memory was `fresh`, and what was `remembered` (M,) before the observation.
     """
 
     policy: RecurrentPolicy
@@ -114,7 +125,7 @@ class RecurrentBehaviour(NamedTuple):
         return Decision(jnp.clip(sample, self.policy.low, self.policy.high), extra=extra), after
 
 
-class Unremembered(NamedTuple):
+class WithoutMemory(NamedTuple):
     """A behaviour without a memory in place of one with: nothing of it is remembered."""
 
     behaviour: Any
@@ -128,7 +139,9 @@ class Unremembered(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """A round cut into sequences of k steps: (C, k, ...), and what was remembered before the first, (C, M)."""
+    """A round cut into sequences of k steps: (C, k, ...), and what was remembered before the first,
+    (C, M).
+    """
 
     steps: Rollout
     fresh: Array  # bool
@@ -136,25 +149,29 @@ class Sequences(NamedTuple):
     critic: Array
 
 
-def through_tasks(value: Array, next_value: Array, terminated: Array, done: Array, fresh: Array) -> tuple[Array, Array]:
-    """The value of what follows each step [T, N], and where returns end. A time limit does not end a task: what is
-    remembered goes on, and the return with it, to the next episode's first state (RL^2, Duan et al. 2016, Sec. 2.2).
+def through_tasks(
+    value: Array, next_value: Array, terminated: Array, done: Array, fresh: Array
+) -> tuple[Array, Array]:
+    """The value of what follows each step [T, N], and where returns end. A time limit does not end
+    a task: what is remembered goes on, and the return with it, to the next episode's first state
+    (RL^2, Duan et al. 2016, Sec. 2.2).
 
-    A fall ends the return (ours): a robot that fell and begins anew would otherwise have lost next to nothing. A
-    round's last row, whose next state is not in the round, ends where its episode does.
+    A fall ends the return (ours): a robot that fell and begins anew would otherwise have lost next
+    to nothing. A round's last row, whose next state is not in the round, ends where its episode
+    does.
     """
     goes_on = done[:-1] & ~terminated[:-1] & ~fresh[1:]
-    keep = lambda old, new: jnp.concatenate([jnp.where(goes_on, new, old[:-1]), old[-1:]])  # noqa: E731
+    keep = lambda old, new: jnp.concatenate([jnp.where(goes_on, new, old[:-1]), old[-1:]])
     return keep(next_value, value[1:]), keep(done, False)
 
 
 @dataclass(frozen=True)
 class RecurrentPPO(Proximal):
-    """A learner. Worlds, steps and epochs are those of sb3-contrib's RecurrentPPO; its minibatches are larger, its
-    cells smaller.
+    """A learner. Worlds, steps and epochs are those of sb3-contrib's RecurrentPPO; its minibatches
+    are larger, its cells smaller.
 
-    `hidden` is behind the cell; `minibatch` counts transitions, and so many of them as `sequence` says are one behind
-    the other. Raises BadValue or UnknownName for a setting that cannot learn.
+    `hidden` is behind the cell; `minibatch` counts transitions, and so many of them as `sequence`
+    says are one behind the other. Raises BadValue or UnknownName for a setting that cannot learn.
     """
 
     worlds: int = 16
@@ -166,18 +183,19 @@ class RecurrentPPO(Proximal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, (("units", "sequence"), WHOLE))
+        check_settings(self, (("units", "sequence"), WHOLE))
         if self.cell not in CELLS:
             raise UnknownName("cell", self.cell, CELLS)
 
-    def fits(self, worlds: int, steps: int) -> None:
+    def check_rollout_shape(self, worlds: int, steps: int) -> None:
         """Raise BadValue for a minibatch beyond a round, or sequences that do not fill both."""
         if steps % self.sequence or self.minibatch % self.sequence:
             raise BadValue(
-                f"sequence={self.sequence} must divide a round's {steps} steps and minibatch={self.minibatch}; "
+                f"sequence={self.sequence} must divide a round's {steps} steps and "
+                f"minibatch={self.minibatch}; "
                 "change learner.sequence"
             )
-        super().fits(worlds, steps)
+        super().check_rollout_shape(worlds, steps)
 
     def init(self, spaces: Spaces, key: Array) -> RecurrentState:
         extra = spaces.parameters if self.privileged else 0
@@ -188,7 +206,7 @@ class RecurrentPPO(Proximal):
             return Recurrent(cell, init_mlp(k_head, (self.units, *self.hidden, outputs), scale))
 
         k_actor, k_critic = jax.random.split(key)
-        networks = Networks(
+        networks = RecurrentNetworks(
             network(k_actor, spaces.observation, spaces.action, 0.01),
             jnp.full(spaces.action, self.initial_log_std, jnp.float32),
             network(k_critic, spaces.observation + extra, 1, 1.0),
@@ -206,11 +224,13 @@ class RecurrentPPO(Proximal):
             np.asarray(spaces.high, np.float32),
         )
 
-    def _nothing(self, networks: Networks) -> np.ndarray:
-        return np.tile(networks.critic.cell.blank, (self.worlds, 1))
+    def _nothing(self, networks: RecurrentNetworks) -> np.ndarray:
+        return np.tile(networks.critic.cell.initial_carry, (self.worlds, 1))
 
-    def transfer(self, s: RecurrentState) -> RecurrentState:
-        """The state to go on with in other worlds: weights and moments stay, the optimizer begins anew."""
+    def warm_start(self, s: RecurrentState) -> RecurrentState:
+        """The state to go on with in other worlds: weights and moments stay, the optimizer begins
+        anew.
+        """
         return s._replace(
             optimizer=self._optimizer.init(s.networks),
             running=np.zeros(self.worlds),
@@ -218,47 +238,55 @@ class RecurrentPPO(Proximal):
             remembered=self._nothing(s.networks),
         )
 
-    def random(self, s: RecurrentState) -> Unremembered:
+    def random(self, s: RecurrentState) -> WithoutMemory:
         """What collects before the first round."""
-        return Unremembered(UniformBehaviour(s.low, s.high), Memory.of(s.networks.actor.cell))
+        return WithoutMemory(UniformBehaviour(s.low, s.high), Memory.of(s.networks.actor.cell))
 
     def policy(self, s: RecurrentState) -> RecurrentPolicy:
         actor = s.networks.actor
-        return RecurrentPolicy(Normalizer.of(s.observations), actor, actor.cell.blank, s.low, s.high)
+        return RecurrentPolicy(
+            Normalizer.of(s.obs_moments), actor, actor.cell.initial_carry, s.low, s.high
+        )
 
     def behaviour(self, s: RecurrentState) -> RecurrentBehaviour:
         return RecurrentBehaviour(self.policy(s), s.networks.log_std)
 
-    def learn(self, s: RecurrentState, tr: Transition, key: Array) -> tuple[RecurrentState, Metrics]:
+    def learn(
+        self, s: RecurrentState, tr: Transition, key: Array
+    ) -> tuple[RecurrentState, Metrics]:
         """One round: transitions [T, N, ...] to a new state."""
-        self.fits(*reversed(tr.reward.shape))
+        self.check_rollout_shape(*reversed(tr.reward.shape))
         arrays = (tr.obs, tr.next_obs, tr.parameters, tr.extra["sample"], tr.extra["fresh"], tr.extra["remembered"],
                   tr.reward, tr.terminated, tr.terminated | tr.truncated)  # fmt: skip
         scale = np.float32(1 / np.sqrt(s.returns.variance + 1e-8))
-        norms = (Normalizer.of(s.observations), Normalizer.of(s.parameters))
+        norms = (Normalizer.of(s.obs_moments), Normalizer.of(s.parameters))
         paid = paid_yet(s.paid, tr.reward)
         networks, optimizer, remembered, metrics = self._round(
             s.networks, s.optimizer, s.remembered, norms, scale, paid, arrays, key
         )
-        s = self.observe(s._replace(networks=networks, optimizer=optimizer, remembered=remembered), tr)
+        s = self.observe(
+            s._replace(networks=networks, optimizer=optimizer, remembered=remembered), tr
+        )
         return s, {k: float(v) for k, v in metrics.items()}
 
     @partial(jax.jit, static_argnums=0)
-    def _round(self, networks: Networks, optimizer, remembered, norms, scale, paid, arrays, key):
+    def _round(
+        self, networks: RecurrentNetworks, optimizer, remembered, norms, scale, paid, arrays, key
+    ):
         obs, next_obs, parameters, sample, fresh, actor_before, reward, terminated, done = arrays
         reward = jnp.clip(reward * scale, -10.0, 10.0)
         normalize, normalize_parameters = norms
         obs, next_obs = normalize(obs), normalize(next_obs)
         see, see_next = obs, next_obs
         if self.privileged:
-            dynamics = told(normalize_parameters, parameters)
+            dynamics = normalize_with_missing(normalize_parameters, parameters)
             see, see_next = (jnp.concatenate([x, dynamics], -1) for x in (see, see_next))
         # 2.
         critic = networks.critic
         memories = unroll(critic.cell, remembered, see, fresh)
         critic_before = jnp.concatenate([remembered[None], memories[:-1]])
         value = critic.read(memories)[..., 0]
-        next_value = critic.read(remember(critic.cell, memories, see_next))[..., 0]
+        next_value = critic.read(cell_step(critic.cell, memories, see_next))[..., 0]
         # 3.
         next_value, done = through_tasks(value, next_value, terminated, done, fresh)
         advantage = jax.vmap(gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)(
@@ -266,15 +294,17 @@ class RecurrentPPO(Proximal):
         )
         target = advantage + value
         advantage = jnp.where(paid, advantage, 0.0)
-        mean = networks.actor.read(remember(networks.actor.cell, actor_before, obs))
-        log_prob = jax.vmap(jax.vmap(gaussian_log_prob, (0, 0, None)), (0, 0, None))(sample, mean, networks.log_std)
+        mean = networks.actor.read(cell_step(networks.actor.cell, actor_before, obs))
+        log_prob = jax.vmap(jax.vmap(gaussian_log_prob, (0, 0, None)), (0, 0, None))(
+            sample, mean, networks.log_std
+        )
 
         # 4.
         def cut(x: Array) -> Array:
             x = x.reshape(-1, self.sequence, *x.shape[1:])
             return flat(jnp.swapaxes(x, 1, 2))
 
-        first = lambda x: flat(x[:: self.sequence])  # noqa: E731
+        first = lambda x: flat(x[:: self.sequence])
         rows = Sequences(
             jax.tree.map(cut, Rollout(obs, see, sample, log_prob, advantage, target)),
             cut(fresh),
@@ -292,10 +322,10 @@ class RecurrentPPO(Proximal):
         }
         return networks, optimizer, memories[-1], metrics
 
-    def loss(self, networks: Networks, batch: Sequences) -> tuple[Array, dict[str, Array]]:
+    def loss(self, networks: RecurrentNetworks, batch: Sequences) -> tuple[Array, dict[str, Array]]:
         """Box line 5, over a minibatch of sequences."""
         steps, fresh = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (batch.steps, batch.fresh))
-        read = lambda network, memory, x: flat(network.read(unroll(network.cell, memory, x, fresh)))  # noqa: E731
+        read = lambda network, memory, x: flat(network.read(unroll(network.cell, memory, x, fresh)))
         mean = read(networks.actor, batch.actor, steps.obs)
         value = read(networks.critic, batch.critic, steps.critic_obs)[:, 0]
         return self.objective(jax.tree.map(flat, steps), mean, networks.log_std, value)

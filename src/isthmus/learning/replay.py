@@ -1,7 +1,9 @@
-"""A replay buffer that is a value: adding gives a new one, the old one stays what it was, and neither costs a copy.
+"""A replay buffer that is a value: adding gives a new one, the old one stays what it was, and
+neither costs a copy.
 
-The newest rows lie in `recent`, a few thousand, which each addition copies; the rest in `old`, a ring of `capacity`
-rows on the device. When `recent` is full it is merged into the ring: one copy of all in some thousand steps.
+The newest rows lie in `recent`, a few thousand, which each addition copies; the rest in `old`, a
+ring of `capacity` rows on the device. When `recent` is full it is merged into the ring: one copy of
+all in some thousand steps.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import numpy as np
 
 from isthmus.types import Array
 
-RECENT = 4096  # rows
+RECENT_ROWS = 4096  # rows
 
 
-class View(NamedTuple):
-    """What `sample` needs, as a jitted function takes it: slots [begin, begin + fresh) of the ring are in `recent`."""
+class ReplayView(NamedTuple):
+    """What `sample` needs, as a jitted function takes it: slots [begin, begin + fresh) of the ring
+    are in `recent`.
+    """
 
     old: Any
     recent: Any
@@ -38,9 +42,11 @@ class Replay(NamedTuple):
     @staticmethod
     def empty(capacity: int, row: Any) -> Replay:
         """`row`: a tree of one row's arrays, for their shapes and types."""
-        zeros = lambda n: jax.tree.map(lambda x: np.zeros((n, *np.shape(x)), np.asarray(x).dtype), row)  # noqa: E731
+        zeros = lambda n: jax.tree.map(
+            lambda x: np.zeros((n, *np.shape(x)), np.asarray(x).dtype), row
+        )
         old = jax.tree.map(jnp.asarray, zeros(capacity))
-        return Replay(old, zeros(min(RECENT, capacity)), np.int64(0), np.int64(0))
+        return Replay(old, zeros(min(RECENT_ROWS, capacity)), np.int64(0), np.int64(0))
 
     @property
     def capacity(self) -> int:
@@ -73,7 +79,9 @@ class Replay(NamedTuple):
             recent[at : at + n] = new
             return recent
 
-        return self._replace(recent=jax.tree.map(put, self.recent, rows), added=np.int64(self.added + n))
+        return self._replace(
+            recent=jax.tree.map(put, self.recent, rows), added=np.int64(self.added + n)
+        )
 
     def _merge(self) -> Replay:
         slots = np.arange(self.merged, self.added) % self.capacity
@@ -85,12 +93,12 @@ class Replay(NamedTuple):
 
         return self._replace(old=jax.tree.map(put, self.old, self.recent), merged=self.added)
 
-    def view(self) -> View:
+    def view(self) -> ReplayView:
         begin, fresh = self.merged % self.capacity, self.added - self.merged
-        return View(self.old, self.recent, *(np.int32(x) for x in (begin, fresh, self.size)))
+        return ReplayView(self.old, self.recent, *(np.int32(x) for x in (begin, fresh, self.size)))
 
 
-def sample(view: View, n: int, key: Array) -> Any:
+def sample(view: ReplayView, n: int, key: Array) -> Any:
     """n rows, each drawn uniformly from all that are held, with replacement; for use inside jit."""
     capacity = len(jax.tree.leaves(view.old)[0])
     slot = jax.random.randint(key, (n,), 0, view.size)

@@ -1,4 +1,5 @@
-"""Soft actor-critic (Haarnoja et al. 2018, arXiv 1801.01290) with a temperature of its own (2018, arXiv 1812.05905).
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv 1801.01290) with a temperature of its own (2018,
+arXiv 1812.05905).
 
 1.  act with the policy, tanh of a Gaussian, in several worlds; at random until `random_steps`
 2.  transitions to the replay, true next states, death apart from time limits
@@ -24,17 +25,17 @@ import optax
 
 from isthmus.learning.advantage import flat
 from isthmus.learning.distributions import gaussian_log_prob, normal
-from isthmus.learning.learner import ABOVE_ZERO, FRACTION, FROM_ZERO, WHOLE, check
+from isthmus.learning.learner import ABOVE_ZERO, FRACTION, FROM_ZERO, WHOLE, check_settings
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import Actor, SquashedBehaviour, SquashedPolicy, squashed_parameters
-from isthmus.learning.replay import Replay, View, sample
+from isthmus.learning.replay import Replay, ReplayView, sample
 from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
 Critics = tuple[MLP, MLP]
-CriticTerm = Callable[[Callable[[Array, Array], Array], "Batch", Array], Array]
+CriticTerm = Callable[[Callable[[Array, Array], Array], "SACBatch", Array], Array]
 
 
-class Batch(NamedTuple):
+class SACBatch(NamedTuple):
     """Transitions (B, ...); the replay's rows are the same. Actions are the policy's own, in -1..1."""
 
     obs: Array
@@ -44,9 +45,11 @@ class Batch(NamedTuple):
     terminated: Array  # bool: death, which ends all value, not a time limit
 
 
-def rows(tr: Transition) -> Batch:
+def rows(tr: Transition) -> SACBatch:
     """Transitions [T, N, ...] as rows of the replay."""
-    return Batch(*(flat(x) for x in (tr.obs, tr.extra["sample"], tr.reward, tr.next_obs, tr.terminated)))
+    return SACBatch(
+        *(flat(x) for x in (tr.obs, tr.extra["sample"], tr.reward, tr.next_obs, tr.terminated))
+    )
 
 
 class Learned(NamedTuple):
@@ -70,13 +73,18 @@ class SACState(NamedTuple):
 def squashed_log_prob(before: Array, mean: Array, log_std: Array) -> Array:
     """log pi of tanh(before), one sample (A,): Eq. 21 of 1801.01290 (appendix C).
 
-    log N(u) - sum log(1 - tanh(u)^2), the last as 2 (log 2 - u - softplus(-2 u)), which is exact where tanh(u) is 1.
+    log N(u) - sum log(1 - tanh(u)^2), the last as 2 (log 2 - u - softplus(-2 u)), which is exact
+    where tanh(u) is 1.
     """
-    return gaussian_log_prob(before, mean, log_std) - 2 * jnp.sum(np.log(2) - before - jax.nn.softplus(-2 * before))
+    return gaussian_log_prob(before, mean, log_std) - 2 * jnp.sum(
+        np.log(2) - before - jax.nn.softplus(-2 * before)
+    )
 
 
 def squashed_sample(actor: Actor, obs: Array, noise: Array) -> tuple[Array, Array]:
-    """Actions in -1..1 (B, A) for observations (B, O) and standard normal noise (B, A); log probabilities (B,)."""
+    """Actions in -1..1 (B, A) for observations (B, O) and standard normal noise (B, A); log
+    probabilities (B,).
+    """
     mean, log_std = squashed_parameters(actor, obs)
     before = mean + jnp.exp(log_std) * noise
     return jnp.tanh(before), jax.vmap(squashed_log_prob)(before, mean, log_std)
@@ -89,14 +97,23 @@ def q_values(critics: Critics, obs: Array, action: Array) -> Array:
 
 
 def soft_target(
-    reward: Array, terminated: Array, next_q: Array, next_log_prob: Array, temperature: Array, discount: float
+    reward: Array,
+    terminated: Array,
+    next_q: Array,
+    next_log_prob: Array,
+    temperature: Array,
+    discount: float,
 ) -> Array:
-    """Eqs. 2 and 3 of 1812.05905, one transition: r + gamma (1 - death) (min_i Q_i - alpha log pi), next_q (2,)."""
+    """Eqs. 2 and 3 of 1812.05905, one transition: r + gamma (1 - death) (min_i Q_i - alpha log pi),
+    next_q (2,).
+    """
     return reward + discount * (1.0 - terminated) * (next_q.min() - temperature * next_log_prob)
 
 
 def updates(carry: Any, sample: Callable, update: Callable, n: int, key: Array) -> tuple[Any, Any]:
-    """n times `carry, metrics = update(carry, sample(key), key)` in one scan; metrics come back with a leading n."""
+    """n times `carry, metrics = update(carry, sample(key), key)` in one scan; metrics come back
+    with a leading n.
+    """
 
     def step(carry: Any, key: Array) -> tuple[Any, Any]:
         k_sample, k_update = jax.random.split(key)
@@ -107,17 +124,20 @@ def updates(carry: Any, sample: Callable, update: Callable, n: int, key: Array) 
 
 @dataclass(frozen=True)
 class SAC:
-    """A learner. Defaults are the papers' and SB3's; `random_steps` is rl-baselines3-zoo's `learning_starts`.
+    """A learner. Defaults are the papers' and SB3's; `random_steps` is rl-baselines3-zoo's
+    `learning_starts`.
 
-    A round is `worlds` x `steps` transitions and as many updates. Observations are not normalized. Each state carries a
-    replay of `capacity` rows. Raises BadValue for a setting that cannot learn.
+    A round is `worlds` x `steps` transitions and as many updates. Observations are not normalized.
+    Each state carries a replay of `capacity` rows. Raises BadValue for a setting that cannot learn.
     """
 
     privileged: ClassVar[bool] = False
     worlds: int = 8
     steps: int = 8
     hidden: tuple[int, ...] = (256, 256)
-    actors: int = 1  # networks that share the numbers of an action out; 2: DAP's "separate policies"
+    actors: int = (
+        1  # networks that share the numbers of an action out; 2: DAP's "separate policies"
+    )
     learning_rate: float = 3e-4
     minibatch: int = 256
     discount: float = 0.99
@@ -128,7 +148,7 @@ class SAC:
     soft_targets: bool = True  # whether entropy counts in y
 
     def __post_init__(self) -> None:
-        check(
+        check_settings(
             self,
             (("worlds", "steps", "actors", "minibatch", "capacity"), WHOLE),
             (("learning_rate", "reward_scale"), ABOVE_ZERO),
@@ -136,10 +156,12 @@ class SAC:
             (("random_steps",), FROM_ZERO),
         )
         if self.capacity < self.minibatch:
-            raise BadValue(f"capacity={self.capacity} is less than a minibatch of {self.minibatch}; raise it")
+            raise BadValue(
+                f"capacity={self.capacity} is less than a minibatch of {self.minibatch}; raise it"
+            )
 
     @property
-    def rollout(self) -> tuple[int, int]:
+    def rollout_shape(self) -> tuple[int, int]:
         """(worlds, steps) of one round."""
         return self.worlds, self.steps
 
@@ -154,29 +176,37 @@ class SAC:
     def init(self, spaces: Spaces, key: Array) -> SACState:
         k_actor, *k_critics = jax.random.split(key, 3)
         if spaces.action % self.actors:
-            raise BadValue(f"actors={self.actors} cannot share {spaces.action} numbers of an action out evenly")
+            raise BadValue(
+                f"actors={self.actors} cannot share {spaces.action} numbers of an action out evenly"
+            )
         widths = (spaces.observation, *self.hidden, 2 * spaces.action // self.actors)
         actor = tuple(init_mlp(k, widths, 0.01) for k in jax.random.split(k_actor, self.actors))
         sizes = (spaces.observation + spaces.action, *self.hidden, 1)
         critics = (init_mlp(k_critics[0], sizes, 1.0), init_mlp(k_critics[1], sizes, 1.0))
         temperature = jnp.zeros((), jnp.float32)
-        learned = Learned(actor, critics, critics, temperature, self._optimizers(actor, critics, temperature))
+        learned = Learned(
+            actor, critics, critics, temperature, self._optimizers(actor, critics, temperature)
+        )
         obs, action = np.zeros(spaces.observation, np.float32), np.zeros(spaces.action, np.float32)
-        replay = Replay.empty(self.capacity, Batch(obs, action, np.float32(0), obs, np.bool_(False)))
+        replay = Replay.empty(
+            self.capacity, SACBatch(obs, action, np.float32(0), obs, np.bool_(False))
+        )
         low, high = np.asarray(spaces.low, np.float32), np.asarray(spaces.high, np.float32)
         return SACState(learned, replay, low, high, np.int64(0))
 
-    def transfer(self, s: SACState) -> SACState:
-        """The state to go on with in other worlds: weights stay, the replay empties, the optimizers begin anew."""
+    def warm_start(self, s: SACState) -> SACState:
+        """The state to go on with in other worlds: weights stay, the replay empties, the optimizers
+        begin anew.
+        """
         new = s.learned
         new = new._replace(optimizers=self._optimizers(new.actor, new.critics, new.log_temperature))
         return s._replace(learned=new, replay=s.replay.cleared(self.capacity))
 
-    def resized(self, worlds: int) -> SAC:
+    def with_num_worlds(self, worlds: int) -> SAC:
         """The same learner for another number of worlds."""
         return replace(self, worlds=worlds)
 
-    def fits(self, worlds: int, steps: int) -> None:
+    def check_rollout_shape(self, worlds: int, steps: int) -> None:
         """It learns from its replay: any round will do."""
 
     def random(self, s: SACState) -> SquashedBehaviour:
@@ -206,14 +236,18 @@ class SAC:
         return s._replace(learned=learned), {k: float(v) for k, v in metrics.items()}
 
     @partial(jax.jit, static_argnums=(0, 3))
-    def _round(self, learned: Learned, view: View, n: int, key: Array) -> tuple[Learned, dict[str, Array]]:
-        learned, health = updates(learned, partial(sample, view, self.minibatch), self.update, n, key)
+    def _round(
+        self, learned: Learned, view: ReplayView, n: int, key: Array
+    ) -> tuple[Learned, dict[str, Array]]:
+        learned, health = updates(
+            learned, partial(sample, view, self.minibatch), self.update, n, key
+        )
         return learned, {name: x.mean() for name, x in health.items()}
 
     def update(
         self,
         s: Learned,
-        batch: Batch,
+        batch: SACBatch,
         key: Array,
         *,
         weight: Array | float = 1.0,
@@ -221,8 +255,8 @@ class SAC:
     ) -> tuple[Learned, dict[str, Array]]:
         """Box lines 4 to 8, one gradient step, on a batch (B, ...); pure.
 
-        `weight` (B,) is on the critics' squared errors. `critic_term(q, batch, key)`, a scalar, is added to their loss;
-        q(obs, action) gives (2, B).
+        `weight` (B,) is on the critics' squared errors. `critic_term(q, batch, key)`, a scalar, is
+        added to their loss; q(obs, action) gives (2, B).
         """
         k_noise, k_term = jax.random.split(key)
         next_noise, noise = normal(k_noise, (2, *batch.action.shape))
@@ -248,7 +282,9 @@ class SAC:
         # 6.
         def actor_loss(actor: Actor) -> tuple[Array, Array]:
             action, log_prob = squashed_sample(actor, batch.obs, noise)
-            return (temperature * log_prob - q_values(critics, batch.obs, action).min(0)).mean(), log_prob.mean()
+            return (
+                temperature * log_prob - q_values(critics, batch.obs, action).min(0)
+            ).mean(), log_prob.mean()
 
         gradient, log_prob = jax.grad(actor_loss, has_aux=True)(s.actor)
         actor, of_actor = self._descend(s.actor, gradient, of_actor)
@@ -258,7 +294,12 @@ class SAC:
         # 8.
         targets = jax.tree.map(lambda slow, new: slow + self.tau * (new - slow), s.targets, critics)
         optimizers = of_actor, of_critics, of_temperature
-        health = {"critic_loss": loss, "value": value, "entropy": -log_prob, "temperature": temperature}
+        health = {
+            "critic_loss": loss,
+            "value": value,
+            "entropy": -log_prob,
+            "temperature": temperature,
+        }
         return Learned(actor, critics, targets, log_temperature, optimizers), health
 
     def _descend(self, weights: Any, gradient: Any, optimizer: Any) -> tuple[Any, Any]:

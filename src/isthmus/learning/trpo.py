@@ -1,4 +1,5 @@
-"""Trust region policy optimization (Schulman et al. 2015, arXiv 1502.05477), with a value function fitted apart.
+"""Trust region policy optimization (Schulman et al. 2015, arXiv 1502.05477), with a value function
+fitted apart.
 
 1.  act with the policy, observations normalized by moments frozen for the round
 2.  V, V': values of all states and of their true next states
@@ -26,14 +27,28 @@ from jax.flatten_util import ravel_pytree
 
 from isthmus.learning.advantage import explained_variance, flat, gae, paid_yet
 from isthmus.learning.distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
-from isthmus.learning.learner import ABOVE_ZERO, FINITE, FRACTION, FROM_ZERO, WHOLE, check, check_minibatch
+from isthmus.learning.learner import (
+    ABOVE_ZERO,
+    FINITE,
+    FRACTION,
+    FROM_ZERO,
+    WHOLE,
+    check_minibatch,
+    check_settings,
+)
 from isthmus.learning.networks import MLP, init_mlp, mlp
-from isthmus.learning.normalization import Moments, Normalizer, discounted_returns, known, told
+from isthmus.learning.normalization import (
+    Moments,
+    Normalizer,
+    discounted_returns,
+    drop_unknown_rows,
+    normalize_with_missing,
+)
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
 from isthmus.types import Array, Metrics, Spaces, Transition, UnknownName
 
 
-class Networks(NamedTuple):
+class TRPONetworks(NamedTuple):
     """The policy's parameters."""
 
     actor: MLP
@@ -48,13 +63,15 @@ class Value(NamedTuple):
     returns: Moments
     running: np.ndarray  # float64 [N], discounted rewards of the worlds' episodes so far
     age: np.ndarray  # int64 [N], steps of the worlds' episodes so far
-    paid: np.bool_  # whether anything but 0 was paid since the state began or crossed to other worlds
+    paid: (
+        np.bool_
+    )  # whether anything but 0 was paid since the state began or crossed to other worlds
 
 
 class TRPOState(NamedTuple):
-    networks: Networks
+    networks: TRPONetworks
     value: Value
-    observations: Moments
+    obs_moments: Moments
     parameters: Moments  # of the dynamics, for a critic that sees them
     low: np.ndarray
     high: np.ndarray
@@ -67,7 +84,7 @@ class Gaussians(NamedTuple):
     log_std: Array  # (A,)
 
     @staticmethod
-    def of(networks: Networks, obs: Array) -> Gaussians:
+    def of(networks: TRPONetworks, obs: Array) -> Gaussians:
         return Gaussians(mlp(networks.actor, obs), networks.log_std)
 
     def log_prob(self, sample: Array) -> Array:
@@ -79,25 +96,33 @@ class Gaussians(NamedTuple):
         return jax.vmap(gaussian_kl, (0, None, 0, None))(*self, *new).mean()
 
     def metric(self, tangent: Gaussians) -> Gaussians:
-        """The Hessian of `kl` by `new`, at `new` = `self`, times a tangent: 1/sd^2 for means, 2 for log deviations."""
-        return Gaussians(tangent.mean * jnp.exp(-2 * self.log_std) / len(self.mean), 2 * tangent.log_std)
+        """The Hessian of `kl` by `new`, at `new` = `self`, times a tangent: 1/sd^2 for means, 2 for
+        log deviations.
+        """
+        return Gaussians(
+            tangent.mean * jnp.exp(-2 * self.log_std) / len(self.mean), 2 * tangent.log_std
+        )
 
 
-def fisher_product(networks: Networks, obs: Array) -> tuple[Gaussians, Callable]:
+def fisher_product(networks: TRPONetworks, obs: Array) -> tuple[Gaussians, Callable]:
     """Distributions at `obs`, and v -> F v of trees like `networks`.
 
-    F = J^T M J, J the Jacobian of the distributions' parameters and M the `metric`: at `networks` itself this is the
-    whole Hessian of the mean KL, since the KL's slope, which would multiply second derivatives, is zero there.
+    F = J^T M J, J the Jacobian of the distributions' parameters and M the `metric`: at `networks`
+    itself this is the whole Hessian of the mean KL, since the KL's slope, which would multiply
+    second derivatives, is zero there.
     """
     old, push = jax.linearize(lambda n: Gaussians.of(n, obs), networks)
     pull = jax.linear_transpose(push, networks)
     return old, lambda v: pull(old.metric(push(v)))[0]
 
 
-def conjugate_gradients(product: Callable[[Array], Array], b: Array, iterations: int) -> tuple[Array, Array]:
+def conjugate_gradients(
+    product: Callable[[Array], Array], b: Array, iterations: int
+) -> tuple[Array, Array]:
     """x with product(x) = b for a symmetric positive definite product, and |b - product(x)| / |b|.
 
-    Hestenes and Stiefel 1952; stops early where the residual is 1e-5 of b, about what float32 resolves.
+    Hestenes and Stiefel 1952; stops early where the residual is 1e-5 of b, about what float32
+    resolves.
     """
     enough = 1e-10 * (b @ b)
 
@@ -118,10 +143,12 @@ def conjugate_gradients(product: Callable[[Array], Array], b: Array, iterations:
 
 
 def ridge(features: Array, target: Array, penalty: float) -> MLP:
-    """One layer (w, b) that minimizes mean((features w + b - target)^2) + penalty (|w|^2 + b^2); (B, F), (B,).
+    """One layer (w, b) that minimizes mean((features w + b - target)^2) + penalty (|w|^2 + b^2);
+    (B, F), (B,).
 
-    By Gram and Schmidt's elimination of the stacked rows, target last (Björck 1967), which is as stable as any QR: the
-    normal equations would square a condition number that float32 cannot bear, and LAPACK's threads would wait busily.
+    By Gram and Schmidt's elimination of the stacked rows, target last (Björck 1967), which is as
+    stable as any QR: the normal equations would square a condition number that float32 cannot bear,
+    and LAPACK's threads would wait busily.
     """
     n, width = features.shape
     rows = jnp.concatenate([features, jnp.ones((n, 1)), target[:, None]], -1)
@@ -139,11 +166,13 @@ def ridge(features: Array, target: Array, penalty: float) -> MLP:
 
 @dataclass(frozen=True)
 class TRPO:
-    """A learner. The policy's step has no rate; `learning_rate`, `epochs` and `minibatch` are the critic's.
+    """A learner. The policy's step has no rate; `learning_rate`, `epochs` and `minibatch` are the
+    critic's.
 
-    `critic` is "mlp", or "linear": ridge regression on the normalized observation, its square and the episode's time
-    with its powers (Duan et al. 2016, arXiv 1604.06778), solved anew each round.
-    Raises BadValue for a setting that cannot learn; in the first update, for a minibatch larger than a round.
+    `critic` is "mlp", or "linear": ridge regression on the normalized observation, its square and
+    the episode's time with its powers (Duan et al. 2016, arXiv 1604.06778), solved anew each round.
+    Raises BadValue for a setting that cannot learn; in the first update, for a minibatch larger
+    than a round.
     """
 
     worlds: int = 64
@@ -162,12 +191,25 @@ class TRPO:
     discount: float = 0.99
     gae_decay: float = 0.95
     initial_log_std: float = 0.0
-    privileged: bool = False  # the critic sees the drawn dynamics; for a target's, their mean in training
+    privileged: bool = (
+        False  # the critic sees the drawn dynamics; for a target's, their mean in training
+    )
 
     def __post_init__(self) -> None:
-        check(
+        check_settings(
             self,
-            (("worlds", "steps", "cg_iterations", "fisher_stride", "backtracks", "epochs", "minibatch"), WHOLE),
+            (
+                (
+                    "worlds",
+                    "steps",
+                    "cg_iterations",
+                    "fisher_stride",
+                    "backtracks",
+                    "epochs",
+                    "minibatch",
+                ),
+                WHOLE,
+            ),
             (("max_kl", "learning_rate"), ABOVE_ZERO),
             (("damping",), FROM_ZERO),
             (("shrink",), (lambda x: 0 < x < 1, "a number between 0 and 1")),
@@ -178,7 +220,7 @@ class TRPO:
             raise UnknownName("critic", self.critic, ("mlp", "linear"))
 
     @property
-    def rollout(self) -> tuple[int, int]:
+    def rollout_shape(self) -> tuple[int, int]:
         """(worlds, steps) of one round."""
         return self.worlds, self.steps
 
@@ -192,7 +234,7 @@ class TRPO:
     def init(self, spaces: Spaces, key: Array) -> TRPOState:
         k_actor, k_critic = jax.random.split(key)
         extra = spaces.parameters if self.privileged else 0
-        networks = Networks(
+        networks = TRPONetworks(
             init_mlp(k_actor, (spaces.observation, *self.hidden, spaces.action), 0.01),
             jnp.full(spaces.action, self.initial_log_std, jnp.float32),
         )
@@ -204,26 +246,38 @@ class TRPO:
         none = np.zeros(self.worlds, np.int64)
         return TRPOState(
             networks,
-            Value(critic, self._begin(critic), Moments.empty(()), np.zeros(self.worlds), none, np.bool_(False)),
+            Value(
+                critic,
+                self._begin(critic),
+                Moments.empty(()),
+                np.zeros(self.worlds),
+                none,
+                np.bool_(False),
+            ),
             Moments.empty(spaces.observation),
             Moments.empty(extra),
             np.asarray(spaces.low, np.float32),
             np.asarray(spaces.high, np.float32),
         )
 
-    def transfer(self, s: TRPOState) -> TRPOState:
-        """The state to go on with in other worlds: weights and moments stay, the optimizer begins anew."""
+    def warm_start(self, s: TRPOState) -> TRPOState:
+        """The state to go on with in other worlds: weights and moments stay, the optimizer begins
+        anew.
+        """
         none = np.zeros(self.worlds, np.int64)
         value = s.value._replace(
-            optimizer=self._begin(s.value.critic), running=np.zeros(self.worlds), age=none, paid=np.bool_(False)
+            optimizer=self._begin(s.value.critic),
+            running=np.zeros(self.worlds),
+            age=none,
+            paid=np.bool_(False),
         )
         return s._replace(value=value)
 
-    def resized(self, worlds: int) -> TRPO:
+    def with_num_worlds(self, worlds: int) -> TRPO:
         """The same learner for another number of worlds."""
         return replace(self, worlds=worlds)
 
-    def fits(self, worlds: int, steps: int) -> None:
+    def check_rollout_shape(self, worlds: int, steps: int) -> None:
         """Raise BadValue for a minibatch of the network that is the critic beyond a round."""
         if self.critic == "mlp":
             check_minibatch(self.minibatch, worlds, steps)
@@ -233,7 +287,7 @@ class TRPO:
         return UniformBehaviour(s.low, s.high)
 
     def policy(self, s: TRPOState) -> GaussianPolicy:
-        return GaussianPolicy(Normalizer.of(s.observations), s.networks.actor, s.low, s.high)
+        return GaussianPolicy(Normalizer.of(s.obs_moments), s.networks.actor, s.low, s.high)
 
     def behaviour(self, s: TRPOState) -> GaussianBehaviour:
         return GaussianBehaviour(self.policy(s), s.networks.log_std)
@@ -249,32 +303,47 @@ class TRPO:
                 age=ages(s.value.age, done)[-1],
                 paid=paid_yet(s.value.paid, tr.reward),
             ),
-            observations=s.observations.merge(flat(tr.obs)),
-            parameters=s.parameters.merge(known(flat(tr.parameters))) if self.privileged else s.parameters,
+            obs_moments=s.obs_moments.merge(flat(tr.obs)),
+            parameters=s.parameters.merge(drop_unknown_rows(flat(tr.parameters)))
+            if self.privileged
+            else s.parameters,
         )
 
     def learn(self, s: TRPOState, tr: Transition, key: Array) -> tuple[TRPOState, Metrics]:
         """One round: transitions [T, N, ...] to a new state."""
-        self.fits(*reversed(tr.reward.shape))
+        self.check_rollout_shape(*reversed(tr.reward.shape))
         done = tr.terminated | tr.truncated
         age = ages(s.value.age, done)[:-1].astype(np.float32)
-        arrays = tr.obs, tr.next_obs, tr.parameters, age, tr.extra["sample"], tr.reward, tr.terminated, done
+        arrays = (
+            tr.obs,
+            tr.next_obs,
+            tr.parameters,
+            age,
+            tr.extra["sample"],
+            tr.reward,
+            tr.terminated,
+            done,
+        )
         scale = np.float32(1 / np.sqrt(s.value.returns.variance + 1e-8))
-        norms = (Normalizer.of(s.observations), Normalizer.of(s.parameters))
+        norms = (Normalizer.of(s.obs_moments), Normalizer.of(s.parameters))
         fitted = s.value.critic, s.value.optimizer
         paid = paid_yet(s.value.paid, tr.reward)
-        networks, (critic, optimizer), metrics = self._round(s.networks, fitted, norms, scale, paid, arrays, key)
+        networks, (critic, optimizer), metrics = self._round(
+            s.networks, fitted, norms, scale, paid, arrays, key
+        )
         value = s.value._replace(critic=critic, optimizer=optimizer)
         s = self.observe(s._replace(networks=networks, value=value), tr)
         return s, {k: float(v) for k, v in metrics.items()}
 
     @partial(jax.jit, static_argnums=0)
-    def _round(self, networks: Networks, fitted, norms, scale, paid, arrays, key):
+    def _round(self, networks: TRPONetworks, fitted, norms, scale, paid, arrays, key):
         obs, next_obs, parameters, age, sample, reward, terminated, done = arrays
         reward = jnp.clip(reward * scale, -10.0, 10.0)
         normalize, normalize_parameters = norms
         obs, next_obs = normalize(obs), normalize(next_obs)
-        dynamics = told(normalize_parameters, parameters) if self.privileged else None
+        dynamics = (
+            normalize_with_missing(normalize_parameters, parameters) if self.privileged else None
+        )
         # 2.
         seen = self._see(obs, dynamics, age)
         value = mlp(fitted[0], seen)[..., 0]
@@ -298,12 +367,13 @@ class TRPO:
         return networks, fitted, metrics
 
     def improve(
-        self, networks: Networks, obs: Array, sample: Array, advantage: Array
-    ) -> tuple[Networks, dict[str, Array]]:
-        """Box lines 4 to 7, over a batch (B, ...) of normalized observations, samples and advantages.
+        self, networks: TRPONetworks, obs: Array, sample: Array, advantage: Array
+    ) -> tuple[TRPONetworks, dict[str, Array]]:
+        """Box lines 4 to 7, over a batch (B, ...) of normalized observations, samples and
+        advantages.
 
-        Metrics: kl and surrogate_gain of the step taken; step_fraction, what is left of the full step (0: none was
-        taken); cg_residual, relative; entropy.
+        Metrics: kl and surrogate_gain of the step taken; step_fraction, what is left of the full
+        step (0: none was taken); cg_residual, relative; entropy.
         """
         old, pull = jax.vjp(lambda n: Gaussians.of(n, obs), networks)
         _, fisher = fisher_product(networks, obs[:: self.fisher_stride])
@@ -316,7 +386,7 @@ class TRPO:
         gain, slope = jax.value_and_grad(surrogate)(old)
         gradient, unravel = ravel_pytree(*pull(slope))
         # 5.
-        damped = lambda v: ravel_pytree(fisher(unravel(v)))[0] + self.damping * v  # noqa: E731
+        damped = lambda v: ravel_pytree(fisher(unravel(v)))[0] + self.damping * v
         x, residual = conjugate_gradients(damped, gradient, self.cg_iterations)
         # 6.
         step = jnp.sqrt(2 * self.max_kl / jnp.maximum(x @ damped(x), 1e-30)) * x
@@ -333,7 +403,9 @@ class TRPO:
             return ~((improvement > 0) & (kl <= self.max_kl)) & (tried < self.backtracks)
 
         tried, (new, improvement, kl) = jax.lax.while_loop(
-            refused, lambda carry: (carry[0] + 1, attempt(carry[0] + 1)), (0, attempt(jnp.zeros((), int)))
+            refused,
+            lambda carry: (carry[0] + 1, attempt(carry[0] + 1)),
+            (0, attempt(jnp.zeros((), int))),
         )
         taken = (improvement > 0) & (kl <= self.max_kl)
         networks = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, networks)
@@ -346,7 +418,9 @@ class TRPO:
         }
 
     def _see(self, obs: Array, dynamics: Array, age: Array) -> Array:
-        """What the critic sees, (..., ?), of normalized observations and dynamics and the episodes' ages in steps."""
+        """What the critic sees, (..., ?), of normalized observations and dynamics and the episodes'
+        ages in steps.
+        """
         seen = jnp.concatenate([obs, dynamics], -1) if self.privileged else obs
         if self.critic == "mlp":
             return seen
@@ -371,8 +445,12 @@ class TRPO:
             return (optax.apply_updates(critic, updates), optimizer), error
 
         def epoch(carry, key):
-            order = jnp.argsort(jax.random.bits(key, (size,)))[: count * self.minibatch]  # `permutation` sorts twice
-            batches = jax.tree.map(lambda x: x[order].reshape(count, self.minibatch, *x.shape[1:]), (seen, target))
+            order = jnp.argsort(jax.random.bits(key, (size,)))[
+                : count * self.minibatch
+            ]  # `permutation` sorts twice
+            batches = jax.tree.map(
+                lambda x: x[order].reshape(count, self.minibatch, *x.shape[1:]), (seen, target)
+            )
             return jax.lax.scan(minibatch, carry, batches)
 
         fitted, errors = jax.lax.scan(epoch, fitted, jax.random.split(key, self.epochs))
@@ -380,7 +458,9 @@ class TRPO:
 
 
 def ages(start: np.ndarray, done: Array) -> np.ndarray:
-    """Steps since each world's episode began, [T + 1, N]: at every step of done [T, N], and after the last."""
+    """Steps since each world's episode began, [T + 1, N]: at every step of done [T, N], and after
+    the last.
+    """
     out = np.empty((len(done) + 1, len(start)), np.int64)
     out[0] = start
     for t, ended in enumerate(done):

@@ -1,13 +1,13 @@
 """A dual action policy by inverse dynamics: ours, beside DAP's own (`dap.py`, arXiv 2410.12250).
 
-Eq. 3's estimator is not the ratio that it stands for where the two actions differ. What a_tgt should be is known
-without it: the action that in the target leads from s to the s' that a_src led to. Nor is a reward needed to find it,
-for it changes nothing but itself.
+Eq. 3's estimator is not the ratio that it stands for where the two actions differ. What a_tgt
+should be is known without it: the action that in the target leads from s to the s' that a_src led
+to. Nor is a reward needed to find it, for it changes nothing but itself.
 
     input: source, log of the target, w
 1.  g_1..g_N <- inverse models a = g_i(s, s') fitted to the log; pi (SAC), h <- initialize
     repeat:
-2.      a_src ~ pi(s) is executed in the source and leads to s'
+2.      a_src ~ pi(s) is applied in the source and leads to s'
 3.      pi <- SAC with r - w cost(s, s'), g = mean_i g_i(s, s'): what the target cannot be trusted to do costs
         mean_i |g_i - g|^2, the models' disagreement, + |g - clip(g)|^2, what is beyond the motors
 4.      h <- gradient steps on |h(s, a_src) - clip(g)|^2, over the replay
@@ -25,24 +25,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from isthmus.domains.collect import collect, finished_returns
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Problem
+from isthmus.domains.rollout import finished_returns, rollout_steps
 from isthmus.learning.inverse import InverseModels, InverseState
 from isthmus.learning.keys import beside
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import SquashedPolicy, squashed_parameters
-from isthmus.learning.replay import View, sample
-from isthmus.learning.sac import SAC, Batch, SACState, updates
+from isthmus.learning.replay import ReplayView, sample
+from isthmus.learning.sac import SAC, SACBatch, SACState, updates
 from isthmus.methods.logged import log_view
-from isthmus.methods.method import NoAdaptation, State, begin, fold
+from isthmus.methods.method import NoAdaptation, State, fold_key, start_in_source
+from isthmus.problems.problem import Access, Problem
 from isthmus.types import Array, BadValue, Metrics
 
-FIT = 500  # steps a round of line 1, at most
-SHARE = 4  # SAC's updates to one of line 4
+FIT_STEPS = 500  # steps a round of line 1, at most
+SAC_UPDATES_EACH = 4  # SAC's updates to one of line 4
 
 
-class Inverted(NamedTuple):
+class DAPInverseState(NamedTuple):
     sac: SACState
     inverse: InverseState
     translator: MLP  # h
@@ -50,7 +50,9 @@ class Inverted(NamedTuple):
 
 
 def translate(translator: MLP, obs: Array, action: Array) -> Array:
-    """h(s, a_src), all in -1..1 and h a little beyond: what is added to a_src, which is right where nothing differs."""
+    """h(s, a_src), all in -1..1 and h a little beyond: what is added to a_src, which is right where
+    nothing differs.
+    """
     return action + mlp(translator, jnp.concatenate([obs, action], -1), jax.nn.relu)
 
 
@@ -73,7 +75,7 @@ class DAPInverse(NoAdaptation):
     """As the box. Raises BadValue for a learner other than SAC or a number that cannot be."""
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
-    dual: ClassVar[bool] = True
+    has_source_action: ClassVar[bool] = True
     learner: SAC = field(default_factory=SAC)
     inverse: InverseModels = field(default_factory=InverseModels)
     fitting: int = 5_000  # gradient steps
@@ -95,44 +97,57 @@ class DAPInverse(NoAdaptation):
         return problem.source
 
     def policy(self, s: State) -> Any:
-        return TranslatedPolicy(self.simulated(s), s.learner.translator)
+        return TranslatedPolicy(self.source_policy(s), s.learner.translator)
 
-    def simulated(self, s: State) -> Any:
+    def source_policy(self, s: State) -> Any:
         return self.learner.policy(s.learner.sac)
 
     def behaviour(self, s: State) -> Any:
         return self.learner.behaviour(s.learner.sac)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        before = start if isinstance(start, Inverted) else None  # from a run of its own h goes on, too
+        before = (
+            start if isinstance(start, DAPInverseState) else None
+        )  # from a run of its own h goes on, too
         sac = before.sac if before else start
-        s, log, spaces = begin(self.learner, problem.source, seed, sac), problem.log(), problem.source.spaces
-        inverse = self.inverse.init(log.obs, log.next_obs, spaces.action, fold(s.key, 5))
+        s, log, spaces = (
+            start_in_source(self.learner, problem.source, seed, sac),
+            problem.log(),
+            problem.source.spaces,
+        )
+        inverse = self.inverse.init(log.obs, log.next_obs, spaces.action, fold_key(s.key, 5))
         sizes = (spaces.observation + spaces.action, *self.hidden, spaces.action)
-        translator = before.translator if before else init_mlp(fold(s.key, 6), sizes, 0.01)
-        return s._replace(learner=Inverted(s.learner, inverse, translator, self._adam.init(translator)))
+        translator = before.translator if before else init_mlp(fold_key(s.key, 6), sizes, 0.01)
+        return s._replace(
+            learner=DAPInverseState(s.learner, inverse, translator, self._adam.init(translator))
+        )
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
-        key, (sac, inverse, translator, optimizer) = fold(s.key, 1, int(s.phase), int(s.round)), s.learner
-        if s.phase == 0 and s.round * FIT < self.fitting:
+        key, (sac, inverse, translator, optimizer) = (
+            fold_key(s.key, 1, int(s.phase), int(s.round)),
+            s.learner,
+        )
+        if s.phase == 0 and s.round * FIT_STEPS < self.fitting:
             # 1.
             log = log_view(problem).old
-            n = min(FIT, self.fitting - int(s.round) * FIT)
+            n = min(FIT_STEPS, self.fitting - int(s.round) * FIT_STEPS)
             inverse, error = self.inverse.fit(inverse, n, log.obs, log.next_obs, log.action, key)
             s = s._replace(learner=s.learner._replace(inverse=inverse), round=np.int64(s.round + 1))
             return s, {"inverse_error": float(error)}
         if s.phase == 0:
             s = s._replace(phase=np.int64(1), round=np.int64(0))
-            key = fold(s.key, 1, 1, 0)
+            key = fold_key(s.key, 1, 1, 0)
         # 2.
-        worlds, tr = collect(problem.source, s.worlds, self.behaviour(s), self.learner.steps)
+        worlds, tr = rollout_steps(problem.source, s.worlds, self.behaviour(s), self.learner.steps)
         # 3.
         disagreement, beyond, gap = self.cost(inverse, tr.obs, tr.extra["sample"], tr.next_obs)
-        paid = tr._replace(reward=tr.reward - np.float32(self.weight) * np.asarray(disagreement + beyond))
+        paid = tr._replace(
+            reward=tr.reward - np.float32(self.weight) * np.asarray(disagreement + beyond)
+        )
         sac, metrics = self.learner.learn(sac, paid, key)
         # 4.
         if self.learner.ready(sac):
-            n = max(1, tr.reward.size // SHARE)
+            n = max(1, tr.reward.size // SAC_UPDATES_EACH)
             carry = translator, optimizer
             carry, missed = self._translate(carry, inverse, sac.replay.view(), n, beside(key))
             (translator, optimizer), metrics["translation_error"] = carry, float(missed)
@@ -143,31 +158,45 @@ class DAPInverse(NoAdaptation):
         if len(returns):
             metrics["training_return"] = float(returns.mean())
         return s._replace(
-            learner=Inverted(sac, inverse, translator, optimizer), worlds=worlds, round=np.int64(s.round + 1),
+            learner=DAPInverseState(sac, inverse, translator, optimizer), worlds=worlds, round=np.int64(s.round + 1),
             source_steps=np.int64(s.source_steps + tr.reward.size),
         ), metrics  # fmt: skip
 
     @partial(jax.jit, static_argnums=0)
-    def cost(self, inverse: InverseState, obs: Array, action: Array, next_obs: Array) -> tuple[Array, Array, Array]:
-        """Of transitions (..., O), squared and summed over the motors: the models' disagreement, how far g is beyond
-        -1..1, and how far it is from a_src; (...) each.
+    def cost(
+        self, inverse: InverseState, obs: Array, action: Array, next_obs: Array
+    ) -> tuple[Array, Array, Array]:
+        """Of transitions (..., O), squared and summed over the motors: the models' disagreement,
+        how far g is beyond -1..1, and how far it is from a_src; (...) each.
         """
         found = self.inverse.actions(inverse, obs, next_obs)
         g = found.mean(0)
-        return found.var(0).sum(-1), jnp.square(g - jnp.clip(g, -1, 1)).sum(-1), jnp.square(g - action).sum(-1)
+        return (
+            found.var(0).sum(-1),
+            jnp.square(g - jnp.clip(g, -1, 1)).sum(-1),
+            jnp.square(g - action).sum(-1),
+        )
 
     @partial(jax.jit, static_argnums=(0, 4))
     def _translate(
-        self, carry: tuple[MLP, Any], inverse: InverseState, view: View, n: int, key: Array
+        self, carry: tuple[MLP, Any], inverse: InverseState, view: ReplayView, n: int, key: Array
     ) -> tuple[tuple[MLP, Any], Array]:
         """Box line 4, n times; the mean squared error."""
 
-        def update(carry: tuple[MLP, Any], batch: Batch, key: Array) -> tuple[tuple[MLP, Any], Array]:
-            g = jnp.clip(self.inverse.actions(inverse, batch.obs, batch.next_obs).mean(0), -1.0, 1.0)
-            loss = lambda network: jnp.square(translate(network, batch.obs, batch.action) - g).mean()  # noqa: E731
+        def update(
+            carry: tuple[MLP, Any], batch: SACBatch, key: Array
+        ) -> tuple[tuple[MLP, Any], Array]:
+            g = jnp.clip(
+                self.inverse.actions(inverse, batch.obs, batch.next_obs).mean(0), -1.0, 1.0
+            )
+            loss = lambda network: jnp.square(
+                translate(network, batch.obs, batch.action) - g
+            ).mean()
             value, gradient = jax.value_and_grad(loss)(carry[0])
             step, optimizer = self._adam.update(gradient, carry[1])
             return (optax.apply_updates(carry[0], step), optimizer), value
 
-        carry, errors = updates(carry, partial(sample, view, self.learner.minibatch), update, n, key)
+        carry, errors = updates(
+            carry, partial(sample, view, self.learner.minibatch), update, n, key
+        )
         return carry, errors.mean()

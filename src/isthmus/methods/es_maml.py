@@ -1,5 +1,5 @@
-"""Meta-learning by evolution strategies with PPO as the adaptation (ES-sim2real, Spigler and Dalbagno; ES-MAML, Song et
-al. 2019, arXiv 1910.01215).
+"""Meta-learning by evolution strategies with PPO as the adaptation (ES-sim2real, Spigler and
+Dalbagno; ES-MAML, Song et al. 2019, arXiv 1910.01215).
 
     input: source, uncertainty p(T), n pairs, sigma; U = K PPO updates, or another operator
 1.  theta <- initialize (policy, deviations, value function), or --start
@@ -27,23 +27,23 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from isthmus.domains.collect import Live, play
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Problem
-from isthmus.learning.learner import ABOVE_ZERO, EVEN, WHOLE, check
-from isthmus.learning.normalization import Moments, follow, rescaled
+from isthmus.domains.rollout import SteppedWorlds, rollout_episodes
+from isthmus.learning.learner import ABOVE_ZERO, EVEN, WHOLE, check_settings
+from isthmus.learning.normalization import Moments, popart_inputs, popart_outputs
 from isthmus.learning.ppo import PPO, PPOState
-from isthmus.methods.adaptation import Adapting, later
-from isthmus.methods.method import NoAdaptation, State, begin, fold
-from isthmus.methods.operators import OPERATORS, Pay, climbed
+from isthmus.methods.adaptation import GradientFewShot, update_seed
+from isthmus.methods.method import NoAdaptation, State, fold_key, start_in_source
+from isthmus.methods.operators import OPERATORS, Pay, hill_climb
 from isthmus.physics import random
+from isthmus.problems.problem import Access, Problem
 from isthmus.types import Array, BadValue, Metrics, UnknownName, Worlds
 
-JUDGED = 2**32  # in place of an update's number, which it can never be
-SHARD = 4  # pairs whose worlds are one batch, and one process's; no bit depends on it
+EVALUATION_COUNTER = 2**32  # in place of an update's number, which it can never be
+PAIRS_PER_SHARD = 4  # pairs whose worlds are one batch, and one process's; no bit depends on it
 
 
-class Evolved(NamedTuple):
+class ESState(NamedTuple):
     center: PPOState  # theta, and the moments
     optimizer: Any  # of theta as a vector
 
@@ -66,7 +66,7 @@ class Shard(NamedTuple):
     pairs: tuple[int, ...]
 
 
-class Pair(NamedTuple):
+class AntitheticPair(NamedTuple):
     """What the two members of a pair share: all but the sign of their noise."""
 
     task: np.ndarray  # (P,) dynamics
@@ -78,23 +78,26 @@ class Pair(NamedTuple):
 
 def centred_ranks(fitness: np.ndarray) -> np.ndarray:
     """-0.5 for the least to 0.5 for the most; equal ones share theirs."""
-    below, least = (np.less(fitness[None], fitness[:, None]).sum(1), np.less_equal(fitness[None], fitness[:, None]))
+    below, least = (
+        np.less(fitness[None], fitness[:, None]).sum(1),
+        np.less_equal(fitness[None], fitness[:, None]),
+    )
     return (below + least.sum(1) - 1) / 2 / max(1, len(fitness) - 1) - 0.5
 
 
-MOMENTS = ("observations", "returns")
+MOMENTS = ("obs_moments", "returns")
 
 
 def moments_of(s: PPOState) -> tuple[Moments, ...]:
-    return s.observations, s.returns
+    return s.obs_moments, s.returns
 
 
-def nothing(s: PPOState) -> tuple[Moments, ...]:
+def no_episodes(s: PPOState) -> tuple[Moments, ...]:
     """Moments of no rows, as a state has them."""
     return tuple(Moments.empty(moments.mean.shape) for moments in moments_of(s))
 
 
-def observed(gained: tuple[Moments, ...], rows: np.ndarray) -> tuple[Moments, ...]:
+def merge_gained_moments(gained: tuple[Moments, ...], rows: np.ndarray) -> tuple[Moments, ...]:
     """With observations (B, O) that came of playing."""
     observations, *others = gained
     return observations.merge(rows), *others
@@ -106,11 +109,12 @@ def joined(worlds: list[Worlds]) -> Worlds:
 
 @dataclass(frozen=True)
 class Evolution(NoAdaptation):
-    """Evolution strategies over the uncertainty, without an inner loop: the control that the abstract leaves out.
+    """Evolution strategies over the uncertainty, without an inner loop: the control that the
+    abstract leaves out.
 
     The value function and the deviations drift with
-    their noise: a fitness that is played by the policy's mean does not depend on them. Raises BadValue for a learner
-    other than PPO, whose networks are evolved, or a number that cannot be.
+    their noise: a fitness that is played by the policy's mean does not depend on them. Raises
+    BadValue for a learner other than PPO, whose networks are evolved, or a number that cannot be.
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
@@ -123,10 +127,10 @@ class Evolution(NoAdaptation):
     def __post_init__(self) -> None:
         if not isinstance(self.learner, PPO):
             raise BadValue("this method evolves what PPO learns; leave learner=ppo")
-        check(self, (("pairs", "episodes"), WHOLE), (("sigma", "outer_rate"), ABOVE_ZERO))
+        check_settings(self, (("pairs", "episodes"), WHOLE), (("sigma", "outer_rate"), ABOVE_ZERO))
 
     def trained_in(self, problem: Problem) -> Domain:
-        return problem.believed
+        return problem.randomized_source
 
     def policy(self, s: State) -> Any:
         return self.learner.policy(s.learner.center)
@@ -137,10 +141,10 @@ class Evolution(NoAdaptation):
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """1."""
-        s = begin(self.learner, problem.believed, seed, start)
-        center = self.learner.transfer(s.learner)
+        s = start_in_source(self.learner, problem.randomized_source, seed, start)
+        center = self.learner.warm_start(s.learner)
         theta, _ = ravel_pytree(center.networks)
-        return s._replace(learner=Evolved(center, self._adam.init(theta)), worlds=())
+        return s._replace(learner=ESState(center, self._adam.init(theta)), worlds=())
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         return self.merge(s, [self.work(problem, shard) for shard in self.shards(s)])
@@ -148,13 +152,18 @@ class Evolution(NoAdaptation):
     def shards(self, s: State) -> list[Shard]:
         """A generation's work in parts, for any process."""
         center = jax.tree.map(np.asarray, s.learner.center)
-        parts = [range(at, min(at + SHARD, self.pairs)) for at in range(0, self.pairs, SHARD)]
+        parts = [
+            range(at, min(at + PAIRS_PER_SHARD, self.pairs))
+            for at in range(0, self.pairs, PAIRS_PER_SHARD)
+        ]
         return [Shard(center, s.key, int(s.round), tuple(part)) for part in parts]
 
     def work(self, problem: Problem, shard: Shard) -> list[Evaluated]:
         """3., two members a pair."""
         return self.evaluate(
-            problem.believed, shard.center, [self.pair(problem.believed, shard, i) for i in shard.pairs]
+            problem.randomized_source,
+            shard.center,
+            [self.pair(problem.randomized_source, shard, i) for i in shard.pairs],
         )
 
     def merge(self, s: State, results: Sequence[list[Evaluated]]) -> tuple[State, Metrics]:
@@ -167,7 +176,9 @@ class Evolution(NoAdaptation):
         ranks = centred_ranks(fitness.ravel()).reshape(-1, 2)
         # 5.
         weights = jnp.asarray(ranks[:, 0] - ranks[:, 1], jnp.float32)
-        noise = jnp.stack([self.noise(s.key, int(s.round), i, center.networks) for i in range(self.pairs)])
+        noise = jnp.stack(
+            [self.noise(s.key, int(s.round), i, center.networks) for i in range(self.pairs)]
+        )
         slope = weights @ noise / (2 * self.pairs * self.sigma)
         move, optimizer = self._adam.update(-slope, optimizer, theta)
         center = center._replace(networks=unravel(optax.apply_updates(theta, move)))
@@ -175,13 +186,17 @@ class Evolution(NoAdaptation):
         before = moments_of(center)
         for each in found:
             center = center._replace(
-                **dict(zip(MOMENTS, map(Moments.join, moments_of(center), each.gained), strict=True))
+                **dict(
+                    zip(MOMENTS, map(Moments.join, moments_of(center), each.gained), strict=True)
+                )
             )
-        center = center._replace(networks=self.following(center.networks, before, moments_of(center)))
+        center = center._replace(
+            networks=self.following(center.networks, before, moments_of(center))
+        )
         played = sum(each.playing for each in found)
         steps = played + sum(each.adapting for each in found)
         return s._replace(
-            learner=Evolved(center, optimizer), round=np.int64(s.round + 1),
+            learner=ESState(center, optimizer), round=np.int64(s.round + 1),
             source_steps=np.int64(s.source_steps + steps),
         ), {
             "training_return": float(fitness.mean()), "fitness_best": float(fitness.max()),
@@ -190,29 +205,38 @@ class Evolution(NoAdaptation):
             "played_steps": float(played),
         }  # fmt: skip
 
-    def following(self, networks: Any, before: tuple[Moments, ...], after: tuple[Moments, ...]) -> Any:
-        """The same policy and values under other moments. Without gradients nothing else would make up for these:
-        within thirty generations they moved by half a deviation, where a policy of 2,750 in Hopper's box is worth 170.
+    def following(
+        self, networks: Any, before: tuple[Moments, ...], after: tuple[Moments, ...]
+    ) -> Any:
+        """The same policy and values under other moments. Without gradients nothing else would make
+        up for these: within thirty generations they moved by half a deviation, where a policy of
+        2,750 in Hopper's box is worth 170.
         """
         (seen, returns), (now_seen, now_returns) = before, after
-        actor, critic = (follow(network, seen, now_seen) for network in (networks.actor, networks.critic))
-        return networks._replace(actor=actor, critic=rescaled(critic, returns, now_returns))
+        actor, critic = (
+            popart_inputs(network, seen, now_seen) for network in (networks.actor, networks.critic)
+        )
+        return networks._replace(actor=actor, critic=popart_outputs(critic, returns, now_returns))
 
     def noise(self, key: Array, generation: int, i: int, networks: Any) -> Array:
-        """e_i, theta's size, keyed by the run, the generation and the pair alone, as all that a pair draws."""
+        """e_i, theta's size, keyed by the run, the generation and the pair alone, as all that a
+        pair draws.
+        """
         size = sum(leaf.size for leaf in jax.tree.leaves(networks))
-        return jax.random.normal(fold(key, 4, generation, i), (size,))
+        return jax.random.normal(fold_key(key, 4, generation, i), (size,))
 
-    def pair(self, believed: Domain, shard: Shard, i: int) -> Pair:
+    def pair(self, believed: Domain, shard: Shard, i: int) -> AntitheticPair:
         """2."""
         key, generation = shard.key, shard.generation
         base = random.fold(np.array([int(key[0]) << 32 | int(key[1])], np.uint64), generation, i)
         task = believed.draw(base, np.ones(1, np.int64))[0]
-        seeds = int(base[0]), int(random.fold(base, JUDGED)[0])
+        seeds = int(base[0]), int(random.fold(base, EVALUATION_COUNTER)[0])
         noise = self.noise(key, generation, i, shard.center.networks)
-        return Pair(task, noise, seeds, fold(key, 3, generation, i), generation)
+        return AntitheticPair(task, noise, seeds, fold_key(key, 3, generation, i), generation)
 
-    def evaluate(self, believed: Domain, center: PPOState, pairs: Sequence[Pair]) -> list[Evaluated]:
+    def evaluate(
+        self, believed: Domain, center: PPOState, pairs: Sequence[AntitheticPair]
+    ) -> list[Evaluated]:
         """3. The members of `pairs`, theta + sigma e before theta - sigma e."""
         theta, unravel = ravel_pytree(center.networks)
         twice = [pair for pair in pairs for _ in range(2)]
@@ -224,32 +248,39 @@ class Evolution(NoAdaptation):
         seen: list[np.ndarray] = []
         alive: list[np.ndarray] = []
 
-        def watch(live: Live, done: int) -> None:
+        def watch(live: SteppedWorlds, done: int) -> None:
             seen.append(live.state["observation"].astype(np.float32))
             alive.append(live.state["finished"] == 0)
 
-        played = play(believed, worlds, [self.learner.policy(member) for member in members], watch)
-        saw, living = (np.stack(x).reshape(len(x), len(members), self.episodes, *x[0].shape[1:]) for x in (seen, alive))
+        played = rollout_episodes(
+            believed, worlds, [self.learner.policy(member) for member in members], watch
+        )
+        saw, living = (
+            np.stack(x).reshape(len(x), len(members), self.episodes, *x[0].shape[1:])
+            for x in (seen, alive)
+        )
         returns, lengths = (x.reshape(len(members), -1) for x in (played.returns, played.lengths))
         return [
             Evaluated(
-                float(returns[m].mean()), observed(gained[m], saw[:, m][living[:, m]]), int(steps[m]),
+                float(returns[m].mean()), merge_gained_moments(gained[m], saw[:, m][living[:, m]]), int(steps[m]),
                 int(lengths[m].sum()),
             )
             for m in range(len(members))
         ]  # fmt: skip
 
     def adapted(
-        self, members: list[PPOState], believed: Domain, pairs: Sequence[Pair]
+        self, members: list[PPOState], believed: Domain, pairs: Sequence[AntitheticPair]
     ) -> tuple[list[PPOState], list[tuple[Moments, ...]], np.ndarray]:
-        """U: the members after it, what it adds to the moments of each, and the steps (M,) that it took of each."""
-        return members, [nothing(members[0])] * len(members), np.zeros(len(members), np.int64)
+        """U: the members after it, what it adds to the moments of each, and the steps (M,) that it
+        took of each.
+        """
+        return members, [no_episodes(members[0])] * len(members), np.zeros(len(members), np.int64)
 
 
 @dataclass(frozen=True)
-class ESMAML(Adapting, Evolution):
-    """U = K updates by `operator`: the learner's own on 4,096 steps each, the abstract's, or another of ES-MAML's on
-    `queries` episodes each, of actors perturbed by `radius`.
+class ESMAML(GradientFewShot, Evolution):
+    """U = K updates by `operator`: the learner's own on 4,096 steps each, the abstract's, or
+    another of ES-MAML's on `queries` episodes each, of actors perturbed by `radius`.
     """
 
     operator: str = "ppo"
@@ -258,7 +289,7 @@ class ESMAML(Adapting, Evolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, (("queries",), EVEN), (("radius",), ABOVE_ZERO))
+        check_settings(self, (("queries",), EVEN), (("radius",), ABOVE_ZERO))
         if self.operator not in (known := ("ppo", *OPERATORS)):
             raise UnknownName("operator", self.operator, known)
 
@@ -277,8 +308,17 @@ class ESMAML(Adapting, Evolution):
         if self.operator == "ppo":
             return super().operate(members, domain, begin, key, pay, watch, meter)
         operator = OPERATORS[self.operator]
-        return climbed(
-            self.learner, members, domain, begin, self.updates, self.queries, self.radius, operator, key, meter
+        return hill_climb(
+            self.learner,
+            members,
+            domain,
+            begin,
+            self.updates,
+            self.queries,
+            self.radius,
+            operator,
+            key,
+            meter,
         )
 
     def most(self, target: Domain) -> tuple[int, int, str]:
@@ -288,16 +328,21 @@ class ESMAML(Adapting, Evolution):
         return episodes * target.time_limit, episodes, "updates or queries"
 
     def adapted(self, members, believed, pairs):
-        gained = [nothing(member) for member in members]
+        gained = [no_episodes(member) for member in members]
 
         def watch(m: int, before: PPOState, tr: Any) -> None:
-            blank = before._replace(**dict(zip(MOMENTS, nothing(before), strict=True)))
-            seen = self.learner.resized(self.adaptation_worlds).observe(blank, tr)
+            blank = before._replace(**dict(zip(MOMENTS, no_episodes(before), strict=True)))
+            seen = self.learner.with_num_worlds(self.adaptation_worlds).observe(blank, tr)
             gained[m] = tuple(map(Moments.join, gained[m], moments_of(seen)))
 
-        begin = lambda n, update: joined(  # noqa: E731
-            [believed.worlds(n, later(pair.seeds[0], update), np.tile(pair.task, (n, 1))) for pair in pairs]
+        begin = lambda n, update: joined(
+            [
+                believed.worlds(n, update_seed(pair.seeds[0], update), np.tile(pair.task, (n, 1)))
+                for pair in pairs
+            ]
         )
-        key = lambda m, update: jax.random.fold_in(pairs[m].key, update)  # noqa: E731
-        members, taken = self.operate(members, believed, begin, key, self.pay(pairs[0].generation), watch)
+        key = lambda m, update: jax.random.fold_in(pairs[m].key, update)
+        members, taken = self.operate(
+            members, believed, begin, key, self.pay(pairs[0].generation), watch
+        )
         return members, gained, taken.steps

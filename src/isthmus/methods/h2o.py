@@ -1,4 +1,5 @@
-"""H2O: dynamics-aware hybrid offline-and-online reinforcement learning (Niu et al. 2022, arXiv 2206.13464).
+"""H2O: dynamics-aware hybrid offline-and-online reinforcement learning (Niu et al. 2022, arXiv
+2206.13464).
 
 1.  pi and Q_1, Q_2 (SAC), D_sa and D_sas <- initialize; D_src <- random steps in the source
     repeat:
@@ -22,26 +23,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Problem
 from isthmus.learning.classifiers import Classifiers, ClassifiersState
 from isthmus.learning.distributions import normal
-from isthmus.learning.sac import SAC, Batch, Learned, SACState
+from isthmus.learning.sac import SAC, Learned, SACBatch, SACState
 from isthmus.methods.darc import seen
 from isthmus.methods.logged import log_view, roll_out, scan
-from isthmus.methods.method import NoAdaptation, State, begin, fold
+from isthmus.methods.method import NoAdaptation, State, fold_key, start_in_source
+from isthmus.problems.problem import Access, Problem
 from isthmus.types import Array, BadValue, Metrics
 
-DRAWS = 10  # next states that u is a mean over
+POLICY_DRAWS = 10  # next states that u is a mean over
 TINY, LARGEST = 1e-30, 10.0  # what u is cut to; the code has 1e-45, which float32 may take for 0
-RATIO = 1e-5, 1.0  # what w is cut to
+IMPORTANCE_RANGE = 1e-5, 1.0  # what w is cut to
 
 
-class Hybrid(NamedTuple):
+class H2OState(NamedTuple):
     sac: SACState
     classifiers: ClassifiersState
 
 
-class Carry(NamedTuple):
+class H2OCarry(NamedTuple):
     learned: Learned
     classifiers: ClassifiersState
     spread: Array  # (O,) of the log's states
@@ -56,14 +57,19 @@ class H2O(NoAdaptation):
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
     learner: SAC = field(default_factory=lambda: SAC(capacity=200_000, soft_targets=False))
-    classifiers: Classifiers = field(default_factory=lambda: Classifiers(hidden=(256, 256), noise=0.1, bound=2.0))
+    classifiers: Classifiers = field(
+        default_factory=lambda: Classifiers(hidden=(256, 256), noise=0.1, bound=2.0)
+    )
     weight: float = 0.01
 
     def __post_init__(self) -> None:
         if not isinstance(self.learner, SAC):
             raise BadValue("this method learns by SAC; leave learner=sac")
         if self.learner.minibatch % 2:
-            raise BadValue(f"learner.minibatch={self.learner.minibatch}: needs an even number, half is the log's")
+            raise BadValue(
+                f"learner.minibatch={self.learner.minibatch}: needs an even number, half is the "
+                "log's"
+            )
         if not 0 <= self.weight < np.inf:
             raise BadValue(f"weight={self.weight}: needs a number from 0 on")
 
@@ -79,52 +85,67 @@ class H2O(NoAdaptation):
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """1."""
         problem.log()  # one that cannot be read should be told now
-        s, spaces = begin(self.learner, problem.source, seed, start), problem.source.spaces
-        classifiers = self.classifiers.init(spaces.observation, spaces.action, fold(s.key, 5))
-        return s._replace(learner=Hybrid(s.learner, classifiers))
+        s, spaces = (
+            start_in_source(self.learner, problem.source, seed, start),
+            problem.source.spaces,
+        )
+        classifiers = self.classifiers.init(spaces.observation, spaces.action, fold_key(s.key, 5))
+        return s._replace(learner=H2OState(s.learner, classifiers))
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         # 2.
         sac, classifiers = s.learner
-        worlds, sac, metrics = roll_out(problem.source, s.worlds, self.learner, sac, self.behaviour(s))
+        worlds, sac, metrics = roll_out(
+            problem.source, s.worlds, self.learner, sac, self.behaviour(s)
+        )
         n = self.learner.worlds * self.learner.steps
         if self.learner.ready(sac):
             log = log_view(problem)
-            carry = Carry(sac.learned, classifiers, log.old.obs.std(0))
-            key = fold(s.key, 1, int(s.phase), int(s.round))
+            carry = H2OCarry(sac.learned, classifiers, log.old.obs.std(0))
+            key = fold_key(s.key, 1, int(s.phase), int(s.round))
             carry, health = scan(self, n, carry, sac.replay.view(), log, key)
             sac, classifiers = sac._replace(learned=carry.learned), carry.classifiers
             metrics |= {name: float(x) for name, x in health.items()}
         return s._replace(
-            learner=Hybrid(sac, classifiers), worlds=worlds, round=np.int64(s.round + 1),
+            learner=H2OState(sac, classifiers), worlds=worlds, round=np.int64(s.round + 1),
             source_steps=np.int64(s.source_steps + n),
         ), metrics  # fmt: skip
 
-    def update(self, carry: Carry, batches: tuple[Batch, Batch], key: Array) -> tuple[Carry, dict[str, Array]]:
+    def update(
+        self, carry: H2OCarry, batches: tuple[SACBatch, SACBatch], key: Array
+    ) -> tuple[H2OCarry, dict[str, Array]]:
         k_classifiers, k_near, k_sac = jax.random.split(key, 3)
         # 3.
         source, logged = batches
-        classifiers, told = self.classifiers.update(carry.classifiers, seen(source), seen(logged), k_classifiers)
+        classifiers, told = self.classifiers.update(
+            carry.classifiers, seen(source), seen(logged), k_classifiers
+        )
         half = self.learner.minibatch // 2
         source, logged = (jax.tree.map(lambda x: x[:half], b) for b in batches)
         # 4.
-        ratio = lambda b: self.classifiers.delta(classifiers, seen(b), seen(b))  # noqa: E731  log p_tgt / p_src
-        near = carry.spread * normal(k_near, (DRAWS, *source.next_obs.shape))
-        u = jax.vmap(lambda noise: -ratio(source._replace(next_obs=source.next_obs + noise)))(near).mean(0)
+        ratio = lambda b: self.classifiers.delta(classifiers, seen(b), seen(b))
+        near = carry.spread * normal(k_near, (POLICY_DRAWS, *source.next_obs.shape))
+        u = jax.vmap(lambda noise: -ratio(source._replace(next_obs=source.next_obs + noise)))(
+            near
+        ).mean(0)
         u = jnp.clip(u, TINY, LARGEST)
         log_omega = jnp.log(u) - jnp.log(u.sum())
         # 5.
-        w = jnp.clip(jnp.exp(ratio(source)), *RATIO)
+        w = jnp.clip(jnp.exp(ratio(source)), *IMPORTANCE_RANGE)
 
         # 6.
-        def conservative(q: Any, both: Batch, key: Array) -> Array:
+        def conservative(q: Any, both: SACBatch, key: Array) -> Array:
             simulated, real = jnp.split(q(both.obs, both.action), 2, axis=1)  # (2, B/2)
             gap = jax.nn.logsumexp(simulated + log_omega, axis=1) - real.mean(1)
-            return self.weight / 4 * gap.sum()  # theirs is beside two means of squares, SAC's half mean has a fourth
+            return (
+                self.weight / 4 * gap.sum()
+            )  # theirs is beside two means of squares, SAC's half mean has a fourth
 
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), source, logged)
         weight = jnp.concatenate([w, jnp.ones(half)])
         # 7.
-        learned, health = self.learner.update(carry.learned, both, k_sac, weight=weight, critic_term=conservative)
+        learned, health = self.learner.update(
+            carry.learned, both, k_sac, weight=weight, critic_term=conservative
+        )
         health |= told | {"gap": u.mean(), "importance": w.mean()}
-        return Carry(learned, classifiers, carry.spread), health
+        return H2OCarry(learned, classifiers, carry.spread), health

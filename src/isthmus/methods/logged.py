@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from isthmus.domains.collect import collect, finished_returns
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Problem
+from isthmus.domains.rollout import finished_returns, rollout_steps
 from isthmus.learning.keys import beside
-from isthmus.learning.replay import View, sample
-from isthmus.learning.sac import SAC, Batch, SACState, updates
+from isthmus.learning.replay import ReplayView, sample
+from isthmus.learning.sac import SAC, SACBatch, SACState, updates
+from isthmus.problems.problem import Problem
 from isthmus.types import Array, Metrics, Worlds
 
 
@@ -22,23 +22,30 @@ def roll_out(
     domain: Domain, worlds: Worlds, learner: SAC, sac: SACState, behaviour: Any
 ) -> tuple[Worlds, SACState, Metrics]:
     """One round of the source into SAC's replay."""
-    after, tr = collect(domain, worlds, behaviour, learner.rollout[1])
+    after, tr = rollout_steps(domain, worlds, behaviour, learner.rollout_shape[1])
     returns = finished_returns(worlds, tr)
     metrics = {"training_return": float(returns.mean())} if len(returns) else {}
     return after, learner.observe(sac, tr), metrics | {"episodes": float(len(returns))}
 
 
-def log_view(problem: Problem) -> View:
+def log_view(problem: Problem) -> ReplayView:
     """The target's log as `sample` takes it: rows of Batch, actions in -1..1."""
     log, (_, low, high, _) = problem.log(), problem.target.spaces
-    rows = Batch(log.obs, 2 * (log.action - low) / (high - low) - 1, log.reward, log.next_obs, log.terminated)
+    rows = SACBatch(
+        log.obs, 2 * (log.action - low) / (high - low) - 1, log.reward, log.next_obs, log.terminated
+    )
     none = np.int32(0)
-    return View(rows, jax.tree.map(lambda x: x[:1], rows), none, none, np.int32(log.size))
+    return ReplayView(rows, jax.tree.map(lambda x: x[:1], rows), none, none, np.int32(log.size))
 
 
-@partial(jax.jit, static_argnums=(0, 1))  # equal methods share what is compiled; their bound `update`s are not equal
-def scan(method: Any, n: int, carry: Any, source: View, target: View, key: Array) -> tuple[Any, dict[str, Array]]:
-    """n times `method.update(carry, (batch of the source, batch of the target), key)`; the means of its metrics.
+@partial(
+    jax.jit, static_argnums=(0, 1)
+)  # equal methods share what is compiled; their bound `update`s are not equal
+def scan(
+    method: Any, n: int, carry: Any, source: ReplayView, target: ReplayView, key: Array
+) -> tuple[Any, dict[str, Array]]:
+    """n times `method.update(carry, (batch of the source, batch of the target), key)`; the means of
+    its metrics.
 
     The source's batches, and the keys, are those that SAC's own rounds would draw.
     """

@@ -1,4 +1,5 @@
-"""Mutual alignment transfer learning (Wulfmeier, Posner and Abbeel 2017, arXiv 1707.07907), Algorithm 1.
+"""Mutual alignment transfer learning (Wulfmeier, Posner and Abbeel 2017, arXiv 1707.07907),
+Algorithm 1.
 
     input: source and target, alignment weight lambda, N outer and M inner iterations
 1.  theta (simulator), phi (robot), omega (discriminator) <- initialize
@@ -21,26 +22,28 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.collect import collect, finished_returns, repeated
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Book, Problem
-from isthmus.learning.discriminator import Discriminator, Remembering
+from isthmus.domains.rollout import finished_returns, repeated, rollout_steps
+from isthmus.learning.sequence_discriminator import SequenceDiscriminator, WithHistory
 from isthmus.learning.trpo import TRPO
 from isthmus.methods.method import (
-    Both,
     NoAdaptation,
+    SourceAndTarget,
     State,
-    begin,
     check_dynamics,
-    fold,
-    fresh,
+    fold_key,
     hold_moments,
+    initial_state,
     source_round,
+    start_in_source,
 )
+from isthmus.problems.problem import Access, Problem, TargetUsage
 from isthmus.types import BadValue, Metrics, Transition, UnknownName, Worlds
 
 OFFSETS = {
-    "floor": lambda rho: np.quantile(rho, 0.05).astype(np.float32),  # hardly a state is worth less than the end
+    "floor": lambda rho: np.quantile(rho, 0.05).astype(
+        np.float32
+    ),  # hardly a state is worth less than the end
     "mean": np.mean,  # a step more is worth nothing on average
     "none": lambda rho: np.float32(0),  # the paper's letter
 }
@@ -48,21 +51,23 @@ OFFSETS = {
 
 class Agents(NamedTuple):
     simulator: Any
-    aligned: Any  # the simulator's value function of r_S + lambda rho_S: M of its M + 1 updates are paid r_S alone
+    # the simulator's value function of r_S + lambda rho_S: M of its M + 1 updates are paid r_S
+    # alone
+    aligned: Any
     robot: Any
     discriminator: Any
 
 
 @dataclass(frozen=True)
 class MATL(NoAdaptation):
-    """Algorithm 1. Raises BadValue for a number that cannot be and for a learner other than TRPO, UnknownName for an
-    offset that is not in OFFSETS.
+    """Algorithm 1. Raises BadValue for a number that cannot be and for a learner other than TRPO,
+    UnknownName for an offset that is not in OFFSETS.
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
     mutual: ClassVar[bool] = True
     learner: TRPO = field(default_factory=TRPO)
-    discriminator: Discriminator = field(default_factory=Discriminator)
+    discriminator: SequenceDiscriminator = field(default_factory=SequenceDiscriminator)
     alignment: float = 0.1  # lambda
     inner: int = 10  # M
     extent: int = 1  # n: zeta has n + 1 states
@@ -87,46 +92,71 @@ class MATL(NoAdaptation):
         return self.learner.policy(s.learner.robot)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        """1. Raises BadValue where a task lasts several episodes: what zeta remembers ends with a task."""
+        """1. Raises BadValue where a task lasts several episodes: what zeta remembers ends with a
+        task.
+        """
         if max(problem.source.episodes_per_task, problem.target.episodes_per_task) > 1:
-            raise BadValue("MATL's state sequences end with an episode; leave episodes_per_task at 1")
+            raise BadValue(
+                "MATL's state sequences end with an episode; leave episodes_per_task at 1"
+            )
         check_dynamics(self.learner, problem.source, problem.target)
-        n, steps = self.learner.rollout
-        self.learner.fits(n, steps)
-        s = fresh(seed, None, problem.source.worlds(n, seed), Book())
-        book, target = problem.target_worlds(Book(), n, seed, batch=steps)
+        n, steps = self.learner.rollout_shape
+        self.learner.check_rollout_shape(n, steps)
+        s = initial_state(seed, None, problem.source.worlds(n, seed), TargetUsage())
+        book, target = problem.target_worlds(TargetUsage(), n, seed, batch=steps)
         if start is not None:
             learned = start.robot if isinstance(start, Agents) else start
-            s = s._replace(book=book, phase=np.int64(1))
-            return self._pair(problem, s, self.learner.transfer(learned), s.worlds, target)
-        simulator = self.learner.init(problem.source.spaces, fold(s.key, 0))
-        robot = self.learner.init(problem.target.spaces, fold(s.key, 0))
-        source, tr = collect(problem.source, s.worlds, self._watched(self.learner.random(simulator), problem), steps)
+            s = s._replace(usage=book, phase=np.int64(1))
+            return self._pair(problem, s, self.learner.warm_start(learned), s.worlds, target)
+        simulator = self.learner.init(problem.source.spaces, fold_key(s.key, 0))
+        robot = self.learner.init(problem.target.spaces, fold_key(s.key, 0))
+        source, tr = rollout_steps(
+            problem.source, s.worlds, self._watched(self.learner.random(simulator), problem), steps
+        )
         simulator = self.learner.observe(simulator, tr)
-        book, target, tr = problem.collect(book, target, self._watched(self.learner.random(robot), problem), steps)
+        book, target, tr = problem.collect(
+            book, target, self._watched(self.learner.random(robot), problem), steps
+        )
         robot = self.learner.observe(robot, tr)
         agents = Agents(simulator, simulator.value, robot, self._judge(problem, s))
-        return s._replace(learner=agents, worlds=Both(source, target), source_steps=np.int64(n * steps), book=book)
+        return s._replace(
+            learner=agents,
+            worlds=SourceAndTarget(source, target),
+            source_steps=np.int64(n * steps),
+            usage=book,
+        )
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         # 2.
-        (theta, aligned, phi, omega), (_, steps) = s.learner, self.learner.rollout
+        (theta, aligned, phi, omega), (_, steps) = s.learner, self.learner.rollout_shape
         # As for source_only and target_only: with lambda = 0 the agents are theirs, to the bit.
-        key = lambda update: fold(s.key, 1, int(s.phase), update)  # noqa: E731
+        key = lambda update: fold_key(s.key, 1, int(s.phase), update)
         update = int(s.round) * (self.inner + 1)
-        source, tr_s = collect(problem.source, s.worlds.source, self._behaviour(theta, problem), steps)
-        book, target, tr_r = problem.collect(s.book, s.worlds.target, self._behaviour(phi, problem), steps)
+        source, tr_s = rollout_steps(
+            problem.source, s.worlds.source, self._behaviour(theta, problem), steps
+        )
+        book, target, tr_r = problem.collect(
+            s.usage, s.worlds.target, self._behaviour(phi, problem), steps
+        )
         metrics = {"robot_return": finished_returns(s.worlds.target, tr_r),
                    "simulator_return": finished_returns(s.worlds.source, tr_s)}  # fmt: skip
         # 3.
-        omega, health = self._discriminate(omega, tr_s, tr_r, fold(s.key, 6, int(s.phase), int(s.round)))
+        omega, health = self._discriminate(
+            omega, tr_s, tr_r, fold_key(s.key, 6, int(s.phase), int(s.round))
+        )
         # 4.
         rho_s, rho_r = self._auxiliary(omega, tr_s, tr_r)
         if self.mutual:
-            count = {"running": theta.value.running, "age": theta.value.age}  # of episodes begun in line 5
+            count = {
+                "running": theta.value.running,
+                "age": theta.value.age,
+            }  # of episodes begun in line 5
             both = theta._replace(value=aligned._replace(**count))
             both, _ = self.learner.learn(both, self._paid(tr_s, rho_s), key(update))
-            theta, aligned = self.learner.observe(theta, tr_s)._replace(networks=both.networks), both.value
+            theta, aligned = (
+                self.learner.observe(theta, tr_s)._replace(networks=both.networks),
+                both.value,
+            )
         else:
             theta, _ = self.learner.learn(theta, tr_s, key(update))
         crossed = phi
@@ -135,7 +165,9 @@ class MATL(NoAdaptation):
             phi = hold_moments(crossed, phi)
         # 5.
         for j in range(self.inner):
-            source, tr = collect(problem.source, source, self._behaviour(theta, problem), steps)
+            source, tr = rollout_steps(
+                problem.source, source, self._behaviour(theta, problem), steps
+            )
             theta, _ = self.learner.learn(theta, tr, key(update + j + 1))
         learned["episodes"] = float(len(metrics["robot_return"]))
         metrics = {k: float(v.mean()) for k, v in metrics.items() if len(v)}
@@ -146,22 +178,28 @@ class MATL(NoAdaptation):
                         f"{name}_reward_sd": float(tr.reward.std())}  # fmt: skip
         taken = (self.inner + 1) * tr_s.reward.size
         return s._replace(
-            learner=Agents(theta, aligned, phi, omega), worlds=Both(source, target), round=np.int64(s.round + 1),
-            source_steps=np.int64(s.source_steps + taken), book=book,
+            learner=Agents(theta, aligned, phi, omega), worlds=SourceAndTarget(source, target), round=np.int64(s.round + 1),
+            source_steps=np.int64(s.source_steps + taken), usage=book,
         ), {**learned, **health, **metrics}  # fmt: skip
 
-    def _pair(self, problem: Problem, s: State, learned: Any, source: Worlds, target: Worlds) -> State:
+    def _pair(
+        self, problem: Problem, s: State, learned: Any, source: Worlds, target: Worlds
+    ) -> State:
         """Both agents begin as the one that is learned already."""
         trace = self._behaviour(learned, problem).memory()
-        remember = lambda w: w._replace(behaviour_memory=repeated(trace, w.size))  # noqa: E731
+        remember = lambda w: w._replace(behaviour_memory=repeated(trace, w.size))
         agents = Agents(learned, learned.value, learned, self._judge(problem, s))
-        return s._replace(learner=agents, worlds=Both(remember(source), remember(target)))
+        return s._replace(
+            learner=agents, worlds=SourceAndTarget(remember(source), remember(target))
+        )
 
-    def _behaviour(self, agent: Any, problem: Problem) -> Remembering:
+    def _behaviour(self, agent: Any, problem: Problem) -> WithHistory:
         return self._watched(self.learner.behaviour(agent), problem)
 
-    def _watched(self, behaviour: Any, problem: Problem) -> Remembering:
-        return Remembering.of(behaviour, problem.source.spaces.observation, self.extent, self.stride)
+    def _watched(self, behaviour: Any, problem: Problem) -> WithHistory:
+        return WithHistory.of(
+            behaviour, problem.source.spaces.observation, self.extent, self.stride
+        )
 
     def _paid(self, tr: Transition, rho: np.ndarray) -> Transition:
         """Eq. 3: r + lambda rho, rho from its offset on."""
@@ -169,17 +207,27 @@ class MATL(NoAdaptation):
         return tr._replace(reward=tr.reward + np.float32(self.alignment) * rho)
 
     def _judge(self, problem: Problem, s: State) -> Any:
-        return self.discriminator.init((self.extent + 1) * problem.source.spaces.observation, fold(s.key, 5))
+        return self.discriminator.init(
+            (self.extent + 1) * problem.source.spaces.observation, fold_key(s.key, 5)
+        )
 
-    def _discriminate(self, omega: Any, tr_s: Transition, tr_r: Transition, key: Any) -> tuple[Any, Metrics]:
-        rows = lambda zeta: zeta.reshape(-1, zeta.shape[-2] * zeta.shape[-1])  # noqa: E731
-        return self.discriminator.learn(omega, rows(tr_s.extra["zeta"]), rows(tr_r.extra["zeta"]), key)
+    def _discriminate(
+        self, omega: Any, tr_s: Transition, tr_r: Transition, key: Any
+    ) -> tuple[Any, Metrics]:
+        rows = lambda zeta: zeta.reshape(-1, zeta.shape[-2] * zeta.shape[-1])
+        return self.discriminator.learn(
+            omega, rows(tr_s.extra["zeta"]), rows(tr_r.extra["zeta"]), key
+        )
 
-    def _auxiliary(self, omega: Any, tr_s: Transition, tr_r: Transition) -> tuple[np.ndarray, np.ndarray]:
+    def _auxiliary(
+        self, omega: Any, tr_s: Transition, tr_r: Transition
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Eqs. 4 and 5: rho_S [T, N] of the simulator's states, rho_R of the robot's."""
-        rows = lambda zeta: zeta.reshape(*zeta.shape[:2], -1)  # noqa: E731
+        rows = lambda zeta: zeta.reshape(*zeta.shape[:2], -1)
         zeta_s, zeta_r = rows(tr_s.extra["zeta"]), rows(tr_r.extra["zeta"])
-        return self.discriminator.rewards(omega, zeta_s)[0], self.discriminator.rewards(omega, zeta_r)[1]
+        return self.discriminator.rewards(omega, zeta_s)[0], self.discriminator.rewards(
+            omega, zeta_r
+        )[1]
 
 
 @dataclass(frozen=True)
@@ -204,17 +252,17 @@ class MATLf(MATL):
         if start is not None:
             return super().init(problem, seed, start)
         check_dynamics(self.learner, problem.source, problem.target)
-        self.learner.fits(*self.learner.rollout)
-        return begin(self.learner, problem.source, seed)
+        self.learner.check_rollout_shape(*self.learner.rollout_shape)
+        return start_in_source(self.learner, problem.source, seed)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         if s.phase == 0 and s.source_steps < self.pretraining:
             return source_round(self.learner, problem.source, s)
         if s.phase == 0:
-            n, steps = self.learner.rollout
-            book, target = problem.target_worlds(s.book, n, int(s.key[-1]), batch=steps)
-            s = s._replace(book=book, phase=np.int64(1), round=np.int64(0))
-            s = self._pair(problem, s, self.learner.transfer(s.learner), s.worlds, target)
+            n, steps = self.learner.rollout_shape
+            book, target = problem.target_worlds(s.usage, n, int(s.key[-1]), batch=steps)
+            s = s._replace(usage=book, phase=np.int64(1), round=np.int64(0))
+            s = self._pair(problem, s, self.learner.warm_start(s.learner), s.worlds, target)
         return super().step(problem, s)
 
     def policy(self, s: State) -> Any:

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from isthmus.domains.collect import collect, finished_returns
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Book, Problem
+from isthmus.domains.rollout import finished_returns, rollout_steps
+from isthmus.problems.problem import Access, Problem, TargetUsage
 from isthmus.types import Array, BadValue, Metrics, Worlds
 
 
@@ -23,32 +23,38 @@ class State(NamedTuple):
     phase: np.int64
     round: np.int64  # of this phase
     source_steps: np.int64
-    book: Book  # what was taken from the target
+    usage: TargetUsage  # what was taken from the target
 
 
-class Both(NamedTuple):
-    """The worlds of a method that steps source and target side by side; no target where it is known by its log."""
+class SourceAndTarget(NamedTuple):
+    """The worlds of a method that steps source and target side by side; no target where it is known
+    by its log.
+    """
 
     source: Worlds
     target: Any
 
 
 class Method(Protocol):
-    """One algorithm box. Everything else (progress, evaluation, logging, checkpoints, budgets) is the training loop's.
+    """One algorithm box. Everything else (progress, evaluation, logging, checkpoints, budgets) is
+    the training loop's.
 
     `accepts` says which access suffices; a method that accepts `none` runs on every problem.
 
-    A method whose round is work that several processes can share says so by three more functions, and its step is
-    `merge(s, [work(problem, shard) for shard in shards(s)])`: `shards(s)`, parts of a round, picklable; `work`, a pure
-    function that simulates and never touches the target; `merge`, which takes the results in the shards' order.
+    A method whose round is work that several processes can share says so by three more functions,
+    and its step is `merge(s, [work(problem, shard) for shard in shards(s)])`: `shards(s)`, parts of
+    a round, picklable; `work`, a pure function that simulates and never touches the target;
+    `merge`, which takes the results in the shards' order.
     """
 
     accepts: frozenset[Access]
     adapts: bool  # whether `adapt` does anything
-    dual: bool  # whether what acts in the source is not what is deployed
+    has_source_action: bool  # whether what acts in the source is not what is deployed
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        """State before the first round; `start` is the learner's state of another run to begin from, or None."""
+        """State before the first round; `start` is the learner's state of another run to begin
+        from, or None.
+        """
         ...
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
@@ -59,7 +65,7 @@ class Method(Protocol):
         """What is deployed."""
         ...
 
-    def simulated(self, s: State) -> Any:
+    def source_policy(self, s: State) -> Any:
         """What runs in the source: the deployed policy, but where a method has an action for each."""
         ...
 
@@ -69,8 +75,10 @@ class Method(Protocol):
 
     def adapt(
         self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
-    ) -> tuple[Sequence[Any], Book]:
-        """One policy for each of M targets, dynamics (M, P) of `target`, and what adapting took from each of them."""
+    ) -> tuple[Sequence[Any], TargetUsage]:
+        """One policy for each of M targets, dynamics (M, P) of `target`, and what adapting took
+        from each of them.
+        """
         ...
 
 
@@ -78,25 +86,25 @@ class NoAdaptation:
     """The default: the deployed policy is the same everywhere and touches no target."""
 
     adapts: ClassVar[bool] = False
-    dual: ClassVar[bool] = False
+    has_source_action: ClassVar[bool] = False
 
     def policy(self, s: State) -> Any:
         raise NotImplementedError
 
-    def simulated(self, s: State) -> Any:
+    def source_policy(self, s: State) -> Any:
         return self.policy(s)
 
     def adapt(self, s, problem, target, parameters, seed):
-        return [self.policy(s)], Book()
+        return [self.policy(s)], TargetUsage()
 
 
-def fresh(seed: int, learner: Any, worlds: Worlds, book: Book) -> State:
+def initial_state(seed: int, learner: Any, worlds: Worlds, book: TargetUsage) -> State:
     """A state before its first round; the run's key comes from its seed."""
     key = np.asarray(jax.random.key_data(jax.random.key(seed)))
     return State(learner, worlds, key, np.int64(0), np.int64(0), np.int64(0), book)
 
 
-def fold(key: Array, *counters: int) -> Array:
+def fold_key(key: Array, *counters: int) -> Array:
     """A typed key for one purpose of one round."""
     out = jax.random.wrap_key_data(jax.numpy.asarray(key, np.uint32))
     for counter in counters:
@@ -104,29 +112,36 @@ def fold(key: Array, *counters: int) -> Array:
     return out
 
 
-def begin(learner: Any, domain: Domain, seed: int, start: Any = None) -> State:
-    """Worlds of `domain`, and a learner that is new and fed by random steps, or that `start`s where another stopped."""
-    n, steps = learner.rollout
-    s = fresh(seed, None, domain.worlds(n, seed), Book())
+def start_in_source(learner: Any, domain: Domain, seed: int, start: Any = None) -> State:
+    """Worlds of `domain`, and a learner that is new and fed by random steps, or that `start`s where
+    another stopped.
+    """
+    n, steps = learner.rollout_shape
+    s = initial_state(seed, None, domain.worlds(n, seed), TargetUsage())
     if start is not None:
-        return s._replace(learner=learner.transfer(start))
-    new = learner.init(domain.spaces, fold(s.key, 0))
-    worlds, tr = collect(domain, s.worlds, learner.random(new), steps)
-    return s._replace(learner=learner.observe(new, tr), worlds=worlds, source_steps=np.int64(n * steps))
+        return s._replace(learner=learner.warm_start(start))
+    new = learner.init(domain.spaces, fold_key(s.key, 0))
+    worlds, tr = rollout_steps(domain, s.worlds, learner.random(new), steps)
+    return s._replace(
+        learner=learner.observe(new, tr), worlds=worlds, source_steps=np.int64(n * steps)
+    )
 
 
 def check_dynamics(learner: Any, first: Domain, second: Domain) -> None:
-    """Raise BadValue where a learner that sees the dynamics, by their place, would go on in a domain of other ones."""
+    """Raise BadValue where a learner that sees the dynamics, by their place, would go on in a
+    domain of other ones.
+    """
     if learner.privileged and first.names != second.names:
         raise BadValue(
-            f"a privileged critic that learned in {first} cannot go on in {second}, which sets other parameters; "
+            f"a privileged critic that learned in {first} cannot go on in {second}, which sets "
+            "other parameters; "
             "set the same ones in both, or learner.privileged=False"
         )
 
 
 def learn(learner: Any, s: State, before: Worlds, worlds: Worlds, tr: Any) -> tuple[State, Metrics]:
     """The learner's part of a round, and the round's metrics."""
-    state, metrics = learner.learn(s.learner, tr, fold(s.key, 1, int(s.phase), int(s.round)))
+    state, metrics = learner.learn(s.learner, tr, fold_key(s.key, 1, int(s.phase), int(s.round)))
     returns = finished_returns(before, tr)
     if len(returns):
         metrics["training_return"] = float(returns.mean())
@@ -135,28 +150,33 @@ def learn(learner: Any, s: State, before: Worlds, worlds: Worlds, tr: Any) -> tu
 
 
 def hold_moments(before: Any, after: Any) -> Any:
-    """Return a learner's state `after` a round in worlds that it crossed to, with the observation moments of `before`.
+    """Return a learner's state `after` a round in worlds that it crossed to, with the observation
+    moments of `before`.
 
-    Under moments that go on merging there the policy would change without having learned: its weights do not follow
-    them. A learner that normalizes no observations has none.
+    Under moments that go on merging there the policy would change without having learned: its
+    weights do not follow them. A learner that normalizes no observations has none.
     """
-    return after._replace(observations=before.observations) if hasattr(after, "observations") else after
+    return (
+        after._replace(obs_moments=before.obs_moments) if hasattr(after, "obs_moments") else after
+    )
 
 
 def source_round(learner: Any, domain: Domain, s: State) -> tuple[State, Metrics]:
     """Collect in a simulated domain, learn."""
-    n, steps = learner.rollout
-    worlds, tr = collect(domain, s.worlds, learner.behaviour(s.learner), steps)
+    n, steps = learner.rollout_shape
+    worlds, tr = rollout_steps(domain, s.worlds, learner.behaviour(s.learner), steps)
     s, metrics = learn(learner, s, s.worlds, worlds, tr)
     return s._replace(source_steps=np.int64(s.source_steps + n * steps)), metrics
 
 
 def target_round(learner: Any, problem: Problem, s: State) -> tuple[State, Metrics]:
-    """Collect in the target through the meter, learn. From phase 1 on the learner has crossed to it from elsewhere."""
-    _, steps = learner.rollout
+    """Collect in the target through the meter, learn. From phase 1 on the learner has crossed to it
+    from elsewhere.
+    """
+    _, steps = learner.rollout_shape
     before = s.learner
-    book, worlds, tr = problem.collect(s.book, s.worlds, learner.behaviour(before), steps)
+    book, worlds, tr = problem.collect(s.usage, s.worlds, learner.behaviour(before), steps)
     s, metrics = learn(learner, s, s.worlds, worlds, tr)
     if s.phase:
         s = s._replace(learner=hold_moments(before, s.learner))
-    return s._replace(book=book), metrics
+    return s._replace(usage=book), metrics

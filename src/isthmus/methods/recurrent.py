@@ -4,8 +4,8 @@ recurrent_randomization  1. collect in the source, dynamics drawn per task from 
                          2. recurrent PPO; the memory begins anew with each task, which is one episode       repeat
 rl2                      the same with tasks of K episodes, through which the memory is kept (RL^2, Duan et al. 2016,
                          arXiv 1611.02779; Wang et al. 2016, arXiv 1611.05763)
-                         3. at deployment, K - 1 episodes in each target, metered; what is remembered of them is where
-                            the deployed policy begins
+                         3. at deployment, K - 1 episodes in each target, metered; what is
+                            remembered of them is where the deployed policy begins
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.domains.collect import explore
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Book, Problem
-from isthmus.learning.learner import Learner, check
+from isthmus.domains.rollout import rollout_full_episodes
+from isthmus.learning.learner import Learner, check_settings
 from isthmus.learning.recurrent_ppo import RecurrentPPO
-from isthmus.methods.adaptation import AtDeployment, greediest
+from isthmus.methods.adaptation import FewShot, largest_usage
 from isthmus.methods.method import State
-from isthmus.methods.operators import Taken
+from isthmus.methods.operators import MemberUsage
 from isthmus.methods.single_domain import DomainRandomization
+from isthmus.problems.problem import Problem, TargetUsage
 from isthmus.types import BadValue
 
 
@@ -42,17 +42,19 @@ class RecurrentRandomization(DomainRandomization):
 
 
 @dataclass(frozen=True)
-class RL2(AtDeployment, RecurrentRandomization):
+class RL2(FewShot, RecurrentRandomization):
     """Learning to find out: a task's episodes share one robot and one memory."""
 
     episodes_per_task: int = 2  # K
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, (("episodes_per_task",), (lambda x: 2 <= x <= 1000, "a whole number in 2..1000")))
+        check_settings(
+            self, (("episodes_per_task",), (lambda x: 2 <= x <= 1000, "a whole number in 2..1000"))
+        )
 
     def trained_in(self, problem: Problem) -> Domain:
-        return problem.believed.shift(f"episodes_per_task={self.episodes_per_task}")
+        return problem.randomized_source.shift(f"episodes_per_task={self.episodes_per_task}")
 
     def most(self, target: Domain) -> tuple[int, int, str]:
         episodes = self.episodes_per_task - 1
@@ -60,11 +62,15 @@ class RL2(AtDeployment, RecurrentRandomization):
 
     def adapt(
         self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
-    ) -> tuple[list[Any], Book]:
-        """3. Raises BudgetExceeded where a target's budget is less than the longest episodes would take."""
+    ) -> tuple[list[Any], TargetUsage]:
+        """3. Raises BudgetExceeded where a target's budget is less than the longest episodes would
+        take.
+        """
         meter, episodes = self.meter(problem, target), self.episodes_per_task - 1
         meter.begin(episodes * len(parameters))
         worlds = target.worlds(len(parameters), seed, parameters)
-        worlds, memory = explore(target, worlds, self.learner.behaviour(s.learner), episodes, meter.step)
+        worlds, memory = rollout_full_episodes(
+            target, worlds, self.learner.behaviour(s.learner), episodes, meter.step
+        )
         policies = [self.policy(s)._replace(begin=kept) for kept in memory.kept]
-        return policies, greediest(target, Taken(worlds.total, worlds.finished))
+        return policies, largest_usage(target, MemberUsage(worlds.total, worlds.finished))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from isthmus.types import BadValue, UnknownName
 
 
-class Row(NamedTuple):
+class MethodEntry(NamedTuple):
     factory: str  # "module:Class"
     access: str
     learners: str
@@ -18,51 +18,103 @@ class Row(NamedTuple):
 
 
 _HERE = "isthmus.methods.single_domain:"
-METHODS: dict[str, Row] = {
-    "source_only": Row(_HERE + "SourceOnly", "none", "PPO, TRPO, SAC", "the floor: direct transfer"),
-    "target_only": Row(_HERE + "TargetOnly", "online", "PPO, TRPO, SAC", "the ceiling: RL on target"),
-    "domain_randomization": Row(
-        _HERE + "DomainRandomization", "none", "PPO, TRPO, SAC", "Peng et al. 2018, arXiv 1710.06537"
+METHODS: dict[str, MethodEntry] = {
+    "source_only": MethodEntry(
+        _HERE + "SourceOnly", "none", "PPO, TRPO, SAC", "the floor: direct transfer"
     ),
-    "recurrent_randomization": Row(
-        "isthmus.methods.recurrent:RecurrentRandomization", "none", "RecurrentPPO", "Peng et al. 2018, with a memory"
+    "target_only": MethodEntry(
+        _HERE + "TargetOnly", "online", "PPO, TRPO, SAC", "the ceiling: RL on target"
     ),
-    "rl2": Row(
-        "isthmus.methods.recurrent:RL2", "few_shot, online", "RecurrentPPO", "Duan et al. 2016, arXiv 1611.02779"
+    "domain_randomization": MethodEntry(
+        _HERE + "DomainRandomization",
+        "none",
+        "PPO, TRPO, SAC",
+        "Peng et al. 2018, arXiv 1710.06537",
     ),
-    "fine_tuning": Row(_HERE + "FineTuning", "online", "PPO, TRPO, SAC", "source, then target"),
-    "few_shot_ppo": Row(
+    "recurrent_randomization": MethodEntry(
+        "isthmus.methods.recurrent:RecurrentRandomization",
+        "none",
+        "RecurrentPPO",
+        "Peng et al. 2018, with a memory",
+    ),
+    "rl2": MethodEntry(
+        "isthmus.methods.recurrent:RL2",
+        "few_shot, online",
+        "RecurrentPPO",
+        "Duan et al. 2016, arXiv 1611.02779",
+    ),
+    "fine_tuning": MethodEntry(
+        _HERE + "FineTuning", "online", "PPO, TRPO, SAC", "source, then target"
+    ),
+    "few_shot_ppo": MethodEntry(
         _HERE + "FewShotPPO",
         "few_shot, online",
         "PPO, TRPO, SAC",
         "randomization, then K PPO updates; a control for ES-sim2real",
     ),
-    "es_maml": Row(
-        "isthmus.methods.es_maml:ESMAML", "few_shot, online", "PPO", "ES-sim2real: evolution, PPO updates inside"
+    "es_maml": MethodEntry(
+        "isthmus.methods.es_maml:ESMAML",
+        "few_shot, online",
+        "PPO",
+        "ES-sim2real: evolution, PPO updates inside",
     ),
-    "learned_reward": Row(
+    "learned_reward": MethodEntry(
         "isthmus.methods.learned_reward:LearnedReward",
         "few_shot, online",
         "PPO",
         "ES-sim2real: updates paid by a reward that is evolved",
     ),
-    "evolution": Row("isthmus.methods.es_maml:Evolution", "none", "PPO", "evolution strategies without an inner loop"),
-    "matl": Row("isthmus.methods.matl:MATL", "online", "TRPO", "Wulfmeier et al. 2017, arXiv 1707.07907"),
-    "matlu": Row("isthmus.methods.matl:MATLu", "online", "TRPO", "MATL, the robot alone aligned"),
-    "matlf": Row("isthmus.methods.matl:MATLf", "online", "TRPO", "MATL from a policy trained in the source"),
-    "state_alignment": Row(
-        "isthmus.methods.state_alignment:StateAlignment", "online", "TRPO", "state-wise alignment; MATL's baseline"
+    "evolution": MethodEntry(
+        "isthmus.methods.es_maml:Evolution",
+        "none",
+        "PPO",
+        "evolution strategies without an inner loop",
     ),
-    "dap": Row("isthmus.methods.dap:DAP", "dataset", "SAC", "dual action policy, arXiv 2410.12250"),
-    "dap_u": Row(
-        "isthmus.methods.dap:DAPu", "dataset", "SAC", "DAP with uncertainty: actions redrawn where classifiers disagree"
+    "matl": MethodEntry(
+        "isthmus.methods.matl:MATL", "online", "TRPO", "Wulfmeier et al. 2017, arXiv 1707.07907"
     ),
-    "dap_inverse": Row(
-        "isthmus.methods.dap_inverse:DAPInverse", "dataset", "SAC", "ours: DAP by inverse models of the log"
+    "matlu": MethodEntry(
+        "isthmus.methods.matl:MATLu", "online", "TRPO", "MATL, the robot alone aligned"
     ),
-    "h2o": Row("isthmus.methods.h2o:H2O", "dataset", "SAC", "Niu et al. 2022, arXiv 2206.13464"),
-    "darc": Row("isthmus.methods.darc:DARC", "dataset, online", "SAC", "Eysenbach et al. 2020, arXiv 2006.13916"),
-    "garat": Row("isthmus.methods.garat:GARAT", "dataset, online", "PPO, TRPO", "Desai et al. 2020, arXiv 2008.01594"),
+    "matlf": MethodEntry(
+        "isthmus.methods.matl:MATLf", "online", "TRPO", "MATL from a policy trained in the source"
+    ),
+    "state_alignment": MethodEntry(
+        "isthmus.methods.state_alignment:StateAlignment",
+        "online",
+        "TRPO",
+        "state-wise alignment; MATL's baseline",
+    ),
+    "dap": MethodEntry(
+        "isthmus.methods.dap:DAP", "dataset", "SAC", "dual action policy, arXiv 2410.12250"
+    ),
+    "dap_u": MethodEntry(
+        "isthmus.methods.dap:DAPu",
+        "dataset",
+        "SAC",
+        "DAP with uncertainty: actions redrawn where classifiers disagree",
+    ),
+    "dap_inverse": MethodEntry(
+        "isthmus.methods.dap_inverse:DAPInverse",
+        "dataset",
+        "SAC",
+        "ours: DAP by inverse models of the log",
+    ),
+    "h2o": MethodEntry(
+        "isthmus.methods.h2o:H2O", "dataset", "SAC", "Niu et al. 2022, arXiv 2206.13464"
+    ),
+    "darc": MethodEntry(
+        "isthmus.methods.darc:DARC",
+        "dataset, online",
+        "SAC",
+        "Eysenbach et al. 2020, arXiv 2006.13916",
+    ),
+    "garat": MethodEntry(
+        "isthmus.methods.garat:GARAT",
+        "dataset, online",
+        "PPO, TRPO",
+        "Desai et al. 2020, arXiv 2008.01594",
+    ),
 }
 LEARNERS = {
     "ppo": "isthmus.learning.ppo:PPO",
@@ -72,7 +124,7 @@ LEARNERS = {
 }
 
 
-def find(name: str) -> type:
+def find_method(name: str) -> type:
     """A method's class. Raises UnknownName with the nearest names."""
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
@@ -92,7 +144,8 @@ def _load(factory: str) -> type:
 
 
 def build(name: str, settings: dict[str, Any] | None = None) -> Any:
-    """A method with settings changed, `{"learner": "trpo", "learner.max_kl": 0.02, "updates": "5"}`.
+    """A method with settings changed, `{"learner": "trpo", "learner.max_kl": 0.02, "updates":
+    "5"}`.
 
     The learner is chosen before any of its settings. Raises UnknownName or BadValue, in one line.
     """
@@ -108,8 +161,10 @@ def build(name: str, settings: dict[str, Any] | None = None) -> Any:
 
 
 def with_learner(name: str, settings: dict[str, Any] | None = None) -> Any:
-    """A method with its defaults and the learner that `settings` choose: it says which settings there are."""
-    method = find(name)()
+    """A method with its defaults and the learner that `settings` choose: it says which settings
+    there are.
+    """
+    method = find_method(name)()
     learner = (settings or {}).get("learner")
     known = settings_of(method)
     if learner is None or learner == known.get("learner", learner):
@@ -124,7 +179,9 @@ def settings_of(method: Any, prefix: str = "") -> dict[str, Any]:
         value = getattr(method, field.name)
         if dataclasses.is_dataclass(value):
             if field.name == "learner":
-                out[prefix + field.name] = next(name for name in LEARNERS if isinstance(value, find_learner(name)))
+                out[prefix + field.name] = next(
+                    name for name in LEARNERS if isinstance(value, find_learner(name))
+                )
             out |= settings_of(value, f"{prefix}{field.name}.")
         else:
             out[prefix + field.name] = value
@@ -142,7 +199,13 @@ def _convert(value: Any, like: Any, name: str) -> Any:
     if isinstance(value, str) and not isinstance(like, str):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that it documents
+        except (
+            ValueError,
+            SyntaxError,
+            TypeError,
+            MemoryError,
+            RecursionError,
+        ):  # all that it documents
             raise BadValue(f"{name}={value!r}: needs a value like {like!r}") from None
     if isinstance(like, tuple):
         value = tuple(value) if isinstance(value, list | tuple) else (value,)

@@ -1,4 +1,5 @@
-"""The floor, the ceiling and the plain ways between them: every method here trains one policy in one domain at a time.
+"""The floor, the ceiling and the plain ways between them: every method here trains one policy in
+one domain at a time.
 
 source_only             1. collect in the source          2. learn            repeat; deploy as it is
 domain_randomization    1. collect in the source, dynamics drawn per task from what is believed of the target
@@ -16,11 +17,20 @@ from typing import Any, ClassVar
 import numpy as np
 
 from isthmus.domains.domain import Domain
-from isthmus.domains.problem import Access, Book, Problem
 from isthmus.learning.learner import Learner
 from isthmus.learning.ppo import PPO
-from isthmus.methods.adaptation import Adapting
-from isthmus.methods.method import NoAdaptation, State, begin, check_dynamics, fold, fresh, source_round, target_round
+from isthmus.methods.adaptation import GradientFewShot
+from isthmus.methods.method import (
+    NoAdaptation,
+    State,
+    check_dynamics,
+    fold_key,
+    initial_state,
+    source_round,
+    start_in_source,
+    target_round,
+)
+from isthmus.problems.problem import Access, Problem, TargetUsage
 from isthmus.types import BadValue, Metrics
 
 
@@ -35,8 +45,8 @@ class SourceOnly(NoAdaptation):
         return problem.source
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        self.learner.fits(*self.learner.rollout)
-        return begin(self.learner, self.trained_in(problem), seed, start)
+        self.learner.check_rollout_shape(*self.learner.rollout_shape)
+        return start_in_source(self.learner, self.trained_in(problem), seed, start)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         return source_round(self.learner, self.trained_in(problem), s)
@@ -51,10 +61,12 @@ class SourceOnly(NoAdaptation):
 
 @dataclass(frozen=True)
 class DomainRandomization(SourceOnly):
-    """Train in the source under dynamics drawn per task from the problem's uncertainty (Peng et al. 2018)."""
+    """Train in the source under dynamics drawn per task from the problem's uncertainty (Peng et al.
+    2018).
+    """
 
     def trained_in(self, problem: Problem) -> Domain:
-        return problem.believed
+        return problem.randomized_source
 
 
 @dataclass(frozen=True)
@@ -71,15 +83,15 @@ class TargetOnly(NoAdaptation):
         return problem.target
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        n, steps = self.learner.rollout
-        self.learner.fits(n, steps)  # before anything is taken of the target
-        book, worlds = problem.target_worlds(Book(), n, seed, batch=steps)
-        s = fresh(seed, None, worlds, book)
+        n, steps = self.learner.rollout_shape
+        self.learner.check_rollout_shape(n, steps)  # before anything is taken of the target
+        book, worlds = problem.target_worlds(TargetUsage(), n, seed, batch=steps)
+        s = initial_state(seed, None, worlds, book)
         if start is not None:
-            return s._replace(learner=self.learner.transfer(start), phase=np.int64(1))
-        new = self.learner.init(problem.target.spaces, fold(s.key, 0))
+            return s._replace(learner=self.learner.warm_start(start), phase=np.int64(1))
+        new = self.learner.init(problem.target.spaces, fold_key(s.key, 0))
         book, worlds, tr = problem.collect(book, worlds, self.learner.random(new), steps)
-        return s._replace(learner=self.learner.observe(new, tr), worlds=worlds, book=book)
+        return s._replace(learner=self.learner.observe(new, tr), worlds=worlds, usage=book)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         return target_round(self.learner, problem, s)
@@ -103,8 +115,8 @@ class FineTuning(TargetOnly):
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         check_dynamics(self.learner, problem.source, problem.target)
-        self.learner.fits(*self.learner.rollout)
-        s = begin(self.learner, problem.source, seed, start)
+        self.learner.check_rollout_shape(*self.learner.rollout_shape)
+        s = start_in_source(self.learner, problem.source, seed, start)
         return s if start is None else self._cross(problem, s)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
@@ -115,16 +127,21 @@ class FineTuning(TargetOnly):
         return target_round(self.learner, problem, s)
 
     def _cross(self, problem: Problem, s: State) -> State:
-        """From the first phase to the second: worlds of the target, whose shapes may differ from the source's."""
-        n, steps = self.learner.rollout
-        book, worlds = problem.target_worlds(s.book, n, int(s.key[-1]), batch=steps)
-        learner = self.learner.transfer(s.learner)
-        return s._replace(learner=learner, worlds=worlds, phase=np.int64(1), round=np.int64(0), book=book)
+        """From the first phase to the second: worlds of the target, whose shapes may differ from
+        the source's.
+        """
+        n, steps = self.learner.rollout_shape
+        book, worlds = problem.target_worlds(s.usage, n, int(s.key[-1]), batch=steps)
+        learner = self.learner.warm_start(s.learner)
+        return s._replace(
+            learner=learner, worlds=worlds, phase=np.int64(1), round=np.int64(0), usage=book
+        )
 
 
 @dataclass(frozen=True)
-class FewShotPPO(Adapting, DomainRandomization):
-    """Domain randomization, then K PPO updates in each target: the control that ES-sim2real's abstract leaves out.
+class FewShotPPO(GradientFewShot, DomainRandomization):
+    """Domain randomization, then K PPO updates in each target: the control that ES-sim2real's
+    abstract leaves out.
 
     K = 3 updates of 4,096 steps are the abstract's inner loop.
     """

@@ -1,7 +1,9 @@
-"""State-wise alignment of trajectories: the baseline that MATL's discussion sets aside; the form is ours.
+"""State-wise alignment of trajectories: the baseline that MATL's discussion sets aside; the form is
+ours.
 
 MATL's box without omega: line 3 falls away, and in line 4
-    rho(s_t) = -|s_t - s'_t|, s'_t where the other agent was at time t, in its episode whose start was nearest
+    rho(s_t) = -|s_t - s'_t|, s'_t where the other agent was at time t, in its episode whose start
+    was nearest
 """
 
 from __future__ import annotations
@@ -11,34 +13,41 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.domains.problem import Problem
 from isthmus.methods.matl import MATL
 from isthmus.methods.method import State
+from isthmus.problems.problem import Problem
 from isthmus.types import Metrics, Transition
 
 
 @dataclass(frozen=True)
 class StateAlignment(MATL):
-    """Both agents are aligned, as by `matl`. States are measured in units of their spread over both batches."""
+    """Both agents are aligned, as by `matl`. States are measured in units of their spread over both
+    batches.
+    """
 
     def _judge(self, problem: Problem, s: State) -> Any:
         return ()
 
-    def _discriminate(self, omega: Any, tr_s: Transition, tr_r: Transition, key: Any) -> tuple[Any, Metrics]:
+    def _discriminate(
+        self, omega: Any, tr_s: Transition, tr_r: Transition, key: Any
+    ) -> tuple[Any, Metrics]:
         return omega, {}
 
-    def _auxiliary(self, omega: Any, tr_s: Transition, tr_r: Transition) -> tuple[np.ndarray, np.ndarray]:
+    def _auxiliary(
+        self, omega: Any, tr_s: Transition, tr_r: Transition
+    ) -> tuple[np.ndarray, np.ndarray]:
         scale = np.concatenate([tr_s.obs, tr_r.obs]).std((0, 1)) + 1e-6
         return -distances(tr_s, tr_r, scale), -distances(tr_r, tr_s, scale)
 
 
 def distances(tr: Transition, other: Transition, scale: np.ndarray) -> np.ndarray:
-    """How far each state is from the other agent's at the same time, float32 [T, N], in units of `scale` (O,).
+    """How far each state is from the other agent's at the same time, float32 [T, N], in units of
+    `scale` (O,).
 
-    Of the other agent's transitions with the same time since their episode began, the one counts whose episode's start
-    is nearest; where none lived so long, those of its latest time do.
+    Of the other agent's transitions with the same time since their episode began, the one counts
+    whose episode's start is nearest; where none lived so long, those of its latest time do.
     """
-    flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    flat = lambda x: x.reshape(-1, *x.shape[2:])
     time, there = tr.extra["time"].ravel(), other.extra["time"].ravel()
     state, start = flat(tr.obs) / scale, flat(tr.extra["start"]) / scale
     states, starts = flat(other.obs) / scale, flat(other.extra["start"]) / scale

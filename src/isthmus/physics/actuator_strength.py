@@ -1,8 +1,10 @@
-"""Actuators of a compiled MuJoCo model: which joints they drive, and which of its numbers scale their force.
+"""Actuators of a compiled MuJoCo model: which joints they drive, and which of its numbers scale
+their force.
 
-An actuator's force is gain (its control or activation) + bias (its length and velocity), clamped to its `forcerange`;
-the gear carries it to the joint, and carries the joint's angle to the actuator's length. A servo compares this length
-with its target, so that a smaller gear would weaken it and move where it settles.
+An actuator's force is gain (its control or activation) + bias (its length and velocity), clamped to
+its `forcerange`; the gear carries it to the joint, and carries the joint's angle to the actuator's
+length. A servo compares this length with its target, so that a smaller gear would weaken it and
+move where it settles.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ AT_JOINT = (int(TRANSMISSION.mjTRN_JOINT), int(TRANSMISSION.mjTRN_JOINTINPARENT)
 GAIN_COLUMNS: dict[int, list[int]] = {
     int(GAIN.mjGAIN_FIXED): [0],
     int(GAIN.mjGAIN_AFFINE): [0, 1, 2],
-    int(GAIN.mjGAIN_MUSCLE): [2, 3],  # the peak force; where it is negative, what it is computed from
+    int(GAIN.mjGAIN_MUSCLE): [
+        2,
+        3,
+    ],  # the peak force; where it is negative, what it is computed from
     int(GAIN.mjGAIN_SO3): [0],
     int(GAIN.mjGAIN_PID): [0],  # the integral's; kp and kv are in the bias
 }
@@ -55,13 +60,18 @@ def explain_unscalable(model: mujoco.MjModel, actuator: int) -> str:
         return "a DC motor's force follows from its circuit, whose resistance and constant also set its speed"
     if gain not in GAIN_COLUMNS or bias not in BIAS_COLUMNS:
         return "its gain or bias is a user's callback"
-    if gain == GAIN.mjGAIN_PID and model.actuator_ctrlspec[actuator] & mujoco.mjtCtrlInput.mjINPUT_FF:
+    if (
+        gain == GAIN.mjGAIN_PID
+        and model.actuator_ctrlspec[actuator] & mujoco.mjtCtrlInput.mjINPUT_FF
+    ):
         return "its feedforward input is a force, which no gain scales"
     return ""
 
 
 def find_compensated(model: mujoco.MjModel, joints: list[int]) -> list[int]:
-    """Return the bodies whose gravity compensation acts through the actuators of any of `joints` (actuatorgravcomp)."""
+    """Return the bodies whose gravity compensation acts through the actuators of any of `joints`
+    (actuatorgravcomp).
+    """
     if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_GRAVITY or not model.opt.gravity.any():
         return []
     through = {j for j in joints if model.jnt_actgravcomp[j]}
@@ -80,9 +90,11 @@ def find_movers(model: mujoco.MjModel, body: int) -> list[int]:
 
 
 def explain_uncompensated(model: mujoco.MjModel, joints: list[int]) -> str:
-    """Return why the gravity compensation in the force at `joints` cannot be scaled; empty where it can, or is none.
+    """Return why the gravity compensation in the force at `joints` cannot be scaled; empty where it
+    can, or is none.
 
-    It is scaled by the `body_gravcomp` of the bodies: right only where no other force comes from that.
+    It is scaled by the `body_gravcomp` of the bodies: right only where no other force comes from
+    that.
     """
     through = {j for j in joints if model.jnt_actgravcomp[j]}
     for body in find_compensated(model, joints):
@@ -91,7 +103,8 @@ def explain_uncompensated(model: mujoco.MjModel, joints: list[int]) -> str:
         if others:
             joint = _name_joint(model, next(j for j in movers if j in through))
             return (
-                f"joint {joint} has actuatorgravcomp, so that its motors' force includes gravity compensation, "
+                f"joint {joint} has actuatorgravcomp, so that its motors' force includes gravity "
+                "compensation, "
                 f"which cannot be scaled without that of joint {_name_joint(model, others[0])}"
             )
     return ""
@@ -102,7 +115,9 @@ def _name_joint(model: mujoco.MjModel, joint: int) -> str:
 
 
 def is_torque_motor(model: mujoco.MjModel, actuator: int) -> bool:
-    """Return whether a force depends on the control alone, and the gear on nothing else: then scaling it is enough."""
+    """Return whether a force depends on the control alone, and the gear on nothing else: then
+    scaling it is enough.
+    """
     has_own_dynamics = (
         model.actuator_damping[actuator]
         or model.actuator_dampingpoly[actuator].any()
@@ -119,14 +134,17 @@ def is_torque_motor(model: mujoco.MjModel, actuator: int) -> bool:
 def mark_force(model: mujoco.MjModel, actuators: list[int], joints: list[int]) -> Masks:
     """Return the entries of the model that scale, together, the force of actuators at every state.
 
-    A torque motor's is its gear, which acts after the clamp to `forcerange`. Others have their gain, their bias and
-    their `forcerange` scaled. The limits on the whole actuator force of `joints` (`actuatorfrcrange`) go with them, and
-    so does the gravity compensation in it (see `explain_uncompensated`).
+    A torque motor's is its gear, which acts after the clamp to `forcerange`. Others have their
+    gain, their bias and their `forcerange` scaled. The limits on the whole actuator force of
+    `joints` (`actuatorfrcrange`) go with them, and so does the gravity compensation in it (see
+    `explain_uncompensated`).
     """
     masks: Masks = {}
     for a in actuators:
         if is_torque_motor(model, a):
-            outputs = slice(model.actuator_outadr[a], model.actuator_outadr[a] + model.actuator_outnum[a])
+            outputs = slice(
+                model.actuator_outadr[a], model.actuator_outadr[a] + model.actuator_outnum[a]
+            )
             _mark(model, masks, "actuator_gear", outputs)
             continue
         _mark(model, masks, "actuator_gainprm", (a, GAIN_COLUMNS[int(model.actuator_gaintype[a])]))
@@ -147,7 +165,9 @@ def _mark(model: mujoco.MjModel, masks: Masks, field: str, index: Any) -> None:
 
 
 def mark_all_forces(model: mujoco.MjModel) -> Masks:
-    """Return the entries that scale the force of all actuators, limits of joints and tendons included."""
+    """Return the entries that scale the force of all actuators, limits of joints and tendons
+    included.
+    """
     masks = mark_force(model, list(range(model.nactuator)), list(range(model.njnt)))
     limited = np.flatnonzero(model.tendon_actfrclimited)
     if len(limited):
@@ -167,13 +187,18 @@ def scale_marked(masks: Masks) -> Apply:
 
 
 def action_scales_force(model: mujoco.MjModel) -> bool:
-    """Return whether a scaled action scales every actuator's force: linear in its control, without bias or clamp.
+    """Return whether a scaled action scales every actuator's force: linear in its control, without
+    bias or clamp.
 
     Nor is it so where gravity compensation, which no action scales, acts through the actuators.
     """
     if find_compensated(model, list(range(model.njnt))):
         return False
-    clamped = model.actuator_forcelimited.any() or model.jnt_actfrclimited.any() or model.tendon_actfrclimited.any()
+    clamped = (
+        model.actuator_forcelimited.any()
+        or model.jnt_actfrclimited.any()
+        or model.tendon_actfrclimited.any()
+    )
     proportional = (
         np.isin(model.actuator_gaintype, [GAIN.mjGAIN_FIXED, GAIN.mjGAIN_AFFINE])
         & (model.actuator_biastype == BIAS.mjBIAS_NONE)

@@ -1,4 +1,6 @@
-"""What processes and threads share, and what they must not: the CPUs, simulations, and what a fork leaves behind."""
+"""What processes and threads share, and what they must not: the CPUs, simulations, and what a fork
+leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,20 @@ class ForkedError(IsthmusError):
 
 
 def count_cpus() -> int:
-    """Return how many CPUs this process may use; where the system does not say (macOS), how many there are."""
+    """Return how many CPUs this process may use; where the system does not say (macOS), how many
+    there are.
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class ThreadCache(Generic[T]):
-    """`functools.lru_cache` with a cache for each thread: no two threads are ever given the same value.
+    """`functools.lru_cache` with a cache for each thread: no two threads are ever given the same
+    value.
 
-    For values that are stepped, and so cannot be shared. Each thread keeps at most `maxsize` of them, until it ends.
+    For values that are stepped, and so cannot be shared. Each thread keeps at most `maxsize` of
+    them, until it ends.
     """
 
     def __init__(self, make: Callable[..., T], maxsize: int):
@@ -57,14 +63,16 @@ class ThreadList(threading.local, UserList[T]):
 
 # Threads do not survive os.fork: in the child, what waits for one waits for ever.
 
-_pools: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # owner -> what has the threads
+_pools: weakref.WeakKeyDictionary[Any, Any] = (
+    weakref.WeakKeyDictionary()
+)  # owner -> what has the threads
 _jax_computed = False  # when this process, or one that it was forked from, last forked
 _jax_lost = False
 
 
 def register_pool(owner: Any, pool: Any) -> None:
-    """Note a pool of threads that lives as long as `owner`: it joins them when it is destroyed, which hangs after a
-    fork, where they are gone. A forked process therefore never destroys it.
+    """Note a pool of threads that lives as long as `owner`: it joins them when it is destroyed,
+    which hangs after a fork, where they are gone. A forked process therefore never destroys it.
     """
     _pools[owner] = pool
 
@@ -72,13 +80,19 @@ def register_pool(owner: Any, pool: Any) -> None:
 def check_same_process(process: int) -> None:
     """Raise ForkedError where threads that were begun in `process` are needed in another one."""
     if process != os.getpid():
-        raise ForkedError(f"this simulation was made before a fork, which its threads did not survive: {SPAWN}")
+        raise ForkedError(
+            f"this simulation was made before a fork, which its threads did not survive: {SPAWN}"
+        )
 
 
 def check_jax_survived() -> None:
-    """Raise ForkedError in a process that was forked after jax had computed: there jax hangs, if not always."""
+    """Raise ForkedError in a process that was forked after jax had computed: there jax hangs, if
+    not always.
+    """
     if _jax_lost:
-        raise ForkedError(f"this process was forked after jax had computed, whose threads are lost here: {SPAWN}")
+        raise ForkedError(
+            f"this process was forked after jax had computed, whose threads are lost here: {SPAWN}"
+        )
 
 
 def _has_jax_computed() -> bool:

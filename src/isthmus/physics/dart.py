@@ -1,8 +1,9 @@
-"""DART behind the engine contract: N worlds built in code from a compiled MuJoCo model, and stepped one after another.
+"""DART behind the engine contract: N worlds built in code from a compiled MuJoCo model, and stepped
+one after another.
 
-A world of DART's is a function here: before each step it is told positions and velocities, after it they are read back,
-so that a row (positions, velocities) is all that a world's future depends on. What is copied from the model, and where
-DART differs from MuJoCo, is told in docs/engines.md.
+A world of DART's is a function here: before each step it is told positions and velocities, after it
+they are read back, so that a row (positions, velocities) is all that a world's future depends on.
+What is copied from the model, and where DART differs from MuJoCo, is told in docs/engines.md.
 """
 
 from __future__ import annotations
@@ -33,11 +34,18 @@ FIELDS = (
 )  # fmt: skip
 """The model fields that parameters may change in DART."""
 LACKED = {"dof_armature": "armature"}
-FAR = 1e7  # m or rad: nobody gets there below VELOCITY_BOUND; further out, ODE would end the process
+MAX_COORDINATE = (
+    1e7  # m or rad: nobody gets there below VELOCITY_BOUND; further out, ODE would end the process
+)
 DISABLE = mujoco.mjtDisableBit
-NO_FORCES = "engine=dart has no contact forces in MuJoCo's layout, which this task observes or is paid by"
-MASSLESS = 1e-12  # kg and kg m2: DART warns of bodies without mass, which carry the second joint of a body here
-WEIGHTLESS = 1e-100  # kg and kg m2, of a geom's second shape: nothing that it is added to moves a bit
+NO_FORCES = (
+    "engine=dart has no contact forces in MuJoCo's layout, which this task observes or is paid by"
+)
+# kg and kg m2: DART warns of bodies without mass, which carry the second joint of a body here
+MASSLESS = 1e-12
+WEIGHTLESS = (
+    1e-100  # kg and kg m2, of a geom's second shape: nothing that it is added to moves a bit
+)
 
 
 def dartpy() -> ModuleType:
@@ -52,7 +60,9 @@ def dartpy() -> ModuleType:
 @lru_cache(maxsize=32)
 def parameters(path: Path) -> dict[str, Parameter]:
     """Those of MuJoCo's parameters that DART has: the same names, units, defaults and bounds."""
-    return {name: p for name, p in reference.parameters(path).items() if set(p.fields) <= set(FIELDS)}
+    return {
+        name: p for name, p in reference.parameters(path).items() if set(p.fields) <= set(FIELDS)
+    }
 
 
 def lacked(path: Path) -> dict[str, str]:
@@ -74,11 +84,13 @@ def left_out(path: Path) -> tuple[str, ...]:
 class DartSimulator:
     """See `isthmus.physics.engine.Simulator`. Rows are [qpos, qvel].
 
-    `forces` is MuJoCo's affair: contacts are known here anyway. Raises BadValue where dartpy is missing or the model
-    has what is not built.
+    `forces` is MuJoCo's affair: contacts are known here anyway. Raises BadValue where dartpy is
+    missing or the model has what is not built.
     """
 
-    def __init__(self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False):
+    def __init__(
+        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+    ):
         check(path)
         self.model = model = load_model(path)
         self.n, self.frame_skip = n, frame_skip
@@ -91,7 +103,9 @@ class DartSimulator:
         self.qpos[:] = self.qpos0
         table = parameters(path)
         self.parameters = [table[name] for name in names]
-        self._order = sorted(range(len(names)), key=lambda i: list(table).index(names[i]))  # from the whole to parts
+        self._order = sorted(
+            range(len(names)), key=lambda i: list(table).index(names[i])
+        )  # from the whole to parts
         self.values = np.tile([p.default for p in self.parameters], (n, 1))
         self._defaults = {field: np.array(_field(model, field)) for field in FIELDS}
         self._gear = np.repeat(self._defaults["actuator_gear"][None, :, 0], n, axis=0)
@@ -119,13 +133,17 @@ class DartSimulator:
 
     def _fields(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """The model's fields (n, ...) under parameters (n, P)."""
-        fields = {f: np.repeat(default[None], len(values), axis=0) for f, default in self._defaults.items()}
+        fields = {
+            f: np.repeat(default[None], len(values), axis=0)
+            for f, default in self._defaults.items()
+        }
         for i in self._order:
             self.parameters[i].apply(fields, values[:, i])
         return fields
 
     def reset(self, ids, qpos, qvel, act=None, ctrl=None, mocap_pos=None, mocap_quat=None) -> None:
-        # What is built has no activations, no mocap bodies, and motors alone: they hold a pose by no force.
+        # What is built has no activations, no mocap bodies, and motors alone: they hold a pose by
+        # no force.
         self.qpos[ids], self.qvel[ids] = qpos, qvel
         self.control[ids] = 0.0 if ctrl is None else ctrl
 
@@ -135,7 +153,9 @@ class DartSimulator:
         moving = ids[good]
         force = np.zeros((len(moving), self.nv))
         if self._driven:
-            np.add.at(force.T, self._dofs, (np.clip(control[good], *self._range) * self._gear[moving]).T)
+            np.add.at(
+                force.T, self._dofs, (np.clip(control[good], *self._range) * self._gear[moving]).T
+            )
         for i, pushed in zip(moving, force, strict=True):
             self._worlds[i].step(self.qpos[i], self.qvel[i], pushed, self.frame_skip)
         good &= self._good(ids)
@@ -143,7 +163,7 @@ class DartSimulator:
 
     def _good(self, ids: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            near = (np.abs(self.qpos[ids]) < FAR).all(1)
+            near = (np.abs(self.qpos[ids]) < MAX_COORDINATE).all(1)
             return np.logical_and(near, (np.abs(self.qvel[ids]) < VELOCITY_BOUND).all(1))
 
     def position(self, body: str) -> np.ndarray:
@@ -171,25 +191,37 @@ class DartSimulator:
 class World:
     """One world of DART's: the model's moving bodies as one skeleton, its static geoms as another.
 
-    A body with several joints is a chain of bodies without mass, a joint each, and itself at the end. `contacts` are
-    those of the model's colliding pairs, `fields` the model's, as parameters left them.
+    A body with several joints is a chain of bodies without mass, a joint each, and itself at the
+    end. `contacts` are those of the model's colliding pairs, `fields` the model's, as parameters
+    left them.
     """
 
-    def __init__(self, model: mujoco.MjModel, contacts: list[GeomContact], fields: Mapping[str, np.ndarray]):
+    def __init__(
+        self, model: mujoco.MjModel, contacts: list[GeomContact], fields: Mapping[str, np.ndarray]
+    ):
         self.dart = dartpy()
         self.model, self._contacts = model, contacts
         free = np.asarray(model.jnt_type) == mujoco.mjtJoint.mjJNT_FREE
-        self.free = [(int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j])) for j in np.flatnonzero(free)]
-        self.places, self.dofs = model.jnt_qposadr[~free], model.jnt_dofadr[~free]  # of hinges and slides
+        self.free = [
+            (int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j])) for j in np.flatnonzero(free)
+        ]
+        self.places, self.dofs = (
+            model.jnt_qposadr[~free],
+            model.jnt_dofadr[~free],
+        )  # of hinges and slides
         self._sliding = np.array(fields["geom_friction"][:, 0])
         self._build(plan_shapes(model, contacts, self._sliding))
         self.write(fields)
 
     def _build(self, plan: ShapePlan) -> None:
-        """Make the world, with a plan's shapes. Its future depends on the plan, not on what was built before."""
+        """Make the world, with a plan's shapes. Its future depends on the plan, not on what was
+        built before.
+        """
         self.plan = plan
         self.world = self._empty_world()
-        self.robot, self.ground = (self.dart.dynamics.Skeleton(name) for name in ("robot", "ground"))
+        self.robot, self.ground = (
+            self.dart.dynamics.Skeleton(name) for name in ("robot", "ground")
+        )
         self.ground.setMobile(False)
         self.joints: dict[int, Any] = {}  # hinges and slides
         self.bodies: dict[int, Any] = {}
@@ -199,7 +231,8 @@ class World:
             self._add_body(b)
         nodes = {**self.static, **self.bodies}
         self.shapes = {
-            g: _shape(self.dart, nodes[int(self.model.geom_bodyid[g])], self.model, g) for g in sorted(plan.frictions)
+            g: _shape(self.dart, nodes[int(self.model.geom_bodyid[g])], self.model, g)
+            for g in sorted(plan.frictions)
         }
         self.copies = [self._add_copy(nodes, k) for k in range(len(plan.copies))]
         self.robot.enableSelfCollisionCheck()
@@ -212,11 +245,13 @@ class World:
     def _empty_world(self) -> Any:
         dart = self.dart
         world = dart.simulation.World()
-        # Before anything is added: the default detector has no capsules, and DART's own finds one contact of a capsule
-        # that lies on a plane, ODE's two, as MuJoCo does.
+        # Before anything is added: the default detector has no capsules, and DART's own finds one
+        # contact of a capsule that lies on a plane, ODE's two, as MuJoCo does.
         world.setCollisionDetector(dart.simulation.CollisionDetectorType.ODE)
         rest = world.getDeactivationOptions()
-        rest.mEnabled = False  # how long a world has been at rest would be a state that no row holds
+        rest.mEnabled = (
+            False  # how long a world has been at rest would be a state that no row holds
+        )
         world.setDeactivationOptions(rest)
         world.setTimeStep(self.model.opt.timestep)
         return world
@@ -225,7 +260,9 @@ class World:
         """Add a body of the model's, with the joints that move it, below its parent."""
         model = self.model
         frame = _isometry(self.dart, model.body_pos[b], model.body_quat[b])
-        parent, above = (nodes.get(int(model.body_parentid[b])) for nodes in (self.bodies, self.static))
+        parent, above = (
+            nodes.get(int(model.body_parentid[b])) for nodes in (self.bodies, self.static)
+        )
         if above:  # the frame of a body that stands still is the world's business
             frame = above.getWorldTransform().multiply(frame)
         joints = range(model.body_jntadr[b], model.body_jntadr[b] + model.body_jntnum[b])
@@ -258,7 +295,10 @@ class World:
     def _filter_collisions(self, nodes: dict[int, Any]) -> None:
         """Let the plan's bodies touch, and no others. `blind` sees nothing at all."""
         collision = self.dart.collision
-        apart, blind = self.solver.getCollisionOption().collisionFilter, collision.BodyNodeCollisionFilter()
+        apart, blind = (
+            self.solver.getCollisionOption().collisionFilter,
+            collision.BodyNodeCollisionFilter(),
+        )
         for (b, one), (c, other) in combinations(nodes.items(), 2):
             blind.addBodyNodePairToBlackList(one, other)
             if (min(b, c), max(b, c)) not in self.plan.touching:
@@ -288,7 +328,9 @@ class World:
                 joint.setPositionUpperLimit(0, high)
 
     def _write_friction(self, sliding: np.ndarray) -> None:
-        """Give each shape its coefficient; make the world anew where other shapes are needed for these (ngeom,)."""
+        """Give each shape its coefficient; make the world anew where other shapes are needed for
+        these (ngeom,).
+        """
         if not np.array_equal(sliding, self._sliding):
             self._sliding = np.array(sliding)
             plan = plan_shapes(self.model, self._contacts, sliding)
@@ -301,14 +343,16 @@ class World:
             shape.getDynamicsAspect().setFrictionCoeff(second.friction)
 
     def step(self, qpos: np.ndarray, qvel: np.ndarray, force: np.ndarray, times: int) -> None:
-        """Move a configuration (nq,), (nv,), in place, by so many time steps under a constant force (nv,)."""
+        """Move a configuration (nq,), (nv,), in place, by so many time steps under a constant force
+        (nv,).
+        """
         robot, world, fast = self.robot, self.world, len(qvel) * VELOCITY_BOUND**2
         positions, velocities = self._told(qpos, qvel) if self.free else (qpos, qvel)
         robot.setPositions(positions)
         robot.setVelocities(velocities)
         robot.setCommands(force)
-        # ODE's detector adds contacts of the time step before to few new ones, a state that no row holds: have it look,
-        # and see nothing.
+        # ODE's detector adds contacts of the time step before to few new ones, a state that no row
+        # holds: have it look, and see nothing.
         self.solver.getCollisionGroup().collide(*self.blind)
         for _ in range(times):
             v = robot.getVelocities()
@@ -316,10 +360,13 @@ class World:
                 break  # ODE would end the process where a body is too far out, or nowhere
             world.step(False)  # the commands stay
         positions, velocities = robot.getPositions(), robot.getVelocities()
-        qpos[:], qvel[:] = self._read(positions, velocities, qpos) if self.free else (positions, velocities)
+        qpos[:], qvel[:] = (
+            self._read(positions, velocities, qpos) if self.free else (positions, velocities)
+        )
 
-    # A free joint's configuration is a position and a quaternion in MuJoCo, a rotation vector and a position in DART;
-    # its velocity linear in the world's frame and angular in the body's, in DART angular and linear in the world's.
+    # A free joint's configuration is a position and a quaternion in MuJoCo, a rotation vector and a
+    # position in DART; its velocity linear in the world's frame and angular in the body's, in DART
+    # angular and linear in the world's.
 
     def _told(self, qpos: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         positions, velocities = np.empty_like(qvel), qvel.copy()
@@ -332,7 +379,9 @@ class World:
             positions[d + 3 : d + 6], velocities[d + 3 : d + 6] = qpos[p : p + 3], qvel[d : d + 3]
         return positions, velocities
 
-    def _read(self, positions: np.ndarray, velocities: np.ndarray, old: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read(
+        self, positions: np.ndarray, velocities: np.ndarray, old: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         qpos, qvel = np.empty_like(old), velocities.copy()
         qpos[self.places] = positions[self.dofs]
         for p, d in self.free:
@@ -341,7 +390,9 @@ class World:
             mujoco.mju_axisAngle2Quat(quaternion, axis, angle)
             mujoco.mju_negQuat(back, quaternion)
             mujoco.mju_rotVecQuat(qvel[d + 3 : d + 6], velocities[d : d + 3], back)
-            sign = -1.0 if quaternion @ old[p + 3 : p + 7] < 0 else 1.0  # of the two that say one rotation, the nearer
+            sign = (
+                -1.0 if quaternion @ old[p + 3 : p + 7] < 0 else 1.0
+            )  # of the two that say one rotation, the nearer
             qpos[p : p + 3], qpos[p + 3 : p + 7] = positions[d + 3 : d + 6], sign * quaternion
             qvel[d : d + 3] = velocities[d + 3 : d + 6]
         return qpos, qvel
@@ -349,11 +400,19 @@ class World:
     def contacts(self) -> list[tuple[tuple[int, int], float]]:
         """The geoms and the sliding friction of each contact in the last time step."""
         geoms = {shape.getName(): g for g, shape in self.shapes.items()}
-        geoms |= {shape.getName(): second.geom for shape, second in zip(self.copies, self.plan.copies, strict=True)}
+        geoms |= {
+            shape.getName(): second.geom
+            for shape, second in zip(self.copies, self.plan.copies, strict=True)
+        }
         out = []
         for contact in self.world.getLastCollisionResult().getContacts():
-            first, second = contact.collisionObject1.getShapeFrame(), contact.collisionObject2.getShapeFrame()
-            friction = min(shape.getDynamicsAspect().getFrictionCoeff() for shape in (first, second))
+            first, second = (
+                contact.collisionObject1.getShapeFrame(),
+                contact.collisionObject2.getShapeFrame(),
+            )
+            friction = min(
+                shape.getDynamicsAspect().getFrictionCoeff() for shape in (first, second)
+            )
             out.append(((geoms[first.getName()], geoms[second.getName()]), friction))
         return out
 
@@ -368,13 +427,19 @@ def _matrix(quaternion: np.ndarray) -> np.ndarray:
     return out.reshape(3, 3)
 
 
-def _isometry(dart: ModuleType, position: np.ndarray | None = None, quaternion: np.ndarray | None = None) -> Any:
+def _isometry(
+    dart: ModuleType, position: np.ndarray | None = None, quaternion: np.ndarray | None = None
+) -> Any:
     rotation = np.eye(3) if quaternion is None else _matrix(quaternion)
     return dart.math.Isometry3(rotation, np.zeros(3) if position is None else position)
 
 
-def _joint(dart: ModuleType, robot: Any, parent: Any, model: mujoco.MjModel, j: int, frame: Any) -> tuple[Any, Any]:
-    """A joint and the body that it moves. Its position is the model's qpos, whose zero need not be the pose built."""
+def _joint(
+    dart: ModuleType, robot: Any, parent: Any, model: mujoco.MjModel, j: int, frame: Any
+) -> tuple[Any, Any]:
+    """A joint and the body that it moves. Its position is the model's qpos, whose zero need not be
+    the pose built.
+    """
     kind = mujoco.mjtJoint(model.jnt_type[j])
     if kind == mujoco.mjtJoint.mjJNT_FREE:
         return robot.createFreeJointAndBodyNodePair()

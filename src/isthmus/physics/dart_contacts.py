@@ -1,8 +1,9 @@
 """Friction by pairs in an engine that takes the smaller coefficient of two shapes.
 
-Each geom's own shape gets the largest friction that any of its contacts has. Where the smaller of two such shapes is
-not what MuJoCo has for the pair (limbs on a rough floor that slide on each other), the pair is made to touch by a copy
-of one of its shapes, with the pair's friction, on a body of the copy's own: DART filters collisions by body.
+Each geom's own shape gets the largest friction that any of its contacts has. Where the smaller of
+two such shapes is not what MuJoCo has for the pair (limbs on a rough floor that slide on each
+other), the pair is made to touch by a copy of one of its shapes, with the pair's friction, on a
+body of the copy's own: DART filters collisions by body.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class ShapeCopy(NamedTuple):
 class ShapePlan(NamedTuple):
     """Which shapes a world has, their coefficients, and which bodies touch.
 
-    `frictions` are of the geoms' own shapes, by geom; `copies` are bodies of their own, numbered from nbody on;
-    `touching` are pairs (lower, higher) of these numbers and of the model's bodies.
+    `frictions` are of the geoms' own shapes, by geom; `copies` are bodies of their own, numbered
+    from nbody on; `touching` are pairs (lower, higher) of these numbers and of the model's bodies.
     """
 
     frictions: dict[int, float]
@@ -46,9 +47,15 @@ def find_dynamic_contacts(model: mujoco.MjModel) -> list[GeomContact]:
     return [find_contact(model, g, h) for g, h in colliding(model)]
 
 
-def plan_shapes(model: mujoco.MjModel, contacts: list[GeomContact], sliding: np.ndarray) -> ShapePlan:
-    """Return shapes by which all contacts rub as in MuJoCo, under the geoms' coefficients `sliding` [ngeom]."""
-    wanted = {(contact.geom, contact.other): contact.friction_under(sliding) for contact in contacts}
+def plan_shapes(
+    model: mujoco.MjModel, contacts: list[GeomContact], sliding: np.ndarray
+) -> ShapePlan:
+    """Return shapes by which all contacts rub as in MuJoCo, under the geoms' coefficients `sliding`
+    [ngeom].
+    """
+    wanted = {
+        (contact.geom, contact.other): contact.friction_under(sliding) for contact in contacts
+    }
     frictions: dict[int, float] = {}
     for pair, friction in wanted.items():
         for g in pair:
@@ -75,11 +82,14 @@ def _group_by_bodies(model: mujoco.MjModel, wanted: Frictions) -> dict[tuple[int
     return groups
 
 
-def _add_copies(copies: list[ShapeCopy], bodies: tuple[int, int], group: Frictions, nbody: int) -> set[tuple[int, int]]:
-    """Add the copies that let two bodies touch by the frictions in `group`; return which bodies touch thereby.
+def _add_copies(
+    copies: list[ShapeCopy], bodies: tuple[int, int], group: Frictions, nbody: int
+) -> set[tuple[int, int]]:
+    """Add the copies that let two bodies touch by the frictions in `group`; return which bodies
+    touch thereby.
 
-    One side is copied, and meets the other body itself, where each of its geoms has one friction with all of that
-    body's; else both are, pair by pair.
+    One side is copied, and meets the other body itself, where each of its geoms has one friction
+    with all of that body's; else both are, pair by pair.
     """
     sides = [side for side in (0, 1) if _has_one_friction_each(group, side)]
     if not sides:
@@ -88,7 +98,10 @@ def _add_copies(copies: list[ShapeCopy], bodies: tuple[int, int], group: Frictio
             pair = [_number(copies, ShapeCopy(k, friction)) + nbody for k in (g, h)]
             met.add((min(pair), max(pair)))
         return met
-    needed = {side: {ShapeCopy(pair[side], friction) for pair, friction in group.items()} for side in sides}
+    needed = {
+        side: {ShapeCopy(pair[side], friction) for pair, friction in group.items()}
+        for side in sides
+    }
     side = min(sides, key=lambda s: len(needed[s] - set(copies)))
     other = bodies[1 - side]
     return {(other, _number(copies, copy) + nbody) for copy in sorted(needed[side])}
@@ -97,7 +110,9 @@ def _add_copies(copies: list[ShapeCopy], bodies: tuple[int, int], group: Frictio
 def _has_one_friction_each(group: Frictions, side: int) -> bool:
     """Say whether each geom on a side has one and the same friction with all geoms of the other."""
     found: dict[int, float] = {}
-    return all(found.setdefault(pair[side], friction) == friction for pair, friction in group.items())
+    return all(
+        found.setdefault(pair[side], friction) == friction for pair, friction in group.items()
+    )
 
 
 def _number(copies: list[ShapeCopy], copy: ShapeCopy) -> int:

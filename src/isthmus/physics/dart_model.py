@@ -1,7 +1,9 @@
-"""What the builder of DART's worlds reads of a compiled MuJoCo model; all else must be at MuJoCo's default.
+"""What the builder of DART's worlds reads of a compiled MuJoCo model; all else must be at MuJoCo's
+default.
 
-The table goes by the model's own fields, so that whatever an MJCF file says, and whatever a later MuJoCo adds, is read,
-known not to matter, or refused by name. What the engines do in their own way (SOLVER) is listed in docs/engines.md.
+The table goes by the model's own fields, so that whatever an MJCF file says, and whatever a later
+MuJoCo adds, is read, known not to matter, or refused by name. What the engines do in their own way
+(SOLVER) is listed in docs/engines.md.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ WITHOUT_EFFECT_PREFIXES = (
     "B_", "D_", "M_", "map", "efm", "tree_", "flg_", "name", "path", "site_", "cam_", "light_", "mat_", "tex", "skin_",
     "mesh_", "hfield_", "bvh_", "oct_", "key_", "sensor_", "numeric_", "text_", "tuple_", "nuser_", "nmesh", "nskin",
     "nhfield", "ntex", "ntuple", "nnumeric", "npoly",
-    # These are there only with what is refused by its number: equalities, tendons, flexes, pairs, plugins.
+    # These are there only with what is refused by its number: equalities, tendons, flexes, pairs,
+    # plugins.
     "eq_", "tendon_", "ten_", "wrap_", "nwrap", "flex", "nflex", "pair_", "plugin", "nplugin",
 )  # fmt: skip
 
@@ -90,7 +93,8 @@ LABELS = COUNTED | {
     "actuator_damping": "actuators with damping or armature",
     "actuator_dampingpoly": "actuators with damping or armature",
     "actuator_armature": "actuators with damping or armature",
-    "jnt_actuatorid": "actuators with damping or armature",  # MuJoCo refers from the joint to such an actuator
+    # MuJoCo refers from the joint to such an actuator
+    "jnt_actuatorid": "actuators with damping or armature",
     "actuator_ctrlnum": "actuators with several controls",
     "opt.disableactuator": "disabled groups of actuators",
 }
@@ -114,12 +118,21 @@ IDLE_FLAGS = (
     DISABLE.mjDSBL_ISLAND, DISABLE.mjDSBL_MULTICCD,
 )  # fmt: skip
 """Of the solver, or of what is refused or not asked for here."""
-IDLE_ENABLE_FLAGS = (ENABLE.mjENBL_ENERGY, ENABLE.mjENBL_FWDINV, ENABLE.mjENBL_INVDISCRETE, ENABLE.mjENBL_DIAGEXACT)
+IDLE_ENABLE_FLAGS = (
+    ENABLE.mjENBL_ENERGY,
+    ENABLE.mjENBL_FWDINV,
+    ENABLE.mjENBL_INVDISCRETE,
+    ENABLE.mjENBL_DIAGEXACT,
+)
 
 GEOM = mujoco.mjtGeom
-SHAPES = {int(kind) for kind in (GEOM.mjGEOM_CAPSULE, GEOM.mjGEOM_SPHERE, GEOM.mjGEOM_BOX, GEOM.mjGEOM_PLANE)}
+SHAPES = {
+    int(kind)
+    for kind in (GEOM.mjGEOM_CAPSULE, GEOM.mjGEOM_SPHERE, GEOM.mjGEOM_BOX, GEOM.mjGEOM_PLANE)
+}
 MAX_NAMES = 8  # of joints, in a line
-THIN_MARGIN = 0.002  # m: two geoms of Hopper's. DART's contacts begin at the surfaces, so that it stands so much lower
+# m: two geoms of Hopper's. DART's contacts begin at the surfaces, so that it stands so much lower
+THIN_MARGIN = 0.002
 
 PLAIN = """
     <mujoco><worldbody><body><joint name="hinge"/><geom size="1"/></body></worldbody>
@@ -150,7 +163,9 @@ def is_known(field: str) -> bool:
 
 
 def find_unread(model: mujoco.MjModel) -> list[str]:
-    """Return what a model has that the builder does not look at, and that is not at MuJoCo's default."""
+    """Return what a model has that the builder does not look at, and that is not at MuJoCo's
+    default.
+    """
     touching = sorted(set().union(*colliding(model)))
     unread = []
     for field in list_fields(model):
@@ -185,13 +200,25 @@ def _find_unbuilt_flags(model: mujoco.MjModel) -> list[str]:
 
 def _name_flags(bits: int, kind: type, state: str) -> list[str]:
     """Return flags as an MJCF file has them, by number where MuJoCo has no name for one."""
-    names = {int(flag): name.split("_")[-1].lower() for name, flag in kind.__members__.items() if "_" in name}
-    return [f'<flag {names.get(1 << k, f"number {k}")}="{state}"/>' for k in range(31) if bits >> k & 1]
+    names = {
+        int(flag): name.split("_")[-1].lower()
+        for name, flag in kind.__members__.items()
+        if "_" in name
+    }
+    return [
+        f'<flag {names.get(1 << k, f"number {k}")}="{state}"/>' for k in range(31) if bits >> k & 1
+    ]
 
 
 def find_unbuilt(model: mujoco.MjModel) -> list[str]:
-    """Return what a model has that DART's builder cannot build, in words; an empty list where it builds it all."""
-    found = {**_find_unbuilt_joints(model), **_find_unbuilt_actuators(model), **_find_unbuilt_contacts(model)}
+    """Return what a model has that DART's builder cannot build, in words; an empty list where it
+    builds it all.
+    """
+    found = {
+        **_find_unbuilt_joints(model),
+        **_find_unbuilt_actuators(model),
+        **_find_unbuilt_contacts(model),
+    }
     found["a fluid"] = bool(model.opt.density or model.opt.viscosity)
     return [what for what, there in found.items() if there] + find_unread(model)
 
@@ -207,13 +234,17 @@ def _find_unbuilt_joints(model: mujoco.MjModel) -> dict[str, bool]:
             (resisted & of_free).any() or (model.jnt_stiffness[free] != 0).any()
         ),
         "free joints with armature": bool((model.dof_armature[of_free] != 0).any()),
-        "joint limits with solreflimit": bool(_differs(model, "jnt_solref")[_is_limited(model)].any()),
+        "joint limits with solreflimit": bool(
+            _differs(model, "jnt_solref")[_is_limited(model)].any()
+        ),
     }
 
 
 def _is_limited(model: mujoco.MjModel) -> np.ndarray:
     """Say of every joint whether it has limits that count, bool [njnt]."""
-    return np.asarray(model.jnt_limited, bool) & (not is_disabled(model, CONSTRAINT, DISABLE.mjDSBL_LIMIT))
+    return np.asarray(model.jnt_limited, bool) & (
+        not is_disabled(model, CONSTRAINT, DISABLE.mjDSBL_LIMIT)
+    )
 
 
 def _differs(model: mujoco.MjModel, field: str) -> np.ndarray:
@@ -222,20 +253,29 @@ def _differs(model: mujoco.MjModel, field: str) -> np.ndarray:
 
 
 def describe_left_out(model: mujoco.MjModel) -> list[str]:
-    """Return what a model that is built has of its joints' and DART has not: a line a kind, none where it has all."""
+    """Return what a model that is built has of its joints' and DART has not: a line a kind, none
+    where it has all.
+    """
     rotors = np.unique(model.dof_jntid[np.asarray(model.dof_armature) != 0])
     soft = np.flatnonzero(_differs(model, "jnt_solimp") & _is_limited(model))
     lines = []
     if len(rotors):
-        lines.append(f"DART has no joint armature: that of {_name_joints(model, rotors)} is left out")
+        lines.append(
+            f"DART has no joint armature: that of {_name_joints(model, rotors)} is left out"
+        )
     if len(soft):
-        lines.append(f"DART has hard joint limits: solimplimit of {_name_joints(model, soft)} is left out")
+        lines.append(
+            f"DART has hard joint limits: solimplimit of {_name_joints(model, soft)} is left out"
+        )
     return lines
 
 
 def _name_joints(model: mujoco.MjModel, joints: np.ndarray) -> str:
     """Return the names of joints, of many the first."""
-    names = [model.joint(j).name or f"a joint of body {model.body(model.jnt_bodyid[j]).name}" for j in joints]
+    names = [
+        model.joint(j).name or f"a joint of body {model.body(model.jnt_bodyid[j]).name}"
+        for j in joints
+    ]
     if len(names) > MAX_NAMES:
         names[MAX_NAMES:] = [f"{len(names) - MAX_NAMES} others"]
     return ", ".join(names)
@@ -266,7 +306,9 @@ def _find_unbuilt_contacts(model: mujoco.MjModel) -> dict[str, bool]:
     pairs, owner = set(colliding(model)), model.geom_bodyid
     touching = sorted(set().union(*pairs))
     met = {(owner[g], owner[h]) for g, h in pairs}
-    split = any((owner[g], owner[h]) in met and (g, h) not in pairs for g, h in combinations(touching, 2))
+    split = any(
+        (owner[g], owner[h]) in met and (g, h) not in pairs for g, h in combinations(touching, 2)
+    )
     margins = [model.geom_margin[g] + model.geom_margin[h] for g, h in pairs]
     return {
         "colliding geoms that are no capsule, sphere, box or plane": any(

@@ -1,7 +1,9 @@
-"""The contract of a physics engine: code that steps N worlds, each with its own dynamics, and nothing else.
+"""The contract of a physics engine: code that steps N worlds, each with its own dynamics, and
+nothing else.
 
-An engine never sees a reward, an observation or a policy. Its `rows` are opaque and exact (written back into any
-simulator of the same model they continue bit for bit); `qpos` and `qvel` are the engine-neutral configuration.
+An engine never sees a reward, an observation or a policy. Its `rows` are opaque and exact (written
+back into any simulator of the same model they continue bit for bit); `qpos` and `qvel` are the
+engine-neutral configuration.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ the robots here reach 25 (Ant) to 200 (Reacher)."""
 class Start(NamedTuple):
     """Where worlds begin, one row a world; of a keyframe, without the leading axis.
 
-    None means: for `ctrl`, what the actuators were told last, the control that holds the pose; for `act`, the
-    activations of actuators that have one, that control where they follow it (filters), zeros elsewhere; for mocap
-    bodies where the model has them.
+    None means: for `ctrl`, what the actuators were told last, the control that holds the pose; for
+    `act`, the activations of actuators that have one, that control where they follow it (filters),
+    zeros elsewhere; for mocap bodies where the model has them.
     """
 
     qpos: np.ndarray  # float64 [n, nq]
@@ -32,7 +34,9 @@ class Start(NamedTuple):
 
 
 class Simulator(Protocol):
-    """N worlds of one robot. `ids` are the worlds meant, int [n], ascending; arrays have one row a world."""
+    """N worlds of one robot. `ids` are the worlds meant, int [n], ascending; arrays have one row a
+    world.
+    """
 
     n: int
     dt: float  # seconds a step (frame skip included)
@@ -43,7 +47,9 @@ class Simulator(Protocol):
     qpos0: np.ndarray  # float64 [nq], the model's default pose
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
-        """Give worlds the dynamics `values` (n, P), in absolute units and in the order of the simulator's names."""
+        """Give worlds the dynamics `values` (n, P), in absolute units and in the order of the
+        simulator's names.
+        """
         ...
 
     def reset(
@@ -56,28 +62,37 @@ class Simulator(Protocol):
         mocap_pos: np.ndarray | None = None,
         mocap_quat: np.ndarray | None = None,
     ) -> None:
-        """Put worlds where a `Start` says, with no past, and compute what derives from it; see there for None."""
+        """Put worlds where a `Start` says, with no past, and compute what derives from it; see
+        there for None.
+        """
         ...
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
-        """Advance worlds by one step under `control` (n, A); return which of them diverged, bool (n,).
+        """Advance worlds by one step under `control` (n, A); return which of them diverged, bool
+        (n,).
 
-        Divergence is a state that is not finite, a velocity beyond VELOCITY_BOUND, a control that is not finite, or an
-        error of the engine. It is contained, not repaired: other worlds are untouched, the row of a diverged one is
-        what the engine left there.
+        Divergence is a state that is not finite, a velocity beyond VELOCITY_BOUND, a control that
+        is not finite, or an error of the engine. It is contained, not repaired: other worlds are
+        untouched, the row of a diverged one is what the engine left there.
         """
         ...
 
     def position(self, body: str) -> np.ndarray:
-        """World positions (N, 3) of a body, live; they may lag the state by one substep, as in MuJoCo's `mj_step`."""
+        """World positions (N, 3) of a body, live; they may lag the state by one substep, as in
+        MuJoCo's `mj_step`.
+        """
         ...
 
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
-        """External contact forces (n, bodies, 6) in MuJoCo's `cfrc_ext` layout, after the last step."""
+        """External contact forces (n, bodies, 6) in MuJoCo's `cfrc_ext` layout, after the last
+        step.
+        """
         ...
 
     def contacts(self, world: int) -> list[tuple[tuple[int, int], float]]:
-        """One world's contacts in the last substep: the two geoms of the model, and the sliding friction there."""
+        """One world's contacts in the last substep: the two geoms of the model, and the sliding
+        friction there.
+        """
         ...
 
     def world_model(self, world: int) -> Any:

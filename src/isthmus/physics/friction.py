@@ -1,7 +1,8 @@
 """What two geoms of a compiled MuJoCo model rub by when they touch, and the parameters that set it.
 
-MuJoCo's rules, which are followed here (its documentation, Computation, Contact): an explicit `<contact><pair>` has a
-friction of its own; else the geom of higher priority decides; among equals, the larger friction does.
+MuJoCo's rules, which are followed here (its documentation, Computation, Contact): an explicit
+`<contact><pair>` has a friction of its own; else the geom of higher priority decides; among equals,
+the larger friction does.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ import numpy as np
 
 from isthmus.physics.parameters import Parameter
 
-FLAT = [int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD)]  # two of these never collide
+FLAT = [
+    int(mujoco.mjtGeom.mjGEOM_PLANE),
+    int(mujoco.mjtGeom.mjGEOM_HFIELD),
+]  # two of these never collide
 CONSTRAINT, CONTACT = mujoco.mjtDisableBit.mjDSBL_CONSTRAINT, mujoco.mjtDisableBit.mjDSBL_CONTACT
 FILTER_PARENT = mujoco.mjtDisableBit.mjDSBL_FILTERPARENT
 OVERRIDE = mujoco.mjtEnableBit.mjENBL_OVERRIDE
-OF_ALL_CONTACTS = ("friction", "friction_scale")  # either scales all contacts; a model has one of them at most
+OF_ALL_CONTACTS = (
+    "friction",
+    "friction_scale",
+)  # either scales all contacts; a model has one of them at most
 
 
 class GeomContact(NamedTuple):
@@ -28,8 +35,12 @@ class GeomContact(NamedTuple):
     other: int
     friction: float  # the sliding friction where they touch; 0 without friction (condim 1)
     condim: int
-    rule: str  # what decides: "larger", "geom", "other" (a higher priority) or "pair" (an explicit one)
-    across: float | None = None  # the friction in the second direction; None: as in the first. Pairs alone have another
+    # what decides: "larger", "geom", "other" (a higher priority) or "pair" (an explicit one)
+    rule: str
+    across: float | None = (
+        # the friction in the second direction; None: as in the first. Pairs alone have another
+        None
+    )
 
     def friction_under(self, sliding: np.ndarray) -> float:
         """Return the friction under other coefficients of the geoms, [ngeom]."""
@@ -43,8 +54,9 @@ class GeomContact(NamedTuple):
 
 
 def colliding(model: mujoco.MjModel) -> list[tuple[int, int]]:
-    """Return the pairs of geoms that MuJoCo lets collide: by contype and conaffinity, not parent and child, not
-    excluded, not both of one rigid body. Explicit `<contact><pair>`s, which none of this filters, are not among them.
+    """Return the pairs of geoms that MuJoCo lets collide: by contype and conaffinity, not parent
+    and child, not excluded, not both of one rigid body. Explicit `<contact><pair>`s, which none of
+    this filters, are not among them.
     """
     if model.opt.disableflags & (CONSTRAINT | CONTACT):
         return []
@@ -55,7 +67,9 @@ def colliding(model: mujoco.MjModel) -> list[tuple[int, int]]:
 
 
 def _kinds_meet(model: mujoco.MjModel, g: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Say of pairs of geoms (P,), (P,) whether their masks meet, and MuJoCo can collide their shapes, bool [P]."""
+    """Say of pairs of geoms (P,), (P,) whether their masks meet, and MuJoCo can collide their
+    shapes, bool [P].
+    """
     contype, conaffinity = model.geom_contype, model.geom_conaffinity
     flat = np.isin(model.geom_type, FLAT)
     masks = (contype[g] & conaffinity[h]) | (contype[h] & conaffinity[g])
@@ -80,7 +94,9 @@ def _sign_bodies(model: mujoco.MjModel, g: np.ndarray, h: np.ndarray) -> np.ndar
 
 
 def is_scenery(model: mujoco.MjModel) -> np.ndarray:
-    """Say of every geom whether no joint moves it, bool [ngeom]: floors, wherever they are in the tree, and mocap."""
+    """Say of every geom whether no joint moves it, bool [ngeom]: floors, wherever they are in the
+    tree, and mocap.
+    """
     return np.asarray(model.body_treeid)[model.geom_bodyid] < 0
 
 
@@ -104,12 +120,16 @@ def find_contacts(model: mujoco.MjModel) -> list[GeomContact]:
     """Return all contacts that the model's geoms can make, explicit pairs included."""
     explicit = _find_explicit_contacts(model)
     replaced = {frozenset((c.geom, c.other)) for c in explicit}
-    dynamic = [find_contact(model, g, h) for g, h in colliding(model) if frozenset((g, h)) not in replaced]
+    dynamic = [
+        find_contact(model, g, h) for g, h in colliding(model) if frozenset((g, h)) not in replaced
+    ]
     return dynamic + explicit
 
 
 def _find_explicit_contacts(model: mujoco.MjModel) -> list[GeomContact]:
-    """Return the contacts of all `<contact><pair>`s: two geoms may have several, and make contacts by each."""
+    """Return the contacts of all `<contact><pair>`s: two geoms may have several, and make contacts
+    by each.
+    """
     if model.opt.disableflags & (CONSTRAINT | CONTACT):
         return []
     scenery, found = is_scenery(model), []
@@ -135,7 +155,8 @@ def _is_called_foot(model: mujoco.MjModel, geom: int) -> bool:
 
 
 def _find_floor_contacts(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[GeomContact]:
-    """Return the contacts that `friction` is about: of the feet with scenery, else of any part, else whatever there is.
+    """Return the contacts that `friction` is about: of the feet with scenery, else of any part,
+    else whatever there is.
 
     Where a robot meets no scenery (balls in space), its parts meet each other.
     """
@@ -155,7 +176,9 @@ def _find_uncontrolled(model: mujoco.MjModel) -> str | None:
 
 
 def offer_friction(model: mujoco.MjModel) -> Iterator[Parameter]:
-    """Yield `friction` or else `friction_scale`, and `foot_friction`, as far as the model keeps what they promise."""
+    """Yield `friction` or else `friction_scale`, and `foot_friction`, as far as the model keeps
+    what they promise.
+    """
     for offer in _list_offers(model).values():
         if not isinstance(offer, str):
             yield offer
@@ -167,7 +190,9 @@ def find_withheld(model: mujoco.MjModel) -> dict[str, str]:
 
 
 def _list_offers(model: mujoco.MjModel) -> dict[str, Parameter | str]:
-    """Return each of the parameters, or the reason why it is withheld; none that the model has no use for."""
+    """Return each of the parameters, or the reason why it is withheld; none that the model has no
+    use for.
+    """
     contacts = find_contacts(model)
     offers = {
         "friction": _offer_friction(model, contacts),
@@ -178,7 +203,9 @@ def _list_offers(model: mujoco.MjModel) -> dict[str, Parameter | str]:
 
 
 def _offer_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> Parameter | str | None:
-    """Return the parameter `friction`, or why there is none; None for a model without friction anywhere."""
+    """Return the parameter `friction`, or why there is none; None for a model without friction
+    anywhere.
+    """
     if reason := _find_uncontrolled(model):
         return reason
     on_floor = _find_floor_contacts(model, contacts)
@@ -220,7 +247,8 @@ def _name_frictions(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[
 def _explain_difference(frictions: list[_NamedFriction]) -> str:
     low, high = (choose(frictions, key=_get_friction) for choose in (min, max))
     return (
-        f"one value would not hold for all contacts, which differ by default: {low.contact} {low.friction:g}, "
+        f"one value would not hold for all contacts, which differ by default: {low.contact} "
+        f"{low.friction:g}, "
         f"{high.contact} {high.friction:g}; scale all of them by friction_scale=x0.5"
     )
 
@@ -230,14 +258,20 @@ def _get_friction(named: _NamedFriction) -> float:
 
 
 def _offer_friction_scale(model: mujoco.MjModel, contacts: list[GeomContact]) -> Parameter | None:
-    """Return the parameter `friction_scale`, which stands in for `friction` where contacts differ by default."""
-    frictions = [named.friction for named in _name_frictions(model, _find_floor_contacts(model, contacts))]
+    """Return the parameter `friction_scale`, which stands in for `friction` where contacts differ
+    by default.
+    """
+    frictions = [
+        named.friction for named in _name_frictions(model, _find_floor_contacts(model, contacts))
+    ]
     if _find_uncontrolled(model) or not frictions or min(frictions) == max(frictions):
         return None
     meaning = "the sliding friction of all contacts together; those with the floor have "
     meaning += f"{min(frictions):g} to {max(frictions):g} by default"
     explicit = any(c.rule == "pair" for c in contacts)
-    return _parameter("friction_scale", 1.0, _scale_friction(1.0, explicit), meaning, explicit, unit="x")
+    return _parameter(
+        "friction_scale", 1.0, _scale_friction(1.0, explicit), meaning, explicit, unit="x"
+    )
 
 
 def _explain_no_friction(on_floor: list[GeomContact]) -> str:
@@ -246,11 +280,17 @@ def _explain_no_friction(on_floor: list[GeomContact]) -> str:
     return "the friction of contacts with the floor is 0 by default, and it is set by scaling"
 
 
-def _scale_friction(default: float, explicit: bool) -> Callable[[Mapping[str, np.ndarray], np.ndarray], None]:
-    """Return what scales all contacts together: their rules pick among geoms, and so scale with them."""
+def _scale_friction(
+    default: float, explicit: bool
+) -> Callable[[Mapping[str, np.ndarray], np.ndarray], None]:
+    """Return what scales all contacts together: their rules pick among geoms, and so scale with
+    them.
+    """
 
     def apply(fields: Mapping[str, np.ndarray], values: np.ndarray) -> None:
-        fields["geom_friction"][:, :, 0] = fields["geom_friction"][:, :, 0] * (values[:, None] / default)
+        fields["geom_friction"][:, :, 0] = fields["geom_friction"][:, :, 0] * (
+            values[:, None] / default
+        )
         if explicit:
             factor = values[:, None, None] / default
             fields["pair_friction"][:, :, :2] = fields["pair_friction"][:, :, :2] * factor
@@ -258,7 +298,9 @@ def _scale_friction(default: float, explicit: bool) -> Callable[[Mapping[str, np
     return apply
 
 
-def _offer_foot_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> Parameter | str | None:
+def _offer_foot_friction(
+    model: mujoco.MjModel, contacts: list[GeomContact]
+) -> Parameter | str | None:
     """Return the parameter `foot_friction`, or why there is none; None for a robot without feet."""
     named = [g for g in np.flatnonzero(~is_scenery(model)).tolist() if _is_called_foot(model, g)]
     if not named:
@@ -282,7 +324,9 @@ def _offer_foot_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> 
     def apply(fields: Mapping[str, np.ndarray], values: np.ndarray) -> None:
         fields["geom_friction"][:, feet, 0] = values[:, None]
 
-    return _parameter("foot_friction", model.geom_friction[feet, 0].max(), apply, meaning, explicit=False)
+    return _parameter(
+        "foot_friction", model.geom_friction[feet, 0].max(), apply, meaning, explicit=False
+    )
 
 
 def _find_foot_contacts(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[GeomContact]:
@@ -308,7 +352,9 @@ def _find_undecided(model: mujoco.MjModel, on_floor: list[GeomContact]) -> str |
     return None
 
 
-def _find_unlike_feet(model: mujoco.MjModel, feet: list[int], contacts: list[GeomContact]) -> str | None:
+def _find_unlike_feet(
+    model: mujoco.MjModel, feet: list[int], contacts: list[GeomContact]
+) -> str | None:
     """Return why one coefficient is not the default of all feet; None where it is."""
     sliding = model.geom_friction[feet, 0]
     low, high = feet[int(sliding.argmin())], feet[int(sliding.argmax())]
@@ -322,12 +368,16 @@ def _find_unlike_feet(model: mujoco.MjModel, feet: list[int], contacts: list[Geo
 
 
 def find_inert_foot_friction(model: mujoco.MjModel) -> float | None:
-    """Return the friction of the floor, up to which `foot_friction` has no effect; None where it always has one."""
+    """Return the friction of the floor, up to which `foot_friction` has no effect; None where it
+    always has one.
+    """
     return _find_inert_friction(model, _find_foot_contacts(model, find_contacts(model)))
 
 
 def _find_inert_friction(model: mujoco.MjModel, on_floor: list[GeomContact]) -> float | None:
-    """Return the lowest friction of what the feet touch; None where it does not count beside theirs."""
+    """Return the lowest friction of what the feet touch; None where it does not count beside
+    theirs.
+    """
     if not on_floor or any(c.rule != "larger" for c in on_floor):
         return None
     return min(float(model.geom_friction[c.other, 0]) for c in on_floor)
@@ -338,6 +388,8 @@ def _name(model: mujoco.MjModel, geom: int) -> str:
     return model.geom(geom).name or f"a geom of body {body or 'world'}"
 
 
-def _parameter(name: str, default: float, apply: Callable, meaning: str, explicit: bool, unit: str = "1") -> Parameter:
+def _parameter(
+    name: str, default: float, apply: Callable, meaning: str, explicit: bool, unit: str = "1"
+) -> Parameter:
     fields = ("geom_friction", "pair_friction") if explicit else ("geom_friction",)
     return Parameter(name, unit, float(default), 0.0, 100.0, fields, apply, meaning)

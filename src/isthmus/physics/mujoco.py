@@ -1,4 +1,6 @@
-"""MuJoCo behind the engine contract: N worlds in one `mujoco.batch.Batch`, stepped by MuJoCo's own thread pool."""
+"""MuJoCo behind the engine contract: N worlds in one `mujoco.batch.Batch`, stepped by MuJoCo's own
+thread pool.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ import mujoco.batch
 import numpy as np
 
 from isthmus.physics import actuator_strength
-from isthmus.physics.actuator_controls import find_holding_control, find_lagging, holds_poses, settle_activation
+from isthmus.physics.actuator_controls import (
+    find_holding_control,
+    find_lagging,
+    holds_poses,
+    settle_activation,
+)
 from isthmus.physics.concurrency import check_same_process, count_cpus, register_pool
 from isthmus.physics.engine import VELOCITY_BOUND, Start
 from isthmus.physics.mujoco_parameters import explain_withheld, mujoco_parameters
@@ -30,32 +37,45 @@ def _collect(message: str) -> None:
 
 
 def threads() -> int:
-    """MuJoCo's threads a simulator: ISTHMUS_THREADS, else all CPUs. The number changes no bit of any result."""
+    """MuJoCo's threads a simulator: ISTHMUS_THREADS, else all CPUs. The number changes no bit of
+    any result.
+    """
     text = os.environ.get("ISTHMUS_THREADS", "0")
     if not (text.isascii() and text.isdigit()):
-        raise BadValue(f"ISTHMUS_THREADS={text!r} is no number of threads; unset it, or write 0 for all CPUs")
+        raise BadValue(
+            f"ISTHMUS_THREADS={text!r} is no number of threads; unset it, or write 0 for all CPUs"
+        )
     return int(text) or count_cpus()
 
 
 @lru_cache(maxsize=32)
 def load_model(path: Path) -> mujoco.MjModel:
     """Compile an MJCF file. Raises BadValue when there is none or it does not compile."""
-    mujoco.set_mju_user_warning(_collect)  # e.g. the deprecation in Gymnasium's own half_cheetah.xml
+    mujoco.set_mju_user_warning(
+        _collect
+    )  # e.g. the deprecation in Gymnasium's own half_cheetah.xml
     if not path.is_file():
         raise BadValue(f"no MJCF file at {path}")
     try:
         model = mujoco.MjModel.from_xml_path(_name_file(path))
     except ValueError as error:
-        reason = " ".join(str(error).split())  # MuJoCo says on lines of their own what is wrong, and where
+        reason = " ".join(
+            str(error).split()
+        )  # MuJoCo says on lines of their own what is wrong, and where
         raise BadValue(f"{path} does not compile: {reason}") from None
     unbatched = {
         "sleep": mujoco.mjtEnableBit.mjENBL_SLEEP,
         "ipc": mujoco.mjtEnableBit.mjENBL_IPC,
     }
     for flag, bit in unbatched.items():
-        if model.opt.enableflags & bit:  # what it keeps is no part of a world's state: worlds could not be replayed
-            raise BadValue(f'{path.name}: worlds cannot be kept with <flag {flag}="enable"/>; take it out of the model')
-    # A diverged world would be reset inside the step to the default pose, finite and upright: see it instead.
+        if (
+            model.opt.enableflags & bit
+        ):  # what it keeps is no part of a world's state: worlds could not be replayed
+            raise BadValue(
+                f'{path.name}: worlds cannot be kept with <flag {flag}="enable"/>; take it out of the model'
+            )
+    # A diverged world would be reset inside the step to the default pose, finite and upright: see
+    # it instead.
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     return model
 
@@ -72,7 +92,8 @@ def parameters(path: Path) -> dict[str, Parameter]:
 
 @lru_cache(maxsize=32)
 def load_keyframe(path: Path, name: str) -> Start:
-    """Read a keyframe of an MJCF file, whole but for its time; `act` and `ctrl` are None where the file is silent.
+    """Read a keyframe of an MJCF file, whole but for its time; `act` and `ctrl` are None where the
+    file is silent.
 
     Raises UnknownName with the nearest keyframes.
     """
@@ -88,30 +109,41 @@ def load_keyframe(path: Path, name: str) -> Start:
         values = np.array(getattr(key, field))
         silent = not values.any() and not any(len(getattr(k, field)) for k in written)
         given[field] = None if silent else values
-    mocap_pos, mocap_quat = np.reshape(key.mpos, (-1, 3)).copy(), np.reshape(key.mquat, (-1, 4)).copy()
-    return Start(np.array(key.qpos), np.array(key.qvel), given["act"], given["ctrl"], mocap_pos, mocap_quat)
+    mocap_pos, mocap_quat = (
+        np.reshape(key.mpos, (-1, 3)).copy(),
+        np.reshape(key.mquat, (-1, 4)).copy(),
+    )
+    return Start(
+        np.array(key.qpos), np.array(key.qvel), given["act"], given["ctrl"], mocap_pos, mocap_quat
+    )
 
 
 @lru_cache(maxsize=32)
 def withheld(path: Path) -> dict[str, str]:
-    """Return the parameters that one might look for and that the model does not have, each with the reason."""
+    """Return the parameters that one might look for and that the model does not have, each with the
+    reason.
+    """
     return explain_withheld(load_model(path))
 
 
 @lru_cache(maxsize=32)
 def action_scales_force(path: Path) -> bool:
-    """Return whether a scaled action scales the force of every motor: not where there are servos, muscles or limits."""
+    """Return whether a scaled action scales the force of every motor: not where there are servos,
+    muscles or limits.
+    """
     return actuator_strength.action_scales_force(load_model(path))
 
 
 class MujocoSimulator:
     """See `isthmus.physics.engine.Simulator`.
 
-    `names` are the parameters that differ between worlds; `forces` keeps one MjData a world, which contacts and their
-    forces need.
+    `names` are the parameters that differ between worlds; `forces` keeps one MjData a world, which
+    contacts and their forces need.
     """
 
-    def __init__(self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False):
+    def __init__(
+        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+    ):
         mujoco.set_mju_user_warning(_collect)
         self.model = load_model(path)
         self.n, self.frame_skip = n, frame_skip
@@ -124,7 +156,9 @@ class MujocoSimulator:
         self.rows = self.batch.state
         self._reset_row = self.rows[0].copy()
         self.qpos, self.qvel, self.control = (self.batch.bind(f) for f in ("qpos", "qvel", "ctrl"))
-        self._state = {field: self.batch.bind(field) for field in ("act", "mocap_pos", "mocap_quat")}
+        self._state = {
+            field: self.batch.bind(field) for field in ("act", "mocap_pos", "mocap_quat")
+        }
         self._rest = self.control[0].copy()
         self._length = self.batch.bind("actuator_length") if holds_poses(self.model) else None
         self._lagging = find_lagging(self.model)
@@ -133,14 +167,16 @@ class MujocoSimulator:
         self.nq, self.nv = self.model.nq, self.model.nv
         table = parameters(path)
         self.parameters = [table[name] for name in names]
-        # What is written last holds: the table goes from the whole robot to its parts, so that density=2,torso_mass=6
-        # means a torso of 6 kg in whatever order the two are named.
+        # What is written last holds: the table goes from the whole robot to its parts, so that
+        # density=2,torso_mass=6 means a torso of 6 kg in whatever order the two are named.
         self._order = sorted(range(len(names)), key=lambda i: list(table).index(names[i]))
         self.values = np.tile([p.default for p in self.parameters], (n, 1))
         fields = {field for p in self.parameters for field in p.fields}
         self._fields = {field: self.batch.expand(field) for field in sorted(fields)}
         self._defaults = {field: rows[0].copy() for field, rows in self._fields.items()}
-        self._xpos = self.batch.bind("xpos")  # now: what is bound between two calls is zero until the second
+        self._xpos = self.batch.bind(
+            "xpos"
+        )  # now: what is bound between two calls is zero until the second
         self._data = mujoco.MjData(self.model) if forces else None
         self._forces = np.zeros((n, self.model.nbody, 6))
         self._forces_known = np.zeros(n, bool)
@@ -158,7 +194,9 @@ class MujocoSimulator:
         self._check_threads()
         ids, values = ids[changed], values[changed]
         self.values[ids] = values
-        fields = {f: np.repeat(default[None], len(ids), axis=0) for f, default in self._defaults.items()}
+        fields = {
+            f: np.repeat(default[None], len(ids), axis=0) for f, default in self._defaults.items()
+        }
         for i in self._order:
             self.parameters[i].apply(fields, values[:, i])
         for field, rows in fields.items():
@@ -200,7 +238,9 @@ class MujocoSimulator:
         return expanded[ids]
 
     def _tell(self, ids: np.ndarray, control: np.ndarray) -> None:
-        """Write controls (n, A) that worlds were told in the past, too: what a model's own delays pass on at first."""
+        """Write controls (n, A) that worlds were told in the past, too: what a model's own delays
+        pass on at first.
+        """
         self.control[ids] = control
         late = np.flatnonzero(np.asarray(self.model.actuator_historyadr) >= 0)
         if not len(late):
@@ -209,12 +249,16 @@ class MujocoSimulator:
         for i in ids:
             for a in late:
                 first, count = self.model.actuator_ctrladr[a], self.model.actuator_ctrlnum[a]
-                past = np.tile(self.control[i, first : first + count], (self.model.actuator_history[a, 0], 1))
+                past = np.tile(
+                    self.control[i, first : first + count], (self.model.actuator_history[a, 0], 1)
+                )
                 mujoco.mj_initCtrlHistory(self.model, data, a, None, past)
             self._history[i] = data.history
 
     def _settle(self, ids: np.ndarray) -> None:
-        """Let the activations that follow a control begin where it has led them: what worlds were told, as `_tell`."""
+        """Let the activations that follow a control begin where it has led them: what worlds were
+        told, as `_tell`.
+        """
         if len(self._lagging):
             activation = settle_activation(self.model, self._lagging, self.control[ids])
             self._state["act"][np.ix_(ids, self.model.actuator_actadr[self._lagging])] = activation
@@ -241,9 +285,11 @@ class MujocoSimulator:
         return self._xpos[:, self.model.body(body).id]
 
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
-        # Gymnasium computes these after mj_step; a batch cannot, so worlds are walked one by one, once a step. The one
-        # such place.
-        assert self._data is not None, "a simulator knows contact forces only if made with forces=True"
+        # Gymnasium computes these after mj_step; a batch cannot, so worlds are walked one by one,
+        # once a step. The one such place.
+        assert self._data is not None, (
+            "a simulator knows contact forces only if made with forces=True"
+        )
         for i in ids[~self._forces_known[ids]]:
             self.batch.get_data(int(i), self._data)
             mujoco.mj_rnePostConstraint(self.model, self._data)
@@ -257,7 +303,9 @@ class MujocoSimulator:
         contacts = self._data.contact[: self._data.ncon]
         # A contact of one dimension has no friction, whatever coefficient it carries.
         sliding = [float(c.friction[0]) if c.dim > 1 else 0.0 for c in contacts]
-        return [((int(c.geom[0]), int(c.geom[1])), mu) for c, mu in zip(contacts, sliding, strict=True)]
+        return [
+            ((int(c.geom[0]), int(c.geom[1])), mu) for c, mu in zip(contacts, sliding, strict=True)
+        ]
 
     def world_model(self, world: int) -> mujoco.MjModel:
         return self.batch.get_model(world)

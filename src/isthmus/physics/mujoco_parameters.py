@@ -1,4 +1,6 @@
-"""The physical parameters of a compiled MuJoCo model: one small function a kind, in the order in which they apply."""
+"""The physical parameters of a compiled MuJoCo model: one small function a kind, in the order in
+which they apply.
+"""
 
 from __future__ import annotations
 
@@ -36,18 +38,22 @@ DRIVEN = (*PASSIVE, "armature", "strength")
 def mujoco_parameters(model: mujoco.MjModel) -> dict[str, Parameter]:
     """Return the parameters of a compiled MuJoCo model, by name.
 
-    Names come from the model: every body with mass gives `<body>_mass`; every actuated joint `<joint>_armature`,
-    `<joint>_strength`, `<joint>_range`; every actuated joint and every passive hinge or slide `<joint>_damping` and
-    `<joint>_frictionloss` (for `<joint>` see `name_joints`). The joints that let a whole body float (a walker's root,
-    Reacher's goal) are no mechanism and have no names here. A factor of nothing is not offered either: `damping` needs
-    an actuated joint that is damped, `armature` one with a rotor. Nor is a strength that cannot be told: see
+    Names come from the model: every body with mass gives `<body>_mass`; every actuated joint
+    `<joint>_armature`, `<joint>_strength`, `<joint>_range`; every actuated joint and every passive
+    hinge or slide `<joint>_damping` and `<joint>_frictionloss` (for `<joint>` see `name_joints`).
+    The joints that let a whole body float (a walker's root, Reacher's goal) are no mechanism and
+    have no names here. A factor of nothing is not offered either: `damping` needs an actuated joint
+    that is damped, `armature` one with a rotor. Nor is a strength that cannot be told: see
     `explain_withheld`. Raises BadValue where two things of the model have one name.
     """
     table: dict[str, Parameter] = {}
     for offer in KINDS:
         for parameter in offer(model):
             if parameter.name in table:
-                raise BadValue(f"the model has two parameters called {parameter.name}; rename its body or joint")
+                raise BadValue(
+                    f"the model has two parameters called {parameter.name}; rename its body or "
+                    "joint"
+                )
             table[parameter.name] = parameter
     return table
 
@@ -130,7 +136,9 @@ def offer_body_masses(model: mujoco.MjModel) -> Iterator[Parameter]:
         b = bodies[name]
         mass, apply = float(model.body_mass[b]), assign("body_mass", b)
         meaning = "mass alone, as published: the body's inertia stays"
-        yield Parameter(f"{prefix}_mass", "kg", mass, 1e-3, 1e4, ("body_mass",), apply, meaning, constants=True)
+        yield Parameter(
+            f"{prefix}_mass", "kg", mass, 1e-3, 1e4, ("body_mass",), apply, meaning, constants=True
+        )
 
 
 # Joints
@@ -146,7 +154,9 @@ def find_passive(model: mujoco.MjModel) -> list[int]:
 
 
 def name_prefixes(model: mujoco.MjModel) -> dict[int, str]:
-    """Return what the parameters of each joint that has some begin with; joints without a name have none."""
+    """Return what the parameters of each joint that has some begin with; joints without a name have
+    none.
+    """
     suffixes: dict[str, tuple[str, ...]] = {}
     for j in find_actuated(model):
         suffixes[model.joint(j).name] = (*DRIVEN, "range") if model.jnt_limited[j] else DRIVEN
@@ -165,12 +175,18 @@ def find_units(model: mujoco.MjModel, joint: int) -> tuple[str, str, str]:
     """Return the units of a joint's force, of its damping and of its armature."""
     linear, angular = ("N", "N s/m", "kg"), ("N m", "N m s/rad", "kg m2")
     if model.jnt_type[joint] == FREE:
-        return f"{linear[0]}, {angular[0]}", f"{linear[1]}, {angular[1]}", f"{linear[2]}, {angular[2]}"
+        return (
+            f"{linear[0]}, {angular[0]}",
+            f"{linear[1]}, {angular[1]}",
+            f"{linear[2]}, {angular[2]}",
+        )
     return linear if model.jnt_type[joint] == SLIDE else angular
 
 
 def sum_at_joint(model: mujoco.MjModel, coefficients: np.ndarray, actuators: list[int]) -> float:
-    """Return what actuators add to their joint of a coefficient (`actuator_damping`), in MuJoCo's order of sums."""
+    """Return what actuators add to their joint of a coefficient (`actuator_damping`), in MuJoCo's
+    order of sums.
+    """
     total = 0.0
     for a in actuators:
         gear = float(model.actuator_gear[model.actuator_outadr[a], 0])
@@ -178,8 +194,12 @@ def sum_at_joint(model: mujoco.MjModel, coefficients: np.ndarray, actuators: lis
     return total
 
 
-def mark_joints(model: mujoco.MjModel, of_dofs: tuple[str, ...], of_actuators: tuple[str, ...]) -> Masks:
-    """Return the entries of actuated joints and of the actuators that drive them, in the fields that are not zero."""
+def mark_joints(
+    model: mujoco.MjModel, of_dofs: tuple[str, ...], of_actuators: tuple[str, ...]
+) -> Masks:
+    """Return the entries of actuated joints and of the actuators that drive them, in the fields
+    that are not zero.
+    """
     driven = find_actuated(model)
     dofs = [dof for j in driven for dof in find_dofs(model, j)]
     actuators = [a for j in driven for a in driven[j]]
@@ -199,8 +219,12 @@ def _except_tendons(model: mujoco.MjModel, *fields: str) -> str:
 
 
 def offer_damping(model: mujoco.MjModel) -> Iterator[Parameter]:
-    """Yield `damping`, where an actuated joint is damped: linear and polynomial, by itself and by its motors."""
-    masks = mark_joints(model, ("dof_damping", "dof_dampingpoly"), ("actuator_damping", "actuator_dampingpoly"))
+    """Yield `damping`, where an actuated joint is damped: linear and polynomial, by itself and by
+    its motors.
+    """
+    masks = mark_joints(
+        model, ("dof_damping", "dof_dampingpoly"), ("actuator_damping", "actuator_dampingpoly")
+    )
     if not masks:
         return
     meaning = "all actuated joints"
@@ -229,7 +253,9 @@ def offer_motor_strength(model: mujoco.MjModel) -> Iterator[Parameter]:
     """Yield `motor_strength`, where there are motors and the force of each can be scaled."""
     if not model.nactuator or _explain_motor_strength(model):
         return
-    yield _strength("motor_strength", mark_all_forces(model), "the force of all motors, at every state")
+    yield _strength(
+        "motor_strength", mark_all_forces(model), "the force of all motors, at every state"
+    )
 
 
 def _strength(name: str, masks: Masks, meaning: str) -> Parameter:
@@ -240,14 +266,19 @@ def _strength(name: str, masks: Masks, meaning: str) -> Parameter:
     if "body_gravcomp" in masks:
         meaning += "; gravity compensation through the actuators too"
     constants = "actuator_gear" in masks  # nothing derives from gain and bias
-    return Parameter(name, "x", 1.0, 0.0, 100.0, tuple(masks), scale_marked(masks), meaning, constants)
+    return Parameter(
+        name, "x", 1.0, 0.0, 100.0, tuple(masks), scale_marked(masks), meaning, constants
+    )
 
 
 def offer_joint_range(model: mujoco.MjModel) -> Iterator[Parameter]:
     """Yield `joint_range`, where an actuated joint has limits."""
     limited = [j for j in find_actuated(model) if model.jnt_limited[j]]
     if limited:
-        apply, meaning = scale("jnt_range", limited), "both ends of all limited, actuated joints' ranges"
+        apply, meaning = (
+            scale("jnt_range", limited),
+            "both ends of all limited, actuated joints' ranges",
+        )
         yield Parameter("joint_range", "x", 1.0, 0.0, 10.0, ("jnt_range",), apply, meaning)
 
 
@@ -279,9 +310,13 @@ def assign_total(of_dofs: str, dofs: list[int], of_actuators: str, actuators: li
     return apply
 
 
-def _joint_damping(model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]) -> Parameter:
+def _joint_damping(
+    model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]
+) -> Parameter:
     dofs = find_dofs(model, joint)
-    damping = float(model.dof_damping[dofs[0]]) + sum_at_joint(model, model.actuator_damping, actuators)
+    damping = float(model.dof_damping[dofs[0]]) + sum_at_joint(
+        model, model.actuator_damping, actuators
+    )
     fields, meaning = ("dof_damping",), "absolute"
     if model.actuator_damping[actuators].any():
         fields, meaning = ("dof_damping", "actuator_damping"), "absolute, its motors' own in it"
@@ -289,7 +324,9 @@ def _joint_damping(model: mujoco.MjModel, prefix: str, joint: int, actuators: li
         meaning += "; the linear term, polynomial terms stay"
     meaning += _except_tendons(model, "tendon_damping", "tendon_dampingpoly")
     apply = assign_total("dof_damping", dofs, "actuator_damping", actuators)
-    return Parameter(f"{prefix}_damping", find_units(model, joint)[1], damping, 0.0, 1e4, fields, apply, meaning)
+    return Parameter(
+        f"{prefix}_damping", find_units(model, joint)[1], damping, 0.0, 1e4, fields, apply, meaning
+    )
 
 
 def _joint_frictionloss(model: mujoco.MjModel, prefix: str, joint: int) -> Parameter:
@@ -297,23 +334,37 @@ def _joint_frictionloss(model: mujoco.MjModel, prefix: str, joint: int) -> Param
     loss, apply = float(model.dof_frictionloss[dofs[0]]), assign("dof_frictionloss", dofs)
     meaning = "absolute; dry friction in the joint, whatever its speed"
     meaning += _except_tendons(model, "tendon_frictionloss")
-    return Parameter(f"{prefix}_frictionloss", unit, loss, 0.0, 1e4, ("dof_frictionloss",), apply, meaning)
+    return Parameter(
+        f"{prefix}_frictionloss", unit, loss, 0.0, 1e4, ("dof_frictionloss",), apply, meaning
+    )
 
 
-def _joint_armature(model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]) -> Parameter:
+def _joint_armature(
+    model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]
+) -> Parameter:
     dofs, unit = find_dofs(model, joint), find_units(model, joint)[2]
-    armature = float(model.dof_armature[dofs[0]]) + sum_at_joint(model, model.actuator_armature, actuators)
+    armature = float(model.dof_armature[dofs[0]]) + sum_at_joint(
+        model, model.actuator_armature, actuators
+    )
     fields, meaning = ("dof_armature",), "absolute"
     if model.actuator_armature[actuators].any():
         fields, meaning = ("dof_armature", "actuator_armature"), "absolute, its motors' own in it"
     meaning += _except_tendons(model, "tendon_armature")
     apply = assign_total("dof_armature", dofs, "actuator_armature", actuators)
-    return Parameter(f"{prefix}_armature", unit, armature, 0.0, 1e4, fields, apply, meaning, constants=True)
+    return Parameter(
+        f"{prefix}_armature", unit, armature, 0.0, 1e4, fields, apply, meaning, constants=True
+    )
 
 
-def _offer_joint_strength(model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]) -> Iterator[Parameter]:
+def _offer_joint_strength(
+    model: mujoco.MjModel, prefix: str, joint: int, actuators: list[int]
+) -> Iterator[Parameter]:
     if not _explain_strength(model, actuators, [joint]):
-        meaning = "the force of its motor" if len(actuators) == 1 else f"the force of its {len(actuators)} motors"
+        meaning = (
+            "the force of its motor"
+            if len(actuators) == 1
+            else f"the force of its {len(actuators)} motors"
+        )
         masks = mark_force(model, actuators, [joint])
         yield _strength(f"{prefix}_strength", masks, f"{meaning}, at every state")
 

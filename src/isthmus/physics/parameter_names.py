@@ -12,12 +12,16 @@ OF_WHOLE_ROBOT = ("motor_strength", "joint_range")
 
 
 def make_writable(name: str) -> str:
-    """Return a name as `task/name=value,name=value` can write it: `_` for spaces, commas, equals signs and slashes."""
+    """Return a name as `task/name=value,name=value` can write it: `_` for spaces, commas, equals
+    signs and slashes.
+    """
     return re.sub(r"[\s,=/]+", "_", name)
 
 
 def name_bodies(names: Iterable[str]) -> dict[str, str]:
-    """Return what each body's parameters begin with, by the body's name. Raises BadValue where two are one."""
+    """Return what each body's parameters begin with, by the body's name. Raises BadValue where two
+    are one.
+    """
     prefixes = {name: make_writable(name) for name in names if name}
     refuse_shared(prefixes, "bodies", "_mass")
     return prefixes
@@ -26,10 +30,11 @@ def name_bodies(names: Iterable[str]) -> dict[str, str]:
 def name_joints(suffixes: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Return what each joint's parameters begin with, by the joint's name.
 
-    `suffixes` holds the joints by name, each with what its parameters end with (`strength`). A joint's prefix is its
-    name without `_joint`; the whole name where another joint would have the same, or where the short name is another
-    joint's whole one; and `motor_joint` for a driven joint called `motor`, because `motor_strength` is the whole
-    robot's. Raises BadValue where two are still one.
+    `suffixes` holds the joints by name, each with what its parameters end with (`strength`). A
+    joint's prefix is its name without `_joint`; the whole name where another joint would have the
+    same, or where the short name is another joint's whole one; and `motor_joint` for a driven joint
+    called `motor`, because `motor_strength` is the whole robot's. Raises BadValue where two are
+    still one.
     """
     prefixes = {name: _choose_prefix(name, suffixes[name]) for name in suffixes if name}
     for _ in suffixes:  # a whole name may be another's short one
@@ -58,7 +63,9 @@ def _find_shared(prefixes: Mapping[str, str]) -> list[str]:
 
 
 def _find_contested(prefixes: Mapping[str, str]) -> list[str]:
-    """Return the names that share a prefix, or of which one has the other's whole name for its prefix."""
+    """Return the names that share a prefix, or of which one has the other's whole name for its
+    prefix.
+    """
     owners = {make_writable(name): name for name in prefixes}
     contested = _find_shared(prefixes)
     for name, prefix in prefixes.items():
@@ -75,4 +82,7 @@ def refuse_shared(prefixes: Mapping[str, str], kind: str, suffix: str) -> None:
         return
     prefix = prefixes[shared[0]]
     names = [repr(name) for name in shared if prefixes[name] == prefix]
-    raise BadValue(f"the model's {kind} {' and '.join(names)} would both have {prefix}{suffix}; rename one of them")
+    raise BadValue(
+        f"the model's {kind} {' and '.join(names)} would both have {prefix}{suffix}; rename one of "
+        "them"
+    )

@@ -1,7 +1,9 @@
-"""Counter-based random numbers for worlds: what a world draws depends on its own key and counter alone.
+"""Counter-based random numbers for worlds: what a world draws depends on its own key and counter
+alone.
 
-A batch of N generators with the interface of `numpy.random.Generator`'s two methods that tasks need, so that a task's
-start is written once: `Streams` serves a batch, `Single` serves one Gymnasium environment with Gymnasium's own bits.
+A batch of N generators with the interface of `numpy.random.Generator`'s two methods that tasks
+need, so that a task's start is written once: `Streams` serves a batch, `Single` serves one
+Gymnasium environment with Gymnasium's own bits.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ _30, _27, _31, _11 = (np.uint64(n) for n in (30, 27, 31, 11))
 
 
 def mix(x: np.ndarray) -> np.ndarray:
-    """The finalizer of splitmix64 (Steele, Lea and Flood 2014), a bijection of uint64 with full avalanche."""
+    """The finalizer of splitmix64 (Steele, Lea and Flood 2014), a bijection of uint64 with full
+    avalanche.
+    """
     x = (x ^ (x >> _30)) * _FIRST
     x = (x ^ (x >> _27)) * _SECOND
     return x ^ (x >> _31)
@@ -35,7 +39,9 @@ def keys(seed: int, n: int) -> np.ndarray:
 
 
 class Streams:
-    """One stream of random numbers per world; worlds left out by `where` keep their place in the stream."""
+    """One stream of random numbers per world; worlds left out by `where` keep their place in the
+    stream.
+    """
 
     def __init__(self, key: np.ndarray):
         self.key = np.asarray(key, np.uint64)  # [n]
@@ -46,7 +52,9 @@ class Streams:
         self.drawn = self.drawn + (size if where is None else size * where)
         return fold(self.key[:, None], place)
 
-    def uniform(self, low: float, high: float, size: int, where: np.ndarray | None = None) -> np.ndarray:
+    def uniform(
+        self, low: float, high: float, size: int, where: np.ndarray | None = None
+    ) -> np.ndarray:
         """float64 [n, size] in [low, high)."""
         return low + (high - low) * ((self._bits(size, where) >> np.uint64(11)) * 2.0**-53)
 
@@ -62,7 +70,9 @@ class Single:
     def __init__(self, generator: np.random.Generator):
         self.generator = generator
 
-    def uniform(self, low: float, high: float, size: int, where: np.ndarray | None = None) -> np.ndarray:
+    def uniform(
+        self, low: float, high: float, size: int, where: np.ndarray | None = None
+    ) -> np.ndarray:
         return self.generator.uniform(low, high, size)[None]
 
     def standard_normal(self, size: int, where: np.ndarray | None = None) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""One self-contained HTML page of runs and comparisons: numbers with their intervals, pictures, where they are from.
+"""One self-contained HTML page of runs and comparisons: numbers with their intervals, pictures,
+where they are from.
 
 The page asks no other machine for anything: pictures, styles and a few lines of script are in it.
 """
@@ -24,8 +25,16 @@ from matplotlib.figure import Figure
 from isthmus.evaluation import statistics
 from isthmus.evaluation.landscape import Landscape, training_box
 from isthmus.report import figures
-from isthmus.studies.compare import CEILING, COMPARISON, EVALUATION, FLOOR, LANDSCAPE, Comparison, Row
-from isthmus.tasks.task import find
+from isthmus.studies.compare import (
+    CEILING,
+    COMPARISON,
+    EVALUATION,
+    FLOOR,
+    LANDSCAPE,
+    Comparison,
+    ComparisonRow,
+)
+from isthmus.tasks.task import find_task
 from isthmus.training.run import Run, RunError, write_text
 from isthmus.types import IsthmusError
 
@@ -36,10 +45,11 @@ TEMPLATE = "report.html.j2"
 def write_report(runs: Sequence[Path | str], out: Path | str, title: str | None = None) -> Path:
     """Write the page about `runs`: folders of runs, of comparisons, or holding runs.
 
-    What is damaged, empty or unfinished is said on the page. Raises RunError, in one line, for a folder that is none of
-    these, where nothing in any of them can be read, and where `out` cannot be written.
+    What is damaged, empty or unfinished is said on the page. Raises RunError, in one line, for a
+    folder that is none of these, where nothing in any of them can be read, and where `out` cannot
+    be written.
     """
-    groups = read([Path(run) for run in runs])
+    groups = read_runs([Path(run) for run in runs])
     sections = [section(group) for group in groups]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
@@ -50,7 +60,7 @@ def write_report(runs: Sequence[Path | str], out: Path | str, title: str | None 
         title=title or ", ".join(dict.fromkeys(group.title for group in groups)),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         sections=sections,
-        few=statistics.FEW,
+        few=statistics.FEW_SEEDS,
         compared=any(group.comparison for group in groups),
     )
     write_text(Path(out), text)
@@ -99,27 +109,35 @@ class Entry:
     @property
     def status(self) -> str:
         done = self.last["source_steps"] + self.last["target_transitions"]
-        return "finished" if self.run.finished else f"unfinished: {whole(done)} of {whole(self.run.steps)} steps"
+        return (
+            "finished"
+            if self.run.finished
+            else f"unfinished: {whole(done)} of {whole(self.run.steps)} steps"
+        )
 
     @property
     def evaluated(self) -> dict[str, float]:
-        """The last evaluation of training: returns and successes in source and target, where there was one."""
+        """The last evaluation of training: returns and successes in source and target, where there
+        was one.
+        """
         rows = [row for row in self._metrics if row["kind"] == "evaluation"]
-        keys = [f"{where}_{what}" for what in ("return", "success") for where in ("source", "target")]
+        keys = [
+            f"{where}_{what}" for what in ("return", "success") for where in ("source", "target")
+        ]
         return {k: rows[-1][k] for k in keys if rows and k in rows[-1]}
 
     @cached_property
     def goal(self) -> bool:
         """Whether the robot's task has a goal: elsewhere a success of 0 says nothing."""
         try:
-            return "sparse" in find(self.run.problem.target.task).variants
+            return "sparse" in find_task(self.run.problem.target.task).variants
         except IsthmusError:  # a foreign environment, whose infos say it if anything does
             return bool((self.played or {}).get("success"))
 
     @cached_property
     def played(self) -> dict[str, float] | None:
-        """What `evaluation.csv` holds: mean return, fallen per cent, mean length, per cent at the goal (older files do
-        not say). None where there is none.
+        """What `evaluation.csv` holds: mean return, fallen per cent, mean length, per cent at the
+        goal (older files do not say). None where there is none.
         """
         path = self.run.folder / EVALUATION
         if not path.exists():
@@ -145,7 +163,9 @@ class Entry:
             return None
         try:
             found = figures.read_landscape(path)
-            return found._replace(box=training_box(self.run.method.trained_in(self.run.problem), found.names))
+            return found._replace(
+                box=training_box(self.run.method.trained_in(self.run.problem), found.names)
+            )
         except IsthmusError as error:
             self.notes.append(f"{self.label}: {error}")
             return None
@@ -176,8 +196,10 @@ class Group:
         return out
 
 
-def read(paths: Sequence[Path]) -> list[Group]:
-    """The comparisons, then the other runs grouped by problem. Raises RunError where there is nothing to read."""
+def read_runs(paths: Sequence[Path]) -> list[Group]:
+    """The comparisons, then the other runs grouped by problem. Raises RunError where there is
+    nothing to read.
+    """
     if not paths:
         raise RunError("name at least one run's or comparison's folder")
     groups: list[Group] = []
@@ -190,14 +212,25 @@ def read(paths: Sequence[Path]) -> list[Group]:
             if comparison:
                 groups.append(_compared(path, comparison))
                 continue
-        folders = [path] if (path / "run.json").exists() else sorted(p.parent for p in path.glob("*/run.json"))
+        folders = (
+            [path]
+            if (path / "run.json").exists()
+            else sorted(p.parent for p in path.glob("*/run.json"))
+        )
         if not folders:
             if notes:
                 raise RunError(notes[0])
-            what = "it does not exist" if not path.exists() else f"it has neither run.json nor {COMPARISON}"
+            what = (
+                "it does not exist"
+                if not path.exists()
+                else f"it has neither run.json nor {COMPARISON}"
+            )
             raise RunError(f"{path} is no run and no comparison: {what}")
         if folders != [path] and not notes:
-            notes.append(f"{path} has no {COMPARISON}, which is written when all runs have ended: they are shown alone")
+            notes.append(
+                f"{path} has no {COMPARISON}, which is written when all runs have ended: they are "
+                "shown alone"
+            )
         for folder in folders:
             try:
                 run = _open(folder)
@@ -220,11 +253,26 @@ def _open(folder: Path) -> Run:
     if run.which:
         raise RunError(f"a report is of a whole run: leave out @{run.which} of {folder}")
     config = run.config
-    kinds = {"method": str, "settings": dict, "versions": dict, "seed": int, "steps": int, "start": str | None}
-    wrong = [name for name, kind in (kinds | {"problem": dict}).items() if not isinstance(config[name], kind)]
+    kinds = {
+        "method": str,
+        "settings": dict,
+        "versions": dict,
+        "seed": int,
+        "steps": int,
+        "start": str | None,
+    }
+    wrong = [
+        name
+        for name, kind in (kinds | {"problem": dict}).items()
+        if not isinstance(config[name], kind)
+    ]
     kinds = {"name": str, "source": str, "target": str, "budget": dict}
-    wrong = wrong or [name for name, kind in kinds.items() if not isinstance(config["problem"].get(name), kind)]
-    wrong = wrong or [n for n, x in config["problem"]["budget"].items() if not isinstance(x, int | float | None)]
+    wrong = wrong or [
+        name for name, kind in kinds.items() if not isinstance(config["problem"].get(name), kind)
+    ]
+    wrong = wrong or [
+        n for n, x in config["problem"]["budget"].items() if not isinstance(x, int | float | None)
+    ]
     if wrong:
         raise RunError(f"{folder}/run.json is damaged: its {', '.join(wrong)} cannot be read")
     return run
@@ -235,16 +283,34 @@ def _read_comparison(folder: Path, notes: list[str]) -> Comparison | None:
         found = Comparison.read(folder)
         problem = [found.problem[name] for name in ("name", "source", "target")]
         limits = found.problem["budget"].values()
-        texts = [*problem, *(text for r in found.rows for text in (r.method, r.role, r.interval, r.verdict, *r.runs))]
+        texts = [
+            *problem,
+            *(
+                text
+                for r in found.rows
+                for text in (r.method, r.role, r.interval, r.verdict, *r.runs)
+            ),
+        ]
         ends = [
-            x for r in found.rows for x in (r.low, r.high, r.against_floor, r.against_floor_low, r.against_floor_high)
+            x
+            for r in found.rows
+            for x in (r.low, r.high, r.against_floor, r.against_floor_low, r.against_floor_high)
         ]
         counts = [
-            (r.source_steps, r.target_transitions, r.logged_transitions, r.adaptation_transitions) for r in found.rows
+            (r.source_steps, r.target_transitions, r.logged_transitions, r.adaptation_transitions)
+            for r in found.rows
         ]
-        numbers = [found.seeds, found.steps, found.episodes, *(x for r in found.rows for x in (r.value, *r.scores)),
-                   *(x for each in counts for x in each), *(x for x in (*ends, *limits) if x is not None)]  # fmt: skip
-        if not all(isinstance(text, str) for text in texts) or not all(math.isfinite(x) for x in numbers):
+        numbers = [
+            found.seeds,
+            found.steps,
+            found.episodes,
+            *(x for r in found.rows for x in (r.value, *r.scores)),
+            *(x for each in counts for x in each),
+            *(x for x in (*ends, *limits) if x is not None),
+        ]
+        if not all(isinstance(text, str) for text in texts) or not all(
+            math.isfinite(x) for x in numbers
+        ):
             raise ValueError("text, or a number, is not what it should be")
         if not found.rows or not all(r.scores and r.runs for r in found.rows):
             raise ValueError("there are no rows, or rows without seeds")
@@ -252,7 +318,10 @@ def _read_comparison(folder: Path, notes: list[str]) -> Comparison | None:
     except OSError as error:
         notes.append(f"{folder}/{COMPARISON} cannot be read: {error.strerror}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        notes.append(f"{folder}/{COMPARISON} is damaged ({type(error).__name__}: {error}): its runs are shown alone")
+        notes.append(
+            f"{folder}/{COMPARISON} is damaged ({type(error).__name__}: {error}): its runs are "
+            "shown alone"
+        )
     return None
 
 
@@ -284,7 +353,11 @@ def section(group: Group) -> dict[str, Any]:
     """All that the template needs about a group."""
     notes = group.notes
     pictures = [p for p in (_scores(group), *_curves(group), _landscapes(group, notes)) if p]
-    clip, no_clip = _clip(group) if group.entries else (None, "No animation: no run of this comparison can be read.")
+    clip, no_clip = (
+        _clip(group)
+        if group.entries
+        else (None, "No animation: no run of this comparison can be read.")
+    )
     runs = [_facts(entry) for entry in group.entries]  # last: what it cannot read goes to the notes
     made, differ = _versions(group.entries)
     return {
@@ -297,7 +370,11 @@ def section(group: Group) -> dict[str, Any]:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    return "no interval" if low is None or high is None else f"[{figures.number(low)},\u00a0{figures.number(high)}]"
+    return (
+        "no interval"
+        if low is None or high is None
+        else f"[{figures.number(low)},\u00a0{figures.number(high)}]"
+    )
 
 
 def _lede(group: Group) -> list[str]:
@@ -310,20 +387,24 @@ def _lede(group: Group) -> list[str]:
     said = []
     seeds = statistics.seeds(c.seeds)
     if floor:
-        said.append(f"Over {seeds}, {FLOOR}, the floor, reaches {_reach(floor)} in the target"
-                    + (f"; {CEILING}, the ceiling, {_reach(ceiling)}." if ceiling else "."))  # fmt: skip
+        said.append(
+            f"Over {seeds}, {FLOOR}, the floor, reaches {_reach(floor)} in the target"
+            + (f"; {CEILING}, the ceiling, {_reach(ceiling)}." if ceiling else ".")
+        )
     for row in c.rows:
         if row.role or row.against_floor is None:
             continue
         by = "+" * (row.against_floor > 0) + figures.number(row.against_floor)
         span = _span(row.against_floor_low, row.against_floor_high)
-        verdict = {"better": "is better than the floor", "worse": "is worse than the floor"}.get(row.verdict)
+        verdict = {"better": "is better than the floor", "worse": "is worse than the floor"}.get(
+            row.verdict
+        )
         verdict = verdict or f"against the floor: {row.verdict}"
         said.append(f"{row.method} {verdict} ({by} {span}).")
     return said + [c.unlike] * bool(c.unlike)
 
 
-def _reach(row: Row) -> str:
+def _reach(row: ComparisonRow) -> str:
     return f"{figures.number(row.value)} {_span(row.low, row.high)}"
 
 
@@ -346,8 +427,10 @@ def _scores(group: Group) -> Picture | None:
     return _drawn(
         figures.scores_figure(scores),
         f"Mean return in the target, one line a method: {reached}.",
-        f"Mean return in the target over {c.episodes} episodes. A ring is a seed, a diamond the {middle} over seeds, a "
-        f"bar its 95 % interval ({kind}), with an arrow where it goes on; the dotted line is the floor.",
+        f"Mean return in the target over {c.episodes} episodes. A ring is a seed, a diamond the "
+        f"{middle} over seeds, a "
+        f"bar its 95 % interval ({kind}), with an arrow where it goes on; the dotted line is the "
+        "floor.",
     )
 
 
@@ -364,23 +447,24 @@ def _curves(group: Group) -> list[Picture]:
         group.notes.append(f"No learning curves: {error}.")
         return []
     few, most = min(len(each.seeds) for each in curves), max(len(each.seeds) for each in curves)
-    if most < figures.BAND:
+    if most < figures.SEEDS_FOR_A_BAND:
         lines = " Lines are means of two seeds, too few for a band." if most > 1 else ""
     else:
         lines = " Lines are means over seeds, bands their 95 % interval (Student), cut where it leaves the picture."
-    thin = " Thin lines are single seeds." if 1 < few < statistics.FEW else ""
+    thin = " Thin lines are single seeds." if 1 < few < statistics.FEW_SEEDS else ""
     took = [
-        {figures.moves(each, axis) for each in curves} for axis in (figures.SOURCE_STEPS, figures.TARGET_TRANSITIONS)
+        {figures.moves(each, axis) for each in curves}
+        for axis in (figures.SOURCE_STEPS, figures.TARGET_TRANSITIONS)
     ]
     dotted = " A dotted level line is the last evaluation of a method that took nothing of what the axis counts."
     ends = "; ".join(
         f"{each.name} {figures.number(y[-1])}" for each in curves
         if len(y := figures.band(each.seeds, figures.SOURCE_STEPS, figures.TARGET_RETURN)[1])
     )  # fmt: skip
-    alt = f"Learning curves. Return in the target at the end of training: {ends or 'not evaluated'}."
-    caption = (
-        "Learning curves: evaluations in training, of 16 episodes each, a sketch of what playing the policy measures."
+    alt = (
+        f"Learning curves. Return in the target at the end of training: {ends or 'not evaluated'}."
     )
+    caption = "Learning curves: evaluations in training, of 16 episodes each, a sketch of what playing the policy measures."
     return [_drawn(figure, alt, caption + lines + thin + dotted * ({True, False} in took))]
 
 
@@ -392,8 +476,10 @@ def _health(group: Group) -> Picture | None:
     return _drawn(
         figure,
         "The learners' health over training, one panel a metric, one line a seed.",
-        "The learners' health, one line a seed. Explained variance should rise towards 1; a KL or a clipped fraction "
-        "that climbs means updates too large; entropy that collapses early means exploration has ended.",
+        "The learners' health, one line a seed. Explained variance should rise towards 1; a KL or "
+        "a clipped fraction "
+        "that climbs means updates too large; entropy that collapses early means exploration has "
+        "ended.",
     )
 
 
@@ -407,7 +493,11 @@ def _landscapes(group: Group, notes: list[str]) -> Picture | None:
         except IsthmusError as error:
             notes.append(f"No landscape of {name}: {error}.")
     same = [(name, each) for name, each in means if each.names == means[0][1].names]
-    notes += [f"The landscape of {name} has other axes and is not shown." for name, e in means if (name, e) not in same]
+    notes += [
+        f"The landscape of {name} has other axes and is not shown."
+        for name, e in means
+        if (name, e) not in same
+    ]
     if not same:
         return None
     try:
@@ -417,16 +507,21 @@ def _landscapes(group: Group, notes: list[str]) -> Picture | None:
     figure = figures.landscapes_figure(same, domain)
     y, x = same[0][1].names
     parts = [f"{name} {figures.number(each.mean.mean())}" for name, each in same]
-    seeds = "mean over the seeds of each method, " if max(map(len, group.methods.values())) > 1 else ""
+    seeds = (
+        "mean over the seeds of each method, " if max(map(len, group.methods.values())) > 1 else ""
+    )
     inert = figures.inert_below(domain, "foot_friction")
     floor = (
-        f" A foot's friction below the floor's {inert:g} changes nothing, since a contact takes the larger of the two."
+        f" A foot's friction below the floor's {inert:g} changes nothing, since a contact takes "
+        "the larger of the two."
         if inert is not None and "foot_friction" in (x, y) else ""
     )  # fmt: skip
     return _drawn(
         figure,
-        f"Landscapes of mean return over {x} and {y}, one panel a method. Mean over all cells: {'; '.join(parts)}.",
-        f"Mean return over {x} and {y}, {seeds}one colour scale for all. White: the dynamics met in training.{floor} "
+        f"Landscapes of mean return over {x} and {y}, one panel a method. Mean over all cells: "
+        f"{'; '.join(parts)}.",
+        f"Mean return over {x} and {y}, {seeds}one colour scale for all. White: the dynamics met "
+        f"in training.{floor} "
         "Point at a cell to read it.",
         figures.cells(figure, same, domain),
     )
@@ -447,7 +542,15 @@ def _clip(group: Group) -> tuple[Picture | None, str]:
         from isthmus.report.watch import backend, film
 
         backend()  # before what takes seconds
-        clip = film(run.policy, problem.source, problem.target, CLIP_SECONDS, 0, CLIP_SIZE, run.simulated)
+        clip = film(
+            run.policy,
+            problem.source,
+            problem.target,
+            CLIP_SECONDS,
+            0,
+            CLIP_SIZE,
+            run.source_policy,
+        )
     except IsthmusError as error:
         return None, f"No animation of {entry.label}: {error}"
     out, still = io.BytesIO(), io.BytesIO()
@@ -459,7 +562,8 @@ def _clip(group: Group) -> tuple[Picture | None, str]:
     return Picture(
         _data(out.getvalue(), "webp"),
         f"Animation of {whose}. {clip.said}",
-        f"One episode of {whose}{why if group.comparison else ''}: source beside target, from the same start. "
+        f"One episode of {whose}{why if group.comparison else ''}: source beside target, from the "
+        "same start. "
         f"{clip.said}{adapts} One episode is an example, not a measurement.",
         still=_data(still.getvalue(), "webp"),
     ), ""
@@ -472,7 +576,9 @@ def _typical(group: Group) -> Entry:
     there = {entry.label: entry for entry in group.entries}
     rows = [row for row in c.rows if any(name in there for name in row.runs)]
     best = max(rows, key=lambda row: (row.role != "ceiling", row.value))
-    near = sorted(zip(best.runs, best.scores, strict=False), key=lambda pair: abs(pair[1] - best.value))
+    near = sorted(
+        zip(best.runs, best.scores, strict=False), key=lambda pair: abs(pair[1] - best.value)
+    )
     return next(there[name] for name, _ in near if name in there)
 
 
@@ -494,9 +600,15 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 def _problem(group: Group) -> list[tuple[str, str]]:
     p = group.problem
-    budget = ", ".join(f"{value:,} {name}" for name, value in p["budget"].items() if value is not None)
+    budget = ", ".join(
+        f"{value:,} {name}" for name, value in p["budget"].items() if value is not None
+    )
     logs = [log for entry in group.entries if (log := entry.run.config.get("log"))]
-    covers = f": {whole(logs[0]['transitions'])} transitions, {whole(logs[0]['episodes'])} episodes" if logs else ""
+    covers = (
+        f": {whole(logs[0]['transitions'])} transitions, {whole(logs[0]['episodes'])} episodes"
+        if logs
+        else ""
+    )
     rows = [
         ("Source", p["source"]), ("Target", p["target"]), ("Access to the target", p.get("access") or ""),
         ("Budget", budget or "no limit"), ("Believed of the target", p.get("uncertainty") or "nothing"),
@@ -510,7 +622,9 @@ def _problem(group: Group) -> list[tuple[str, str]]:
 
 
 def _settings(group: Group) -> dict[str, Any]:
-    """Settings by method, [name, [value a method]]; where runs of one method differ, all their values."""
+    """Settings by method, [name, [value a method]]; where runs of one method differ, all their
+    values.
+    """
     methods = group.methods
     names = dict.fromkeys(name for entry in group.entries for name in entry.run.config["settings"])
     rows = []
@@ -525,7 +639,13 @@ def _versions(entries: Sequence[Entry]) -> tuple[list[tuple[str, str]], list[str
     """Versions that the runs share or differ in, and a note where they differ."""
     names = dict.fromkeys(name for entry in entries for name in entry.run.config["versions"])
     silent = "not recorded"  # older runs say less, which is no difference
-    found = {n: list(dict.fromkeys(str(e.run.config["versions"].get(n, silent)) for e in entries)) for n in names}
+    found = {
+        n: list(dict.fromkeys(str(e.run.config["versions"].get(n, silent)) for e in entries))
+        for n in names
+    }
     differ = [name for name, values in found.items() if len({*values} - {silent}) > 1]
-    note = [f"The runs were made with different versions of {', '.join(differ)}: their bits do not compare."]
+    note = [
+        f"The runs were made with different versions of {', '.join(differ)}: their bits do not "
+        "compare."
+    ]
     return [(name, " / ".join(values)) for name, values in found.items()], note if differ else []

@@ -19,9 +19,9 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from isthmus.domains.collect import Live, play
 from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.physics.parameters import Law, Values
+from isthmus.domains.rollout import SteppedWorlds, rollout_episodes
+from isthmus.physics.parameters import Distribution, Grid
 from isthmus.physics.random import keys
 from isthmus.report.figures import number
 from isthmus.tasks.task import find_main_body
@@ -29,10 +29,10 @@ from isthmus.training.run import RunError
 from isthmus.types import BadValue, IsthmusError
 
 FORMATS = (".webp", ".gif", ".png", ".mp4")
-RATE = 25  # frames a second, at most
-LONGEST = 60.0  # seconds: a clip is held in memory
-HOLD = 1.0  # seconds that a clip stays on the last picture once all have ended
-SIZE = (480, 360)
+MAX_FRAME_RATE = 25  # frames a second, at most
+MAX_CLIP_SECONDS = 60.0  # seconds: a clip is held in memory
+HOLD_SECONDS = 1.0  # seconds that a clip stays on the last picture once all have ended
+FRAME_SIZE = (480, 360)
 
 INK, PALE, ALARM, PAPER = (34, 34, 34), (110, 110, 110), (190, 70, 0), (255, 255, 255)
 
@@ -49,7 +49,9 @@ class Clip(NamedTuple):
     said: str
 
     def save(self, path: Path) -> Path:
-        """Write an animated picture (WebP, GIF, PNG) or an MP4. Raises BadValue or RunError, in one line."""
+        """Write an animated picture (WebP, GIF, PNG) or an MP4. Raises BadValue or RunError, in one
+        line.
+        """
         check_format(path)
         temporary = path.with_name(f"{path.stem}.partial{path.suffix}")
         try:
@@ -73,11 +75,16 @@ class Clip(NamedTuple):
 
 
 def check_format(path: Path) -> None:
-    """Raises BadValue for a file name whose ending is no format of a clip, or one whose writer is not installed."""
+    """Raises BadValue for a file name whose ending is no format of a clip, or one whose writer is
+    not installed.
+    """
     if path.suffix.lower() not in FORMATS:
         raise BadValue(f"{path.name}: a clip ends in {', '.join(FORMATS)}")
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise BadValue(f"{path.name}: MP4 needs the extra `video`; pip install 'isthmus[video]', or write a .webp")
+        raise BadValue(
+            f"{path.name}: MP4 needs the extra `video`; pip install 'isthmus[video]', or write a "
+            ".webp"
+        )
 
 
 def _save_mp4(clip: Clip, path: Path) -> None:
@@ -100,13 +107,15 @@ def watch(
     seed: int = 0,
     simulated: Any = None,
 ) -> Path:
-    """Play one episode of a policy in each domain and write it as a clip, source beside target, synchronised.
+    """Play one episode of a policy in each domain and write it as a clip, source beside target,
+    synchronised.
 
     `simulated` acts in the source, where that is another than the deployed `policy`.
 
-    The file's ending chooses the format: .webp, .gif, .png (animated), or .mp4 with the extra `video`. Where a domain
-    draws its dynamics, one draw is shown and said. Raises CannotRender where nothing renders, BadValue for `seconds` or
-    the file's ending, RunError where the file cannot be written; each in one line.
+    The file's ending chooses the format: .webp, .gif, .png (animated), or .mp4 with the extra
+    `video`. Where a domain draws its dynamics, one draw is shown and said. Raises CannotRender
+    where nothing renders, BadValue for `seconds` or the file's ending, RunError where the file
+    cannot be written; each in one line.
     """
     path = Path(out)
     check_format(path)
@@ -119,29 +128,32 @@ def film(
     target: Domain | None,
     seconds: float = 8.0,
     seed: int = 0,
-    size: tuple[int, int] = SIZE,
+    size: tuple[int, int] = FRAME_SIZE,
     simulated: Any = None,
 ) -> Clip:
     """The clip that `watch` writes; `size` is one panel's width and height in pixels."""
-    if not 0 < seconds <= LONGEST:
-        raise BadValue(f"seconds={seconds:g}: needs a number above 0, at most {LONGEST:g}")
+    if not 0 < seconds <= MAX_CLIP_SECONDS:
+        raise BadValue(f"seconds={seconds:g}: needs a number above 0, at most {MAX_CLIP_SECONDS:g}")
     takes = [_play(name, acts, domain, seconds, seed, size)
              for name, acts, domain in (("source", simulated or policy, source), ("target", policy, target))
              if domain is not None]  # fmt: skip
     milliseconds = round(1000 * min(take.interval for take in takes))
     longest = max(take.end for take in takes)
-    last = longest + HOLD if longest < seconds else seconds
+    last = longest + HOLD_SECONDS if longest < seconds else seconds
     times = np.arange(0, last + 1e-9, milliseconds / 1000)
     rows = max(len(take.title) for take in takes)
     frames = [_beside([take.at(t, rows) for take in takes]) for t in times]
     return Clip(frames, milliseconds, " ".join(take.said for take in takes))
 
 
-def stills(domain: Domain, seconds: Sequence[float], seed: int = 0, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
-    """Pictures uint8 [height, width, 3] of a robot at rising times after an episode's start, every motor at half its
-    upper bound, and whatever falls goes on falling. Raises CannotRender where nothing renders.
+def stills(
+    domain: Domain, seconds: Sequence[float], seed: int = 0, size: tuple[int, int] = FRAME_SIZE
+) -> list[np.ndarray]:
+    """Pictures uint8 [height, width, 3] of a robot at rising times after an episode's start, every
+    motor at half its upper bound, and whatever falls goes on falling. Raises CannotRender where
+    nothing renders.
     """
-    live = Live.new(domain, keys(seed, 1), purpose="play")
+    live = SteppedWorlds.new(domain, keys(seed, 1), purpose="play")
     camera = _camera(live, size)
     try:
         pictures, half = [], domain.spaces.high[None] / 2
@@ -184,8 +196,12 @@ class Take(NamedTuple):
         score = f"return {number(self.total if ended else self.returns[i])}"
         draw.text((margin, y), f"{min(t, self.end):.1f} s    {score}", INK, _font(13))
         if ended:
-            text, color = (f"FELL at {self.end:.1f} s", ALARM) if self.fell else ("end of the episode", PALE)
-            draw.text((picture.width - margin, y), text, color, _font(13, bold=self.fell), anchor="ra")
+            text, color = (
+                (f"FELL at {self.end:.1f} s", ALARM) if self.fell else ("end of the episode", PALE)
+            )
+            draw.text(
+                (picture.width - margin, y), text, color, _font(13, bold=self.fell), anchor="ra"
+            )
         return panel
 
 
@@ -197,16 +213,18 @@ def _beside(panels: list[Image.Image]) -> Image.Image:
     return whole
 
 
-def _play(name: str, policy: Any, domain: Domain, seconds: float, seed: int, size: tuple[int, int]) -> Take:
+def _play(
+    name: str, policy: Any, domain: Domain, seconds: float, seed: int, size: tuple[int, int]
+) -> Take:
     dt = domain.step_seconds
-    stride = max(1, round(1 / (RATE * dt)))
+    stride = max(1, round(1 / (MAX_FRAME_RATE * dt)))
     times: list[float] = []
     pictures: list[np.ndarray] = []
     returns: list[float] = []
     drawn: list[str] = []
-    cameras: list[Camera | ForeignCamera] = []
+    cameras: list[RobotCamera | ForeignCamera] = []
 
-    def look(live: Live, done: int) -> None:
+    def look(live: SteppedWorlds, done: int) -> None:
         if not cameras:
             cameras.append(_camera(live, size))
             drawn.extend(_draw(domain, live.state["parameters"][0]))
@@ -217,12 +235,18 @@ def _play(name: str, policy: Any, domain: Domain, seconds: float, seed: int, siz
             returns.append(float(live.state["returns"][0]))
 
     try:
-        episodes = play(domain, domain.worlds(1, seed), policy, look)
+        episodes = rollout_episodes(domain, domain.worlds(1, seed), policy, look)
     finally:
         for camera in cameras:
             camera.close()
-    end, total, fell = float(episodes.lengths[0]) * dt, float(episodes.returns[0]), bool(episodes.terminated[0])
-    title = _wrap(str(domain), size[0] - 20) + (_wrap("drawn: " + ", ".join(drawn), size[0] - 20) if drawn else [])
+    end, total, fell = (
+        float(episodes.lengths[0]) * dt,
+        float(episodes.returns[0]),
+        bool(episodes.terminated[0]),
+    )
+    title = _wrap(str(domain), size[0] - 20) + (
+        _wrap("drawn: " + ", ".join(drawn), size[0] - 20) if drawn else []
+    )
     how = f"it fell after {end:.1f} s" if fell else f"it lasted to the time limit of {end:.1f} s"
     shown = f", of which {seconds:g} s are shown" if end > seconds + 1e-9 else ""
     one = f" (one draw: {', '.join(drawn)})" if drawn else ""
@@ -236,11 +260,11 @@ def _draw(domain: Domain, values: np.ndarray) -> list[str]:
     return [
         f"{name} {value:.3g}" + (f" {table[name].unit}" if table[name].unit != "1" else "")
         for (name, setting), value in zip(domain.settings, values, strict=True)
-        if isinstance(setting, Law | Values)
+        if isinstance(setting, Distribution | Grid)
     ]
 
 
-class Camera:
+class RobotCamera:
     """Looks at one world of a simulation of ours, by the world's own model, and follows the robot."""
 
     def __init__(self, simulation: PhysicsSimulation, size: tuple[int, int], world: int = 0):
@@ -263,7 +287,9 @@ class Camera:
         self.camera.lookat[:] = (low + high) / 2
         reach = float(np.linalg.norm(high - low)) / 2
         self.camera.lookat[2] += reach / 4  # room to jump
-        if _flat(model):  # nothing moves up or down: look from above, at all that the robot can reach
+        if _flat(
+            model
+        ):  # nothing moves up or down: look from above, at all that the robot can reach
             self.camera.elevation = -90
             self.camera.lookat[:] = at = self.data.xpos[self.body]
             reach = float((np.linalg.norm((centers - at)[:, :2], axis=1) + radii[:, 0]).max())
@@ -301,22 +327,27 @@ class ForeignCamera:
     def __init__(self, domain: Domain, env: Any, size: tuple[int, int]):
         if getattr(env, "render_mode", None) != "rgb_array":
             raise CannotRender(
-                f"{domain} cannot be watched: its physics is not ours, and the environment draws itself only if it is "
+                f"{domain} cannot be watched: its physics is not ours, and the environment draws "
+                "itself only if it is "
                 "made with render_mode='rgb_array'; name a module:function that returns it so"
             )
         self.env, self.size = env, size
 
     def frame(self) -> np.ndarray:
-        return np.asarray(Image.fromarray(np.asarray(self.env.render(), np.uint8)).convert("RGB").resize(self.size))
+        return np.asarray(
+            Image.fromarray(np.asarray(self.env.render(), np.uint8))
+            .convert("RGB")
+            .resize(self.size)
+        )
 
     def close(self) -> None:
         """The environment is its simulation's to close."""
 
 
-def _camera(live: Live, size: tuple[int, int]) -> Camera | ForeignCamera:
+def _camera(live: SteppedWorlds, size: tuple[int, int]) -> RobotCamera | ForeignCamera:
     simulation: Any = live.simulation
     if isinstance(simulation, PhysicsSimulation):
-        return Camera(simulation, size)
+        return RobotCamera(simulation, size)
     return ForeignCamera(live.domain, simulation.envs[0], size)
 
 
@@ -328,15 +359,23 @@ def _flat(model: Any) -> bool:
 
 
 def _dress(model: Any) -> None:
-    """A pale floor under a white sky: a robot stands out on a page and in print. Nothing but colours and light."""
-    model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:], model.vis.headlight.specular[:] = 0.45, 0.4, 0.05
+    """A pale floor under a white sky: a robot stands out on a page and in print. Nothing but
+    colours and light.
+    """
+    (
+        model.vis.headlight.ambient[:],
+        model.vis.headlight.diffuse[:],
+        model.vis.headlight.specular[:],
+    ) = 0.45, 0.4, 0.05
     model.light_diffuse[:], model.light_specular[:], model.mat_reflectance[:] = 0.3, 0.0, 0.0
     model.vis.rgba.haze[:] = model.vis.rgba.fog[:] = 1.0
     model.vis.map.haze, model.vis.map.fogstart, model.vis.map.fogend = 0.9, 2.0, 5.0
 
     def paint(texture: int, dark: tuple[int, int, int], light: tuple[int, int, int]) -> None:
         first, channels = model.tex_adr[texture], model.tex_nchannel[texture]
-        pixels = model.tex_data[first : first + model.tex_width[texture] * model.tex_height[texture] * channels]
+        pixels = model.tex_data[
+            first : first + model.tex_width[texture] * model.tex_height[texture] * channels
+        ]
         pixels = pixels.reshape(-1, channels)
         grey = pixels[:, :3].mean(1, keepdims=True)
         share = (grey - grey.min()) / max(float(np.ptp(grey)), 1.0)
@@ -344,13 +383,16 @@ def _dress(model: Any) -> None:
 
     for texture in np.flatnonzero(np.asarray(model.tex_type) == mujoco.mjtTexture.mjTEXTURE_SKYBOX):
         paint(int(texture), PAPER, PAPER)
-    planes = (np.asarray(model.geom_type) == mujoco.mjtGeom.mjGEOM_PLANE) & (np.asarray(model.geom_bodyid) == 0)
+    planes = (np.asarray(model.geom_type) == mujoco.mjtGeom.mjGEOM_PLANE) & (
+        np.asarray(model.geom_bodyid) == 0
+    )
     for plane in np.flatnonzero(planes):
         material, size = int(model.geom_matid[plane]), model.geom_size[plane, :2].copy()
         model.geom_rgba[plane] = (0.93, 0.95, 0.97, 1.0) if material < 0 else 1.0
         model.geom_size[plane, :2] = 0.0  # without end: robots run far
         if material >= 0:
-            # A texture is repeated so often over a plane, and so often a metre over one without end.
+            # A texture is repeated so often over a plane, and so often a metre over one without
+            # end.
             model.mat_texrepeat[material] /= np.where(size > 0, 2 * size, 1)
             model.mat_rgba[material], model.mat_specular[material] = 1.0, 0.0
             for texture in model.mat_texid[material]:
@@ -359,18 +401,23 @@ def _dress(model: Any) -> None:
 
 
 def backend() -> str:
-    """Make MuJoCo render by a backend that works here, and return its name: `egl`, `osmesa`, `glfw` or `cgl`.
+    """Make MuJoCo render by a backend that works here, and return its name: `egl`, `osmesa`, `glfw`
+    or `cgl`.
 
-    MUJOCO_GL, where it is set, is obeyed; else those that need no screen are tried first. Raises CannotRender, in one
-    line that says what is missing.
+    MUJOCO_GL, where it is set, is obeyed; else those that need no screen are tried first. Raises
+    CannotRender, in one line that says what is missing.
     """
     wish = os.environ.get("MUJOCO_GL", "").lower().strip()
     if wish in ("disable", "disabled", "off", "false", "0"):
-        raise CannotRender(f"MUJOCO_GL={wish} turns rendering off; unset it, or write egl or osmesa")
+        raise CannotRender(
+            f"MUJOCO_GL={wish} turns rendering off; unset it, or write egl or osmesa"
+        )
     if wish in ("egl", "osmesa", "glfw", "cgl"):
         tried = [wish]
     elif sys.platform == "linux":
-        tried = ["egl", "osmesa"] + ["glfw"] * any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+        tried = ["egl", "osmesa"] + ["glfw"] * any(
+            map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))
+        )
     else:
         tried = ["cgl", "glfw"] if sys.platform == "darwin" else ["glfw"]
     faults = {}
@@ -385,7 +432,8 @@ def backend() -> str:
         faults[name] = fault
     said = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
     mend = (
-        "install a driver (Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri, or libosmesa6 with MUJOCO_GL=osmesa)"
+        "install a driver (Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri, or libosmesa6 with "
+        "MUJOCO_GL=osmesa)"
         if sys.platform == "linux"
         else "run where a screen is"
     )
@@ -413,8 +461,15 @@ def _fault(name: str) -> str | None:
     """
     with tempfile.TemporaryDirectory() as folder:  # MuJoCo logs its errors in the current folder
         try:
-            done = subprocess.run([sys.executable, "-c", _PROBE], cwd=folder, env={**os.environ, "MUJOCO_GL": name},
-                                  capture_output=True, encoding="utf-8", errors="replace", timeout=120)  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, "-c", _PROBE],
+                cwd=folder,
+                env={**os.environ, "MUJOCO_GL": name},
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=120,
+            )
         except subprocess.TimeoutExpired:
             return "no picture within two minutes"
     if done.returncode == 0:

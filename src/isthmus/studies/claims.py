@@ -1,15 +1,17 @@
-"""Claims of a paper, each with the comparisons that decide it: *holds*, *does not hold* or *undecided*, and why.
+"""Claims of a paper, each with the comparisons that decide it: *holds*, *does not hold* or
+*undecided*, and why.
 
-A claim is decided by `Contrast`s, differences of means over seeds, tested by Student's t: paired where seed i of both
-sides stands on the same run or log, by Welch's test where they share nothing. A difference counts where its interval
-leaves zero out and its p-value stays below 5 %. "Equal" means shown to be within a margin (two one-sided tests), not
-"no detectable difference". Under `statistics.FEW` seeds, of the comparisons that carry it, a verdict is at most
-"points to ...".
+A claim is decided by `Contrast`s, differences of means over seeds, tested by Student's t: paired
+where seed i of both sides stands on the same run or log, by Welch's test where they share nothing.
+A difference counts where its interval leaves zero out and its p-value stays below 5 %. "Equal"
+means shown to be within a margin (two one-sided tests), not "no detectable difference". Under
+`statistics.FEW` seeds, of the comparisons that carry it, a verdict is at most "points to ...".
 
-What is corrected for is the number of claims of a figure (Holm), a claim that spans several figures with those of all
-of them. Within a claim: one of all its k comparisons has the largest of their p-values, as it is (the
-intersection-union test), and falls by any one of them, whose p-value is taken k times; in between see
-`statistics.conjunction`. A claim's two verdicts exclude each other, and count once (Shaffer 1986).
+What is corrected for is the number of claims of a figure (Holm), a claim that spans several figures
+with those of all of them. Within a claim: one of all its k comparisons has the largest of their
+p-values, as it is (the intersection-union test), and falls by any one of them, whose p-value is
+taken k times; in between see `statistics.conjunction`. A claim's two verdicts exclude each other,
+and count once (Shaffer 1986).
 """
 
 from __future__ import annotations
@@ -35,13 +37,13 @@ COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 UNCORRECTED = dict.fromkeys(("p_holm", "p_within_holm"), "")  # a control's cells
 
-ALPHA = 1.0 - statistics.LEVEL
+ALPHA = 1.0 - statistics.CONFIDENCE_LEVEL
 Wanted = Literal["above", "below", "equal"]
 
 
 class PValues(NamedTuple):
-    """Of a contrast's two possible conclusions: it is `apart` from zero (where equality is wanted: from all that is
-    within the margin), or `within` the margin. NaN where that cannot be concluded.
+    """Of a contrast's two possible conclusions: it is `apart` from zero (where equality is wanted:
+    from all that is within the margin), or `within` the margin. NaN where that cannot be concluded.
     """
 
     apart: float = math.nan
@@ -61,14 +63,15 @@ UNJUDGED = ClaimPValues()
 
 @dataclass(frozen=True)
 class Contrast:
-    """One comparison. The claim wants the estimate above zero, below it, or within `margin` of it ("equal").
+    """One comparison. The claim wants the estimate above zero, below it, or within `margin` of it
+    ("equal").
 
-    `judge` gives the adjusted p-values, which decide: times what they are corrected for, within the claim and over the
-    figure's claims; `level` is what the p-value for the claim has to stay below. `censored` is one of times that
-    neither side ever reached: of it nothing can be told.
+    `judge` gives the adjusted p-values, which decide: times what they are corrected for, within the
+    claim and over the figure's claims; `level` is what the p-value for the claim has to stay below.
+    `censored` is one of times that neither side ever reached: of it nothing can be told.
     """
 
-    said: str
+    label: str
     estimate: Estimate
     wanted: Wanted = "above"
     margin: float = math.nan
@@ -86,8 +89,8 @@ class Contrast:
 
     @property
     def contradicting(self) -> float:
-        """The p-value against it: of the other side, or of less than the margin. What is above zero by itself, however
-        little, does not speak against a claim that wants it to be.
+        """The p-value against it: of the other side, or of less than the margin. What is above zero
+        by itself, however little, does not speak against a claim that wants it to be.
         """
         if self.wanted == "equal":
             return self.raw.apart
@@ -99,10 +102,14 @@ class Contrast:
 
     @property
     def detectable(self) -> float:
-        """What these seeds, with the spread that they showed, would show in four cases of five at `level`: the smallest
-        difference, or where equality is wanted the smallest margin.
+        """What these seeds, with the spread that they showed, would show in four cases of five at
+        `level`: the smallest difference, or where equality is wanted the smallest margin.
         """
-        detect = statistics.detectable_margin if self.wanted == "equal" else statistics.detectable_difference
+        detect = (
+            statistics.detectable_margin
+            if self.wanted == "equal"
+            else statistics.detectable_difference
+        )
         return detect(self.estimate, self.level)
 
     @property
@@ -139,8 +146,9 @@ def contrast(
     said: str, a: Sequence[float], b: Sequence[float], wanted: Wanted = "above",
     margin: float = math.nan, *, paired: bool = True,
 ) -> Contrast:  # fmt: skip
-    """The contrast a - b; `paired` where row i of both is one seed that they share something by. With a margin (in the
-    scores' units) a difference that is shown to be smaller speaks against "above" and "below".
+    """The contrast a - b; `paired` where row i of both is one seed that they share something by.
+    With a margin (in the scores' units) a difference that is shown to be smaller speaks against
+    "above" and "below".
     """
     estimate = statistics.difference(a, b, paired=paired)
     apart, within = estimate.pvalue, math.nan
@@ -150,9 +158,9 @@ def contrast(
     return Contrast(said, estimate, wanted, margin, raw := PValues(apart, within), raw)
 
 
-def chosen(best: Contrast, among: int) -> Contrast:
-    """A contrast that was looked at because it is the largest of so many: its difference's p-value pays for all of them
-    (Bonferroni).
+def best_among(best: Contrast, among: int) -> Contrast:
+    """A contrast that was looked at because it is the largest of so many: its difference's p-value
+    pays for all of them (Bonferroni).
     """
     raw = best.raw._replace(apart=min(among * best.raw.apart, 1.0))
     return replace(best, raw=raw, adjusted=raw)
@@ -162,12 +170,14 @@ def chosen(best: Contrast, among: int) -> Contrast:
 class Claim:
     """A claim in our words, the statistic that decides it, and its contrasts.
 
-    `need` of them must hold (None: all), of `planned` with all its experiments (0: of those that are there).
-    `blocked` says why nothing can be concluded whatever they give (too little training); a claim without any was not
-    run, and `blocked` says what it lacks. `partial` says which of its experiments are missing, `beyond` which of them
-    are not of this scale at all: then a claim of all can fall but not hold, and one that needs a few hold, but fall
-    only where it is known how many are `planned`. `scope` says of what training and robots a verdict is. `controls` are
-    comparisons beside it, that it does not ask for: told without any correction, and of no weight.
+    `need` of them must hold (None: all), of `planned` with all its experiments (0: of those that
+    are there). `blocked` says why nothing can be concluded whatever they give (too little
+    training); a claim without any was not run, and `blocked` says what it lacks. `partial` says
+    which of its experiments are missing, `beyond` which of them are not of this scale at all: then
+    a claim of all can fall but not hold, and one that needs a few hold, but fall only where it is
+    known how many are `planned`. `scope` says of what training and robots a verdict is. `controls`
+    are comparisons beside it, that it does not ask for: told without any correction, and of no
+    weight.
     """
 
     id: str
@@ -176,7 +186,7 @@ class Claim:
     figure: str = ""
     contrasts: tuple[Contrast, ...] = ()
     need: int | None = None
-    blocked: str = ""
+    inconclusive_because: str = ""
     partial: str = ""
     beyond: str = ""
     planned: int = 0
@@ -217,8 +227,9 @@ class Claim:
         if self.verdict != UNDECIDED:
             return ()
         lacking = {
-            SEEDS: bool(self.blocked or self._open),
-            SCALE: bool(self.blocked or self.beyond) or any(each.censored for each in self.contrasts),
+            SEEDS: bool(self.inconclusive_because or self._open),
+            SCALE: bool(self.inconclusive_because or self.beyond)
+            or any(each.censored for each in self.contrasts),
             EXPERIMENTS: bool(self.partial),
         }
         return tuple(cause for cause, lacks in lacking.items() if lacks)
@@ -229,8 +240,8 @@ class Claim:
         return min(self.contrasts, key=_rank_support, default=None)
 
     def within_factors(self) -> ClaimPValues:
-        """Return what the p-value of one comparison is corrected for, so that as many as are needed lead to a verdict
-        where its own p-value does.
+        """Return what the p-value of one comparison is corrected for, so that as many as are needed
+        lead to a verdict where its own p-value does.
         """
         supporting, contradicting = self._tested()
         holds = max(1, len(supporting) - self._needed + 1)
@@ -246,7 +257,9 @@ class Claim:
 
     @property
     def _contrary_needed(self) -> int:
-        """How many comparisons have to be contrary for the claim to fall; more than there are where none can tell."""
+        """How many comparisons have to be contrary for the claim to fall; more than there are where
+        none can tell.
+        """
         if self.need is None:
             return 1
         if self._missing and not self.planned:
@@ -261,13 +274,15 @@ class Claim:
         """The p-values for the claim and against it, of the comparisons that have such."""
         supporting = [each.supporting for each in self.contrasts if not each.censored]
         contradicting = [each.contradicting for each in self.contrasts if not each.censored]
-        return [p for p in supporting if not math.isnan(p)], [p for p in contradicting if not math.isnan(p)]
+        return [p for p in supporting if not math.isnan(p)], [
+            p for p in contradicting if not math.isnan(p)
+        ]
 
     def _judged(self) -> tuple[str, str]:
         if not self.contrasts:
-            return NOT_RUN, self.blocked
-        if self.blocked:
-            return UNDECIDED, self.blocked
+            return NOT_RUN, self.inconclusive_because
+        if self.inconclusive_because:
+            return UNDECIDED, self.inconclusive_because
         if all(each.estimate.n < 2 for each in self.contrasts):
             return UNDECIDED, "one seed has no interval"
         supporting, contrary = (self._seeds_of(word) for word in (HOLDS, NOT))
@@ -280,11 +295,13 @@ class Claim:
 
     def _seeds_of(self, outcome: str) -> list[int]:
         """Seeds behind the comparisons with this outcome, the most first."""
-        return sorted((each.estimate.n for each in self.contrasts if each.outcome == outcome), reverse=True)
+        return sorted(
+            (each.estimate.n for each in self.contrasts if each.outcome == outcome), reverse=True
+        )
 
     def _decided(self, word: str, seeds: int) -> tuple[str, str]:
         """The verdict and why; `seeds` is the fewest of the comparisons that carry it."""
-        verdict = word if seeds >= statistics.FEW else f"points to: {word}"
+        verdict = word if seeds >= statistics.FEW_SEEDS else f"points to: {word}"
         return verdict, f"{self._count()}; {statistics.seeds(seeds)}"
 
     def _count(self) -> str:
@@ -302,7 +319,9 @@ class Claim:
         """What keeps the claim open, a phrase each."""
         lacks = []
         if self._open:
-            lacks.append(f"{SEEDS}: {_tell_power(min(self._open, key=_rank_support), len(self._open))}")
+            lacks.append(
+                f"{SEEDS}: {_tell_power(min(self._open, key=_rank_support), len(self._open))}"
+            )
         if any(each.censored for each in self.contrasts):
             lacks.append(f"{SCALE}: too little training, neither side ever is there")
         if self.beyond:
@@ -313,7 +332,9 @@ class Claim:
 
 
 def tell_lacks(experiments: Sequence[str], *, incomplete: bool) -> str:
-    """Return, in words, which experiments were not run; `incomplete` where another lacks some of its comparisons."""
+    """Return, in words, which experiments were not run; `incomplete` where another lacks some of
+    its comparisons.
+    """
     lacks = [f"{', '.join(experiments)} not run"] if experiments else []
     if incomplete:
         lacks.append("some comparisons not run")
@@ -334,46 +355,62 @@ def _tell_power(weakest: Contrast, total: int) -> str:
     """Return what the seeds of the weakest of so many open comparisons can show, in words."""
     several = f" (the weakest of {total} open)" if total > 1 else ""
     if weakest.estimate.n < 2:
-        return f"{weakest.said} has one, and no interval{several}"
+        return f"{weakest.label} has one, and no interval{several}"
     seeds, value = statistics.seeds(weakest.estimate.n), weakest.estimate.value
     if weakest.wanted != "equal":
-        showing = f"{seeds} would show a difference of {_plain(weakest.detectable)} in four cases of five"
-    elif weakest.estimate.n < statistics.FEW:
+        showing = (
+            f"{seeds} would show a difference of {_plain(weakest.detectable)} in four cases of five"
+        )
+    elif weakest.estimate.n < statistics.FEW_SEEDS:
         showing = f"{seeds} show no equality, whatever the margin"
     else:
-        showing = f"{seeds} would show 0 to be within {_plain(weakest.detectable)} in four cases of five"
+        showing = (
+            f"{seeds} would show 0 to be within {_plain(weakest.detectable)} in four cases of five"
+        )
     found = _plain(value)
     if weakest.wanted == "equal":
         found += f", margin {_plain(weakest.margin)}"
-    return f"{showing}, found {found}: {weakest.said}{several}"
+    return f"{showing}, found {found}: {weakest.label}{several}"
 
 
 def _plain(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.2g}"
 
 
-def judge(claims: Sequence[Claim]) -> list[Claim]:
-    """The claims with their p-values adjusted (Holm) over the claims on their figures, so that on any one figure
-    a wrong verdict is come to once in twenty times at most.
+def adjust_p_values(claims: Sequence[Claim]) -> list[Claim]:
+    """The claims with their p-values adjusted (Holm) over the claims on their figures, so that on
+    any one figure a wrong verdict is come to once in twenty times at most.
     """
-    return [_judge_among(claim, [other for other in claims if claim.figures & other.figures]) for claim in claims]
+    return [
+        _judge_among(claim, [other for other in claims if claim.figures & other.figures])
+        for claim in claims
+    ]
 
 
 def _judge_among(claim: Claim, family: Sequence[Claim]) -> Claim:
-    tests = [(id(other), verdict, p) for other in family for verdict, p in _verdict_pvalues(other).items()]
+    tests = [
+        (id(other), verdict, p)
+        for other in family
+        for verdict, p in _verdict_pvalues(other).items()
+    ]
     adjusted = statistics.holm([p for _, _, p in tests], [name for name, _, _ in tests])
     # Where Holm stops, all that it rejected stay below this level too, and nothing else does.
     undecided = {name for (name, _, _), p in zip(tests, adjusted, strict=True) if not p < ALPHA}
     number = max(1, len(undecided))
-    corrected = {verdict: p for (name, verdict, _), p in zip(tests, adjusted, strict=True) if name == id(claim)}
+    corrected = {
+        verdict: p
+        for (name, verdict, _), p in zip(tests, adjusted, strict=True)
+        if name == id(claim)
+    }
     holds, falls = (number * factor for factor in claim.within_factors())
     contrasts = tuple(_correct(each, holds, falls) for each in claim.contrasts)
     return replace(claim, contrasts=contrasts, adjusted=ClaimPValues(**corrected))
 
 
 def _verdict_pvalues(claim: Claim) -> dict[str, float]:
-    """The p-values of a claim's verdicts that count in Holm's procedure. Where all its comparisons are two-sided tests
-    of zero the verdicts are their two sides, and only the smaller p-value is one.
+    """The p-values of a claim's verdicts that count in Holm's procedure. Where all its comparisons
+    are two-sided tests of zero the verdicts are their two sides, and only the smaller p-value is
+    one.
     """
     found = {verdict: p for verdict, p in claim.raw._asdict().items() if math.isfinite(p)}
     if len(found) > 1 and not any(math.isfinite(each.raw.within) for each in claim.contrasts):
@@ -389,7 +426,9 @@ def _correct(each: Contrast, holds: float, falls: float) -> Contrast:
     supports = each.wanted != "equal" and each.on_wanted_side
     apart = min(1.0, each.raw.apart * (holds if supports else falls))
     within = min(1.0, each.raw.within * (holds if each.wanted == "equal" else falls))
-    adjusted = PValues(*(math.nan if math.isnan(p) else q for p, q in zip(each.raw, (apart, within), strict=True)))
+    adjusted = PValues(
+        *(math.nan if math.isnan(p) else q for p, q in zip(each.raw, (apart, within), strict=True))
+    )
     return replace(each, adjusted=adjusted, level=ALPHA / holds)
 
 
@@ -401,7 +440,9 @@ def table(claims: Sequence[Claim]) -> str:
     for claim in claims:
         head = _claim_cells(claim)
         rows = [{"role": "claim"} | _contrast_cells(each) for each in claim.contrasts]
-        rows += [{"role": "control"} | _contrast_cells(each) | UNCORRECTED for each in claim.controls]
+        rows += [
+            {"role": "control"} | _contrast_cells(each) | UNCORRECTED for each in claim.controls
+        ]
         writer.writerows(head | row for row in rows or [{}])
     return text.getvalue()
 
@@ -418,7 +459,7 @@ def _claim_cells(claim: Claim) -> dict[str, Any]:
 def _contrast_cells(each: Contrast) -> dict[str, Any]:
     e = each.estimate
     cells = {
-        "comparison": each.said, "wanted": each.wanted, "outcome": "censored" if each.censored else each.outcome,
+        "comparison": each.label, "wanted": each.wanted, "outcome": "censored" if each.censored else each.outcome,
         "seeds": e.n, "margin": _number(each.margin), "method": e.method,
     }  # fmt: skip
     if each.censored:
@@ -439,18 +480,20 @@ def span(each: Contrast) -> str:
     """A contrast in words: what, how much, and its interval."""
     e = each.estimate
     if each.censored:
-        return f"{each.said} cannot be told: neither ever, in any seed (censored)"
+        return f"{each.label} cannot be told: neither ever, in any seed (censored)"
     ends = f" [{e.low:.2f}, {e.high:.2f}]" if e.n > 1 else ""
-    return f"{each.said} {e.value:.2f}{ends}"
+    return f"{each.label} {e.value:.2f}{ends}"
 
 
 def lines(claims: Sequence[Claim]) -> list[str]:
-    """The claims as text: a line each, one for the contrast that speaks least for it and one for each control, and the
-    verdicts in short.
+    """The claims as text: a line each, one for the contrast that speaks least for it and one for
+    each control, and the verdicts in short.
     """
     out = []
     for claim in claims:
-        out.append(f"{claim.id:4} {claim.conclusion}: {claim.text}{f' ({claim.why})' if claim.why else ''}")
+        out.append(
+            f"{claim.id:4} {claim.conclusion}: {claim.text}{f' ({claim.why})' if claim.why else ''}"
+        )
         if claim.weakest:
             out.append(f"     {span(claim.weakest)}")
         out += [f"     beside it, not corrected: {span(control)}" for control in claim.controls]
@@ -459,8 +502,8 @@ def lines(claims: Sequence[Claim]) -> list[str]:
 
 
 def summarize(verdicts: Iterable[tuple[str, str, str]]) -> list[str]:
-    """Return a line for each verdict with the claims that have it, from each claim's id, verdict and what it is
-    undecided by.
+    """Return a line for each verdict with the claims that have it, from each claim's id, verdict
+    and what it is undecided by.
     """
     by_verdict: dict[str, list[str]] = {}
     for claim, verdict, causes in verdicts:

@@ -1,7 +1,8 @@
-"""Compare methods on one problem: seeds, a floor, a ceiling, the same starts and dynamics for all, and intervals.
+"""Compare methods on one problem: seeds, a floor, a ceiling, the same starts and dynamics for all,
+and intervals.
 
-A comparison is a folder: one run a method and seed, `evaluation.csv` and (for a grid of two axes) `landscape.csv` in
-each, and `comparison.json` with the table.
+A comparison is a folder: one run a method and seed, `evaluation.csv` and (for a grid of two axes)
+`landscape.csv` in each, and `comparison.json` with the table.
 """
 
 from __future__ import annotations
@@ -17,21 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.domains.problem import Problem
 from isthmus.evaluation import statistics
 from isthmus.evaluation.evaluate import SEED, targets
 from isthmus.methods import registry
+from isthmus.problems.problem import Problem
 from isthmus.training.executor import Executor, Processes, check_shared
 from isthmus.types import BadValue, UnknownName
 
 FLOOR, CEILING = "source_only", "target_only"
 COMPARISON, EVALUATION, LANDSCAPE = "comparison.json", "evaluation.csv", "landscape.csv"
-MOST = 1000  # seeds
+MAX_SEEDS = 1000  # seeds
 
 
 @dataclass(frozen=True)
-class Row:
-    """One method's line: mean true return in the target per seed, what it took, what can be said against the floor."""
+class ComparisonRow:
+    """One method's line: mean true return in the target per seed, what it took, what can be said
+    against the floor.
+    """
 
     method: str
     role: str  # "floor", "ceiling" or ""
@@ -50,7 +53,9 @@ class Row:
     adaptation_transitions: int  # for each target, at deployment
     runs: list[str]
     learner: str = ""  # what it learned by; older comparisons do not say
-    against_floor_interval: str = ""  # the kind of the difference's interval; older comparisons do not say
+    against_floor_interval: str = (
+        ""  # the kind of the difference's interval; older comparisons do not say
+    )
 
 
 @dataclass(frozen=True)
@@ -60,30 +65,38 @@ class Comparison:
     seeds: int
     steps: int
     episodes: int
-    rows: list[Row]
+    rows: list[ComparisonRow]
 
     @staticmethod
     def read(folder: Path) -> Comparison:
         data = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
-        rows = [Row(**{"logged_transitions": 0, **row}) for row in data.pop("rows")]  # older ones do not say
+        rows = [
+            ComparisonRow(**{"logged_transitions": 0, **row}) for row in data.pop("rows")
+        ]  # older ones do not say
         return Comparison(folder=folder, rows=rows, **data)
 
     @property
     def unlike(self) -> str:
-        """Says which methods do not learn by what the floor does, of which a difference is no transfer; else empty."""
+        """Says which methods do not learn by what the floor does, of which a difference is no
+        transfer; else empty.
+        """
         found = {row.method: row.learner for row in self.rows}
         others: dict[str, list[str]] = {}
         for method, learner in found.items():
             if learner and learner != found.get(FLOOR):
                 others.setdefault(learner, []).append(method)
-        said = "; ".join(f"{', '.join(methods)} by {learner}" for learner, methods in others.items())
+        said = "; ".join(
+            f"{', '.join(methods)} by {learner}" for learner, methods in others.items()
+        )
         fix = f"--set learner={next(iter(others))}" if len(others) == 1 else "--set learner=..."
         same = f"give both the same, {fix}, or compare them apart"
         return f"{FLOOR}, the floor, learned by {found[FLOOR]}, {said}: {same}." if others else ""
 
     @property
     def intervals(self) -> str:
-        """Which statistic the intervals are of; older comparisons, whose differences were paired, do not say."""
+        """Which statistic the intervals are of; older comparisons, whose differences were paired,
+        do not say.
+        """
         kinds = [row.against_floor_interval for row in self.rows if row.against_floor_interval]
         return f"{self.rows[0].interval}; of differences: {kinds[0] if kinds else 'paired by seed'}"
 
@@ -126,7 +139,7 @@ def run_job(job: Job) -> dict[str, Any]:
     if not run.finished:
         raise KeyboardInterrupt
     state, method = run.state(), run.method
-    played = evaluate_method(method, state, problem, problem.true_target, job.episodes)
+    played = evaluate_method(method, state, problem, problem.evaluation_target, job.episodes)
     e = played.episodes
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -143,7 +156,7 @@ def run_job(job: Job) -> dict[str, Any]:
     return {
         "score": played.mean,
         "source_steps": int(state.source_steps),
-        "target_transitions": int(state.book.transitions),
+        "target_transitions": int(state.usage.transitions),
         "logged_transitions": run.config["log"]["transitions"] if run.config.get("log") else 0,
         "adaptation_transitions": int(played.adaptation.transitions),
     }
@@ -165,23 +178,27 @@ def compare(
 ) -> Comparison:
     """Train every method on every seed and say what can be said.
 
-    The floor `source_only` is always there; the ceiling `target_only` too, where the target can be stepped freely (it
-    is given online access for that, whatever the problem's, and trains on the true reward, which the others do not
-    see). Runs that are there already are not trained again.
+    The floor `source_only` is always there; the ceiling `target_only` too, where the target can be
+    stepped freely (it is given online access for that, whatever the problem's, and trains on the
+    true reward, which the others do not see). Runs that are there already are not trained again.
     """
     from dataclasses import replace
 
-    from isthmus.domains.problem import Access, Budget
+    from isthmus.problems.problem import Access, Budget
     from isthmus.training.run import Run, make_folder
 
-    if not 1 <= seeds <= MOST:
-        raise BadValue(f"seeds={seeds}: needs a whole number in 1..{MOST}")
-    targets(problem.target, episodes, SEED)  # a wrong number is said before the training, as is all that follows
+    if not 1 <= seeds <= MAX_SEEDS:
+        raise BadValue(f"seeds={seeds}: needs a whole number in 1..{MAX_SEEDS}")
+    targets(
+        problem.target, episodes, SEED
+    )  # a wrong number is said before the training, as is all that follows
     names = list(dict.fromkeys([FLOOR, *methods]))
     if ceiling and CEILING not in names and problem.target.replayable:
         names.append(CEILING)
     folder = Path(out)
-    ceiling_problem = replace(problem, target=problem.true_target, access=Access.ONLINE, budget=Budget(), data=None)
+    ceiling_problem = replace(
+        problem, target=problem.evaluation_target, access=Access.ONLINE, budget=Budget(), data=None
+    )
     jobs = [
         Job(name, (ceiling_problem if name == CEILING else problem).describe(), seed, steps, _relevant(name, settings),
             folder / f"{name}-s{seed}", episodes, imports)
@@ -189,22 +206,32 @@ def compare(
     ]  # fmt: skip
     for key in settings or {}:  # one that no method has would be dropped without a word
         if not any(key in job.settings for job in jobs):
-            known = {k for name in names for k in registry.settings_of(registry.with_learner(name, settings))}
+            known = {
+                k
+                for name in names
+                for k in registry.settings_of(registry.with_learner(name, settings))
+            }
             raise UnknownName("setting of these methods", key, known)
     plans = {}
     for job in jobs:
         if job.method not in plans:
-            plans[job.method] = Run.plan(job.method, Problem.from_data(job.problem), 0, steps, job.settings)
+            plans[job.method] = Run.plan(
+                job.method, Problem.from_data(job.problem), 0, steps, job.settings
+            )
         if (job.folder / "run.json").exists():
             Run.open(job.folder).expect({**plans[job.method], "seed": job.seed})
     make_folder(folder, "--out")
     results: dict[int, dict[str, Any]] = {}
     show = (lambda: poll([job.folder for job in jobs])) if poll else None
     with ExitStack() as stack:
-        for index, result in (executor or stack.enter_context(Processes())).map(run_job, jobs, show):
+        for index, result in (executor or stack.enter_context(Processes())).map(
+            run_job, jobs, show
+        ):
             results[index] = result
     rows = []
-    by_method = {name: [results[i] for i, job in enumerate(jobs) if job.method == name] for name in names}
+    by_method = {
+        name: [results[i] for i, job in enumerate(jobs) if job.method == name] for name in names
+    }
     floor = [r["score"] for r in by_method[FLOOR]]
     for name in names:
         scores = [r["score"] for r in by_method[name]]
@@ -213,7 +240,7 @@ def compare(
         d = None if name == FLOOR else statistics.difference(scores, floor)
         first = by_method[name][0]
         rows.append(
-            Row(
+            ComparisonRow(
                 name, {FLOOR: "floor", CEILING: "ceiling"}.get(name, ""), scores, _finite(e.low), _finite(e.high),
                 e.method, e.value, *((d.value, _finite(d.low), _finite(d.high)) if d else (None, None, None)),
                 statistics.verdict(d) if d else "the floor", first["source_steps"], first["target_transitions"],
@@ -234,4 +261,6 @@ def _relevant(method: str, settings: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _finite(x: float) -> Any:
-    return float(x) if np.isfinite(x) else None  # JSON has no infinity; an interval from one seed is none
+    return (
+        float(x) if np.isfinite(x) else None
+    )  # JSON has no infinity; an interval from one seed is none

@@ -1,4 +1,6 @@
-"""Ant: four legs, eight motors, in space; feels the ground push back. Gymnasium 1.4's Ant-v5 to the bit."""
+"""Ant: four legs, eight motors, in space; feels the ground push back. Gymnasium 1.4's Ant-v5 to the
+bit.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ _JOINTS = tuple(f"{leg} {joint}" for leg in _LEGS for joint in ("hip", "ankle"))
 
 @register
 class Ant(Task):
-    """`remember` keeps the torso's position as MuJoCo derived it before the step: one substep behind the state, as
-    Gymnasium reads it.
+    """`remember` keeps the torso's position as MuJoCo derived it before the step: one substep
+    behind the state, as Gymnasium reads it.
     """
 
     name = "ant"

@@ -1,4 +1,6 @@
-"""Ball: a ball in a plane is pushed to a goal by forces in two directions. After MATL's state-alignment example."""
+"""Ball: a ball in a plane is pushed to a goal by forces in two directions. After MATL's
+state-alignment example.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,10 @@ from isthmus.tasks.task import Task, control_cost, register
 
 @register
 class Ball(Task):
-    """The goal is the origin; an episode starts at rest, uniform in the square 0.5..1.5 m in both directions. An action
-    of 1 is a force of 1 N. MATL (Wulfmeier et al. 2017, arXiv 1707.07907) gives no numbers: all are ours. `progress`
-    is the distance to the goal in metres, less is better; the ball is at the goal within 0.1 m.
+    """The goal is the origin; an episode starts at rest, uniform in the square 0.5..1.5 m in both
+    directions. An action of 1 is a force of 1 N. MATL (Wulfmeier et al. 2017, arXiv 1707.07907)
+    gives no numbers: all are ours. `progress` is the distance to the goal in metres, less is
+    better; the ball is at the goal within 0.1 m.
     """
 
     name = "ball"

@@ -1,4 +1,6 @@
-"""HalfCheetah: a two-legged runner in a plane that cannot fall out. Gymnasium 1.4's HalfCheetah-v5 to the bit."""
+"""HalfCheetah: a two-legged runner in a plane that cannot fall out. Gymnasium 1.4's HalfCheetah-v5
+to the bit.
+"""
 
 from __future__ import annotations
 

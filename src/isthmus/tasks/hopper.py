@@ -1,4 +1,6 @@
-"""Hopper: one leg, three motors; paid for speed and for standing. Gymnasium 1.4's Hopper-v5 to the bit."""
+"""Hopper: one leg, three motors; paid for speed and for standing. Gymnasium 1.4's Hopper-v5 to the
+bit.
+"""
 
 from __future__ import annotations
 

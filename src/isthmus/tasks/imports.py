@@ -1,4 +1,6 @@
-"""Bring in a user's own tasks, methods and learners: `--import my_robot.py` or `--import package.module`."""
+"""Bring in a user's own tasks, methods and learners: `--import my_robot.py` or `--import
+package.module`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from isthmus.types import BadValue
 
 
 def import_files(names: Iterable[str]) -> None:
-    """Run files or modules that the user named; what they `register` is then known. Raises BadValue, in one line."""
+    """Run files or modules that the user named; what they `register` is then known. Raises
+    BadValue, in one line.
+    """
     for name in names:
         path = Path(name)
         try:

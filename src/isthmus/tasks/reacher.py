@@ -1,4 +1,6 @@
-"""Reacher: a planar arm whose fingertip seeks a goal, a new one each episode. Gymnasium 1.4's Reacher-v5 to the bit."""
+"""Reacher: a planar arm whose fingertip seeks a goal, a new one each episode. Gymnasium 1.4's
+Reacher-v5 to the bit.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,10 @@ from isthmus.tasks.task import Task, control_cost, register
 
 @register
 class Reacher(Task):
-    """The goal is part of the configuration (the joints of the body `target`). The fingertip's position is the one that
-    MuJoCo derived in the last step, one substep behind the state, as Gymnasium reads it. `progress` is the distance
-    from fingertip to goal in metres: less is better. It is at the goal within 0.05 m.
+    """The goal is part of the configuration (the joints of the body `target`). The fingertip's
+    position is the one that MuJoCo derived in the last step, one substep behind the state, as
+    Gymnasium reads it. `progress` is the distance from fingertip to goal in metres: less is better.
+    It is at the goal within 0.05 m.
     """
 
     name = "reacher"
@@ -28,7 +31,9 @@ class Reacher(Task):
     def start(self, simulator, random):
         qpos = random.uniform(-0.1, 0.1, len(simulator.qpos0)) + simulator.qpos0
         seeking = np.ones(len(qpos), bool)
-        while seeking.any():  # a goal uniform in the disc: points outside are drawn again, each world on its own
+        while (
+            seeking.any()
+        ):  # a goal uniform in the disc: points outside are drawn again, each world on its own
             goal = random.uniform(-0.2, 0.2, 2, where=seeking)
             qpos[seeking, -2:] = goal[seeking]
             seeking &= ~(_length(goal) < 0.2)
@@ -42,7 +47,14 @@ class Reacher(Task):
     def observe(self, view):
         angles = view.qpos[:, :2]
         return np.concatenate(
-            [np.cos(angles), np.sin(angles), view.qpos[:, 2:], view.qvel[:, :2], self._miss(view)[:, :2]], axis=1
+            [
+                np.cos(angles),
+                np.sin(angles),
+                view.qpos[:, 2:],
+                view.qvel[:, :2],
+                self._miss(view)[:, :2],
+            ],
+            axis=1,
         )
 
     def rewards(self, view, memory, action):
@@ -60,7 +72,7 @@ class Reacher(Task):
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:
-    """Euclidean norms [n] by the dot product that `numpy.linalg.norm` takes of one vector: sums of squares along an
-    axis differ from it in the last bit.
+    """Euclidean norms [n] by the dot product that `numpy.linalg.norm` takes of one vector: sums of
+    squares along an axis differ from it in the last bit.
     """
     return np.sqrt(np.vecdot(vectors, vectors))

@@ -1,4 +1,6 @@
-"""Walker2d: two legs in a plane, paid for speed and for standing. Gymnasium 1.4's Walker2d-v5 to the bit."""
+"""Walker2d: two legs in a plane, paid for speed and for standing. Gymnasium 1.4's Walker2d-v5 to
+the bit.
+"""
 
 from __future__ import annotations
 

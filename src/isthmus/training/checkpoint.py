@@ -1,12 +1,14 @@
 """Checkpoints: a whole run as one tree of arrays on disk, exact to the bit.
 
-A checkpoint is a folder, `<name>/`, of a manifest (JSON) and pieces (safetensors). Leaves carry their path in the tree
-as their name. Small leaves share one piece; larger ones are cut along axis 0 into pieces of about 4 MiB, so that a
-replay buffer of which a few rows have changed costs a few pieces. A piece is named by the SHA-256 of its file, and one
-that the last checkpoint holds already is linked, not written again.
+A checkpoint is a folder, `<name>/`, of a manifest (JSON) and pieces (safetensors). Leaves carry
+their path in the tree as their name. Small leaves share one piece; larger ones are cut along axis 0
+into pieces of about 4 MiB, so that a replay buffer of which a few rows have changed costs a few
+pieces. A piece is named by the SHA-256 of its file, and one that the last checkpoint holds already
+is linked, not written again.
 
-A checkpoint is written under a temporary name, synced and renamed: whatever stops a save, what can be found under a
-final name is whole. Two checkpoints may share a piece's disk blocks, so bad blocks there spoil both; nothing else does.
+A checkpoint is written under a temporary name, synced and renamed: whatever stops a save, what can
+be found under a final name is whole. Two checkpoints may share a piece's disk blocks, so bad blocks
+there spoil both; nothing else does.
 
 Nothing here unpickles or evaluates: safetensors and JSON hold numbers and text.
 """
@@ -40,6 +42,13 @@ PARTIAL = ".partial"  # being written or being removed: never read, cleaned by t
 REPLACED = ".old"  # the former checkpoint of a name, for the moment between two renames
 SCALARS = {bool: np.bool_, int: np.int64, float: np.float64}
 
+STORED_FIELDS = {
+    ".usage": ".book",
+    ".obs_moments": ".observations",
+    ".effect_memory": ".gap_memory",
+}  # today's: on disk
+FIELD = re.compile(r"\.\w+")
+
 
 class CheckpointError(IsthmusError):
     """A checkpoint that cannot be written, found, trusted, or used for this run."""
@@ -47,8 +56,9 @@ class CheckpointError(IsthmusError):
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two checkpoints first differ: the leaf's path in the tree, the index in it (None where one lacks the leaf,
-    or has it in another shape or type) and what each of them holds there."""
+    """Where two checkpoints first differ: the leaf's path in the tree, the index in it (None where
+    one lacks the leaf, or has it in another shape or type) and what each of them holds there.
+    """
 
     leaf: str
     index: tuple[int, ...] | None
@@ -57,17 +67,25 @@ class Difference:
 
 
 def save(
-    folder: Path, tree: Any, *, extra: Mapping[str, Any], name: int, keep: int | None = 2, beside: Path | None = None
+    folder: Path,
+    tree: Any,
+    *,
+    extra: Mapping[str, Any],
+    name: int,
+    keep: int | None = 2,
+    beside: Path | None = None,
 ) -> Path:
-    """Writes `tree` as the checkpoint `name` (rounds or steps, rising) of `folder` and returns its path.
+    """Writes `tree` as the checkpoint `name` (rounds or steps, rising) of `folder` and returns its
+    path.
 
-    The tree's leaves are NumPy or JAX arrays, typed PRNG keys, and NumPy or Python scalars. `extra` is JSON: counters,
-    offsets into logs, versions. Afterwards the newest `keep` checkpoints up to `name` are left; one of a greater name
-    belongs to a future that this run has left (it was damaged, and the run went on from an earlier one) and goes too.
-    Pieces that the newest checkpoint of the folder `beside` holds already are linked as well.
+    The tree's leaves are NumPy or JAX arrays, typed PRNG keys, and NumPy or Python scalars. `extra`
+    is JSON: counters, offsets into logs, versions. Afterwards the newest `keep` checkpoints up to
+    `name` are left; one of a greater name belongs to a future that this run has left (it was
+    damaged, and the run went on from an earlier one) and goes too. Pieces that the newest
+    checkpoint of the folder `beside` holds already are linked as well.
 
-    Raises CheckpointError for a leaf that cannot be stored, and where the disk refuses (full, read-only): the last good
-    checkpoint is then still there.
+    Raises CheckpointError for a leaf that cannot be stored, and where the disk refuses (full,
+    read-only): the last good checkpoint is then still there.
     """
     path = path_of(folder, name)
     partial, replaced = path.with_suffix(PARTIAL), path.with_suffix(REPLACED)
@@ -83,7 +101,9 @@ def save(
             if (partial / piece).exists():
                 return  # equal rows of one leaf, such as a buffer's empty ones
             for source in sources:
-                with contextlib.suppress(OSError):  # it lacks the piece, or the file system has no links
+                with contextlib.suppress(
+                    OSError
+                ):  # it lacks the piece, or the file system has no links
                     if (source / piece).read_bytes() == data:  # a damaged piece is not handed on
                         return os.link(source / piece, partial / piece)
             _write(partial / piece, data)
@@ -108,20 +128,25 @@ def save(
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
-            f"cannot write the checkpoint {path} ({error.strerror or error}); the last good one is kept: "
+            f"cannot write the checkpoint {path} ({error.strerror or error}); the last good one is "
+            "kept: "
             "make room or mend the folder, then resume the run"
         ) from error
     return path
 
 
-def load(path: Path, like: Any, defaults: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+def load(
+    path: Path, like: Any, defaults: Mapping[str, Any] | None = None
+) -> tuple[Any, dict[str, Any]]:
     """The tree and the `extra` of the checkpoint at `path`.
 
-    `like` is a tree of the same structure, shapes and dtypes; each leaf comes back as the kind that stands there: a
-    NumPy array, a JAX array, a typed key, a NumPy or Python scalar. 64-bit leaves never pass through JAX. `defaults`
-    are, by a leaf's last name, what stands for leaves that the checkpoint, an older one, lacks.
+    `like` is a tree of the same structure, shapes and dtypes; each leaf comes back as the kind that
+    stands there: a NumPy array, a JAX array, a typed key, a NumPy or Python scalar. 64-bit leaves
+    never pass through JAX. `defaults` are, by a leaf's last name, what stands for leaves that the
+    checkpoint, an older one, lacks.
 
-    Raises CheckpointError, naming the leaf, where the tree does not fit, and where anything on disk is not as written.
+    Raises CheckpointError, naming the leaf, where the tree does not fit, and where anything on disk
+    is not as written.
     """
     reader = _Reader(path)
     leaves, known = _named(like), defaults or {}
@@ -135,7 +160,10 @@ def load(path: Path, like: Any, defaults: Mapping[str, Any] | None = None) -> tu
                 f"{path}: leaf {name} is {there} in the checkpoint and {here} in this run: "
                 "resume with the settings, and the version, that the run was begun with"
             )
-    restored = [known[last[name]] if name in lacking else _restore(leaf, reader.array(name)) for name, leaf in leaves]
+    restored = [
+        known[last[name]] if name in lacking else _restore(leaf, reader.array(name))
+        for name, leaf in leaves
+    ]
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), restored), reader.extra
 
 
@@ -156,7 +184,9 @@ def latest(folder: Path) -> tuple[Path, list[str]]:
 
 
 def verify(path: Path) -> str:
-    """Reads all of the checkpoint at `path` and returns its `digest`; raises CheckpointError at the first damage."""
+    """Reads all of the checkpoint at `path` and returns its `digest`; raises CheckpointError at the
+    first damage.
+    """
     reader = _Reader(path)
     for name in reader.leaves:
         reader.array(name)
@@ -174,7 +204,9 @@ def path_of(folder: Path, name: int) -> Path:
 
 
 def read_extra(path: Path) -> dict[str, Any]:
-    """The `extra` of the checkpoint at `path`; of it, only the manifest is read. Raises CheckpointError."""
+    """The `extra` of the checkpoint at `path`; of it, only the manifest is read. Raises
+    CheckpointError.
+    """
     return _Reader(path).extra
 
 
@@ -186,16 +218,23 @@ def keep_only(folder: Path, names: Collection[int]) -> None:
 
 
 def digest(tree: Any) -> str:
-    """A SHA-256 of a tree's names, shapes, dtypes and bits; of a checkpoint, given its Path, that of the saved tree.
+    """A SHA-256 of a tree's names, shapes, dtypes and bits; of a checkpoint, given its Path, that
+    of the saved tree.
 
     A NumPy and a JAX array of the same bits have the same digest.
     """
-    leaves = [*_Reader(tree).leaves.values()] if isinstance(tree, Path) else _pack(tree, lambda piece, data: None)
+    leaves = (
+        [*_Reader(tree).leaves.values()]
+        if isinstance(tree, Path)
+        else _pack(tree, lambda piece, data: None)
+    )
     return _hash(leaves)
 
 
 def differences(path_a: Path, path_b: Path) -> Difference | None:
-    """The first leaf, in the tree's order, in which two checkpoints differ by a bit; None where they are the same."""
+    """The first leaf, in the tree's order, in which two checkpoints differ by a bit; None where
+    they are the same.
+    """
     first, second = _Reader(path_a), _Reader(path_b)
     for name in first.leaves | second.leaves:
         a, b = first.leaves.get(name), second.leaves.get(name)
@@ -204,7 +243,10 @@ def differences(path_a: Path, path_b: Path) -> Difference | None:
         if a["pieces"] == b["pieces"]:
             continue
         left, right = first.array(name), second.array(name)
-        unequal = [np.frombuffer(x.tobytes(), np.uint8).reshape(left.size, left.itemsize) for x in (left, right)]
+        unequal = [
+            np.frombuffer(x.tobytes(), np.uint8).reshape(left.size, left.itemsize)
+            for x in (left, right)
+        ]
         rows = np.flatnonzero((unequal[0] != unequal[1]).any(axis=1))
         if rows.size:  # bits, not values: -0.0 is not 0.0, and a NaN equals itself
             index = tuple(int(i) for i in np.unravel_index(rows[0], left.shape))
@@ -213,12 +255,15 @@ def differences(path_a: Path, path_b: Path) -> Difference | None:
 
 
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """Return a tree's leaves as C-ordered arrays, by their path in the tree. Raises CheckpointError as `save` does."""
+    """Return a tree's leaves as C-ordered arrays, by their path in the tree. Raises CheckpointError
+    as `save` does.
+    """
     return {name: _bits(name, leaf)[0] for name, leaf in _named(tree)}
 
 
 def from_arrays(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return a tree like `like` with the leaves in `arrays`; one that is not there stays as it is in `like`.
+    """Return a tree like `like` with the leaves in `arrays`; one that is not there stays as it is
+    in `like`.
 
     Raises CheckpointError, naming the leaf, where `like` has none of that name, shape and type.
     """
@@ -227,7 +272,9 @@ def from_arrays(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         here = _describe(_record(name, *_bits(name, named[name])) if name in named else None)
         if _bits_of(data) != here.partition(" of ")[2]:
             raise CheckpointError(f"leaf {name} is {_bits_of(data)} in the file and {here} here")
-    leaves = [_restore(leaf, arrays[name]) if name in arrays else leaf for name, leaf in named.items()]
+    leaves = [
+        _restore(leaf, arrays[name]) if name in arrays else leaf for name, leaf in named.items()
+    ]
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), leaves)
 
 
@@ -244,29 +291,44 @@ class _Reader:
         try:
             manifest = json.loads((path / MANIFEST).read_bytes())
             written, version = manifest.pop("sha256"), manifest["format"]
-            self.leaves: dict[str, dict[str, Any]] = {record["name"]: record for record in manifest["leaves"]}
+            self.leaves: dict[str, dict[str, Any]] = {
+                record["name"]: record for record in manifest["leaves"]
+            }
             self.extra: dict[str, Any] = manifest["extra"]
         except OSError as error:
-            raise CheckpointError(f"{path}: no readable manifest ({error.strerror}): no checkpoint") from error
+            raise CheckpointError(
+                f"{path}: no readable manifest ({error.strerror}): no checkpoint"
+            ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: damaged, {MANIFEST} is not a checkpoint's manifest") from error
+            raise CheckpointError(
+                f"{path}: damaged, {MANIFEST} is not a checkpoint's manifest"
+            ) from error
         if version != FORMAT:
             raise CheckpointError(
-                f"{path}: of format {version}, this Isthmus reads {FORMAT}: use the version that wrote it"
+                f"{path}: of format {version}, this Isthmus reads {FORMAT}: use the version that "
+                "wrote it"
             )
         if written != _hash(manifest):
-            raise CheckpointError(f"{path}: damaged, {MANIFEST} does not have the hash it was written with")
+            raise CheckpointError(
+                f"{path}: damaged, {MANIFEST} does not have the hash it was written with"
+            )
 
     def array(self, name: str) -> np.ndarray:
         """One leaf's bits, as a fresh array."""
         record = self.leaves[name]
         try:
-            data = np.concatenate([np.atleast_1d(self._piece(piece)[name]) for piece in record["pieces"]])
+            data = np.concatenate(
+                [np.atleast_1d(self._piece(piece)[name]) for piece in record["pieces"]]
+            )
             data = data.reshape(record["shape"])
         except (KeyError, ValueError) as error:
-            raise CheckpointError(f"{self.path}: damaged, its pieces do not hold the leaf {name}") from error
+            raise CheckpointError(
+                f"{self.path}: damaged, its pieces do not hold the leaf {name}"
+            ) from error
         if data.dtype.name != record["dtype"]:
-            raise CheckpointError(f"{self.path}: damaged, its pieces hold the leaf {name} as {data.dtype}")
+            raise CheckpointError(
+                f"{self.path}: damaged, its pieces hold the leaf {name} as {data.dtype}"
+            )
         return data
 
     def _piece(self, piece: str) -> dict[str, np.ndarray]:
@@ -277,20 +339,36 @@ class _Reader:
             data = file.read_bytes()
             tensors = from_safetensors(data)
         except OSError as error:
-            raise CheckpointError(f"{self.path}: damaged, cannot read {piece} ({error.strerror})") from error
+            raise CheckpointError(
+                f"{self.path}: damaged, cannot read {piece} ({error.strerror})"
+            ) from error
         except (SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(
-                f"{self.path}: refused, {piece} is not a safetensors file; a pickle, or any other format, is not loaded"
+                f"{self.path}: refused, {piece} is not a safetensors file; a pickle, or any other "
+                "format, is not loaded"
             ) from error
         if piece != _piece_name(data):
-            raise CheckpointError(f"{self.path}: damaged, the bytes of {piece} do not have its hash")
+            raise CheckpointError(
+                f"{self.path}: damaged, the bytes of {piece} do not have its hash"
+            )
         if len(tensors) > 1:  # the small leaves: read once
             self._shared[piece] = tensors
         return tensors
 
 
 def _named(tree: Any) -> list[tuple[str, Any]]:
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    """Return a tree's leaves with their names on disk, which stay what they were when a field is
+    renamed.
+    """
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [(_stored_name(jax.tree_util.keystr(path)), leaf) for path, leaf in leaves]
+
+
+def _stored_name(path: str) -> str:
+    """Return the name on disk of the leaf at `path`: older checkpoints and recorded digests hold
+    it.
+    """
+    return FIELD.sub(lambda field: STORED_FIELDS.get(field[0], field[0]), path)
 
 
 def _pack(tree: Any, put: Callable[[str, bytes], None]) -> list[dict[str, Any]]:
@@ -306,7 +384,9 @@ def _pack(tree: Any, put: Callable[[str, bytes], None]) -> list[dict[str, Any]]:
     small: dict[str, np.ndarray] = {}
     for name, leaf in _named(tree):
         if name in records:
-            raise CheckpointError(f"two leaves of the tree are called {name}: rename one, or neither can be restored")
+            raise CheckpointError(
+                f"two leaves of the tree are called {name}: rename one, or neither can be restored"
+            )
         data, kind = _bits(name, leaf)
         if data.nbytes <= PIECE:
             small[name], pieces = data, []
@@ -322,7 +402,9 @@ def _pack(tree: Any, put: Callable[[str, bytes], None]) -> list[dict[str, Any]]:
 
 
 def _bits(name: str, leaf: Any) -> tuple[np.ndarray, str]:
-    """A leaf's bits as a C-ordered array, and its kind: "array" or, for typed keys, "key<implementation>"."""
+    """A leaf's bits as a C-ordered array, and its kind: "array" or, for typed keys,
+    "key<implementation>".
+    """
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf)), f"key<{jax.random.key_impl(leaf)}>"
     if isinstance(leaf, jax.Array) and leaf.weak_type:
@@ -332,12 +414,17 @@ def _bits(name: str, leaf: Any) -> tuple[np.ndarray, str]:
         try:
             return np.asarray(leaf, dtype=SCALARS[type(leaf)]), "array"
         except OverflowError as error:
-            raise CheckpointError(f"leaf {name} is an int beyond 64 bits: keep it in `extra`") from error
+            raise CheckpointError(
+                f"leaf {name} is an int beyond 64 bits: keep it in `extra`"
+            ) from error
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
-        raise CheckpointError(f"leaf {name} is a {type(leaf).__name__}: a checkpoint holds arrays, keys and numbers")
+        raise CheckpointError(
+            f"leaf {name} is a {type(leaf).__name__}: a checkpoint holds arrays, keys and numbers"
+        )
     if leaf.dtype.kind not in "biuf" or leaf.dtype.itemsize > 8 or leaf.dtype.isbuiltin != 1:
         raise CheckpointError(
-            f"leaf {name} is of dtype {leaf.dtype}: a checkpoint holds bool, int and float of up to 64 bits"
+            f"leaf {name} is of dtype {leaf.dtype}: a checkpoint holds bool, int and float of up "
+            "to 64 bits"
         )
     return np.asarray(leaf, order="C"), "array"
 
@@ -356,7 +443,13 @@ def _restore(like: Any, data: np.ndarray) -> Any:
 
 def _record(name: str, data: np.ndarray, kind: str, pieces: Sequence[str] = ()) -> dict[str, Any]:
     shape = list(data.shape)
-    return {"name": name, "kind": kind, "dtype": data.dtype.name, "shape": shape, "pieces": list(pieces)}
+    return {
+        "name": name,
+        "kind": kind,
+        "dtype": data.dtype.name,
+        "shape": shape,
+        "pieces": list(pieces),
+    }
 
 
 def _describe(record: Mapping[str, Any] | None) -> str:
@@ -373,7 +466,11 @@ def _hash(body: Any) -> str:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Everything under a final name, newest first."""
-    found = [path for path in folder.glob("*") if re.fullmatch(rf"\d{{12}}({re.escape(REPLACED)})?", path.name)]
+    found = [
+        path
+        for path in folder.glob("*")
+        if re.fullmatch(rf"\d{{12}}({re.escape(REPLACED)})?", path.name)
+    ]
     return sorted(found, key=lambda path: (path.stem, path.suffix == ""), reverse=True)
 
 

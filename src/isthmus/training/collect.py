@@ -1,13 +1,15 @@
-"""A trained run's policy in the target, logged: the data that methods of access `dataset` learn from."""
+"""A trained run's policy in the target, logged: the data that methods of access `dataset` learn
+from.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from isthmus.domains.datasets import Deployed, Log, record, vacant, write
 from isthmus.domains.domain import check_fits
-from isthmus.domains.problem import Problem
+from isthmus.logs.datasets import Deterministic, Log, check_path_is_free, record_log, write_log
+from isthmus.problems.problem import Problem
 from isthmus.training.run import Run, versions
 from isthmus.types import BadValue
 
@@ -22,23 +24,28 @@ def log_target(
     deterministic: bool = False,
     on_step: Callable[[int], None] | None = None,
 ) -> Log:
-    """Play a run's policy for `steps` transitions in one world of the problem's target; the log, written to `out`.
+    """Play a run's policy for `steps` transitions in one world of the problem's target; the log,
+    written to `out`.
 
-    The policy acts as it explored in training, as D4RL's logs are made (Fu et al. 2020, arXiv 2004.07219), since a log
-    without noise says nothing of actions that were not taken; `deterministic`: as it is deployed. Rewards are the
-    target's own. What it took is in the file's metadata and in no training's book. Raises BadValue where the policy is
-    another robot's or explored with another action than the deployed one, or `out` is there already.
+    The policy acts as it explored in training, as D4RL's logs are made (Fu et al. 2020, arXiv
+    2004.07219), since a log without noise says nothing of actions that were not taken;
+    `deterministic`: as it is deployed. Rewards are the target's own. What it took is in the file's
+    metadata and in no training's book. Raises BadValue where the policy is another robot's or
+    explored with another action than the deployed one, or `out` is there already.
     """
     check_fits(run.problem.source, problem.target)
     if not deterministic and not hasattr(run.method, "behaviour"):
         raise BadValue(f"{run.name} keeps no exploring policy to log with; say --deterministic")
-    if not deterministic and run.method.dual:
-        raise BadValue(f"{run.name} explored with its action for the source, not the deployed one; say --deterministic")
-    vacant(out)
+    if not deterministic and run.method.has_source_action:
+        raise BadValue(
+            f"{run.name} explored with its action for the source, not the deployed one; say "
+            "--deterministic"
+        )
+    check_path_is_free(out)
     target = problem.target
     seconds = target.step_seconds  # where it is missing, that should be said before anything moves
-    behaviour = Deployed(run.policy) if deterministic else run.behaviour
-    log = record(target, behaviour, steps, seed, on_step)
+    behaviour = Deterministic(run.policy) if deterministic else run.behaviour
+    log = record_log(target, behaviour, steps, seed, on_step)
     metadata = {
         "domain": str(target), "problem": problem.name, "transitions": log.size, "episodes": log.episodes,
         "seconds": log.size * seconds, "seed": seed, "deterministic": deterministic,
@@ -46,5 +53,5 @@ def log_target(
                    "source": str(run.problem.source), "digest": run.digest},
         "versions": versions(dart=target.engine == "dart"),
     }  # fmt: skip
-    write(out, log, metadata, target)
+    write_log(out, log, metadata, target)
     return log

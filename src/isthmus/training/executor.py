@@ -1,8 +1,10 @@
-"""Where independent work runs. The contract: `map(function, jobs)` yields each job's result as it ends.
+"""Where independent work runs. The contract: `map(function, jobs)` yields each job's result as it
+ends.
 
-A job is a picklable value and `function` a module-level one, pure as far as results go: both give the same on any
-executor, and a job whose worker is lost is done again. Here: processes of this machine; `training.ray` has a cluster's.
-A worker computes on one CPU (NPROC), which changes no bit of any result; nor does its share of MuJoCo's threads.
+A job is a picklable value and `function` a module-level one, pure as far as results go: both give
+the same on any executor, and a job whose worker is lost is done again. Here: processes of this
+machine; `training.ray` has a cluster's. A worker computes on one CPU (NPROC), which changes no bit
+of any result; nor does its share of MuJoCo's threads.
 """
 
 from __future__ import annotations
@@ -30,14 +32,16 @@ from typing import Any
 from isthmus.physics.concurrency import count_cpus
 from isthmus.types import BadValue, IsthmusError
 
-READY = b"ready"  # a worker's first word; no pickle begins so
-LIVES = 3  # workers that a job may be given: one that takes too much memory would take every other's too
+READY_MESSAGE = b"ready"  # a worker's first word; no pickle begins so
+# workers that a job may be given: one that takes too much memory would take every other's too
+MAX_WORKERS_A_JOB = 3
 
 
 class Executor:
     """Workers that stay until `close`, or the end of a `with`; the first `map` begins them.
 
-    Each kind says how to begin a job (`_begin`), which jobs have ended (`_ended`) and how to stop them (`_stop`).
+    Each kind says how to begin a job (`_begin`), which jobs have ended (`_ended`) and how to stop
+    them (`_stop`).
     """
 
     workers: int
@@ -51,20 +55,28 @@ class Executor:
     def close(self) -> None: ...
 
     def map(
-        self, function: Callable[[Any], Any], jobs: Sequence[Any], poll: Callable[[], None] | None = None
+        self,
+        function: Callable[[Any], Any],
+        jobs: Sequence[Any],
+        poll: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Any]]:
-        """(index, result) of each job as it ends; `poll` is called at least twice a second meanwhile.
+        """(index, result) of each job as it ends; `poll` is called at least twice a second
+        meanwhile.
 
-        A job that raises makes this raise the same, after the jobs that run have ended; jobs not begun are dropped.
-        Ctrl-C stops the jobs that run: what trains saves first.
+        A job that raises makes this raise the same, after the jobs that run have ended; jobs not
+        begun are dropped. Ctrl-C stops the jobs that run: what trains saves first.
         """
         waiting, running = deque(enumerate(jobs)), {}
         try:
             while waiting or running:
-                while waiting and len(running) < self.workers:  # no more than can begin: the rest can still be dropped
+                while (
+                    waiting and len(running) < self.workers
+                ):  # no more than can begin: the rest can still be dropped
                     i, job = waiting.popleft()
                     running[self._begin(pickle.dumps((function, job)))] = i
-                ended = [(running.pop(task), outcome) for task, outcome in self._ended(running, 0.5)]
+                ended = [
+                    (running.pop(task), outcome) for task, outcome in self._ended(running, 0.5)
+                ]
                 if poll:
                     poll()
                 for i, outcome in ended:
@@ -91,7 +103,9 @@ class Executor:
         raise NotImplementedError
 
 
-def make_executor(kind: str = "processes", workers: int | None = None, address: str | None = None) -> Executor:
+def make_executor(
+    kind: str = "processes", workers: int | None = None, address: str | None = None
+) -> Executor:
     """An executor by name; `address` is a Ray cluster's. Raises BadValue."""
     if kind == "ray":
         from isthmus.training.ray import Ray  # not Ray itself, which comes with the first job
@@ -116,7 +130,8 @@ def check_shared(folder: Path) -> None:
     """Raise BadValue on a worker to which a folder of the user's cannot be seen."""
     if not folder.is_dir():
         raise BadValue(
-            f"no folder {folder} on {platform.node()}: a cluster's machines must share it at the same place, "
+            f"no folder {folder} on {platform.node()}: a cluster's machines must share it at the "
+            "same place, "
             "docs/scale_out.md"
         )
 
@@ -124,8 +139,10 @@ def check_shared(folder: Path) -> None:
 # What a worker does
 
 
-def work(content: bytes) -> bytes:
-    """Do a job, `(function, job)`, and give (whether it went well, its result or error); all of it pickled."""
+def run_task(content: bytes) -> bytes:
+    """Do a job, `(function, job)`, and give (whether it went well, its result or error); all of it
+    pickled.
+    """
     try:
         function, job = pickle.loads(content)
         return pickle.dumps((True, function(job)))
@@ -141,7 +158,9 @@ def failed(error: BaseException) -> bytes:
 
 
 def _tellable(error: Exception) -> Exception:
-    """The error, or where it cannot be made again from what pickle keeps of it, one that says the same."""
+    """The error, or where it cannot be made again from what pickle keeps of it, one that says the
+    same.
+    """
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -168,7 +187,9 @@ class _Task:
 
 
 class Processes(Executor):
-    """Processes of this machine, by default one a CPU. A job whose worker was killed is done again by a new one."""
+    """Processes of this machine, by default one a CPU. A job whose worker was killed is done again
+    by a new one.
+    """
 
     def __init__(self, workers: int | None = None):
         self.workers = check_workers(workers) or cpus()
@@ -214,15 +235,17 @@ class Processes(Executor):
                     out.append((task, failed(IsthmusError(_no_start(task.worker.fate())))))
                     continue
                 task.lost += 1
-                if task.lost < LIVES:
+                if task.lost < MAX_WORKERS_A_JOB:
                     task.worker = self._give(task.content)
                     continue
                 outcome = failed(IsthmusError(
-                    f"a worker process was killed ({task.worker.fate()}), as were the {LIVES - 1} before it that did "
-                    "the same work; out of memory? what was saved is kept: give the command again, with fewer --workers"
+                    f"a worker process was killed ({task.worker.fate()}), as were the "
+                    f"{MAX_WORKERS_A_JOB - 1} before it that did "
+                    "the same work; out of memory? what was saved is kept: give the command again, "
+                    "with fewer --workers"
                 ))  # fmt: skip
             else:
-                if outcome == READY:
+                if outcome == READY_MESSAGE:
                     task.worker.ready = True
                     continue
                 self._idle.append(task.worker)
@@ -265,7 +288,8 @@ class _Worker:
 def check_main_guard() -> None:
     """Raise BadValue where a script begins workers outside of `if __name__ == "__main__":`.
 
-    Each worker imports the script first, would come to the same line, and would begin workers of its own.
+    Each worker imports the script first, would come to the same line, and would begin workers of
+    its own.
     """
     frame = sys._getframe()
     while frame.f_back is not None:
@@ -277,36 +301,48 @@ def check_main_guard() -> None:
     path, spec = frame.f_code.co_filename, getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None and spec.name.endswith(".__main__"):
         return  # `python -m package`: workers do not import that again
-    if getattr(sys.modules["__main__"], "__file__", None) is None or not _lacks_guard(path, frame.f_lineno):
+    if getattr(sys.modules["__main__"], "__file__", None) is None or not _lacks_guard(
+        path, frame.f_lineno
+    ):
         return
     raise BadValue(
-        f"{path}:{frame.f_lineno} begins worker processes, which import the script first: put what it does under "
+        f"{path}:{frame.f_lineno} begins worker processes, which import the script first: put what "
+        "it does under "
         'if __name__ == "__main__":'
     )
 
 
 def _lacks_guard(path: str, line: int) -> bool:
-    """Whether the lines of a script are known, and this one is under no condition that asks for __name__."""
+    """Whether the lines of a script are known, and this one is under no condition that asks for
+    __name__.
+    """
     try:
         tree = ast.parse("".join(linecache.getlines(path)))
     except SyntaxError:
         return False
     if not tree.body:
         return False
-    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "__name__" in ast.dump(node.test)]
+    guards = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "__name__" in ast.dump(node.test)
+    ]
     return not any(node.lineno <= line <= (node.end_lineno or line) for node in guards)
 
 
 def _no_start(fate: str) -> str:
     return (
-        f"a worker process could not begin ({fate}): it imports the script that began it, and something there failed, "
+        f"a worker process could not begin ({fate}): it imports the script that began it, and "
+        "something there failed, "
         'as is said above; put what the script does under if __name__ == "__main__":'
     )
 
 
 @contextmanager
 def _ctrl_c_waits() -> Iterator[None]:
-    """Processes begun in here never see a terminal's Ctrl-C, not even before their first line; ours comes after."""
+    """Processes begun in here never see a terminal's Ctrl-C, not even before their first line; ours
+    comes after.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -330,14 +366,16 @@ def _end(workers: list[_Worker]) -> None:
 
 def _serve(pipe: Connection, nproc: str) -> None:
     os.environ["NPROC"] = nproc
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all: the parent decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal's Ctrl-C reaches all: the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent closed the pipe, or died
-        pipe.send_bytes(READY)
+        pipe.send_bytes(READY_MESSAGE)
         while True:
             threads, content = pipe.recv()
             os.environ["ISTHMUS_THREADS"] = str(threads)
-            pipe.send_bytes(work(content))
+            pipe.send_bytes(run_task(content))
 
 
 def _end_with_parent() -> None:

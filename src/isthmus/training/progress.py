@@ -23,7 +23,9 @@ class Progress:
             TextColumn("{task.fields[rate]}"), TextColumn("return {task.fields[score]}"), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal,
         )  # fmt: skip
-        self.task = self.bars.add_task(f"{run.name} s{run.seed}", total=run.steps, rate="compiling", score="-")
+        self.task = self.bars.add_task(
+            f"{run.name} s{run.seed}", total=run.steps, rate="compiling", score="-"
+        )
 
     def __enter__(self) -> Progress:
         self.bars.start()
@@ -41,7 +43,9 @@ class Progress:
         if "training_return" in metrics:
             fields["score"] = f"{metrics['training_return']:.0f}"
         speed = self.bars.tasks[self.task].speed
-        self.bars.update(self.task, completed=done, rate=f"{speed:,.0f} steps/s" if speed else "", **fields)
+        self.bars.update(
+            self.task, completed=done, rate=f"{speed:,.0f} steps/s" if speed else "", **fields
+        )
 
     def part(self, done: int, total: int) -> None:
         """So many parts of a round that workers share have ended."""
@@ -50,10 +54,16 @@ class Progress:
     def evaluated(self, counters: dict[str, int], scores: dict[str, float]) -> None:
         if self.quiet or console.is_terminal:
             return
-        returns = ", ".join(f"{k.removesuffix('_return')} {v:.0f}" for k, v in scores.items() if k.endswith("_return"))
+        returns = ", ".join(
+            f"{k.removesuffix('_return')} {v:.0f}"
+            for k, v in scores.items()
+            if k.endswith("_return")
+        )
         steps = f"{counters['source_steps']:,} source steps, {counters['target_transitions']:,} target transitions"
         told = f"return: {returns}" if returns else UNMEASURED
-        console.print(f"{self.run.name} s{self.run.seed}: {steps}; {told}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{self.run.name} s{self.run.seed}: {steps}; {told}", highlight=False, soft_wrap=True
+        )
 
     def stopped(self) -> None:
         if not self.quiet:

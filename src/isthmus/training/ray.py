@@ -1,4 +1,6 @@
-"""A Ray cluster as an executor: each job is a task on one CPU, and Ray does those of a lost machine again elsewhere."""
+"""A Ray cluster as an executor: each job is a task on one CPU, and Ray does those of a lost machine
+again elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,32 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from isthmus.training.executor import LIVES, Executor, check_workers, cpus, failed, work
+from isthmus.training.executor import (
+    MAX_WORKERS_A_JOB,
+    Executor,
+    check_workers,
+    cpus,
+    failed,
+    run_task,
+)
 from isthmus.training.run import versions
 from isthmus.types import BadValue, IsthmusError
 
 ENVIRONMENT = {"NPROC": "1", "ISTHMUS_THREADS": "1"}  # of workers, before jax computes anything
-QUIET = {  # read when Ray is imported
+QUIET_ENVIRONMENT = {  # read when Ray is imported
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of what it will do to GPUs
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # a lost machine's log would go to our standard output
 }
-STORE = 256 * 2**20  # bytes for what travels between the processes of this machine; a shard has some 100 kB
-PATIENCE = 60.0  # seconds for what trains to save after Ctrl-C
+STORE_BYTES = (
+    256 * 2**20
+)  # bytes for what travels between the processes of this machine; a shard has some 100 kB
+SAVE_SECONDS_AFTER_CTRL_C = 60.0  # seconds for what trains to save after Ctrl-C
 
 
 class Ray(Executor):
-    """By default as many workers as the cluster has CPUs; without an address, a Ray of this machine alone.
+    """By default as many workers as the cluster has CPUs; without an address, a Ray of this machine
+    alone.
 
     A Ray that this process is connected to already is used as it is, and stays.
     """
@@ -54,18 +66,20 @@ class Ray(Executor):
 
     def _ray(self) -> Any:
         """The module, connected. Raises BadValue where it is not installed, or no cluster answers."""
-        for name, value in QUIET.items():
+        for name, value in QUIET_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
             import ray
         except ImportError:
-            raise BadValue("--executor ray needs Ray: pip install 'isthmus[ray]', on each of its machines") from None
+            raise BadValue(
+                "--executor ray needs Ray: pip install 'isthmus[ray]', on each of its machines"
+            ) from None
         if not self.task:
             if not ray.is_initialized():
                 _connect(ray, self.address, self.asked)
                 self.mine = True
             self.task = ray.remote(_traveller()).options(
-                num_cpus=1, max_retries=LIVES - 1, runtime_env={"env_vars": ENVIRONMENT}
+                num_cpus=1, max_retries=MAX_WORKERS_A_JOB - 1, runtime_env={"env_vars": ENVIRONMENT}
             )
         return ray
 
@@ -86,7 +100,8 @@ class Ray(Executor):
         except ray.exceptions.RayError as error:
             said = str(error).strip().partition("\n")[0]
             return failed(IsthmusError(
-                f"Ray lost this work {LIVES} times ({said}); what was saved is kept: give the command again"
+                f"Ray lost this work {MAX_WORKERS_A_JOB} times ({said}); what was saved is kept: "
+                "give the command again"
             ))  # fmt: skip
         return outcome if isinstance(outcome, bytes) else failed(IsthmusError(outcome))
 
@@ -94,7 +109,7 @@ class Ray(Executor):
         ray = self._ray()
         for task in tasks:
             ray.cancel(task)  # once: what trains takes a second time for impatience
-        ray.wait(list(tasks), num_returns=len(tasks), timeout=PATIENCE)
+        ray.wait(list(tasks), num_returns=len(tasks), timeout=SAVE_SECONDS_AFTER_CTRL_C)
 
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
@@ -103,9 +118,11 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
-            quiet |= {"include_dashboard": False, "object_store_memory": STORE}
+            quiet |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="os.fork")  # jax's; Ray's processes do nothing before exec
+                warnings.filterwarnings(
+                    "ignore", message="os.fork"
+                )  # jax's; Ray's processes do nothing before exec
                 ray.init("local", num_cpus=workers or cpus(), **quiet)
         else:
             _check_answers(address)
@@ -118,7 +135,9 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
             f"no Ray cluster answers at {address} ({said}); start one with ray start --head, "
             "and give its token to this machine: docs/scale_out.md"
         ) from None
-    if threading.current_thread() is threading.main_thread():  # Ray took it; the training loop's saves
+    if (
+        threading.current_thread() is threading.main_thread()
+    ):  # Ray took it; the training loop's saves
         signal.signal(signal.SIGTERM, _leave if before == signal.SIG_DFL else before)
 
 
@@ -127,9 +146,13 @@ def _leave(number: int, frame: Any) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Raises OSError or ValueError at once; Ray itself tries for minutes, and says in many lines that it fails."""
+    """Raises OSError or ValueError at once; Ray itself tries for minutes, and says in many lines
+    that it fails.
+    """
     if address == "auto":  # Ray's note of the cluster that was begun last here, which may be gone
-        noted = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray", "ray_current_cluster")
+        noted = Path(
+            os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray", "ray_current_cluster"
+        )
         address = noted.read_text(encoding="utf-8").strip() if noted.exists() else ""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
@@ -142,7 +165,9 @@ def _versions() -> dict[str, str]:
 
 
 def _traveller():
-    """What Ray carries to a worker: by value, for it is defined in here, so that it can say that Isthmus is missing."""
+    """What Ray carries to a worker: by value, for it is defined in here, so that it can say that
+    Isthmus is missing.
+    """
 
     def do(folder: str, asked: dict[str, str], content: bytes) -> bytes | str:
         try:
@@ -158,8 +183,12 @@ def _traveller():
 
 def serve(folder: str, asked: dict[str, str], content: bytes) -> bytes | str:
     """`work` on a machine like the one that asks; else what differs, in one line."""
-    if differing := [f"{k} {_versions().get(k)} instead of {v}" for k, v in asked.items() if _versions().get(k) != v]:
+    if differing := [
+        f"{k} {_versions().get(k)} instead of {v}"
+        for k, v in asked.items()
+        if _versions().get(k) != v
+    ]:
         return f"a worker on {platform.node()} has {', '.join(differing)}: install or set the same on all machines"
     if os.path.isdir(folder):  # where it is shared, a relative path means the same
         os.chdir(folder)
-    return work(content)
+    return run_task(content)

@@ -1,4 +1,6 @@
-"""A run is a folder: run.json (what was asked for), metrics.jsonl, checkpoints/, and what evaluations wrote."""
+"""A run is a folder: run.json (what was asked for), metrics.jsonl, checkpoints/, and what
+evaluations wrote.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.domains.datasets import Deployed, Log
-from isthmus.domains.problem import Access, Problem
+from isthmus.logs.datasets import Deterministic, Log
 from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
+from isthmus.problems.problem import Access, Problem
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
 FORMAT = 1
@@ -31,9 +33,9 @@ FIELDS = {  # of run.json, and of which kind
 DEFAULTS_OF_OLDER_STATES = {"paid": np.True_}
 """Parts of a state that older runs lack, and what continues those: they took steps whether or not they were paid."""
 
-KEPT = "isthmus"  # the metadata's name in a file of `isthmus.training.kept`
+KEPT_METADATA = "isthmus"  # the metadata's name in a file of `isthmus.training.kept`
 
-VECTORS = {"AVX512": ("AVX512", "X86_V4"), "AVX2": ("AVX2", "X86_V3")}
+VECTOR_UNITS = {"AVX512": ("AVX512", "X86_V4"), "AVX2": ("AVX2", "X86_V3")}
 """Vectors of x86-64, the widest first, and what NumPy calls them: features until 2.3, levels of the ABI since 2.4."""
 
 
@@ -42,34 +44,49 @@ class RunError(IsthmusError):
 
 
 def versions(dart: bool = False) -> dict[str, str]:
-    """What the bits of a run depend on; of one in DART, on DART too. `cpu` is a kind: see `cpu_kind`."""
-    packages = ("isthmus", "jax", "jaxlib", "numpy", "scipy", "mujoco", "optax", "gymnasium") + ("dartpy",) * dart
+    """What the bits of a run depend on; of one in DART, on DART too. `cpu` is a kind: see
+    `cpu_kind`.
+    """
+    packages = ("isthmus", "jax", "jaxlib", "numpy", "scipy", "mujoco", "optax", "gymnasium") + (
+        "dartpy",
+    ) * dart
     found = {name: importlib.metadata.version(name) for name in packages}
-    return found | {"python": platform.python_version(), "NPROC": os.environ.get("NPROC", ""), "cpu": cpu_kind()}
+    return found | {
+        "python": platform.python_version(),
+        "NPROC": os.environ.get("NPROC", ""),
+        "cpu": cpu_kind(),
+    }
 
 
 def cpu_kind() -> str:
-    """Return the machine's architecture and widest vectors: "x86_64 AVX512", "x86_64 AVX2", "arm64".
+    """Return the machine's architecture and widest vectors: "x86_64 AVX512", "x86_64 AVX2",
+    "arm64".
 
-    XLA compiles for them, so that the bits of two kinds need not be the same; nor need those of two CPUs of one kind.
+    XLA compiles for them, so that the bits of two kinds need not be the same; nor need those of two
+    CPUs of one kind.
     """
     found = " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
-    for vectors, signs in VECTORS.items():
+    for vectors, signs in VECTOR_UNITS.items():
         if any(sign in found for sign in signs):
             return f"{platform.machine()} {vectors}"
     return platform.machine()
 
 
 def described(log: Log) -> dict[str, Any]:
-    """What run.json says of a log; its digest is of the content, wherever and in whichever format it lies."""
+    """What run.json says of a log; its digest is of the content, wherever and in whichever format
+    it lies.
+    """
     return {"digest": log.digest(), "transitions": log.size, "episodes": log.episodes}
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file as UTF-8, whole or not at all. Raises RunError where the disk or the folder refuses."""
+    """Write a file as UTF-8, whole or not at all. Raises RunError where the disk or the folder
+    refuses.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        # A name that was no text to the locale, such as a folder's, is written as the bytes that it is.
+        # A name that was no text to the locale, such as a folder's, is written as the bytes that it
+        # is.
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         os.replace(temporary, path)
     except OSError as error:
@@ -83,7 +100,9 @@ def make_folder(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadValue(f"cannot make the folder {folder}: {error.strerror}; name another with {option}") from None
+        raise BadValue(
+            f"cannot make the folder {folder}: {error.strerror}; name another with {option}"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,9 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
-    made: tuple[Path, ...] = field(default=(), compare=False)  # folders that `create` made, the innermost first
+    made: tuple[Path, ...] = field(
+        default=(), compare=False
+    )  # folders that `create` made, the innermost first
     which: str = ""  # the checkpoint that it speaks of: the newest, or "best"
 
     @staticmethod
@@ -105,16 +126,24 @@ class Run:
         start: Run | None = None,
         imports: tuple[str, ...] = (),
     ) -> dict[str, Any]:
-        """What run.json holds. Raises UnknownName or BadValue for a method, setting or problem that cannot run."""
+        """What run.json holds. Raises UnknownName or BadValue for a method, setting or problem that
+        cannot run.
+        """
         if not 0 <= seed < 2**31:
             raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")
         if steps < (1 if start is None else 0):
-            raise BadValue(f"steps={steps}: needs a whole number above 0, or 0 to deploy what --start left")
+            raise BadValue(
+                f"steps={steps}: needs a whole number above 0, or 0 to deploy what --start left"
+            )
         built = registry.build(method, settings)
         accepts = built.accepts
         if Access.NONE not in accepts and problem.access not in accepts:
             needs = " or ".join(sorted(accepts))
-            fix = "give the target's log, --data (isthmus collect makes one)" if needs == Access.DATASET else ""
+            fix = (
+                "give the target's log, --data (isthmus collect makes one)"
+                if needs == Access.DATASET
+                else ""
+            )
             raise BadValue(
                 f"{method} needs access {needs}, this problem's is {problem.access}; "
                 f"{fix or f'say --access {needs.split()[0]}'}"
@@ -124,7 +153,10 @@ class Run:
         return {
             "format": FORMAT,
             "method": method,
-            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in registry.settings_of(built).items()},
+            "settings": {
+                k: list(v) if isinstance(v, tuple) else v
+                for k, v in registry.settings_of(built).items()
+            },
             "problem": problem.describe(),
             "seed": seed,
             "steps": steps,
@@ -137,7 +169,8 @@ class Run:
 
     @staticmethod
     def create(folder: Path, config: dict[str, Any], new: bool = False) -> Run:
-        """Make the folder and its run.json, from what `plan` gave; refuses a folder with anything in it: RunError.
+        """Make the folder and its run.json, from what `plan` gave; refuses a folder with anything
+        in it: RunError.
 
         A `new` one may not be there at all: raises FileExistsError.
         """
@@ -146,7 +179,8 @@ class Run:
             folder.mkdir(parents=True, exist_ok=not new)
             if any(folder.iterdir()):
                 raise RunError(
-                    f"{folder} is not empty; name another with --out, or go on with it: isthmus resume {folder}"
+                    f"{folder} is not empty; name another with --out, or go on with it: isthmus "
+                    f"resume {folder}"
                 )
         except OSError as error:
             if new and isinstance(error, FileExistsError):
@@ -162,7 +196,9 @@ class Run:
 
     @staticmethod
     def create_under(root: Path, config: dict[str, Any], problem: Problem) -> Run:
-        """`create` in a new folder under `root`, which no other thread or process takes at the same time."""
+        """`create` in a new folder under `root`, which no other thread or process takes at the same
+        time.
+        """
         while True:
             folder = new_folder(root, config["method"], problem, config["seed"])
             try:
@@ -172,8 +208,8 @@ class Run:
 
     @staticmethod
     def open(folder: Path | str) -> Run:
-        """Read a run's folder, RUN; RUN@best, the run as it was at its best evaluation in the source; or a file that
-        keeps what a run handed over.
+        """Read a run's folder, RUN; RUN@best, the run as it was at its best evaluation in the
+        source; or a file that keeps what a run handed over.
 
         Raises RunError, or UnknownName for another word behind the @; in one line.
         """
@@ -194,7 +230,8 @@ class Run:
         return Run(folder, config, which=which)
 
     def discard(self) -> None:
-        """Remove what `create` made, of a run that could not begin: nothing was learned, nor a target touched.
+        """Remove what `create` made, of a run that could not begin: nothing was learned, nor a
+        target touched.
 
         A folder that was there before stays, empty as it was.
         """
@@ -210,18 +247,27 @@ class Run:
     def expect(self, config: dict[str, Any]) -> None:
         """Raise BadValue where this run is not the one that was planned as `config`."""
         names = ["method", "problem", "seed", "steps", "settings"]
-        # What is kept of a start lies elsewhere than the run did: where its digest is known, that decides, below.
+        # What is kept of a start lies elsewhere than the run did: where its digest is known, that
+        # decides, below.
         if not (self.config.get("start_digest") and config.get("start_digest")):
             names.append("start")
         for name in names:
             if self.config[name] != config[name]:
-                raise BadValue(f"{self.folder} holds a run of another {name}; name another folder, or remove this one")
-        if self.config.get("start_digest", config.get("start_digest")) != config.get("start_digest"):
+                raise BadValue(
+                    f"{self.folder} holds a run of another {name}; name another folder, or remove "
+                    "this one"
+                )
+        if self.config.get("start_digest", config.get("start_digest")) != config.get(
+            "start_digest"
+        ):
             raise BadValue(
-                f"{self.folder} started from what {self.config['start']} was before; remove it to begin anew"
+                f"{self.folder} started from what {self.config['start']} was before; remove it to "
+                "begin anew"
             )
         if self.config.get("log") != config.get("log"):
-            raise BadValue(f"{self.folder} holds a run on another log; name another folder, or remove this one")
+            raise BadValue(
+                f"{self.folder} holds a run on another log; name another folder, or remove this one"
+            )
 
     @cached_property
     def problem(self) -> Problem:
@@ -229,9 +275,14 @@ class Run:
         return problem.with_ledger(self.folder / "ledger.jsonl")
 
     def check_log(self) -> None:
-        """Raise BadValue where the log that the run learns from is missing or no longer what it was."""
+        """Raise BadValue where the log that the run learns from is missing or no longer what it
+        was.
+        """
         if (log := self.config.get("log")) and described(self.problem.log()) != log:
-            raise BadValue(f"the data set {self.problem.data} changed since {self.folder} began; put the old one back")
+            raise BadValue(
+                f"the data set {self.problem.data} changed since {self.folder} began; put the old "
+                "one back"
+            )
 
     @cached_property
     def method(self) -> Any:
@@ -250,46 +301,60 @@ class Run:
         return self.config["steps"]
 
     def initial(self) -> Any:
-        """The state before the first round. Raises BadValue where the run to start from holds another learner."""
+        """The state before the first round. Raises BadValue where the run to start from holds
+        another learner.
+        """
         if not self.config["start"]:
             return self.method.init(self.problem, self.seed)
         import jax
 
         start = Run.open(self.config["start"])
         learned = start.state().learner
-        if start.method.dual and start.name != self.name:
+        if start.method.has_source_action and start.name != self.name:
             raise BadValue(
-                f"{start.folder} cannot be started from: {start.name} acts by another policy in the source than the "
+                f"{start.folder} cannot be started from: {start.name} acts by another policy in "
+                "the source than the "
                 "one that it deploys; start from a run of one policy, or leave --start out"
             )
         learner = getattr(learned, "sac", learned)  # where a method holds more than its learner
         wanted = type(self.method.learner.init(self.problem.source.spaces, jax.random.key(0)))
         if type(learner) is not wanted:
             raise BadValue(
-                f"{start.folder} cannot be started from: {start.name} left a {type(learner).__name__}, this run "
-                f"needs a {wanted.__name__}; start from a run of one domain with the same learner, --set learner=..."
+                f"{start.folder} cannot be started from: {start.name} left a "
+                f"{type(learner).__name__}, this run "
+                f"needs a {wanted.__name__}; start from a run of one domain with the same learner, "
+                "--set learner=..."
             )
-        state = self.method.init(self.problem, self.seed, learned if start.method.dual else learner)
+        state = self.method.init(
+            self.problem, self.seed, learned if start.method.has_source_action else learner
+        )
         template = self.template(int(state.phase)).learner
         if _shapes(state.learner) != _shapes(template):
             raise BadValue(
-                f"{start.folder} cannot be started from: its learner has other shapes than this run's; "
+                f"{start.folder} cannot be started from: its learner has other shapes than this "
+                "run's; "
                 "start from a run of the same robot, with the same settings of the learner"
             )
         return state
 
     def template(self, phase: int = 0) -> Any:
-        """A state of the right structure and shapes, made without touching a domain that cannot be replayed.
+        """A state of the right structure and shapes, made without touching a domain that cannot be
+        replayed.
 
-        A later phase has worlds of its own; a method reaches it at once when it is given a learner to start from.
+        A later phase has worlds of its own; a method reaches it at once when it is given a learner
+        to start from.
         """
         problem = self.problem.rehearsal()
         state = self.method.init(problem, self.seed)
-        return state if phase == state.phase else self.method.init(problem, self.seed, state.learner)
+        return (
+            state if phase == state.phase else self.method.init(problem, self.seed, state.learner)
+        )
 
     @property
     def begun(self) -> bool:
-        """Whether a checkpoint, good or damaged, is there: a run stopped before its first one begins anew."""
+        """Whether a checkpoint, good or damaged, is there: a run stopped before its first one
+        begins anew.
+        """
         from isthmus.training.checkpoint import PARTIAL
 
         return any(path.suffix != PARTIAL for path in self.folder.glob("checkpoints/*"))
@@ -336,15 +401,15 @@ class Run:
         return self.method.policy(self.state())
 
     @cached_property
-    def simulated(self) -> Any:
+    def source_policy(self) -> Any:
         """What acts in the source: `policy`, but for a method with an action for each."""
-        return self.method.simulated(self.state())
+        return self.method.source_policy(self.state())
 
     @property
     def behaviour(self) -> Any:
         """The policy as it explored, where the method keeps that; else as it is deployed."""
         explores = getattr(self.method, "behaviour", None)
-        return explores(self.state()) if explores else Deployed(self.policy)
+        return explores(self.state()) if explores else Deterministic(self.policy)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl; a line cut short by a crash is left out."""
@@ -387,7 +452,10 @@ def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
     import jax
 
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path): (np.shape(leaf), str(np.asarray(leaf).dtype)) for path, leaf in leaves}
+    return {
+        jax.tree_util.keystr(path): (np.shape(leaf), str(np.asarray(leaf).dtype))
+        for path, leaf in leaves
+    }
 
 
 def new_folder(root: Path, method: str, problem: Problem, seed: int) -> Path:

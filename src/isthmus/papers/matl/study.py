@@ -1,5 +1,6 @@
-"""MATL's figures: six approaches on tasks whose robot is paid sparsely (3), for not falling (4), not at all (5), or
-lives in another engine (6); and the ball of its discussion. What is said of its claims: `matl_claims`.
+"""MATL's figures: six approaches on tasks whose robot is paid sparsely (3), for not falling (4),
+not at all (5), or lives in another engine (6); and the ball of its discussion. What is said of its
+claims: `matl_claims`.
 
 independent       target_only, on the robot's own reward      matlu, matl, matlf    as the paper's
 direct_transfer   source_only                                 state_alignment       the paper's discussion
@@ -14,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.studies import matl_claims
+from isthmus.papers.matl import claims as matl_claims
+from isthmus.papers.matl.measures import measure
 from isthmus.studies.claims import Claim
-from isthmus.studies.frames import Frame
-from isthmus.studies.matl_measures import measure
-from isthmus.studies.study import Line, Panel, Results, Study, Unit
+from isthmus.studies.learning_curves import CurveSet
+from isthmus.studies.study import Line, Panel, Results, Study, Trial
 
 METHODS = {
     "independent": "target_only",
@@ -29,7 +30,8 @@ METHODS = {
     "matlf": "matlf",
 }
 ORDER = {name: i for i, name in enumerate(METHODS)}
-LEARNER: dict[str, Any] = {  # as these units were run; today's defaults are others (docs/methods.md)
+# as these units were run; today's defaults are others (docs/methods.md)
+LEARNER: dict[str, Any] = {
     "learner": "trpo", "learner.cg_iterations": 15, "learner.fisher_stride": 1, "learner.learning_rate": 1e-3,
     "learner.epochs": 20, "learner.minibatch": 128,
 }  # fmt: skip
@@ -37,8 +39,9 @@ LEARNER: dict[str, Any] = {  # as these units were run; today's defaults are oth
 
 @dataclass(frozen=True)
 class Experiment:
-    """One problem and what is learned there. `alignment` are the settings of methods that align, `source` names the
-    experiment that trains the same source's policies, `variants` changes matl's settings by name.
+    """One problem and what is learned there. `alignment` are the settings of methods that align,
+    `source` names the experiment that trains the same source's policies, `variants` changes matl's
+    settings by name.
     """
 
     figure: str
@@ -53,7 +56,8 @@ class Experiment:
     source: str = ""
 
 
-# Single states (4.2), where an episode has one length and so no offset matters; pairs (t, t + 4) (4.3).
+# Single states (4.2), where an episode has one length and so no offset matters; pairs (t, t + 4)
+# (4.3).
 SINGLE, PAIRS = {"extent": 0, "offset": "mean"}, {"extent": 1, "stride": 4}
 WASSERSTEIN = {"discriminator.loss": "wasserstein"}
 OTHERS = tuple(name for name in METHODS if name != "direct_transfer")
@@ -102,13 +106,20 @@ WITH_REWARD = {"cartpole-none": "cartpole-sparse", "reacher-none": "reacher-spar
                "hopper-none": "hopper-uninformative"}  # fmt: skip
 """Figure 5's scenarios, and those of figures 3 and 4 whose maximum is their measure."""
 
-ABLATIONS = {  # figure -> experiment -> what is added there: matl's variants, and approaches besides
+# figure -> experiment -> what is added there: matl's variants, and approaches besides
+ABLATIONS = {
     "4-lambda": {
-        name: {f"matl_{x:g}": {"alignment": x} for x in LAMBDAS} for name in ("hopper-uninformative", "cartpole-sparse")
+        name: {f"matl_{x:g}": {"alignment": x} for x in LAMBDAS}
+        for name in ("hopper-uninformative", "cartpole-sparse")
     },
-    "trap": {"hopper-uninformative": {f"matl_{offset}": {"offset": offset} for offset in ("mean", "none")}},
+    "trap": {
+        "hopper-uninformative": {
+            f"matl_{offset}": {"offset": offset} for offset in ("mean", "none")
+        }
+    },
     "losses": {
-        name: {"matl_min_max": {"discriminator.loss": "min_max"}} for name in ("cartpole-sparse", "reacher-sparse")
+        name: {"matl_min_max": {"discriminator.loss": "min_max"}}
+        for name in ("cartpole-sparse", "reacher-sparse")
     },
     "settings": {
         "cartpole-sparse": {f"matl_inner{m}": {"inner": m} for m in (1, 10)}
@@ -116,11 +127,25 @@ ABLATIONS = {  # figure -> experiment -> what is added there: matl's variants, a
     },
     "pairs": {name: {"matl_pairs": PAIRS} for name in ("cartpole-sparse", "reacher-sparse")},
     "state-wise": {
-        name: {"state_alignment": {}} for name in ("cartpole-sparse", "reacher-sparse", "hopper-uninformative")
+        name: {"state_alignment": {}}
+        for name in ("cartpole-sparse", "reacher-sparse", "hopper-uninformative")
     },
 }
 SCENES = {"2": (("MuJoCo", "hopper"), ("DART", "hopper/engine=dart"))}
-FIGURES = ("2", "3", "4", "4-lambda", "5", "6", "exploration", "losses", "pairs", "settings", "state-wise", "trap")
+FIGURES = (
+    "2",
+    "3",
+    "4",
+    "4-lambda",
+    "5",
+    "6",
+    "exploration",
+    "losses",
+    "pairs",
+    "settings",
+    "state-wise",
+    "trap",
+)
 NEEDS = {
     "5": ("3", "4", "5"),
     "4-lambda": ("3", "4", "4-lambda"),
@@ -134,7 +159,9 @@ NEEDS = {
 
 
 class Size(NamedTuple):
-    """A scale: the robot's iterations and the seeds are the experiment's `column`, unless it is None."""
+    """A scale: the robot's iterations and the seeds are the experiment's `column`, unless it is
+    None.
+    """
 
     column: int | None
     inner: int  # M
@@ -142,7 +169,11 @@ class Size(NamedTuple):
     evaluations: int
 
 
-SIZES = {"smoke": Size(None, 1, 0.25, 2), "laptop": Size(0, 3, 1, 20), "paper": Size(1, 10, 2.5, 40)}
+SIZES = {
+    "smoke": Size(None, 1, 0.25, 2),
+    "laptop": Size(0, 3, 1, 20),
+    "paper": Size(1, 10, 2.5, 40),
+}
 
 
 def iterations(scale: str, experiment: Experiment) -> int:
@@ -156,9 +187,9 @@ def rollout(scale: str, experiment: Experiment) -> tuple[int, int]:
     return max(1, round(worlds * SIZES[scale].worlds)), steps
 
 
-def units(scale: str, figure: str | None) -> list[Unit]:
-    """All figures' units, or one's and those that it is measured by; seed after seed, so that a study cut short has
-    whole seeds.
+def units(scale: str, figure: str | None) -> list[Trial]:
+    """All figures' units, or one's and those that it is measured by; seed after seed, so that a
+    study cut short has whole seeds.
     """
     figures = FIGURES if figure is None else NEEDS.get(figure, (figure,))
     made = {
@@ -171,7 +202,7 @@ def units(scale: str, figure: str | None) -> list[Unit]:
     return list(made.values())
 
 
-def _units(scale: str, figure: str, name: str, e: Experiment, seed: int) -> list[Unit]:
+def _units(scale: str, figure: str, name: str, e: Experiment, seed: int) -> list[Trial]:
     column = SIZES[scale].column
     if seed >= (1 if column is None else e.seeds[column]):
         return []
@@ -184,11 +215,15 @@ def _units(scale: str, figure: str, name: str, e: Experiment, seed: int) -> list
     return [unit(scale, name, approach, seed, more) for approach, more in changes.items()]
 
 
-def unit(scale: str, name: str, approach: str, seed: int, more: dict[str, Any] | None = None) -> Unit:
+def unit(
+    scale: str, name: str, approach: str, seed: int, more: dict[str, Any] | None = None
+) -> Trial:
     """`steps` are what the robot's iterations take, with what each method collects beside them."""
     e, size = EXPERIMENTS[name], SIZES[scale]
     n, (worlds, steps) = iterations(scale, e), rollout(scale, e)
-    method = METHODS.get(approach) or ("state_alignment" if approach == "state_alignment" else "matl")
+    method = METHODS.get(approach) or (
+        "state_alignment" if approach == "state_alignment" else "matl"
+    )
     settings = LEARNER | {"learner.worlds": worlds, "learner.steps": steps}
     if aligning := method not in ("target_only", "source_only", "fine_tuning"):
         settings |= {"inner": size.inner} | e.alignment | (more or {})
@@ -206,22 +241,24 @@ def unit(scale: str, name: str, approach: str, seed: int, more: dict[str, Any] |
         start, beside = policy, None
     else:
         start, beside = None, policy if not aligning else None
-    return Unit(
+    return Trial(
         f"{scale}-{name}-{approach}-s{seed}", method, e.problem, seed, rounds * worlds * steps, settings,
         start=start, beside=beside, evaluations=size.evaluations,
     )  # fmt: skip
 
 
-def frames(results: dict[str, Results]) -> dict[str, Frame]:
+def frames(results: dict[str, Results]) -> dict[str, CurveSet]:
     """What is there of each experiment, x in the robot's iterations."""
-    out: dict[str, Frame] = {}
+    out: dict[str, CurveSet] = {}
     for name, e in EXPERIMENTS.items():
         found: dict[str, dict[int, Results]] = {}
         scale = ""
         for unit_name, result in results.items():
             head, approach, seed = unit_name.rsplit("-", 2)
             scale, _, experiment = head.partition("-")
-            same = name in WITH_REWARD and experiment == e.source  # where the policy is deployed, too
+            same = (
+                name in WITH_REWARD and experiment == e.source
+            )  # where the policy is deployed, too
             if experiment == name or (same and approach == "direct_transfer"):
                 found.setdefault(approach, {})[int(seed[1:])] = result
         if not {*found} & {*OTHERS}:
@@ -230,12 +267,19 @@ def frames(results: dict[str, Results]) -> dict[str, Frame]:
             found[f"matl_{e.alignment.get('alignment', 0.1):g}"] = found["matl"]
         worlds, steps = rollout(scale, e)
         raw = {
-            approach: {seed: _curve(result, e, approach, worlds * steps) for seed, result in by_seed.items()}
-            for approach, by_seed in sorted(found.items(), key=lambda item: ORDER.get(item[0], len(ORDER)))
+            approach: {
+                seed: _curve(result, e, approach, worlds * steps)
+                for seed, result in by_seed.items()
+            }
+            for approach, by_seed in sorted(
+                found.items(), key=lambda item: ORDER.get(item[0], len(ORDER))
+            )
         }
         if "direct_transfer" not in raw and "fine_tuning" in raw:  # which begins as it
             raw["direct_transfer"] = {seed: curve[:1] for seed, curve in raw["fine_tuning"].items()}
-        out[name] = Frame(name, iterations(scale, e) + 1, raw, found, tuple(METHODS), "independent")
+        out[name] = CurveSet(
+            name, iterations(scale, e) + 1, raw, found, tuple(METHODS), "independent"
+        )
     for name, rewarded in WITH_REWARD.items():
         if name in out and rewarded in out:
             out[name] = replace(out[name], top=out[rewarded].highest)
@@ -249,7 +293,9 @@ def scanned(approach: str) -> float | None:
 
 
 def _curve(result: Results, e: Experiment, approach: str, batch: int) -> np.ndarray:
-    """[points, 2]: the robot's iterations and the metric; of a policy that never trains there, its last evaluation."""
+    """[points, 2]: the robot's iterations and the metric; of a policy that never trains there, its
+    last evaluation.
+    """
     curve = result.curve(f"target_{e.metric}")[:, 1:] / [batch, 1]
     return curve[-1:] if approach == "direct_transfer" else curve
 
@@ -259,7 +305,10 @@ def report(results: dict[str, Results]) -> list[str]:
     for name, frame in frames(results).items():
         e = EXPERIMENTS[name]
         low, high = frame.limits
-        lines.append(f"{name}: {e.metric} in {e.problem}'s target; normalized, 0 is {low:.4g} and 1 is {high:.4g}")
+        lines.append(
+            f"{name}: {e.metric} in {e.problem}'s target; normalized, 0 is {low:.4g} and 1 is "
+            f"{high:.4g}"
+        )
         for approach in frame.raw:
             raw = np.mean([statistics.final(curve) for curve in frame.raw[approach].values()])
             j = statistics.interval([*frame.final(approach).values()])
@@ -276,8 +325,8 @@ def report(results: dict[str, Results]) -> list[str]:
                 ]
                 line += "; at the end return {:.4g}, success {:.0%}, progress {:.3g}".format(*last)
             lines.append(line)
-        if frame.blocked:
-            lines.append(f"  {frame.blocked}")
+        if frame.inconclusive_because:
+            lines.append(f"  {frame.inconclusive_because}")
     return lines
 
 
@@ -290,22 +339,36 @@ def pictures(results: dict[str, Results]) -> dict[str, list[Panel]]:
             Line(a.replace("_", " "), [*frame.curves(a).values()], "floor" if a == "direct_transfer" else "")
             for a in (*METHODS, "state_alignment") if a in frame.raw
         ]  # fmt: skip
-        out.setdefault(f"figure{e.figure}.png", []).append(Panel(name, "robot iterations", y, lines))
+        out.setdefault(f"figure{e.figure}.png", []).append(
+            Panel(name, "robot iterations", y, lines)
+        )
         if scan := sorted((weight, a) for a in frame.raw if (weight := scanned(a)) is not None):
-            lines = [Line(f"\u03bb = {weight:g}", [*frame.curves(a).values()]) for weight, a in scan]
-            out.setdefault("figure4-lambda.png", []).append(Panel(name, "robot iterations", y, lines))
+            lines = [
+                Line(f"\u03bb = {weight:g}", [*frame.curves(a).values()]) for weight, a in scan
+            ]
+            out.setdefault("figure4-lambda.png", []).append(
+                Panel(name, "robot iterations", y, lines)
+            )
     return out
 
 
 def claims(results: dict[str, Results]) -> list[Claim]:
     scale = next(iter(results)).partition("-")[0]
-    return matl_claims.claims(frames(results), {name: tell_iterations(scale, e) for name, e in EXPERIMENTS.items()})
+    return matl_claims.claims(
+        frames(results), {name: tell_iterations(scale, e) for name, e in EXPERIMENTS.items()}
+    )
 
 
 def tell_iterations(scale: str, experiment: Experiment) -> str:
     """Return how many of paper scale's iterations an experiment has, in words; empty for all."""
     there, whole = iterations(scale, experiment), iterations("paper", experiment)
-    return f"{experiment.problem.removeprefix('matl-')} {there} of {whole} iterations" if there < whole else ""
+    return (
+        f"{experiment.problem.removeprefix('matl-')} {there} of {whole} iterations"
+        if there < whole
+        else ""
+    )
 
 
-STUDY = Study("matl", "MATL, Figures 2 to 6", FIGURES, units, report, pictures, claims, measure, SCENES)
+STUDY = Study(
+    "matl", "MATL, Figures 2 to 6", FIGURES, units, report, pictures, claims, measure, SCENES
+)

@@ -1,4 +1,6 @@
-"""A problem: a source, a target, what is believed of the target, and how much it may be touched. The meter is here."""
+"""A problem: a source, a target, what is believed of the target, and how much it may be touched.
+The meter is here.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,16 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.datasets import DataSet, Log, place, read
 from isthmus.domains.domain import Domain
+from isthmus.logs.datasets import DataSet, Log, read_log, resolve_path
 from isthmus.tasks.task import names
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds, decode_text
 
 
 class Access(StrEnum):
-    """How the target may be touched in training: not at all, by a log, freely, or for a few steps of adaptation."""
+    """How the target may be touched in training: not at all, by a log, freely, or for a few steps
+    of adaptation.
+    """
 
     NONE = "none"
     DATASET = "dataset"
@@ -37,22 +41,24 @@ class Access(StrEnum):
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that training may take from the target; None: no limit. Seconds are the robot's, at its control rate."""
+    """The most that training may take from the target; None: no limit. Seconds are the robot's, at
+    its control rate.
+    """
 
     transitions: int | None = None
     episodes: int | None = None
     seconds: float | None = None
 
 
-class Book(NamedTuple):
+class TargetUsage(NamedTuple):
     """What training has taken from the target. Part of the run's tree: rolled back with it."""
 
     transitions: np.int64 = np.int64(0)
     episodes: np.int64 = np.int64(0)  # begun
     seconds: np.float64 = np.float64(0.0)
 
-    def add(self, transitions: int, episodes: int, seconds: float) -> Book:
-        return Book(
+    def add(self, transitions: int, episodes: int, seconds: float) -> TargetUsage:
+        return TargetUsage(
             np.int64(self.transitions + transitions),
             np.int64(self.episodes + episodes),
             np.float64(self.seconds + seconds),
@@ -66,10 +72,12 @@ def _ends_amid_a_line(file: BinaryIO) -> bool:
     return file.read(1) != b"\n"
 
 
-class Ledger:
-    """The second book, for targets that cannot be replayed: a file that only grows, synced before each step.
+class UsageLedger:
+    """The second book, for targets that cannot be replayed: a file that only grows, synced before
+    each step.
 
-    A robot that moved has moved, whatever checkpoint a run continues from; this book is never rolled back.
+    A robot that moved has moved, whatever checkpoint a run continues from; this book is never
+    rolled back.
     """
 
     def __init__(self, path: Path):
@@ -79,12 +87,15 @@ class Ledger:
         try:
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         except (OSError, ValueError) as error:
-            raise BadValue(f"the ledger {path} cannot be read, and what it counted not be known: {error}") from None
+            raise BadValue(
+                f"the ledger {path} cannot be read, and what it counted not be known: {error}"
+            ) from None
         for line in lines:
             try:
                 self._count(json.loads(line))
             except json.JSONDecodeError:
-                continue  # a line cut short by a crash: its step was not taken, for the sync comes first
+                # a line cut short by a crash: its step was not taken, for the sync comes first
+                continue
 
     def _count(self, entry: Mapping[str, int]) -> None:
         self.transitions += entry.get("transitions", 0)
@@ -101,7 +112,8 @@ class Ledger:
                 os.fsync(file.fileno())
         except OSError as error:
             raise BadValue(
-                f"cannot write the ledger {self.path} ({error.strerror}), so that the target is not touched; make room"
+                f"cannot write the ledger {self.path} ({error.strerror}), so that the target is "
+                "not touched; make room"
             ) from None
         self._count(counts)
 
@@ -110,10 +122,11 @@ class Ledger:
 class Problem:
     """Two domains and what is allowed between them.
 
-    `uncertainty` is what the user believes of the target: settings of the source's parameters as laws, in the one
-    grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the target's log where access is `dataset`
-    (`isthmus.domains.datasets`); `log()` is the only door to it, and the target itself is then left to evaluation.
-    `target.reward` is what training is paid there; what methods are judged by is `true_target`.
+    `uncertainty` is what the user believes of the target: settings of the source's parameters as
+    laws, in the one grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the target's
+    log where access is `dataset` (`isthmus.logs.datasets`); `log()` is the only door to it, and the
+    target itself is then left to evaluation. `target.reward` is what training is paid there; what
+    methods are judged by is `true_target`.
     """
 
     source: Domain
@@ -128,21 +141,29 @@ class Problem:
 
     def __post_init__(self) -> None:
         if self.data and self.access != Access.DATASET:
-            raise BadValue(f"data is read with access dataset alone, this problem's is {self.access}; say dataset")
+            raise BadValue(
+                f"data is read with access dataset alone, this problem's is {self.access}; say "
+                "dataset"
+            )
         if not self.target.measurable and self.metered:
             raise BadValue(
-                f"{self.target} is known only by its log, and nothing can be played in it, as access {self.access} "
+                f"{self.target} is known only by its log, and nothing can be played in it, as "
+                f"access {self.access} "
                 "would; train with --access dataset --data D, or name a target that moves"
             )
         source, target = self.source.spaces, self.target.spaces
         if source.observation != target.observation or source.action != target.action:
             raise BadValue(
-                f"source and target do not fit: {source.observation} observations and {source.action} actions in "
+                f"source and target do not fit: {source.observation} observations and "
+                f"{source.action} actions in "
                 f"{self.source}, {target.observation} and {target.action} in {self.target}"
             )
         if self.metered:
             self.target.check_timed()
-        _ = self.believed, self.true_target  # a wrong setting should be said now, not in the middle of training
+        _ = (
+            self.randomized_source,
+            self.evaluation_target,
+        )  # a wrong setting should be said now, not in the middle of training
 
     @property
     def metered(self) -> bool:
@@ -150,25 +171,29 @@ class Problem:
         return self.access in (Access.ONLINE, Access.FEW_SHOT)
 
     def ready(self) -> None:
-        """Raises BadValue where source or target cannot be trained in; better said before than in the middle of it.
+        """Raises BadValue where source or target cannot be trained in; better said before than in
+        the middle of it.
 
-        Foreign simulations whose step is to be measured are rehearsed now; a target that may not be touched is not.
+        Foreign simulations whose step is to be measured are rehearsed now; a target that may not be
+        touched is not.
         """
         self.source.ready()
         self.target.ready(moved=self.metered)
 
     @property
-    def believed(self) -> Domain:
+    def randomized_source(self) -> Domain:
         """The source under the user's uncertainty: what domain randomization trains in."""
         return self.source.shift(self.uncertainty)
 
     @property
-    def true_target(self) -> Domain:
-        """The target, paid by the source's reward: what the task is worth there, whatever training is told of it.
+    def evaluation_target(self) -> Domain:
+        """The target, paid by the source's reward: what the task is worth there, whatever training
+        is told of it.
 
-        A foreign environment has one reward, its own. Raises BadValue where the target's task lacks the source's.
+        A foreign environment has one reward, its own. Raises BadValue where the target's task lacks
+        the source's.
         """
-        return self.target.paying(self.source.reward)
+        return self.target.with_reward(self.source.reward)
 
     def describe(self) -> dict[str, Any]:
         """The problem as plain data, enough to make it again with `from_data`."""
@@ -180,30 +205,46 @@ class Problem:
 
     @staticmethod
     def from_data(data: dict[str, Any], trusted: bool = True) -> Problem:
-        """The problem that `describe` described; for `trusted` see `Domain.parse`. Raises UnknownName or BadValue."""
+        """The problem that `describe` described; for `trusted` see `Domain.parse`. Raises
+        UnknownName or BadValue.
+        """
         try:
             return Problem(
                 Domain.parse(data["source"], trusted), Domain.parse(data["target"], trusted),
                 Access.parse(data["access"]), Budget(**data["budget"]), data["uncertainty"], data["data"], data["name"],
             )  # fmt: skip
         except (KeyError, TypeError, AttributeError) as error:
-            raise BadValue(f"a damaged description of a problem: {type(error).__name__}: {error}") from None
+            raise BadValue(
+                f"a damaged description of a problem: {type(error).__name__}: {error}"
+            ) from None
 
     def with_ledger(self, path: Path) -> Problem:
-        return self if self.target.replayable else replace(self, ledger=Ledger(path))
+        return self if self.target.replayable else replace(self, ledger=UsageLedger(path))
 
     def rehearsal(self) -> Problem:
-        """The problem with domains that cost nothing to touch: where they cannot be replayed, only shapes are right."""
-        return replace(self, source=self.source.hollow(), target=self.target.hollow(), ledger=None, rehearsed=True)
+        """The problem with domains that cost nothing to touch: where they cannot be replayed, only
+        shapes are right.
+        """
+        return replace(
+            self,
+            source=self.source.hollow(),
+            target=self.target.hollow(),
+            ledger=None,
+            rehearsed=True,
+        )
 
     def log(self) -> Log:
-        """The target's log, read and checked once: what training may know of the target where access is `dataset`.
+        """The target's log, read and checked once: what training may know of the target where
+        access is `dataset`.
 
-        Raises BudgetExceeded where the access is another, BadValue where there is no data or it is not the target's.
-        In a rehearsal it is one transition of zeros: no state of a method has the log's size.
+        Raises BudgetExceeded where the access is another, BadValue where there is no data or it is
+        not the target's. In a rehearsal it is one transition of zeros: no state of a method has the
+        log's size.
         """
         if self.access != Access.DATASET:
-            raise BudgetExceeded(f"this problem's access is {self.access}: training may not read a log of its target")
+            raise BudgetExceeded(
+                f"this problem's access is {self.access}: training may not read a log of its target"
+            )
         return Log.hollow(self.target) if self.rehearsed else self.dataset.log
 
     @cached_property
@@ -211,57 +252,81 @@ class Problem:
         """The log with what its file says of it, for audits and reports; training reads `log()`."""
         if not self.data:
             raise BadValue(
-                "access dataset needs the target's log: --data D, made by isthmus collect PROBLEM --policy RUN --out D"
+                "access dataset needs the target's log: --data D, made by isthmus collect PROBLEM "
+                "--policy RUN --out D"
             )
-        return read(self.data, self.target)
+        return read_log(self.data, self.target)
 
     # The meter: the only way in which training touches the target.
 
     def target_worlds(
-        self, book: Book, n: int, seed: int, parameters: np.ndarray | None = None, *, batch: int = 0
-    ) -> tuple[Book, Worlds]:
+        self,
+        book: TargetUsage,
+        n: int,
+        seed: int,
+        parameters: np.ndarray | None = None,
+        *,
+        batch: int = 0,
+    ) -> tuple[TargetUsage, Worlds]:
         """Begin n worlds of the target; their first episodes are counted.
 
-        `batch` is how many steps a world the first `collect` will ask for. Raises BudgetExceeded, before anything is
-        reset, where those would go over the budget.
+        `batch` is how many steps a world the first `collect` will ask for. Raises BudgetExceeded,
+        before anything is reset, where those would go over the budget.
         """
-        seconds = self.target.step_seconds  # what is wrong with it should be said before worlds begin
-        self._grant(book, batch * n, n, batch * n * seconds)
+        seconds = (
+            self.target.step_seconds
+        )  # what is wrong with it should be said before worlds begin
+        self.check_budget(book, batch * n, n, batch * n * seconds)
         if self.ledger:
             self.ledger.enter(episodes=n)
         return book.add(0, n, 0.0), self.target.worlds(n, seed, parameters)
 
     def collect(
-        self, book: Book, worlds: Worlds, behaviour: Any, steps: int, members: bool = False
-    ) -> tuple[Book, Worlds, Transition]:
-        """`isthmus.domains.collect.collect` in the target, granted whole or not at all; its dynamics are not told.
+        self, book: TargetUsage, worlds: Worlds, behaviour: Any, steps: int, members: bool = False
+    ) -> tuple[TargetUsage, Worlds, Transition]:
+        """`isthmus.domains.rollout.collect` in the target, granted whole or not at all; its
+        dynamics are not told.
 
-        Raises BudgetExceeded before anything moves if the transitions or seconds would go over the budget. Episodes
-        that end inside the batch may begin others: they are counted, and refuse the next batch.
+        Raises BudgetExceeded before anything moves if the transitions or seconds would go over the
+        budget. Episodes that end inside the batch may begin others: they are counted, and refuse
+        the next batch.
         """
-        from isthmus.domains.collect import collect
+        from isthmus.domains.rollout import rollout_steps
 
         transitions = steps * worlds.size
         seconds = transitions * self.target.step_seconds
-        self._grant(book, transitions, 0, seconds)
+        self.check_budget(book, transitions, 0, seconds)
         before = (lambda n: self.ledger.enter(transitions=n)) if self.ledger else None
         begun = int(worlds.episode.sum())
-        worlds, tr = collect(self.target, worlds, behaviour, steps, members, before_step=before)
+        worlds, tr = rollout_steps(
+            self.target, worlds, behaviour, steps, members, before_step=before
+        )
         episodes = int(worlds.episode.sum()) - begun
         if self.ledger and episodes:
             self.ledger.enter(episodes=episodes)
         return book.add(transitions, episodes, seconds), worlds, tr.of_target()
 
-    def adaptation(self, target: Domain, settings: str) -> Adaptation:
-        """The meter of an adaptation to a target, or to several alike; `settings` say how much it takes."""
-        return Adaptation(self.budget, target, settings, None if target.replayable else self.ledger)
+    def adaptation(self, target: Domain, settings: str) -> AdaptationMeter:
+        """The meter of an adaptation to a target, or to several alike; `settings` say how much it
+        takes.
+        """
+        return AdaptationMeter(
+            self.budget, target, settings, None if target.replayable else self.ledger
+        )
 
-    def _grant(self, book: Book, transitions: int, episodes: int, seconds: float) -> None:
+    def check_budget(
+        self, book: TargetUsage, transitions: int, episodes: int, seconds: float
+    ) -> None:
         if not self.metered:
-            raise BudgetExceeded(f"this problem's access is {self.access}: training may not step its target")
+            raise BudgetExceeded(
+                f"this problem's access is {self.access}: training may not step its target"
+            )
         spent_t, spent_e, spent_s = int(book.transitions), int(book.episodes), float(book.seconds)
         if self.ledger:
-            spent_t, spent_e = max(spent_t, self.ledger.transitions), max(spent_e, self.ledger.episodes)
+            spent_t, spent_e = (
+                max(spent_t, self.ledger.transitions),
+                max(spent_e, self.ledger.episodes),
+            )
             spent_s = max(spent_s, self.ledger.transitions * self.target.step_seconds)
         for what, spent, asked, limit in (
             ("transitions", spent_t, transitions, self.budget.transitions),
@@ -270,14 +335,16 @@ class Problem:
         ):
             if limit is not None and spent + asked > limit:
                 raise BudgetExceeded(
-                    f"the target's budget is {limit:g} {what}: {spent:g} are spent and {asked:g} more were asked for "
+                    f"the target's budget is {limit:g} {what}: {spent:g} are spent and {asked:g} "
+                    "more were asked for "
                     "(a round's are learner.worlds times learner.steps)"
                 )
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """The meter of what a method takes of each target that it adapts to: each time it does, each has the whole budget.
+class AdaptationMeter:
+    """The meter of what a method takes of each target that it adapts to: each time it does, each
+    has the whole budget.
 
     What cannot be replayed is counted in the ledger, before each step.
     """
@@ -285,16 +352,23 @@ class Adaptation:
     budget: Budget
     target: Domain
     settings: str
-    ledger: Ledger | None
+    ledger: UsageLedger | None
 
     def allow(self, transitions: int, episodes: int) -> None:
-        """Raise BudgetExceeded where so many of one target, known or possible, are more than its budget."""
+        """Raise BudgetExceeded where so many of one target, known or possible, are more than its
+        budget.
+        """
         seconds = transitions * self.target.step_seconds
-        for what, asked in (("transitions", transitions), ("episodes", episodes), ("seconds", seconds)):
+        for what, asked in (
+            ("transitions", transitions),
+            ("episodes", episodes),
+            ("seconds", seconds),
+        ):
             limit = getattr(self.budget, what)
             if limit is not None and asked > limit:
                 raise BudgetExceeded(
-                    f"adaptation takes up to {asked:g} {what} a target and the budget is {limit:g}; "
+                    f"adaptation takes up to {asked:g} {what} a target and the budget is "
+                    f"{limit:g}; "
                     f"lower {self.settings}"
                 )
 
@@ -321,12 +395,13 @@ def make_problem(
 ) -> Problem:
     """A problem by name or by shift. Raises UnknownName or BadValue, in one line.
 
-    `text` is a row of the catalog, or a target written `task/shift`, whose source is then the task as it is. `source`
-    and `target` change either domain by further settings, or name another one (`target="gym:Hopper-v5"`); the other
-    arguments override the row's. `data` is the target's log, `PATH[:size]`, and means access `dataset` where none is
-    said; `target="log"` is a target of which nothing else is known. A number as `budget` is one of transitions.
+    `text` is a row of the catalog, or a target written `task/shift`, whose source is then the task
+    as it is. `source` and `target` change either domain by further settings, or name another one
+    (`target="gym:Hopper-v5"`); the other arguments override the row's. `data` is the target's log,
+    `PATH[:size]`, and means access `dataset` where none is said; `target="log"` is a target of
+    which nothing else is known. A number as `budget` is one of transitions.
     """
-    from isthmus.domains.catalog import CATALOG
+    from isthmus.problems.catalog import CATALOG
 
     text = decode_text(text)
     if not re.search("[/:]", text) and text not in (known := [*CATALOG, *names()]):
@@ -336,7 +411,7 @@ def make_problem(
         first, second, default, believed = row.source, row.target, row.access, row.uncertainty
     else:
         whole = Domain.parse(text)
-        first, second, default, believed = str(whole.bare()), str(whole), "online", ""
+        first, second, default, believed = str(whole.without_settings()), str(whole), "online", ""
     begin = _changed(Domain.parse(first), source)
     return Problem(
         begin,
@@ -344,13 +419,19 @@ def make_problem(
         Access.parse(access or ("dataset" if data else default)),
         budget if isinstance(budget, Budget) else Budget(transitions=budget),
         believed if uncertainty is None else uncertainty,
-        place(data) if data else None,
+        resolve_path(data) if data else None,
         text,
     )
 
 
 def _changed(domain: Domain, text: str) -> Domain:
-    """The domain by further settings, or another one where the text begins with a task, `gym:` or `module:`."""
+    """The domain by further settings, or another one where the text begins with a task, `gym:` or
+    `module:`.
+    """
     text = decode_text(text)
     head = text.partition("/")[0]
-    return Domain.parse(text) if "=" not in head and (":" in head or head in names()) else domain.shift(text)
+    return (
+        Domain.parse(text)
+        if "=" not in head and (":" in head or head in names())
+        else domain.shift(text)
+    )

@@ -1,4 +1,6 @@
-"""One experiment of a study: training curves of several approaches on one scale, and what is read off them."""
+"""One experiment of a study: training curves of several approaches on one scale, and what is read
+off them.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ Scores = dict[int, float]
 
 
 @dataclass(frozen=True)
-class Frame:
+class CurveSet:
     """Curves [points, 2] by approach and seed, and the units' files behind them.
 
-    `raw` has what training cost (0..`horizon`) and the metric. Normalized, 0 is where the lowest mean curve of the
-    `ranked` approaches is lowest and 1 where the highest is highest; with `top`, 0 stands for 0 and 1 for `top`.
-    `untrained` is the approach that begins from nothing.
+    `raw` has what training cost (0..`horizon`) and the metric. Normalized, 0 is where the lowest
+    mean curve of the `ranked` approaches is lowest and 1 where the highest is highest; with `top`,
+    0 stands for 0 and 1 for `top`. `untrained` is the approach that begins from nothing.
     """
 
     name: str
@@ -66,24 +68,35 @@ class Frame:
 
     def slope(self, approach: str) -> Scores:
         """What the first quarter of the horizon gains, a horizon."""
-        at = lambda curve, x: float(np.interp(x, *curve.T))  # noqa: E731
-        return {s: 4 * (at(c, self.horizon / 4) - at(c, 0.0)) for s, c in self.curves(approach).items()}
+        at = lambda curve, x: float(np.interp(x, *curve.T))
+        return {
+            s: 4 * (at(c, self.horizon / 4) - at(c, 0.0)) for s, c in self.curves(approach).items()
+        }
 
     def time(self, approach: str, share: float = 0.8) -> Scores:
-        """T80: until `share` of what the best approach's J is above an untrained policy, as a share of the horizon; 1
-        where it never is there.
+        """T80: until `share` of what the best approach's J is above an untrained policy, as a share
+        of the horizon; 1 where it never is there.
         """
         level = self.start + share * (self.best[1] - self.start)
-        return {s: min(statistics.first_time(c, level) / self.horizon, 1.0) for s, c in self.curves(approach).items()}
+        return {
+            s: min(statistics.first_time(c, level) / self.horizon, 1.0)
+            for s, c in self.curves(approach).items()
+        }
 
     @cached_property
     def start(self) -> float:
         """Where an untrained policy is: above 0 where a trained one is worse."""
-        return float(np.mean([*self.initial(self.untrained).values()])) if self.untrained in self.raw else 0.0
+        return (
+            float(np.mean([*self.initial(self.untrained).values()]))
+            if self.untrained in self.raw
+            else 0.0
+        )
 
     @property
     def margin(self) -> float:
-        """What counts as equal: 10 % of the scale above an untrained policy, of all of it where `top` is given."""
+        """What counts as equal: 10 % of the scale above an untrained policy, of all of it where
+        `top` is given.
+        """
         return 0.1 if self.top is not None else 0.1 * max(1.0 - self.start, 0.0)
 
     @cached_property
@@ -95,22 +108,29 @@ class Frame:
 
     def measured(self, approach: str, key: str, kind: str = "measure") -> Scores:
         """A number of the units' files, for the seeds that have it."""
-        has = lambda r: any(row["kind"] == kind and row["key"] == key for row in r.rows)  # noqa: E731
+        has = lambda r: any(row["kind"] == kind and row["key"] == key for row in r.rows)
         return {s: r.value(kind, key) for s, r in self.units.get(approach, {}).items() if has(r)}
 
     @cached_property
-    def blocked(self) -> str:
-        """Why nothing can be concluded here, if so: nobody is shown to get above the untrained policy."""
+    def inconclusive_because(self) -> str:
+        """Why nothing can be concluded here, if so: nobody is shown to get above the untrained
+        policy.
+        """
         start = self.initial(self.untrained)
-        gains = [compared("", self.final(a), start, shared=a == self.untrained) for a in self.ranked if a in self.raw]
+        gains = [
+            compared("", self.final(a), start, shared=a == self.untrained)
+            for a in self.ranked
+            if a in self.raw
+        ]
         if any(gain is None or gain.estimate.n < 2 or gain.estimate.low > 0 for gain in gains):
             return ""
         return f"{self.name}: too few seeds or too little training, nobody is shown to end above an untrained policy"
 
 
 def sooner(said: str, a: Scores, b: Scores, *, shared: bool = True) -> Contrast | None:
-    """How much later `a` is there than `b`, of `Frame.time`: times restricted to the horizon, which a seed without one
-    counts as. Where no seed has any, all that is known is that both take longer: the contrast is censored.
+    """How much later `a` is there than `b`, of `Frame.time`: times restricted to the horizon, which
+    a seed without one counts as. Where no seed has any, all that is known is that both take longer:
+    the contrast is censored.
     """
     found = compared(said, a, b, "below", shared=shared)
     if not found:
@@ -163,7 +183,9 @@ def unpaired(
     wanted: Wanted = "above",
     margin: float = math.nan,
 ) -> Contrast | None:
-    """What `a` is above `b` where their seeds share nothing, all that each has; None where either has none."""
+    """What `a` is above `b` where their seeds share nothing, all that each has; None where either
+    has none.
+    """
     if not a or not b:
         return None
     return contrast(said, [*a.values()], [*b.values()], wanted, margin, paired=False)
@@ -178,7 +200,7 @@ def compared(
     *,
     shared: bool,
 ) -> Contrast | None:
-    """What `a` is above `b`: paired where a seed of both stands on the same run or log (`shared`), else unpaired. First
-    weights of the same draw are nothing that a comparison could be paired by.
+    """What `a` is above `b`: paired where a seed of both stands on the same run or log (`shared`),
+    else unpaired. First weights of the same draw are nothing that a comparison could be paired by.
     """
     return paired(said, a, b, wanted, margin) if shared else unpaired(said, a, b, wanted, margin)

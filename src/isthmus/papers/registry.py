@@ -7,11 +7,11 @@ import importlib
 from isthmus.studies.study import Study
 from isthmus.types import UnknownName
 
-STUDIES = {"ppo": "isthmus.studies.ppo", "trpo": "isthmus.studies.trpo", "es-sim2real": "isthmus.studies.es_sim2real",
-           "matl": "isthmus.studies.matl", "dap": "isthmus.studies.dap"}  # fmt: skip
+STUDIES = {"ppo": "isthmus.papers.ppo", "trpo": "isthmus.papers.trpo", "es-sim2real": "isthmus.papers.es_sim2real.study",
+           "matl": "isthmus.papers.matl.study", "dap": "isthmus.papers.dap.study"}  # fmt: skip
 
 
-def find(name: str) -> Study:
+def find_study(name: str) -> Study:
     if name not in STUDIES:
         raise UnknownName("study", name, STUDIES)
     return importlib.import_module(STUDIES[name]).STUDY

@@ -1,6 +1,8 @@
-"""Telling two agents apart by the states they visit, and what either is paid for not being told apart.
+"""Telling two agents apart by the states they visit, and what either is paid for not being told
+apart.
 
-Shape letter Z: numbers in one state sequence zeta. D -> 1 on the simulator (Wulfmeier et al. 2017, arXiv 1707.07907).
+Shape letter Z: numbers in one state sequence zeta. D -> 1 on the simulator (Wulfmeier et al. 2017,
+arXiv 1707.07907).
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ def cross_entropy(simulator: Array, robot: Array) -> Array:
 
 
 def earth_mover(simulator: Array, robot: Array) -> Array:
-    """-(E_S[f] - E_R[f]): the Wasserstein distance's dual (Arjovsky et al. 2017), for an f that is 1-Lipschitz."""
+    """-(E_S[f] - E_R[f]): the Wasserstein distance's dual (Arjovsky et al. 2017), for an f that is
+    1-Lipschitz.
+    """
     return robot.mean() - simulator.mean()
 
 
@@ -52,17 +56,17 @@ LOSSES: dict[str, tuple[Callable, Callable]] = {
 }
 
 
-class DiscriminatorState(NamedTuple):
+class SequenceDiscriminatorState(NamedTuple):
     network: MLP
     optimizer: Any
     sequences: Moments
 
 
 @dataclass(frozen=True)
-class Discriminator:
-    """An MLP over normalized sequences, Adam. Wasserstein's f is kept 1-Lipschitz by a penalty on slopes above 1
-    (Petzka et al. 2018, arXiv 1709.08894); one that also lifts slopes below (Gulrajani et al. 2017) can hold f upside
-    down.
+class SequenceDiscriminator:
+    """An MLP over normalized sequences, Adam. Wasserstein's f is kept 1-Lipschitz by a penalty on
+    slopes above 1 (Petzka et al. 2018, arXiv 1709.08894); one that also lifts slopes below
+    (Gulrajani et al. 2017) can hold f upside down.
 
     Raises UnknownName for a loss that is not in LOSSES, BadValue for a number that cannot be.
     """
@@ -85,26 +89,31 @@ class Discriminator:
     def _adam(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
-    def init(self, numbers: int, key: Array) -> DiscriminatorState:
+    def init(self, numbers: int, key: Array) -> SequenceDiscriminatorState:
         """A discriminator of sequences of so many numbers Z."""
         network = init_mlp(key, (numbers, *self.hidden, 1), 0.1)
-        return DiscriminatorState(network, self._adam.init(network), Moments.empty(numbers))
+        return SequenceDiscriminatorState(network, self._adam.init(network), Moments.empty(numbers))
 
-    def learn(self, s: DiscriminatorState, simulator: Array, robot: Array, key: Array):
-        """Gradient steps on Eq. 2 with sequences of both agents, (B, Z) each; the new state and metrics.
+    def learn(self, s: SequenceDiscriminatorState, simulator: Array, robot: Array, key: Array):
+        """Gradient steps on Eq. 2 with sequences of both agents, (B, Z) each; the new state and
+        metrics.
 
-        `discriminator_accuracy` is measured before the steps, on sequences that it has not learned from: 0.5 where
-        the agents cannot be told apart.
+        `discriminator_accuracy` is measured before the steps, on sequences that it has not learned
+        from: 0.5 where the agents cannot be told apart.
         """
         moments = s.sequences.merge(simulator).merge(robot)
         out = self._learn(s.network, s.optimizer, Normalizer.of(moments), simulator, robot, key)
         network, optimizer, metrics = out
-        return DiscriminatorState(network, optimizer, moments), {k: float(v) for k, v in metrics.items()}
+        return SequenceDiscriminatorState(network, optimizer, moments), {
+            k: float(v) for k, v in metrics.items()
+        }
 
     @partial(jax.jit, static_argnums=0)
-    def _learn(self, network, optimizer, normalize, simulator, robot, key) -> tuple[MLP, Any, dict[str, Array]]:
+    def _learn(
+        self, network, optimizer, normalize, simulator, robot, key
+    ) -> tuple[MLP, Any, dict[str, Array]]:
         simulator, robot = normalize(simulator), normalize(robot)
-        score = lambda network, x: mlp(network, x)[..., 0]  # noqa: E731
+        score = lambda network, x: mlp(network, x)[..., 0]
         right = (score(network, simulator) > 0).mean(), (score(network, robot) <= 0).mean()
 
         def loss(network: MLP, a: Array, b: Array, key: Array) -> Array:
@@ -112,21 +121,34 @@ class Discriminator:
             if self.loss != "wasserstein":
                 return value
             between = a + jax.random.uniform(key, (len(a), 1)) * (b - a)
-            slope = jnp.sqrt(jnp.square(jax.vmap(jax.grad(score, 1), (None, 0))(network, between)).sum(-1) + 1e-8)
+            slope = jnp.sqrt(
+                jnp.square(jax.vmap(jax.grad(score, 1), (None, 0))(network, between)).sum(-1) + 1e-8
+            )
             return value + self.penalty * jnp.square(jnp.maximum(slope - 1, 0)).mean()
 
         def step(carry, key):
             network, optimizer = carry
             k_a, k_b, k_between = jax.random.split(key, 3)
-            a, b = (x[jax.random.randint(k, (self.minibatch,), 0, len(x))] for x, k in ((simulator, k_a), (robot, k_b)))
+            a, b = (
+                x[jax.random.randint(k, (self.minibatch,), 0, len(x))]
+                for x, k in ((simulator, k_a), (robot, k_b))
+            )
             value, gradient = jax.value_and_grad(loss)(network, a, b, k_between)
             updates, optimizer = self._adam.update(gradient, optimizer)
             return (optax.apply_updates(network, updates), optimizer), value
 
-        (network, optimizer), values = jax.lax.scan(step, (network, optimizer), jax.random.split(key, self.steps))
-        return network, optimizer, {"discriminator_accuracy": sum(right) / 2, "discriminator_loss": values[-1]}
+        (network, optimizer), values = jax.lax.scan(
+            step, (network, optimizer), jax.random.split(key, self.steps)
+        )
+        return (
+            network,
+            optimizer,
+            {"discriminator_accuracy": sum(right) / 2, "discriminator_loss": values[-1]},
+        )
 
-    def rewards(self, s: DiscriminatorState, sequences: Array) -> tuple[np.ndarray, np.ndarray]:
+    def rewards(
+        self, s: SequenceDiscriminatorState, sequences: Array
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(rho_S, rho_R) of sequences (..., Z), float32."""
         first, second = self._rewards(s.network, Normalizer.of(s.sequences), sequences)
         return np.asarray(first), np.asarray(second)
@@ -136,7 +158,7 @@ class Discriminator:
         return LOSSES[self.loss][1](mlp(network, normalize(sequences))[..., 0])
 
 
-class Trace(NamedTuple):
+class StateHistory(NamedTuple):
     """What `Remembering` keeps of an episode."""
 
     memory: Any
@@ -145,12 +167,13 @@ class Trace(NamedTuple):
     time: Array  # int32
 
 
-class Remembering(NamedTuple):
+class WithHistory(NamedTuple):
     """A behaviour that also hands back where its episode came from.
 
-    With each transition: `zeta` [n + 1, O] = (s_{t-nk}, ..., s_{t-k}, s_t), in which states before the episode's first
-    are that first one; `start` [O] and `time` (steps since). It ends at t, so that none reaches over an episode's end:
-    the memory begins anew with each task, which here must be one episode.
+    With each transition: `zeta` [n + 1, O] = (s_{t-nk}, ..., s_{t-k}, s_t), in which states before
+    the episode's first are that first one; `start` [O] and `time` (steps since). It ends at t, so
+    that none reaches over an episode's end: the memory begins anew with each task, which here must
+    be one episode.
     """
 
     behaviour: Any
@@ -158,17 +181,25 @@ class Remembering(NamedTuple):
     picks: Array  # [n + 1] rows of it that make zeta
 
     @staticmethod
-    def of(behaviour: Any, observation: int, n: int, k: int) -> Remembering:
-        return Remembering(behaviour, np.zeros((n * k + 1, observation), np.float32), k * np.arange(n + 1))
+    def of(behaviour: Any, observation: int, n: int, k: int) -> WithHistory:
+        return WithHistory(
+            behaviour, np.zeros((n * k + 1, observation), np.float32), k * np.arange(n + 1)
+        )
 
-    def memory(self) -> Trace:
-        return Trace(self.behaviour.memory(), self.empty, self.empty[0], np.zeros((), np.int32))
+    def memory(self) -> StateHistory:
+        return StateHistory(
+            self.behaviour.memory(), self.empty, self.empty[0], np.zeros((), np.int32)
+        )
 
-    def act(self, memory: Trace, observation: Array, key: Array) -> tuple[Decision, Trace]:
+    def act(
+        self, memory: StateHistory, observation: Array, key: Array
+    ) -> tuple[Decision, StateHistory]:
         decision, inner = self.behaviour.act(memory.memory, observation, key)
         first = memory.time == 0
         moved = jnp.concatenate([memory.states[1:], observation[None]])
         states = jnp.where(first, jnp.broadcast_to(observation, moved.shape), moved)
         start = jnp.where(first, observation, memory.start)
         told = {"zeta": states[self.picks], "start": start, "time": memory.time}
-        return decision._replace(extra={**decision.extra, **told}), Trace(inner, states, start, memory.time + 1)
+        return decision._replace(extra={**decision.extra, **told}), StateHistory(
+            inner, states, start, memory.time + 1
+        )

@@ -1,4 +1,5 @@
-"""Problems by name. A row is data: two domains, what is believed, how the target may be touched, and where it is from.
+"""Problems by name. A row is data: two domains, what is believed, how the target may be touched,
+and where it is from.
 
 Any other shift needs no row: `task/name=setting,...` is a problem too.
 """
@@ -14,7 +15,7 @@ OURS = "ours"
 MATL = "after MATL (Wulfmeier et al. 2017, arXiv 1707.07907); the shift is our choice"
 
 
-class Row(NamedTuple):
+class CatalogEntry(NamedTuple):
     source: str
     target: str
     access: str
@@ -39,8 +40,8 @@ JOINTS = {
 """All joints of a kind that ODRL limits together. Its limits of Ant's ankles move one end alone: not sayable here."""
 
 
-def _es() -> dict[str, Row]:
-    contact = Row(
+def _es() -> dict[str, CatalogEntry]:
+    contact = CatalogEntry(
         "hopper/torso_mass=6,friction=2",
         "hopper/torso_mass=0.5..11.5:12,friction=0.1..2.9:15",
         "few_shot",
@@ -48,7 +49,7 @@ def _es() -> dict[str, Row]:
         ES,
         "the same with the true contact friction, floor and robot together",
     )
-    published = Row(
+    published = CatalogEntry(
         "hopper/torso_mass=6,foot_friction=2",
         "hopper/torso_mass=0.5..11.5:12,foot_friction=0.1..2.9:15",
         "few_shot",
@@ -59,56 +60,66 @@ def _es() -> dict[str, Row]:
     return {"hopper-es-sim2real": published, "hopper-es-sim2real-contact": contact}
 
 
-def _odrl() -> dict[str, Row]:
+def _odrl() -> dict[str, CatalogEntry]:
     rows = {}
     for robot in ROBOTS:
-        rows |= {f"{robot}-gravity-{factor}": _scaled(robot, "gravity", factor, ODRL) for factor in FACTORS}
+        rows |= {
+            f"{robot}-gravity-{factor}": _scaled(robot, "gravity", factor, ODRL)
+            for factor in FACTORS
+        }
         rows |= {f"{robot}-friction-{factor}": _odrl_friction(robot, factor) for factor in FACTORS}
     for robot, kinds in JOINTS.items():
         for kind, joints in kinds.items():
             for level, factor in RANGES.items():
                 shift = ",".join(f"{joint}_range=x{factor}" for joint in joints)
                 note = f"the range of {' and '.join(joints)}"
-                rows[f"{robot}-kinematic-{kind}-{level}"] = Row(robot, f"{robot}/{shift}", "online", "", ODRL, note)
+                rows[f"{robot}-kinematic-{kind}-{level}"] = CatalogEntry(
+                    robot, f"{robot}/{shift}", "online", "", ODRL, note
+                )
     return rows
 
 
-def _odrl_friction(robot: str, factor: str) -> Row:
-    """Return ODRL's friction: of floor and robot together, but on Hopper of the robot's geoms alone."""
+def _odrl_friction(robot: str, factor: str) -> CatalogEntry:
+    """Return ODRL's friction: of floor and robot together, but on Hopper of the robot's geoms
+    alone.
+    """
     if robot != "hopper":
         return _scaled(robot, "friction", factor, ODRL)
     note = "the robot's alone, as in ODRL's file; its other geoms touch the floor only when it has fallen"
     if float(factor) <= 0.5:
-        note = (
-            "the robot's alone, as in ODRL's file: a contact takes the floor's 1, so that 0.1 and 0.5 are one problem"
-        )
+        note = "the robot's alone, as in ODRL's file: a contact takes the floor's 1, so that 0.1 and 0.5 are one problem"
     return _scaled(robot, "foot_friction", factor, ODRL, note)
 
 
-def _scaled(robot: str, name: str, factor: str, citation: str, note: str = "") -> Row:
-    return Row(robot, f"{robot}/{name}=x{factor}", "online", f"{name}=x0.1..x5", citation, note)
+def _scaled(robot: str, name: str, factor: str, citation: str, note: str = "") -> CatalogEntry:
+    return CatalogEntry(
+        robot, f"{robot}/{name}=x{factor}", "online", f"{name}=x0.1..x5", citation, note
+    )
 
 
-def _dap() -> dict[str, Row]:
+def _dap() -> dict[str, CatalogEntry]:
     shifts = {
         "hopper": "density=x1.5",
         "half_cheetah": "damping=x3",
         "walker2d": "friction=x2",
         "ant": "hip_1_strength=0,ankle_1_strength=0",
     }
-    rows = {f"{robot}-dap": Row(robot, f"{robot}/{shift}", "dataset", "", DAP) for robot, shift in shifts.items()}
-    rows["half_cheetah-broken"] = Row(
+    rows = {
+        f"{robot}-dap": CatalogEntry(robot, f"{robot}/{shift}", "dataset", "", DAP)
+        for robot, shift in shifts.items()
+    }
+    rows["half_cheetah-broken"] = CatalogEntry(
         "half_cheetah", "half_cheetah/bthigh_strength=0", "dataset", "", "Eysenbach et al. 2020, arXiv 2006.13916",
         "DARC's broken joint: the hind thigh has no motor",
     )  # fmt: skip
-    rows["half_cheetah-motors"] = Row(
+    rows["half_cheetah-motors"] = CatalogEntry(
         "half_cheetah", "half_cheetah/motor_strength=x1.5", "dataset", "", OURS,
         "a probe that can be crossed without loss, by acting 1/1.5 as strongly",
     )  # fmt: skip
     return rows
 
 
-def _matl() -> dict[str, Row]:
+def _matl() -> dict[str, CatalogEntry]:
     rows = {}
     cartpole, reacher = "cartpole_swingup", "reacher"
     for reward in ("sparse", "none"):
@@ -121,17 +132,29 @@ def _matl() -> dict[str, Row]:
     )
     for reward in ("uninformative", "none"):
         target = f"hopper/reward={reward},damping=x2,density=x1.3,friction=x0.6"
-        rows[f"hopper-{reward}"] = Row("hopper", target, "online", "", MATL, PAID[reward])
-    rows["ball"] = Row(
-        "ball", "ball/ball_mass=2,damping=x0.3", "online", "", MATL, "the ball of the paper's discussion"
+        rows[f"hopper-{reward}"] = CatalogEntry("hopper", target, "online", "", MATL, PAID[reward])
+    rows["ball"] = CatalogEntry(
+        "ball",
+        "ball/ball_mass=2,damping=x0.3",
+        "online",
+        "",
+        MATL,
+        "the ball of the paper's discussion",
     )
     note = "DART has no armature, without which MuJoCo's reacher blows up"
-    rows["reacher-dart"] = Row("reacher", "reacher/engine=dart", "online", "", MATL, note)
-    rows["hopper-dart"] = Row(
-        "hopper", "hopper/engine=dart", "online", "", MATL, "DART has no armature, MuJoCo's hopper one of 1 a joint"
+    rows["reacher-dart"] = CatalogEntry("reacher", "reacher/engine=dart", "online", "", MATL, note)
+    rows["hopper-dart"] = CatalogEntry(
+        "hopper",
+        "hopper/engine=dart",
+        "online",
+        "",
+        MATL,
+        "DART has no armature, MuJoCo's hopper one of 1 a joint",
     )
     note = "what is left of the difference where neither engine has an armature"
-    rows["hopper-dart-no_armature"] = Row("hopper/armature=x0", "hopper/engine=dart", "online", "", MATL, note)
+    rows["hopper-dart-no_armature"] = CatalogEntry(
+        "hopper/armature=x0", "hopper/engine=dart", "online", "", MATL, note
+    )
     return {f"matl-{name}": row for name, row in rows.items()}
 
 
@@ -142,15 +165,16 @@ PAID = {
 }
 
 
-def _sparse(task: str, reward: str, shift: str, note: str = "") -> Row:
+def _sparse(task: str, reward: str, shift: str, note: str = "") -> CatalogEntry:
     target = f"{task}/reward={reward},{shift}"
-    return Row(f"{task}/reward=sparse", target, "online", "", MATL, note or PAID[reward])
+    return CatalogEntry(f"{task}/reward=sparse", target, "online", "", MATL, note or PAID[reward])
 
 
-def _contact_friction() -> dict[str, Row]:
+def _contact_friction() -> dict[str, CatalogEntry]:
     note = "the contact's friction, floor and robot together"
     return {
-        f"hopper-contact_friction-{factor}": _scaled("hopper", "friction", factor, OURS, note) for factor in FACTORS
+        f"hopper-contact_friction-{factor}": _scaled("hopper", "friction", factor, OURS, note)
+        for factor in FACTORS
     }
 
 

@@ -1,10 +1,10 @@
-"""ES-sim2real: landscapes over torso mass and friction (1), with the controls that the abstract lacks, the number of
-updates against the return ("updates"), other operators than PPO ("operators"), agents that remember ("memory") and a
-learned reward ("reward"). Its claims: `es_claims`.
+"""ES-sim2real: landscapes over torso mass and friction (1), with the controls that the abstract
+lacks, the number of updates against the return ("updates"), other operators than PPO ("operators"),
+agents that remember ("memory") and a learned reward ("reward"). Its claims: `es_claims`.
 
-Both readings of friction: as published (the foot's own coefficient, of no effect below the floor's 1) and the true
-friction of the contact (floor and robot together). A cell's return is "before" adaptation or, where nothing is said,
-after it.
+Both readings of friction: as published (the foot's own coefficient, of no effect below the floor's
+1) and the true friction of the contact (floor and robot together). A cell's return is "before"
+adaptation or, where nothing is said, after it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ import numpy as np
 
 from isthmus.evaluation import statistics
 from isthmus.evaluation.landscape import Landscape, landscape, over
-from isthmus.studies import es_claims
+from isthmus.papers.es_sim2real import claims as es_claims
 from isthmus.studies.claims import Claim
-from isthmus.studies.study import Line, Panel, Results, Row, Study, Unit
+from isthmus.studies.study import Line, Panel, Results, Row, Study, Trial
 from isthmus.training.run import Run
 
 PROBLEM = "hopper-es-sim2real"
 READINGS = {"as_published": "foot_friction", "contact": "friction"}
-WHOLE, COARSE, SMOKE = ("0.5..11.5:12", "0.1..2.9:15"), ("0.5..10.5:6", "0.1..2.9:8"), ("1..11:3", "0.5..2.5:3")
+WHOLE, COARSE, SMOKE = (
+    ("0.5..11.5:12", "0.1..2.9:15"),
+    ("0.5..10.5:6", "0.1..2.9:8"),
+    ("1..11:3", "0.5..2.5:3"),
+)
 UPDATES = (0, 1, 2, 3, 6)
 
 # Chosen on seeds that are not reported: docs/es_sim2real.md.
@@ -36,8 +40,8 @@ RECURRENT = PPO | {"learner.worlds": 4, "learner.steps": 32, "learner.hidden": (
 
 @dataclass(frozen=True)
 class Agent:
-    """A row of the study. `budget` names the scale's number of source steps, which those of `start` precede; "" is none
-    of its own.
+    """A row of the study. `budget` names the scale's number of source steps, which those of `start`
+    precede; "" is none of its own.
     """
 
     method: str
@@ -56,14 +60,20 @@ BASE = "domain_randomization"
 AGENTS = {  # in the order in which they are run
     "naive": Agent("source_only", "base", "1"),
     BASE: Agent("domain_randomization", "base", "1"),
-    "few_shot_ppo": Agent("few_shot_ppo", "", "1", BASE),  # randomization as it is, and es_maml's updates in the target
+    "few_shot_ppo": Agent(
+        "few_shot_ppo", "", "1", BASE
+    ),  # randomization as it is, and es_maml's updates in the target
     "evolution": Agent("evolution", "more", "1", BASE),
     "es_maml": Agent("es_maml", "more", "1", BASE),
-    "longer_randomization": Agent("domain_randomization", "longer", "1"),  # not a warm restart, which un-anneals it
+    "longer_randomization": Agent(
+        "domain_randomization", "longer", "1"
+    ),  # not a warm restart, which un-anneals it
     "recurrent": Agent("recurrent_randomization", "recurrent", "memory"),
     "rl2": Agent("rl2", "recurrent", "memory"),
     "learned_reward": Agent("learned_reward", "more", "reward", BASE, few=True),
-    "learned_reward_masked": Agent("learned_reward", "more", "reward", BASE, {"masked": (6,)}, few=True),
+    "learned_reward_masked": Agent(
+        "learned_reward", "more", "reward", BASE, {"masked": (6,)}, few=True
+    ),
     **{
         name: Agent("es_maml", "more", "operators", BASE, {"operator": name}, few=True)
         for name in ("es_gradient", "average_hill_climbing", "batch_hill_climbing")
@@ -89,7 +99,9 @@ class Scale(NamedTuple):
     learner: dict[str, Any]
     evolution: dict[str, Any]
     adaptation: dict[str, Any]
-    queries: dict[str, Any]  # of the other operators, for about as many steps of a target as PPO's updates take
+    queries: dict[
+        str, Any
+    ]  # of the other operators, for about as many steps of a target as PPO's updates take
 
 
 SCALES = {
@@ -107,12 +119,14 @@ def axes(reading: str, cells: tuple[str, str]) -> str:
     return f"torso_mass={mass},{READINGS[reading]}={friction}"
 
 
-def units(scale: str, figure: str | None) -> list[Unit]:
+def units(scale: str, figure: str | None) -> list[Trial]:
     """Agent after agent, each with what it starts from."""
     wanted = [name for name, agent in AGENTS.items() if figure in (None, agent.figure)]
     if figure is not None:
         wanted = [*(n for n in ("few_shot_ppo", "es_maml") if figure == "updates"), *wanted]
-        wanted += [n for n in ("es_maml",) if figure != "1" and n not in wanted]  # what all others are held against
+        wanted += [
+            n for n in ("es_maml",) if figure != "1" and n not in wanted
+        ]  # what all others are held against
     needed = [n for name in wanted for n in (AGENTS[name].start, name) if n]
     return [
         unit(scale, name, seed)
@@ -121,7 +135,7 @@ def units(scale: str, figure: str | None) -> list[Unit]:
     ]
 
 
-def unit(scale: str, name: str, seed: int) -> Unit:
+def unit(scale: str, name: str, seed: int) -> Trial:
     size, agent = SCALES[scale], AGENTS[name]
     start = agent.start if not (agent.evolves and size.scratch) else None
     settings = dict(RECURRENT if scale == "smoke" and agent.budget == "recurrent" else size.learner)
@@ -132,7 +146,7 @@ def unit(scale: str, name: str, seed: int) -> Unit:
     steps = getattr(size, agent.budget) if agent.budget else 0
     settings["learner.annealing"] = steps  # over all its own; K updates in a target hardly begin it
     cells = SMOKE if scale == "smoke" else WHOLE
-    return Unit(
+    return Trial(
         f"{scale}-{name}-s{seed}", agent.method, PROBLEM, seed, steps, settings | (agent.settings or {}),
         start=start and f"{scale}-{start}-s{seed}", evaluation_episodes=size.episodes,
         landscapes={reading: axes(reading, cells) for reading in READINGS}, landscape_episodes=size.episodes,
@@ -148,8 +162,10 @@ def measure(run: Run, other: Run | None) -> list[Row]:
     rows: list[Row] = []
 
     def play(key: str, reading: str, cells: tuple[str, str], method: Any) -> None:
-        grid = over(run.problem.true_target, axes(reading, SMOKE if smoke else cells))
-        found = landscape(run.policy, grid, episodes, method=method and (method, state, run.problem))
+        grid = over(run.problem.evaluation_target, axes(reading, SMOKE if smoke else cells))
+        found = landscape(
+            run.policy, grid, episodes, method=method and (method, state, run.problem)
+        )
         rows.extend(
             ("cell", key, f"{x:.6g}", f"{y:.6g}", f"{found.mean[i, j]:.2f}")
             for i, x in enumerate(found.axes[0]) for j, y in enumerate(found.axes[1])
@@ -160,7 +176,12 @@ def measure(run: Run, other: Run | None) -> list[Row]:
         play(f"{reading}-before", reading, WHOLE, None)
     if run.name in ("few_shot_ppo", "es_maml") and getattr(run.method, "operator", "ppo") == "ppo":
         for updates in UPDATES:
-            play(f"updates-{updates}", "as_published", COARSE, updates and replace(run.method, updates=updates))
+            play(
+                f"updates-{updates}",
+                "as_published",
+                COARSE,
+                updates and replace(run.method, updates=updates),
+            )
     return rows
 
 
@@ -177,7 +198,8 @@ def report(results: dict[str, Results]) -> list[str]:
     lines, found = [statistics.INTERVALS], by_agent(results)
     for reading in READINGS:
         lines.append(
-            f"{reading}: mean returns over the training box's cells, those outside, and outside with friction > 1"
+            f"{reading}: mean returns over the training box's cells, those outside, and outside "
+            "with friction > 1"
         )
         for name, seeds in found.items():
             for key in (f"{reading}-before", reading):
@@ -193,11 +215,15 @@ def report(results: dict[str, Results]) -> list[str]:
                 )
                 values += [f"published {published}"] * bool(published)
                 when = "before" if key.endswith("before") else ""
-                lines.append(f"  {name:22} {when:6} {', '.join(values)}, {statistics.seeds(len(told))}")
+                lines.append(
+                    f"  {name:22} {when:6} {', '.join(values)}, {statistics.seeds(len(told))}"
+                )
     naive, randomized = (es_claims.at_home(found, name) for name in ("naive", BASE))
     if naive and randomized:
         price = statistics.difference([*naive.values()], [*randomized.values()])
-        lines.append(f"what randomization costs at mass 6 and friction 2 ({price.method}): {_tell(price)}")
+        lines.append(
+            f"what randomization costs at mass 6 and friction 2 ({price.method}): {_tell(price)}"
+        )
     differences = {
         f"{name}, what adapting adds": [(where, es_claims.gain(found, name, where)) for where in ("box", "outside")]
         for name in found
@@ -208,7 +234,8 @@ def report(results: dict[str, Results]) -> list[str]:
         ]
     }  # fmt: skip
     said = [
-        f"  {what}: {', '.join(f'{where} {_interval(scores.values())}' for where, scores in told)}, "
+        f"  {what}: "
+        f"{', '.join(f'{where} {_interval(scores.values())}' for where, scores in told)}, "
         f"{statistics.seeds(len(told[0][1]))}"
         for what, told in differences.items() if all(scores for _, scores in told)
     ]  # fmt: skip
@@ -218,8 +245,13 @@ def report(results: dict[str, Results]) -> list[str]:
     taken = []
     for name, seeds in found.items():
         totals = [n for seed in seeds if (n := total(found, name, seed))]
-        taken.append(" to ".join(f"{n:,}" for n in sorted({min(totals), max(totals)})) if totals else "?")
-    lines.append("source steps, those of the start among them: " + ", ".join(map("{} {}".format, found, taken)))
+        taken.append(
+            " to ".join(f"{n:,}" for n in sorted({min(totals), max(totals)})) if totals else "?"
+        )
+    lines.append(
+        "source steps, those of the start among them: "
+        + ", ".join(map("{} {}".format, found, taken))
+    )
     return lines
 
 
@@ -232,12 +264,16 @@ def _tell(e: statistics.Estimate) -> str:
 
 
 def total(found: dict[str, dict[int, Results]], name: str, seed: int) -> int:
-    """Source steps that an agent took, with those of what it started from; 0 where that is not there."""
+    """Source steps that an agent took, with those of what it started from; 0 where that is not
+    there.
+    """
     meta = found[name][seed].meta
     start = AGENTS[name].start if meta.get("start") else None
     if start and seed not in found.get(start, {}):
         return 0
-    return int(meta.get("source_steps", meta["steps"])) + (total(found, start, seed) if start else 0)
+    return int(meta.get("source_steps", meta["steps"])) + (
+        total(found, start, seed) if start else 0
+    )
 
 
 def titled(name: str) -> str:
@@ -250,12 +286,18 @@ PANELS = {
     "controls": [("few_shot_ppo", ""), ("evolution", ""), ("longer_randomization", "")],
     "operators": [(name, "") for name, agent in AGENTS.items() if agent.figure == "operators"],
     "memory": [("recurrent", ""), ("rl2", "-before"), ("rl2", "")],
-    "reward": [(name, when) for name in ("learned_reward", "learned_reward_masked") for when in ("-before", "")],
+    "reward": [
+        (name, when)
+        for name in ("learned_reward", "learned_reward_masked")
+        for when in ("-before", "")
+    ],
 }
 
 
 def pictures(results: dict[str, Results]) -> dict[str, list[tuple[str, Landscape]] | list[Panel]]:
-    """Landscapes are means over seeds, with the training range as a box; a picture a figure and reading of friction."""
+    """Landscapes are means over seeds, with the training range as a box; a picture a figure and
+    reading of friction.
+    """
     out: dict[str, list[tuple[str, Landscape]] | list[Panel]] = {}
     found = by_agent(results)
     for figure, wanted in PANELS.items():
@@ -263,7 +305,9 @@ def pictures(results: dict[str, Results]) -> dict[str, list[tuple[str, Landscape
             panels = []
             for name, when in wanted:
                 cells = [
-                    r.cells(reading + when) for r in found.get(name, {}).values() if es_claims.has(r, reading + when)
+                    r.cells(reading + when)
+                    for r in found.get(name, {}).values()
+                    if es_claims.has(r, reading + when)
                 ]
                 if not cells:
                     continue
@@ -271,7 +315,11 @@ def pictures(results: dict[str, Results]) -> dict[str, list[tuple[str, Landscape
                 returns = np.stack([c[2] for c in cells], -1)  # seeds in the place of episodes
                 box = ((2.0, 2.0), (6.0, 6.0)) if name == "naive" else ((1.5, 2.5), (1.0, 9.0))
                 scape = Landscape(
-                    (parameter, "torso_mass"), (friction, mass), returns, np.full_like(returns, np.nan), box
+                    (parameter, "torso_mass"),
+                    (friction, mass),
+                    returns,
+                    np.full_like(returns, np.nan),
+                    box,
                 )
                 said = f"{titled(name)}{', before' * bool(when)}, {statistics.seeds(len(cells))}"
                 panels.append((said, scape))

@@ -1,5 +1,5 @@
-"""Where learning meets physics: `collect` for training, `play` for evaluation, `explore` for a memory, and `Live`, the
-worlds that they step.
+"""Where learning meets physics: `collect` for training, `play` for evaluation, `explore` for a
+memory, and `Live`, the worlds that they step.
 """
 
 from __future__ import annotations
@@ -18,34 +18,37 @@ from isthmus.types import BadValue, Episodes, Transition, Worlds
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
 
-GIVEN = -1  # in place of a task's number: the world's dynamics were given, and are not drawn
-WIDTH = 64
+GIVEN_TASK = -1  # in place of a task's number: the world's dynamics were given, and are not drawn
+MAX_BATCH = 64
 """Rows a policy call when playing: a row's bits depend on the batch's size (not on its neighbours), so it is fixed."""
 
 
-class Live:
-    """N worlds in a running simulation: gaps, time limits, tasks and episodes, divergence. Mutable; `worlds()` is its
-    value.
+class SteppedWorlds:
+    """N worlds in a running simulation: effects, time limits, tasks and episodes, divergence.
+    Mutable; `worlds()` is its value.
 
-    `idle` makes worlds whose first episode has not begun, `new` begins it, `resume` continues a value.
+    `idle` makes worlds whose first episode has not begun, `new` begins it, `resume` continues a
+    value.
     """
 
     def __init__(self, domain: Domain, simulation: Simulation, n: int):
         self.domain, self.simulation = domain, simulation
-        self.gaps = domain.gap_chain()
+        self.effects = domain.effect_chain()
         self.all = np.arange(n)
         self.state: dict[str, Any] = {}
-        self.new_task = np.zeros(n, bool)  # worlds that `resume` could not continue and put at the begin of a task
+        self.new_task = np.zeros(
+            n, bool
+        )  # worlds that `resume` could not continue and put at the begin of a task
 
     @staticmethod
-    def idle(domain: Domain, simulation: Simulation, key: np.ndarray) -> Live:
+    def idle(domain: Domain, simulation: Simulation, key: np.ndarray) -> SteppedWorlds:
         n = len(key)
-        live = Live(domain, simulation, n)
-        zeros = lambda: np.zeros(n, np.int64)  # noqa: E731
+        live = SteppedWorlds(domain, simulation, n)
+        zeros = lambda: np.zeros(n, np.int64)
         live.state = {
             "parameters": np.zeros((n, len(domain.names))),
-            "observation": np.zeros((n, live.gaps.observation)),
-            "gap_memory": np.zeros((n, live.gaps.memory)),
+            "observation": np.zeros((n, live.effects.observation)),
+            "effect_memory": np.zeros((n, live.effects.memory)),
             "task_memory": None,
             "behaviour_memory": None,
             "key": np.array(key, np.uint64),
@@ -62,37 +65,49 @@ class Live:
             self.state[count][ids] = 0
 
     @staticmethod
-    def new(domain: Domain, key: np.ndarray, parameters: np.ndarray | None = None, purpose: str = "collect") -> Live:
-        live = Live.idle(domain, domain.simulation(len(key), purpose), key)
+    def new(
+        domain: Domain,
+        key: np.ndarray,
+        parameters: np.ndarray | None = None,
+        purpose: str = "collect",
+    ) -> SteppedWorlds:
+        live = SteppedWorlds.idle(domain, domain.simulation(len(key), purpose), key)
         if parameters is not None:
-            live.state["task"][:] = GIVEN
+            live.state["task"][:] = GIVEN_TASK
         live.begin(live.all, parameters)
         return live
 
     @staticmethod
-    def resume(domain: Domain, worlds: Worlds, purpose: str = "collect") -> Live:
-        live = Live(domain, domain.simulation(worlds.size, purpose, worlds.rows), worlds.size)
-        copy = lambda name, x: x if name == "behaviour_memory" else np.array(x)  # noqa: E731
+    def resume(domain: Domain, worlds: Worlds, purpose: str = "collect") -> SteppedWorlds:
+        live = SteppedWorlds(
+            domain, domain.simulation(worlds.size, purpose, worlds.rows), worlds.size
+        )
+        copy = lambda name, x: x if name == "behaviour_memory" else np.array(x)
         live.state = {k: copy(k, v) for k, v in worlds._asdict().items() if k != "rows"}
         if not live.simulation.restore(worlds.rows, worlds.parameters):
-            # An episode in which nothing has moved yet is begun again as it was; one under way is lost, and counts.
+            # An episode in which nothing has moved yet is begun again as it was; one under way is
+            # lost, and counts.
             live.state["episode"] -= live.state["step"] == 0
             live.new_task = live.begin(live.all)
         return live
 
     def worlds(self) -> Worlds:
-        copy = lambda name, x: x if name == "behaviour_memory" else np.array(x)  # noqa: E731
-        return Worlds(rows=self.simulation.rows.copy(), **{k: copy(k, v) for k, v in self.state.items()})
+        copy = lambda name, x: x if name == "behaviour_memory" else np.array(x)
+        return Worlds(
+            rows=self.simulation.rows.copy(), **{k: copy(k, v) for k, v in self.state.items()}
+        )
 
-    def begin(self, ids: np.ndarray, parameters: np.ndarray | None = None, random: Any = None) -> np.ndarray:
+    def begin(
+        self, ids: np.ndarray, parameters: np.ndarray | None = None, random: Any = None
+    ) -> np.ndarray:
         """Begin an episode in worlds `ids`; returns which of them began a new task, bool [n].
 
-        A task is `episodes_per_task` episodes under one draw of the dynamics. `parameters` (n, P) are put in place of
-        what is drawn, but for those that are NaN.
+        A task is `episodes_per_task` episodes under one draw of the dynamics. `parameters` (n, P)
+        are put in place of what is drawn, but for those that are NaN.
         """
         s = self.state
         new_task = s["episode"][ids] % self.domain.episodes_per_task == 0
-        drawn = ids[new_task & (s["task"][ids] != GIVEN)]
+        drawn = ids[new_task & (s["task"][ids] != GIVEN_TASK)]
         s["task"][drawn] += 1
         s["episode"][ids] += 1
         if len(drawn) and self.domain.settings:
@@ -105,11 +120,11 @@ class Live:
             s["task_memory"] = np.zeros((len(self.all), memory.shape[1]))
         s["task_memory"][ids] = memory
         s["step"][ids], s["returns"][ids] = 0, 0.0
-        if self.gaps.gaps:
-            gap_memory = s["gap_memory"][ids]
+        if self.effects.effects:
+            effect_memory = s["effect_memory"][ids]
             neutral = self.simulation.neutral_action(ids)
-            obs = self.gaps.begin(gap_memory, obs, self._sense(ids), neutral)
-            s["gap_memory"][ids] = gap_memory
+            obs = self.effects.begin(effect_memory, obs, self._sense(ids), neutral)
+            s["effect_memory"][ids] = effect_memory
         s["observation"][ids] = obs
         return new_task
 
@@ -117,27 +132,34 @@ class Live:
         s = self.state
         return Streams(fold(s["key"][ids], SENSE, s["episode"][ids], s["step"][ids]))
 
-    def step(self, ids: np.ndarray, action: np.ndarray, executed: np.ndarray | None = None):
-        """One step of worlds `ids`; reward, terminated, truncated (n,); the new observations are in `state`.
+    def step(self, ids: np.ndarray, action: np.ndarray, applied: np.ndarray | None = None):
+        """One step of worlds `ids`; reward, terminated, truncated (n,); the new observations are in
+        `state`.
 
-        `action` (n, A) is charged, `executed` moves the robot. A world that diverges ends its episode as a fall with
-        reward 0 and keeps its last observation.
+        `action` (n, A) is charged, `applied` moves the robot. A world that diverges ends its
+        episode as a fall with reward 0 and keeps its last observation.
         """
         s = self.state
-        if not np.isfinite(action).all() or (executed is not None and not np.isfinite(executed).all()):
-            raise BadValue("an action is not finite: the policy's weights or its observations are not numbers")
-        at = slice(None) if len(ids) == len(self.all) else ids  # all of them: views, where an index array would copy
+        if not np.isfinite(action).all() or (
+            applied is not None and not np.isfinite(applied).all()
+        ):
+            raise BadValue(
+                "an action is not finite: the policy's weights or its observations are not numbers"
+            )
+        at = (
+            slice(None) if len(ids) == len(self.all) else ids
+        )  # all of them: views, where an index array would copy
         before = self.simulation.rows[at].copy()
-        gap_memory = s["gap_memory"][at]
-        moved = self.gaps.act(gap_memory, action if executed is None else executed, action)
+        effect_memory = s["effect_memory"][at]
+        moved = self.effects.act(effect_memory, action if applied is None else applied, action)
         obs, reward, terminated, truncated, diverged, memory = self.simulation.step(
             ids, moved, action, s["task_memory"][at]
         )
         s["step"][at] += 1
         s["total"][at] += 1
-        if self.gaps.gaps:
-            obs = self.gaps.sense(gap_memory, obs, self._sense(ids))
-            s["gap_memory"][at] = gap_memory
+        if self.effects.effects:
+            obs = self.effects.sense(effect_memory, obs, self._sense(ids))
+            s["effect_memory"][at] = effect_memory
         if diverged.any():
             lost = ids[diverged]
             s["diverged"][lost] += 1
@@ -154,17 +176,21 @@ class Live:
     def behaviour_keys(self, steps: int) -> np.ndarray:
         """Raw JAX keys uint32 [steps, N, 2] for the worlds' next decisions."""
         s = self.state
-        return fold(s["key"], BEHAVE, s["total"] + np.arange(steps)[:, None])[..., None].view(np.uint32)
+        return fold(s["key"], BEHAVE, s["total"] + np.arange(steps)[:, None])[..., None].view(
+            np.uint32
+        )
 
 
 @cache
 def _decide() -> Callable:
-    """The jitted call of a behaviour on worlds: shared parameters, one memory, observation and key a world."""
+    """The jitted call of a behaviour on worlds: shared parameters, one memory, observation and key
+    a world.
+    """
     import jax
 
     @jax.jit
     def decide(behaviour, memory, obs, keys):
-        one = lambda m, o, k: behaviour.act(m, o, jax.random.wrap_key_data(k))  # noqa: E731
+        one = lambda m, o, k: behaviour.act(m, o, jax.random.wrap_key_data(k))
         return jax.vmap(one)(memory, obs, keys)
 
     return decide
@@ -172,15 +198,17 @@ def _decide() -> Callable:
 
 @cache
 def _decide_members() -> Callable:
-    """The same with M stacked behaviours, worlds [M, N/M]: one member after the other: bits do not depend on M."""
+    """The same with M stacked behaviours, worlds [M, N/M]: one member after the other: bits do not
+    depend on M.
+    """
     import jax
 
     @jax.jit
     def decide(behaviours, memory, obs, keys):
-        split = lambda x: x.reshape(-1, len(x) // members, *x.shape[1:])  # noqa: E731
+        split = lambda x: x.reshape(-1, len(x) // members, *x.shape[1:])
         members = len(jax.tree.leaves(behaviours)[0])
-        one = lambda b, m, o, k: b.act(m, o, jax.random.wrap_key_data(k))  # noqa: E731
-        member = lambda a: jax.vmap(one, (None, 0, 0, 0))(*a)  # noqa: E731
+        one = lambda b, m, o, k: b.act(m, o, jax.random.wrap_key_data(k))
+        member = lambda a: jax.vmap(one, (None, 0, 0, 0))(*a)
         out = jax.lax.map(member, (behaviours, *jax.tree.map(split, (memory, obs, keys))))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
 
@@ -194,7 +222,9 @@ def repeated(tree: Any, n: int) -> Any:
 
 
 def _initial(behaviours: Sequence[Any], n: int) -> Any:
-    """The memories [N, ...] that worlds begin with, which are shared out evenly among the behaviours."""
+    """The memories [N, ...] that worlds begin with, which are shared out evenly among the
+    behaviours.
+    """
     import jax
 
     each = [behaviour.memory() for behaviour in behaviours]
@@ -208,11 +238,13 @@ def _renew(memory: Any, initial: Any, fresh: np.ndarray) -> Any:
     if not fresh.any():
         return memory
     return jax.tree.map(
-        lambda m, i: np.where(fresh.reshape((-1,) + (1,) * (i.ndim - 1)), i, np.asarray(m)), memory, initial
+        lambda m, i: np.where(fresh.reshape((-1,) + (1,) * (i.ndim - 1)), i, np.asarray(m)),
+        memory,
+        initial,
     )
 
 
-def collect(
+def rollout_steps(
     domain: Domain,
     worlds: Worlds,
     behaviour: Any,
@@ -220,30 +252,35 @@ def collect(
     members: bool = False,
     before_step: Callable[[int], None] | None = None,
 ) -> tuple[Worlds, Transition]:
-    """Step all N worlds `steps` times under `behaviour`: the worlds after, and the transitions [T, N, ...].
+    """Step all N worlds `steps` times under `behaviour`: the worlds after, and the transitions [T,
+    N, ...].
 
-    A world whose episode ends begins the next one at once; a behaviour's memory begins anew with a new task. With
-    `members` the behaviour's leaves have a leading axis M, and worlds [0, N/M) follow the first. `before_step(n)` is
-    called before each step, which makes n transitions.
+    A world whose episode ends begins the next one at once; a behaviour's memory begins anew with a
+    new task. With `members` the behaviour's leaves have a leading axis M, and worlds [0, N/M)
+    follow the first. `before_step(n)` is called before each step, which makes n transitions.
     """
     import jax
 
     check_jax_survived()
-    live = Live.resume(domain, worlds)
+    live = SteppedWorlds.resume(domain, worlds)
     s, ids, n = live.state, live.all, worlds.size
     shape = (steps, n)
     count = len(jax.tree.leaves(behaviour)[0]) if members else 1
-    each = [jax.tree.map(lambda x, m=m: x[m], behaviour) for m in range(count)] if members else [behaviour]
+    each = (
+        [jax.tree.map(lambda x, m=m: x[m], behaviour) for m in range(count)]
+        if members
+        else [behaviour]
+    )
     initial = _initial(each, n)
     memory = initial if s["behaviour_memory"] is None else s["behaviour_memory"]
     memory = _renew(memory, initial, live.new_task)
     decide = _decide_members() if members else _decide()
     behaviour, keys = jax.device_put(behaviour), live.behaviour_keys(steps)
     out: dict[str, Any] = {
-        "obs": np.empty((*shape, live.gaps.observation), np.float32),
+        "obs": np.empty((*shape, live.effects.observation), np.float32),
         "action": np.empty((*shape, len(domain.spaces.low)), np.float32),
         "reward": np.empty(shape, np.float32),
-        "next_obs": np.empty((*shape, live.gaps.observation), np.float32),
+        "next_obs": np.empty((*shape, live.effects.observation), np.float32),
         "terminated": np.empty(shape, bool),
         "truncated": np.empty(shape, bool),
         "parameters": np.empty((*shape, len(domain.names)), np.float32),
@@ -253,13 +290,13 @@ def collect(
         out["obs"][t], out["parameters"][t] = s["observation"], s["parameters"]
         decision, memory = decide(behaviour, memory, out["obs"][t], keys[t])
         out["action"][t] = action = np.asarray(decision.action)
-        executed = None if decision.executed is None else np.asarray(decision.executed)
+        applied = None if decision.applied is None else np.asarray(decision.applied)
         if before_step:
             before_step(n)
         for name, value in decision.extra.items():
             value = np.asarray(value)
             extra.setdefault(name, np.empty((*shape, *value.shape[1:]), value.dtype))[t] = value
-        reward, terminated, truncated = live.step(ids, action, executed)
+        reward, terminated, truncated = live.step(ids, action, applied)
         out["reward"][t], out["next_obs"][t] = reward, s["observation"]
         out["terminated"][t], out["truncated"][t] = terminated, truncated
         done = terminated | truncated
@@ -282,25 +319,25 @@ def finished_returns(worlds: Worlds, transitions: Transition) -> np.ndarray:
     return np.concatenate(out) if out else np.zeros(0)
 
 
-def play(
+def rollout_episodes(
     domain: Domain,
     worlds: Worlds,
     policy: Any | Sequence[Any],
-    on_step: Callable[[Live, int], None] | None = None,
+    on_step: Callable[[SteppedWorlds, int], None] | None = None,
     before_step: Callable[[int], None] | None = None,
 ) -> Episodes:
     """One episode in each of the worlds, to its end; Episodes in the worlds' order.
 
-    Only living worlds are stepped. A list of policies, all of one kind, shares the worlds out evenly, in order.
-    `on_step(live, done)` sees every step (rendering, progress): `done` counts the episodes that have ended.
-    `before_step(n)` is called before each step of n worlds.
+    Only living worlds are stepped. A list of policies, all of one kind, shares the worlds out
+    evenly, in order. `on_step(live, done)` sees every step (rendering, progress): `done` counts the
+    episodes that have ended. `before_step(n)` is called before each step of n worlds.
     """
     import jax
 
     check_jax_survived()
     several = isinstance(policy, list | tuple) and not hasattr(policy, "act")
     policies: list[Any] = list(policy) if several else [policy]
-    live = Live.resume(domain, worlds, purpose="play")
+    live = SteppedWorlds.resume(domain, worlds, purpose="play")
     s, n = live.state, worlds.size
     if n % len(policies):
         raise BadValue(f"{n} worlds cannot be shared out evenly among {len(policies)} policies")
@@ -316,10 +353,12 @@ def play(
         on_step(live, 0)
     while not ended.all():
         ids = np.flatnonzero(~ended)
-        first = np.take_along_axis(member, np.argsort(ended[member], axis=1, kind="stable"), axis=1)  # the living
-        for start in range(0, int((~ended[member]).sum(1).max()), WIDTH):
-            rows = first[:, start : start + WIDTH]
-            padded = np.pad(rows, ((0, 0), (0, WIDTH - rows.shape[1])), mode="edge")
+        first = np.take_along_axis(
+            member, np.argsort(ended[member], axis=1, kind="stable"), axis=1
+        )  # the living
+        for start in range(0, int((~ended[member]).sum(1).max()), MAX_BATCH):
+            rows = first[:, start : start + MAX_BATCH]
+            padded = np.pad(rows, ((0, 0), (0, MAX_BATCH - rows.shape[1])), mode="edge")
             m = jax.tree.map(lambda x, rows=padded: x[rows], memory)
             chosen, m = _act_members()(stacked, m, s["observation"][padded].astype(np.float32))
             action[rows] = np.asarray(chosen)[:, : rows.shape[1]]
@@ -333,27 +372,41 @@ def play(
         if done.any():
             last = ids[done]
             ended[last], fell[last] = True, terminated[done]
-            forward[last], success[last] = live.simulation.progress(last), live.simulation.at_goal(last)
+            forward[last], success[last] = (
+                live.simulation.progress(last),
+                live.simulation.at_goal(last),
+            )
         if on_step:
             on_step(live, int(ended.sum()))
     diverged = s["diverged"] > worlds.diverged
     return Episodes(
-        s["returns"].copy(), s["step"].copy(), fell, diverged, s["parameters"].copy(), forward, success & ~diverged
+        s["returns"].copy(),
+        s["step"].copy(),
+        fell,
+        diverged,
+        s["parameters"].copy(),
+        forward,
+        success & ~diverged,
     )
 
 
-def explore(
-    domain: Domain, worlds: Worlds, behaviour: Any, episodes: int, before_step: Callable[[int], None] | None = None
+def rollout_full_episodes(
+    domain: Domain,
+    worlds: Worlds,
+    behaviour: Any,
+    episodes: int,
+    before_step: Callable[[int], None] | None = None,
 ) -> tuple[Worlds, Any]:
-    """So many whole episodes in each of the worlds: the worlds after, and what is remembered there [N, ...].
+    """So many whole episodes in each of the worlds: the worlds after, and what is remembered there
+    [N, ...].
 
-    The memory is kept through all of a world's episodes. Worlds that are done stand still; no bit of a world depends
-    on the others. `before_step(n)` is called before each step of n worlds.
+    The memory is kept through all of a world's episodes. Worlds that are done stand still; no bit
+    of a world depends on the others. `before_step(n)` is called before each step of n worlds.
     """
     import jax
 
     check_jax_survived()
-    live = Live.resume(domain, worlds)
+    live = SteppedWorlds.resume(domain, worlds)
     s, ids = live.state, live.all
     memory = _initial([behaviour], len(ids))
     wanted = s["finished"] + episodes
@@ -361,11 +414,13 @@ def explore(
     behaviour = jax.device_put(behaviour)
     while len(ids := np.flatnonzero(s["finished"] < wanted)):
         drawn = live.behaviour_keys(1)[0]
-        for start in range(0, len(ids), WIDTH):
-            chunk = ids[start : start + WIDTH]
-            rows = np.pad(chunk, (0, WIDTH - len(chunk)), mode="edge")
+        for start in range(0, len(ids), MAX_BATCH):
+            chunk = ids[start : start + MAX_BATCH]
+            rows = np.pad(chunk, (0, MAX_BATCH - len(chunk)), mode="edge")
             m = jax.tree.map(lambda x, rows=rows: x[rows], memory)
-            decision, m = _decide()(behaviour, m, s["observation"][rows].astype(np.float32), drawn[rows])
+            decision, m = _decide()(
+                behaviour, m, s["observation"][rows].astype(np.float32), drawn[rows]
+            )
             action[rows] = np.asarray(decision.action)
             for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(m), strict=True):
                 leaf[rows] = np.asarray(new)
@@ -393,7 +448,9 @@ def _act() -> Callable:
 
 @cache
 def _act_members() -> Callable:
-    """The same of M stacked policies, rows [M, WIDTH]: one member after the other: bits do not depend on M."""
+    """The same of M stacked policies, rows [M, WIDTH]: one member after the other: bits do not
+    depend on M.
+    """
     import jax
 
     return jax.jit(lambda *rows: jax.lax.map(lambda a: jax.vmap(a[0].act)(*a[1:]), rows))

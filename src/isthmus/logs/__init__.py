@@ -1,0 +1,1 @@
+"""Logs of a target: read, repair, describe, write."""

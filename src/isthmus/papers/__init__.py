@@ -1,0 +1,1 @@
+"""The papers' studies: trials as data, claims, measures."""

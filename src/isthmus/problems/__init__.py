@@ -1,0 +1,1 @@
+"""Problems: a source, a target, and what may be taken from the target."""
