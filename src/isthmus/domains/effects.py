@@ -1,4 +1,4 @@
-"""Gaps between a simulator and a robot that are not physics, and what a policy may sense to see
+"""Effect between a simulator and a robot that are not physics, and what a policy may sense to see
 through them.
 
 A effect is a small transformation of the applied action or of the observation; its memory is a row

@@ -119,7 +119,7 @@ class GradientFewShot(FewShot):
             meter,
         )
 
-    def most(self, target: Domain) -> tuple[int, int, str]:
+    def max_usage(self, target: Domain) -> tuple[int, int, str]:
         # Of the episodes only those that begin first are known: others, as robots fall, are counted
         # as they begin.
         steps = self.updates * self.adaptation_worlds * self.adaptation_steps

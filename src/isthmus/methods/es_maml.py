@@ -321,9 +321,9 @@ class ESMAML(GradientFewShot, Evolution):
             meter,
         )
 
-    def most(self, target: Domain) -> tuple[int, int, str]:
+    def max_usage(self, target: Domain) -> tuple[int, int, str]:
         if self.operator == "ppo":
-            return super().most(target)
+            return super().max_usage(target)
         episodes = self.updates * self.queries
         return episodes * target.time_limit, episodes, "updates or queries"
 

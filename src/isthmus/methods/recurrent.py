@@ -56,7 +56,7 @@ class RL2(FewShot, RecurrentRandomization):
     def trained_in(self, problem: Problem) -> Domain:
         return problem.randomized_source.shift(f"episodes_per_task={self.episodes_per_task}")
 
-    def most(self, target: Domain) -> tuple[int, int, str]:
+    def max_usage(self, target: Domain) -> tuple[int, int, str]:
         episodes = self.episodes_per_task - 1
         return episodes * target.time_limit, episodes, "episodes_per_task"
 
