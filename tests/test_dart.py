@@ -489,7 +489,7 @@ def dynamics(simulator: DartSimulator, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("robot", ["hopper", "reacher", "half_cheetah"])
 def test_rows_continue_to_the_bit_in_fresh_and_used_worlds(robot):
-    names = tuple(dart.parameters(tasks.find_task(robot).model_path()))
+    names = tuple(dart.load_dart_parameters(tasks.find_task(robot).model_path()))
     first, fresh, used = make(robot, 3, names), make(robot, 3, names), make(robot, 5, names)
     own = dynamics(first)
     first.set_parameters(np.arange(3), own)
@@ -823,7 +823,7 @@ def test_the_factor_of_all_contacts_is_dart_s_too(tmp_path):
         simulator.set_parameters(np.arange(1), np.full((1, len(names)), 0.5))
         coast(simulator, 200)
         assert {mu for _, mu in simulator.contacts(0)} == {friction}
-    assert "friction" not in dart.parameters(next(tmp_path.glob("*.xml")))
+    assert "friction" not in dart.load_dart_parameters(next(tmp_path.glob("*.xml")))
 
 
 def test_geoms_that_touch_nothing_may_have_anything(tmp_path):
@@ -873,7 +873,7 @@ def load_plain() -> mujoco.MjModel:
 def test_every_parameter_that_dart_has_changes_the_motion(robot):
     """But those that change nothing in MuJoCo either."""
     task = tasks.find_task(robot)
-    table = dart.parameters(task.model_path())
+    table = dart.load_dart_parameters(task.model_path())
     assert not any("armature" in name for name in table) and "density" in table
     names = tuple(table)
     simulator = make(robot, len(names) + 1, names)
@@ -973,7 +973,7 @@ def test_a_domain_is_written_and_read():
     assert domain.without_settings() == Domain("hopper") and domain.shift(
         "engine=mujoco"
     ) == Domain.parse("hopper/gravity=x2")
-    assert domain.table() == dart.parameters(tasks.find_task("hopper").model_path())
+    assert domain.table() == dart.load_dart_parameters(tasks.find_task("hopper").model_path())
 
 
 @pytest.mark.parametrize(
@@ -1222,7 +1222,7 @@ def test_a_camera_gets_the_worlds_own_model():
     simulator = make("hopper", 2, ("torso_mass",))
     simulator.set_parameters(np.arange(2), np.array([[3.0], [6.0]]))
     assert [simulator.world_model(i).body("torso").mass[0] for i in range(2)] == [3.0, 6.0]
-    assert reference.parameters(tasks.find_task("hopper").model_path())[
+    assert reference.load_parameters(tasks.find_task("hopper").model_path())[
         "torso_mass"
     ].default == pytest.approx(
         load_model(tasks.find_task("hopper").model_path()).body("torso").mass[0]

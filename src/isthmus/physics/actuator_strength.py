@@ -186,7 +186,7 @@ def scale_marked(masks: Masks) -> Apply:
     return apply
 
 
-def action_scales_force(model: mujoco.MjModel) -> bool:
+def is_linear_in_control(model: mujoco.MjModel) -> bool:
     """Return whether a scaled action scales every actuator's force: linear in its control, without
     bias or clamp.
 

@@ -24,7 +24,7 @@ from isthmus.physics.dart_contacts import ShapePlan, find_dynamic_contacts, plan
 from isthmus.physics.dart_model import describe_left_out, find_unbuilt, is_disabled
 from isthmus.physics.engine import VELOCITY_BOUND
 from isthmus.physics.friction import CONSTRAINT, GeomContact
-from isthmus.physics.mujoco import load_model
+from isthmus.physics.mujoco import MujocoEngine, load_model
 from isthmus.physics.parameters import Parameter
 from isthmus.types import BadValue
 
@@ -58,27 +58,13 @@ def dartpy() -> ModuleType:
 
 
 @lru_cache(maxsize=32)
-def parameters(path: Path) -> dict[str, Parameter]:
+def load_dart_parameters(path: Path) -> dict[str, Parameter]:
     """Those of MuJoCo's parameters that DART has: the same names, units, defaults and bounds."""
     return {
-        name: p for name, p in reference.parameters(path).items() if set(p.fields) <= set(FIELDS)
+        name: p
+        for name, p in reference.load_parameters(path).items()
+        if set(p.fields) <= set(FIELDS)
     }
-
-
-def lacked(path: Path) -> dict[str, str]:
-    """The parameters that DART lacks, by name: what it has not."""
-    return {
-        name: LACKED.get(field, field)
-        for name, p in reference.parameters(path).items()
-        for field in p.fields
-        if field not in FIELDS
-    }
-
-
-@lru_cache(maxsize=32)
-def left_out(path: Path) -> tuple[str, ...]:
-    """Return what a model has that DART has not and is built without, a line a kind."""
-    return tuple(describe_left_out(load_model(path)))
 
 
 class DartSimulator:
@@ -91,7 +77,7 @@ class DartSimulator:
     def __init__(
         self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
     ):
-        check(path)
+        DartEngine().check(path, forces=False)
         self.model = model = load_model(path)
         self.n, self.frame_skip = n, frame_skip
         self.dt = model.opt.timestep * frame_skip
@@ -101,7 +87,7 @@ class DartSimulator:
         self.control = np.zeros((n, model.nu))
         self.qpos0 = np.array(model.qpos0)
         self.qpos[:] = self.qpos0
-        table = parameters(path)
+        table = load_dart_parameters(path)
         self.parameters = [table[name] for name in names]
         self._order = sorted(
             range(len(names)), key=lambda i: list(table).index(names[i])
@@ -489,15 +475,44 @@ def _shape(dart: ModuleType, body: Any, model: mujoco.MjModel, g: int, name: str
     return node
 
 
-def check(path: Path, forces: bool = False) -> None:
-    """Raises BadValue where a model has what is not built here, or contact forces are needed."""
-    lacks = _find_unbuilt(path)
-    if forces:
-        raise BadValue(NO_FORCES)
-    if lacks:
-        raise BadValue(f"engine=dart does not build {path.name}: it has {', '.join(lacks)}")
-
-
 @lru_cache(maxsize=32)
 def _find_unbuilt(path: Path) -> list[str]:
     return find_unbuilt(load_model(path))
+
+
+class DartEngine(MujocoEngine):
+    """DART, which builds its worlds from MuJoCo's compiled model."""
+
+    name = "dart"
+    simulator = DartSimulator
+    packages = ("dartpy",)
+
+    def check_installed(self) -> None:
+        """Raise BadValue where dartpy is missing."""
+        dartpy()
+
+    def check(self, path: Path, forces: bool) -> None:
+        """Raise BadValue where a model has what is not built, or contact forces are needed."""
+        unbuilt = _find_unbuilt(path)
+        if forces:
+            raise BadValue(NO_FORCES)
+        if unbuilt:
+            raise BadValue(f"engine=dart does not build {path.name}: it has {', '.join(unbuilt)}")
+
+    def parameters(self, path: Path) -> dict[str, Parameter]:
+        """Return `load_dart_parameters`."""
+        return load_dart_parameters(path)
+
+    def lacked(self, path: Path) -> dict[str, str]:
+        """Return MuJoCo's parameters of fields that DART has not."""
+        lacked: dict[str, str] = {}
+        for name, parameter in reference.load_parameters(path).items():
+            for field in parameter.fields:
+                if field not in FIELDS:
+                    lacked[name] = f"DART has no {LACKED.get(field, field)}"
+        return lacked
+
+    def left_out(self, path: Path) -> tuple[str, ...]:
+        """Return what DART has not of the robot's joints: armature, soft limits."""
+        lines = describe_left_out(load_model(path))
+        return tuple(f"{line} (see docs/engines.md)" for line in lines)

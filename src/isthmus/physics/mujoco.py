@@ -13,15 +13,15 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
-from isthmus.physics import actuator_strength
 from isthmus.physics.actuator_controls import (
     find_holding_control,
     find_lagging,
     holds_poses,
     settle_activation,
 )
+from isthmus.physics.actuator_strength import is_linear_in_control
 from isthmus.physics.concurrency import check_same_process, count_cpus, register_pool
-from isthmus.physics.engine import VELOCITY_BOUND, Start
+from isthmus.physics.engine import VELOCITY_BOUND, Engine, Start
 from isthmus.physics.mujoco_parameters import explain_withheld, mujoco_parameters
 from isthmus.physics.parameters import Parameter
 from isthmus.types import BadValue, UnknownName
@@ -86,7 +86,8 @@ def _name_file(path: Path) -> Any:
 
 
 @lru_cache(maxsize=32)
-def parameters(path: Path) -> dict[str, Parameter]:
+def load_parameters(path: Path) -> dict[str, Parameter]:
+    """Return the parameters of an MJCF file's robot, by name, in the order in which they apply."""
     return mujoco_parameters(load_model(path))
 
 
@@ -119,7 +120,7 @@ def load_keyframe(path: Path, name: str) -> Start:
 
 
 @lru_cache(maxsize=32)
-def withheld(path: Path) -> dict[str, str]:
+def load_withheld(path: Path) -> dict[str, str]:
     """Return the parameters that one might look for and that the model does not have, each with the
     reason.
     """
@@ -131,7 +132,7 @@ def action_scales_force(path: Path) -> bool:
     """Return whether a scaled action scales the force of every motor: not where there are servos,
     muscles or limits.
     """
-    return actuator_strength.action_scales_force(load_model(path))
+    return is_linear_in_control(load_model(path))
 
 
 class MujocoSimulator:
@@ -165,7 +166,7 @@ class MujocoSimulator:
         self._history = self.batch.bind("history")
         self.qpos0 = np.array(self.model.qpos0)
         self.nq, self.nv = self.model.nq, self.model.nv
-        table = parameters(path)
+        table = load_parameters(path)
         self.parameters = [table[name] for name in names]
         # What is written last holds: the table goes from the whole robot to its parts, so that
         # density=2,torso_mass=6 means a torso of 6 kg in whatever order the two are named.
@@ -309,3 +310,23 @@ class MujocoSimulator:
 
     def world_model(self, world: int) -> mujoco.MjModel:
         return self.batch.get_model(world)
+
+
+class MujocoEngine(Engine):
+    """MuJoCo, the engine that is meant where none is named."""
+
+    name = "mujoco"
+    simulator = MujocoSimulator
+    packages = ("mujoco",)
+
+    def parameters(self, path: Path) -> dict[str, Parameter]:
+        """Return `load_parameters`."""
+        return load_parameters(path)
+
+    def withheld(self, path: Path) -> dict[str, str]:
+        """Return `load_withheld`."""
+        return load_withheld(path)
+
+    def action_scales_force(self, path: Path) -> bool:
+        """Return `action_scales_force`."""
+        return action_scales_force(path)
