@@ -27,9 +27,8 @@ from isthmus.physics.parameters import (
 )
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
-from isthmus.tasks.task import BUILT_IN, Random, SimView, Task, is_built_in
+from isthmus.tasks.task import BUILT_IN, Random, SimView, Task, is_built_in, list_tasks
 from isthmus.tasks.task import find_task as find_task
-from isthmus.tasks.task import names as task_names
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds, decode_text
 
 
@@ -294,7 +293,7 @@ class Domain:
         domain.
         """
         find_engine(self.engine).check_installed()
-        if self.task in task_names():  # and is no environment of somebody else's
+        if self.task in list_tasks():  # and is no environment of somebody else's
             rehearse_task(find_task(self.task), self.engine)
 
     def _find(self, name: str) -> Parameter:
@@ -322,7 +321,7 @@ class Domain:
 
     def left_out(self) -> tuple[str, ...]:
         """Return what this domain's engine leaves out of its robot's model, a line a kind."""
-        if self.task not in task_names():
+        if self.task not in list_tasks():
             return ()
         return find_engine(self.engine).left_out(find_task(self.task).model_path())
 

@@ -15,14 +15,13 @@ that is named with `--import`:
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from isthmus.physics.parameters import Parameter
-from isthmus.plugins import Registry
+from isthmus.plugins import Registry, import_entry
 
 if TYPE_CHECKING:
     import mujoco
@@ -105,7 +104,7 @@ class Simulator(Protocol):
         ...
 
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
-        """Return external contact forces (n, bodies, 6) as MuJoCo's `cfrc_ext`, of the last step."""
+        """Return external contact forces (n, bodies, 6), as MuJoCo's `cfrc_ext`, of a step."""
         ...
 
     def contacts(self, world: int) -> list[Contact]:
@@ -193,9 +192,5 @@ def register_engine(engine: type[Engine]) -> type[Engine]:
 
 def find_engine(name: str) -> Engine:
     """Return the engine of that name. Raises UnknownName with the nearest names."""
-    entry = ENGINES.find(name)
-    if isinstance(entry, str):
-        module, _, class_name = entry.partition(":")
-        entry = getattr(import_module(module), class_name)
-    assert not isinstance(entry, str)
-    return entry()
+    engine = import_entry(ENGINES.find(name))
+    return engine()
