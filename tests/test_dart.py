@@ -23,8 +23,9 @@ from isthmus.domains.domain import Domain, _simulation
 from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.physics import dart, dart_model
 from isthmus.physics import mujoco as reference
-from isthmus.physics.dart import DartSimulator, dartpy
+from isthmus.physics.dart import DartSimulator
 from isthmus.physics.dart_contacts import find_dynamic_contacts, plan_shapes
+from isthmus.physics.dart_world import import_dartpy
 from isthmus.physics.friction import colliding
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.random import Streams, keys
@@ -1046,7 +1047,7 @@ def test_without_dartpy_one_line_says_what_to_install(monkeypatch, tmp_path):
     assert "armature" not in Domain.parse("hopper/engine=dart").table()  # reading needs none
     problem = isthmus.problem("hopper/engine=dart")
     for use in (
-        dartpy,
+        import_dartpy,
         lambda: make("hopper", 1),
         lambda: isthmus.train("source_only", problem, out=tmp_path / "run"),
     ):
@@ -1100,7 +1101,9 @@ def test_a_run_is_resumed_to_the_bit(tmp_path, monkeypatch):
 
         patch.setattr(loop, "stop_requested", stop_requested)
         stopped = tiny.train("target_only", tmp_path / "cut", 4, problem=problem)
-    assert not stopped.finished and stopped.config["versions"]["dartpy"] == dartpy().__version__
+    assert (
+        not stopped.finished and stopped.config["versions"]["dartpy"] == import_dartpy().__version__
+    )
     _simulation.cache_clear()
     again = loop.resume(stopped.folder, quiet=True)
     assert again.finished and digest(again.state()) == digest(whole.state())

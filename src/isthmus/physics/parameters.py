@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,3 +199,31 @@ def find_parameter(table: Mapping[str, Parameter], name: str, robot: str) -> Par
     if name not in table:
         raise UnknownName(f"parameter of {robot}", name, table)
     return table[name]
+
+
+class WorldParameters:
+    """The parameters that may differ between n worlds, and the model fields that they give."""
+
+    def __init__(self, table: Mapping[str, Parameter], names: Sequence[str], n: int):
+        self.parameters = [table[name] for name in names]
+        self.values = np.tile([p.default for p in self.parameters], (n, 1))  # float64 [n, P]
+        # What is written last holds: the table goes from the whole robot to its parts, so that
+        # density=2,torso_mass=6 means a torso of 6 kg in whatever order the two are named.
+        place = list(table)
+        self._order = sorted(range(len(names)), key=lambda i: place.index(names[i]))
+
+    def find_changed(self, ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return which worlds `ids` have other values than `values` (k, P), bool (k,)."""
+        return np.any(self.values[ids] != values, axis=1)
+
+    def compute_fields(
+        self, defaults: Mapping[str, np.ndarray], values: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return model fields (k, ...) under values (k, P), from the fields' defaults."""
+        fields = {
+            field: np.repeat(default[None], len(values), axis=0)
+            for field, default in defaults.items()
+        }
+        for i in self._order:
+            self.parameters[i].apply(fields, values[:, i])
+        return fields
