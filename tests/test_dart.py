@@ -24,9 +24,9 @@ from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.physics import dart, dart_model
 from isthmus.physics import mujoco as reference
 from isthmus.physics.dart import DartSimulator
-from isthmus.physics.dart_contacts import find_dynamic_contacts, plan_shapes
+from isthmus.physics.dart_contacts import plan_shapes
 from isthmus.physics.dart_world import import_dartpy
-from isthmus.physics.friction import colliding
+from isthmus.physics.geom_contacts import find_colliding, find_colliding_contacts
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.random import Streams, keys
 from isthmus.report import watch as watching
@@ -164,7 +164,7 @@ def test_what_collides_is_what_mujoco_lets_collide(tmp_path):
     data = mujoco.MjData(simulator.model)
     mujoco.mj_forward(simulator.model, data)
     theirs = {tuple(sorted(map(int, contact.geom))) for contact in data.contact}
-    assert theirs == set(colliding(simulator.model))
+    assert theirs == set(find_colliding(simulator.model))
     simulator.step(np.array([0]), np.zeros((1, 0)))
     assert theirs == {tuple(sorted(pair)) for pair, _ in simulator.contacts(0)} and len(theirs) > 12
 
@@ -443,7 +443,7 @@ def test_a_plan_of_shapes_gives_each_pair_its_friction_once():
             )
             world += f"<body><freejoint/>{''.join(geoms)}</body>"
         model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{world}</worldbody></mujoco>")
-        contacts = find_dynamic_contacts(model)
+        contacts = find_colliding_contacts(model)
         plan = plan_shapes(model, contacts, model.geom_friction[:, 0])
         copied += len(plan.copies)
         shapes = {int(b): [] for b in range(model.nbody)}

@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from isthmus.domains.domain import Domain
-from isthmus.physics.friction import colliding, find_inert_foot_friction, is_scenery
+from isthmus.physics.friction import find_inert_foot_friction
+from isthmus.physics.geom_contacts import find_colliding, is_scenery
 from isthmus.physics.mujoco import MujocoSimulator, load_model, load_parameters, load_withheld
 from isthmus.physics.parameters import (
     Distribution,
@@ -829,9 +830,9 @@ def test_colliding_pairs_are_mujocos(flag, tmp_path):
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     assert {tuple(sorted(map(int, contact.geom))) for contact in data.contact} == set(
-        colliding(model)
+        find_colliding(model)
     )
-    assert len(colliding(model)) == {"": 10, '<flag filterparent="disable"/>': 13}.get(flag, 0)
+    assert len(find_colliding(model)) == {"": 10, '<flag filterparent="disable"/>': 13}.get(flag, 0)
 
 
 # The grammar.

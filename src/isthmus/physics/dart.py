@@ -13,10 +13,10 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from isthmus.physics.dart_contacts import find_dynamic_contacts
 from isthmus.physics.dart_model import describe_left_out, find_unbuilt, is_disabled
 from isthmus.physics.dart_world import DartWorld, import_dartpy
 from isthmus.physics.engine import VELOCITY_BOUND, Contact, Simulator
+from isthmus.physics.geom_contacts import find_colliding_contacts
 from isthmus.physics.mujoco import MujocoEngine, load_model, load_parameters
 from isthmus.physics.parameters import Parameter, WorldParameters
 from isthmus.types import BadValue
@@ -74,7 +74,7 @@ class DartSimulator(Simulator):
         self._dynamics = WorldParameters(load_dart_parameters(path), names, n)
         self.parameters, self.values = self._dynamics.parameters, self._dynamics.values
         self._defaults = {field: np.array(_get_field(model, field)) for field in FIELDS}
-        contacts = find_dynamic_contacts(model)
+        contacts = find_colliding_contacts(model)
         self._worlds = [DartWorld(model, contacts, self._defaults) for _ in range(n)]
         self._read_actuators(model)
         self._data = mujoco.MjData(model)

@@ -17,7 +17,7 @@ import numpy as np
 from isthmus.physics.dart_contacts import ShapePlan, plan_shapes
 from isthmus.physics.dart_model import is_disabled
 from isthmus.physics.engine import VELOCITY_BOUND, Contact
-from isthmus.physics.friction import CONSTRAINT, GeomContact
+from isthmus.physics.geom_contacts import CONSTRAINT, GeomContact
 from isthmus.types import BadValue
 
 Node = Any  # an object of dartpy, which has no types: a body, a joint, a shape, a skeleton, a world
