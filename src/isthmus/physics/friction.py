@@ -6,7 +6,7 @@ default; `foot_friction` sets the coefficient of the feet alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from isthmus.physics.geom_contacts import GeomContact, describe_geom, find_contacts, is_scenery
+from isthmus.physics.model_fields import Apply, Fields
 from isthmus.physics.parameters import Parameter
 
 OVERRIDE = mujoco.mjtEnableBit.mjENBL_OVERRIDE
@@ -175,7 +176,7 @@ def _make_scaling(
     explicit = contacts.explicit
     fields = ("geom_friction", "pair_friction") if explicit else ("geom_friction",)
 
-    def apply(fields: Mapping[str, np.ndarray], values: np.ndarray) -> None:
+    def apply(fields: Fields, values: np.ndarray) -> None:
         fields["geom_friction"][:, :, 0] = fields["geom_friction"][:, :, 0] * (
             values[:, None] / default
         )
@@ -198,7 +199,7 @@ def _offer_foot_friction(contacts: FrictionContacts) -> Offer:
     if reason := _explain_foot_friction(contacts):
         return reason
 
-    def apply(fields: Mapping[str, np.ndarray], values: np.ndarray) -> None:
+    def apply(fields: Fields, values: np.ndarray) -> None:
         fields["geom_friction"][:, feet, 0] = values[:, None]
 
     meaning = "the feet's own coefficient, as published; "
@@ -275,7 +276,7 @@ def _make_parameter(
     name: str,
     default: float,
     fields: tuple[str, ...],
-    apply: Callable[[Mapping[str, np.ndarray], np.ndarray], None],
+    apply: Apply,
     meaning: str,
     unit: str = "1",
 ) -> Parameter:

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from isthmus.physics.model_fields import Apply
 from isthmus.physics.random import Streams
 from isthmus.types import BadValue, UnknownName
 
@@ -41,7 +42,7 @@ class Parameter:
     low: float
     high: float
     fields: tuple[str, ...]
-    apply: Callable[[Mapping[str, np.ndarray], np.ndarray], None]
+    apply: Apply
     meaning: str
     constants: bool = False
 
