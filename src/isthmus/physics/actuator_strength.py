@@ -161,7 +161,10 @@ def mark_force(model: mujoco.MjModel, actuators: list[int], joints: list[int]) -
             _mark(model, masks, "jnt_actfrcrange", j)
     if compensated := find_compensated(model, joints):
         _mark(model, masks, "body_gravcomp", compensated)
-    return {field: mask for field, mask in masks.items() if mask.any()}
+    for field in list(masks):
+        if not masks[field].any():
+            del masks[field]
+    return masks
 
 
 def _mark_servo(model: mujoco.MjModel, masks: Masks, actuator: int) -> None:

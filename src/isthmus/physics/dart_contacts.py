@@ -100,19 +100,15 @@ def _add_copies(
     One side is copied, and meets the other body itself, where each of its geoms has one friction
     with all of that body's (the side that needs fewer new copies); else both are, pair by pair.
     """
-    fewest_new, chosen = len(group) + 1, -1
-    needed: set[ShapeCopy] = set()
+    sides: dict[int, set[ShapeCopy]] = {}
     for side in (0, 1):
-        if not _has_one_friction_each(group, side):
-            continue
-        side_copies = {ShapeCopy(pair[side], friction) for pair, friction in group.items()}
-        new = len(side_copies - set(copies))
-        if new < fewest_new:
-            fewest_new, chosen, needed = new, side, side_copies
-    if not needed:
+        if _has_one_friction_each(group, side):
+            sides[side] = {ShapeCopy(pair[side], group[pair]) for pair in group}
+    if not sides:
         return _add_pairs_of_copies(copies, group, nbody)
-    other = bodies[1 - chosen]
-    return {(other, _number(copies, copy) + nbody) for copy in sorted(needed)}
+    side = min(sides, key=lambda side: len(sides[side].difference(copies)))
+    other = bodies[1 - side]
+    return {(other, _number(copies, copy) + nbody) for copy in sorted(sides[side])}
 
 
 def _add_pairs_of_copies(copies: list[ShapeCopy], group: Frictions, nbody: int) -> set[BodyPair]:

@@ -231,7 +231,11 @@ def _name_flags(bits: int, kind: type, state: str) -> list[str]:
     for name, flag in kind.__members__.items():
         if "_" in name:
             names[int(flag)] = name.split("_")[-1].lower()
-    return [f'<flag {names[1 << k]}="{state}"/>' for k in range(31) if bits >> k & 1]
+    flags = []
+    for bit, name in names.items():
+        if bits & bit:
+            flags.append(f'<flag {name}="{state}"/>')
+    return flags
 
 
 def find_unbuilt(model: mujoco.MjModel) -> list[str]:
@@ -242,7 +246,11 @@ def find_unbuilt(model: mujoco.MjModel) -> list[str]:
         **_check_contacts(model),
         "a fluid": model.opt.density != 0 or model.opt.viscosity != 0,
     }
-    return [words for words, present in checks.items() if present] + find_unread(model)
+    unbuilt = []
+    for words, present in checks.items():
+        if present:
+            unbuilt.append(words)
+    return unbuilt + find_unread(model)
 
 
 def _check_joints(model: mujoco.MjModel) -> dict[str, bool]:
@@ -323,16 +331,16 @@ def _check_actuators(model: mujoco.MjModel) -> dict[str, bool]:
 
 def _check_contacts(model: mujoco.MjModel) -> dict[str, bool]:
     """Return what cannot be built of contacts, and whether the model has it."""
-    contacts = find_colliding_contacts(model)
-    condims = [contact.condim for contact in contacts]
-    margin = model.geom_margin
-    margins = [margin[contact.geom] + margin[contact.other] for contact in contacts]
+    condim, margin = 0, 0.0
+    for contact in find_colliding_contacts(model):
+        condim = max(condim, contact.condim)
+        margin = max(margin, model.geom_margin[contact.geom] + model.geom_margin[contact.other])
     kinds = {GEOM(model.geom_type[geom]) for geom in _find_touching(model)}
     return {
         "colliding geoms that are no capsule, sphere, box or plane": not kinds <= set(BUILT_GEOMS),
         "bodies whose geoms collide with different others": _splits_bodies(model),
-        "contacts with torsional or rolling friction (condim 4 or 6)": max(condims, default=0) > 3,
-        f"contact margins above {1000 * THIN_MARGIN:g} mm": max(margins, default=0.0) > THIN_MARGIN,
+        "contacts with torsional or rolling friction (condim 4 or 6)": condim > 3,
+        f"contact margins above {1000 * THIN_MARGIN:g} mm": margin > THIN_MARGIN,
     }
 
 

@@ -281,14 +281,22 @@ class Coordinates:
         qvel[self.dofs] = velocities[self.dofs]
         qpos[self.places] = positions[self.dofs]
         for p, d in self.free:
-            axis, quaternion, back = positions[d : d + 3].copy(), np.empty(4), np.empty(4)
-            angle = mujoco.mju_normalize3(axis)
-            mujoco.mju_axisAngle2Quat(quaternion, axis, angle)
-            mujoco.mju_negQuat(back, quaternion)
-            mujoco.mju_rotVecQuat(qvel[d + 3 : d + 6], velocities[d : d + 3], back)
-            sign = -1.0 if quaternion @ qpos[p + 3 : p + 7] < 0 else 1.0
-            qpos[p : p + 3], qpos[p + 3 : p + 7] = positions[d + 3 : d + 6], sign * quaternion
-            qvel[d : d + 3] = velocities[d + 3 : d + 6]
+            place, dofs = slice(p, p + 7), slice(d, d + 6)
+            _write_free_joint(qpos[place], qvel[dofs], positions[dofs], velocities[dofs])
+
+
+def _write_free_joint(
+    qpos: np.ndarray, qvel: np.ndarray, positions: np.ndarray, velocities: np.ndarray
+) -> None:
+    """Write DART's coordinates of one free joint, (6,) each, into MuJoCo's (7,) and (6,)."""
+    axis, quaternion, back = positions[:3].copy(), np.empty(4), np.empty(4)
+    angle = mujoco.mju_normalize3(axis)
+    mujoco.mju_axisAngle2Quat(quaternion, axis, angle)
+    mujoco.mju_negQuat(back, quaternion)
+    mujoco.mju_rotVecQuat(qvel[3:], velocities[:3], back)
+    sign = -1.0 if quaternion @ qpos[3:] < 0 else 1.0
+    qpos[:3], qpos[3:] = positions[3:], sign * quaternion
+    qvel[:3] = velocities[3:]
 
 
 def make_matrix(quaternion: np.ndarray) -> np.ndarray:
@@ -316,23 +324,29 @@ def add_joint(
     kind = JOINT(model.jnt_type[j])
     if kind == JOINT.mjJNT_FREE:
         return robot.createFreeJointAndBodyNodePair()
-    start = float(model.qpos0[model.jnt_qposadr[j]])
-    axis, anchor = np.array(model.jnt_axis[j]), make_isometry(dart, model.jnt_pos[j])
     if kind == JOINT.mjJNT_HINGE:
         joint, node = robot.createRevoluteJointAndBodyNodePair(parent)
-        turn = np.empty(4)
-        mujoco.mju_axisAngle2Quat(turn, axis, start)
-        offset = make_isometry(dart, None, turn)
     else:
         joint, node = robot.createPrismaticJointAndBodyNodePair(parent)
-        offset = make_isometry(dart, start * axis)
-    joint.setAxis(axis)
+    anchor = make_isometry(dart, model.jnt_pos[j])
+    joint.setAxis(np.array(model.jnt_axis[j]))
     joint.setTransformFromParentBodyNode(frame.multiply(anchor))
-    joint.setTransformFromChildBodyNode(anchor.multiply(offset))
+    joint.setTransformFromChildBodyNode(anchor.multiply(_find_offset(dart, model, j)))
     _set_spring(joint, model, j)
     enforced = not is_disabled(model, CONSTRAINT, DISABLE.mjDSBL_LIMIT)
     joint.setLimitEnforcement(bool(model.jnt_limited[j]) and enforced)
     return joint, node
+
+
+def _find_offset(dart: ModuleType, model: mujoco.MjModel, j: int) -> Node:
+    """Return how far a hinge or a slide has moved in the pose that is built."""
+    start = float(model.qpos0[model.jnt_qposadr[j]])
+    axis = np.array(model.jnt_axis[j])
+    if JOINT(model.jnt_type[j]) == JOINT.mjJNT_SLIDE:
+        return make_isometry(dart, start * axis)
+    turn = np.empty(4)
+    mujoco.mju_axisAngle2Quat(turn, axis, start)
+    return make_isometry(dart, None, turn)
 
 
 def _set_spring(joint: Node, model: mujoco.MjModel, j: int) -> None:

@@ -49,13 +49,18 @@ class FrictionContacts:
         self.scenery = is_scenery(model)
         self.all = find_contacts(model)
         self.explicit = any(contact.rule == "pair" for contact in self.all)
-        self.on_scenery = [contact for contact in self.all if self._stands_on_scenery(contact)]
-        touching = sorted({contact.geom for contact in self.on_scenery})
-        self.feet = [geom for geom in touching if is_called_foot(model, geom)]
-        self.of_feet = [contact for contact in self.on_scenery if contact.geom in self.feet]
+        self.on_scenery: list[GeomContact] = []
+        self.of_feet: list[GeomContact] = []  # with scenery
+        for contact in self.all:
+            self._sort_contact(contact)
+        self.feet = sorted({contact.geom for contact in self.of_feet})
 
-    def _stands_on_scenery(self, contact: GeomContact) -> bool:
-        return bool(self.scenery[contact.other] and not self.scenery[contact.geom])
+    def _sort_contact(self, contact: GeomContact) -> None:
+        if self.scenery[contact.geom] or not self.scenery[contact.other]:
+            return
+        self.on_scenery.append(contact)
+        if is_called_foot(self.model, contact.geom):
+            self.of_feet.append(contact)
 
     @property
     def on_floor(self) -> list[GeomContact]:
@@ -70,8 +75,8 @@ class FrictionContacts:
         """Return the frictions on the floor, both where a contact has one in each direction."""
         frictions = []
         for contact in self.on_floor:
-            geoms = (describe_geom(self.model, k) for k in (contact.geom, contact.other))
-            name = " with ".join(geoms)
+            geom = describe_geom(self.model, contact.geom)
+            name = f"{geom} with {describe_geom(self.model, contact.other)}"
             frictions.append(NamedFriction(contact.friction, name))
             if contact.across is not None:
                 name = f"{name} in the second direction"
@@ -93,11 +98,15 @@ def offer_friction(model: mujoco.MjModel) -> Iterator[Parameter]:
 
 def find_withheld(model: mujoco.MjModel) -> dict[str, str]:
     """Return why a parameter is not offered, for `friction` and `foot_friction`."""
-    offers = _list_offers(model).items()
-    return {name: offer for name, offer in offers if isinstance(offer, str)}
+    reasons: dict[str, str] = {}
+    for name, offer in _list_offers(model).items():
+        if isinstance(offer, str):
+            reasons[name] = offer
+    return reasons
 
 
 def _list_offers(model: mujoco.MjModel) -> dict[str, Offer]:
+    """Return what becomes of each parameter, by name."""
     contacts = FrictionContacts(model)
     return {
         "friction": _offer_friction(contacts),

@@ -65,10 +65,14 @@ def _make_joint(model: mujoco.MjModel, prefix: str, joint: int, actuators: list[
 def find_passive(model: mujoco.MjModel) -> list[int]:
     """Return the hinges and slides that no actuator drives, without those of a body that floats."""
     kind, body = model.jnt_type, model.jnt_bodyid
-    driven = find_actuated(model)
-    passive = [j for j in range(model.njnt) if j not in driven]
-    floating = {body[j] for j in passive if _lets_float(model, j)}
-    return [j for j in passive if kind[j] in (SLIDE, HINGE) and body[j] not in floating]
+    passive: list[int] = []
+    floating: set[int] = set()
+    for j in sorted(set(range(model.njnt)).difference(find_actuated(model))):
+        if _lets_float(model, j):
+            floating.add(body[j])
+        if kind[j] in (SLIDE, HINGE):
+            passive.append(j)
+    return [j for j in passive if body[j] not in floating]
 
 
 def _lets_float(model: mujoco.MjModel, joint: int) -> bool:
@@ -133,7 +137,10 @@ def mark_joints(
 
 def except_tendons(model: mujoco.MjModel, *fields: str) -> str:
     """Return what a parameter of joints says of tendons that have the like: they keep theirs."""
-    return "; the tendons' stays" if any(getattr(model, field).any() for field in fields) else ""
+    for field in fields:
+        if getattr(model, field).any():
+            return "; the tendons' stays"
+    return ""
 
 
 def _offer_driven(model: mujoco.MjModel, joint: NamedJoint) -> Iterator[Parameter]:

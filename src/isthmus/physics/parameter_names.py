@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from isthmus.types import BadValue
@@ -58,8 +59,9 @@ def _takes_whole_robots(prefix: str, suffixes: Iterable[str]) -> bool:
 
 
 def _find_shared(prefixes: Mapping[str, str]) -> list[str]:
-    used = list(prefixes.values())
-    return [name for name, prefix in prefixes.items() if used.count(prefix) > 1]
+    """Return the names whose prefix another name has, too."""
+    counts = Counter(prefixes.values())
+    return [name for name in prefixes if counts[prefixes[name]] > 1]
 
 
 def _find_contested(prefixes: Mapping[str, str]) -> list[str]:
@@ -79,7 +81,7 @@ def refuse_shared(prefixes: Mapping[str, str], kind: str, suffix: str) -> None:
     if not shared:
         return
     prefix = prefixes[shared[0]]
-    names = [repr(name) for name in prefixes if prefixes[name] == prefix]
+    names = [repr(name) for name in shared if prefixes[name] == prefix]
     raise BadValue(
         f"the model's {kind} {' and '.join(names)} would both have {prefix}{suffix}; rename one of "
         "them"
