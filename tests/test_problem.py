@@ -20,7 +20,9 @@ from gymnasium.spaces import Box
 
 import isthmus
 from isthmus.domains import rollout as collecting
-from isthmus.domains.domain import Domain, PhysicsSimulation
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.evaluation import evaluate as evaluation
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.methods import registry
@@ -454,7 +456,7 @@ def test_gravity_and_friction_are_those_of_odrl():
             ((setting, value),) = problem.target.settings
             assert setting == parameter
             assert value == pytest.approx(factor * problem.source.table()[parameter].default)
-            assert problem.source == Domain(robot)
+            assert problem.source == RobotDomain(robot)
             assert CATALOG[row].citation.startswith(
                 "ours" if name == "contact_friction" else "ODRL"
             )
@@ -569,7 +571,7 @@ def test_source_and_target_need_the_same_spaces():
         BadValue,
         match="source and target do not fit: 17 observations and 6 actions in walker2d, 11",
     ):
-        Problem(Domain.parse("walker2d"), Domain.parse("hopper"))
+        Problem(parse_domain("walker2d"), parse_domain("hopper"))
 
 
 def test_a_runs_folder_imports_nothing(tmp_path, monkeypatch):

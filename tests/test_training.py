@@ -14,7 +14,7 @@ import tiny
 from rich.console import Console
 
 import isthmus
-from isthmus.domains.domain import PhysicsSimulation
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods.registry import METHODS
 from isthmus.tasks.imports import import_files
@@ -503,6 +503,6 @@ def test_names_of_folders(tmp_path):
     first.mkdir()
     assert new_folder(tmp_path, "source_only", problem, 3).name == f"{first.name}-2"
     long = isthmus.problem(
-        "hopper/" + ",".join(f"{name}=1" for name in isthmus.Domain.parse("hopper").table())
+        "hopper/" + ",".join(f"{name}=1" for name in isthmus.parse_domain("hopper").table())
     )
     assert len(new_folder(tmp_path, "m", long, 0).name) < 80

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.logs.datasets import DataSet, Log, read_log, resolve_path
 from isthmus.tasks.task import names
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds, decode_text
@@ -205,12 +206,12 @@ class Problem:
 
     @staticmethod
     def from_data(data: dict[str, Any], trusted: bool = True) -> Problem:
-        """The problem that `describe` described; for `trusted` see `Domain.parse`. Raises
+        """The problem that `describe` described; for `trusted` see `parse_domain`. Raises
         UnknownName or BadValue.
         """
         try:
             return Problem(
-                Domain.parse(data["source"], trusted), Domain.parse(data["target"], trusted),
+                parse_domain(data["source"], trusted), parse_domain(data["target"], trusted),
                 Access.parse(data["access"]), Budget(**data["budget"]), data["uncertainty"], data["data"], data["name"],
             )  # fmt: skip
         except (KeyError, TypeError, AttributeError) as error:
@@ -410,12 +411,12 @@ def make_problem(
         row = CATALOG[text]
         first, second, default, believed = row.source, row.target, row.access, row.uncertainty
     else:
-        whole = Domain.parse(text)
+        whole = parse_domain(text)
         first, second, default, believed = str(whole.without_settings()), str(whole), "online", ""
-    begin = _changed(Domain.parse(first), source)
+    begin = _changed(parse_domain(first), source)
     return Problem(
         begin,
-        Domain.parse(f"log:{begin}") if target == "log" else _changed(Domain.parse(second), target),
+        parse_domain(f"log:{begin}") if target == "log" else _changed(parse_domain(second), target),
         Access.parse(access or ("dataset" if data else default)),
         budget if isinstance(budget, Budget) else Budget(transitions=budget),
         believed if uncertainty is None else uncertainty,
@@ -431,7 +432,7 @@ def _changed(domain: Domain, text: str) -> Domain:
     text = decode_text(text)
     head = text.partition("/")[0]
     return (
-        Domain.parse(text)
+        parse_domain(text)
         if "=" not in head and (":" in head or head in names())
         else domain.shift(text)
     )

@@ -1,0 +1,199 @@
+"""N environments of somebody else's as a simulation, and those that each thread keeps."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import warnings
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from isthmus.domains.foreign_contract import (
+    Step,
+    call_environment,
+    check_reset,
+    check_step,
+    read_success,
+)
+from isthmus.domains.foreign_environment import make_environment, take_spare
+from isthmus.domains.simulated_time import find_clocks, measure_gain
+from isthmus.domains.simulation import SimulationStep
+from isthmus.physics.concurrency import ThreadList
+from isthmus.tasks.task import Random
+from isthmus.types import BadValue
+
+if TYPE_CHECKING:
+    from isthmus.domains.foreign import ForeignDomain
+
+MAX_KEPT, MAX_KEPT_ALIKE = 8, 3
+"""Simulations that a thread keeps: in all, and of one domain and size."""
+
+
+class ForeignSimulation:
+    """N environments, each stepped and reset by name.
+
+    There is no autoreset, so that every observation is a true next state. `rows` (n, 2) hold no
+    state, only what tells whether this simulation still is where a value of worlds left it: its
+    token, and how often each environment has moved. Episodes are seeded by the worlds' own streams.
+    """
+
+    def __init__(self, domain: ForeignDomain, n: int):
+        self.domain, self.time_limit = domain, domain.time_limit
+        self.obs_shape = (domain.inner_spaces().observation,)
+        self.envs = _make_environments(domain.task, n)
+        # Learners see the bounds in float32; an environment's own may lie between two of those
+        # numbers.
+        space: Any = self.envs[0].action_space
+        self.low, self.high, self.dtype = space.low, space.high, space.dtype
+        # Whether simulated time, if there is any, is still to be compared with what is written.
+        self.seconds_unchecked = domain.seconds is not None
+        self.terms: Mapping[str, np.ndarray] = {}
+        self.rows = np.zeros((n, 2))
+        self.rows[:, 0] = secrets.randbits(53)  # what a float64 holds exactly
+        self.x_position = np.full(n, np.nan)
+        self.success = np.zeros(n, bool)
+        self._closing = weakref.finalize(self, _close_all, self.envs)  # at the process's end, too
+
+    def holds(self, rows: np.ndarray) -> bool:
+        """Return whether the environments are where `rows` were taken."""
+        return np.array_equal(rows, self.rows)
+
+    def restore(self, rows: np.ndarray, parameters: np.ndarray) -> bool:
+        """Return whether the environments can go on from `rows`: if they are still there."""
+        return self.holds(rows)
+
+    def begin(
+        self, ids: np.ndarray, parameters: np.ndarray, random: Random
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Reset environments, by seeds from `random`; return observations (n, O), memory (n, 0)."""
+        seeds = (random.uniform(0, 1, 1)[:, 0] * 2**31).astype(int)
+        self.rows[ids, 1] += 1
+        observations, infos = [], []
+        for i, seed in zip(ids, seeds, strict=True):
+            observation, info = self._reset(i, int(seed))
+            observations.append(observation)
+            infos.append(info)
+        self._read_infos(ids, infos)
+        return np.array(observations, np.float64), np.empty((len(ids), 0))
+
+    def _reset(self, i: int, seed: int) -> tuple[np.ndarray, Mapping[str, Any]]:
+        result = call_environment(self.domain.task, "reset", lambda: self.envs[i].reset(seed=seed))
+        return check_reset(self.domain.task, result, self.obs_shape)
+
+    def neutral_action(self, ids: np.ndarray) -> np.ndarray:
+        """Return the actions (n, A) nearest to zero: what would be neutral is not known."""
+        return np.tile(np.clip(0.0, self.low, self.high), (len(ids), 1))
+
+    def step(
+        self, ids: np.ndarray, memory: np.ndarray, *, commanded: np.ndarray, applied: np.ndarray
+    ) -> SimulationStep:
+        """Step environments by what is applied; what they charge is theirs to know."""
+        self.rows[ids, 1] += 1
+        # The bounds are numbers of the space's own precision: what is clipped first is within them
+        # once it is rounded.
+        actions = np.clip(np.asarray(applied, np.float64), self.low, self.high).astype(self.dtype)
+        steps = [self._step(i, action) for i, action in zip(ids, actions, strict=True)]
+        observation = np.array([step.observation for step in steps], np.float64)
+        reward = np.array([step.reward for step in steps])
+        self._read_infos(ids, [step.info for step in steps])
+        self.terms = {"reward": reward}
+        return SimulationStep(
+            observation=observation,
+            reward=reward,
+            terminated=np.array([step.terminated for step in steps]),
+            truncated=np.array([step.truncated for step in steps]),
+            diverged=~(np.isfinite(observation).all(1) & np.isfinite(reward)),
+            memory=memory,
+        )
+
+    def _step(self, i: int, action: np.ndarray) -> Step:
+        task, env = self.domain.task, self.envs[i]
+        if not self.seconds_unchecked:
+            result = call_environment(task, "step", lambda: env.step(action))
+            return check_step(task, result, self.obs_shape)
+        self.seconds_unchecked = False
+        clocks = find_clocks(env)
+        before = [clock() for clock in clocks]
+        result = call_environment(task, "step", lambda: env.step(action))
+        self._compare_seconds(measure_gain(before, [clock() for clock in clocks]))
+        return check_step(task, result, self.obs_shape)
+
+    def _compare_seconds(self, measured: float | None) -> None:
+        """Warn where a step's simulated time is not what is written; what is written holds."""
+        written = self.domain.step_seconds
+        if measured is not None and not math.isclose(measured, written, rel_tol=1e-6):
+            warnings.warn(
+                f"{self.domain.task}: step_seconds={written:g} is written, and a step took "
+                f"{measured:g} s of simulated time; what is written counts",
+                stacklevel=2,
+            )
+
+    def _read_infos(self, ids: np.ndarray, infos: list[Mapping[str, Any]]) -> None:
+        self.x_position[ids] = [info.get("x_position", np.nan) for info in infos]
+        self.success[ids] = [read_success(self.domain.task, info) for info in infos]
+
+    def progress(self, ids: np.ndarray) -> np.ndarray:
+        """Return metres forward where the environment reports `x_position`; else NaN; (n,)."""
+        return self.x_position[ids]
+
+    def at_goal(self, ids: np.ndarray) -> np.ndarray:
+        """Return where the last info says so by `success` or `is_success`, bool (n,)."""
+        return self.success[ids]
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._closing()
+
+
+def _make_environments(task: str, n: int) -> list[gymnasium.Env]:
+    """Return n environments, the spare one first. Raises BadValue where they are not n."""
+    spare = take_spare(task)
+    envs = [] if spare is None else [spare]
+    while len(envs) < n:
+        envs.append(make_environment(task))
+    if len({id(env.unwrapped) for env in envs}) < n:
+        raise BadValue(
+            f"{task} returns the same environment again; {n} worlds need {n} environments"
+        )
+    return envs
+
+
+def _close_all(envs: list[gymnasium.Env]) -> None:
+    for env in envs:
+        # What holds a robot's connection should end, whatever the others do.
+        with suppress(Exception):
+            env.close()
+
+
+_kept: ThreadList[ForeignSimulation] = ThreadList()
+"""This thread's simulations, the least recently used first."""
+
+
+def find_simulation(domain: ForeignDomain, n: int, rows: np.ndarray | None) -> ForeignSimulation:
+    """Return the simulation that holds `rows`; else one that is new, or has long not been used.
+
+    Several are kept, since training in a source, training in a target and evaluation may all use
+    equal environments at the same time, each of which must find its own again.
+    """
+    simulation = _find_kept(domain, n, rows)
+    if simulation is None:
+        simulation = ForeignSimulation(domain, n)
+    if simulation in _kept:
+        _kept.remove(simulation)
+    elif len(_kept) == MAX_KEPT:
+        _kept.pop(0).close()
+    _kept.append(simulation)
+    return simulation
+
+
+def _find_kept(domain: ForeignDomain, n: int, rows: np.ndarray | None) -> ForeignSimulation | None:
+    alike = [kept for kept in _kept if kept.domain == domain and len(kept.envs) == n]
+    for simulation in alike:
+        if rows is not None and simulation.holds(rows):
+            return simulation
+    return alike[0] if len(alike) == MAX_KEPT_ALIKE else None

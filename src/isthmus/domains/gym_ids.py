@@ -1,0 +1,31 @@
+"""The Gymnasium ids of our domains, apart from their environments: foreign domains may name them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import gymnasium
+
+from isthmus.tasks.task import BUILT_IN, find_task
+
+ENVIRONMENTS = "isthmus.domains.gym"
+"""The module that Gymnasium imports when it makes one."""
+
+
+@cache
+def register_ids() -> None:
+    """Register, once, an id for each built-in task and one for any domain."""
+    entry_points: Any = {
+        "entry_point": f"{ENVIRONMENTS}:Environment",
+        "vector_entry_point": f"{ENVIRONMENTS}:VectorEnvironment",
+    }
+    for name in BUILT_IN:
+        title = "".join(word.capitalize() for word in name.split("_"))
+        gymnasium.register(
+            f"isthmus/{title}-v0",
+            **entry_points,
+            kwargs={"domain": name},
+            max_episode_steps=find_task(name).time_limit,
+        )
+    gymnasium.register("isthmus/Domain-v0", **entry_points)
