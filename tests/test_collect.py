@@ -506,9 +506,9 @@ def test_play_steps_living_worlds_only(monkeypatch):
     stepped, seen = [], []
     step = PhysicsSimulation.step
 
-    def spy(self, ids, *rest):
+    def spy(self, ids, memory, **actions):
         stepped.append(len(ids))
-        return step(self, ids, *rest)
+        return step(self, ids, memory, **actions)
 
     monkeypatch.setattr(PhysicsSimulation, "step", spy)
     episodes = rollout_episodes(

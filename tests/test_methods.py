@@ -681,7 +681,7 @@ def test_what_learns_in_the_target_is_not_told_its_dynamics(
             tr = tr._replace(parameters=tr.parameters + 5)
         return worlds, tr
 
-    monkeypatch.setattr("isthmus.domains.rollout.collect", other)
+    monkeypatch.setattr("isthmus.domains.rollout.rollout_steps", other)
     assert digest(run(method, ROUNDS)) == digest(expected)
     assert recorded and all((each == 3).all() for each in recorded), "it could have been told"
 

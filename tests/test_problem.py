@@ -362,9 +362,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, where: Domain) -> None:
         init(self, domain, n)
         self.poisoned = domain == where
 
-    def poisoned(self, *arguments):
-        obs, reward, *rest = step(self, *arguments)
-        return obs, np.full_like(reward, np.nan) if self.poisoned else reward, *rest
+    def poisoned(self, ids, memory, **actions):
+        result = step(self, ids, memory, **actions)
+        if not self.poisoned:
+            return result
+        return result._replace(reward=np.full_like(result.reward, np.nan))
 
     monkeypatch.setattr(PhysicsSimulation, "__init__", remember)
     monkeypatch.setattr(PhysicsSimulation, "step", poisoned)
@@ -416,7 +418,7 @@ def test_evaluation_returns_are_not_seen(tmp_path, monkeypatch, method):
         episodes = play(*arguments, **named)
         return episodes._replace(returns=np.full_like(episodes.returns, np.nan))
 
-    monkeypatch.setattr(collecting, "play", poisoned)
+    monkeypatch.setattr(collecting, "rollout_episodes", poisoned)
     run = tiny.train(method, tmp_path / "poisoned")
     assert any(np.isnan(row.get("target_return", 0.0)) for row in tiny.lines(run)), (
         "the poison was there"
