@@ -9,8 +9,8 @@ import pytest
 import tiny
 
 from isthmus.audit.audit import audit
-from isthmus.domains.effect_chain import EffectChain
-from isthmus.domains.effects import EFFECTS
+from isthmus.domains.effect_chain import Effect, EffectChain
+from isthmus.domains.effects import EFFECTS, register_effect
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.domains.stepped_worlds import SteppedWorlds
@@ -326,3 +326,59 @@ def test_an_audit_begins_with_the_neutral_action(tmp_path, forget):
     late = audit(plain.shift("action_delay=60"), plain.shift("action_delay=70"), episodes=2)
     assert late.effect.identical  # longer than an audit: neither is told anything but to hold
     assert max(d.std for d in late.dimensions) < 0.05
+
+
+# An effect of one's own
+
+
+class Backlash(Effect):
+    """Motors that do not follow a small change of the action; it sees what is commanded, too."""
+
+    name, unit, low, high = "backlash", "action", 0.0, 1.0
+    meaning = "a change of the action that is smaller is not followed"
+
+    def memory_size(self, obs_size, action_size):
+        return action_size
+
+    def begin(self, memory, obs, neutral):
+        memory[:] = neutral
+
+    def act(self, memory, *, commanded, applied):
+        memory[:] = np.where(np.abs(applied - memory) > self.value, applied, memory)
+        return memory.copy()
+
+
+@pytest.fixture
+def backlash(monkeypatch):
+    monkeypatch.setattr(EFFECTS, "_entries", dict(EFFECTS._entries))
+    return register_effect(Backlash)
+
+
+def test_an_effect_of_ones_own_is_stepped(backlash):
+    domain = parse_domain("hopper/backlash=0.3,history=2")
+    assert str(domain) == "hopper/backlash=0.3,history=2"
+    assert [effect.name for effect in domain.effects] == ["backlash", "history"], "sensing is last"
+    live = SteppedWorlds.resume(domain, domain.worlds(2, seed=0))
+    plain = parse_domain("hopper/history=2")
+    free = SteppedWorlds.resume(plain, plain.worlds(2, seed=0))
+    for command, follows in ((0.2, 0.0), (0.5, 0.5), (0.3, 0.5), (0.1, 0.1)):
+        action = np.full((2, 3), command, np.float32)
+        live.step(live.all, commanded=action)
+        free.step(free.all, commanded=action, applied=np.full((2, 3), follows, np.float32))
+        assert np.array_equal(live.state["observation"], free.state["observation"])
+        assert np.array_equal(live.state["returns"], free.state["returns"]), "commanded is charged"
+    with pytest.raises(BadValue, match=r"^backlash=2: needs 0\.\.1 action$"):
+        domain.shift("backlash=2")
+    assert parse_domain("gym:Pendulum-v1/step_seconds=0.05,backlash=0.1").effects == (
+        Backlash(0.1),
+    )
+
+
+def test_an_effect_must_declare_itself(backlash):
+    with pytest.raises(UnknownName, match="did you mean backlash"):
+        parse_domain("hopper/backlsh=0.1")
+    nameless = type("Nameless", (Effect,), {"unit": "", "low": 0.0, "high": 1.0, "meaning": ""})
+    with pytest.raises(BadValue, match=r"^the effect Nameless declares no name; write name = "):
+        register_effect(nameless)
+    with pytest.raises(BadValue, match="weak_motors is a built-in one"):
+        register_effect(type("Weaker", (Backlash,), {"name": "weak_motors"}))

@@ -56,7 +56,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the target moved")
 
     monkeypatch.setattr(Domain, "worlds", moved)
-    monkeypatch.setattr(collecting, "collect", moved)
+    monkeypatch.setattr(collecting, "rollout_steps", moved)
 
 
 @pytest.mark.parametrize("access", ["none", "dataset"])
@@ -102,7 +102,7 @@ def test_a_batch_is_granted_whole_or_not_at_all(monkeypatch):
         book, worlds, _ = problem.collect(book, worlds, behaviour, T)
     before = book, worlds
     with monkeypatch.context() as patch:
-        patch.setattr(collecting, "collect", lambda *_: pytest.fail("the target moved"))
+        patch.setattr(collecting, "rollout_steps", lambda *_: pytest.fail("the target moved"))
         with pytest.raises(
             BudgetExceeded, match="budget is 300 transitions: 256 are spent and 128 more were asked"
         ):

@@ -148,12 +148,14 @@ class Domain(ABC):
 
         Nothing moves.
         """
+        return None
 
     def ready(self, moved: bool = True) -> None:
         """Raise BadValue where worlds could not be built; better before training than amid it.
 
         `moved`: whether training moves this domain.
         """
+        return None
 
     def left_out(self) -> tuple[str, ...]:
         """Return what this domain's engine leaves out of its robot's model, a line a kind."""
@@ -186,11 +188,13 @@ class Domain(ABC):
         """
         if effects is None:
             effects = self.effects
-        weak = any(isinstance(effect, WeakMotors) for effect in effects)
-        if weak and not self.action_scales_force():
-            effects = tuple(effect for effect in effects if not isinstance(effect, WeakMotors))
+        chained = tuple(effect for effect in effects if not self._is_simulated(effect))
         spaces = self.inner_spaces()
-        return EffectChain(effects, spaces.observation, spaces.action)
+        return EffectChain(chained, spaces.observation, spaces.action)
+
+    def _is_simulated(self, effect: Effect) -> bool:
+        """Return whether the simulator does what an effect says."""
+        return isinstance(effect, WeakMotors) and not self.action_scales_force()
 
     @abstractmethod
     def inner_spaces(self) -> Spaces:
@@ -358,7 +362,7 @@ class RobotDomain(Domain):
         would not do it.
         """
         for effect in self.effects:
-            if isinstance(effect, WeakMotors) and not self.action_scales_force():
+            if self._is_simulated(effect):
                 return effect.value
         return None
 

@@ -92,7 +92,7 @@ class ObservationDelay(Effect):
 
 
 def _exchange(queue: Array, newest: Array) -> Array:
-    """Put rows (n, K) at the end of a queue (n, L K), which is written to; return its first ones."""
+    """Put rows (n, K) at the end of a queue (n, L K), in place; return its first rows."""
     size = newest.shape[1]
     longer = np.concatenate([queue, newest], axis=1)
     queue[:] = longer[:, size:]

@@ -1,7 +1,7 @@
 """Somebody else's Gymnasium environment as a domain.
 
-    parse_domain("gym:Hopper-v5")                                                  any Gymnasium id
-    parse_domain("my_robot:make/action_delay=2,time_limit=500,step_seconds=0.05")  any function that makes one
+    gym:Hopper-v5                                                   any Gymnasium id
+    my_robot:make/action_delay=2,time_limit=500,step_seconds=0.05   any function that makes one
 
 The settings follow the last `/`; a Gymnasium id may hold others (`gym:namespace/Name-v0`).
 """
@@ -107,7 +107,7 @@ class ForeignDomain(Domain):
 
     @property
     def step_seconds(self) -> float:
-        """Seconds a step lasts on the robot: as written, else measured, which rehearses an instance.
+        """Seconds a step lasts on the robot: as written, else measured by rehearsing an instance.
 
         Where it can be neither: as a run's environment declares it, if the text is not `trusted`;
         else raises BadValue.

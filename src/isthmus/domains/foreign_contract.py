@@ -28,8 +28,9 @@ class Step(NamedTuple):
 
 
 def call_environment(task: str, name: str, call: Callable[[], Any]) -> Any:
-    """Return what an environment's `reset` or `step` gives. Raises BadValue, with the cause, where
-    it raises.
+    """Return what an environment's `reset` or `step` gives.
+
+    Raises BadValue, with the cause, where it raises.
     """
     try:
         return call()
@@ -80,10 +81,10 @@ def check_step(task: str, result: Any, shape: tuple[int, ...]) -> Step:
 
 
 def read_success(task: str, info: Mapping[str, Any]) -> bool:
-    """Return whether an info says that the task is achieved: `success` or `is_success`, one bool or
-    number.
+    """Return whether an info says that the task is achieved.
 
-    NaN and None say no. Raises BadValue where it is anything else.
+    That is `success` or `is_success`, one bool or number; NaN and None say no. Raises BadValue
+    where it is anything else.
     """
     return any(_is_success(task, key, info[key]) for key in SUCCESS_KEYS if key in info)
 
@@ -162,10 +163,15 @@ def layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
 
 
 def declared_limit(env: gymnasium.Env) -> int | None:
-    """Return the fewest steps after which a wrapper, the environment or its spec ends an episode;
-    None: none says.
+    """Return the fewest steps after which a wrapper, the environment or its spec ends an episode.
+
+    None where none of them says.
     """
-    limits = [env.spec.max_episode_steps] if env.spec else []
-    limits += [getattr(layer, "_max_episode_steps", None) for layer in layers(env)]
-    counts = [limit for limit in limits if isinstance(limit, int | np.integer) and limit > 0]
-    return int(min(counts)) if counts else None
+    holders = [(env.spec, "max_episode_steps")]
+    holders += [(layer, "_max_episode_steps") for layer in layers(env)]
+    counts = []
+    for holder, name in holders:
+        limit = getattr(holder, name, None)
+        if isinstance(limit, int | np.integer) and limit > 0:
+            counts.append(int(limit))
+    return min(counts, default=None)

@@ -1,4 +1,4 @@
-"""Making somebody else's environment, and what it says of itself before and while it is rehearsed."""
+"""Somebody else's environment: how it is made, and what it says of itself."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from isthmus.domains.foreign_contract import (
     read_success,
 )
 from isthmus.domains.foreign_environment import make_environment, take_spare
-from isthmus.domains.simulated_time import find_clocks, measure_gain
+from isthmus.domains.simulated_time import find_clocks, measure_gain, read_clocks
 from isthmus.domains.simulation import SimulationStep
 from isthmus.physics.concurrency import ThreadList
 from isthmus.tasks.task import Random
@@ -73,13 +73,11 @@ class ForeignSimulation:
         """Reset environments, by seeds from `random`; return observations (n, O), memory (n, 0)."""
         seeds = (random.uniform(0, 1, 1)[:, 0] * 2**31).astype(int)
         self.rows[ids, 1] += 1
-        observations, infos = [], []
-        for i, seed in zip(ids, seeds, strict=True):
-            observation, info = self._reset(i, int(seed))
-            observations.append(observation)
-            infos.append(info)
-        self._read_infos(ids, infos)
-        return np.array(observations, np.float64), np.empty((len(ids), 0))
+        observation = np.empty((len(ids), *self.obs_shape))
+        for row, i in enumerate(ids):
+            observation[row], info = self._reset(i, int(seeds[row]))
+            self._read_info(i, info)
+        return observation, np.empty((len(ids), 0))
 
     def _reset(self, i: int, seed: int) -> tuple[np.ndarray, Mapping[str, Any]]:
         result = call_environment(self.domain.task, "reset", lambda: self.envs[i].reset(seed=seed))
@@ -97,16 +95,19 @@ class ForeignSimulation:
         # The bounds are numbers of the space's own precision: what is clipped first is within them
         # once it is rounded.
         actions = np.clip(np.asarray(applied, np.float64), self.low, self.high).astype(self.dtype)
-        steps = [self._step(i, action) for i, action in zip(ids, actions, strict=True)]
-        observation = np.array([step.observation for step in steps], np.float64)
-        reward = np.array([step.reward for step in steps])
-        self._read_infos(ids, [step.info for step in steps])
+        observation, reward = np.empty((len(ids), *self.obs_shape)), np.empty(len(ids))
+        terminated, truncated = np.empty((2, len(ids)), bool)
+        for row, i in enumerate(ids):
+            step = self._step(i, actions[row])
+            observation[row], reward[row] = step.observation, step.reward
+            terminated[row], truncated[row] = step.terminated, step.truncated
+            self._read_info(i, step.info)
         self.terms = {"reward": reward}
         return SimulationStep(
             observation=observation,
             reward=reward,
-            terminated=np.array([step.terminated for step in steps]),
-            truncated=np.array([step.truncated for step in steps]),
+            terminated=terminated,
+            truncated=truncated,
             diverged=~(np.isfinite(observation).all(1) & np.isfinite(reward)),
             memory=memory,
         )
@@ -118,9 +119,9 @@ class ForeignSimulation:
             return check_step(task, result, self.obs_shape)
         self.seconds_unchecked = False
         clocks = find_clocks(env)
-        before = [clock() for clock in clocks]
+        before = read_clocks(clocks)
         result = call_environment(task, "step", lambda: env.step(action))
-        self._compare_seconds(measure_gain(before, [clock() for clock in clocks]))
+        self._compare_seconds(measure_gain(before, read_clocks(clocks)))
         return check_step(task, result, self.obs_shape)
 
     def _compare_seconds(self, measured: float | None) -> None:
@@ -133,9 +134,9 @@ class ForeignSimulation:
                 stacklevel=2,
             )
 
-    def _read_infos(self, ids: np.ndarray, infos: list[Mapping[str, Any]]) -> None:
-        self.x_position[ids] = [info.get("x_position", np.nan) for info in infos]
-        self.success[ids] = [read_success(self.domain.task, info) for info in infos]
+    def _read_info(self, i: int, info: Mapping[str, Any]) -> None:
+        self.x_position[i] = info.get("x_position", np.nan)
+        self.success[i] = read_success(self.domain.task, info)
 
     def progress(self, ids: np.ndarray) -> np.ndarray:
         """Return metres forward where the environment reports `x_position`; else NaN; (n,)."""
@@ -181,19 +182,20 @@ def find_simulation(domain: ForeignDomain, n: int, rows: np.ndarray | None) -> F
     equal environments at the same time, each of which must find its own again.
     """
     simulation = _find_kept(domain, n, rows)
-    if simulation is None:
-        simulation = ForeignSimulation(domain, n)
-    if simulation in _kept:
+    if simulation is not None:
         _kept.remove(simulation)
-    elif len(_kept) == MAX_KEPT:
-        _kept.pop(0).close()
+    else:
+        simulation = ForeignSimulation(domain, n)
+        if len(_kept) == MAX_KEPT:
+            _kept.pop(0).close()
     _kept.append(simulation)
     return simulation
 
 
 def _find_kept(domain: ForeignDomain, n: int, rows: np.ndarray | None) -> ForeignSimulation | None:
-    alike = [kept for kept in _kept if kept.domain == domain and len(kept.envs) == n]
-    for simulation in alike:
-        if rows is not None and simulation.holds(rows):
-            return simulation
+    alike = [kept for kept in _kept if (kept.domain, len(kept.envs)) == (domain, n)]
+    if rows is not None:
+        for simulation in alike:
+            if simulation.holds(rows):
+                return simulation
     return alike[0] if len(alike) == MAX_KEPT_ALIKE else None

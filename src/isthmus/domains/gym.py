@@ -48,7 +48,7 @@ class Camera:
             raise CannotRender(
                 "only our own tasks can be rendered: a foreign environment draws its own pictures"
             )
-        self.simulator = simulation.simulator
+        self.simulator: Any = simulation.simulator
         model = self.simulator.model
         self.data = mujoco.MjData(model)
         self.camera = mujoco.MjvCamera()
@@ -90,6 +90,7 @@ class Camera:
         return self.renderer.render()
 
     def close(self) -> None:
+        """Free the renderer."""
         self.renderer.close()
 
 
@@ -99,17 +100,15 @@ def _make_boxes(spaces: Spaces) -> tuple[Box, Box]:
     return observations, Box(spaces.low, spaces.high, dtype=np.float32)
 
 
-def _read_parameters(
-    domain: Domain, n: int, options: Mapping[str, Any] | None
-) -> np.ndarray | None:
+def _read_parameters(domain: Domain, n: int, options: Mapping[str, Any] | None) -> np.ndarray:
     """Return dynamics [n, P] of `options["parameters"]`, name -> value or values (n,).
 
     NaN where they are to be drawn. Raises BadValue for a parameter that the domain fixes.
     """
+    values = np.full((n, len(domain.names)), np.nan)
     asked = _get_option(options, "parameters")
     if asked is None:
-        return None
-    values = np.full((n, len(domain.names)), np.nan)
+        return values
     for name, value in asked.items():
         parameter = find_parameter(domain.table(), name, domain.task)
         if name not in domain.names:
@@ -161,7 +160,7 @@ class Environment(gymnasium.Env):
     progress) and `diverged`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(
         self, domain: str, render_mode: str | None = None, width: int = 480, height: int = 480
@@ -205,7 +204,8 @@ class Environment(gymnasium.Env):
         """Return a picture, uint8 [height, width, 3], where a render mode is set."""
         if self.render_mode is None:
             return None
-        self._camera = self._camera or Camera(self.live.simulation, *self.size)
+        if self._camera is None:
+            self._camera = Camera(self.live.simulation, *self.size)
         return self._camera.frame()
 
     @property
@@ -229,7 +229,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
     `Environment`, values (num_envs,).
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(
         self,
@@ -267,7 +267,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
             live.rekey(ids, keys(int(self.np_random_seed or 0), self.num_envs)[ids])
             self._seeded = True
         parameters = _read_parameters(self.domain, self.num_envs, options)
-        self._begin(ids, None if parameters is None else parameters[ids])
+        self._begin(ids, parameters[ids])
         return live.state["observation"].copy(), self._spread({}, ids, _reset_info(live, ids))
 
     def _select(self, mask: Any) -> np.ndarray:
@@ -358,7 +358,8 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
         """Return a picture of each environment, where a render mode is set."""
         if self.render_mode is None:
             return None
-        self._camera = self._camera or Camera(self.live.simulation, *self.size)
+        if self._camera is None:
+            self._camera = Camera(self.live.simulation, *self.size)
         return tuple(self._camera.frame(i) for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any):

@@ -1,4 +1,4 @@
-"""The Gymnasium ids of our domains, apart from their environments: foreign domains may name them."""
+"""The Gymnasium ids of our domains, which foreign domains may name too."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ memory that is kept through episodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -196,16 +196,11 @@ class _Players:
         living = (~ended[self.worlds]).sum(1)
         for start in range(0, int(living.max()), MAX_BATCH):
             rows = worlds[:, start : start + MAX_BATCH]
-            width = rows.shape[1]
-            padded = np.pad(rows, ((0, 0), (0, MAX_BATCH - width)), mode="edge")
-            action, memory = _act_members()(
-                self.policies,
-                _take_rows(self.memory, padded),
-                observation[padded].astype(np.float32),
-            )
-            self.action[rows] = np.asarray(action)[:, :width]
-            for leaf, new in _leaf_pairs(self.memory, memory):
-                leaf[rows] = np.asarray(new)[:, :width]
+            padded = _pad_rows(rows)
+            obs = observation[padded].astype(np.float32)
+            action, memory = _act_members()(self.policies, _take_rows(self.memory, padded), obs)
+            self.action[rows] = np.asarray(action)[:, : rows.shape[1]]
+            _write_rows(self.memory, rows, memory)
         return self.action
 
 
@@ -234,17 +229,11 @@ def rollout_full_episodes(
     while len(ids := np.flatnonzero(finished < wanted)):
         keys = live.behaviour_keys(1)[0]
         for start in range(0, len(ids), MAX_BATCH):
-            chunk = ids[start : start + MAX_BATCH]
-            rows = np.pad(chunk, (0, MAX_BATCH - len(chunk)), mode="edge")
-            decision, new_memory = _decide()(
-                behaviour,
-                _take_rows(memory, rows),
-                observation[rows].astype(np.float32),
-                keys[rows],
-            )
+            rows = _pad_rows(ids[start : start + MAX_BATCH])
+            obs = observation[rows].astype(np.float32)
+            decision, renewed = _decide()(behaviour, _take_rows(memory, rows), obs, keys[rows])
             action[rows] = np.asarray(decision.action)
-            for leaf, new in _leaf_pairs(memory, new_memory):
-                leaf[rows] = np.asarray(new)
+            _write_rows(memory, rows, renewed)
         if before_step:
             before_step(len(ids))
         outcome = live.step(ids, commanded=action[ids])
@@ -302,16 +291,25 @@ def _renew_memory(memory: Any, initial: Any, renewed: np.ndarray) -> Any:
     return jax.tree.map(renew, memory, initial)
 
 
+def _pad_rows(rows: np.ndarray) -> np.ndarray:
+    """Return rows [..., MAX_BATCH], the last one repeated."""
+    missing = MAX_BATCH - rows.shape[-1]
+    return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)], mode="edge")
+
+
 def _take_rows(memory: Any, rows: np.ndarray) -> Any:
     import jax
 
     return jax.tree.map(lambda leaf: leaf[rows], memory)
 
 
-def _leaf_pairs(memory: Any, other: Any) -> Iterator[tuple[np.ndarray, Any]]:
+def _write_rows(memory: Any, rows: np.ndarray, renewed: Any) -> None:
+    """Write what is remembered of `rows` ([n] or [M, n]), which may be padded there, in place."""
     import jax
 
-    return zip(jax.tree.leaves(memory), jax.tree.leaves(other), strict=True)
+    for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(renewed), strict=True):
+        unpadded = (slice(None),) * (rows.ndim - 1) + (slice(rows.shape[-1]),)
+        leaf[rows] = np.asarray(new)[unpadded]
 
 
 # The jitted calls

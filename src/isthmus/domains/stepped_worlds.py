@@ -78,7 +78,10 @@ class SteppedWorlds:
         parameters: np.ndarray | None = None,
         purpose: str = "collect",
     ) -> SteppedWorlds:
-        """Begin the first episodes of worlds of these keys; `parameters` (n, P) fix the dynamics."""
+        """Begin the first episodes of worlds of these keys (n,).
+
+        `parameters` (n, P) fix the dynamics, which are drawn otherwise.
+        """
         live = SteppedWorlds.idle(domain, domain.simulation(len(key), purpose), key)
         if parameters is not None:
             live.state["task"][:] = GIVEN_TASK
