@@ -320,7 +320,7 @@ if "windows" in sys.argv:
 
 import tiny
 import isthmus
-from isthmus.problems.problem import UsageLedger
+from isthmus.problems.ledger import UsageLedger
 from isthmus.physics.mujoco import threads
 from isthmus.training.executor import Processes
 

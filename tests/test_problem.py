@@ -27,7 +27,8 @@ from isthmus.evaluation import evaluate as evaluation
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.methods import registry
 from isthmus.problems.catalog import CATALOG
-from isthmus.problems.problem import Access, Budget, Problem, TargetUsage, UsageLedger
+from isthmus.problems.ledger import UsageLedger
+from isthmus.problems.problem import Access, Budget, Problem, TargetUsage
 from isthmus.training import train as loop
 from isthmus.types import BadValue, BudgetExceeded, IsthmusError, UnknownName
 

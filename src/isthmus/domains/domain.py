@@ -119,9 +119,11 @@ class Domain(ABC):
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
         """The axes of a grid, by name; empty where this is no grid."""
-        return {
-            name: setting.values for name, setting in self.settings if isinstance(setting, Grid)
-        }
+        axes = {}
+        for name, setting in self.settings:
+            if isinstance(setting, Grid):
+                axes[name] = setting.values
+        return axes
 
     @property
     def replayable(self) -> bool:

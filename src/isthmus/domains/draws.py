@@ -37,5 +37,8 @@ def _draw_setting(setting: ParameterSpec, random: Streams) -> np.ndarray | float
 @lru_cache(maxsize=64)
 def _hash_names(names: tuple[str, ...]) -> np.ndarray:
     """Return what keeps the draws of parameters apart, uint64 [P]."""
-    digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
-    return np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
+    return np.array([_hash_name(name) for name in names], np.uint64)
+
+
+def _hash_name(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")

@@ -72,7 +72,7 @@ class ForeignDomain(Domain):
         if module == "gym":
             if ":" not in name and name not in gymnasium.registry:
                 raise UnknownName("Gymnasium environment", name, gymnasium.registry)
-        elif not _is_dotted_name(module) or not _is_dotted_name(name):
+        elif not _is_dotted_name(f"{module}.{name}"):
             raise BadValue(f"{task!r} is no environment; write gym:ID or module:function")
         return ForeignDomain(task, trusted=trusted).shift(settings)
 

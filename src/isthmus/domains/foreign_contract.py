@@ -86,7 +86,7 @@ def read_success(task: str, info: Mapping[str, Any]) -> bool:
     That is `success` or `is_success`, one bool or number; NaN and None say no. Raises BadValue
     where it is anything else.
     """
-    return any(_is_success(task, key, info[key]) for key in SUCCESS_KEYS if key in info)
+    return any(_is_success(task, key, info.get(key)) for key in SUCCESS_KEYS)
 
 
 def _is_success(task: str, key: str, value: Any) -> bool:

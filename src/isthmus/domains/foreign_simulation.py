@@ -95,20 +95,23 @@ class ForeignSimulation:
         # The bounds are numbers of the space's own precision: what is clipped first is within them
         # once it is rounded.
         actions = np.clip(np.asarray(applied, np.float64), self.low, self.high).astype(self.dtype)
-        observation, reward = np.empty((len(ids), *self.obs_shape)), np.empty(len(ids))
-        terminated, truncated = np.empty((2, len(ids)), bool)
+        result = self._empty_step(len(ids), memory)
         for row, i in enumerate(ids):
             step = self._step(i, actions[row])
-            observation[row], reward[row] = step.observation, step.reward
-            terminated[row], truncated[row] = step.terminated, step.truncated
+            result.observation[row], result.reward[row] = step.observation, step.reward
+            result.terminated[row], result.truncated[row] = step.terminated, step.truncated
             self._read_info(i, step.info)
-        self.terms = {"reward": reward}
+        self.terms = {"reward": result.reward}
+        finite = np.isfinite(result.observation).all(1) & np.isfinite(result.reward)
+        return result._replace(diverged=~finite)
+
+    def _empty_step(self, n: int, memory: np.ndarray) -> SimulationStep:
         return SimulationStep(
-            observation=observation,
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-            diverged=~(np.isfinite(observation).all(1) & np.isfinite(reward)),
+            observation=np.empty((n, *self.obs_shape)),
+            reward=np.empty(n),
+            terminated=np.empty(n, bool),
+            truncated=np.empty(n, bool),
+            diverged=np.zeros(n, bool),
             memory=memory,
         )
 
@@ -153,8 +156,9 @@ class ForeignSimulation:
 
 def _make_environments(task: str, n: int) -> list[gymnasium.Env]:
     """Return n environments, the spare one first. Raises BadValue where they are not n."""
-    spare = take_spare(task)
-    envs = [] if spare is None else [spare]
+    spare, envs = take_spare(task), []
+    if spare is not None:
+        envs.append(spare)
     while len(envs) < n:
         envs.append(make_environment(task))
     if len({id(env.unwrapped) for env in envs}) < n:
@@ -198,4 +202,6 @@ def _find_kept(domain: ForeignDomain, n: int, rows: np.ndarray | None) -> Foreig
         for simulation in alike:
             if simulation.holds(rows):
                 return simulation
-    return alike[0] if len(alike) == MAX_KEPT_ALIKE else None
+    if len(alike) == MAX_KEPT_ALIKE:
+        return alike[0]
+    return None

@@ -106,10 +106,7 @@ def _read_parameters(domain: Domain, n: int, options: Mapping[str, Any] | None) 
     NaN where they are to be drawn. Raises BadValue for a parameter that the domain fixes.
     """
     values = np.full((n, len(domain.names)), np.nan)
-    asked = _get_option(options, "parameters")
-    if asked is None:
-        return values
-    for name, value in asked.items():
+    for name, value in (_get_option(options, "parameters") or {}).items():
         parameter = find_parameter(domain.table(), name, domain.task)
         if name not in domain.names:
             raise BadValue(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,11 @@ ENVIRONMENTS = "isthmus.domains.gym"
 """The module that Gymnasium imports when it makes one."""
 
 
+def title_task(name: str) -> str:
+    """Return a task's name as Gymnasium writes it: `HalfCheetah` of `half_cheetah`."""
+    return string.capwords(name, "_").replace("_", "")
+
+
 @cache
 def register_ids() -> None:
     """Register, once, an id for each built-in task and one for any domain."""
@@ -21,9 +27,8 @@ def register_ids() -> None:
         "vector_entry_point": f"{ENVIRONMENTS}:VectorEnvironment",
     }
     for name in BUILT_IN:
-        title = "".join(word.capitalize() for word in name.split("_"))
         gymnasium.register(
-            f"isthmus/{title}-v0",
+            f"isthmus/{title_task(name)}-v0",
             **entry_points,
             kwargs={"domain": name},
             max_episode_steps=find_task(name).time_limit,

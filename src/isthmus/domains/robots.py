@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 from isthmus.domains.domain import Domain
+from isthmus.domains.gym_ids import title_task
 from isthmus.tasks.task import BUILT_IN, find_task
 from isthmus.types import BadValue
 
@@ -29,9 +30,9 @@ def _list_robots() -> dict[str, str]:
     """Return the built-in tasks' robots, by the names of tasks and by their own."""
     robots = {}
     for name in BUILT_IN:
-        title = "".join(word.capitalize() for word in name.split("_"))
-        robots[name] = _drop_version(find_task(name).reference or title)
-    return robots | {robot: robot for robot in robots.values()}
+        robot = _drop_version(find_task(name).reference or title_task(name))
+        robots[name] = robots[robot] = robot
+    return robots
 
 
 def check_fits(trained: Domain, other: Domain) -> None:

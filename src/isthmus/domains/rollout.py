@@ -42,7 +42,7 @@ def rollout_steps(
 
     check_jax_survived()
     live = SteppedWorlds.resume(domain, worlds)
-    initial = _initial_memory(_split_members(behaviour) if members else [behaviour], worlds.size)
+    initial = _initial_memory(_list_behaviours(behaviour, members), worlds.size)
     memory = live.state["behaviour_memory"]
     if memory is None:
         memory = initial
@@ -172,8 +172,9 @@ def rollout_episodes(
 
 def _list_policies(policy: Any | Sequence[Any]) -> list[Any]:
     """List the policies of a list, or the one: that may be a tuple with a method `act` itself."""
-    is_list = isinstance(policy, list | tuple) and not hasattr(policy, "act")
-    return list(policy) if is_list else [policy]
+    if hasattr(policy, "act") or not isinstance(policy, list | tuple):
+        return [policy]
+    return list(policy)
 
 
 class _Players:
@@ -217,31 +218,43 @@ def rollout_full_episodes(
     The memory is kept through all of a world's episodes. Worlds that are done stand still; no bit
     of a world depends on the others. `before_step(n)` is called before each step of n worlds.
     """
-    import jax
-
     check_jax_survived()
     live = SteppedWorlds.resume(domain, worlds)
-    finished, observation = live.state["finished"], live.state["observation"]
-    memory = _initial_memory([behaviour], worlds.size)
+    player = _RandomPlayer(behaviour, worlds.size, domain.spaces.action)
+    finished = live.state["finished"]
     wanted = finished + episodes
-    action = np.zeros((worlds.size, domain.spaces.action), np.float32)
-    behaviour = jax.device_put(behaviour)
     while len(ids := np.flatnonzero(finished < wanted)):
-        keys = live.behaviour_keys(1)[0]
-        for start in range(0, len(ids), MAX_BATCH):
-            rows = _pad_rows(ids[start : start + MAX_BATCH])
-            obs = observation[rows].astype(np.float32)
-            decision, renewed = _decide()(behaviour, _take_rows(memory, rows), obs, keys[rows])
-            action[rows] = np.asarray(decision.action)
-            _write_rows(memory, rows, renewed)
+        action = player.act(live, ids)
         if before_step:
             before_step(len(ids))
-        outcome = live.step(ids, commanded=action[ids])
+        outcome = live.step(ids, commanded=action)
         ended = ids[outcome.terminated | outcome.truncated]
         again = ended[finished[ended] < wanted[ended]]
         if len(again):
             live.begin(again)
-    return live.worlds(), memory
+    return live.worlds(), player.memory
+
+
+class _RandomPlayer:
+    """A behaviour in N worlds, and what it remembers there."""
+
+    def __init__(self, behaviour: Any, n: int, action_size: int):
+        import jax
+
+        self.memory = _initial_memory([behaviour], n)
+        self.behaviour = jax.device_put(behaviour)
+        self.action = np.zeros((n, action_size), np.float32)
+
+    def act(self, live: SteppedWorlds, ids: np.ndarray) -> np.ndarray:
+        """Return actions (n, A) in worlds `ids`."""
+        observation, keys = live.state["observation"], live.behaviour_keys(1)[0]
+        for start in range(0, len(ids), MAX_BATCH):
+            rows = _pad_rows(ids[start : start + MAX_BATCH])
+            memory, obs = _take_rows(self.memory, rows), observation[rows].astype(np.float32)
+            decision, memory = _decide()(self.behaviour, memory, obs, keys[rows])
+            self.action[rows] = np.asarray(decision.action)
+            _write_rows(self.memory, rows, memory)
+        return self.action[ids]
 
 
 # Memories: trees with a leading axis of worlds
@@ -254,10 +267,12 @@ def repeated(tree: Any, n: int) -> Any:
     return jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], n, axis=0), tree)
 
 
-def _split_members(behaviour: Any) -> list[Any]:
-    """List the behaviours that lie in one along its leaves' leading axis."""
+def _list_behaviours(behaviour: Any, members: bool) -> list[Any]:
+    """List the members that lie in a behaviour along its leaves' leading axis, or the one."""
     import jax
 
+    if not members:
+        return [behaviour]
     count = len(jax.tree.leaves(behaviour)[0])
     return [jax.tree.map(lambda x, m=m: x[m], behaviour) for m in range(count)]
 
@@ -348,14 +363,13 @@ def _decide_members() -> Callable:
         return jax.vmap(decide_one, (None, 0, 0, 0))(*arguments)
 
     @jax.jit
-    def decide(behaviours, memory, obs, keys):
+    def decide(behaviours, *worlds):
         members = len(jax.tree.leaves(behaviours)[0])
 
         def split(x):
             return x.reshape(-1, len(x) // members, *x.shape[1:])
 
-        worlds = jax.tree.map(split, (memory, obs, keys))
-        out = jax.lax.map(decide_member, (behaviours, *worlds))
+        out = jax.lax.map(decide_member, (behaviours, *jax.tree.map(split, worlds)))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
 
     return decide

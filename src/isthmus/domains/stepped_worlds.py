@@ -210,8 +210,10 @@ class SteppedWorlds:
 
 def _copy_state(state: dict[str, Any]) -> dict[str, Any]:
     """Copy the arrays of a state; a behaviour's memory is never written to."""
-    copied = {name: np.array(value) for name, value in state.items() if name != "behaviour_memory"}
-    return copied | {"behaviour_memory": state["behaviour_memory"]}
+    copied = {}
+    for name, value in state.items():
+        copied[name] = value if name == "behaviour_memory" else np.array(value)
+    return copied
 
 
 def _check_finite(action: np.ndarray) -> None:

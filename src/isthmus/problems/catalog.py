@@ -111,10 +111,9 @@ def _dap() -> dict[str, CatalogEntry]:
         "walker2d": "friction=x2",
         "ant": "hip_1_strength=0,ankle_1_strength=0",
     }
-    rows = {
-        f"{robot}-dap": CatalogEntry(robot, f"{robot}/{shift}", "dataset", "", DAP)
-        for robot, shift in shifts.items()
-    }
+    rows = {}
+    for robot, shift in shifts.items():
+        rows[f"{robot}-dap"] = CatalogEntry(robot, f"{robot}/{shift}", "dataset", "", DAP)
     rows["half_cheetah-broken"] = CatalogEntry(
         "half_cheetah",
         "half_cheetah/bthigh_strength=0",
@@ -190,10 +189,11 @@ def _sparse(task: str, reward: str, shift: str, note: str = "") -> CatalogEntry:
 
 def _contact_friction() -> dict[str, CatalogEntry]:
     note = "the contact's friction, floor and robot together"
-    return {
-        f"hopper-contact_friction-{factor}": _scaled("hopper", "friction", factor, OURS, note)
-        for factor in SCALE_FACTORS
-    }
+    rows = {}
+    for factor in SCALE_FACTORS:
+        name = f"hopper-contact_friction-{factor}"
+        rows[name] = _scaled("hopper", "friction", factor, OURS, note)
+    return rows
 
 
 CATALOG = _es() | _odrl() | _contact_friction() | _dap() | _matl()

@@ -5,16 +5,12 @@ The meter is here: the only way in which training touches the target.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +18,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.parse import parse_domain
 from isthmus.logs.datasets import DataSet, Log, read_log, resolve_path
 from isthmus.problems.catalog import CATALOG, CatalogEntry
+from isthmus.problems.ledger import UsageLedger
 from isthmus.tasks.task import names
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds, decode_text
 
@@ -68,62 +65,6 @@ class TargetUsage(NamedTuple):
             np.int64(self.episodes + episodes),
             np.float64(self.seconds + seconds),
         )
-
-
-def _ends_amid_a_line(file: BinaryIO) -> bool:
-    if not file.seek(0, os.SEEK_END):
-        return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
-
-
-class UsageLedger:
-    """The second book, for targets that cannot be replayed: a file that only grows, synced before
-    each step.
-
-    A robot that moved has moved, whatever checkpoint a run continues from; this book is never
-    rolled back.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.transitions = 0
-        self.episodes = 0
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
-            text = ""
-        except (OSError, ValueError) as error:
-            raise BadValue(
-                f"the ledger {path} cannot be read, and what it counted not be known: {error}"
-            ) from None
-        for line in text.splitlines():
-            # A line cut short by a crash: its step was not taken, for the sync comes first.
-            with suppress(json.JSONDecodeError):
-                self._count(json.loads(line))
-
-    def _count(self, entry: Mapping[str, int]) -> None:
-        self.transitions += entry.get("transitions", 0)
-        self.episodes += entry.get("episodes", 0)
-
-    def enter(self, **counts: int) -> None:
-        """Count what is about to happen.
-
-        Raises BadValue where the disk refuses: then it must not happen.
-        """
-        try:
-            with self.path.open("a+b") as file:
-                if _ends_amid_a_line(file):
-                    file.write(b"\n")  # or the line that was cut short would swallow this one
-                file.write(json.dumps(counts).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise BadValue(
-                f"cannot write the ledger {self.path} ({error.strerror}), so that the target is "
-                "not touched; make room"
-            ) from None
-        self._count(counts)
 
 
 @dataclass(frozen=True)
@@ -235,7 +176,9 @@ class Problem:
 
     def with_ledger(self, path: Path) -> Problem:
         """Return this problem with a ledger at `path`, if its target cannot be replayed."""
-        return self if self.target.replayable else replace(self, ledger=UsageLedger(path))
+        if self.target.replayable:
+            return self
+        return replace(self, ledger=UsageLedger(path))
 
     def rehearsal(self) -> Problem:
         """The problem with domains that cost nothing to touch: where they cannot be replayed, only
@@ -328,8 +271,10 @@ class Problem:
 
         `settings` are those of the method that say how much it takes.
         """
-        ledger = None if target.replayable else self.ledger
-        return AdaptationMeter(self.budget, target, settings, ledger)
+        meter = AdaptationMeter(self.budget, target, settings, self.ledger)
+        if target.replayable:
+            return replace(meter, ledger=None)
+        return meter
 
     def check_budget(
         self, usage: TargetUsage, transitions: int, episodes: int, seconds: float
@@ -430,12 +375,16 @@ def make_problem(
     else:
         target_domain = _change_domain(parse_domain(entry.target), target)
     if not access:
-        access = "dataset" if data else entry.access
+        access = entry.access
+        if data:
+            access = "dataset"
+    if not isinstance(budget, Budget):
+        budget = Budget(transitions=budget)
     return Problem(
         source=source_domain,
         target=target_domain,
         access=Access.parse(access),
-        budget=budget if isinstance(budget, Budget) else Budget(transitions=budget),
+        budget=budget,
         uncertainty=entry.uncertainty if uncertainty is None else uncertainty,
         data=resolve_path(data) if data else None,
         name=text,
