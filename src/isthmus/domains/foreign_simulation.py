@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 
 from isthmus.domains.foreign_contract import (
+    Info,
     Step,
     call_environment,
     check_reset,
@@ -79,7 +80,7 @@ class ForeignSimulation:
             self._read_info(i, info)
         return observation, np.empty((len(ids), 0))
 
-    def _reset(self, i: int, seed: int) -> tuple[np.ndarray, Mapping[str, Any]]:
+    def _reset(self, i: int, seed: int) -> tuple[np.ndarray, Info]:
         result = call_environment(self.domain.task, "reset", lambda: self.envs[i].reset(seed=seed))
         return check_reset(self.domain.task, result, self.obs_shape)
 
@@ -137,7 +138,7 @@ class ForeignSimulation:
                 stacklevel=2,
             )
 
-    def _read_info(self, i: int, info: Mapping[str, Any]) -> None:
+    def _read_info(self, i: int, info: Info) -> None:
         self.x_position[i] = info.get("x_position", np.nan)
         self.success[i] = read_success(self.domain.task, info)
 

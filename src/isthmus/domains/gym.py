@@ -33,6 +33,9 @@ from isthmus.physics.random import Single, keys
 from isthmus.tasks.task import find_main_body
 from isthmus.types import BadValue, IsthmusError, Spaces
 
+Info = dict[str, Any]
+"""Of Gymnasium: numbers of one world or arrays of several, by name, in groups."""
+
 
 class CannotRender(IsthmusError):
     """This machine, or this domain, has no pictures to give."""
@@ -123,7 +126,7 @@ def _get_option(options: Mapping[str, Any] | None, name: str) -> Any:
     return None if options is None else options.get(name)
 
 
-def _reset_info(live: SteppedWorlds, ids: np.ndarray) -> dict[str, Any]:
+def _reset_info(live: SteppedWorlds, ids: np.ndarray) -> Info:
     """Return what an info says at any time; arrays (n,)."""
     parameters = live.state["parameters"][ids]
     return {
@@ -132,7 +135,7 @@ def _reset_info(live: SteppedWorlds, ids: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _step_info(live: SteppedWorlds, ids: np.ndarray, diverged: np.ndarray) -> dict[str, Any]:
+def _step_info(live: SteppedWorlds, ids: np.ndarray, diverged: np.ndarray) -> Info:
     """Return what an info says after a step, before which so many had `diverged`; arrays (n,)."""
     terms = {name: np.array(value) for name, value in live.simulation.terms.items()}
     return {
@@ -142,7 +145,7 @@ def _step_info(live: SteppedWorlds, ids: np.ndarray, diverged: np.ndarray) -> di
     }
 
 
-def _unbatch(info: Mapping[str, Any]) -> dict[str, Any]:
+def _unbatch(info: Info) -> Info:
     """Return the info of one world out of that of a batch of one."""
     return {k: _unbatch(v) if isinstance(v, dict) else v[0].item() for k, v in info.items()}
 
@@ -291,7 +294,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
         """Step by actions (num_envs, A); return Gymnasium's five values, one row an environment."""
         actions = np.asarray(actions)
         self._check_step(actions)
-        infos: dict[str, Any] = {}
+        infos: Info = {}
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), bool)
         again, ids = np.flatnonzero(self.ended), np.flatnonzero(~self.ended)
@@ -323,9 +326,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
                 f"reset the finished environments {np.flatnonzero(self.ended)} first"
             )
 
-    def _spread_final(
-        self, infos: dict[str, Any], ids: np.ndarray, info: Mapping[str, Any]
-    ) -> None:
+    def _spread_final(self, infos: Info, ids: np.ndarray, info: Info) -> None:
         """Add the last observations and infos of the environments that begin anew at once."""
         observations = np.full(self.num_envs, None, object)
         for i in ids:
@@ -334,9 +335,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
         infos["_final_obs"] = np.isin(self.live.all, ids)
         self._spread(infos, ids, {"final_info": info})
 
-    def _spread(
-        self, infos: dict[str, Any], ids: np.ndarray, values: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _spread(self, infos: Info, ids: np.ndarray, values: Info) -> Info:
         """Add the values (n, ...) of environments `ids` to Gymnasium's vector infos; return those.
 
         Each is there under `key`, and as the mask `_key`.
@@ -366,7 +365,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
             self._camera = None
 
 
-def _take_worlds(info: Mapping[str, Any], where: np.ndarray) -> dict[str, Any]:
+def _take_worlds(info: Info, where: np.ndarray) -> Info:
     """Return the info of the worlds `where` (bool [n])."""
     return {k: _take_worlds(v, where) if isinstance(v, dict) else v[where] for k, v in info.items()}
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isthmus.domains.behaviours import Behaviour, Memory, Policy
 from isthmus.domains.stepped_worlds import StepOutcome, SteppedWorlds
 from isthmus.physics.concurrency import check_jax_survived
-from isthmus.types import BadValue, Decision, Episodes, Transition, Worlds
+from isthmus.types import Array, BadValue, Decision, Episodes, Transition, Worlds
 
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
@@ -27,7 +28,7 @@ so it is fixed."""
 def rollout_steps(
     domain: Domain,
     worlds: Worlds,
-    behaviour: Any,
+    behaviour: Behaviour,
     steps: int,
     members: bool = False,
     before_step: Callable[[int], None] | None = None,
@@ -126,7 +127,7 @@ def finished_returns(worlds: Worlds, transitions: Transition) -> np.ndarray:
 def rollout_episodes(
     domain: Domain,
     worlds: Worlds,
-    policy: Any | Sequence[Any],
+    policy: Policy | Sequence[Policy],
     on_step: Callable[[SteppedWorlds, int], None] | None = None,
     before_step: Callable[[int], None] | None = None,
 ) -> Episodes:
@@ -170,17 +171,17 @@ def rollout_episodes(
     )
 
 
-def _list_policies(policy: Any | Sequence[Any]) -> list[Any]:
+def _list_policies(policy: Policy | Sequence[Policy]) -> list[Policy]:
     """List the policies of a list, or the one: that may be a tuple with a method `act` itself."""
     if hasattr(policy, "act") or not isinstance(policy, list | tuple):
-        return [policy]
+        return [policy]  # pyright: ignore[reportReturnType]
     return list(policy)
 
 
 class _Players:
     """M policies of one kind that share N worlds out evenly, and what they remember there."""
 
-    def __init__(self, policies: list[Any], n: int, action_size: int):
+    def __init__(self, policies: list[Policy], n: int, action_size: int):
         import jax
 
         if n % len(policies):
@@ -208,10 +209,10 @@ class _Players:
 def rollout_full_episodes(
     domain: Domain,
     worlds: Worlds,
-    behaviour: Any,
+    behaviour: Behaviour,
     episodes: int,
     before_step: Callable[[int], None] | None = None,
-) -> tuple[Worlds, Any]:
+) -> tuple[Worlds, Memory]:
     """Step so many whole episodes in each of the worlds; return the worlds after, and what is
     remembered there [N, ...].
 
@@ -238,7 +239,7 @@ def rollout_full_episodes(
 class _RandomPlayer:
     """A behaviour in N worlds, and what it remembers there."""
 
-    def __init__(self, behaviour: Any, n: int, action_size: int):
+    def __init__(self, behaviour: Behaviour, n: int, action_size: int):
         import jax
 
         self.memory = _initial_memory([behaviour], n)
@@ -267,7 +268,7 @@ def repeated(tree: Any, n: int) -> Any:
     return jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], n, axis=0), tree)
 
 
-def _list_behaviours(behaviour: Any, members: bool) -> list[Any]:
+def _list_behaviours(behaviour: Behaviour, members: bool) -> list[Behaviour]:
     """List the members that lie in a behaviour along its leaves' leading axis, or the one."""
     import jax
 
@@ -277,11 +278,11 @@ def _list_behaviours(behaviour: Any, members: bool) -> list[Any]:
     return [jax.tree.map(lambda x, m=m: x[m], behaviour) for m in range(count)]
 
 
-def _stack(*leaves: Any) -> np.ndarray:
+def _stack(*leaves: Array) -> np.ndarray:
     return np.stack(leaves)
 
 
-def _initial_memory(behaviours: Sequence[Any], n: int) -> Any:
+def _initial_memory(behaviours: Sequence[Behaviour] | Sequence[Policy], n: int) -> Memory:
     """Return the memories [N, ...] that worlds begin with, which are shared out evenly among the
     behaviours.
     """
@@ -292,14 +293,14 @@ def _initial_memory(behaviours: Sequence[Any], n: int) -> Any:
     return jax.tree.map(lambda *x: np.repeat(np.stack(x), share, axis=0), *memories)
 
 
-def _renew_memory(memory: Any, initial: Any, renewed: np.ndarray) -> Any:
+def _renew_memory(memory: Memory, initial: Memory, renewed: np.ndarray) -> Memory:
     """Return a memory [N, ...] with the worlds `renewed` (bool [N]) at the initial one again."""
     import jax
 
     if not renewed.any():
         return memory
 
-    def renew(leaf: Any, first: Any) -> np.ndarray:
+    def renew(leaf: Array, first: Array) -> np.ndarray:
         where = renewed.reshape((-1,) + (1,) * (first.ndim - 1))
         return np.where(where, first, np.asarray(leaf))
 
@@ -312,13 +313,13 @@ def _pad_rows(rows: np.ndarray) -> np.ndarray:
     return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)], mode="edge")
 
 
-def _take_rows(memory: Any, rows: np.ndarray) -> Any:
+def _take_rows(memory: Memory, rows: np.ndarray) -> Memory:
     import jax
 
     return jax.tree.map(lambda leaf: leaf[rows], memory)
 
 
-def _write_rows(memory: Any, rows: np.ndarray, renewed: Any) -> None:
+def _write_rows(memory: Memory, rows: np.ndarray, renewed: Memory) -> None:
     """Write what is remembered of `rows` ([n] or [M, n]), which may be padded there, in place."""
     import jax
 

@@ -166,7 +166,7 @@ def _find_held_data(stack: list[gymnasium.Env]) -> Iterator[Any]:
     The search is breadth first.
     """
     visited = set(map(id, stack))
-    level: list[Any] = list(stack)
+    level: list[object] = list(stack)
     for _ in range(MAX_DEPTH):
         holders = []
         for holder in level:
@@ -178,7 +178,7 @@ def _find_held_data(stack: list[gymnasium.Env]) -> Iterator[Any]:
         level = holders
 
 
-def _visit_attributes(holder: Any, visited: set[int]) -> Iterator[Any]:
+def _visit_attributes(holder: object, visited: set[int]) -> Iterator[object]:
     """Yield an object's attributes, each value once, while not too many have been visited."""
     for value in list(vars(holder).values()):
         if id(value) not in visited and len(visited) < MAX_OBJECTS:
@@ -186,7 +186,7 @@ def _visit_attributes(holder: Any, visited: set[int]) -> Iterator[Any]:
             yield value
 
 
-def _is_data(value: Any) -> bool:
+def _is_data(value: object) -> bool:
     if isinstance(value, mujoco.MjData):
         return True
     if _package(type(value)) not in DATA_PACKAGES:
@@ -199,7 +199,7 @@ def _package(kind: type) -> str:
     return kind.__module__.partition(".")[0]
 
 
-def _may_hold(value: Any) -> bool:
+def _may_hold(value: object) -> bool:
     """Return whether a value is an object with attributes worth a look.
 
     Modules, classes, functions and networks are not.

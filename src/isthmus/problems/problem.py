@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from isthmus.domains.behaviours import Behaviour
 from isthmus.domains.domain import Domain
 from isthmus.domains.parse import parse_domain
 from isthmus.logs.datasets import DataSet, Log, read_log, resolve_path
@@ -239,7 +240,12 @@ class Problem:
         return usage.add(0, n, 0.0), self.target.worlds(n, seed, parameters)
 
     def collect(
-        self, usage: TargetUsage, worlds: Worlds, behaviour: Any, steps: int, members: bool = False
+        self,
+        usage: TargetUsage,
+        worlds: Worlds,
+        behaviour: Behaviour,
+        steps: int,
+        members: bool = False,
     ) -> tuple[TargetUsage, Worlds, Transition]:
         """Roll a behaviour out in the target, granted whole or not at all.
 
