@@ -700,7 +700,7 @@ def test_what_adapts_is_not_told_the_targets_dynamics(
         worlds, tr = rollout_steps(*args, **named)
         return worlds, tr._replace(parameters=tr.parameters * np.nan)
 
-    monkeypatch.setattr(operators, "collect", blind)
+    monkeypatch.setattr(operators, "rollout_steps", blind)
     assert [
         digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]
     ] == there
