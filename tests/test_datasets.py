@@ -176,12 +176,12 @@ def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
     )
     monkeypatch.undo()
 
-    def stopped(*given: Any) -> Any:
+    def stopped(*given: Any, **actions: Any) -> Any:
         nonlocal done
         done += 1
         if done in (59, 69):
             raise KeyboardInterrupt
-        return step(*given)
+        return step(*given, **actions)
 
     monkeypatch.setattr(ForeignSimulation, "step", stopped)
     assert same(record_log(where, uniform(where), 60, seed=3), whole.first(50))

@@ -43,9 +43,9 @@ def test_a_hundred_episodes_are_one_batch(policy, monkeypatch):
     steps, worlds = [], []
     step, new = collecting.SteppedWorlds.step, collecting.SteppedWorlds.new
 
-    def watched(self, ids, *rest):
+    def watched(self, ids, **actions):
         steps.append(len(ids))
-        return step(self, ids, *rest)
+        return step(self, ids, **actions)
 
     def begun(domain, key, *rest, **named):
         worlds.append(len(key))
