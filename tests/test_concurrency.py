@@ -331,7 +331,7 @@ ledger = UsageLedger(folder / "ledger")
 ledger.enter(transitions=3)
 (folder / "ledger").open("a", encoding="utf-8").write('{{"transi')
 ledger.enter(transitions=4)
-assert Ledger(folder / "ledger").transitions == 7
+assert UsageLedger(folder / "ledger").transitions == 7
 with Processes(1) as processes:
     assert list(processes.map(abs, [-3])) == [(0, 3)]
 assert not [name for name in lacking if hasattr(os, name)]

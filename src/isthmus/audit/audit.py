@@ -19,10 +19,12 @@ from isthmus.domains.domain import Domain, RobotDomain
 from isthmus.domains.effect_chain import Effect
 from isthmus.domains.effects import EFFECTS, WeakMotors
 from isthmus.domains.parse import as_domain
-from isthmus.domains.physics_simulation import PhysicsSimulation, engine_class
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.domains.sensing import History, PreviousAction
 from isthmus.domains.simulation import SENSE, START
-from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction, is_scenery
+from isthmus.physics.engine import find_engine
+from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction
+from isthmus.physics.geom_contacts import is_scenery
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import Distribution, Grid, ParameterSpec, format_setting
 from isthmus.physics.random import Streams, fold, keys
@@ -722,7 +724,9 @@ def _contacts(plan: _Plan, sides: list[Variant], seed: int) -> list[dict[str, fl
         mine = [k for k, side in enumerate(sides) if side.engine == engine]
         known, values = plan.known(engine, np.array([sides[k].values for k in mine]))
         n, ids, rng = len(mine), np.arange(len(mine)), np.random.default_rng(seed)
-        simulator = engine_class(engine)(task.model_path(), known, n, task.frame_skip, forces=True)
+        simulator = find_engine(engine).simulator(
+            task.model_path(), known, n, task.frame_skip, forces=True
+        )
         simulator.set_parameters(ids, values)
         simulator.reset(ids, np.tile(simulator.qpos0, (n, 1)), np.zeros((n, simulator.nv)))
         for _ in range(2 * HORIZON_STEPS):

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Self
 
 import numpy as np
@@ -16,7 +15,6 @@ from isthmus.domains.effect_chain import Effect, EffectChain
 from isthmus.domains.effects import EFFECTS, WeakMotors
 from isthmus.domains.grammar import is_common_setting, read_number, read_pairs
 from isthmus.domains.physics_simulation import (
-    ENGINES,
     MOTOR_STRENGTH,
     PhysicsSimulation,
     control_bounds,
@@ -25,6 +23,7 @@ from isthmus.domains.physics_simulation import (
 from isthmus.domains.simulation import Simulation
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.concurrency import ThreadCache
+from isthmus.physics.engine import DEFAULT_ENGINE, find_engine
 from isthmus.physics.parameters import (
     Grid,
     Parameter,
@@ -35,7 +34,6 @@ from isthmus.physics.parameters import (
 )
 from isthmus.physics.random import keys
 from isthmus.tasks.task import Task, find_task
-from isthmus.tasks.task import names as task_names
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
 
 MAX_EPISODES_PER_TASK = 1000
@@ -55,7 +53,7 @@ class Domain(ABC):
     task: str
     settings: tuple[tuple[str, ParameterSpec], ...] = ()
     effects: tuple[Effect, ...] = ()
-    engine: str = "mujoco"
+    engine: str = DEFAULT_ENGINE
     episodes_per_task: int = 1
     reward: str = "dense"
 
@@ -279,40 +277,24 @@ class RobotDomain(Domain):
 
         Raises UnknownName, or BadValue where the engine cannot build the robot.
         """
-        if engine not in ENGINES:
-            raise UnknownName("engine", engine, ENGINES)
-        domain = replace(self, engine=engine)
-        if engine == "dart":
-            from isthmus.physics.dart import check
-
-            task = find_task(self.task)
-            check(task.model_path(), task.forces)
+        domain, task = replace(self, engine=engine), find_task(self.task)
+        find_engine(engine).check(task.model_path(), task.forces)
         for name in self.names:
             domain._find(name)
         return domain
 
     def ready(self, moved: bool = True) -> None:
-        """Raises BadValue where the engine is not installed, or a task of the user's own breaks its
-        contract.
-
-        Better said before training than in the middle of it. `moved`: whether training moves this
-        domain.
-        """
-        if self.engine == "dart":
-            from isthmus.physics.dart import dartpy
-
-            dartpy()
+        """Raise BadValue where the engine is not installed, or a user's task breaks its rules."""
+        find_engine(self.engine).check_installed()
         rehearse_task(find_task(self.task), self.engine)
 
     def _find(self, name: str) -> Parameter:
+        """Return the parameter of that name. Raises BadValue or UnknownName, saying why not."""
         table = self.table()
-        if self.engine == "dart" and name not in table:
-            from isthmus.physics.dart import lacked
-
-            if name in (without := lacked(find_task(self.task).model_path())):
-                raise BadValue(
-                    f"{name} cannot be set with engine=dart: DART has no {without[name]}"
-                )
+        if name not in table:
+            lacked = find_engine(self.engine).lacked(find_task(self.task).model_path())
+            if name in lacked:
+                raise BadValue(f"{name} cannot be set with engine={self.engine}: {lacked[name]}")
         known = {
             **table,
             **dict.fromkeys(EFFECTS),
@@ -327,36 +309,23 @@ class RobotDomain(Domain):
         return find_parameter(table, name, self.task)
 
     def table(self) -> dict[str, Parameter]:
-        """The physical parameters this domain has, by name."""
-        return import_module(ENGINES[self.engine][0]).parameters(find_task(self.task).model_path())
+        """Return the physical parameters that its engine can set in its robot, by name."""
+        return find_engine(self.engine).parameters(find_task(self.task).model_path())
 
     def left_out(self) -> tuple[str, ...]:
-        """Return what this domain's engine leaves out of its robot's model, a line a kind; nothing
-        in MuJoCo.
-        """
-        if self.engine != "dart" or self.task not in task_names():
-            return ()
-        from isthmus.physics.dart import left_out
-
-        return tuple(
-            f"{line} (see docs/engines.md)" for line in left_out(find_task(self.task).model_path())
-        )
+        """Return what this domain's engine leaves out of its robot's model, a line a kind."""
+        return find_engine(self.engine).left_out(find_task(self.task).model_path())
 
     def withheld(self) -> dict[str, str]:
-        """The parameters that one might look for and that its robot cannot have, by name: the
-        reasons.
-        """
-        from isthmus.physics.mujoco import withheld
-
-        return withheld(find_task(self.task).model_path())
+        """Return why its robot cannot have parameters that one might look for, by their names."""
+        return find_engine(self.engine).withheld(find_task(self.task).model_path())
 
     def action_scales_force(self) -> bool:
-        """Return whether a scaled action scales the force of every motor, so that `weak_motors` may
-        scale it.
-        """
-        from isthmus.physics.mujoco import action_scales_force
+        """Return whether a scaled action scales the force of every motor.
 
-        return action_scales_force(find_task(self.task).model_path())
+        If so `weak_motors` scales the action.
+        """
+        return find_engine(self.engine).action_scales_force(find_task(self.task).model_path())
 
     @property
     def motor_force(self) -> float | None:
@@ -380,7 +349,7 @@ class RobotDomain(Domain):
     def _parts(self) -> list[str]:
         parts = [f"{name}={format_setting(setting)}" for name, setting in self.settings]
         parts += [f"{effect.name}={effect.value:g}" for effect in self.effects]
-        if self.engine != "mujoco":
+        if self.engine != DEFAULT_ENGINE:
             parts.append(f"engine={self.engine}")
         if self.episodes_per_task != 1:
             parts.append(f"episodes_per_task={self.episodes_per_task}")

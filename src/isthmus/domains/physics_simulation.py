@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from isthmus.domains.simulation import SimulationStep
-from isthmus.physics.engine import Simulator
+from isthmus.physics.engine import Simulator, find_engine
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
 from isthmus.tasks.task import Random, SimView, Task, find_task, is_built_in
 
 if TYPE_CHECKING:
     from isthmus.domains.domain import RobotDomain
 
-ENGINES = {
-    "mujoco": ("isthmus.physics.mujoco", "MujocoSimulator"),
-    "dart": ("isthmus.physics.dart", "DartSimulator"),
-}
-"""Engines by name: the module (with its `parameters`) and the class that steps worlds."""
-
 MOTOR_STRENGTH = "motor_strength"
 """The parameter that scales the force of all motors."""
-
-
-def engine_class(engine: str) -> Any:
-    """Return the class of an engine's simulator."""
-    module, name = ENGINES[engine]
-    return getattr(import_module(module), name)
 
 
 def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +33,8 @@ def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 def build_simulator(task: Task, engine: str, names: tuple[str, ...], n: int) -> Simulator:
     """Build n worlds of a task's robot, in which the parameters `names` may differ."""
-    return engine_class(engine)(task.model_path(), names, n, task.frame_skip, forces=task.forces)
+    simulator = find_engine(engine).simulator
+    return simulator(task.model_path(), names, n, task.frame_skip, forces=task.forces)
 
 
 def rehearse_task(task: Task, engine: str) -> None:

@@ -20,7 +20,7 @@ from isthmus.domains.parse import parse_domain
 from isthmus.logs.datasets import DataSet, Log, read_log, resolve_path
 from isthmus.problems.catalog import CATALOG, CatalogEntry
 from isthmus.problems.ledger import UsageLedger
-from isthmus.tasks.task import names
+from isthmus.tasks.task import list_tasks
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds, decode_text
 
 
@@ -401,7 +401,7 @@ def _find_entry(text: str) -> CatalogEntry:
     """Return a row of the catalog, or one of a target's text. Raises UnknownName or BadValue."""
     if text in CATALOG:
         return CATALOG[text]
-    known = [*CATALOG, *names()]
+    known = [*CATALOG, *list_tasks()]
     if text not in known and not re.search("[/:]", text):
         raise UnknownName("problem", text, known)
     target = parse_domain(text)
@@ -415,6 +415,6 @@ def _change_domain(domain: Domain, text: str) -> Domain:
     """
     text = decode_text(text)
     head = text.partition("/")[0]
-    if "=" not in head and (":" in head or head in names()):
+    if "=" not in head and (":" in head or head in list_tasks()):
         return parse_domain(text)
     return domain.shift(text)
