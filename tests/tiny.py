@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import isthmus
-from isthmus.domains import domain, gym
+from isthmus.domains import domain, foreign_simulation
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs import datasets
 from isthmus.methods import registry
@@ -82,7 +83,7 @@ def log(text: str) -> str:
     """A log of the target under random actions, three hundred transitions."""
     folder = tempfile.mkdtemp(prefix="isthmus-log-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    target = domain.Domain.parse(text)
+    target = parse_domain(text)
     low, high = target.spaces.low, target.spaces.high
     path = Path(folder) / "log.npz"
     datasets.write_log(
@@ -112,7 +113,7 @@ def lines(run: Run) -> list[dict[str, Any]]:
 def forget_simulations() -> None:
     """As a new process would find them."""
     domain._simulation.cache_clear()
-    gym._live.clear()
+    foreign_simulation._kept.clear()
 
 
 def process(command: list[str], **named: Any) -> subprocess.CompletedProcess[str]:
