@@ -123,7 +123,7 @@ OTHERS = (
 )
 
 
-@pytest.fixture(scope="module", params=[*sorted(registry.METHODS), *OTHERS])
+@pytest.fixture(scope="module", params=tiny.each([*sorted(registry.METHODS), *OTHERS]))
 def trained(request: pytest.FixtureRequest) -> Trained:
     """A run of each method, from cold caches."""
     jax.clear_caches()

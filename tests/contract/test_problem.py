@@ -383,17 +383,19 @@ PAID_IN_THE_TARGET = (
 )  # from their first round on
 
 
-@pytest.mark.parametrize("method", [m for m in registry.METHODS if m not in PAID_IN_THE_TARGET])
+@pytest.mark.parametrize(
+    "method", tiny.each(m for m in registry.METHODS if m not in PAID_IN_THE_TARGET)
+)
 def test_the_targets_reward_is_not_seen(tmp_path, monkeypatch, method):
     """NaN in the target's reward changes no bit of training that must not see it: all of it, or a
     whole first phase.
     """
-    problem = tiny.problem(method)
-    settings = {
-        **tiny.settings(method),
-        **({"pretraining": 10**6} if method in ("fine_tuning", "matlf") else {}),
-    }
-    clean = tiny.train(method, tmp_path / "clean", problem=problem, settings=settings)
+    problem, settings = tiny.problem(method), tiny.settings(method)
+    if method in ("fine_tuning", "matlf"):
+        settings |= {"pretraining": 10**6}
+        clean = tiny.train(method, tmp_path / "clean", problem=problem, settings=settings)
+    else:
+        clean = tiny.trained(method)
     poison(monkeypatch, problem.target)
     poisoned = tiny.train(method, tmp_path / "poisoned", problem=problem, settings=settings)
     told = [row["target_return"] for row in tiny.lines(poisoned) if row["kind"] == "evaluation"]
@@ -405,9 +407,9 @@ def test_the_targets_reward_is_not_seen(tmp_path, monkeypatch, method):
     assert rounds[0] == rounds[1]
 
 
-@pytest.mark.parametrize("method", registry.METHODS)
+@pytest.mark.parametrize("method", tiny.each(registry.METHODS))
 def test_evaluation_returns_are_not_seen(tmp_path, monkeypatch, method):
-    clean = tiny.train(method, tmp_path / "clean")
+    clean = tiny.trained(method)
     play = collecting.rollout_episodes
 
     def poisoned(*arguments, **named):

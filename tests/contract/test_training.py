@@ -37,9 +37,9 @@ HEALTH = {
 }
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Run:
-    return tiny.train("source_only", tmp_path_factory.mktemp("run") / "run")
+@pytest.fixture
+def run() -> Run:
+    return tiny.trained("source_only")
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
@@ -167,10 +167,10 @@ def test_steps_are_whole_rounds(tmp_path):
         assert run.finished and int(run.state().source_steps) == done
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_gives_its_policy(tmp_path, method):
+@pytest.mark.parametrize("method", tiny.each(METHODS))
+def test_a_run_gives_its_policy(method):
     """By every method, from its files alone."""
-    run = tiny.train(method, tmp_path / "run", 5)
+    run = tiny.trained(method)
     tiny.forget_simulations()
     policy = Run.open(run.folder).policy
     same = jax.tree.map(lambda a, b: np.array_equal(a, b), policy, run.method.policy(run.state()))
