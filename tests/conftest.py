@@ -59,8 +59,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Give back what a group's tests leave in a process: programs are read from the disk again where
-    the next group needs the same, and simulations are built anew.
+    """Give back what a group's tests leave in a process: programs are read from the disk again
+    where the next group needs the same, and simulations are built anew.
     """
     if nextitem is None or group(nextitem) == group(item) or "tiny" not in sys.modules:
         return

@@ -1,28 +1,26 @@
-"""Trainings that take a second: what the tests of the loop, the studies and the command line share."""
+"""Trainings that take a second: what the tests of the loop, the studies and the command line
+share.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import pytest
 
 import isthmus
 from isthmus.domains import domain, gym
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs import datasets
 from isthmus.methods import registry
-from isthmus.studies.compare import Comparison, compare
 from isthmus.training import train as loop
-from isthmus.training.executor import Executor
 from isthmus.training.run import Run
 
 loop.EVALUATIONS = 2  # each takes as long as ten of these rounds, by 16 episodes in either domain
@@ -85,6 +83,8 @@ SESSION = Path(os.environ["ISTHMUS_TEST_SESSION"])
 @contextmanager
 def locked(name: str) -> Iterator[Path]:
     """A path in the session's folder that no other process makes or reads meanwhile."""
+    import fcntl
+
     with open(SESSION / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield SESSION / name
@@ -119,9 +119,19 @@ def trained(method: str, rounds: int = 6) -> Run:
 
 
 REPRESENTATIVES = {
-    "source_only", "fine_tuning", "fine_tuning+sac", "few_shot_ppo", "rl2", "garat", "matlf", "state_alignment",
-    "dap_u", "dap_inverse", "h2o", "learned_reward",
-}  # fmt: skip
+    "source_only",
+    "fine_tuning",
+    "fine_tuning+sac",
+    "few_shot_ppo",
+    "rl2",
+    "garat",
+    "matlf",
+    "state_alignment",
+    "dap_u",
+    "dap_inverse",
+    "h2o",
+    "learned_reward",
+}
 """Methods that go through all code between them: each learner, each phase, each way to adapt. The
 others are themselves with less (DARC and DAP are DAP+U's, ES-MAML the learned reward's), or with
 another distribution of the source.
@@ -132,6 +142,8 @@ def each(methods: Iterable[str]) -> list[Any]:
     """A parameter for each method: its tests run in one process, and those of what is no
     representative in `make test-all`.
     """
+    import pytest  # processes that tests start do without
+
     full = (pytest.mark.full,)
     return [
         pytest.param(
@@ -178,36 +190,3 @@ def compilations() -> Iterator[list[Any]]:
         yield found
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-
-
-class Here(Executor):
-    """The executor's contract in this process, without its parallelism."""
-
-    workers = 1
-
-    def map(
-        self,
-        function: Callable[[Any], Any],
-        jobs: Sequence[Any],
-        poll: Callable[[], None] | None = None,
-    ) -> Iterator[tuple[int, Any]]:
-        for i in reversed(range(len(jobs))):  # in an order that nobody may rely on
-            yield i, function(jobs[i])
-            if poll:
-                poll()
-
-
-def few(folder: Path, methods: Sequence[str] = (), **changes: Any) -> Comparison:
-    made = changes.pop("problem", None) or isthmus.problem(
-        "hopper/gravity=x2", uncertainty="torso_mass=1..9"
-    )
-    known = {k: v for m in ("source_only", *methods) for k, v in settings(m).items()}
-    asked = {
-        "seeds": 2,
-        "steps": 3 * ROUND,
-        "out": folder,
-        "episodes": 4,
-        "settings": known,
-        "executor": Here(),
-    }
-    return compare(made, methods, **(asked | changes))

@@ -305,9 +305,15 @@ def test_a_unit_may_start_from_the_best(tmp_path, monkeypatch):
         **common,
     )
     second = Trial(
-        "second", "fine_tuning", steps=0, settings=tiny.settings("fine_tuning"), start="first", start_at="best",
-        access="online", **common,
-    )  # fmt: skip
+        "second",
+        "fine_tuning",
+        steps=0,
+        settings=tiny.settings("fine_tuning"),
+        start="first",
+        start_at="best",
+        access="online",
+        **common,
+    )
     unit: Callable[[Trial], str] = lambda unit: study.run_unit(
         (unit, tmp_path, tmp_path / "runs", study.no_pictures)
     )

@@ -44,7 +44,9 @@ def learner(request: pytest.FixtureRequest) -> Any:
 def rounds(
     learner: Any, s: Any, probe: probes.Probe, scales: list[float]
 ) -> list[tuple[Any, dict[str, float]]]:
-    """A state and its metrics after each of some rounds, whose rewards are multiplied by `scales`."""
+    """A state and its metrics after each of some rounds, whose rewards are multiplied by
+    `scales`.
+    """
     random, found = np.random.default_rng(0), []
     worlds = probes.Played.begin(16, random)
     for i, scale in enumerate(scales):
@@ -98,8 +100,16 @@ def test_where_nothing_is_paid_entropy_is_still_what_its_weight_asks_for() -> No
 # The methods.
 
 ROBOT = "hopper/torso_mass=6"
-SMALL = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32, "learner.sequence": 8, "learner.units": 8,
-         "learner.epochs": 2, "inner": 1, "pretraining": 3 * 128}  # fmt: skip
+SMALL = {
+    "learner.worlds": 8,
+    "learner.steps": 16,
+    "learner.minibatch": 32,
+    "learner.sequence": 8,
+    "learner.units": 8,
+    "learner.epochs": 2,
+    "inner": 1,
+    "pretraining": 3 * 128,
+}
 OBSERVATIONS = np.random.default_rng(1).normal(size=(20, 11)).astype(f32)
 
 

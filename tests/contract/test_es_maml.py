@@ -292,9 +292,14 @@ def test_the_control_adapts_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"pairs": 0}, "pairs=0"), ({"sigma": 0.0}, "sigma=0.0"), ({"outer_rate": float("nan")}, "outer_rate=nan"),
-     ({"updates": 0}, "updates=0"), ({"learner": object()}, "leave learner=ppo")],
-)  # fmt: skip
+    [
+        ({"pairs": 0}, "pairs=0"),
+        ({"sigma": 0.0}, "sigma=0.0"),
+        ({"outer_rate": float("nan")}, "outer_rate=nan"),
+        ({"updates": 0}, "updates=0"),
+        ({"learner": object()}, "leave learner=ppo"),
+    ],
+)
 def test_numbers_that_cannot_be(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(BadValue, match=said):
         ESMAML(**wrong)

@@ -254,8 +254,16 @@ def test_the_api_mirrors_the_commands(policy):
 
 
 def test_a_text_does_where_a_domain_or_a_problem_is_wanted(tmp_path):
-    run = isthmus.train("source_only", "ball/ball_mass=2", steps=64, out=tmp_path / "run", quiet=True, evaluations=1,
-                        evaluation_episodes=1, settings=tiny.settings("source_only"))  # fmt: skip
+    run = isthmus.train(
+        "source_only",
+        "ball/ball_mass=2",
+        steps=64,
+        out=tmp_path / "run",
+        quiet=True,
+        evaluations=1,
+        evaluation_episodes=1,
+        settings=tiny.settings("source_only"),
+    )
     assert str(run.problem.target) == "ball/ball_mass=2" and str(run.problem.source) == "ball"
     one, two = (
         isthmus.evaluate(run.policy, domain, 2) for domain in ("ball", isthmus.Domain.parse("ball"))

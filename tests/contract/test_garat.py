@@ -37,9 +37,20 @@ from isthmus.types import BadValue, Decision, Spaces, Transition
 
 TEXT = "hopper/gravity=x2"
 ROUND = 4 * 8
-SMALL = {"learner.worlds": 4, "learner.steps": 8, "learner.epochs": 2, "learner.minibatch": 32, "pretraining": ROUND,
-         "inner": 2, "updates": 2, "transformer.epochs": 2, "transformer.minibatch": 32, "transformer.hidden": (16,),
-         "discriminator.steps": 3, "discriminator.minibatch": 16}  # fmt: skip
+SMALL = {
+    "learner.worlds": 4,
+    "learner.steps": 8,
+    "learner.epochs": 2,
+    "learner.minibatch": 32,
+    "pretraining": ROUND,
+    "inner": 2,
+    "updates": 2,
+    "transformer.epochs": 2,
+    "transformer.minibatch": 32,
+    "transformer.hidden": (16,),
+    "discriminator.steps": 3,
+    "discriminator.minibatch": 16,
+}
 
 
 def build(name: str = "garat", **changes: Any) -> Any:
@@ -121,7 +132,9 @@ def test_a_transformer_that_explores_and_one_that_does_not_share_no_noise_with_t
 
 
 def test_the_control_cost_is_charged_on_the_agents_own_action() -> None:
-    """With delta = -a the robot's motors stay still: it moves as it would unmoved, and pays for a."""
+    """With delta = -a the robot's motors stay still: it moves as it would unmoved, and pays for
+    a.
+    """
     source = problem().source
     worlds, a = source.worlds(4, 3), np.arange(11, 14)
     agent = build().behaviour(trained()[0])
@@ -151,10 +164,15 @@ def test_relabelling_by_hand() -> None:
     column = lambda *x: np.array(x, np.float32).reshape(-1, 1, 1)
     ended = np.array([False, True, False, False])[:, None]
     tr = Transition(
-        obs=column(1, 2, 7, 8), action=column(0.1, 0.2, 0.7, 0.8), reward=np.full((4, 1), np.nan, np.float32),
-        next_obs=column(2, 3, 8, 9), terminated=ended, truncated=np.zeros_like(ended),
-        parameters=column(5, 5, 5, 5), extra={"sample": column(9, 9, 9, 9), "delta": column(-1, -2, -3, -4)},
-    )  # fmt: skip
+        obs=column(1, 2, 7, 8),
+        action=column(0.1, 0.2, 0.7, 0.8),
+        reward=np.full((4, 1), np.nan, np.float32),
+        next_obs=column(2, 3, 8, 9),
+        terminated=ended,
+        truncated=np.zeros_like(ended),
+        parameters=column(5, 5, 5, 5),
+        extra={"sample": column(9, 9, 9, 9), "delta": column(-1, -2, -3, -4)},
+    )
     paid = np.array([[0.5], [0.6], [0.7], [0.8]], np.float32)
     for cut in (tr, tr._replace(terminated=tr.truncated, truncated=tr.terminated)):
         own = relabelled(cut, column(10, 20, 30, 40), paid)
@@ -427,11 +445,20 @@ def test_the_logs_rewards_are_not_looked_at_and_its_transitions_are(
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"inner": 0}, "inner=0"), ({"updates": 0}, "updates=0"), ({"pretraining": -1}, "pretraining=-1"),
-     ({"learner": "sac"}, "on policy"), ({"discriminator.steps": 0}, "steps=0"),
-     ({"discriminator.penalty": -1}, "penalty"), ({"transformer.clip": 0}, "clip"),
-     ({"transformer.worlds": 3}, "transformer.worlds=3: g's rounds are pi's; set learner.worlds")],
-)  # fmt: skip
+    [
+        ({"inner": 0}, "inner=0"),
+        ({"updates": 0}, "updates=0"),
+        ({"pretraining": -1}, "pretraining=-1"),
+        ({"learner": "sac"}, "on policy"),
+        ({"discriminator.steps": 0}, "steps=0"),
+        ({"discriminator.penalty": -1}, "penalty"),
+        ({"transformer.clip": 0}, "clip"),
+        (
+            {"transformer.worlds": 3},
+            "transformer.worlds=3: g's rounds are pi's; set learner.worlds",
+        ),
+    ],
+)
 def test_settings_that_cannot_be(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(BadValue, match=message):
         registry.build("garat", wrong)

@@ -148,7 +148,7 @@ def test_two_purposes_of_one_key_are_found_out() -> None:
     a key used twice.
     """
     for uses in (
-        [("split", 2), ("fold_in", 1)], [("normal", (3,)), ("uniform", (3,))], [("normal", (3,)), ("split", 2)],
+        [("split", 2), ("fold_in", 1)], [("normal", (3,)), ("uniform", (3,))], [("normal", (3,)), ("split", 2)],  # noqa: E501
         [("randint", (3,)), ("fold_in", 1)],
     ):  # fmt: skip
         found = KeyBook()

@@ -1,5 +1,5 @@
-"""MATL: what its box promises, beyond the contract that tests/contract/test_methods.py holds every method
-to.
+"""MATL: what its box promises, beyond the contract that tests/contract/test_methods.py holds every
+method to.
 """
 
 from __future__ import annotations

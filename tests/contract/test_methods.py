@@ -38,8 +38,14 @@ SETTINGS: dict[str, Any] = {
     "learner.epochs": 2,
     "learner.minibatch": 32,
 }
-SAC: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32, "learner.hidden": (16, 16),
-                       "learner.random_steps": ROUND, "learner.capacity": 512}  # fmt: skip
+SAC: dict[str, Any] = {
+    "learner.worlds": 8,
+    "learner.steps": 16,
+    "learner.minibatch": 32,
+    "learner.hidden": (16, 16),
+    "learner.random_steps": ROUND,
+    "learner.capacity": 512,
+}
 EVOLUTION = {
     "pairs": 2,
     "episodes": 1,
@@ -670,7 +676,9 @@ def test_what_learns_in_the_target_is_not_told_its_dynamics(
 def test_what_adapts_is_not_told_the_targets_dynamics(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NaN in the place of what is recorded of them changes no bit, though the critic sees dynamics."""
+    """NaN in the place of what is recorded of them changes no bit, though the critic sees
+    dynamics.
+    """
     few = build(name, learner__privileged=True)
     problem = problem_for(few)
     s = run(few, 1)

@@ -301,9 +301,15 @@ def transitions(
     none = np.zeros((steps, worlds), bool)
     # A NaN action: what was executed after clipping is no part of an update, only the sample is.
     return Transition(
-        draw(spaces), np.full((steps, worlds, 1), np.nan, f32), 3 * draw(), draw(spaces), none, none.copy(), draw(1),
+        draw(spaces),
+        np.full((steps, worlds, 1), np.nan, f32),
+        3 * draw(),
+        draw(spaces),
+        none,
+        none.copy(),
+        draw(1),
         {"sample": draw(1)},
-    )  # fmt: skip
+    )
 
 
 def state_for(learner: PPO, networks: PPONetworks) -> PPOState:
@@ -469,13 +475,25 @@ def test_random_actions_fill_the_bounds() -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        {"worlds": 0}, {"steps": 0}, {"epochs": 0}, {"minibatch": 0}, {"learning_rate": 0.0},
-        {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"clip": -0.1}, {"max_gradient": 0.0},
-        {"discount": 1.01}, {"gae_decay": -0.1}, {"value_weight": -1.0}, {"entropy_weight": float("inf")},
-        {"target_kl": -0.01}, {"annealing": -1}, {"initial_log_std": float("nan")},
+        {"worlds": 0},
+        {"steps": 0},
+        {"epochs": 0},
+        {"minibatch": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"clip": -0.1},
+        {"max_gradient": 0.0},
+        {"discount": 1.01},
+        {"gae_decay": -0.1},
+        {"value_weight": -1.0},
+        {"entropy_weight": float("inf")},
+        {"target_kl": -0.01},
+        {"annealing": -1},
+        {"initial_log_std": float("nan")},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_setting_that_cannot_learn_is_refused(setting: dict[str, Any]) -> None:
     (name,) = setting
     with pytest.raises(BadValue, match=f"^{name}=.*: needs a "):

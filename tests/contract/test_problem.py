@@ -141,7 +141,9 @@ def test_episodes_that_begin_inside_a_batch_refuse_the_next():
 
 
 def test_evaluation_is_outside_the_books(tmp_path, monkeypatch):
-    """The number of evaluations changes no count; and evaluating afterwards changes nothing at all."""
+    """The number of evaluations changes no count; and evaluating afterwards changes nothing at
+    all.
+    """
     few = tiny.train("target_only", tmp_path / "few")
     monkeypatch.setattr(loop, "EVALUATIONS", 1)
     fewer = tiny.train("target_only", tmp_path / "fewer")
@@ -468,11 +470,14 @@ def test_kinematic_shifts_are_those_of_odrl():
     """
     levels = {"easy": 0.8, "medium": 0.5, "hard": 0.2}
     joints = {
-        "half_cheetah-kinematic-foot": ["bfoot", "ffoot"], "half_cheetah-kinematic-thigh": ["bthigh", "fthigh"],
-        "hopper-kinematic-foot": ["foot"], "hopper-kinematic-leg": ["leg"],
-        "walker2d-kinematic-foot": ["foot", "foot_left"], "walker2d-kinematic-thigh": ["thigh", "thigh_left"],
+        "half_cheetah-kinematic-foot": ["bfoot", "ffoot"],
+        "half_cheetah-kinematic-thigh": ["bthigh", "fthigh"],
+        "hopper-kinematic-foot": ["foot"],
+        "hopper-kinematic-leg": ["leg"],
+        "walker2d-kinematic-foot": ["foot", "foot_left"],
+        "walker2d-kinematic-thigh": ["thigh", "thigh_left"],
         "ant-kinematic-hip": ["hip_1", "hip_2", "hip_3", "hip_4"],
-    }  # fmt: skip
+    }
     names = {f"{name}-{level}" for name in joints for level in levels}
     assert names == {name for name in CATALOG if "kinematic" in name}
     for name, level in product(joints, levels):

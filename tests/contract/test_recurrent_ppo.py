@@ -28,12 +28,22 @@ from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName
 
 f32 = np.float32
 LEARNER = RecurrentPPO(
-    worlds=16, steps=16, units=16, hidden=(), sequence=8, learning_rate=1e-2, epochs=4, minibatch=64, discount=0.9,
+    worlds=16,
+    steps=16,
+    units=16,
+    hidden=(),
+    sequence=8,
+    learning_rate=1e-2,
+    epochs=4,
+    minibatch=64,
+    discount=0.9,
     initial_log_std=-0.5,
-)  # fmt: skip
+)
 
 SLOWER = replace(LEARNER, worlds=32, minibatch=128, learning_rate=3e-3)
-"""For what is paid late: LEARNER, at 1e-2, often gives up trying before it has found out; more rounds are no help."""
+"""For what is paid late: LEARNER, at 1e-2, often gives up trying before it has found out; more
+rounds are no help.
+"""
 
 
 def sigmoid(x: float) -> float:

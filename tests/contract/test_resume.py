@@ -158,7 +158,7 @@ if (folder / "run.json").exists():
     isthmus.resume(folder, quiet=True)
 else:
     tiny.train(method, folder, rounds)
-"""
+"""  # noqa: E501
 
 
 def killed(
@@ -251,7 +251,10 @@ def test_killed_very_often(tmp_path, straight, method):
 
 def isthmus_command(*arguments: str) -> list[str]:
     """The command line, with the evaluations of these tests."""
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tiny; from isthmus.cli.main import main; main()"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import tiny; from "
+        "isthmus.cli.main import main; main()"
+    )
     return [sys.executable, "-c", code, str(Path(__file__).parents[1]), *arguments]
 
 
@@ -575,7 +578,7 @@ def test_other_versions_are_said_and_not_refused(run, capsys):
     main(["resume", str(run.folder)])
     said = " ".join(capsys.readouterr().err.split())
     for name, was, now in (
-        ("mujoco", "3.9", mujoco.__version__), ("NPROC", "unset", "1"), ("gone", "1", "not recorded"),
+        ("mujoco", "3.9", mujoco.__version__), ("NPROC", "unset", "1"), ("gone", "1", "not recorded"),  # noqa: E501
         ("cpu", "not recorded", cpu_kind()),
     ):  # fmt: skip
         assert f"{name} {was}, now {now}" in said

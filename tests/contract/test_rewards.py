@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from comparing import few
 from test_problem import poison
-from tiny import few
 
 import isthmus
 from isthmus.cli.main import main
@@ -109,9 +109,15 @@ def at_goal(name: str, qpos: list[list[float]]) -> list[bool]:
 
 def test_where_the_goals_are():
     angle = np.arccos(0.8)
-    assert at_goal("cartpole_swingup", [[0, 0], [2, angle - 0.01], [0, angle + 0.01], [0, np.pi], [3.1, 0]]) == [
-        True, True, False, False, False,
-    ]  # fmt: skip
+    assert at_goal(
+        "cartpole_swingup", [[0, 0], [2, angle - 0.01], [0, angle + 0.01], [0, np.pi], [3.1, 0]]
+    ) == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
     assert at_goal("ball", [[0, 0], [0.07, 0.07], [0.1, 0.01], [-0.09, 0]]) == [
         True,
         True,

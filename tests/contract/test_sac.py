@@ -30,9 +30,16 @@ from isthmus.types import BadValue, Spaces, Transition
 
 f32 = np.float32
 LEARNER = SAC(
-    worlds=8, steps=8, hidden=(32, 32), learning_rate=3e-3, minibatch=64, discount=0.9, tau=0.05, capacity=4096,
+    worlds=8,
+    steps=8,
+    hidden=(32, 32),
+    learning_rate=3e-3,
+    minibatch=64,
+    discount=0.9,
+    tau=0.05,
+    capacity=4096,
     random_steps=64,
-)  # fmt: skip
+)
 SPACES = Spaces(2, np.array([-1.0, 0.0], f32), np.array([1.0, 4.0], f32))
 
 
@@ -284,9 +291,15 @@ def transitions(steps: int, worlds: int, random: np.random.Generator) -> Transit
     none = np.zeros((steps, worlds), bool)
     # A NaN action: the replay holds what the policy said, not what the bounds made of it.
     return Transition(
-        draw(2), np.full((steps, worlds, 2), np.nan, f32), draw(), draw(2), none.copy(), none.copy(), draw(0),
+        draw(2),
+        np.full((steps, worlds, 2), np.nan, f32),
+        draw(),
+        draw(2),
+        none.copy(),
+        none.copy(),
+        draw(0),
         {"sample": np.tanh(draw(2))},
-    )  # fmt: skip
+    )
 
 
 def test_a_time_limit_is_stored_as_life() -> None:

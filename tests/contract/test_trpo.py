@@ -154,9 +154,17 @@ def test_conjugate_gradients_do_not_care_for_the_scale(size: float) -> None:
 # formula.
 
 LINEAR = TRPO(
-    worlds=2, steps=3, hidden=(), epochs=1, minibatch=6, discount=0.9, gae_decay=0.8, damping=0.0, cg_iterations=30,
+    worlds=2,
+    steps=3,
+    hidden=(),
+    epochs=1,
+    minibatch=6,
+    discount=0.9,
+    gae_decay=0.8,
+    damping=0.0,
+    cg_iterations=30,
     fisher_stride=1,
-)  # fmt: skip
+)
 
 
 def linear(random: np.random.Generator) -> TRPONetworks:
@@ -368,9 +376,15 @@ def transitions(steps: int, worlds: int, random: np.random.Generator) -> Transit
     none = np.zeros((steps, worlds), bool)
     # A NaN action: what was executed after clipping is no part of an update, only the sample is.
     return Transition(
-        draw(2), np.full((steps, worlds, 1), np.nan, f32), 3 * draw(), draw(2), none, none.copy(), draw(1),
+        draw(2),
+        np.full((steps, worlds, 1), np.nan, f32),
+        3 * draw(),
+        draw(2),
+        none,
+        none.copy(),
+        draw(1),
         {"sample": draw(1)},
-    )  # fmt: skip
+    )
 
 
 def state_for(learner: TRPO, networks: TRPONetworks) -> TRPOState:
@@ -381,11 +395,14 @@ def state_for(learner: TRPO, networks: TRPONetworks) -> TRPOState:
     return s._replace(
         networks=jax.tree.map(jnp.asarray, networks),
         value=s.value._replace(
-            critic=critic, optimizer=learner._begin(critic), returns=returns, running=np.array([1.0, 2.0]),
+            critic=critic,
+            optimizer=learner._begin(critic),
+            returns=returns,
+            running=np.array([1.0, 2.0]),
             age=np.array([4, 0]),
         ),
         obs_moments=Moments(np.int64(10), np.array([0.5, -0.5]), np.array([4.0, 0.25])),
-    )  # fmt: skip
+    )
 
 
 CASES = {"nothing ends": (False, False), "death": (True, False), "time limit": (False, True)}
@@ -456,12 +473,24 @@ def test_a_round_is_merged_into_the_moments_after_its_update() -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        {"worlds": 0}, {"steps": 0}, {"epochs": 0}, {"minibatch": 0}, {"cg_iterations": 0}, {"backtracks": 0},
-        {"max_kl": 0.0}, {"max_kl": float("nan")}, {"learning_rate": -1.0}, {"damping": -0.1}, {"shrink": 0.0},
-        {"shrink": 1.0}, {"discount": 1.01}, {"gae_decay": -0.1}, {"initial_log_std": float("inf")},
+        {"worlds": 0},
+        {"steps": 0},
+        {"epochs": 0},
+        {"minibatch": 0},
+        {"cg_iterations": 0},
+        {"backtracks": 0},
+        {"max_kl": 0.0},
+        {"max_kl": float("nan")},
+        {"learning_rate": -1.0},
+        {"damping": -0.1},
+        {"shrink": 0.0},
+        {"shrink": 1.0},
+        {"discount": 1.01},
+        {"gae_decay": -0.1},
+        {"initial_log_std": float("inf")},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_setting_that_cannot_learn_is_refused(setting: dict[str, Any]) -> None:
     (name,) = setting
     with pytest.raises(BadValue, match=f"^{name}=.*: needs a "):

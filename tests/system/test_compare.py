@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from tiny import few
+from comparing import few
 
 import isthmus
 from isthmus.cli.show import comparison_table
@@ -61,9 +61,11 @@ def test_the_floor_and_the_ceiling_are_there(watched):
     }
     steps = 3 * tiny.ROUND
     assert taken == {
-        "source_only": (steps, 0, 0), "domain_randomization": (steps, 0, 0), "few_shot_ppo": (steps, 0, 64),
+        "source_only": (steps, 0, 0),
+        "domain_randomization": (steps, 0, 0),
+        "few_shot_ppo": (steps, 0, 64),
         "target_only": (0, steps, 0),
-    }  # fmt: skip
+    }
     for row in made.rows:
         assert (
             len(row.scores) == 2
@@ -86,7 +88,10 @@ def test_the_floor_and_the_ceiling_are_there(watched):
 def test_a_floor_that_learns_by_something_else_is_said(tmp_path):
     problem = isthmus.problem("hopper/gravity=x2", data=tiny.log("hopper/gravity=x2"))
     made = few(tmp_path / "c", ["darc", "dap"], problem=problem, seeds=1, steps=1, ceiling=False)
-    said = "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, --set learner=sac, or compare them apart."
+    said = (
+        "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, "
+        "--set learner=sac, or compare them apart."
+    )
     assert made.unlike == said == str(comparison_table(made).caption)
     assert said in _lede(Group(made.folder, [], made))
 
@@ -159,7 +164,9 @@ def test_another_experiment_in_the_same_folder_is_refused(watched, changes, othe
 
 
 def test_two_names_of_one_thing_do_not_differ(tmp_path):
-    """Randomization over nothing is the floor to the bit; the comparison must not tell them apart."""
+    """Randomization over nothing is the floor to the bit; the comparison must not tell them
+    apart.
+    """
     problem = isthmus.problem("hopper/gravity=x2", uncertainty="")
     made = few(tmp_path / "c", ["domain_randomization"], problem=problem, ceiling=False, seeds=3)
     floor, other = made.rows

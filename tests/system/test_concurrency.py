@@ -1,4 +1,6 @@
-"""Threads give the bits of one after the other; a forked process raises a line instead of hanging."""
+"""Threads give the bits of one after the other; a forked process raises a line instead of
+hanging.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -210,7 +213,7 @@ def test_cpus_are_counted_where_the_system_does_not_say_which_are_ours(monkeypat
 FORKS = f"""
 import json, multiprocessing, os, sys
 import numpy as np
-sys.path.insert(0, {str(os.path.dirname(os.path.dirname(__file__)))!r})
+sys.path[:0] = {[str(path) for path in Path(__file__).parents[:2]]!r}
 import isthmus
 from test_concurrency import Reaching
 from isthmus.domains.gym import Environment, VectorEnvironment
@@ -262,7 +265,7 @@ if "jax" not in sys.argv:
     signal.alarm(20)
     said["exit"] = os.waitpid(pid, 0)[1]
 print(json.dumps(said))
-"""
+"""  # noqa: E501
 
 
 def forked(*words: str) -> dict[str, Any]:
@@ -336,7 +339,7 @@ with Processes(1) as processes:
     assert list(processes.map(abs, [-3])) == [(0, 3)]
 assert not [name for name in lacking if hasattr(os, name)]
 print(run.digest)
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize("system", ["macos", "windows"])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import Here
+from comparing import Here
 
 from isthmus.cli.main import main
 from isthmus.domains.rollout import rollout_episodes
@@ -72,8 +72,14 @@ def test_the_order_is_seed_after_seed_and_half_cheetah_first() -> None:
 
 # Units
 
-SMALL = {"learner.worlds": 4, "learner.steps": 16, "learner.hidden": (8,), "learner.random_steps": 64,
-         "learner.capacity": 256, "learner.minibatch": 16}  # fmt: skip
+SMALL = {
+    "learner.worlds": 4,
+    "learner.steps": 16,
+    "learner.hidden": (8,),
+    "learner.random_steps": 64,
+    "learner.capacity": 256,
+    "learner.minibatch": 16,
+}
 
 
 def test_a_unit_learns_from_what_another_units_policy_did(
@@ -170,10 +176,18 @@ def test_the_command(
     monkeypatch.setattr(meeting, "STEPS", 20)
     monkeypatch.setattr(kicks, "WORLDS", 3)
     quick = [
-        replace(u, settings=u.settings | SMALL | ({"warmup": 100} if u.log else {}), steps=192, log_steps=80,
-                episodes=2, evaluations=1, evaluation_episodes=2)
-        for u in units("smoke", "2") if u.name.split("-")[2] in ("source", "target", "dap")
-    ]  # fmt: skip
+        replace(
+            u,
+            settings=u.settings | SMALL | ({"warmup": 100} if u.log else {}),
+            steps=192,
+            log_steps=80,
+            episodes=2,
+            evaluations=1,
+            evaluation_episodes=2,
+        )
+        for u in units("smoke", "2")
+        if u.name.split("-")[2] in ("source", "target", "dap")
+    ]
     monkeypatch.setattr(
         studies, "find_study", lambda _: replace(dap.STUDY, units=lambda scale, figure: quick)
     )
@@ -523,8 +537,10 @@ def test_classifiers_pay_in_returns_too() -> None:
     pair = {}
     for (n, rank), micros in zip(ranks.items(), (600, 1300, 2600)):
         for s in range(5):
-            rows = [{"kind": "measure", "key": k, "x": "", "y": "", "value": f"{v * (1 + 0.001 * s)}"}
-                    for k, v in (("spearman", rank), ("microseconds", micros))]  # fmt: skip
+            rows = [
+                {"kind": "measure", "key": k, "x": "", "y": "", "value": f"{v * (1 + 0.001 * s)}"}
+                for k, v in (("spearman", rank), ("microseconds", micros))
+            ]
             pair[f"laptop-pair-{n}-s{s}"] = Results(rows)
     assert verdicts(pair)["D25"] == "undecided", "nothing is known of returns"
     seconds = {"dap_u_n10": 2.0}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from tiny import Here
+from comparing import Here
 
 from isthmus.cli.main import main
 from isthmus.domains.domain import Domain
@@ -135,8 +135,12 @@ def smoke(tmp_path_factory) -> tuple[list[Trial], dict[str, Results], dict[str, 
 def test_what_the_command_leaves(smoke):
     made, _, _, files = smoke
     assert {p.name for p in files.iterdir()} == {
-        *(f"{u.name}.csv" for u in made), "starts", "smoke.txt", "smoke-claims.csv", "smoke-figure3.png"
-    }  # fmt: skip
+        *(f"{u.name}.csv" for u in made),
+        "starts",
+        "smoke.txt",
+        "smoke-claims.csv",
+        "smoke-figure3.png",
+    }
     text, table = ((files / name).read_text() for name in ("smoke.txt", "smoke-claims.csv"))
     assert "nan" not in text + table and "M30  not run" in text
     with (files / "smoke-claims.csv").open(newline="") as file:
@@ -264,8 +268,14 @@ def verdicts(results: dict[str, Results]) -> dict[str, str]:
     return {claim.id: claim.verdict for claim in STUDY.claims(results)}
 
 
-SPARSE = {"independent": (0.8, 0.9), "direct_transfer": (0.2, 1.0), "fine_tuning": (1.0, 0.06), "matlu": (1.0, 0.4),
-          "matl": (1.0, 0.4), "matlf": (1.0, 0.02)}  # fmt: skip
+SPARSE = {
+    "independent": (0.8, 0.9),
+    "direct_transfer": (0.2, 1.0),
+    "fine_tuning": (1.0, 0.06),
+    "matlu": (1.0, 0.4),
+    "matl": (1.0, 0.4),
+    "matlf": (1.0, 0.02),
+}
 
 
 def test_a_world_in_which_the_paper_is_right():
@@ -279,8 +289,14 @@ def test_a_world_in_which_the_paper_is_right():
 
 
 def test_a_world_in_which_the_paper_is_wrong():
-    ends = {"independent": (1.0, 0.05), "direct_transfer": (1.0, 1.0), "fine_tuning": (0.3, 1.0), "matlu": (0.5, 0.9),
-            "matl": (0.9, 0.3), "matlf": (0.2, 1.0)}  # fmt: skip
+    ends = {
+        "independent": (1.0, 0.05),
+        "direct_transfer": (1.0, 1.0),
+        "fine_tuning": (0.3, 1.0),
+        "matlu": (0.5, 0.9),
+        "matl": (0.9, 0.3),
+        "matlf": (0.2, 1.0),
+    }
     accuracy = {"independent": 0.5, "matlu": 0.6, "matl": 0.8}
     said = verdicts(
         made_up(
@@ -306,8 +322,12 @@ def test_what_starts_from_one_policy_is_paired_and_what_shares_nothing_is_not():
         == methods["cartpole-sparse: AUC matl - independent"]
         == welch
     )
-    tuned = {other: methods[said] for said in methods for other in ("fine_tuning", "direct_transfer", "matlu")
-             if said.startswith(f"cartpole-sparse: T80 matlf - {other}")}  # fmt: skip
+    tuned = {
+        other: methods[said]
+        for said in methods
+        for other in ("fine_tuning", "direct_transfer", "matlu")
+        if said.startswith(f"cartpole-sparse: T80 matlf - {other}")
+    }
     assert tuned == {"fine_tuning": paired, "direct_transfer": paired, "matlu": welch}
 
 
@@ -332,8 +352,15 @@ def test_what_is_not_dragged_down_is_asked_for_too():
     """MATL and MATLu have to be ahead of independent (M21): MATLf's fall behind MATL alone is not
     what is claimed.
     """
-    ends = {"independent": (1.0, 0.2), "direct_transfer": (0.1, 1.0), "fine_tuning": (0.5, 1.0), "matlu": (0.8, 0.7),
-            "matl": (0.8, 0.7), "matlf": (0.3, 1.0), "matl_confusion": (0.8, 0.7)}  # fmt: skip
+    ends = {
+        "independent": (1.0, 0.2),
+        "direct_transfer": (0.1, 1.0),
+        "fine_tuning": (0.5, 1.0),
+        "matlu": (0.8, 0.7),
+        "matl": (0.8, 0.7),
+        "matlf": (0.3, 1.0),
+        "matl_confusion": (0.8, 0.7),
+    }
     said = verdicts(made_up("6", ends, noise=0.004))
     assert said["M20"] == said["M21"] == NOT
 
@@ -408,8 +435,14 @@ def test_seeds_without_a_time_on_either_side_are_named():
 
 
 def test_hoppers_claims():
-    ends = {"independent": (0.0, 1.0), "direct_transfer": (0.1, 1.0), "fine_tuning": (0.15, 1.0), "matlu": (0.6, 0.5),
-            "matl": (0.8, 0.3), "matlf": (1.0, 0.2)}  # fmt: skip
+    ends = {
+        "independent": (0.0, 1.0),
+        "direct_transfer": (0.1, 1.0),
+        "fine_tuning": (0.15, 1.0),
+        "matlu": (0.6, 0.5),
+        "matl": (0.8, 0.3),
+        "matlf": (1.0, 0.2),
+    }
     gait = {
         "ankle_work": {"matl": 0.5, "direct_transfer": 0.3},
         "speed": {"matl": 0.5, "direct_transfer": 2.0},
@@ -493,8 +526,15 @@ def test_ratios_without_a_reward():
 
 
 def test_engines():
-    ends = {"independent": (0.8, 0.7), "direct_transfer": (0.1, 1.0), "fine_tuning": (0.5, 1.0), "matlu": (1.0, 0.4),
-            "matl": (1.0, 0.3), "matlf": (0.6, 1.0), "matl_confusion": (0.8, 0.7)}  # fmt: skip
+    ends = {
+        "independent": (0.8, 0.7),
+        "direct_transfer": (0.1, 1.0),
+        "fine_tuning": (0.5, 1.0),
+        "matlu": (1.0, 0.4),
+        "matl": (1.0, 0.3),
+        "matlf": (0.6, 1.0),
+        "matl_confusion": (0.8, 0.7),
+    }
     explored = {
         "entropy": {"independent": 2.0, "fine_tuning": 1.0},
         "coverage": {"independent": 9.0, "fine_tuning": 3.0},

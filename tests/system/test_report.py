@@ -26,9 +26,15 @@ from isthmus.training.run import RunError
 from isthmus.types import IsthmusError, UnknownName
 
 TINY = {
-    "learner.worlds": 8, "learner.steps": 32, "learner.minibatch": 64, "learner.epochs": 2, "learner.hidden": (16,),
-    "updates": 1, "adaptation_worlds": 2, "adaptation_steps": 32,
-}  # fmt: skip
+    "learner.worlds": 8,
+    "learner.steps": 32,
+    "learner.minibatch": 64,
+    "learner.epochs": 2,
+    "learner.hidden": (16,),
+    "updates": 1,
+    "adaptation_worlds": 2,
+    "adaptation_steps": 32,
+}
 
 
 class Here:
@@ -50,12 +56,23 @@ class Here:
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Three methods, two seeds, on a small grid; real runs, if short ones."""
     problem = make_problem(
-        "hopper/foot_friction=0.5..2.5:3,torso_mass=3..6:2", source="foot_friction=2,torso_mass=4", access="few_shot",
-        uncertainty="foot_friction=1.5..2.5,torso_mass=3..5", budget=Budget(transitions=500),
-    )  # fmt: skip
+        "hopper/foot_friction=0.5..2.5:3,torso_mass=3..6:2",
+        source="foot_friction=2,torso_mass=4",
+        access="few_shot",
+        uncertainty="foot_friction=1.5..2.5,torso_mass=3..5",
+        budget=Budget(transitions=500),
+    )
     folder = tmp_path_factory.mktemp("report") / "comparison"
-    return compare(problem, ["domain_randomization", "few_shot_ppo"], seeds=2, steps=1500, out=folder, episodes=12,
-                   settings=TINY, executor=Here())  # fmt: skip
+    return compare(
+        problem,
+        ["domain_randomization", "few_shot_ppo"],
+        seeds=2,
+        steps=1500,
+        out=folder,
+        episodes=12,
+        settings=TINY,
+        executor=Here(),
+    )
 
 
 @pytest.fixture
@@ -125,10 +142,21 @@ def open_page(chromium: str, page: Path, folder: Path) -> Opened:
     log = folder / "net.json"
     # The browser's own calls home find no address; they are told apart by their initiator, which is
     # no page.
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-               "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND",
-               f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--v=0", f"--log-net-log={log}",
-               "--dump-dom"]  # fmt: skip
+    options = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={folder / 'profile'}",
+        "--enable-logging=stderr",
+        "--v=0",
+        f"--log-net-log={log}",
+        "--dump-dom",
+    ]
     done = subprocess.run(
         [chromium, *options, page.as_uri()], capture_output=True, text=True, timeout=240
     )
@@ -235,9 +263,9 @@ def test_the_page_is_whole_by_itself(page: Path) -> None:
 def test_the_page_tells_what_was_asked_and_spent(page: Path, comparison: Comparison) -> None:
     text = Page(page.read_text()).text
     for wanted in (
-        "hopper/foot_friction=2,torso_mass=4", "foot_friction=1.5..2.5,torso_mass=3..5", "500 transitions", "few_shot",
-        "Episodes are not seeds", "Over 2 seeds, source_only, the floor", "learner.learning_rate", "jaxlib",
-        "Student over seeds; of differences: Welch over seeds", "A foot's friction below the floor's 1 changes nothing",
+        "hopper/foot_friction=2,torso_mass=4", "foot_friction=1.5..2.5,torso_mass=3..5", "500 transitions", "few_shot",  # noqa: E501
+        "Episodes are not seeds", "Over 2 seeds, source_only, the floor", "learner.learning_rate", "jaxlib",  # noqa: E501
+        "Student over seeds; of differences: Welch over seeds", "A foot's friction below " "the " "floor's 1 " "changes " "nothing",  # noqa: E501
     ):  # fmt: skip
         assert wanted in text, wanted
     spent = comparison.rows[-1].target_transitions
@@ -401,18 +429,37 @@ def test_damage_is_said_and_the_rest_is_shown(copied: Path, tmp_path: Path) -> N
         (remove("target_only-s1/run.json"), "target_only-s1 is no run"),
         (edit("few_shot_ppo-s0/run.json", lambda d: d.update(format=99)), "is a run of format 99"),
         (write("few_shot_ppo-s1/run.json", "{"), "run.json cannot be read"),
-        (edit("source_only-s1/run.json", lambda d: d["problem"].pop("target")), "its target cannot be read"),
+        (
+            edit("source_only-s1/run.json", lambda d: d["problem"].pop("target")),
+            "its target cannot be read",
+        ),
         (write(f"{first}/finished.json", "{}"), f"{first}: finished.json is damaged"),
         (write(f"{first}/metrics.jsonl", b"\xff\xfe\n"), f"{first}: metrics.jsonl holds nothing"),
-        (edit(f"{first}/run.json", lambda d: d["versions"].update(jax="0.1")), "different versions of jax: "),
+        (
+            edit(f"{first}/run.json", lambda d: d["versions"].update(jax="0.1")),
+            "different versions of jax: ",
+        ),
         (edit("source_only-s0/run.json", lambda d: d["versions"].pop("scipy")), "not recorded / "),
-        (write(f"{second}/evaluation.csv", "return,fell\n1,x\n"), f"{second}: evaluation.csv is damaged"),
+        (
+            write(f"{second}/evaluation.csv", "return,fell\n1,x\n"),
+            f"{second}: evaluation.csv is damaged",
+        ),
         (write(f"{second}/landscape.csv", "a,b\n1\n"), "landscape.csv is damaged"),
         (remove(f"{second}/finished.json"), "unfinished: 1,536 of 1,500 steps"),
-        (write("target_only-s0/metrics.jsonl", '3\n{"kind": "round"}\n{"kind": "round", "source_steps": "x"}\n'),
-         "target_only-s0: metrics.jsonl holds nothing"),
-        (edit("target_only-s0/run.json", lambda d: d["problem"].update(target="hopper/nonsense=1")), "nonsense"),
-    ]  # fmt: skip
+        (
+            write(
+                "target_only-s0/metrics.jsonl",
+                '3\n{"kind": "round"}\n{"kind": "round", "source_steps": "x"}\n',
+            ),
+            "target_only-s0: metrics.jsonl holds nothing",
+        ),
+        (
+            edit(
+                "target_only-s0/run.json", lambda d: d["problem"].update(target="hopper/nonsense=1")
+            ),
+            "nonsense",
+        ),
+    ]
     for damage, _ in ills:
         damage(copied)
     _, found = report([copied], tmp_path / "report.html")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from tiny import Here
+from comparing import Here
 
 import isthmus
 from isthmus.cli.main import main
@@ -45,9 +45,16 @@ GRIDS = {
 
 def unit(name: str = "one", **changes: object) -> Trial:
     made = Trial(
-        name, "source_only", "hopper-es-sim2real", 0, 3 * tiny.ROUND, tiny.SETTINGS, episodes=4, landscapes=GRIDS,
+        name,
+        "source_only",
+        "hopper-es-sim2real",
+        0,
+        3 * tiny.ROUND,
+        tiny.SETTINGS,
+        episodes=4,
+        landscapes=GRIDS,
         landscape_episodes=2,
-    )  # fmt: skip
+    )
     return dataclasses.replace(made, **changes)
 
 
@@ -87,7 +94,9 @@ def test_a_units_file(written):
 
 
 def test_a_units_landscapes(written):
-    """Cells stand at their parameters: the axes come back sorted by name, as the domain has them."""
+    """Cells stand at their parameters: the axes come back sorted by name, as the domain has
+    them.
+    """
     folder, results = written
     run = Run.open(folder / "runs" / "one")
     for key, settings in GRIDS.items():
@@ -177,11 +186,16 @@ def test_a_unit_of_every_access(tmp_path):
     """
     units = [
         unit(
-            m, method=m, settings=tiny.settings(m), access=tiny.access(m), landscapes={"m": GRIDS["masses"]},
-            log="source_only" if tiny.access(m) == "dataset" else None, log_steps=300,
+            m,
+            method=m,
+            settings=tiny.settings(m),
+            access=tiny.access(m),
+            landscapes={"m": GRIDS["masses"]},
+            log="source_only" if tiny.access(m) == "dataset" else None,
+            log_steps=300,
         )
         for m in ("source_only", "target_only", "few_shot_ppo", "dap")
-    ]  # fmt: skip
+    ]
     run_units(units, tmp_path / "results", tmp_path / "runs", Here())
     for each in units:
         assert Results.read(tmp_path / "results" / f"{each.name}.csv").cells("m")[2].shape == (2, 3)
@@ -438,7 +452,7 @@ def test_what_others_need_comes_first(chained, tmp_path):
     names = lambda: [[u.name for u in wave] for wave in schedule(units, results, runs)]
     assert names() == [["first"], ["second"]]
     results.mkdir()
-    made_here = f"meta,wall_seconds,,,12\nmeta,steps,,,100000\nmeta,cpu,,,{versions()['cpu']}\nmeta,digest,,,0\n"
+    made_here = f"meta,wall_seconds,,,12\nmeta,steps,,,100000\nmeta,cpu,,,{versions()['cpu']}\nmeta,digest,,,0\n"  # noqa: E501
     (results / "first.csv").write_text(f"kind,key,x,y,value\n{made_here}")
     assert names() == [["first"], ["second"]], "its file is there, but not the run that is needed"
     assert forecast(units, results, runs, 2).startswith(
@@ -546,7 +560,10 @@ def test_reproduce_says_what_it_leaves_out(tmp_path, capsys):
     changed = folder / "laptop-reacher-sparse-matl-s1.csv"
     changed.write_text(changed.read_text().replace('""alignment"": 0.2', '""alignment"": 0.3'))
     arguments = ["reproduce", "matl", f"--results={tmp_path}", f"--runs={tmp_path / 'runs'}"]
-    line = f"left out, for they were made with alignment 0.3 instead of 0.2: {changed.name}; remove them"
+    line = (
+        f"left out, for they were made with alignment 0.3 instead of 0.2: {changed.name}; "
+        f"remove them"
+    )
     main([*arguments, "--report"])
     said = capsys.readouterr().out
     assert said.startswith(line) and (folder / "laptop.txt").read_text().startswith(line)

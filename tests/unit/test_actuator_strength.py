@@ -42,11 +42,13 @@ ROBOT = """
   </worldbody>
   <tendon><fixed name="cord" {tendon}><joint joint="a" coef=".5"/><joint joint="b" coef="-1.5"/></fixed></tendon>
   <actuator>{actuators}</actuator>
-</mujoco>"""
+</mujoco>"""  # noqa: E501
 
 
 def write(folder: Path, actuators: str, **parts: str) -> Path:
-    """Write a robot of a hinge, a second one and a ball joint; `height` 0 lets it touch the floor."""
+    """Write a robot of a hinge, a second one and a ball joint; `height` 0 lets it touch the
+    floor.
+    """
     path = folder / "robot.xml"
     empty = {"option": "", "flag": "", "joint": "", "tendon": "", "height": "3"}
     path.write_text(ROBOT.format(actuators=actuators, **(empty | parts)))
@@ -85,7 +87,9 @@ def make(path: Path, **values: float) -> MujocoSimulator:
 
 
 def forces(path: Path, states: int = 20, **values: float) -> np.ndarray:
-    """The actuators' forces on the joints [states, nv] at random states, as MuJoCo computes them."""
+    """The actuators' forces on the joints [states, nv] at random states, as MuJoCo computes
+    them.
+    """
     model = make(path, **values).world_model(0)
     data, random = mujoco.MjData(model), np.random.default_rng(0)
     out = []
@@ -113,8 +117,10 @@ ONE_JOINT = {
     "cylinder": '<cylinder joint="a" area="2" timeconst=".1" bias=".3 -1 -.5"/>',
     "muscle": '<muscle joint="a" lengthrange="-1 1" ctrlrange="0 1"/>',
     "muscle of known force": '<muscle joint="a" force="70" lengthrange="-1 1" ctrlrange="0 1"/>',
-    "affine": '<general joint="a" gaintype="affine" gainprm="2 1 -.5" biastype="affine" biasprm=".4 -3 -1" gear="2"/>',
-    "muscle's bias": '<general joint="a" gainprm="2" biastype="muscle" biasprm=".75 1.05 30 200 .5 1.6 1.5 1.3 1.2"'
+    "affine": '<general joint="a" gaintype="affine" gainprm="2 1 -.5" biastype="affine" '
+    'biasprm=".4 -3 -1" gear="2"/>',
+    "muscle's bias": '<general joint="a" gainprm="2" biastype="muscle" biasprm=".75 1.05 30 '
+    '200 .5 1.6 1.5 1.3 1.2"'
     ' lengthrange="-1 1"/>',
     "in parent": '<position jointinparent="a" kp="7"/>',
     "pid": '<pid joint="a" kp="10" kv="1" input="pos vel"/>',
@@ -377,7 +383,7 @@ def write_compensated(
     path = folder / "robot.xml"
     path.write_text(f"""
         <mujoco>{option}<worldbody><body gravcomp="1"><joint name="a" axis="0 1 0" damping="1" {a}/>{LINK}
-        {hand}</body></worldbody><actuator>{actuators or SERVOS["motor"]}</actuator></mujoco>""")
+        {hand}</body></worldbody><actuator>{actuators or SERVOS["motor"]}</actuator></mujoco>""")  # noqa: E501
     for cached in (load_model, parameters, withheld, action_scales_force):
         cached.cache_clear()
     return path
@@ -590,7 +596,10 @@ def test_a_motors_own_damping_and_armature_are_the_joints(tmp_path):
 
 
 def test_motors_of_one_joint_share_its_damping_and_their_defaults_change_no_bit(tmp_path):
-    motors = '<motor joint="a" gear="1.7" damping=".3" armature=".1"/><position joint="a" kp="3" damping=".7" gear=".3"/>'
+    motors = (
+        '<motor joint="a" gear="1.7" damping=".3" armature=".1"/><position joint="a" '
+        'kp="3" damping=".7" gear=".3"/>'
+    )
     path = write_hinge(tmp_path, motors, joint='damping=".1" armature=".2"')
     table = parameters(path)
     assert np.isclose(table["a_damping"].default, 0.1 + 0.3 * 1.7**2 + 0.7 * 0.3**2)

@@ -102,7 +102,8 @@ def test_the_floor_moves_with_the_factor_that_stands_for_friction(tmp_path):
         '<geom type="box" size="2 2 .1" pos="50 0 -.1" friction="1.5"/>'
     )
     foot = (
-        '<body name="torso" pos="0 0 .099"><freejoint/><site name="s"/><geom name="foot" type="box" size=".1 .1 .1" '
+        '<body name="torso" pos="0 0 .099"><freejoint/><site name="s"/><geom name="foot" '
+        'type="box" size=".1 .1 .1" '
         'friction=".2"/></body>'
     )
     motor = '<motor site="s" gear="1 0 0 0 0 0" ctrlrange="-1 1"/>'
@@ -157,7 +158,9 @@ def test_sizes_are_in_order():
 
 
 def test_one_step_is_what_one_step_does():
-    """Against a loop of one's own: fresh states, one step in each domain, the same random pushes."""
+    """Against a loop of one's own: fresh states, one step in each domain, the same random
+    pushes.
+    """
     found = of("half_cheetah", "half_cheetah/gravity=x2", episodes=6, seed=3)
     source, target = (Domain.parse(f"half_cheetah/gravity=x{x}").build(6) for x in (1, 2))
     ids, gravity = np.arange(6), np.full((6, 1), 9.81)

@@ -236,7 +236,9 @@ def test_a_figure_comes_to_a_wrong_verdict_as_seldom_as_is_said():
 
 
 def test_equality_is_adjusted_too_for_a_claim_and_against_it():
-    """p = 0.02 by itself that the difference is within the margin; among five claims it is nothing."""
+    """p = 0.02 by itself that the difference is within the margin; among five claims it is
+    nothing.
+    """
     margin = 1.2
     decided: list[tuple[Wanted, str]] = [("above", NOT), ("below", NOT), ("equal", HOLDS)]
     others = [claim(contrast(f"{i}", np.add(NOISE, i / 10), [0.0] * 5)) for i in range(4)]
@@ -492,9 +494,25 @@ def test_as_a_table_and_as_text():
 
 ROOT = Path(__file__).parents[2]
 OLD_COLUMNS = (
-    "claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome", "value", "low", "high",
-    "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm",
-)  # fmt: skip
+    "claim",
+    "figure",
+    "verdict",
+    "why",
+    "text",
+    "statistic",
+    "comparison",
+    "wanted",
+    "outcome",
+    "value",
+    "low",
+    "high",
+    "seeds",
+    "p",
+    "p_holm",
+    "margin",
+    "p_within",
+    "p_within_holm",
+)
 PAGES = {"matl": "matl.md", "dap": "dap.md", "es-sim2real": "es_sim2real.md"}
 
 
@@ -552,7 +570,9 @@ def test_older_files_columns_come_first():
 
 
 def test_verdicts_that_moved_by_statistics_alone():
-    """E1 holds as an intersection-union test; D4 and D5 fall by comparisons with five seeds each."""
+    """E1 holds as an intersection-union test; D4 and D5 fall by comparisons with five seeds
+    each.
+    """
     es, dap = written("es-sim2real"), written("dap")
     assert es["E1"][1] == HOLDS and dap["D4"][1] == dap["D5"][1] == NOT
     page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")

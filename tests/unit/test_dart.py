@@ -131,8 +131,10 @@ def test_a_robot_on_a_stand_and_parts_without_mass(tmp_path):
     """Bodies that stand still carry the robot; a sensor's body weighs nothing."""
     simulator = built(
         tmp_path,
-        '<body pos="0 1 2" euler="90 0 0"><geom type="box" size=".1 .1 .1"/><body pos="0 0 .3" euler="0 30 0">'
-        '<joint type="hinge" axis="0 1 0" pos=".1 0 0" ref="20"/><geom type="capsule" size=".02 .3" mass="1"/>'
+        '<body pos="0 1 2" euler="90 0 0"><geom type="box" size=".1 .1 .1"/><body pos="0 0 '
+        '.3" euler="0 30 0">'
+        '<joint type="hinge" axis="0 1 0" pos=".1 0 0" ref="20"/><geom type="capsule" '
+        'size=".02 .3" mass="1"/>'
         '<body name="tip" pos="0 0 .5"><site/></body></body></body>',
     )
     model, world = simulator.model, simulator._worlds[0]
@@ -155,9 +157,12 @@ def test_what_collides_is_what_mujoco_lets_collide(tmp_path):
         '<body name="b" pos=".05 0 0"><joint/><geom size=".3"/><geom size=".3" pos="0 .05 0"/>'
         '<body name="c" pos="0 .06 0"><joint/><geom size=".3"/></body></body></body>'
         '<body name="d" pos="0 0 .07"><freejoint/><geom size=".3"/></body>'
-        '<body name="e" pos="0 .08 .02"><freejoint/><geom size=".3" contype="2" conaffinity="4"/></body>'
-        '<body name="f" pos=".08 .08 0"><freejoint/><geom size=".3" contype="8" conaffinity="2"/></body>'
-        '<body name="g" pos=".08 0 .08"><freejoint/><geom size=".3" contype="0" conaffinity="0"/></body>',
+        '<body name="e" pos="0 .08 .02"><freejoint/><geom size=".3" contype="2" '
+        'conaffinity="4"/></body>'
+        '<body name="f" pos=".08 .08 0"><freejoint/><geom size=".3" contype="8" '
+        'conaffinity="2"/></body>'
+        '<body name="g" pos=".08 0 .08"><freejoint/><geom size=".3" contype="0" '
+        'conaffinity="0"/></body>',
         more='<contact><exclude body1="d" body2="a"/></contact>',
     )
     data = mujoco.MjData(simulator.model)
@@ -188,7 +193,10 @@ def test_a_free_body_turns_as_in_mujoco(tmp_path):
     """Velocities are linear in the world's frame and angular in the body's, quaternions do not
     jump.
     """
-    body = '<body pos="0 0 5"><freejoint/><geom type="box" size=".1 .2 .3" contype="0" conaffinity="0"/></body>'
+    body = (
+        '<body pos="0 0 5"><freejoint/><geom type="box" size=".1 .2 .3" contype="0" '
+        'conaffinity="0"/></body>'
+    )
     simulator = built(tmp_path, body, dt=0.0005)
     model = simulator.model
     data = mujoco.MjData(model)
@@ -207,7 +215,8 @@ def test_a_free_body_turns_as_in_mujoco(tmp_path):
 def test_a_pendulum_keeps_its_energy_and_its_period(tmp_path):
     simulator = built(
         tmp_path,
-        '<body><joint type="hinge" axis="0 1 0"/><geom type="sphere" pos="0 0 -1" size=".1" mass="2"/></body>',
+        '<body><joint type="hinge" axis="0 1 0"/><geom type="sphere" pos="0 0 -1" size=".1" '
+        'mass="2"/></body>',
     )
     inertia = 2 * (1 + 0.4 * 0.1**2)
     simulator.qpos[0] = 0.1
@@ -221,7 +230,10 @@ def test_a_pendulum_keeps_its_energy_and_its_period(tmp_path):
     )
 
 
-SLIDE = '<body><joint name="x" type="slide" axis="1 0 0" {}/><geom type="sphere" size=".1" mass="2"/></body>'
+SLIDE = (
+    '<body><joint name="x" type="slide" axis="1 0 0" {}/><geom type="sphere" size=".1" '
+    'mass="2"/></body>'
+)
 MOTOR = '<actuator><motor joint="x" gear="{}" ctrllimited="true" ctrlrange="-1 1"/></actuator>'
 
 
@@ -274,7 +286,10 @@ PARTS = {"box": (".1 .2 .15", 0.15), "sphere": (".1", 0.1), "capsule": (".06 .2"
 def test_what_lies_on_the_floor_is_carried_by_it(kind, tmp_path):
     size, height = PARTS[kind]
     lying = 'euler="0 90 0"' if kind == "capsule" else ""
-    body = f'<body pos="0 0 .2"><freejoint/><geom type="{kind}" size="{size}" {lying} mass="2"/></body>'
+    body = (
+        f'<body pos="0 0 .2"><freejoint/><geom type="{kind}" size="{size}" {lying} mass="2"/>'
+        f"</body>"
+    )
     simulator = built(tmp_path, FLOOR.format(1) + body)
     coast(simulator, 1000)
     assert (
@@ -290,7 +305,10 @@ def test_what_lies_on_the_floor_is_carried_by_it(kind, tmp_path):
 )
 def test_contact_rubs_by_the_larger_friction_of_the_two(floor, own, true, tmp_path):
     """As in MuJoCo, where DART would take the smaller: a box slides v^2 / (2 mu g)."""
-    body = f'<body pos="0 0 .0999"><freejoint/><geom type="box" size=".3 .3 .1" friction="{own}"/></body>'
+    body = (
+        f'<body pos="0 0 .0999"><freejoint/><geom type="box" size=".3 .3 .1" '
+        f'friction="{own}"/></body>'
+    )
     simulator = built(tmp_path, FLOOR.format(floor) + body)
     coast(simulator, 100)
     start = simulator.qpos[0, 0]
@@ -301,7 +319,9 @@ def test_contact_rubs_by_the_larger_friction_of_the_two(floor, own, true, tmp_pa
 
 
 def test_the_hoppers_foot_carries_it():
-    """Held upright by nothing it falls, but not before it has stood: feet on the floor, not in it."""
+    """Held upright by nothing it falls, but not before it has stood: feet on the floor, not in
+    it.
+    """
     simulator = make("hopper", n=1)
     simulator.reset(np.array([0]), simulator.qpos0[None], np.zeros((1, 6)))
     for _ in range(15):
@@ -369,9 +389,17 @@ def test_condim_1_is_without_friction(tmp_path):
 
 
 def test_parts_that_rub_less_on_each_other_than_on_the_floor(tmp_path):
-    """A slider on a slab: both have 0.2, the floor has 1. The slab stays, the slider slides by 0.2."""
-    slab = '<body pos="0 0 .05"><freejoint/><geom type="box" size="3 1 .05" friction=".2" mass="9"/></body>'
-    slider = '<body pos="0 0 .2"><freejoint/><geom type="box" size=".3 .3 .1" friction=".2" mass="1"/></body>'
+    """A slider on a slab: both have 0.2, the floor has 1. The slab stays, the slider slides by
+    0.2.
+    """
+    slab = (
+        '<body pos="0 0 .05"><freejoint/><geom type="box" size="3 1 .05" friction=".2" '
+        'mass="9"/></body>'
+    )
+    slider = (
+        '<body pos="0 0 .2"><freejoint/><geom type="box" size=".3 .3 .1" friction=".2" '
+        'mass="1"/></body>'
+    )
     simulator = built(tmp_path, FLOOR.format(1) + slab + slider)
     coast(simulator, 100)
     simulator.qvel[0, 6] = 2.0
@@ -436,7 +464,8 @@ def test_a_plan_of_shapes_gives_each_pair_its_friction_once():
         world = FLOOR.format(0.5)
         for _ in range(4):
             geoms = (
-                f'<geom size=".1" friction="{rng.choice([0.1, 0.5, 1])}" condim="{rng.choice([1, 3])}" '
+                f'<geom size=".1" friction="{rng.choice([0.1, 0.5, 1])}" '
+                f'condim="{rng.choice([1, 3])}" '
                 f'priority="{rng.choice([0, 0, 1])}"/>'
                 for _ in range(rng.integers(1, 3))
             )
@@ -461,8 +490,13 @@ def test_a_plan_of_shapes_gives_each_pair_its_friction_once():
 
 
 def test_a_world_that_needs_other_shapes_is_as_one_made_with_them(tmp_path):
-    """From one friction to another that needs second shapes, and back: the bits of a fresh world."""
-    box = '<body pos="{} 0 {}"><freejoint/><geom name="{}" type="box" size=".1 .1 .1" friction=".2"/></body>'
+    """From one friction to another that needs second shapes, and back: the bits of a fresh
+    world.
+    """
+    box = (
+        '<body pos="{} 0 {}"><freejoint/><geom name="{}" type="box" size=".1 .1 .1" '
+        'friction=".2"/></body>'
+    )
     world = FLOOR.format(0.2) + box.format(0, 0.11, "foot") + box.format(0.05, 0.32, "other")
     used, fresh = (built(tmp_path, world, ("foot_friction", "friction")) for _ in range(2))
     assert not used._worlds[0].plan.copies
@@ -519,7 +553,8 @@ def test_contacts_of_the_past_are_forgotten(pieces, tmp_path):
     the bit.
     """
     bodies = [
-        f'<body pos="{0.1 * i} 0 {0.4 + 0.35 * i}"><freejoint/><geom type="{k}" size="{PARTS[k][0]}" mass="1"/></body>'
+        f'<body pos="{0.1 * i} 0 {0.4 + 0.35 * i}"><freejoint/><geom type="{k}" '
+        f'size="{PARTS[k][0]}" mass="1"/></body>'
         for i, k in enumerate(pieces)
     ]
     simulator = built(tmp_path, FLOOR.format(1) + "".join(bodies), dt=0.005)
@@ -695,50 +730,108 @@ MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
 @pytest.mark.parametrize(
     ("body", "more", "words"),
     [
-        (SWING.format('actuatorfrcrange="-1 1"'), MOTOR_ON.format(""), "joints with actuatorfrcrange"),
-        (SWING.format(""), MOTOR_ON.format('delay=".1" nsample="60"'), "actuators with delay or history"),
+        (
+            SWING.format('actuatorfrcrange="-1 1"'),
+            MOTOR_ON.format(""),
+            "joints with actuatorfrcrange",
+        ),
+        (
+            SWING.format(""),
+            MOTOR_ON.format('delay=".1" nsample="60"'),
+            "actuators with delay or history",
+        ),
         (SWING.format(""), MOTOR_ON.format('damping="1"'), "actuators with damping or armature"),
         (SWING.format(""), MOTOR_ON.format('armature="1"'), "actuators with damping or armature"),
         (SWING.format('damping=".1 5"'), "", "polynomial damping"),
         (SWING.format('stiffness="1 5"'), "", "polynomial stiffness"),
         (
-            FLOOR.format(1) + SLIDER.format('surfacevel="1 0 0 0 0 0"'), "", "geoms with surfacevel",
+            FLOOR.format(1) + SLIDER.format('surfacevel="1 0 0 0 0 0"'),
+            "",
+            "geoms with surfacevel",
         ),
         (
-            '<body><joint type="free" name="x"/><geom size=".1"/></body>', MOTOR_ON.format(""),
+            '<body><joint type="free" name="x"/><geom size=".1"/></body>',
+            MOTOR_ON.format(""),
             "motors on free joints",
         ),
-        ('<body><joint type="free" stiffness="3"/><geom size=".1"/></body>', "", "free joints with .* springs"),
-        ('<body><joint type="free" armature=".5"/><geom size=".1"/></body>', "", "free joints with armature"),
         (
-            '<body><joint type="free" damping=".1" armature=".5"/><geom size=".1"/></body>', "",
+            '<body><joint type="free" stiffness="3"/><geom size=".1"/></body>',
+            "",
+            "free joints with .* springs",
+        ),
+        (
+            '<body><joint type="free" armature=".5"/><geom size=".1"/></body>',
+            "",
+            "free joints with armature",
+        ),
+        (
+            '<body><joint type="free" damping=".1" armature=".5"/><geom size=".1"/></body>',
+            "",
             "free joints with damping, dry friction or springs, free joints with armature",
         ),
-        (SWING.format('limited="true" range="0 40" solreflimit=".1 1"'), "", "joint limits with solreflimit"),
-        (SWING.format('limited="true" range="0 40" solreflimit="-900 -9"'), "", "joint limits with solreflimit"),
-        (FLOOR.format(1) + SLIDER.format('condim="4"'), "", r"contacts with torsional or rolling friction .*"),
+        (
+            SWING.format('limited="true" range="0 40" solreflimit=".1 1"'),
+            "",
+            "joint limits with solreflimit",
+        ),
+        (
+            SWING.format('limited="true" range="0 40" solreflimit="-900 -9"'),
+            "",
+            "joint limits with solreflimit",
+        ),
+        (
+            FLOOR.format(1) + SLIDER.format('condim="4"'),
+            "",
+            r"contacts with torsional or rolling friction .*",
+        ),
         (FLOOR.format(1) + SLIDER.format('margin=".01"'), "", "contact margins above 2 mm"),
         (FLOOR.format(1) + SLIDER.format('margin=".001" gap=".001"'), "", "geoms with gap"),
-        (SWING.format(""), '<option><flag override="enable"/></option>', '<flag override="enable"/>'),
-        (SWING.format(""), '<option><flag speculative="enable"/></option>', '<flag speculative="enable"/>'),
-        (SWING.format(""), '<option actuatorgroupdisable="0"/>' + MOTOR_ON.format(""), "disabled groups of actuators"),
+        (
+            SWING.format(""),
+            '<option><flag override="enable"/></option>',
+            '<flag override="enable"/>',
+        ),
+        (
+            SWING.format(""),
+            '<option><flag speculative="enable"/></option>',
+            '<flag speculative="enable"/>',
+        ),
+        (
+            SWING.format(""),
+            '<option actuatorgroupdisable="0"/>' + MOTOR_ON.format(""),
+            "disabled groups of actuators",
+        ),
         ('<body gravcomp="1"><joint/><geom size=".1"/></body>', "", "gravity compensation"),
         (SWING.format(""), '<option viscosity="1"/>', "a fluid"),
-        (SWING.format(""), SERVO_ON.format("position kp"), f"{NO_MOTOR}, actuators whose control is a position"),
-        (SWING.format(""), SERVO_ON.format("velocity kv"), f"{NO_MOTOR}, actuators whose control is a velocity"),
-        (SWING.format(""), SERVO_ON.format("cylinder area"), f"{NO_MOTOR}, actuators whose control is a pressure"),
         (
-            SWING.format(""), SERVO_ON.format("pid kp"),
+            SWING.format(""),
+            SERVO_ON.format("position kp"),
+            f"{NO_MOTOR}, actuators whose control is a position",
+        ),
+        (
+            SWING.format(""),
+            SERVO_ON.format("velocity kv"),
+            f"{NO_MOTOR}, actuators whose control is a velocity",
+        ),
+        (
+            SWING.format(""),
+            SERVO_ON.format("cylinder area"),
+            f"{NO_MOTOR}, actuators whose control is a pressure",
+        ),
+        (
+            SWING.format(""),
+            SERVO_ON.format("pid kp"),
             f"{NO_MOTOR}, actuators whose control is a position, actuators whose control is a "
             "velocity, "
             "actuators with several controls",
         ),
         (
-            SWING.format(""), '<actuator><general joint="x" input="pos"/></actuator>',
+            SWING.format(""),
+            '<actuator><general joint="x" input="pos"/></actuator>',
             "actuators whose control is a position",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_the_builder_does_not_read_is_refused_by_name(body, more, words, tmp_path):
     with pytest.raises(
         BadValue, match=f"engine=dart does not build [^ ]*: it has {words}$"
@@ -827,7 +920,10 @@ def test_the_factor_of_all_contacts_is_dart_s_too(tmp_path):
 
 
 def test_geoms_that_touch_nothing_may_have_anything(tmp_path):
-    drawn = '<geom size=".1" contype="0" conaffinity="0" mass="0" margin="1" gap=".5" condim="6" surfacevel="1 0 0 0 0 0"/>'
+    drawn = (
+        '<geom size=".1" contype="0" conaffinity="0" mass="0" margin="1" gap=".5" '
+        'condim="6" surfacevel="1 0 0 0 0 0"/>'
+    )
     assert built(tmp_path, SWING.format("").replace("</body>", drawn + "</body>")).nv == 1
 
 
@@ -1070,7 +1166,9 @@ def test_both_engines_have_the_same_spaces_and_starts(robot):
 
 @pytest.mark.parametrize("robot", ["hopper", "reacher"])
 def test_collecting_goes_on_to_the_bit(robot):
-    """In one go; cut in two with another simulation for the second half; and beside other worlds."""
+    """In one go; cut in two with another simulation for the second half; and beside other
+    worlds.
+    """
     domain = Domain.parse(f"{robot}/engine=dart,motor_strength=0.5..1.5,action_delay=1")
     worlds = domain.worlds(6, 0)
     noise = Noise(np.ones(domain.spaces.action, np.float32))

@@ -69,8 +69,14 @@ def same(first: Log, second: Log) -> bool:
 
 def arrays(log: Log) -> dict[str, np.ndarray]:
     """What an .npz of D4RL's names holds."""
-    return {"observations": log.obs, "actions": log.action, "rewards": log.reward, "next_observations": log.next_obs,
-            "terminals": log.terminated, "timeouts": log.truncated}  # fmt: skip
+    return {
+        "observations": log.obs,
+        "actions": log.action,
+        "rewards": log.reward,
+        "next_observations": log.next_obs,
+        "terminals": log.terminated,
+        "timeouts": log.truncated,
+    }
 
 
 def saved(folder: Path, without: tuple[str, ...] = (), **changes: Any) -> str:
@@ -240,8 +246,8 @@ def test_one_flag_is_enough_where_next_observations_show_the_ends(tmp_path, with
 def test_a_log_that_cannot_tell_falls_says_so(tmp_path, without):
     note = read_log(saved(tmp_path, without), HOPPER).notes[-1]
     assert (
-        note
-        == "timeouts without terminals: no transition counts as a fall; give terminals if the robot can fall"
+        note == "timeouts without terminals: no transition counts as a fall; give terminals if the "
+        "robot can fall"
     )
     assert (
         read_log(
@@ -304,31 +310,98 @@ def bad(array: np.ndarray, value: float, at: int = 7) -> np.ndarray:
 
 
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
-    "nan": ({"observations": bad(made().obs, np.nan)}, (), "has 1 observations that are NaN .* transition 7"),
-    "inf": ({"rewards": bad(made().reward, np.inf)}, (), "has 1 rewards that are NaN or infinite, .* 7"),
-    "huge": ({"next_observations": bad(made().next_obs.astype(np.float64), 1e300)}, (), "1 next observations beyond"),
-    "least": ({"observations": np.full((300, 11), np.iinfo(np.int64).min)}, (), "has 300 observations beyond"),
-    "large": ({"observations": bad(made().obs, -2e6)}, (), r"has 1 observations beyond 1e\+06 in size, .* 7"),
-    "beyond": ({"actions": bad(made().action, 1.5)}, (), r"1 of 300 actions outside the bounds -1\.\.1 of hopper.*7"),
-    "robot": ({"observations": np.zeros((300, 17)), "next_observations": np.zeros((300, 17))}, (),
-              "is another robot's log: one of 17 observations and 3 actions; hopper has 11 and 3"),
+    "nan": (
+        {"observations": bad(made().obs, np.nan)},
+        (),
+        "has 1 observations that are NaN .* transition 7",
+    ),
+    "inf": (
+        {"rewards": bad(made().reward, np.inf)},
+        (),
+        "has 1 rewards that are NaN or infinite, .* 7",
+    ),
+    "huge": (
+        {"next_observations": bad(made().next_obs.astype(np.float64), 1e300)},
+        (),
+        "1 next observations beyond",
+    ),
+    "least": (
+        {"observations": np.full((300, 11), np.iinfo(np.int64).min)},
+        (),
+        "has 300 observations beyond",
+    ),
+    "large": (
+        {"observations": bad(made().obs, -2e6)},
+        (),
+        r"has 1 observations beyond 1e\+06 in size, .* 7",
+    ),
+    "beyond": (
+        {"actions": bad(made().action, 1.5)},
+        (),
+        r"1 of 300 actions outside the bounds -1\.\.1 of hopper.*7",
+    ),
+    "robot": (
+        {"observations": np.zeros((300, 17)), "next_observations": np.zeros((300, 17))},
+        (),
+        "is another robot's log: one of 17 observations and 3 actions; hopper has 11 and 3",
+    ),
     "empty": ({name: x[:0] for name, x in arrays(made()).items()}, (), "holds no transition"),
-    "lengths": ({"actions": made().action[:-1]}, (), "has 299 actions and 300 rewards: they need equal lengths"),
+    "lengths": (
+        {"actions": made().action[:-1]},
+        (),
+        "has 299 actions and 300 rewards: they need equal lengths",
+    ),
     "flat": ({"actions": made().reward}, (), r"actions \(300,\); each needs rows"),
-    "next": ({"next_observations": np.zeros((300, 12))}, (), r"next_observations of shape \(300, 12\)"),
+    "next": (
+        {"next_observations": np.zeros((300, 12))},
+        (),
+        r"next_observations of shape \(300, 12\)",
+    ),
     "unnamed": ({}, ("actions",), "has no actions; it holds: observations, rewards"),
     "endless": ({}, ("terminals", "timeouts"), "does not say where episodes end"),
-    "dones": ({"dones": made().terminated}, ("terminals", "timeouts"), "dones alone, which do not tell death"),
+    "dones": (
+        {"dones": made().terminated},
+        ("terminals", "timeouts"),
+        "dones alone, which do not tell death",
+    ),
     "across": ({}, ("timeouts", "next_observations"), "transitions would reach across episodes"),
-    "nan end": ({"terminals": bad(made().terminated * 1.0, np.nan)}, (), "has 1 terminals that are NaN .*transition 7"),
-    "nan limit": ({"timeouts": bad(made().truncated * 1.0, np.nan)}, (), "has 1 timeouts that are NaN .*transition 7"),
-    "two rewards": ({"rewards": np.zeros((300, 2))}, (), r"has rewards of shape \(300, 2\): needs one number"),
-    "two ends": ({"terminals": np.zeros((300, 2), bool)}, (), r"has terminals of shape \(300, 2\): needs one number"),
-    "single": ({"rewards": np.float32(1)}, (), "has a single number in rewards, not one a transition"),
-    "metadata": ({"metadata": np.array("{'a'}")}, (), "has metadata that is no JSON: Expecting property name"),
+    "nan end": (
+        {"terminals": bad(made().terminated * 1.0, np.nan)},
+        (),
+        "has 1 terminals that are NaN .*transition 7",
+    ),
+    "nan limit": (
+        {"timeouts": bad(made().truncated * 1.0, np.nan)},
+        (),
+        "has 1 timeouts that are NaN .*transition 7",
+    ),
+    "two rewards": (
+        {"rewards": np.zeros((300, 2))},
+        (),
+        r"has rewards of shape \(300, 2\): needs one number",
+    ),
+    "two ends": (
+        {"terminals": np.zeros((300, 2), bool)},
+        (),
+        r"has terminals of shape \(300, 2\): needs one number",
+    ),
+    "single": (
+        {"rewards": np.float32(1)},
+        (),
+        "has a single number in rewards, not one a transition",
+    ),
+    "metadata": (
+        {"metadata": np.array("{'a'}")},
+        (),
+        "has metadata that is no JSON: Expecting property name",
+    ),
     "text": ({"actions": np.full((300, 3), "1.0")}, (), "has no numbers in actions, but <U3"),
-    "pickled": ({"actions": np.array([object()] * 300)}, (), "cannot be read as a data set: it holds pickled objects"),
-}  # fmt: skip
+    "pickled": (
+        {"actions": np.array([object()] * 300)},
+        (),
+        "cannot be read as a data set: it holds pickled objects",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -390,18 +463,33 @@ def dictionary(file: Any) -> None:
     file["episode_0/observations/part"] = np.zeros((3, 2))
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda file: [file.pop(name) for name in list(file)], "holds no transition"),
-    (dictionary, "has no plain array observations in episode 0: only boxes of floats"),
-    (lambda file: file["episode_1"].pop("rewards"), "has no plain array rewards in episode 1"),
-    (replaced("rewards", lambda x: x[:-1]), "has unequal lengths in episode 2: .* n steps need n . 1 observations"),
-    (replaced("observations", lambda x: x[:-2]), "has unequal lengths in episode 2"),
-    (replaced("terminations", np.ones_like), "has an end in the middle of episode 2"),
-    (replaced("actions", lambda x: x * np.nan), "actions that are NaN or infinite"),
-    (replaced("terminations", lambda x: x * np.nan), r"has \d+ terminations of episode 2 that are NaN .*transition 0"),
-    (replaced("rewards", lambda x: np.stack([x, x], 1)), r"has rewards of episode 2 of shape \(\d+, 2\): needs one"),
-    (replaced("truncations", lambda x: np.stack([x, x], 1)), r"has truncations of episode 2 of shape \(\d+, 2\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda file: [file.pop(name) for name in list(file)], "holds no transition"),
+        (dictionary, "has no plain array observations in episode 0: only boxes of floats"),
+        (lambda file: file["episode_1"].pop("rewards"), "has no plain array rewards in episode 1"),
+        (
+            replaced("rewards", lambda x: x[:-1]),
+            "has unequal lengths in episode 2: .* n steps need n . 1 observations",
+        ),
+        (replaced("observations", lambda x: x[:-2]), "has unequal lengths in episode 2"),
+        (replaced("terminations", np.ones_like), "has an end in the middle of episode 2"),
+        (replaced("actions", lambda x: x * np.nan), "actions that are NaN or infinite"),
+        (
+            replaced("terminations", lambda x: x * np.nan),
+            r"has \d+ terminations of episode 2 that are NaN .*transition 0",
+        ),
+        (
+            replaced("rewards", lambda x: np.stack([x, x], 1)),
+            r"has rewards of episode 2 of shape \(\d+, 2\): needs one",
+        ),
+        (
+            replaced("truncations", lambda x: np.stack([x, x], 1)),
+            r"has truncations of episode 2 of shape \(\d+, 2\)",
+        ),
+    ],
+)
 def test_a_bad_minari_gets_one_line(tmp_path, change, said):
     with pytest.raises(BadValue, match=said) as caught:
         read_log(edited(tmp_path / "d", change), HOPPER)
@@ -488,9 +576,9 @@ def test_what_is_no_data_set_gets_one_line(tmp_path):
     (tmp_path / "braces" / "data" / "metadata.json").write_bytes(b"\xff{")
     np.save(tmp_path / "one.npy", made().obs)
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
-    for name, said in (("d", "is no data set"), ("d.npz", "cannot be read"), ("arrow", "is in Minari's format arrow"),
-                       ("torn", "cannot be read"), ("d/half.npz", "cannot be read"), ("gone", "is missing"),
-                       ("one.npz", "is one array"), ("braces", "has metadata.json that is no JSON: "),
+    for name, said in (("d", "is no data set"), ("d.npz", "cannot be read"), ("arrow", "is in Minari's " "format arrow"),  # noqa: E501
+                       ("torn", "cannot be read"), ("d/half.npz", "cannot be read"), ("gone", "is missing"),  # noqa: E501
+                       ("one.npz", "is one array"), ("braces", "has metadata.json that " "is " "no " "JSON: "),  # noqa: E501
                        ("d/encrypted.npz", "cannot be read as a data set: .* is encrypted"),
                        ("d" * 5000, "d cannot be read: file name too long")):  # fmt: skip
         with pytest.raises(BadValue, match=said) as caught:
@@ -878,8 +966,13 @@ def test_a_run_goes_on_with_the_log_it_began_with(tmp_path):
     )
     path.write_bytes(whole)
     isthmus.resume(run.folder, quiet=True)
-    planned = Run.plan("from_log", isthmus.problem("hopper/gravity=x2", data=str(path)), 0, run.steps,
-                       tiny.settings("from_log"))  # fmt: skip
+    planned = Run.plan(
+        "from_log",
+        isthmus.problem("hopper/gravity=x2", data=str(path)),
+        0,
+        run.steps,
+        tiny.settings("from_log"),
+    )
     run.expect(planned)
     with pytest.raises(BadValue, match="holds a run on another log"):
         run.expect({**planned, "log": {**planned["log"], "digest": "0"}})
@@ -896,8 +989,8 @@ def test_a_target_known_only_by_its_log(tmp_path):
     assert isinstance(target, LoggedDomain) and problem.evaluation_target is target
     assert (target.spaces.observation, target.spaces.action, target.time_limit) == (22, 3, 1000)
     assert problem.log().size == 300 and Problem.from_data(problem.describe()) == problem
-    for call in (lambda: target.worlds(1, 0), lambda: target.shift("gravity=x2"), lambda: evaluate(None, target, 1),
-                 lambda: record_log(target, None, 1), lambda: compare(problem, [], out=tmp_path / "c"),
+    for call in (lambda: target.worlds(1, 0), lambda: target.shift("gravity=x2"), lambda: evaluate(None, target, 1),  # noqa: E501
+                 lambda: record_log(target, None, 1), lambda: compare(problem, [], out=tmp_path / "c"),  # noqa: E501
                  lambda: target.simulation(1)):  # fmt: skip
         with pytest.raises(
             BadValue,
@@ -909,7 +1002,7 @@ def test_a_target_known_only_by_its_log(tmp_path):
         isthmus.audit(target, target)
     with pytest.raises(
         BadValue,
-        match=r"log:hopper is known only by its log, and nothing can be played in it, .* or name a target",
+        match=r"log:hopper is known only by its log, and nothing can be played in it, .* or name a target",  # noqa: E501
     ):
         isthmus.problem("hopper", target="log", access="online")
     assert read_log(path, Domain.parse("log:gym:Hopper-v5")).log.size == 300
@@ -934,7 +1027,7 @@ def test_its_return_is_not_made_up(tmp_path, capsys):
     assert said.count("hopper") >= 2 and "nan" not in said
     main(["evaluate", str(run.folder), "--domain", "hopper/gravity=x2", "--episodes", "2"])
     assert "gravity=19.62" in capsys.readouterr().out
-    for command in (["landscape", str(run.folder), "--over", "torso_mass=1..9:2", "foot_friction=1..2:2"],
+    for command in (["landscape", str(run.folder), "--over", "torso_mass=1..9:2", "foot_friction=1..2:2"],  # noqa: E501
                     ["watch", str(run.folder), "-o", str(tmp_path / "clip.webp")]):  # fmt: skip
         with pytest.raises(SystemExit):
             main(command)

@@ -29,8 +29,14 @@ from isthmus.types import BadValue
 
 HOPPER = Domain.parse("hopper")
 FOREIGN = Domain.parse("log:gym:Hopper-v5")  # its starts are not known
-NAMES = {"obs": "observations", "action": "actions", "reward": "rewards", "next_obs": "next_observations",
-         "terminated": "terminals", "truncated": "timeouts"}  # fmt: skip
+NAMES = {
+    "obs": "observations",
+    "action": "actions",
+    "reward": "rewards",
+    "next_obs": "next_observations",
+    "terminated": "terminals",
+    "truncated": "timeouts",
+}
 MODES = {"next": AutoresetMode.NEXT_STEP, "same": AutoresetMode.SAME_STEP}
 
 
@@ -80,7 +86,10 @@ def test_rows_without_an_end_are_cut_by_the_time_limit(tmp_path, rows, transitio
     assert (data.log.size, data.log.episodes) == (transitions, episodes) and same(
         data.log, marked.log
     )
-    said = f"{rows:,} rows in a row without a marked end, more than the 100 steps of an episode of ball: cut every 100"
+    said = (
+        f"{rows:,} rows in a row without a marked end, more than the 100 steps of an episode "
+        f"of ball: cut every 100"
+    )
     assert any(note.startswith(said) for note in data.notes)
     assert marked.notes == data.notes[:1]
 
@@ -140,7 +149,9 @@ def test_a_foreign_robot_is_cut_by_its_own_limit(tmp_path):
 
 
 def test_an_endless_episode_of_minari_is_said(tmp_path):
-    """Minari says where an episode ends: it is left whole, and what speaks against it is counted."""
+    """Minari says where an episode ends: it is left whole, and what speaks against it is
+    counted.
+    """
     reacher = Domain.parse("reacher")
     log = made("reacher", 150)
     write_log(
@@ -296,8 +307,12 @@ def test_a_same_step_reset_hides_where_an_end_led(tmp_path, order):
     data = read_log(saved(tmp_path, cut.held(order)), FOREIGN)
     lost = truth.ended
     assert is_log_of(data.log, truth.take(~lost)) and lost.sum() > 50
-    assert any(note.startswith(f"{lost.sum()} ends are left out, {truth.terminated[lost].sum()} of them falls")
-               for note in data.notes)  # fmt: skip
+    assert any(
+        note.startswith(
+            f"{lost.sum()} ends are left out, {truth.terminated[lost].sum()} of them falls"
+        )
+        for note in data.notes
+    )
 
 
 @pytest.mark.parametrize("paid", [1.0, 0.0])
@@ -308,8 +323,14 @@ def test_a_robot_that_is_not_reset_goes_on(tmp_path, paid):
     random = np.random.default_rng(0)
     path = np.cumsum(random.normal(0, 0.1, (301, 11)), axis=0).astype(np.float32)
     over = np.arange(300) % 50 == 49
-    rows = LogRows(path[:-1], np.zeros((300, 3), np.float32), paid * random.uniform(1, 2, 300), path[1:],
-                np.zeros(300, bool), over)  # fmt: skip
+    rows = LogRows(
+        path[:-1],
+        np.zeros((300, 3), np.float32),
+        paid * random.uniform(1, 2, 300),
+        path[1:],
+        np.zeros(300, bool),
+        over,
+    )
     known, foreign = (
         read_log(saved(tmp_path, columns(rows)), domain) for domain in (HOPPER, FOREIGN)
     )
@@ -399,7 +420,9 @@ def vectorized(id: str, worlds: int, steps: int) -> dict[str, np.ndarray]:
 
 
 def test_gymnasiums_own_hopper(tmp_path):
-    """Every transition read is one that Hopper-v5 took, with the default autoreset of `make_vec`."""
+    """Every transition read is one that Hopper-v5 took, with the default autoreset of
+    `make_vec`.
+    """
     flat = vectorized("Hopper-v5", 4, 150)
     resets = int((flat["rewards"] == 0).sum())
     data = read_log(saved(tmp_path, flat), HOPPER)
@@ -446,7 +469,9 @@ def test_resets_behind_ends_that_are_not_marked(tmp_path, without, steps):
 
 
 def true_transitions(log: Log, held: dict[str, np.ndarray]) -> int:
-    """How many of a log's rows lead where its file's next observations say, reset rows not counted."""
+    """How many of a log's rows lead where its file's next observations say, reset rows not
+    counted.
+    """
     before, after = (
         held[name].astype(np.float32) for name in ("observations", "next_observations")
     )
@@ -494,8 +519,13 @@ def test_a_hidden_order_is_told_by_what_a_row_predicts(tmp_path):
         np.float32
     )
     over = np.tile(np.arange(100) == 99, (6, 1))
-    held = {"observations": path, "actions": np.zeros((6, 100, 3), np.float32), "rewards": np.ones((6, 100)),
-            "terminals": over & False, "timeouts": over}  # fmt: skip
+    held = {
+        "observations": path,
+        "actions": np.zeros((6, 100, 3), np.float32),
+        "rewards": np.ones((6, 100)),
+        "terminals": over & False,
+        "timeouts": over,
+    }
     data = read_log(
         saved(
             tmp_path,
@@ -521,10 +551,15 @@ def test_rows_without_an_order_are_said_to_have_none(tmp_path):
 
 @pytest.mark.parametrize(("task", "worlds", "steps"), [("ball", 3, 100), ("reacher", 2, 50)])
 def test_slow_worlds_that_predict_one_another_are_doubted(tmp_path, task, worlds, steps):
-    """One episode each: three points that hardly move lead to one another as well as to themselves."""
+    """One episode each: three points that hardly move lead to one another as well as to
+    themselves.
+    """
     held = turned(columns(made(task, worlds * steps)), worlds)
     data = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
-    said = f"rows are much nearer to those {worlds} rows later than to the next: if they are of {worlds} worlds in turn"
+    said = (
+        f"rows are much nearer to those {worlds} rows later than to the next: if they are of "
+        f"{worlds} worlds in turn"
+    )
     assert data.notes[0].startswith(said)
 
 
@@ -636,7 +671,9 @@ def test_joined_episodes_of_a_foreign_robot_are_counted(tmp_path, task):
 
 @pytest.mark.parametrize("length", [30, 60, 90])
 def test_starts_in_one_point_are_not_there_by_chance(length):
-    """A joint that begins at rest and at 0 each time, in episodes shorter than the cut's 100 rows."""
+    """A joint that begins at rest and at 0 each time, in episodes shorter than the cut's 100
+    rows.
+    """
     random = np.random.default_rng(0)
     speed = np.cumsum(random.uniform(-0.1, 0.1, (40, length)), axis=1)
     path = np.stack([np.cumsum(speed, axis=1), speed], axis=2)

@@ -99,15 +99,27 @@ def grid(box: float, outside: float, noise: float, random: np.random.Generator) 
 def study(noise: float = 5.0, seeds: int = 5, **changed: tuple[float, float]) -> dict[str, Results]:
     """Box and outside of each agent, the second the truth of a paper that is right in all."""
     truth = {
-        "naive": (1300, 600), "domain_randomization": (2900, 900), "few_shot_ppo-before": (2900, 900),
-        "few_shot_ppo": (2900, 950), "evolution": (2950, 1000), "es_maml-before": (3100, 1150), "es_maml": (3150, 1450),
-        "longer_randomization": (2950, 950), "recurrent": (2500, 900), "rl2": (2400, 900),
+        "naive": (1300, 600),
+        "domain_randomization": (2900, 900),
+        "few_shot_ppo-before": (2900, 900),
+        "few_shot_ppo": (2900, 950),
+        "evolution": (2950, 1000),
+        "es_maml-before": (3100, 1150),
+        "es_maml": (3150, 1450),
+        "longer_randomization": (2950, 950),
+        "recurrent": (2500, 900),
+        "rl2": (2400, 900),
         "learned_reward-before": (3000, 1200),
-        "learned_reward": (3000, 1600), "learned_reward_masked-before": (3000, 1200),
-        "learned_reward_masked": (3000, 1500), "es_gradient-before": (3000, 1000), "es_gradient": (3000, 1010),
-        "average_hill_climbing-before": (3000, 1000), "average_hill_climbing": (3000, 1005),
-        "batch_hill_climbing-before": (3000, 1000), "batch_hill_climbing": (3000, 1020),
-    } | changed  # fmt: skip
+        "learned_reward": (3000, 1600),
+        "learned_reward_masked-before": (3000, 1200),
+        "learned_reward_masked": (3000, 1500),
+        "es_gradient-before": (3000, 1000),
+        "es_gradient": (3000, 1010),
+        "average_hill_climbing-before": (3000, 1000),
+        "average_hill_climbing": (3000, 1005),
+        "batch_hill_climbing-before": (3000, 1000),
+        "batch_hill_climbing": (3000, 1020),
+    } | changed
     random, out = np.random.default_rng(0), {}
     for name in (name for name in truth if not name.endswith("-before")):
         for seed in range(seeds):
@@ -245,11 +257,19 @@ def test_the_report_and_the_pictures() -> None:
     )
     pictures = es_sim2real.pictures(results)
     assert {name.split("-")[0].removesuffix(".png") for name in pictures} == {
-        "figure1", "figurecontrols", "figureoperators", "figurememory", "figurereward", "figureupdates"
-    }  # fmt: skip
+        "figure1",
+        "figurecontrols",
+        "figureoperators",
+        "figurememory",
+        "figurereward",
+        "figureupdates",
+    }
     assert [title for title, _ in pictures["figure1-contact.png"]] == [
-        "naive, 5 seeds", "domain randomization, 5 seeds", "ES-MAML, before, 5 seeds", "ES-MAML, 5 seeds"
-    ]  # fmt: skip
+        "naive, 5 seeds",
+        "domain randomization, 5 seeds",
+        "ES-MAML, before, 5 seeds",
+        "ES-MAML, 5 seeds",
+    ]
     box, outside = pictures["figureupdates.png"]
     assert len(box.lines) == len(outside.lines) == 1 and box.lines[0].seeds[0][
         :, 0

@@ -205,7 +205,9 @@ class Twin(Quiet):
 
 
 class Log(Quiet):
-    """A robot that keeps its last message, which has a time, under every name that data is kept by."""
+    """A robot that keeps its last message, which has a time, under every name that data is kept
+    by.
+    """
 
     def __init__(self):
         self.data = self._data = SimpleNamespace(time=0.0)
@@ -676,10 +678,16 @@ def test_a_robots_fault_is_one_line_at_the_first_counted_move(tmp_path, name, mo
 @pytest.mark.parametrize(
     "change",
     [
-        {"reward": 1}, {"reward": np.float32(1)}, {"reward": np.array(1.0)}, {"terminated": np.bool_(False)},
-        {"truncated": np.array(False)}, {"obs": [0.0, 1.0]}, {"obs": np.zeros(2)}, {"obs": np.zeros(2, int)},
+        {"reward": 1},
+        {"reward": np.float32(1)},
+        {"reward": np.array(1.0)},
+        {"terminated": np.bool_(False)},
+        {"truncated": np.array(False)},
+        {"obs": [0.0, 1.0]},
+        {"obs": np.zeros(2)},
+        {"obs": np.zeros(2, int)},
     ],
-)  # fmt: skip
+)
 def test_what_keeps_the_contract_is_taken(change, monkeypatch):
     monkeypatch.setattr(Quiet, "change", change)
     good = domain("Faulty")
@@ -771,11 +779,17 @@ def test_actions_keep_the_environments_own_bounds(monkeypatch, dtype, low, high,
 @pytest.mark.parametrize(
     ("info", "said"),
     [
-        ({"success": True}, True), ({"is_success": 1.0}, True), ({"success": np.bool_(False)}, False),
-        ({"success": np.array([1.0])}, True), ({"is_success": np.array(0)}, False), ({}, False),
-        ({"success": False, "is_success": True}, True), ({"success": np.nan}, False), ({"success": None}, False),
+        ({"success": True}, True),
+        ({"is_success": 1.0}, True),
+        ({"success": np.bool_(False)}, False),
+        ({"success": np.array([1.0])}, True),
+        ({"is_success": np.array(0)}, False),
+        ({}, False),
+        ({"success": False, "is_success": True}, True),
+        ({"success": np.nan}, False),
+        ({"success": None}, False),
     ],
-)  # fmt: skip
+)
 def test_success_is_read_from_the_info(info, said):
     assert read_success("x", info) is said
 
@@ -916,7 +930,7 @@ print("done")
 
 
 def test_environments_are_closed_at_the_processs_end():
-    here = str(Path(__file__).parents[1])
+    here = os.pathsep.join(map(str, Path(__file__).parents[:2]))
     done = subprocess.run(
         [sys.executable, "-c", CLOSING],
         env={**os.environ, "PYTHONPATH": here},

@@ -31,7 +31,9 @@ def run(
     key: int = 0,
     neutral: list | None = None,
 ) -> tuple[list, list]:
-    """One world through a whole episode: what the policy sees (T + 1), what the actuators get (T)."""
+    """One world through a whole episode: what the policy sees (T + 1), what the actuators get
+    (T).
+    """
     memory = np.full((1, effects.memory), np.nan)  # what an episode's begin does not set would show
     streams = lambda t: Streams(keys(key, 1) + np.uint64(t))
     told = None if neutral is None else np.array([neutral], float)
@@ -114,7 +116,9 @@ def test_quantization_rounds_to_multiples():
 
 
 def test_gaps_follow_each_other():
-    """Noise once on each reading, which a delay then passes on unchanged, and a history remembers."""
+    """Noise once on each reading, which a delay then passes on unchanged, and a history
+    remembers.
+    """
     plain, _ = run(chain(observation_noise=0.1), COUNT, PUSH)
     late, _ = run(chain(observation_noise=0.1, observation_delay=1), COUNT, PUSH)
     both, _ = run(chain(observation_noise=0.1, observation_delay=1, history=2), COUNT, PUSH)

@@ -101,7 +101,7 @@ def test_importing_by_id_is_enough():
         env = gymnasium.make("isthmus.domains.gym:isthmus/HalfCheetah-v0")
         many = gymnasium.make_vec("isthmus.domains.gym:isthmus/Domain-v0", num_envs=3, domain="hopper/gravity=x2")
         print(env.spec.id, len(env.reset(seed=0)[0]), type(many).__name__, many.reset(seed=0)[0].shape)
-    """
+    """  # noqa: E501
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
     )

@@ -13,7 +13,8 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "isthmus"
 
 ORDER = (
-    "types < plugins < physics < tasks < domains < logs < problems < learning < evaluation < methods < audit < "
+    "types < plugins < physics < tasks < domains < logs < problems < learning < "
+    "evaluation < methods < audit < "
     "training < studies < papers < report < cli"
 )
 ROOT = "isthmus"  # the package's own face: it may import all, and no room imports it
@@ -118,7 +119,10 @@ def test_the_walk_sees_a_breach(tmp_path: Path, path: str, line: str, breach: st
 
 def loads(modules: list[str]) -> set[str]:
     """The top-level packages in a fresh interpreter that has imported `modules`."""
-    code = f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\nprint(*sys.modules)"
+    code = (
+        f"import sys, importlib\nfor m in {modules}: "
+        f"importlib.import_module(m)\nprint(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {name.split(".")[0] for name in done.stdout.split()}

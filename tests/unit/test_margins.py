@@ -60,22 +60,50 @@ def test_the_installed_mujoco_adds_margins_up():
     assert data.qpos[2] == pytest.approx(0.12, abs=2e-3)
 
 
-@pytest.mark.parametrize(("version", "since"), [
-    ("3.1.6", False), ("3.4.0", False), ("3.5.0", True), ("4.0.0", True), ("2.3.7", False), ("3.10.0", True),
-    (">=3.1.1,<3.2", False), ("<3.5", False), ("<3.5.0", False), ("<=3.4.0", False), ("==3.2.3", False),
-    ("==3.4.*", False), ("~=3.4.0", False), (">=3.5", True), ("==4.0", True), (">=3.5,<4", True),
-    (">=2.3", None), ("~=3.1", None), ("<4", None), ("==3.*", None), ("!=3.2", None), (">=3.1,<=3.6", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("version", "since"),
+    [
+        ("3.1.6", False),
+        ("3.4.0", False),
+        ("3.5.0", True),
+        ("4.0.0", True),
+        ("2.3.7", False),
+        ("3.10.0", True),
+        (">=3.1.1,<3.2", False),
+        ("<3.5", False),
+        ("<3.5.0", False),
+        ("<=3.4.0", False),
+        ("==3.2.3", False),
+        ("==3.4.*", False),
+        ("~=3.4.0", False),
+        (">=3.5", True),
+        ("==4.0", True),
+        (">=3.5,<4", True),
+        (">=2.3", None),
+        ("~=3.1", None),
+        ("<4", None),
+        ("==3.*", None),
+        ("!=3.2", None),
+        (">=3.1,<=3.6", None),
+    ],
+)
 def test_what_a_version_says(version, since):
     assert adds_margins(version) is since
 
 
-@pytest.mark.parametrize(("metadata", "version"), [
-    (OLD, ">=3.1.1,<3.2"), ({"requirements": ["mujoco == 3.2.3 ; python_version > '3.8'"]}, "== 3.2.3"),
-    ({"requirements": ["MuJoCo[usd] (<3.5)"]}, "<3.5"), ({"versions": {"mujoco": "3.4.0"}}, "3.4.0"),
-    ({"requirements": ["mujoco-py<2.2", "mujoco"]}, ""), ({"requirements": "mujoco<3"}, ""), ({}, ""),
-    ({"versions": None, "requirements": [5, None]}, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metadata", "version"),
+    [
+        (OLD, ">=3.1.1,<3.2"),
+        ({"requirements": ["mujoco == 3.2.3 ; python_version > '3.8'"]}, "== 3.2.3"),
+        ({"requirements": ["MuJoCo[usd] (<3.5)"]}, "<3.5"),
+        ({"versions": {"mujoco": "3.4.0"}}, "3.4.0"),
+        ({"requirements": ["mujoco-py<2.2", "mujoco"]}, ""),
+        ({"requirements": "mujoco<3"}, ""),
+        ({}, ""),
+        ({"versions": None, "requirements": [5, None]}, ""),
+    ],
+)
 def test_what_metadata_names(metadata, version):
     assert mujoco_version(metadata) == version
 

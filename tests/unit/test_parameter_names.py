@@ -22,7 +22,7 @@ from isthmus.types import BadValue
 
 LINK = """
     <body name="{body}"><joint name="{joint}" type="hinge" axis="0 1 0" range="-1 1" limited="{limited}"/>
-    <geom type="capsule" fromto="0 0 0 .3 0 0" size=".05" mass="{mass}"/></body>"""
+    <geom type="capsule" fromto="0 0 0 .3 0 0" size=".05" mass="{mass}"/></body>"""  # noqa: E501
 
 
 def escape(name: str) -> str:
@@ -38,7 +38,10 @@ def chain(joints: list[str], bodies: list[str], motors: list[str], limited: bool
         for i, (joint, body) in enumerate(zip(joints, bodies, strict=True))
     )
     actuators = "".join(f'<motor joint="{escape(joint)}"/>' for joint in motors)
-    return f"<mujoco><compiler angle='radian'/><worldbody>{links}</worldbody><actuator>{actuators}</actuator></mujoco>"
+    return (
+        f"<mujoco><compiler angle='radian'/><worldbody>{links}</worldbody>"
+        f"<actuator>{actuators}</actuator></mujoco>"
+    )
 
 
 def of_joints(

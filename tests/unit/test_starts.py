@@ -42,7 +42,9 @@ INTEGRATED = '<intvelocity joint="hip" kp="60" kv="5" actrange="-2 2" ctrlrange=
 
 
 class FromPair(own.Leg):
-    """Begins with a noise of its own on the keyframe's configuration, and says nothing of the rest."""
+    """Begins with a noise of its own on the keyframe's configuration, and says nothing of the
+    rest.
+    """
 
     keyframe = "home"
 
@@ -154,12 +156,14 @@ HOLDING = {
     "muscle": ('<muscle joint="hip" ctrlrange="0 1" lengthrange="-1 1"/>', [0.0]),
     # 30 u - 6 - 60 * 0.8 = 0
     "general": (
-        '<general joint="hip" gainprm="30" biastype="affine" biasprm="-6 -60 -5" ctrlrange="-3 3"/>',
+        '<general joint="hip" gainprm="30" biastype="affine" biasprm="-6 -60 -5" '
+        'ctrlrange="-3 3"/>',
         [1.8],
     ),
     # (10 + 5 * 0.8) u - 7 = 0
     "general, its gain by length": (
-        '<general joint="hip" gaintype="affine" gainprm="10 5" biastype="affine" biasprm="-7" ctrlrange="-3 3"/>',
+        '<general joint="hip" gaintype="affine" gainprm="10 5" biastype="affine" '
+        'biasprm="-7" ctrlrange="-3 3"/>',
         [0.5],
     ),
     "two": (own.SERVO + '<motor joint="hip" ctrlrange="-1 1"/>', [0.8, 0.0]),
@@ -168,7 +172,9 @@ HOLDING = {
 
 @pytest.mark.parametrize("kind", HOLDING)
 def test_the_control_that_holds_a_pose(tmp_path, kind):
-    """By hand, at a hip angle of 0.8; where a range leaves room, the actuator's force is then zero."""
+    """By hand, at a hip angle of 0.8; where a range leaves room, the actuator's force is then
+    zero.
+    """
     actuators, want = HOLDING[kind]
     simulator = MujocoSimulator(own.write_model(tmp_path, actuators), (), 2, 4)
     qpos = np.array([own.START] * 2)
@@ -225,7 +231,8 @@ def test_a_delay_of_the_models_own_begins_with_it_too(tmp_path):
 FILTERS = {
     "filterexact": ('<position joint="hip" kp="60" timeconst=".05" ctrlrange="-1 1"/>', 0.8, 0.8),
     "filter": (
-        '<general joint="hip" dyntype="filter" dynprm=".05" gainprm="60" biastype="affine" biasprm="0 -60" '
+        '<general joint="hip" dyntype="filter" dynprm=".05" gainprm="60" biastype="affine" '
+        'biasprm="0 -60" '
         'ctrlrange="-1 1"/>',
         0.8,
         0.8,
@@ -241,7 +248,8 @@ FILTERS = {
         0.8,
     ),
     "limited": (
-        '<general joint="hip" dyntype="filterexact" dynprm=".05" gainprm="60" biastype="affine" biasprm="0 -60" '
+        '<general joint="hip" dyntype="filterexact" dynprm=".05" gainprm="60" '
+        'biastype="affine" biasprm="0 -60" '
         'ctrlrange="-1 1" actrange="-.5 .5"/>',
         0.8,
         0.5,
@@ -324,10 +332,15 @@ UNBOUNDED = {
     '<motor joint="hip" ctrlrange="-inf inf"/>': 'has ctrlrange="-inf inf", which is no range',
     '<motor joint="hip" ctrlrange="-1e40 1e40"/>': "which is no range",  # in float32
     '<motor joint="hip" ctrlrange="-1 1" ctrllimited="false"/>': 'has ctrllimited="false"',
-    '<pid joint="hip" kp="2" input="pos vel" ctrlrange="-1 1"/>': "(of joint 'hip'), control 1 has no velrange",
-    '<pid joint="hip" kp="2" input="vel" ctrlrange="-1 1"/>': "has no velrange, and the policy's actions would have",
-    '<pid joint="hip" kp="2" velrange="-1 1" posrange="1 -1"/>': 'control 0 has posrange="1 -1", which is no range',
-    '<pid joint="hip" kp="2" posrange="-1 1" velrange="-1 1" ctrllimited="false"/>': "its posrange bounds nothing",
+    '<pid joint="hip" kp="2" input="pos vel" ctrlrange="-1 1"/>': "(of joint 'hip'), control 1 "
+    "has no velrange",
+    '<pid joint="hip" kp="2" input="vel" ctrlrange="-1 1"/>': "has no velrange, and the "
+    "policy's actions would have",
+    '<pid joint="hip" kp="2" velrange="-1 1" posrange="1 -1"/>': 'control 0 has posrange="1 '
+    '-1", which is no range',
+    '<pid joint="hip" kp="2" posrange="-1 1" velrange="-1 1" ctrllimited="false"/>': "its posrange "
+    "bounds "
+    "nothing",
     '<general body="leg" ctrlrange="0 0"/>': "actuator 0 (of body 'leg') has no ctrlrange",
     "": "leg has no actuators",
 }

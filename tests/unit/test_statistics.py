@@ -125,7 +125,9 @@ def test_differences_over_tasks_are_of_seed_means():
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_true_nulls_are_rejected_as_often_as_is_said(seeds):
-    """1000 experiments without a difference: of 50 rejections at 5 % one standard deviation is 7."""
+    """1000 experiments without a difference: of 50 rejections at 5 % one standard deviation is
+    7.
+    """
     draws = np.random.default_rng(100 + seeds).normal(size=(1000, 2, seeds))
     paired = sum(difference(a, b, paired=True).pvalue < 0.05 for a, b in draws) / 1000
     welch = sum(difference(a, b).pvalue < 0.05 for a, b in draws) / 1000
