@@ -7,6 +7,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -22,8 +23,10 @@ os.environ["NPROC"] = "1"
 if "ISTHMUS_TEST_SESSION" not in os.environ:
     os.environ["ISTHMUS_TEST_SESSION"] = tempfile.mkdtemp(prefix="isthmus-tests-")
     atexit.register(shutil.rmtree, os.environ["ISTHMUS_TEST_SESSION"], ignore_errors=True)
+# Programs are kept for this machine's next session, by what they say and by jaxlib's version.
 os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["ISTHMUS_TEST_SESSION"], "compiled")
+    "JAX_COMPILATION_CACHE_DIR",
+    str(Path(__file__).parents[1] / ".pytest_cache" / f"compiled-{platform.node()}"),
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -46,11 +49,15 @@ def group(item: pytest.Item) -> str:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring together what shares compiled programs, and what takes longest to the front, so that
-    two workers end at about the same time.
+    """Leave rows that others stand for to `make test-all`; bring together what shares compiled
+    programs, and what takes longest to the front, so that two workers end at about the same time.
     """
     places = {}
     for item in items:
+        represented = item.get_closest_marker("represented")
+        row = getattr(item, "callspec", None)
+        if represented and row and row.id not in represented.args:
+            item.add_marker(pytest.mark.full)
         places.setdefault(group(item), (RANK.get(item.path.stem, len(RANK)), len(places)))
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(group(item)))

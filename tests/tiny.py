@@ -126,7 +126,6 @@ REPRESENTATIVES = {
     "rl2",
     "garat",
     "matlf",
-    "state_alignment",
     "dap_u",
     "dap_inverse",
     "h2o",

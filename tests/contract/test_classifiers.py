@@ -66,6 +66,7 @@ def test_domains_that_are_alike_cannot_be_told_apart() -> None:
     assert abs(delta.mean()) < 0.02 and delta.std() < 0.1
 
 
+@pytest.mark.full
 def test_noise_on_what_they_see_makes_classifiers_timid() -> None:
     seen = draw(np.random.default_rng(3), 5_000, 1.0)
     plain, noisy = (
@@ -75,6 +76,7 @@ def test_noise_on_what_they_see_makes_classifiers_timid() -> None:
     assert noisy < 0.3 * plain
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kept", [1.0, 0.5])
 def test_noise_drawn_apart_pays_for_where_the_log_has_been(kept: float) -> None:
     """Two domains that do not differ, s' = kept s + a + noise, and a log of another policy: true
@@ -193,6 +195,7 @@ def test_delta_r_by_hand() -> None:
     )
 
 
+@pytest.mark.full
 def test_what_is_measured_of_their_errors() -> None:
     """A log of half the source's region: off it there is nothing to learn from, and the ensemble
     knows.

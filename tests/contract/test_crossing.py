@@ -56,6 +56,7 @@ def rounds(
     return found
 
 
+@pytest.mark.represented("ppo")
 def test_without_a_reward_the_policy_stays_and_the_critic_learns(learner: Any) -> None:
     begun, _ = probes.train(learner, LATE, 2)
     begun = learner.warm_start(begun)
@@ -135,6 +136,7 @@ def after_rounds(method: Any, where: Problem, count: int, start: Any = None) -> 
     return s
 
 
+@pytest.mark.represented("trpo")
 @pytest.mark.parametrize("learner", ["ppo", "trpo", "recurrent_ppo"])
 def test_fine_tuning_without_a_reward_deploys_what_crossed(learner: str) -> None:
     method, where = build("fine_tuning", learner), problem("none")

@@ -148,6 +148,7 @@ class Told(SAC):
         return (s, batch, key), more
 
 
+@pytest.mark.represented("dap_u-0.7")
 @pytest.mark.parametrize(("name", "weight"), [("darc", 0.0), ("dap", 0.7), ("dap_u", 0.7)])
 def test_sac_is_paid_by_the_box(name: str, weight: float) -> None:
     """An update is SAC's own with the batch's reward changed, and the classifiers' own."""

@@ -645,6 +645,7 @@ ONLINE = (
 )
 
 
+@pytest.mark.represented("fine_tuning", "matl")
 @pytest.mark.parametrize("name", ONLINE)
 def test_what_learns_in_the_target_is_not_told_its_dynamics(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -672,6 +673,7 @@ def test_what_learns_in_the_target_is_not_told_its_dynamics(
     assert recorded and all((each == 3).all() for each in recorded), "it could have been told"
 
 
+@pytest.mark.represented("few_shot_ppo")
 @pytest.mark.parametrize("name", ["few_shot_ppo", "few_shot_ppo+trpo"])
 def test_what_adapts_is_not_told_the_targets_dynamics(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -694,6 +696,7 @@ def test_what_adapts_is_not_told_the_targets_dynamics(
     ] == there
 
 
+@pytest.mark.represented("ppo")
 @pytest.mark.parametrize("learner", ["ppo", "trpo", "recurrent_ppo"])
 def test_a_critic_may_see_dynamics_where_nothing_is_set(learner: str) -> None:
     small = {"learner__units": 8, "learner__sequence": 8} if learner == "recurrent_ppo" else {}

@@ -152,6 +152,7 @@ def test_what_a_behaviour_remembered_is_what_its_steps_make(kind: str) -> None:
     assert renewed > 12
 
 
+@pytest.mark.represented("lstm-4")
 @pytest.mark.parametrize(("kind", "sequence"), [("lstm", 1), ("lstm", 4), ("gru", 16)])
 def test_sequences_say_what_single_steps_said(kind: str, sequence: int) -> None:
     """Before its first step the unrolled policy is the one that acted, across all renewals."""
@@ -221,6 +222,7 @@ def test_a_round_goes_on_where_the_last_one_stopped() -> None:
     assert still.with_num_worlds(3).transfer(s).remembered.shape == (3, 32)
 
 
+@pytest.mark.full
 @probes.over_seeds
 def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(seeds: range) -> None:
     learner = replace(LEARNER, privileged=True)
@@ -295,6 +297,7 @@ def recalled(learner: Any, s: Any) -> list[float]:
     return [probes.actions(learner, s, coin, 0.0, 0.0)[2] for coin in (-1.0, 1.0)]
 
 
+@pytest.mark.represented("gru-a seed")
 @probes.over_seeds
 @pytest.mark.parametrize("kind", CELLS)
 def test_probe_what_was_shown_once_is_recalled(kind: str, seeds: range) -> None:
@@ -306,6 +309,7 @@ def test_probe_what_was_shown_once_is_recalled(kind: str, seeds: range) -> None:
     probes.check(found, seeds, *probes.around([-0.5, 0.5], 0.1))
 
 
+@pytest.mark.full
 def test_probe_nothing_is_recalled_without_a_memory() -> None:
     s, _ = probes.train(test_ppo.LEARNER, probes.RECALL, 80)
     left, right = recalled(test_ppo.LEARNER, s)
@@ -313,6 +317,7 @@ def test_probe_nothing_is_recalled_without_a_memory() -> None:
     assert -((left + 0.5) ** 2 + (right - 0.5) ** 2) / 2 <= -0.25
 
 
+@pytest.mark.represented("an episode later-a seed")
 @probes.over_seeds
 @pytest.mark.parametrize(
     ("learner", "probe", "rounds", "tolerance"),

@@ -212,6 +212,7 @@ def left(folder: Path, place: str) -> int:
     return len(list((folder / place).glob("*.partial")))
 
 
+@pytest.mark.represented("fine_tuning-checkpoints-3")
 @pytest.mark.parametrize(
     ("method", "place", "pause"),
     [

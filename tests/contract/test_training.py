@@ -206,6 +206,7 @@ def test_it_is_said_where_sac_only_acted_at_random(tmp_path, capsys, name):
     )
 
 
+@pytest.mark.full
 def test_what_starts_may_have_another_replay(tmp_path):
     """Its capacity is the method's own."""
     settings = {"learner": "sac", **tiny.SAC}

@@ -255,6 +255,7 @@ def batch(
     return networks, obs, sample, random.normal(size=n).astype(f32)
 
 
+@pytest.mark.represented("1.0")
 @pytest.mark.parametrize("max_kl", [1e-3, 1.0])
 def test_an_accepted_step_keeps_its_bound_and_improves(max_kl: float) -> None:
     networks, obs, sample, advantage = batch(np.random.default_rng(7))
@@ -514,6 +515,7 @@ def test_a_minibatch_beyond_a_round_is_refused() -> None:
 # Probes.
 
 
+@pytest.mark.represented("linear-a seed")
 @probes.over_seeds
 @pytest.mark.parametrize("critic", ["mlp", "linear"])
 def test_probe_action_matters(critic: str, seeds: range) -> None:
@@ -536,6 +538,7 @@ def test_probe_an_action_is_paid_a_step_later(seeds: range) -> None:
     probes.check(found, seeds, *probes.around([-0.5, 0.5], 0.03))
 
 
+@pytest.mark.full
 @probes.over_seeds
 @pytest.mark.parametrize("critic", ["mlp", "linear"])
 def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(

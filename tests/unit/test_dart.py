@@ -1183,6 +1183,7 @@ def test_collecting_goes_on_to_the_bit(robot):
     assert whole.finished.sum() > 0
 
 
+@pytest.mark.full
 def test_a_run_is_resumed_to_the_bit(tmp_path, monkeypatch):
     """Trained in the second engine, stopped amid and gone on with, in simulations that are not the
     first's.

@@ -165,6 +165,7 @@ def changed_and_not(robot: str, name: str, factor: float) -> MujocoSimulator:
     return simulator
 
 
+@pytest.mark.represented("hopper", "ball")
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_every_parameter_changes_what_it_names_and_constants_follow(robot):
     """The whole model of a world, derived constants included, is bit for bit the model that one
@@ -197,6 +198,7 @@ def test_every_parameter_changes_what_it_names_and_constants_follow(robot):
         assert np.array_equal(rows[-1, 0], state), name
 
 
+@pytest.mark.represented("hopper", "ball")
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_every_parameter_changes_the_motion_except_where_it_cannot(robot):
     same = set()

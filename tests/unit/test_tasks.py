@@ -138,6 +138,7 @@ def gymnasium_episodes(name: str) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.represented("1 thread-ant", "2 threads-hopper", "default parameters, set-walker2d")
 @pytest.mark.parametrize("name", REFERENCED)
 @pytest.mark.parametrize("setting", ["1 thread", "2 threads", "default parameters, set"])
 def test_episodes_equal_gymnasium(name, setting, monkeypatch):
