@@ -1,14 +1,26 @@
-"""What DARC, DAP, H2O and MATL learn where the two domains' difference is known: s' = s + g a + noise,
+"""What DARC, DAP, H2O and MATL learn where it is known how two domains differ: s' = s + g a + noise,
 with a gain g of 1 in the source and of 1.5 in the target. An episode is one step.
 
 By p_src and p_tgt of one step, with d = (GAIN - 1) |a| / SD deviations between them:
 
-    E_src[delta_r | a] = -d^2 / 2                    what DARC pays for an action
-    E_src[min(1, p_tgt / p_src) | a] = 2 Phi(-d / 2)    H2O's weight of it
+    E_src[delta_r | a] = -d^2 / 2                      what DARC pays for an action
+    E_src[min(1, p_tgt / p_src) | a] = 2 Phi(-d / 2)   H2O's weight of it
 
-Means (deviations) over ten seeds of the numbers that are held below:
+Means (deviations) over ten seeds, with AVX-512:
 
-"""  # noqa: E501
+    DARC   action                     0.359 (0.041)   closed form 0.360
+           without delta_r            0.915 (0.008)   1, which tanh does not reach
+           delta_r                   -0.449 (0.012)   -0.463
+    DAP    a_src                      0.692 (0.025)   0.7
+           a_tgt / a_src              0.514 (0.036)   0.525
+    H2O    Q(0)                       0.484 (0.015)   0.5
+           Q(1)                       0.301 (0.014)   0.288
+           importance                 0.679 (0.007)   0.686
+           gap                        0.610 (0.016)   0.620
+           Q(1), conservative, less  -0.070 (0.010)
+    MATL   simulator's state          0.445 (0.016)   0.5
+           unpaid                     0.012 (0.028)   0
+"""
 
 from __future__ import annotations
 
@@ -158,41 +170,52 @@ def mean_value(critics: Any, action: float) -> float:
     return float(np.asarray(q_values(critics, STATES, np.full_like(STATES, action))).mean())
 
 
+def train_h2o(weight: float, seed: int) -> tuple[list[float], dict[str, float]]:
+    """Return what H2O's critics say of no action and of the largest, and its metrics' last means,
+    where the source pays 1 and the log 0.
+
+    u is taken at the very s' of the source, where it is the mean of what is above 0 of -delta_r.
+    """
+    method = H2O(learner=SMALL_SAC, classifiers=SMALL_CLASSIFIERS, weight=weight)
+    random, key = np.random.default_rng(seed), jax.random.key(seed)
+    source, log = draw(random, ROWS, 1.0), draw(random, ROWS, GAIN)
+    sac, classifiers = SMALL_SAC.init(probes.SPACES, key), method.classifiers.init(1, 1, key)
+    carry, metrics = update_often(
+        method,
+        3000,
+        H2OCarry(sac.learned, classifiers, np.zeros(1, f32)),
+        rows(source, np.ones(ROWS)),
+        rows(log, np.zeros(ROWS)),
+        key,
+    )
+    still, left, right = (mean_value(carry.learned.critics, a) for a in (0.0, -1.0, 1.0))
+    last = {name: float(np.mean(values[-500:])) for name, values in metrics.items()}
+    return [still, (left + right) / 2], last
+
+
 @probes.over_seeds
 def test_h2o_believes_the_source_as_far_as_the_target_would_do_the_same(seeds: range) -> None:
-    """The source pays 1 and the log 0: Q(a) = w / (w + 1), 0.5 where the domains agree, at a = 0,
-    and 0.288 at a = 1, where w = 0.405. The conservative term takes from Q where they do not agree.
-    """
-    plain, careful = (
-        H2O(learner=SMALL_SAC, classifiers=SMALL_CLASSIFIERS, weight=weight)
-        for weight in (0.0, 0.2)
-    )
+    """Q(a) = w / (w + 1): 0.5 where the domains agree, at a = 0; 0.288 at a = 1, with w = 0.405."""
 
     def found(seed: int) -> list[float]:
-        random, key = np.random.default_rng(seed), jax.random.key(seed)
-        source, log = draw(random, ROWS, 1.0), draw(random, ROWS, GAIN)
-        batches = rows(source, np.ones(ROWS)), rows(log, np.zeros(ROWS))
-        sac = SMALL_SAC.init(probes.SPACES, key)
-        values = []
-        for method in (plain, careful):
-            # u at the very s' of the source: the mean of -delta_r where that is above 0.
-            carry = H2OCarry(sac.learned, method.classifiers.init(1, 1, key), np.zeros(1, f32))
-            carry, told = update_often(method, 3000, carry, *batches, key)
-            at = partial(mean_value, carry.learned.critics)
-            values.append([at(0.0), (at(-1.0) + at(1.0)) / 2])
-        (none, far), (_, careful_far) = values
-        lasting = [float(np.mean(told[name][-500:])) for name in ("importance", "gap")]
-        return [none, far, careful_far - far, *lasting]
+        values, last = train_h2o(0.0, seed)
+        return [*values, last["importance"], last["gap"]]
 
-    action = np.linspace(-1, 1, 2001)
-    d = (GAIN - 1) * np.abs(action) / SD
-    weight = (2 * norm.cdf(-d / 2)).mean()
-    gap = (d**2 / 2 * norm.cdf(d / 2) + d * norm.pdf(d / 2)).mean()  # E max(0, N(d^2 / 2, d^2))
-    far = 2 * norm.cdf(-(GAIN - 1) / SD / 2)
-    low, high = probes.around(
-        [0.5, far / (1 + far), -0.06, weight, gap], np.array([0.1, 0.06, 0.055, 0.05, 0.2])
-    )
-    probes.check(found, seeds, low, high)
+    d = (GAIN - 1) * np.linspace(0, 1, 1001) / SD
+    weight = 2 * norm.cdf(-d / 2)
+    gap = d**2 / 2 * norm.cdf(d / 2) + d * norm.pdf(d / 2)  # E max(0, x), x ~ N(d^2 / 2, d^2)
+    expected = [0.5, weight[-1] / (1 + weight[-1]), weight.mean(), gap.mean()]
+    probes.check(found, seeds, *probes.around(expected, np.array([0.1, 0.08, 0.05, 0.2])))
+
+
+@pytest.mark.full
+@probes.over_seeds
+def test_h2os_conservative_term_takes_value_from_where_the_domains_differ(seeds: range) -> None:
+    def found(seed: int) -> float:
+        (_, plain), (_, careful) = (train_h2o(weight, seed)[0] for weight in (0.0, 0.2))
+        return careful - plain
+
+    probes.check(found, seeds, -0.13, -0.005)
 
 
 class Points(NamedTuple):
@@ -298,4 +321,4 @@ def test_matl_brings_the_simulators_agent_to_where_the_robot_is(seeds: range) ->
         aligned, alone = (simulators_points(alignment, seed, 40) for alignment in (1.0, 0.0))
         return [aligned.mean(), alone.mean()]
 
-    probes.check(found, seeds, *probes.around([0.5, 0.0], np.array([0.2, 0.1])))
+    probes.check(found, seeds, *probes.around([0.5, 0.0], np.array([0.2, 0.15])))

@@ -89,10 +89,12 @@ def test_gymnasiums_own_check_passes(domain):
         warnings.filterwarnings("error")
         # True of Gymnasium's own environments as well.
         warnings.filterwarnings("ignore", "(?s).*(minimum|maximum) value is -?infinity")
+        registered = gymnasium.make("isthmus/Domain-v0", domain=domain).unwrapped
         check_env(Environment(domain), skip_render_check=True)
-        check_env(
-            gymnasium.make("isthmus/Domain-v0", domain=domain).unwrapped, skip_render_check=True
-        )
+        check_env(registered, skip_render_check=True)
+    observation, _ = Environment(domain).reset(seed=3)
+    assert observation in registered.observation_space
+    np.testing.assert_array_equal(observation, registered.reset(seed=3)[0])
 
 
 def test_importing_by_id_is_enough():

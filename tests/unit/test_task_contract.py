@@ -41,7 +41,13 @@ def wrap(**terms):
 @pytest.mark.parametrize("name", sorted(tasks.BUILT_IN))
 def test_built_in_tasks_keep_their_contract(name):
     task = tasks.find_task(name)
-    check_contract(task, control_bounds(task), lambda n: build_simulator(task, "mujoco", (), n))
+    bounds = control_bounds(task)
+    check_contract(task, bounds, lambda n: build_simulator(task, "mujoco", (), n))
+    observation, spaces = Domain.parse(name).worlds(2, 0).observation, Domain.parse(name).spaces
+    assert observation.shape == (2, spaces.observation) == (2, len(task.observation_names))
+    assert np.isfinite(observation).all()
+    np.testing.assert_array_equal(spaces.low, bounds[0])
+    np.testing.assert_array_equal(spaces.high, bounds[1])
 
 
 def test_a_task_that_keeps_it_is_rehearsed_once(tmp_path):
