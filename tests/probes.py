@@ -23,6 +23,8 @@ deviations shrink before it has found out. All other probes have room for 3.9 de
 and but for recurrent ones the same digits on both kinds of CPU.
 """
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Callable

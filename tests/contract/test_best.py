@@ -318,7 +318,8 @@ def test_a_unit_may_start_from_the_best(tmp_path, monkeypatch):
         (unit, tmp_path, tmp_path / "runs", study.no_pictures)
     )
     (tmp_path / "runs").mkdir()
-    unit(first), unit(second)
+    for trial in (first, second):
+        unit(trial)
     meta = study.Results.read(tmp_path / "second.csv").meta
     ends = {name: Run.open(tmp_path / "runs" / name).digest for name in ("first", "first@best")}
     assert meta["start"] == "first" and meta["start_at"] == "best" and meta["needs"] == ends

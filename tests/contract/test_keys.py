@@ -2,6 +2,8 @@
 while a program is traced, with the keys themselves worked out on the way.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What DARC, DAP, H2O and MATL learn where it is known how two domains differ: s' = s + g a + noise,
+"""What DARC, DAP, H2O and MATL learn where it is known how domains differ: s' = s + g a + noise,
 with a gain g of 1 in the source and of 1.5 in the target. An episode is one step.
 
 By p_src and p_tgt of one step, with d = (GAIN - 1) |a| / SD deviations between them:
@@ -21,6 +21,8 @@ Means (deviations) over ten seeds, with AVX-512:
     MATL   simulator's state          0.445 (0.016)   0.5
            unpaid                     0.012 (0.028)   0
 """
+
+# pyright: reportCallIssue=false
 
 from __future__ import annotations
 

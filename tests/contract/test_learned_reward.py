@@ -2,6 +2,8 @@
 adaptation.
 """
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 from dataclasses import replace

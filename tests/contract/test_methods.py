@@ -2,6 +2,8 @@
 with the others.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json

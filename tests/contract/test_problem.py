@@ -78,7 +78,7 @@ def test_the_book_says_what_was_taken(access):
     for batch in range(1, 4):
         book, worlds, tr = problem.collect(book, worlds, behaviour, T)
         assert tr.reward.shape == (T, N)
-        ended = int((tr.terminated | tr.truncated).sum())
+        ended = int(np.logical_or(tr.terminated, tr.truncated).sum())
         assert int(book.transitions) == batch * BATCH == int(worlds.total.sum())
         assert int(book.episodes) == int(worlds.episode.sum())
         assert float(book.seconds) == pytest.approx(

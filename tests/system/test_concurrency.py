@@ -182,7 +182,8 @@ def test_a_threads_cache_is_its_own_and_bounded():
     assert cached(1) is mine
     others = in_threads(lambda _: cached(1))
     assert len({id(mine), *map(id, others)}) == 3
-    cached(2), cached(3)
+    for value in (2, 3):
+        cached(value)
     assert cached(1) is not mine, "the third has taken its place"
     assert made == [1, 1, 1, 2, 3, 1]
     cached.cache_clear()

@@ -2,6 +2,8 @@
 are spread out.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import os

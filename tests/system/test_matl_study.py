@@ -1,5 +1,7 @@
 """MATL's study: the table's arithmetic, and verdicts on made-up results whose truth is known."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import csv

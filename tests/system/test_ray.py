@@ -2,6 +2,8 @@
 is lost.
 """
 
+# pyright: reportOperatorIssue=false
+
 from __future__ import annotations
 
 import socket

@@ -2,6 +2,8 @@
 damaged.
 """
 
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 import csv

@@ -2,6 +2,8 @@
 are the whole model's.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from pathlib import Path

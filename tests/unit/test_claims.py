@@ -2,6 +2,8 @@
 concluded.
 """
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 import csv

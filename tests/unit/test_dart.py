@@ -2,6 +2,8 @@
 state, parameters.
 """
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 import sys

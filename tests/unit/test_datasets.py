@@ -2,6 +2,8 @@
 stays untouched.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json

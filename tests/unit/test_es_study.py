@@ -2,6 +2,8 @@
 is known.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import numpy as np

@@ -2,6 +2,8 @@
 them.
 """
 
+# pyright: reportCallIssue=false, reportIndexIssue=false
+
 from __future__ import annotations
 
 import io

@@ -2,6 +2,8 @@
 success, their limits.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json

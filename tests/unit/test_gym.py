@@ -2,6 +2,8 @@
 without a lie.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import json

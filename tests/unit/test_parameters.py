@@ -2,6 +2,8 @@
 says one thing.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Where episodes begin, what holds a robot there, and what bounds its actions."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import re

@@ -2,6 +2,8 @@
 threads; the others are what their sources say.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 from functools import cache
