@@ -97,7 +97,7 @@ def test_a_sequence_ends_now_and_does_not_reach_over_the_episodes_begin(n: int, 
             *(lambda t, name=name: t.extra[name] for name in ("zeta", "start", "time")),
         )
     )
-    done = np.concatenate([x.terminated | x.truncated for x in (first, second)])
+    done = np.concatenate([np.logical_or(x.terminated, x.truncated) for x in (first, second)])
     assert zeta.shape[2:] == (n + 1, spaces.observation) and done.sum() > 12
     for w in range(6):
         begun = 0
