@@ -58,8 +58,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         row = getattr(item, "callspec", None)
         if represented and row and row.id not in represented.args:
             item.add_marker(pytest.mark.full)
-        places.setdefault(group(item), (RANK.get(item.path.stem, len(RANK)), len(places)))
-        if item.get_closest_marker("xdist_group") is None:
+        of_method = item.get_closest_marker("xdist_group") is not None
+        rank = RANK.get(item.path.stem, len(RANK) + (not of_method))
+        places.setdefault(group(item), (rank, len(places)))
+        if not of_method:
             item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=lambda item: places[group(item)])
 
