@@ -100,7 +100,7 @@ def log(text: str) -> str:
     """A log of the target under random actions, three hundred transitions."""
     with locked(text.replace("/", " ") + ".npz") as path:
         if not path.exists():
-            target = domain.Domain.parse(text)
+            target = parse_domain(text)
             behaviour = UniformBehaviour(target.spaces.low, target.spaces.high)
             partial = path.with_name(f"partial {path.name}")
             datasets.write_log(partial, datasets.record_log(target, behaviour, 300), {}, target)

@@ -1173,7 +1173,7 @@ def test_collecting_goes_on_to_the_bit(robot):
     """In one go; cut in two with another simulation for the second half; and beside other
     worlds.
     """
-    domain = Domain.parse(f"{robot}/engine=dart,motor_strength=0.5..1.5,action_delay=1")
+    domain = parse_domain(f"{robot}/engine=dart,motor_strength=0.5..1.5,action_delay=1")
     worlds = domain.worlds(6, 0)
     noise = Noise(np.ones(domain.spaces.action, np.float32))
     whole, tr = rollout_steps(domain, worlds, noise, 80)

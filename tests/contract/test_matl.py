@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.normalization import Normalizer
 from isthmus.learning.sequence_discriminator import SequenceDiscriminator
 from isthmus.methods import registry

@@ -27,8 +27,8 @@ from isthmus.logs.episode_ends import (
 )
 from isthmus.types import BadValue
 
-HOPPER = Domain.parse("hopper")
-FOREIGN = Domain.parse("log:gym:Hopper-v5")  # its starts are not known
+HOPPER = parse_domain("hopper")
+FOREIGN = parse_domain("log:gym:Hopper-v5")  # its starts are not known
 NAMES = {
     "obs": "observations",
     "action": "actions",
@@ -152,7 +152,7 @@ def test_an_endless_episode_of_minari_is_said(tmp_path):
     """Minari says where an episode ends: it is left whole, and what speaks against it is
     counted.
     """
-    reacher = Domain.parse("reacher")
+    reacher = parse_domain("reacher")
     log = made("reacher", 150)
     write_log(
         tmp_path / "d",
@@ -555,7 +555,7 @@ def test_slow_worlds_that_predict_one_another_are_doubted(tmp_path, task, worlds
     themselves.
     """
     held = turned(columns(made(task, worlds * steps)), worlds)
-    data = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    data = read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(task))
     said = (
         f"rows are much nearer to those {worlds} rows later than to the next: if they are of "
         f"{worlds} worlds in turn"

@@ -36,7 +36,9 @@ def run(
     """One world through a whole episode: what the policy sees (T + 1), what the actuators get
     (T).
     """
-    memory = np.full((1, effects.memory_size), np.nan)  # what an episode's begin does not set would show
+    memory = np.full(
+        (1, effects.memory_size), np.nan
+    )  # what an episode's begin does not set would show
     streams = lambda t: Streams(keys(key, 1) + np.uint64(t))
     told = None if neutral is None else np.array([neutral], float)
     seen = [effects.begin(memory, np.array([observations[0]], float), streams(0), told)[0]]

@@ -44,7 +44,7 @@ def test_built_in_tasks_keep_their_contract(name):
     task = tasks.find_task(name)
     bounds = control_bounds(task)
     check_contract(task, bounds, lambda n: build_simulator(task, "mujoco", (), n))
-    observation, spaces = Domain.parse(name).worlds(2, 0).observation, Domain.parse(name).spaces
+    observation, spaces = parse_domain(name).worlds(2, 0).observation, parse_domain(name).spaces
     assert observation.shape == (2, spaces.observation) == (2, len(task.observation_names))
     assert np.isfinite(observation).all()
     np.testing.assert_array_equal(spaces.low, bounds[0])
