@@ -76,9 +76,9 @@ def test_the_true_reward_is_annealed_out() -> None:
     s = method.init(PROBLEM, 0)
     tr = Transition(*[np.zeros((3, 2, n), np.float32) for n in (11, 3)], np.ones((3, 2), np.float32),
                     *[np.zeros(0)] * 4, {})  # fmt: skip
-    learned = method.paid(s.learner.center, tr).reward
+    learned = method.relabel(s.learner.center, tr).reward
     for generation, share in ((0, 1.0), (1, 0.75), (3, 0.25), (4, 0.0), (9, 0.0)):
-        mixed = method.pay(generation)(s.learner.center, tr).reward
+        mixed = method.relabel_at(generation)(s.learner.center, tr).reward
         np.testing.assert_allclose(mixed, (1 - share) * learned + share, rtol=1e-6)
 
 
@@ -95,9 +95,9 @@ def test_it_is_fitted_to_the_sources_reward() -> None:
         LEARNER.behaviour(s.learner.center),
         64,
     )
-    told = method.paid(s.learner.center, tr).reward
+    told = method.relabel(s.learner.center, tr).reward
     assert np.corrcoef(told.ravel(), tr.reward.ravel())[0, 1] > 0.8
-    random = SMALL.paid(SMALL.init(PROBLEM, 0).learner.center, tr).reward
+    random = SMALL.relabel(SMALL.init(PROBLEM, 0).learner.center, tr).reward
     assert abs(np.corrcoef(random.ravel(), tr.reward.ravel())[0, 1]) < 0.5
 
 

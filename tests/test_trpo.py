@@ -14,18 +14,18 @@ import probes
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from isthmus.learning.conjugate_gradients import conjugate_gradients
 from isthmus.learning.distributions import gaussian_kl, gaussian_log_prob
 from isthmus.learning.networks import init_mlp, mlp
 from isthmus.learning.normalization import Moments
+from isthmus.learning.ridge import ridge
 from isthmus.learning.trpo import (
     TRPO,
     Gaussians,
     TRPONetworks,
     TRPOState,
     ages,
-    conjugate_gradients,
     fisher_product,
-    ridge,
 )
 from isthmus.types import BadValue, Spaces, Transition, UnknownName
 
@@ -321,8 +321,10 @@ def linear_values(learner: TRPO, s: TRPOState, observation: float, age: list[int
     obs = (np.full((len(age), 1), observation) - s.obs_moments.mean) / np.sqrt(
         s.obs_moments.variance + 1e-8
     )
-    seen = learner._see(obs.astype(f32), np.zeros((len(age), 0), f32), np.array(age, f32))
-    return np.asarray(mlp(s.value.critic, seen))[:, 0] * np.sqrt(s.value.returns.variance + 1e-8)
+    features = learner._critic_features(obs.astype(f32), None, np.array(age, f32))
+    return np.asarray(mlp(s.value.critic, features))[:, 0] * np.sqrt(
+        s.value.returns.variance + 1e-8
+    )
 
 
 def test_a_linear_critic_recovers_a_linear_value() -> None:
@@ -381,7 +383,7 @@ def state_for(learner: TRPO, networks: TRPONetworks) -> TRPOState:
     return s._replace(
         networks=jax.tree.map(jnp.asarray, networks),
         value=s.value._replace(
-            critic=critic, optimizer=learner._begin(critic), returns=returns, running=np.array([1.0, 2.0]),
+            critic=critic, optimizer=learner._init_optimizer(critic), returns=returns, running=np.array([1.0, 2.0]),
             age=np.array([4, 0]),
         ),
         obs_moments=Moments(np.int64(10), np.array([0.5, -0.5]), np.array([4.0, 0.25])),

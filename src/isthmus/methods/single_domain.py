@@ -1,12 +1,14 @@
-"""The floor, the ceiling and the plain ways between them: every method here trains one policy in
-one domain at a time.
+"""The floor, the ceiling and the plain ways between them: one policy in one domain at a time.
 
-source_only             1. collect in the source          2. learn            repeat; deploy as it is
-domain_randomization    1. collect in the source, dynamics drawn per task from what is believed of the target
-                        2. learn            repeat; deploy as it is
-target_only             1. collect in the target, metered  2. learn            repeat
-fine_tuning             1. source_only (or --start)        2. target_only from there, under the moments of 1
-few_shot_ppo            1. domain_randomization            2. at deployment, K PPO updates in each target, metered
+source_only             1. collect in the source          2. learn         repeat; deploy as it is
+domain_randomization    1. collect in the source, dynamics drawn per task from what is believed of
+                           the target
+                        2. learn         repeat; deploy as it is
+target_only             1. collect in the target, metered  2. learn         repeat
+fine_tuning             1. source_only (or --start)
+                        2. target_only from there, under the moments of 1
+few_shot_ppo            1. domain_randomization
+                        2. at deployment, K PPO updates in each target, metered
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 from isthmus.domains.domain import Domain
 from isthmus.learning.learner import Learner
 from isthmus.learning.ppo import PPO
+from isthmus.learning.settings import NonNegativeInt, Settings
 from isthmus.methods.adaptation import GradientFewShot
 from isthmus.methods.method import (
     NoAdaptation,
@@ -31,15 +34,15 @@ from isthmus.methods.method import (
     target_round,
 )
 from isthmus.problems.problem import Access, Problem, TargetUsage
-from isthmus.types import BadValue, Metrics
+from isthmus.types import Metrics
 
 
 @dataclass(frozen=True)
-class SourceOnly(NoAdaptation):
-    """Train in the source, deploy as it is: "naive", "RL on source", "direct transfer". The floor."""
+class SourceOnly(Settings, NoAdaptation):
+    """Train in the source, deploy as it is: "naive", "direct transfer". The floor."""
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
-    learner: Learner = field(default_factory=PPO)
+    learner: Learner[Any] = field(default_factory=PPO)
 
     def trained_in(self, problem: Problem) -> Domain:
         return problem.source
@@ -55,14 +58,15 @@ class SourceOnly(NoAdaptation):
         return self.learner.policy(s.learner)
 
     def behaviour(self, s: State) -> Any:
-        """The policy as it explores: what `isthmus collect` logs a target with."""
+        """Return the policy as it explores: `isthmus collect` logs a target with it."""
         return self.learner.behaviour(s.learner)
 
 
 @dataclass(frozen=True)
 class DomainRandomization(SourceOnly):
-    """Train in the source under dynamics drawn per task from the problem's uncertainty (Peng et al.
-    2018).
+    """Train in the source under dynamics drawn per task from the problem's uncertainty.
+
+    Peng et al. 2018.
     """
 
     def trained_in(self, problem: Problem) -> Domain:
@@ -70,14 +74,14 @@ class DomainRandomization(SourceOnly):
 
 
 @dataclass(frozen=True)
-class TargetOnly(NoAdaptation):
+class TargetOnly(Settings, NoAdaptation):
     """Train in the target: "RL on target". The ceiling, where the target's budget allows it.
 
     From another run's learner (`start`) it begins at phase 1, as `fine_tuning` goes on.
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
-    learner: Learner = field(default_factory=PPO)
+    learner: Learner[Any] = field(default_factory=PPO)
 
     def trained_in(self, problem: Problem) -> Domain:
         return problem.target
@@ -107,11 +111,7 @@ class TargetOnly(NoAdaptation):
 class FineTuning(TargetOnly):
     """Train in the source, go on in the target; with `start` the first phase is another run's."""
 
-    pretraining: int = 500_000  # source steps of the first phase
-
-    def __post_init__(self) -> None:
-        if self.pretraining < 0:
-            raise BadValue(f"pretraining={self.pretraining}: needs a whole number from 0 on")
+    pretraining: NonNegativeInt = 500_000  # source steps of the first phase
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         check_dynamics(self.learner, problem.source, problem.target)
@@ -127,9 +127,7 @@ class FineTuning(TargetOnly):
         return target_round(self.learner, problem, s)
 
     def _cross(self, problem: Problem, s: State) -> State:
-        """From the first phase to the second: worlds of the target, whose shapes may differ from
-        the source's.
-        """
+        """Go to the second phase: worlds of the target, whose shapes may differ from the source's."""
         n, steps = self.learner.rollout_shape
         book, worlds = problem.target_worlds(s.usage, n, int(s.key[-1]), batch=steps)
         learner = self.learner.warm_start(s.learner)
@@ -140,8 +138,7 @@ class FineTuning(TargetOnly):
 
 @dataclass(frozen=True)
 class FewShotPPO(GradientFewShot, DomainRandomization):
-    """Domain randomization, then K PPO updates in each target: the control that ES-sim2real's
-    abstract leaves out.
+    """Domain randomization, then K PPO updates in each target.
 
-    K = 3 updates of 4,096 steps are the abstract's inner loop.
+    The control that ES-sim2real's abstract leaves out. K = 3 updates of 4,096 steps are the abstract's inner loop.
     """
