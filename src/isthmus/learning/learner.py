@@ -10,8 +10,19 @@ import numpy as np
 from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
 
+class LearnerDefaults:
+    """What a learner has that says nothing else."""
+
+    random_steps: int = 0  # a learner that begins by acting at random makes it a setting
+
+
 class Learner(Protocol):
     """A frozen dataclass of settings; what it learns is in its state, one tree of arrays."""
+
+    @property
+    def random_steps(self) -> int:
+        """Return the first transitions that are taken at random: 0 by `LearnerDefaults`."""
+        ...
 
     @property
     def privileged(self) -> bool:

@@ -28,6 +28,7 @@ from isthmus.learning.learner import (
     FRACTION,
     FROM_ZERO,
     WHOLE,
+    LearnerDefaults,
     check_minibatch,
     check_settings,
 )
@@ -84,7 +85,7 @@ def surrogate(ratio: Array, advantage: Array, clip: float) -> Array:
 
 
 @dataclass(frozen=True)
-class Proximal:
+class Proximal(LearnerDefaults):
     """What PPO is for any network: its settings, and box lines 4 to 7; a kind adds `_optimizer` and
     `loss(networks, minibatch)`, which ends in `objective`.
 

@@ -25,7 +25,14 @@ import optax
 
 from isthmus.learning.advantage import flat
 from isthmus.learning.distributions import gaussian_log_prob, normal
-from isthmus.learning.learner import ABOVE_ZERO, FRACTION, FROM_ZERO, WHOLE, check_settings
+from isthmus.learning.learner import (
+    ABOVE_ZERO,
+    FRACTION,
+    FROM_ZERO,
+    WHOLE,
+    LearnerDefaults,
+    check_settings,
+)
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import Actor, SquashedBehaviour, SquashedPolicy, squashed_parameters
 from isthmus.learning.replay import Replay, ReplayView, sample
@@ -123,7 +130,7 @@ def updates(carry: Any, sample: Callable, update: Callable, n: int, key: Array) 
 
 
 @dataclass(frozen=True)
-class SAC:
+class SAC(LearnerDefaults):
     """A learner. Defaults are the papers' and SB3's; `random_steps` is rl-baselines3-zoo's
     `learning_starts`.
 

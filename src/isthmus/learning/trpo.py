@@ -33,6 +33,7 @@ from isthmus.learning.learner import (
     FRACTION,
     FROM_ZERO,
     WHOLE,
+    LearnerDefaults,
     check_minibatch,
     check_settings,
 )
@@ -165,7 +166,7 @@ def ridge(features: Array, target: Array, penalty: float) -> MLP:
 
 
 @dataclass(frozen=True)
-class TRPO:
+class TRPO(LearnerDefaults):
     """A learner. The policy's step has no rate; `learning_rate`, `epochs` and `minibatch` are the
     critic's.
 

@@ -35,7 +35,7 @@ from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy
 from isthmus.learning.sac import SAC, SACBatch
 from isthmus.methods.darc import DARCCarry, DARCState, check_settings, seen
 from isthmus.methods.logged import log_view, roll_out, scan
-from isthmus.methods.method import NoAdaptation, State, fold_key, initial_state
+from isthmus.methods.method import MethodDefaults, State, fold_key, initial_state
 from isthmus.problems.problem import Access, Problem, TargetUsage
 from isthmus.types import Array, BadValue, Decision, Metrics, Spaces
 
@@ -111,7 +111,7 @@ def begin_dual(learner: SAC, problem: Problem, seed: int, start: Any) -> State:
 
 
 @dataclass(frozen=True)
-class DAP(NoAdaptation):
+class DAP(MethodDefaults):
     """As the box, with one pair of classifiers and no redrawing.
 
     Raises BadValue for a learner other than SAC or a number that cannot be.
@@ -119,6 +119,7 @@ class DAP(NoAdaptation):
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
     has_source_action: ClassVar[bool] = True
+    explores: ClassVar[bool] = True
     learner: SAC = field(default_factory=SAC)
     classifiers: Classifiers = field(default_factory=Classifiers)
     warmup: int = 10_000  # source steps
@@ -140,6 +141,9 @@ class DAP(NoAdaptation):
 
     def behaviour(self, s: State) -> DualBehaviour:
         return DualBehaviour(self.learner.behaviour(s.learner.sac), None, np.float32(0))
+
+    def learner_state(self, s: State) -> Any:
+        return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """1."""

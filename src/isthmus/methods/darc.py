@@ -23,7 +23,7 @@ from isthmus.learning.keys import beside
 from isthmus.learning.sac import SAC, Learned, SACBatch, SACState, rows
 from isthmus.methods.logged import log_view, roll_out, scan
 from isthmus.methods.method import (
-    NoAdaptation,
+    MethodDefaults,
     SourceAndTarget,
     State,
     check_dynamics,
@@ -55,7 +55,7 @@ def seen(batch: SACBatch) -> TransitionBatch:
 
 
 @dataclass(frozen=True)
-class DARC(NoAdaptation):
+class DARC(MethodDefaults):
     """As the box. Defaults are those of the authors' code, but for the warm-up (1e5 steps in their
     commands) and their scale of 0.1 on all rewards (`learner.reward_scale`).
 
@@ -63,6 +63,7 @@ class DARC(NoAdaptation):
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET, Access.ONLINE})
+    explores: ClassVar[bool] = True
     learner: SAC = field(default_factory=SAC)
     classifiers: Classifiers = field(default_factory=Classifiers)
     warmup: int = 10_000  # source steps
@@ -78,6 +79,9 @@ class DARC(NoAdaptation):
 
     def behaviour(self, s: State) -> Any:
         return self.learner.behaviour(s.learner.sac)
+
+    def learner_state(self, s: State) -> Any:
+        return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """1."""

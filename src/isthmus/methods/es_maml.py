@@ -33,7 +33,7 @@ from isthmus.learning.learner import ABOVE_ZERO, EVEN, WHOLE, check_settings
 from isthmus.learning.normalization import Moments, popart_inputs, popart_outputs
 from isthmus.learning.ppo import PPO, PPOState
 from isthmus.methods.adaptation import GradientFewShot, update_seed
-from isthmus.methods.method import NoAdaptation, State, fold_key, start_in_source
+from isthmus.methods.method import MethodDefaults, State, fold_key, start_in_source
 from isthmus.methods.operators import OPERATORS, Pay, hill_climb
 from isthmus.physics import random
 from isthmus.problems.problem import Access, Problem
@@ -108,7 +108,7 @@ def joined(worlds: list[Worlds]) -> Worlds:
 
 
 @dataclass(frozen=True)
-class Evolution(NoAdaptation):
+class Evolution(MethodDefaults):
     """Evolution strategies over the uncertainty, without an inner loop: the control that the
     abstract leaves out.
 
@@ -118,6 +118,8 @@ class Evolution(NoAdaptation):
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
+    randomizes: ClassVar[bool] = True
+    shares_rounds: ClassVar[bool] = True
     learner: PPO = field(default_factory=PPO)
     pairs: int = 16
     sigma: float = 0.02

@@ -38,7 +38,7 @@ from isthmus.learning.transition_discriminator import (
 from isthmus.learning.trpo import TRPO
 from isthmus.logs.datasets import Deterministic
 from isthmus.methods.method import (
-    NoAdaptation,
+    MethodDefaults,
     SourceAndTarget,
     State,
     fold_key,
@@ -109,7 +109,7 @@ def relabelled(tr: Transition, following: Array, reward: Array) -> Transition:
 
 
 @dataclass(frozen=True)
-class GARAT(NoAdaptation):
+class GARAT(MethodDefaults):
     """As the box. g's rounds are pi's: its `worlds` and `steps` are the learner's.
 
     Phases: 0 is line 1, odd ones ground (2 to 6), even ones train pi (7); each has worlds of its
@@ -117,6 +117,7 @@ class GARAT(NoAdaptation):
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET, Access.ONLINE})
+    explores: ClassVar[bool] = True
     learner: PPO | TRPO = field(default_factory=PPO)
     transformer: PPO = field(default_factory=lambda: PPO(initial_log_std=-1.0))
     discriminator: TransitionDiscriminator = field(default_factory=TransitionDiscriminator)

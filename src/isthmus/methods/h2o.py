@@ -28,7 +28,7 @@ from isthmus.learning.distributions import normal
 from isthmus.learning.sac import SAC, Learned, SACBatch, SACState
 from isthmus.methods.darc import seen
 from isthmus.methods.logged import log_view, roll_out, scan
-from isthmus.methods.method import NoAdaptation, State, fold_key, start_in_source
+from isthmus.methods.method import MethodDefaults, State, fold_key, start_in_source
 from isthmus.problems.problem import Access, Problem
 from isthmus.types import Array, BadValue, Metrics
 
@@ -49,13 +49,14 @@ class H2OCarry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class H2O(NoAdaptation):
+class H2O(MethodDefaults):
     """As the box, with the values of the authors' code. Half of each minibatch is the log's.
 
     Raises BadValue for a learner other than SAC or a number that cannot be.
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
+    explores: ClassVar[bool] = True
     learner: SAC = field(default_factory=lambda: SAC(capacity=200_000, soft_targets=False))
     classifiers: Classifiers = field(
         default_factory=lambda: Classifiers(hidden=(256, 256), noise=0.1, bound=2.0)
@@ -81,6 +82,9 @@ class H2O(NoAdaptation):
 
     def behaviour(self, s: State) -> Any:
         return self.learner.behaviour(s.learner.sac)
+
+    def learner_state(self, s: State) -> Any:
+        return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """1."""

@@ -27,7 +27,7 @@ from isthmus.domains.rollout import finished_returns, repeated, rollout_steps
 from isthmus.learning.sequence_discriminator import SequenceDiscriminator, WithHistory
 from isthmus.learning.trpo import TRPO
 from isthmus.methods.method import (
-    NoAdaptation,
+    MethodDefaults,
     SourceAndTarget,
     State,
     check_dynamics,
@@ -59,7 +59,7 @@ class Agents(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MATL(NoAdaptation):
+class MATL(MethodDefaults):
     """Algorithm 1. Raises BadValue for a number that cannot be and for a learner other than TRPO,
     UnknownName for an offset that is not in OFFSETS.
     """

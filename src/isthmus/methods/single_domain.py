@@ -21,7 +21,7 @@ from isthmus.learning.learner import Learner
 from isthmus.learning.ppo import PPO
 from isthmus.methods.adaptation import GradientFewShot
 from isthmus.methods.method import (
-    NoAdaptation,
+    MethodDefaults,
     State,
     check_dynamics,
     fold_key,
@@ -35,10 +35,11 @@ from isthmus.types import BadValue, Metrics
 
 
 @dataclass(frozen=True)
-class SourceOnly(NoAdaptation):
+class SourceOnly(MethodDefaults):
     """Train in the source, deploy as it is: "naive", "RL on source", "direct transfer". The floor."""
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
+    explores: ClassVar[bool] = True
     learner: Learner = field(default_factory=PPO)
 
     def trained_in(self, problem: Problem) -> Domain:
@@ -65,18 +66,21 @@ class DomainRandomization(SourceOnly):
     2018).
     """
 
+    randomizes: ClassVar[bool] = True
+
     def trained_in(self, problem: Problem) -> Domain:
         return problem.randomized_source
 
 
 @dataclass(frozen=True)
-class TargetOnly(NoAdaptation):
+class TargetOnly(MethodDefaults):
     """Train in the target: "RL on target". The ceiling, where the target's budget allows it.
 
     From another run's learner (`start`) it begins at phase 1, as `fine_tuning` goes on.
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
+    explores: ClassVar[bool] = True
     learner: Learner = field(default_factory=PPO)
 
     def trained_in(self, problem: Problem) -> Domain:
