@@ -134,6 +134,7 @@ class DAP(Settings, NoAdaptation):
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
     has_source_action: ClassVar[bool] = True
+    explores: ClassVar[bool] = True
     learner: SAC = field(default_factory=SAC)
     classifiers: Classifiers = field(default_factory=Classifiers)
     warmup: NonNegativeInt = 10_000  # source steps
@@ -154,6 +155,9 @@ class DAP(Settings, NoAdaptation):
 
     def behaviour(self, s: State) -> DualBehaviour:
         return DualBehaviour(self.learner.behaviour(s.learner.sac), None, np.float32(0))
+
+    def learner_state(self, s: State) -> Any:
+        return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """Do box line 1."""

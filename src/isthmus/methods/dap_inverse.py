@@ -37,7 +37,7 @@ from isthmus.learning.sac import SAC, SACBatch, SACState, updates
 from isthmus.learning.settings import NonNegativeFloat, NonNegativeInt, Settings
 from isthmus.methods.darc import check_learner
 from isthmus.methods.logged import log_view
-from isthmus.methods.method import NoAdaptation, State, fold_key, start_in_source
+from isthmus.methods.method import MethodDefaults, State, fold_key, start_in_source
 from isthmus.problems.problem import Access, Problem
 from isthmus.types import Array, Metrics
 
@@ -94,6 +94,7 @@ class DAPInverse(Settings, NoAdaptation):
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
     has_source_action: ClassVar[bool] = True
+    explores: ClassVar[bool] = True
     learner: SAC = field(default_factory=SAC)
     inverse: InverseModels = field(default_factory=InverseModels)
     fitting: NonNegativeInt = 5_000  # gradient steps
@@ -120,6 +121,9 @@ class DAPInverse(Settings, NoAdaptation):
     def behaviour(self, s: State) -> Any:
         return self.learner.behaviour(s.learner.sac)
 
+    def learner_state(self, s: State) -> Any:
+        return s.learner.sac
+
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """Do box line 1, but for the fitting; of a `start` of this method h goes on, too."""
         before = start if isinstance(start, DAPInverseState) else None
@@ -127,7 +131,13 @@ class DAPInverse(Settings, NoAdaptation):
         log, spaces = problem.log(), problem.source.spaces
         inverse = self.inverse.init(log.obs, log.next_obs, spaces.action, fold_key(s.key, 5))
         sizes = (spaces.observation + spaces.action, *self.hidden, spaces.action)
-        translator = before.translator if before else init_mlp(fold_key(s.key, 6), sizes, 0.01)
+        translator = init_mlp(fold_key(s.key, 6), sizes, 0.01)
+        if before:
+            if jax.tree.map(np.shape, before.translator) != jax.tree.map(np.shape, translator):
+                raise BadValue(
+                    "the run to start from has an h of other shapes; set the same hidden"
+                )
+            translator = before.translator
         return s._replace(
             learner=DAPInverseState(s.learner, inverse, translator, self._adam.init(translator))
         )

@@ -28,7 +28,7 @@ from isthmus.learning.sac import SAC, Learned, SACBatch, SACState, rows
 from isthmus.learning.settings import NonNegativeInt, Settings
 from isthmus.methods.logged import log_view, roll_out, scan
 from isthmus.methods.method import (
-    NoAdaptation,
+    MethodDefaults,
     SourceAndTarget,
     State,
     check_dynamics,
@@ -76,6 +76,7 @@ class DARC(Settings, NoAdaptation):
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET, Access.ONLINE})
+    explores: ClassVar[bool] = True
     learner: SAC = field(default_factory=SAC)
     classifiers: Classifiers = field(default_factory=Classifiers)
     warmup: NonNegativeInt = 10_000  # source steps
@@ -92,6 +93,9 @@ class DARC(Settings, NoAdaptation):
 
     def behaviour(self, s: State) -> Any:
         return self.learner.behaviour(s.learner.sac)
+
+    def learner_state(self, s: State) -> Any:
+        return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """Do box line 1."""

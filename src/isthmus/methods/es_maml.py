@@ -194,6 +194,8 @@ class Evolution(Settings, NoAdaptation):
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
+    randomizes: ClassVar[bool] = True
+    shares_rounds: ClassVar[bool] = True
     learner: PPO = field(default_factory=PPO)
     pairs: PositiveInt = 16
     sigma: PositiveFloat = 0.02

@@ -41,7 +41,7 @@ from isthmus.learning.transition_discriminator import (
 from isthmus.learning.trpo import TRPO
 from isthmus.logs.datasets import Deterministic
 from isthmus.methods.method import (
-    NoAdaptation,
+    MethodDefaults,
     SourceAndTarget,
     State,
     fold_key,
@@ -129,6 +129,7 @@ class GARAT(Settings, NoAdaptation):
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET, Access.ONLINE})
+    explores: ClassVar[bool] = True
     learner: PPO | TRPO = field(default_factory=PPO)
     transformer: PPO = field(default_factory=lambda: PPO(initial_log_std=-1.0))
     discriminator: TransitionDiscriminator = field(default_factory=TransitionDiscriminator)

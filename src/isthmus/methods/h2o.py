@@ -33,7 +33,7 @@ from isthmus.learning.sac import SAC, Learned, QFunction, SACBatch, SACState
 from isthmus.learning.settings import NonNegativeFloat, Settings
 from isthmus.methods.darc import check_learner, without_rewards
 from isthmus.methods.logged import log_view, roll_out, scan
-from isthmus.methods.method import NoAdaptation, State, fold_key, start_in_source
+from isthmus.methods.method import MethodDefaults, State, fold_key, start_in_source
 from isthmus.problems.problem import Access, Problem
 from isthmus.types import Array, BadValue, Metrics
 
@@ -65,6 +65,7 @@ class H2O(Settings, NoAdaptation):
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
+    explores: ClassVar[bool] = True
     learner: SAC = field(default_factory=lambda: SAC(capacity=200_000, soft_targets=False))
     classifiers: Classifiers = field(
         default_factory=lambda: Classifiers(hidden=(256, 256), noise=0.1, bound=2.0)
@@ -88,6 +89,9 @@ class H2O(Settings, NoAdaptation):
 
     def behaviour(self, s: State) -> Any:
         return self.learner.behaviour(s.learner.sac)
+
+    def learner_state(self, s: State) -> Any:
+        return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """Do box line 1."""

@@ -31,7 +31,7 @@ from isthmus.learning.sequence_discriminator import SequenceDiscriminator, WithH
 from isthmus.learning.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, Settings
 from isthmus.learning.trpo import TRPO, TRPOState, Value
 from isthmus.methods.method import (
-    NoAdaptation,
+    MethodDefaults,
     SourceAndTarget,
     State,
     check_dynamics,

@@ -24,7 +24,7 @@ from isthmus.learning.ppo import PPO
 from isthmus.learning.settings import NonNegativeInt, Settings
 from isthmus.methods.adaptation import GradientFewShot
 from isthmus.methods.method import (
-    NoAdaptation,
+    MethodDefaults,
     State,
     check_dynamics,
     fold_key,
@@ -68,6 +68,8 @@ class DomainRandomization(SourceOnly):
 
     Peng et al. 2018.
     """
+
+    randomizes: ClassVar[bool] = True
 
     def trained_in(self, problem: Problem) -> Domain:
         return problem.randomized_source
