@@ -71,7 +71,9 @@ def test_it_climbs_a_hill_whose_top_is_known(monkeypatch: pytest.MonkeyPatch) ->
         here, _ = ravel_pytree(center.networks)
         members = [here + sign * self.sigma * pair.noise for pair in pairs for sign in (1, -1)]
         return [
-            Evaluated(-float(np.square(np.asarray(m) - top).sum()), GainedMoments.empty(center), 0, 5)
+            Evaluated(
+                -float(np.square(np.asarray(m) - top).sum()), GainedMoments.empty(center), 0, 5
+            )
             for m in members
         ]
 

@@ -21,11 +21,6 @@ class Learner(Protocol[S]):
     """
 
     @property
-    def random_steps(self) -> int:
-        """Return the first transitions that are taken at random: 0 by `LearnerDefaults`."""
-        ...
-
-    @property
     def privileged(self) -> bool:
         """Whether the critic sees the drawn dynamics.
 

@@ -137,7 +137,7 @@ class TargetMembers(Members):
         seed: int,
     ):
         super().__init__(target, meter)
-        self.relabel = method.relabel
+        self.method = method
         self.run_key = run_key
         self.parameters = parameters
         self.seed = seed
@@ -146,6 +146,10 @@ class TargetMembers(Members):
         """Return n worlds at their begin for each target, in order."""
         rows = np.repeat(self.parameters, n, axis=0)
         return self.domain.worlds(len(rows), update_seed(self.seed, update), rows)
+
+    def relabel(self, s: Any, tr: Transition) -> Transition:
+        """Return what the method's learner learns from, of what it collected."""
+        return self.method.relabel(s, tr)
 
     def key(self, member: int, update: int) -> Array:
         """Return the key of an update: the same in every target."""

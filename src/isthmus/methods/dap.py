@@ -45,13 +45,13 @@ from isthmus.methods.darc import (
     without_rewards,
 )
 from isthmus.methods.logged import log_view, roll_out
-from isthmus.methods.method import NoAdaptation, State, fold_key, initial_state
+from isthmus.methods.method import MethodDefaults, State, fold_key, initial_state
 from isthmus.problems.problem import Access, Problem, TargetUsage
 from isthmus.types import Array, BadValue, Decision, Metrics, Spaces
 
 
 class DualBehaviour(NamedTuple):
-    """Box line 2: the pair comes back as `sample`, in -1..1; its first half is applied and charged."""
+    """Box line 2: the pair comes back as `sample`, in -1..1; a_src is applied and charged."""
 
     behaviour: SquashedBehaviour  # over A x A
     pairs: DomainClassifier | None  # DAP+U's classifiers
@@ -126,7 +126,7 @@ def begin_dual(learner: SAC, problem: Problem, seed: int, start: Any) -> State:
 
 
 @dataclass(frozen=True)
-class DAP(Settings, NoAdaptation):
+class DAP(Settings, MethodDefaults):
     """As the box, with one pair of classifiers and no redrawing.
 
     Raises BadValue for a learner other than SAC or a number that cannot be.
@@ -145,18 +145,23 @@ class DAP(Settings, NoAdaptation):
         super().__post_init__()
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the domain in which the deployed policy learned."""
         return problem.source
 
     def policy(self, s: State) -> Any:
+        """Return the policy that is deployed."""
         return half(self.learner.policy(s.learner.sac), 1)
 
     def source_policy(self, s: State) -> Any:
+        """Return the policy that acts in the source."""
         return half(self.learner.policy(s.learner.sac), 0)
 
     def behaviour(self, s: State) -> DualBehaviour:
+        """Return the behaviour that collects, which explores."""
         return DualBehaviour(self.learner.behaviour(s.learner.sac), None, np.float32(0))
 
     def learner_state(self, s: State) -> Any:
+        """Return the learner's part of what is learned."""
         return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:

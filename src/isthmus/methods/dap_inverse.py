@@ -39,7 +39,7 @@ from isthmus.methods.darc import check_learner
 from isthmus.methods.logged import log_view
 from isthmus.methods.method import MethodDefaults, State, fold_key, start_in_source
 from isthmus.problems.problem import Access, Problem
-from isthmus.types import Array, Metrics
+from isthmus.types import Array, BadValue, Metrics
 
 Translation = tuple[MLP, optax.OptState]  # h and its optimizer
 
@@ -89,7 +89,7 @@ class TranslatedPolicy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DAPInverse(Settings, NoAdaptation):
+class DAPInverse(Settings, MethodDefaults):
     """As the box. Raises BadValue for a learner other than SAC or a number that cannot be."""
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
@@ -110,18 +110,23 @@ class DAPInverse(Settings, NoAdaptation):
         return optax.flatten(optax.adam(1e-3))
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the domain in which the deployed policy learned."""
         return problem.source
 
     def policy(self, s: State) -> Any:
+        """Return the policy that is deployed."""
         return TranslatedPolicy(self.source_policy(s), s.learner.translator)
 
     def source_policy(self, s: State) -> Any:
+        """Return the policy that acts in the source."""
         return self.learner.policy(s.learner.sac)
 
     def behaviour(self, s: State) -> Any:
+        """Return the behaviour that collects, which explores."""
         return self.learner.behaviour(s.learner.sac)
 
     def learner_state(self, s: State) -> Any:
+        """Return the learner's part of what is learned."""
         return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:

@@ -7,7 +7,8 @@
         every ten
         for each source step:
 3.          q_SA, q_SAS <- a gradient step on their cross-entropies, over batches of D_src and D_tgt
-4.          delta_r(s, a, s') of the batch of D_src (Eq. 2), anew each time; 0 before `warmup` source steps
+4.          delta_r(s, a, s') of the batch of D_src (Eq. 2), anew each time; 0 before `warmup`
+            source steps
 5.          pi <- SAC's update with r + delta_r
     deploy pi
 """
@@ -67,7 +68,7 @@ def check_learner(learner: Any) -> None:
 
 
 @dataclass(frozen=True)
-class DARC(Settings, NoAdaptation):
+class DARC(Settings, MethodDefaults):
     """As the box.
 
     Defaults are those of the authors' code, but for the warm-up (1e5 steps in their commands) and
@@ -86,15 +87,19 @@ class DARC(Settings, NoAdaptation):
         super().__post_init__()
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the domain in which the deployed policy learned."""
         return problem.source
 
     def policy(self, s: State) -> Any:
+        """Return the policy that is deployed."""
         return self.learner.policy(s.learner.sac)
 
     def behaviour(self, s: State) -> Any:
+        """Return the behaviour that collects, which explores."""
         return self.learner.behaviour(s.learner.sac)
 
     def learner_state(self, s: State) -> Any:
+        """Return the learner's part of what is learned."""
         return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:

@@ -38,7 +38,7 @@ from isthmus.learning.normalization import Moments, popart_inputs, popart_output
 from isthmus.learning.ppo import PPO, PPOState
 from isthmus.learning.settings import EvenInt, PositiveFloat, PositiveInt, Settings
 from isthmus.methods.adaptation import GradientFewShot, update_seed
-from isthmus.methods.method import NoAdaptation, State, fold_key, start_in_source
+from isthmus.methods.method import MethodDefaults, State, fold_key, start_in_source
 from isthmus.methods.operators import OPERATORS, Members, MemberUsage, Search, hill_climb
 from isthmus.physics import random
 from isthmus.problems.problem import Access, Problem
@@ -153,8 +153,12 @@ class AdaptingMembers(PairMembers):
     ):
         super().__init__(source, pairs)
         self.learner = method.learner.with_num_worlds(method.adaptation_worlds)
-        self.relabel = method.relabel_at(pairs[0].generation)
+        self._relabel = method.relabel_at(pairs[0].generation)
         self.gained = [GainedMoments.empty(s)] * len(self.pairs)
+
+    def relabel(self, s: PPOState, tr: Transition) -> Transition:
+        """Return what a member learns from, as of the pairs' generation."""
+        return self._relabel(s, tr)
 
     def record(self, member: int, s: PPOState, tr: Transition) -> None:
         """Add an update's observations and returns to the member's moments."""
@@ -185,7 +189,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Evolution(Settings, NoAdaptation):
+class Evolution(Settings, MethodDefaults):
     """Evolution strategies over the uncertainty, without an inner loop: a control.
 
     It is the one that the abstract leaves out. The value function and the deviations drift with
@@ -369,6 +373,7 @@ class ESMAML(GradientFewShot, Evolution):
     Or another of ES-MAML's on `queries` episodes each, of actors perturbed by `radius`.
     """
 
+    learner: PPO = field(default_factory=PPO)  # pyright: ignore[reportIncompatibleVariableOverride]
     operator: str = "ppo"
     queries: EvenInt = 4
     radius: PositiveFloat = 0.02
@@ -409,7 +414,7 @@ class ESMAML(GradientFewShot, Evolution):
     def adapt_members(
         self, states: list[PPOState], source: Domain, pairs: Sequence[AntitheticPair]
     ) -> tuple[list[PPOState], list[GainedMoments], np.ndarray]:
-        """Return the members after U, the moments each gained, and the steps (M,) U took of each."""
+        """Return the members after U, the moments each gained, and the steps (M,) that it took."""
         members = AdaptingMembers(self, source, pairs, states[0])
         states, taken = self.operate(states, members)
         return states, members.gained, taken.steps

@@ -121,7 +121,7 @@ def relabelled(tr: Transition, following: Array, reward: Array) -> Transition:
 
 
 @dataclass(frozen=True)
-class GARAT(Settings, NoAdaptation):
+class GARAT(Settings, MethodDefaults):
     """As the box. g's rounds are pi's: its `worlds` and `steps` are the learner's.
 
     Phases: 0 is line 1, odd ones ground (2 to 6), even ones train pi (7); each has worlds of its
@@ -154,12 +154,15 @@ class GARAT(Settings, NoAdaptation):
             raise BadValue(f"transformer.{name}={value}: g's rounds are pi's; set learner.{name}")
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the domain in which the deployed policy learned."""
         return problem.source
 
     def policy(self, s: State) -> Any:
+        """Return the policy that is deployed."""
         return self.learner.policy(s.learner.agent if s.phase else s.learner)
 
     def behaviour(self, s: State) -> Any:
+        """Return the behaviour that collects, which explores."""
         return self.learner.behaviour(s.learner.agent if s.phase else s.learner)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
@@ -297,6 +300,8 @@ class GARAT(Settings, NoAdaptation):
     def _roll_out_grounded(
         self, problem: Problem, s: State, transformer: Any
     ) -> tuple[Worlds, Transition]:
-        spaces = problem.source.spaces
-        behaviour = Grounded(self.behaviour(s), transformer, spaces.low, spaces.high)
+        behaviour = self._make_grounded(problem, self.behaviour(s), transformer)
         return rollout_steps(problem.source, s.worlds.source, behaviour, self.learner.steps)
+
+    def _make_grounded(self, problem: Problem, agent: Any, transformer: Any) -> Grounded:
+        return Grounded(agent, transformer, problem.source.spaces.low, problem.source.spaces.high)

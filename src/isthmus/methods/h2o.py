@@ -58,7 +58,7 @@ class H2OCarry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class H2O(Settings, NoAdaptation):
+class H2O(Settings, MethodDefaults):
     """As the box, with the values of the authors' code. Half of each minibatch is the log's.
 
     Raises BadValue for a learner other than SAC or a number that cannot be.
@@ -82,15 +82,19 @@ class H2O(Settings, NoAdaptation):
         super().__post_init__()
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the domain in which the deployed policy learned."""
         return problem.source
 
     def policy(self, s: State) -> Any:
+        """Return the policy that is deployed."""
         return self.learner.policy(s.learner.sac)
 
     def behaviour(self, s: State) -> Any:
+        """Return the behaviour that collects, which explores."""
         return self.learner.behaviour(s.learner.sac)
 
     def learner_state(self, s: State) -> Any:
+        """Return the learner's part of what is learned."""
         return s.learner.sac
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:

@@ -88,7 +88,8 @@ class LearnedReward(ESMAML):
         psi = FittedReward(init_mlp(fold_key(s.key, 5), widths, 1.0), Moments.empty(()), 0)
         if self.fitting and not problem.rehearsed:
             psi = self._fit_to_source(psi.network, problem, seed, center, fold_key(s.key, 6))
-        networks = Rewarded(*center.networks, psi.network)
+        actor, log_std, critic = center.networks
+        networks = Rewarded(actor, log_std, critic, psi.network)
         center = self.learner.warm_start(center._replace(networks=networks, returns=psi.returns))
         theta, _ = ravel_pytree(center.networks)
         evolved = s.learner._replace(center=center, optimizer=self._adam.init(theta))

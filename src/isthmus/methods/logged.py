@@ -45,7 +45,8 @@ def scan(
 ) -> tuple[Carry, Health]:
     """Do n times `method.update(carry, (batch of the source, batch of the target), key)`.
 
-    Returns the carry and the means of the metrics. The source's batches, and the keys, are those that SAC's own rounds would draw.
+    Returns the carry and the means of the metrics. The source's batches, and the keys, are those
+    that SAC's own rounds would draw.
     """
 
     def draw(key: Array) -> tuple[SACBatch, SACBatch]:

@@ -6,7 +6,8 @@ Wulfmeier, Posner and Abbeel 2017 (arXiv 1707.07907).
 1.  theta (simulator), phi (robot), omega (discriminator) <- initialize
     for i = 1..N:
 2.      roll out pi_theta in the source and pi_phi in the target
-3.      omega <- gradient steps on Eq. 2, over state sequences zeta_t = (s_{t-nk}, ..., s_{t-k}, s_t)
+3.      omega <- gradient steps on Eq. 2, over state sequences
+        zeta_t = (s_{t-nk}, ..., s_{t-k}, s_t)
 4.      theta, phi <- TRPO with r_S + lambda rho_S and r_R + lambda rho_R (Eqs. 3 to 7)
         for j = 1..M:
 5.          roll out pi_theta in the source; theta <- TRPO with r_S alone
@@ -75,7 +76,7 @@ class Agents(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MATL(Settings, NoAdaptation):
+class MATL(Settings, MethodDefaults):
     """Algorithm 1.
 
     Raises BadValue for a number that cannot be and for a learner other than TRPO, UnknownName for
@@ -100,9 +101,11 @@ class MATL(Settings, NoAdaptation):
             raise UnknownName("offset", self.offset, OFFSETS)
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the domain in which the deployed policy learned."""
         return problem.target
 
     def policy(self, s: State) -> Any:
+        """Return the policy that is deployed."""
         return self.learner.policy(s.learner.robot)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
@@ -288,6 +291,7 @@ class MATLf(MATL):
     pretraining: NonNegativeInt = 500_000  # source steps of the first phase
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        """Return the state before the first round."""
         if start is not None:
             return super().init(problem, seed, start)
         check_dynamics(self.learner, problem.source, problem.target)
@@ -295,6 +299,7 @@ class MATLf(MATL):
         return start_in_source(self.learner, problem.source, seed)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        """Do one round of the box."""
         if s.phase == 0 and s.source_steps < self.pretraining:
             return source_round(self.learner, problem.source, s)
         if s.phase == 0:
@@ -305,4 +310,5 @@ class MATLf(MATL):
         return super().step(problem, s)
 
     def policy(self, s: State) -> Any:
+        """Return the policy that is deployed."""
         return super().policy(s) if s.phase else self.learner.policy(s.learner)

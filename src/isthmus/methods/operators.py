@@ -116,7 +116,7 @@ def _columns(tr: Transition, member: int, n: int) -> Transition:
     return jax.tree.map(lambda x: x[:, own], tr)
 
 
-def _sum_by_member(x: np.ndarray, count: int) -> np.ndarray:
+def _sum_by_member(x: Array, count: int) -> np.ndarray:
     """Return the sums over each member's worlds, (M,) of (M n,)."""
     return x.reshape(count, -1).sum(1)
 

@@ -52,9 +52,11 @@ class RL2(FewShot, RecurrentRandomization):
     episodes_per_task: Annotated[int, Ge(2), Le(1000)] = 2  # K
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the domain in which the deployed policy learned."""
         return problem.randomized_source.shift(f"episodes_per_task={self.episodes_per_task}")
 
     def max_usage(self, target: Domain) -> tuple[int, int, str]:
+        """Return the most that adapting may take of a target, and the settings that decide it."""
         episodes = self.episodes_per_task - 1
         return episodes * target.time_limit, episodes, "episodes_per_task"
 

@@ -199,8 +199,8 @@ def _check_declarations(kind: str, name: str, entry: type, parts: Sequence[str])
         raise BadValue(
             f"the {kind} {entry.__name__} has the name {name!r}: needs a word without / : , ="
         )
-    parameters = getattr(entry, "__dataclass_params__", None)
-    if "__dataclass_params__" not in vars(entry) or not parameters.frozen:
+    parameters = vars(entry).get("__dataclass_params__")  # its own, none that is inherited
+    if parameters is None or not parameters.frozen:
         raise BadValue(
             f"the {kind} {name} is no frozen dataclass: write @dataclass(frozen=True) below "
             f"@register_{kind}"
@@ -301,7 +301,7 @@ def _convert(value: Any, default: Any, name: str) -> Any:
         value = tuple(value) if isinstance(value, list) else (value,)
     if not _is_like(value, default):
         raise BadValue(f"{name}={value!r}: needs a value like {default!r}")
-    return value if isinstance(default, tuple | str | int) else float(value)
+    return float(value) if isinstance(default, float) else value
 
 
 def _parse(text: str, default: Any, name: str) -> Any:

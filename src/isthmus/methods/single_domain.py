@@ -38,23 +38,28 @@ from isthmus.types import Metrics
 
 
 @dataclass(frozen=True)
-class SourceOnly(Settings, NoAdaptation):
+class SourceOnly(Settings, MethodDefaults):
     """Train in the source, deploy as it is: "naive", "direct transfer". The floor."""
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
+    explores: ClassVar[bool] = True
     learner: Learner[Any] = field(default_factory=PPO)
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the source."""
         return problem.source
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        """Return the state before the first round."""
         self.learner.check_rollout_shape(*self.learner.rollout_shape)
         return start_in_source(self.learner, self.trained_in(problem), seed, start)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        """Do one round of the box."""
         return source_round(self.learner, self.trained_in(problem), s)
 
     def policy(self, s: State) -> Any:
+        """Return the policy that is deployed."""
         return self.learner.policy(s.learner)
 
     def behaviour(self, s: State) -> Any:
@@ -72,23 +77,27 @@ class DomainRandomization(SourceOnly):
     randomizes: ClassVar[bool] = True
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the source under what is believed of the target."""
         return problem.randomized_source
 
 
 @dataclass(frozen=True)
-class TargetOnly(Settings, NoAdaptation):
+class TargetOnly(Settings, MethodDefaults):
     """Train in the target: "RL on target". The ceiling, where the target's budget allows it.
 
     From another run's learner (`start`) it begins at phase 1, as `fine_tuning` goes on.
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.ONLINE})
+    explores: ClassVar[bool] = True
     learner: Learner[Any] = field(default_factory=PPO)
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the domain in which the deployed policy learned."""
         return problem.target
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        """Return the state before the first round."""
         n, steps = self.learner.rollout_shape
         self.learner.check_rollout_shape(n, steps)  # before anything is taken of the target
         book, worlds = problem.target_worlds(TargetUsage(), n, seed, batch=steps)
@@ -100,12 +109,15 @@ class TargetOnly(Settings, NoAdaptation):
         return s._replace(learner=self.learner.observe(new, tr), worlds=worlds, usage=book)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        """Do one round of the box."""
         return target_round(self.learner, problem, s)
 
     def policy(self, s: State) -> Any:
+        """Return the policy that is deployed."""
         return self.learner.policy(s.learner)
 
     def behaviour(self, s: State) -> Any:
+        """Return the behaviour that collects, which explores."""
         return self.learner.behaviour(s.learner)
 
 
@@ -116,12 +128,14 @@ class FineTuning(TargetOnly):
     pretraining: NonNegativeInt = 500_000  # source steps of the first phase
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
+        """Return the state before the first round."""
         check_dynamics(self.learner, problem.source, problem.target)
         self.learner.check_rollout_shape(*self.learner.rollout_shape)
         s = start_in_source(self.learner, problem.source, seed, start)
         return s if start is None else self._cross(problem, s)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        """Do one round of the box."""
         if s.phase == 0 and s.source_steps < self.pretraining:
             return source_round(self.learner, problem.source, s)
         if s.phase == 0:
@@ -129,7 +143,7 @@ class FineTuning(TargetOnly):
         return target_round(self.learner, problem, s)
 
     def _cross(self, problem: Problem, s: State) -> State:
-        """Go to the second phase: worlds of the target, whose shapes may differ from the source's."""
+        """Go to the second phase: worlds of the target, which may have other shapes."""
         n, steps = self.learner.rollout_shape
         book, worlds = problem.target_worlds(s.usage, n, int(s.key[-1]), batch=steps)
         learner = self.learner.warm_start(s.learner)
@@ -142,5 +156,6 @@ class FineTuning(TargetOnly):
 class FewShotPPO(GradientFewShot, DomainRandomization):
     """Domain randomization, then K PPO updates in each target.
 
-    The control that ES-sim2real's abstract leaves out. K = 3 updates of 4,096 steps are the abstract's inner loop.
+    The control that ES-sim2real's abstract leaves out. K = 3 updates of 4,096 steps are the
+    abstract's inner loop.
     """
