@@ -674,10 +674,10 @@ def test_an_update_is_decided_by_its_key() -> None:
 
 def test_transfer_keeps_what_was_learned_and_begins_the_rest_anew() -> None:
     s, learned, _ = after_one_round(LEARNER)
-    moved = LEARNER.transfer(learned)
+    moved = LEARNER.warm_start(learned)
     assert bits(moved.networks) == bits(learned.networks)
     assert bits((moved.observations, moved.returns)) == bits((learned.obs_moments, learned.returns))
     assert bits(moved.optimizer) == bits(s.optimizer) != bits(learned.optimizer)
     np.testing.assert_array_equal(moved.running, np.zeros(16))
     assert LEARNER.with_num_worlds(3).rollout_shape == (3, 16)
-    assert LEARNER.with_num_worlds(3).transfer(learned).running.shape == (3,)
+    assert LEARNER.with_num_worlds(3).warm_start(learned).running.shape == (3,)

@@ -209,7 +209,7 @@ def test_a_round_goes_on_where_the_last_one_stopped() -> None:
         s = s._replace(obs_moments=moments)
     np.testing.assert_allclose(s.remembered, whole.remembered, atol=1e-5)
     assert digest(still.warm_start(s).remembered) == digest(np.zeros((16, 32), f32))
-    assert still.with_num_worlds(3).transfer(s).remembered.shape == (3, 32)
+    assert still.with_num_worlds(3).warm_start(s).remembered.shape == (3, 32)
 
 
 @probes.over_seeds

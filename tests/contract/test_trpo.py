@@ -597,7 +597,7 @@ def test_transfer_keeps_what_was_learned_and_begins_the_rest_anew() -> None:
     )
     learned = LEARNER.observe(learned, tr)
     assert learned.value.age.any() and learned.value.running.any()
-    moved = LEARNER.transfer(learned)
+    moved = LEARNER.warm_start(learned)
     assert bits(moved.networks) == bits(learned.networks)
     kept = lambda t: (t.obs_moments, t.value.returns, t.value.critic)
     assert bits(kept(moved)) == bits(kept(learned))
@@ -605,7 +605,7 @@ def test_transfer_keeps_what_was_learned_and_begins_the_rest_anew() -> None:
     np.testing.assert_array_equal(moved.value.running, np.zeros(16))
     np.testing.assert_array_equal(moved.value.age, np.zeros(16))
     assert LEARNER.with_num_worlds(3).rollout_shape == (3, 16)
-    assert LEARNER.with_num_worlds(3).transfer(learned).value.age.shape == (3,)
+    assert LEARNER.with_num_worlds(3).warm_start(learned).value.age.shape == (3,)
 
 
 def test_policy_and_value_are_apart() -> None:

@@ -293,7 +293,7 @@ def _change(settings: Any, path: list[str], value: Any) -> Any:
     return dataclasses.replace(settings, **{path[0]: value})
 
 
-def _convert(value: Any, default: Any, name: str) -> Any:
+def _convert(value: Any, default: object, name: str) -> Any:
     """Return a value from the command line (text) or Python, of the kind of `default`."""
     if isinstance(value, str) and not isinstance(default, str):
         value = _parse(value, default, name)
