@@ -35,7 +35,8 @@ from isthmus.learning.advantage import (
     scale_rewards,
 )
 from isthmus.learning.conjugate_gradients import conjugate_gradients
-from isthmus.learning.distributions import gaussian_entropy, gaussian_kl, gaussian_log_prob
+from isthmus.learning.distributions import gaussian_entropy
+from isthmus.learning.fisher import Gaussians, fisher_product
 from isthmus.learning.learner import BaseLearner, Health, check_minibatch
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import (
@@ -86,49 +87,6 @@ class TRPOState(NamedTuple):
     parameters: Moments  # of the dynamics, for a critic that sees them
     low: np.ndarray
     high: np.ndarray
-
-
-class Gaussians(NamedTuple):
-    """The policy's distributions in B states."""
-
-    mean: Array  # (B, A)
-    log_std: Array  # (A,)
-
-    @staticmethod
-    def of(networks: TRPONetworks, obs: Array) -> Gaussians:
-        """Return the distributions at normalized observations (B, O)."""
-        return Gaussians(mlp(networks.actor, obs), networks.log_std)
-
-    def log_prob(self, sample: Array) -> Array:
-        """Return log densities (B,) of samples (B, A)."""
-        return jax.vmap(gaussian_log_prob, (0, 0, None))(sample, *self)
-
-    def kl(self, new: Gaussians) -> Array:
-        """Return the mean over the states of KL(self || new)."""
-        return jax.vmap(gaussian_kl, (0, None, 0, None))(*self, *new).mean()
-
-    def metric(self, tangent: Gaussians) -> Gaussians:
-        """Return the Hessian of `kl` by `new`, at `new` = `self`, times a tangent.
-
-        It is 1/sd^2 for means and 2 for log deviations.
-        """
-        return Gaussians(
-            tangent.mean * jnp.exp(-2 * self.log_std) / len(self.mean), 2 * tangent.log_std
-        )
-
-
-def fisher_product(
-    networks: TRPONetworks, obs: Array
-) -> tuple[Gaussians, Callable[[TRPONetworks], TRPONetworks]]:
-    """Return the distributions at `obs`, and v -> F v of trees like `networks`.
-
-    F = J^T M J, J the Jacobian of the distributions' parameters and M the `metric`: at `networks`
-    itself this is the whole Hessian of the mean KL, since the KL's slope, which would multiply
-    second derivatives, is zero there.
-    """
-    old, push = jax.linearize(lambda n: Gaussians.of(n, obs), networks)
-    pull = jax.linear_transpose(push, networks)
-    return old, lambda v: pull(old.metric(push(v)))[0]
 
 
 class _RoundArrays(NamedTuple):
@@ -377,9 +335,10 @@ class TRPO(BaseLearner[TRPOState]):
         def damped(v: Array) -> Array:
             return ravel_pytree(fisher(unravel(v)))[0] + self.damping * v
 
-        x, residual = conjugate_gradients(damped, gradient, self.cg_iterations)
+        solved = conjugate_gradients(damped, gradient, self.cg_iterations)
         # 6.
-        direction = jnp.sqrt(2 * self.max_kl / jnp.maximum(x @ damped(x), 1e-30)) * x
+        curvature = jnp.maximum(solved.x @ solved.product, 1e-30)
+        direction = jnp.sqrt(2 * self.max_kl / curvature) * solved.x
         start, _ = ravel_pytree(networks)
 
         # 7.
@@ -395,7 +354,7 @@ class TRPO(BaseLearner[TRPOState]):
             "kl": jnp.where(taken, step.kl, 0.0),
             "surrogate_gain": jnp.where(taken, step.gain, 0.0),
             "step_fraction": jnp.where(taken, self.shrink**tried, 0.0),
-            "cg_residual": residual,
+            "cg_residual": solved.residual,
             "entropy": gaussian_entropy(networks.log_std),
         }
 
