@@ -7,7 +7,7 @@
 4.  merge the round's observations into the moments
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,9 +18,11 @@ import optax
 
 from isthmus.learning.advantage import flat
 from isthmus.learning.distributions import gaussian_log_prob
+from isthmus.learning.learner import BaseLearner
 from isthmus.learning.networks import init_mlp, mlp
 from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
+from isthmus.learning.settings import PositiveFloat, PositiveInt, UnitFloat
 from isthmus.methods.registry import register_learner
 
 
@@ -45,25 +47,14 @@ def returns_to_go(reward, done, discount):
 
 @register_learner("reinforce")
 @dataclass(frozen=True)
-class Reinforce:
+class Reinforce(BaseLearner[ReinforceState]):
     """A learner: settings, and pure functions of its state."""
 
-    privileged = False  # it has no critic that could see the drawn dynamics
-    worlds: int = 16
-    steps: int = 64
+    worlds: PositiveInt = 16
+    steps: PositiveInt = 64
     hidden: tuple[int, ...] = (32,)
-    learning_rate: float = 3e-2
-    discount: float = 0.98
-
-    @property
-    def rollout_shape(self):
-        return self.worlds, self.steps
-
-    def check_rollout_shape(self, worlds, steps):
-        """Any round will do."""
-
-    def with_num_worlds(self, worlds):
-        return replace(self, worlds=worlds)
+    learning_rate: PositiveFloat = 3e-2
+    discount: UnitFloat = 0.98
 
     @property
     def _optimizer(self):

@@ -12,17 +12,17 @@ joints; here the push goes through its motors.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, Le
 
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.keys import beside
 from isthmus.methods.method import State, learn
 from isthmus.methods.registry import register_method
 from isthmus.methods.single_domain import DomainRandomization
-from isthmus.types import BadValue
 
 
 class DisturbedBehaviour(NamedTuple):
@@ -49,11 +49,7 @@ class DisturbedBehaviour(NamedTuple):
 class ForceInjection(DomainRandomization):
     """Domain randomization under pushes that the policy does not choose."""
 
-    strength: float = 0.2
-
-    def __post_init__(self):
-        if not 0 <= self.strength < 10:
-            raise BadValue(f"strength={self.strength}: needs a number in 0..10")
+    strength: Annotated[float, Ge(0), Le(10)] = 0.2  # checked when an instance is made
 
     def step(self, problem, s: State):
         domain = self.trained_in(problem)

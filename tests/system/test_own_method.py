@@ -25,7 +25,7 @@ from isthmus.tasks.imports import import_files
 from isthmus.training.run import Run
 from isthmus.types import BadValue, UnknownName
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 METHOD, LEARNER = DOCS / "examples" / "own_method.py", DOCS / "examples" / "own_learner.py"
 IMPORTS = [f"--import={METHOD}", f"--import={LEARNER}"]
 
@@ -135,6 +135,8 @@ def test_the_disturbance_moves_the_robot_and_is_not_learned_from():
         method = registry.build("force_injection", sizes | {"strength": strength})
         s, _ = method.step(problem, method.init(problem, 0))
         rows.append(s.worlds.rows)
+    with pytest.raises(BadValue, match=r"strength=11.0: needs a number in 0\.\.10"):
+        registry.build("force_injection", {"strength": 11.0})
     plain = registry.build("domain_randomization", sizes)
     s, _ = plain.step(problem, plain.init(problem, 0))
     assert (rows[0] == s.worlds.rows).all() and (rows[1] != rows[0]).any()
