@@ -867,7 +867,7 @@ class FromLog(SourceOnly):
 @pytest.fixture(autouse=True)
 def from_log(monkeypatch: pytest.MonkeyPatch) -> None:
     row = registry.MethodEntry(f"{__name__}:FromLog", "dataset", "PPO", "a test")
-    monkeypatch.setitem(registry.METHODS, "from_log", row)
+    monkeypatch.setitem(registry.METHODS._entries, "from_log", row)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from isthmus.learning.transition_discriminator import (
 from isthmus.logs import datasets
 from isthmus.logs.datasets import Deterministic
 from isthmus.methods import registry
-from isthmus.methods.garat import Grounded, relabelled, transforming
+from isthmus.methods.garat import Grounded, relabelled, transformer_spaces
 from isthmus.methods.method import State, fold_key, source_round
 from isthmus.problems.problem import Access, Problem, make_problem
 from isthmus.training.checkpoint import digest
@@ -125,7 +125,7 @@ def test_a_transformer_that_explores_and_one_that_does_not_share_no_noise_with_t
     method, s = build(), trained()[2]
     obs, keys = np.zeros(11, np.float32), jax.random.split(jax.random.key(1), 2000)
     explores = method.transformer.behaviour(s.learner.transformer)
-    grounded = method._grounded(problem(), method.behaviour(s), explores)
+    grounded = method._make_grounded(problem(), method.behaviour(s), explores)
     told = jax.vmap(lambda k: grounded.act((), obs, k)[0].extra)(keys)
     alone = jax.vmap(lambda k: method.behaviour(s).act((), obs, k)[0].extra["sample"])(keys)
     np.testing.assert_array_equal(told["sample"], alone)  # the policy's draw is that of source_only
@@ -188,7 +188,7 @@ def test_relabelling_by_hand() -> None:
 
 
 def test_delta_reaches_from_any_action_to_any_other() -> None:
-    spaces = transforming(Spaces(11, single(-1, -2), single(1, 3), parameters=4))
+    spaces = transformer_spaces(Spaces(11, single(-1, -2), single(1, 3), parameters=4))
     assert (spaces.observation, spaces.parameters) == (13, 4)
     np.testing.assert_array_equal(spaces.low, [-2, -5])
     np.testing.assert_array_equal(spaces.high, [2, 5])
@@ -285,8 +285,8 @@ def test_grounding_and_training_take_turns() -> None:
 def test_each_grounding_step_begins_with_a_new_transformer() -> None:
     """One that does nothing yet, and has seen nothing but what was rolled in the target."""
     method, before = build(), trained()[4]
-    turned = method._turn(problem(), before)
-    spaces = transforming(problem().source.spaces)
+    turned = method._begin_phase(problem(), before)
+    spaces = transformer_spaces(problem().source.spaces)
     assert digest(turned.learner.transformer) == digest(
         method.transformer.init(spaces, fold_key(before.key, 7, 3))
     )
@@ -399,7 +399,7 @@ def test_grounding_finds_motors_of_half_the_strength(tmp_path: Path) -> None:
         _, tr = rollout_steps(
             where.source,
             where.source.worlds(16, 9),
-            method._grounded(where, method.behaviour(s), transformer),
+            method._make_grounded(where, method.behaviour(s), transformer),
             64,
         )
         o, a, following, delta = (

@@ -246,5 +246,5 @@ def test_a_round_of_a_learner_draws_from_keys_of_its_own(name: str, book: KeyBoo
         _, tr = probes.collect(
             probes.ACTION, probes.Played.begin(16, random), learner.behaviour(s), 16, random
         )
-        book.trace(PPO._round.__wrapped__, learner, *learner._given(s, tr), jax.random.key(1))
+        book.trace(PPO._round.__wrapped__, learner, learner._gather(s, tr), jax.random.key(1))
     book.check()

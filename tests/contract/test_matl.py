@@ -120,7 +120,7 @@ def test_the_offset_moves_the_auxiliary_reward_and_keeps_its_differences(
     )
     rho = np.random.default_rng(0).normal(0, 1, (5, 4)).astype(np.float32)
     rho += -3 - rho.mean()
-    paid = method._paid(tr, rho).reward
+    paid = method._align(tr, rho).reward
     assert paid.dtype == np.float32 and quantity(paid) == pytest.approx(value, abs=1e-6)
     np.testing.assert_allclose(
         np.diff(paid.ravel()), 0.5 * np.diff(rho.ravel()), rtol=1e-4, atol=1e-6

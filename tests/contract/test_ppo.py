@@ -17,7 +17,6 @@ import pytest
 
 from isthmus.learning.advantage import explained_variance, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
-from isthmus.learning.learner import learn_each
 from isthmus.learning.networks import mlp
 from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
@@ -677,12 +676,12 @@ def test_rounds_of_many_states_are_each_the_bits_of_its_own(count: int) -> None:
         transitions(16, 2, random)._replace(parameters=np.zeros((16, 2, 1), f32)) for _ in states
     ]
     keys = [jax.random.key(100 + m) for m in range(count)]
-    each = learn_each(learner, states, trs, keys)
+    each = learner.learn_each(states, trs, keys)
     alone = [learner.learn(*given)[0] for given in zip(states, trs, keys, strict=True)]
     assert [digest(s) for s in each] == [digest(s) for s in alone]
     assert len({digest(s) for s in each}) == count, "each learned from its own"
     with pytest.raises(BadValue, match="more than a round's 32 transitions"):
-        learn_each(replace(learner, minibatch=64), states, trs, keys)
+        replace(learner, minibatch=64).learn_each(states, trs, keys)
 
 
 def test_an_update_is_decided_by_its_key() -> None:

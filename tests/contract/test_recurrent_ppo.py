@@ -21,6 +21,7 @@ from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate_method
 from isthmus.learning.advantage import gae
 from isthmus.learning.networks import CELLS, GRU, LSTM, cell_step, unroll
+from isthmus.learning.advantage import ValuedRound
 from isthmus.learning.recurrent_ppo import RecurrentPPO, through_tasks
 from isthmus.methods import registry
 from isthmus.methods.recurrent import RL2, RecurrentRandomization
@@ -283,11 +284,16 @@ def test_a_return_goes_on_through_the_episodes_of_a_task() -> None:
     value, after = column(1.0, 2.0, 3.0, 4.0, 5.0, 6.0), column(10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
     terminated, done = column(0, 0, 1, 0, 0, 1) > 0, column(0, 1, 1, 0, 1, 1) > 0
     fresh = column(1, 0, 0, 0, 0, 1) > 0
-    found = through_tasks(value, after, terminated, done, fresh)
-    for got, expected in zip(found, ([10, 3, 30, 40, 50, 60], [0, 0, 1, 0, 1, 1]), strict=True):
+    played = ValuedRound(0 * value, value, after, terminated, done)
+    found = through_tasks(played, fresh)
+    for got, expected in zip(
+        (found.next_value, found.done), ([10, 3, 30, 40, 50, 60], [0, 0, 1, 0, 1, 1]), strict=True
+    ):
         assert np.asarray(got)[:, 0].tolist() == expected
-    each = through_tasks(value, after, terminated, done, column(1, 0, 1, 1, 0, 1) > 0)
-    for got, same in zip(each, (after, done), strict=True):  # tasks of one episode
+    each = through_tasks(played, column(1, 0, 1, 1, 0, 1) > 0)
+    for got, same in zip(
+        (each.next_value, each.done), (after, done), strict=True
+    ):  # tasks of one episode
         np.testing.assert_array_equal(got, same)
 
 

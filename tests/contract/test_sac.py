@@ -436,7 +436,7 @@ def test_the_temperature_falls_above_the_target_entropy_and_rises_below(
         ({"minibatch": 0}, "minibatch=0: needs a whole number from 1 on"),
         ({"capacity": 0}, "capacity=0: needs a whole number from 1 on"),
         ({"tau": 1.5}, r"tau=1.5: needs a number in 0..1"),
-        ({"random_steps": -1}, "random_steps=-1: needs a number from 0 on"),
+        ({"random_steps": -1}, "random_steps=-1: needs a whole number from 0 on"),
         ({"reward_scale": 0.0}, "reward_scale=0.0: needs a number above 0"),
         ({"capacity": 10}, "capacity=10 is less than a minibatch of 256; raise it"),
     ],

@@ -14,18 +14,18 @@ import probes
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from isthmus.learning.conjugate_gradients import conjugate_gradients
 from isthmus.learning.distributions import gaussian_kl, gaussian_log_prob
 from isthmus.learning.networks import init_mlp, mlp
 from isthmus.learning.normalization import Moments
+from isthmus.learning.ridge import ridge
 from isthmus.learning.trpo import (
     TRPO,
     Gaussians,
     TRPONetworks,
     TRPOState,
     ages,
-    conjugate_gradients,
     fisher_product,
-    ridge,
 )
 from isthmus.types import BadValue, Spaces, Transition, UnknownName
 
@@ -123,7 +123,7 @@ def system(n: int, condition: float) -> tuple[np.ndarray, np.ndarray]:
 
 def test_conjugate_gradients_solve_in_as_many_iterations_as_there_are_unknowns() -> None:
     a, b = system(12, 50.0)
-    x, residual = conjugate_gradients(lambda v: a.astype(f32) @ v, b.astype(f32), 20)
+    x, _, residual = conjugate_gradients(lambda v: a.astype(f32) @ v, b.astype(f32), 20)
     np.testing.assert_allclose(x, np.linalg.solve(a, b), rtol=1e-4, atol=1e-5)
     assert residual < 1e-4
 
@@ -138,7 +138,7 @@ def test_each_iterate_is_the_best_of_its_krylov_space(iterations: int) -> None:
         np.stack([np.linalg.matrix_power(a, k) @ b for k in range(iterations)], 1)
     )
     expected = basis @ np.linalg.solve(basis.T @ a @ basis, basis.T @ b)
-    x, residual = conjugate_gradients(lambda v: a.astype(f32) @ v, b.astype(f32), iterations)
+    x, _, residual = conjugate_gradients(lambda v: a.astype(f32) @ v, b.astype(f32), iterations)
     np.testing.assert_allclose(x, expected, rtol=1e-3, atol=1e-5)
     assert residual == pytest.approx(np.linalg.norm(b - a @ expected) / np.linalg.norm(b), rel=1e-2)
 
@@ -146,7 +146,7 @@ def test_each_iterate_is_the_best_of_its_krylov_space(iterations: int) -> None:
 @pytest.mark.parametrize("size", [0.0, 1e-12, 1e6])
 def test_conjugate_gradients_do_not_care_for_the_scale(size: float) -> None:
     b = size * np.array([3.0, 4.0], f32)
-    x, _ = conjugate_gradients(lambda v: 2 * v, b, 10)
+    x, *_ = conjugate_gradients(lambda v: 2 * v, b, 10)
     np.testing.assert_allclose(x, b / 2, rtol=1e-6)
 
 
@@ -330,8 +330,10 @@ def linear_values(learner: TRPO, s: TRPOState, observation: float, age: list[int
     obs = (np.full((len(age), 1), observation) - s.obs_moments.mean) / np.sqrt(
         s.obs_moments.variance + 1e-8
     )
-    seen = learner._see(obs.astype(f32), np.zeros((len(age), 0), f32), np.array(age, f32))
-    return np.asarray(mlp(s.value.critic, seen))[:, 0] * np.sqrt(s.value.returns.variance + 1e-8)
+    features = learner._critic_features(obs.astype(f32), None, np.array(age, f32))
+    return np.asarray(mlp(s.value.critic, features))[:, 0] * np.sqrt(
+        s.value.returns.variance + 1e-8
+    )
 
 
 def test_a_linear_critic_recovers_a_linear_value() -> None:
@@ -396,10 +398,7 @@ def state_for(learner: TRPO, networks: TRPONetworks) -> TRPOState:
     return s._replace(
         networks=jax.tree.map(jnp.asarray, networks),
         value=s.value._replace(
-            critic=critic,
-            optimizer=learner._begin(critic),
-            returns=returns,
-            running=np.array([1.0, 2.0]),
+            critic=critic, optimizer=learner._init_optimizer(critic), returns=returns, running=np.array([1.0, 2.0]),
             age=np.array([4, 0]),
         ),
         obs_moments=Moments(np.int64(10), np.array([0.5, -0.5]), np.array([4.0, 0.25])),

@@ -74,10 +74,12 @@ ProblemName = Annotated[
 ]
 
 
-def methods(name: Positional[str | None] = None) -> None:
+def methods(name: Positional[str | None] = None, imports: Imports = ()) -> None:
     """What there is to train with; with a NAME, its algorithm box, its settings and their defaults."""
     from isthmus.methods import registry
+    from isthmus.tasks.imports import import_files
 
+    import_files(imports)
     if name:
         method = registry.build(name)
         box = (sys.modules[type(method).__module__].__doc__ or "").strip()
@@ -93,6 +95,8 @@ def methods(name: Positional[str | None] = None) -> None:
     for key, row in registry.METHODS.items():
         table.add_row(key, row.access, row.learners, row.citation)
     out.print(table)
+    names = ", ".join(registry.LEARNERS)
+    out.print(f"\nlearners, by --set learner=NAME: {names}", markup=False, soft_wrap=True)
 
 
 def problems() -> None:
@@ -726,6 +730,7 @@ def _open(folder: Path):
     run = Run.open(folder)
     try:
         run.problem
+        run.method
     except IsthmusError as error:
         if run.config.get("imports"):
             named = " ".join(f"--import {name}" for name in run.config["imports"])
