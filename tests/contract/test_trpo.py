@@ -398,7 +398,10 @@ def state_for(learner: TRPO, networks: TRPONetworks) -> TRPOState:
     return s._replace(
         networks=jax.tree.map(jnp.asarray, networks),
         value=s.value._replace(
-            critic=critic, optimizer=learner._init_optimizer(critic), returns=returns, running=np.array([1.0, 2.0]),
+            critic=critic,
+            optimizer=learner._init_optimizer(critic),
+            returns=returns,
+            running=np.array([1.0, 2.0]),
             age=np.array([4, 0]),
         ),
         obs_moments=Moments(np.int64(10), np.array([0.5, -0.5]), np.array([4.0, 0.25])),
