@@ -66,7 +66,7 @@ def watched(tmp_path_factory) -> tuple[Comparison, list[tuple]]:
     play = evaluation.rollout_episodes
     patch.setattr(
         evaluation,
-        "play",
+        "rollout_episodes",
         lambda d, worlds, p, s=None: (met.append((d, worlds)), play(d, worlds, p, s))[1],
     )
     problem = isthmus.problem(

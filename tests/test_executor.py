@@ -379,7 +379,7 @@ def alone(tmp_path_factory) -> Run:
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr("isthmus.methods.es_maml.SHARD", 1)
+    monkeypatch.setattr("isthmus.methods.es_maml.PAIRS_PER_SHARD", 1)
 
 
 @contextmanager

@@ -678,7 +678,7 @@ def test_what_learns_in_the_target_is_not_told_its_dynamics(
             tr = tr._replace(parameters=tr.parameters + 5)
         return worlds, tr
 
-    monkeypatch.setattr("isthmus.domains.rollout.collect", other)
+    monkeypatch.setattr("isthmus.domains.rollout.rollout_steps", other)
     assert digest(run(method, ROUNDS)) == digest(expected)
     assert recorded and all((each == 3).all() for each in recorded), "it could have been told"
 
@@ -697,7 +697,7 @@ def test_what_adapts_is_not_told_the_targets_dynamics(
         worlds, tr = rollout_steps(*args, **named)
         return worlds, tr._replace(parameters=tr.parameters * np.nan)
 
-    monkeypatch.setattr(operators, "collect", blind)
+    monkeypatch.setattr(operators, "rollout_steps", blind)
     assert [
         digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]
     ] == there

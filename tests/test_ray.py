@@ -168,7 +168,7 @@ def test_seeds_are_the_same(ray, tmp_path, monkeypatch):
 def test_a_node_lost_amid_a_generation_changes_no_bit(cluster, ray, tmp_path, monkeypatch):
     """Its shard, which has begun, is done again by the other."""
     made, lost, folder = cluster
-    monkeypatch.setattr("isthmus.methods.es_maml.SHARD", 1)
+    monkeypatch.setattr("isthmus.methods.es_maml.PAIRS_PER_SHARD", 1)
     asked, gone = {**SPREAD, "steps": 1200}, []
 
     def lose() -> None:
@@ -179,7 +179,7 @@ def test_a_node_lost_amid_a_generation_changes_no_bit(cluster, ray, tmp_path, mo
     thread = threading.Thread(target=lose)
     thread.start()
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "work", jobs.work_or_wait)
+        patch.setattr(loop, "run_shard", jobs.work_or_wait)
         run = tiny.train("es_maml", tmp_path / "ray", executor=ray, **asked)
     thread.join()
     assert gone, "a shard had begun there"

@@ -420,10 +420,10 @@ def test_a_spent_budget_loses_nothing(tmp_path):
         tiny.train("target_only", tmp_path / "run", ROUNDS, problem=made)
     assert "\n" not in str(error.value)
     run = Run.open(tmp_path / "run")
-    assert int(run.state().book.transitions) == 3 * tiny.ROUND, "saved where it had to stop"
+    assert int(run.state().usage.transitions) == 3 * tiny.ROUND, "saved where it had to stop"
     with pytest.raises(BudgetExceeded):
         isthmus.resume(run.folder, quiet=True)
-    assert int(run.state().book.transitions) == 3 * tiny.ROUND
+    assert int(run.state().usage.transitions) == 3 * tiny.ROUND
 
 
 # What is no run, or not this version's

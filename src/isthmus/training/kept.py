@@ -71,7 +71,7 @@ class KeptRun(Run):
                 f"{self.folder}: {error}: use the version of Isthmus that wrote it"
             ) from None
         return (
-            initial_state(self.seed, learner, None, None)  # pyright: ignore._replace(
+            initial_state(self.seed, learner, None, None)._replace(  # pyright: ignore
                 source_steps=np.int64(self.steps)
             ),
             {},
