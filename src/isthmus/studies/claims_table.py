@@ -11,9 +11,10 @@ from isthmus.studies.claims import Claim
 from isthmus.studies.contrasts import Contrast
 
 COLUMNS: tuple[str, ...] = (
-    "claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome", "value", "low", "high",
-    "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm", "role", "method", "detectable", "p_holds",
-    "p_holds_holm", "p_falls", "p_falls_holm", "undecided_by", "scope",
+    "claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome",
+    "value", "low", "high", "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm", "role",
+    "method", "detectable", "p_holds", "p_holds_holm", "p_falls", "p_falls_holm", "undecided_by",
+    "scope",
 )  # fmt: skip
 UNCORRECTED_CELLS = dict.fromkeys(("p_holm", "p_within_holm"), "")  # a control's
 Cells = dict[str, str | int]
@@ -42,31 +43,43 @@ def _list_rows(claim: Claim) -> list[Cells]:
 
 def _claim_cells(claim: Claim) -> Cells:
     return {
-        "claim": claim.id, "figure": claim.figure, "verdict": claim.verdict, "why": claim.why, "text": claim.text,
+        "claim": claim.id,
+        "figure": claim.figure,
+        "verdict": claim.verdict,
+        "why": claim.why,
+        "text": claim.text,
         "statistic": claim.statistic,
-        "p_holds": _format_number(claim.raw.holds, 2), "p_falls": _format_number(claim.raw.falls, 2),
+        "p_holds": _format_number(claim.raw.holds, 2),
+        "p_falls": _format_number(claim.raw.falls, 2),
         "p_holds_holm": _format_number(claim.adjusted.holds, 2),
         "p_falls_holm": _format_number(claim.adjusted.falls, 2),
-        "undecided_by": ", ".join(claim.undecided_by), "scope": claim.scope,
-    }  # fmt: skip
+        "undecided_by": ", ".join(claim.undecided_by),
+        "scope": claim.scope,
+    }
 
 
 def _contrast_cells(contrast: Contrast) -> Cells:
     estimate, raw, adjusted = contrast.estimate, contrast.raw, contrast.adjusted
     cells: Cells = {
-        "comparison": contrast.label, "wanted": contrast.wanted,
+        "comparison": contrast.label,
+        "wanted": contrast.wanted,
         "outcome": "censored" if contrast.censored else contrast.outcome,
-        "seeds": estimate.n, "margin": _format_number(contrast.margin), "method": estimate.method,
-    }  # fmt: skip
+        "seeds": estimate.n,
+        "margin": _format_number(contrast.margin),
+        "method": estimate.method,
+    }
     if contrast.censored:
         return cells
     return cells | {
-        "value": _format_number(estimate.value), "low": _format_number(estimate.low),
+        "value": _format_number(estimate.value),
+        "low": _format_number(estimate.low),
         "high": _format_number(estimate.high),
-        "p": _format_number(raw.apart, 2), "p_holm": _format_number(adjusted.apart, 2),
-        "p_within": _format_number(raw.within, 2), "p_within_holm": _format_number(adjusted.within, 2),
+        "p": _format_number(raw.apart, 2),
+        "p_holm": _format_number(adjusted.apart, 2),
+        "p_within": _format_number(raw.within, 2),
+        "p_within_holm": _format_number(adjusted.within, 2),
         "detectable": _format_number(contrast.detectable, 2),
-    }  # fmt: skip
+    }
 
 
 def _format_number(x: float, digits: int = 4) -> str:

@@ -90,8 +90,8 @@ class Comparison:
         by_learner = [f"{', '.join(methods)} by {learner}" for learner, methods in others.items()]
         setting = f"learner={next(iter(others))}" if len(others) == 1 else "learner=..."
         return (
-            f"{FLOOR}, the floor, learned by {learner_of[FLOOR]}, {'; '.join(by_learner)}: give both "
-            f"the same, --set {setting}, or compare them apart."
+            f"{FLOOR}, the floor, learned by {learner_of[FLOOR]}, {'; '.join(by_learner)}: give "
+            f"both the same, --set {setting}, or compare them apart."
         )
 
     @property
@@ -168,8 +168,16 @@ def _ensure_trained(job: ComparisonJob, problem: Problem) -> Run:
         if not run.finished:
             run = resume(job.folder, quiet=True)
     else:
-        run = train(job.method, problem, seed=job.seed, steps=job.steps, settings=job.settings, out=job.folder,
-                    quiet=True, imports=job.imports)  # fmt: skip
+        run = train(
+            job.method,
+            problem,
+            seed=job.seed,
+            steps=job.steps,
+            settings=job.settings,
+            out=job.folder,
+            quiet=True,
+            imports=job.imports,
+        )
     if not run.finished:
         raise KeyboardInterrupt
     return run
@@ -181,10 +189,16 @@ def _format_episodes(parameters: Sequence[str], e: Episodes) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*parameters, "return", "length", "fell", "forward", "success"])
     for i in range(len(e.returns)):
-        writer.writerow([
-            *(f"{value:.6g}" for value in e.parameters[i]),
-            f"{e.returns[i]:.3f}", e.lengths[i], int(e.terminated[i]), f"{e.forward[i]:.4f}", int(e.success[i]),
-        ])  # fmt: skip
+        writer.writerow(
+            [
+                *(f"{value:.6g}" for value in e.parameters[i]),
+                f"{e.returns[i]:.3f}",
+                e.lengths[i],
+                int(e.terminated[i]),
+                f"{e.forward[i]:.4f}",
+                int(e.success[i]),
+            ]
+        )
     return text.getvalue()
 
 
@@ -214,43 +228,56 @@ def compare(
     if not 1 <= seeds <= MAX_SEEDS:
         raise BadValue(f"seeds={seeds}: needs a whole number in 1..{MAX_SEEDS}")
     targets(problem.target, episodes, SEED)  # raises for a wrong number
-    folder = Path(out)
-    names = list(dict.fromkeys([FLOOR, *methods]))
-    if ceiling and CEILING not in names and problem.target.replayable:
-        names.append(CEILING)
+    folder, settings = Path(out), settings or {}
     jobs: list[ComparisonJob] = []
     for seed in range(seeds):
-        for name in names:
-            own_problem = _give_online_access(problem) if name == CEILING else problem
+        for method in _list_methods(problem, methods, ceiling):
             jobs.append(
-                ComparisonJob(name, own_problem.describe(), seed, steps, _select_settings(name, settings),
-                              folder / f"{name}-s{seed}", episodes, imports)
-            )  # fmt: skip
-    _check_settings_are_used(settings or {}, jobs)
+                ComparisonJob(
+                    method,
+                    _find_problem(method, problem).describe(),
+                    seed,
+                    steps,
+                    _select_settings(method, settings),
+                    folder / f"{method}-s{seed}",
+                    episodes,
+                    imports,
+                )
+            )
+    _check_settings_are_used(settings, jobs)
     plans = _plan_jobs(jobs)
     make_folder(folder, "--out")
     results = _run_jobs(jobs, executor, poll)
-    floor = [result.score for result in results[FLOOR]]
     rows = []
-    for name in names:
-        learner = plans[name]["settings"].get("learner", "")
-        runs = [job.folder.name for job in jobs if job.method == name]
-        rows.append(_make_row(name, results[name], floor, runs, learner))
+    for method in results:
+        learner = plans[method]["settings"].get("learner", "")
+        runs = [f"{method}-s{seed}" for seed in range(seeds)]
+        rows.append(_make_row(method, results, runs, learner))
     comparison = Comparison(folder, problem.describe(), seeds, steps, episodes, rows)
     comparison.save()
     return comparison
 
 
-def _give_online_access(problem: Problem) -> Problem:
-    """Return the ceiling's problem: the true target, to be stepped freely."""
+def _list_methods(problem: Problem, methods: Sequence[str], ceiling: bool) -> list[str]:
+    """Return the floor, the methods, and the ceiling where the target can be stepped freely."""
+    names = list(dict.fromkeys([FLOOR, *methods]))
+    if ceiling and CEILING not in names and problem.target.replayable:
+        names.append(CEILING)
+    return names
+
+
+def _find_problem(method: str, problem: Problem) -> Problem:
+    """Return a method's problem: the ceiling's is the true target, to be stepped freely."""
+    if method != CEILING:
+        return problem
     target = problem.evaluation_target
     return replace(problem, target=target, access=Access.ONLINE, budget=Budget(), data=None)
 
 
-def _select_settings(method: str, settings: dict[str, Any] | None) -> dict[str, Any]:
+def _select_settings(method: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that this method has."""
     known = registry.settings_of(registry.with_learner(method, settings))
-    return {name: value for name, value in (settings or {}).items() if name in known}
+    return {name: settings[name] for name in settings if name in known}
 
 
 def _check_settings_are_used(settings: dict[str, Any], jobs: Sequence[ComparisonJob]) -> None:
@@ -298,11 +325,11 @@ def _run_jobs(
 
 
 def _make_row(
-    method: str, results: Sequence[JobResult], floor: list[float], runs: list[str], learner: str
+    method: str, results: dict[str, list[JobResult]], runs: list[str], learner: str
 ) -> ComparisonRow:
-    scores = [result.score for result in results]
+    scores = [result.score for result in results[method]]
     interval = statistics.interval(scores)
-    first = results[0]
+    first = results[method][0]
     row = ComparisonRow(
         method=method,
         role={FLOOR: "floor", CEILING: "ceiling"}.get(method, ""),
@@ -325,6 +352,7 @@ def _make_row(
     if method == FLOOR:
         return row
     # Unpaired: a seed is a draw of its own for each method, and nothing that two of them share.
+    floor = [result.score for result in results[FLOOR]]
     difference = statistics.difference(scores, floor)
     return replace(
         row,

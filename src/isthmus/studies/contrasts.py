@@ -103,7 +103,7 @@ class Contrast:
 
     @property
     def _side(self) -> str:
-        """Where all of the interval lies, of zero or the margin; empty where it holds some of that."""
+        """Where all of the interval lies, of zero or the margin; else empty."""
         bound = self.margin if self.wanted == "equal" else 0.0
         if self.estimate.low > bound:
             return "above"

@@ -69,7 +69,7 @@ def _find_rate(trial: AnyTrial, rates: Rates, of_methods: Rates) -> float:
     known = rates.get(_strip_scale_and_seed(trial.name))
     if not known and isinstance(trial, Trial):
         known = of_methods.get(trial.method)
-    return float(np.median(known or sum(rates.values(), [])))
+    return float(np.median(known or np.concatenate([*rates.values()])))
 
 
 def _pool_by_method(trials: Sequence[AnyTrial], rates: Rates) -> Rates:

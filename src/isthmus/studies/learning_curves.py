@@ -146,7 +146,10 @@ class CurveSet:
             gain = compare_scores("", self.final(approach), start, shared=shared)
             if gain is None or gain.estimate.n < 2 or gain.estimate.low > 0:
                 return ""
-        return f"{self.name}: too few seeds or too little training, nobody is shown to end above an untrained policy"
+        return (
+            f"{self.name}: too few seeds or too little training, nobody is shown to end above an "
+            "untrained policy"
+        )
 
 
 def scale_scores(factor: float, scores: Scores) -> Scores:

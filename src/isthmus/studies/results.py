@@ -3,7 +3,8 @@
 kind,key,x,y,value
 meta,...        versions, wall seconds, the run's digest
 curve,KEY,...   an evaluation in training: x = source steps, y = target transitions
-final,KEY,...   means over the final episodes, in the source and (unless it is a grid) in the target, true rewards
+final,KEY,...   means over the final episodes, in the source and (unless it is a grid) in the
+                target, true rewards
 cell,KEY,...    one cell of the landscape KEY: x and y its parameters
 measure,KEY,... what the study measures besides
 """

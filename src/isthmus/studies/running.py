@@ -117,9 +117,17 @@ def ensure_trained(trial: Trial, results: Path, runs: Path) -> tuple[Run, Proble
             run = resume(folder, quiet=True)
     else:
         run = train(
-            trial.method, problem, seed=trial.seed, steps=trial.steps, settings=trial.settings, start=start, out=folder,
-            evaluations=trial.evaluations, evaluation_episodes=trial.evaluation_episodes, quiet=True,
-        )  # fmt: skip
+            trial.method,
+            problem,
+            seed=trial.seed,
+            steps=trial.steps,
+            settings=trial.settings,
+            start=start,
+            out=folder,
+            evaluations=trial.evaluations,
+            evaluation_episodes=trial.evaluation_episodes,
+            quiet=True,
+        )
     if not run.finished:
         raise KeyboardInterrupt  # stopped by its user: saved, and no result yet
     return run, problem

@@ -36,7 +36,7 @@ class Panel(NamedTuple):
 
 TitledLandscape = tuple[str, Landscape]
 Pictures = Mapping[str, Sequence[TitledLandscape] | Sequence[Panel]]
-"""Each picture's name and what is on it: landscapes with titles, or panels of curves, side by side."""
+"""Each picture's name and what is on it side by side: landscapes with titles, or panels."""
 
 Measure = Callable[[Run, Run | None], list[Row]]
 """Gives rows of the study's own for a trial's file, from its run and the one that it is measured

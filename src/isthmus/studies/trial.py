@@ -69,7 +69,7 @@ AnyTrial = Trial | Measurement
 
 
 class TrialName(NamedTuple):
-    """The parts of a trial's name: "laptop-hopper-dap-s0", or without an experiment "laptop-rl2-s0"."""
+    """The parts of a name like "laptop-hopper-dap-s0", or without experiment "laptop-rl2-s0"."""
 
     scale: str
     experiment: str

@@ -122,9 +122,11 @@ def measure_errors(seed: int, members: int, updates: int) -> dict[str, float]:
     """Measure an ensemble trained on a log (`draw_log`) and a source that is seen more widely, on
     unseen transitions of the source.
 
-    bias_on, bias_off   mean error of delta_r where the log has been, and elsewhere: farther from it, in (s, a), than
-                        all but a hundredth of what the same policy would log anew
-    bias_led            the same at the action, of a hundred, that the estimate pays most: where a policy is led
+    bias_on, bias_off   mean error of delta_r where the log has been, and elsewhere: farther from
+                        it, in (s, a), than all but a hundredth of what the same policy would log
+                        anew
+    bias_led            the same at the action, of a hundred, that the estimate pays most: where a
+                        policy is led
     off_support         the share of transitions elsewhere
     spearman            rank correlation of u, DAP+U's disagreement, with the absolute error
     microseconds        of an update
@@ -146,10 +148,14 @@ def measure_errors(seed: int, members: int, updates: int) -> dict[str, float]:
     led = _measure_error_where_led(random, classifiers, state, held_out.obs[:CHOICE_STATES])
     rank, _ = spearmanr(u, np.abs(error))
     return {
-        "bias_on": error[~off].mean(), "bias_off": error[off].mean(), "bias_led": led.mean(),
-        "off_support": off.mean(), "spearman": rank, "classifier_accuracy": np.asarray(accuracy)[-500:].mean(),
+        "bias_on": error[~off].mean(),
+        "bias_off": error[off].mean(),
+        "bias_led": led.mean(),
+        "off_support": off.mean(),
+        "spearman": rank,
+        "classifier_accuracy": np.asarray(accuracy)[-500:].mean(),
         "microseconds": 1e6 * seconds / updates,
-    }  # fmt: skip
+    }
 
 
 def _measure_error(

@@ -63,17 +63,20 @@ def scale_actions(actions: Any, bounds: Any) -> Any:
 
 
 def measure_one_step_mismatch(run: Run) -> dict[str, float]:
-    """Return means over `WORLDS` times `STEPS` steps of the source, without exploring:
+    """Return means over `WORLDS` times `STEPS` steps of the source, without exploring.
 
-    action_gap      |a_src - a_tgt|^2, actions in -1..1
-    mismatch        |s'_src - s'_tgt|^2, s'_tgt being where a_src leads from the very same state in the target
-    crossing        the same, s'_tgt being where a_tgt leads: 0 where it does in the target what a_src did
-    reward          a step
-    delta_reward    Eq. 3 at s'_src, by the run's own classifiers
-    source_dynamics Eq. 2, a_src alone, at s'_src: how likely it is in the target's dynamics rather than the source's
-    target_dynamics the same at s'_tgt of a_src: the difference is what they see of the dynamics
-    dynamics_told   how often it is larger there, on transitions that no classifier was trained on; 0.5: they are blind,
-                    or where both domains are one
+    action_gap       |a_src - a_tgt|^2, actions in -1..1
+    mismatch         |s'_src - s'_tgt|^2, s'_tgt being where a_src leads from the very same state in
+                     the target
+    crossing         the same, s'_tgt being where a_tgt leads: 0 where it does in the target what
+                     a_src did
+    reward           a step
+    delta_reward     Eq. 3 at s'_src, by the run's own classifiers
+    source_dynamics  Eq. 2, a_src alone, at s'_src: how likely it is in the target's dynamics rather
+                     than the source's
+    target_dynamics  the same at s'_tgt of a_src: the difference is what they see of the dynamics
+    dynamics_told    how often it is larger there, on transitions that no classifier was trained on;
+                     0.5: they are blind, or both domains are one
     """
     state, spaces = run.state(), run.problem.source.spaces
     steps = _take_steps(run, state)

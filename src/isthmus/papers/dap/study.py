@@ -39,8 +39,13 @@ TITLES = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "cla
 SCANS = ("3a", "3b")  # ablations by a number
 PAIR_MEASURES = ("bias_on", "bias_off", "bias_led", "off_support", "spearman", "microseconds")
 LAST_METRICS = (
-    "classifier_accuracy", "training_return", "disagreement", "beyond", "translation_error", "seconds",
-)  # fmt: skip
+    "classifier_accuracy",
+    "training_return",
+    "disagreement",
+    "beyond",
+    "translation_error",
+    "seconds",
+)
 
 
 def measure_dap_run(run: Run, reference: Run | None) -> list[Row]:

@@ -13,8 +13,10 @@ Two probes have known answers: motors of one and a half times the strength, whic
 1.5 crosses without loss, and "identity", a target like its source, which should cost no method more
 than noise.
 
-source   source_only, by SAC: the floor, and the policy that logs the target     target   target_only: the ceiling
-ppo      source_only, by PPO: GARAT's rounds are on policy, and it is grounded by the log of the policy it starts from
+source   source_only, by SAC: the floor, and the policy that logs the target
+target   target_only: the ceiling
+ppo      source_only, by PPO: GARAT's rounds are on policy, and it is grounded by the log of the
+         policy that it starts from
 """
 
 from __future__ import annotations

@@ -184,7 +184,9 @@ CONTROLS: dict[str, Callable[[ResultsByAgent], Contrasts]] = {
     "E3": _test_out_of_distribution_longer,
     "E4": _test_loses_nothing_to_longer,
 }
-"""Against randomization for longer (at laptop scale for as many steps), which the paper's claims do not ask for."""
+"""Against randomization for longer (at laptop scale for as many steps), which the paper's claims do
+not ask for.
+"""
 
 
 def decide_es_claims(results: ResultsByAgent, scope: str = "") -> list[Claim]:

@@ -1,4 +1,4 @@
-"""Scores that ES-sim2real's claims compare: returns over parts of a landscape, by agent and seed."""
+"""Scores of ES-sim2real's claims: mean returns over parts of a landscape, by agent and seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ES-sim2real's study: measures of its runs, what came out as lines and pictures, and its claims."""
+"""ES-sim2real's study: measures of its runs, reports, pictures and claims."""
 
 from __future__ import annotations
 
@@ -126,21 +126,25 @@ def _report_regions(by_agent: ResultsByAgent, reading: str) -> list[str]:
         "with friction > 1"
     ]
     for name in by_agent:
-        for when in ("before", ""):
-            key = f"{reading}-before" if when else reading
-            values = []
-            for region in REPORTED_REGIONS:
-                scores = region_scores(by_agent, name, region, key)
-                if scores:
-                    values.append(f"{region} {_format_interval(scores.values())}")
-            if not values:
-                continue
-            published = PUBLISHED.get(f"{name}-before" if when else name)
-            if published and reading == "as_published":
-                values.append(f"published {published}")
-            seeds = statistics.seeds(len(scores))
-            lines.append(f"  {name:22} {when:6} {', '.join(values)}, {seeds}")
+        for when in ("-before", ""):
+            lines += _describe_regions(by_agent, name, reading, when)
     return lines
+
+
+def _describe_regions(by_agent: ResultsByAgent, name: str, reading: str, when: str) -> list[str]:
+    """Return a line of an agent's returns by region; none where no seed has the landscape."""
+    values = []
+    num_seeds = 0
+    for region in REPORTED_REGIONS:
+        scores = region_scores(by_agent, name, region, reading + when)
+        if not scores:
+            return []
+        num_seeds = len(scores)
+        values.append(f"{region} {_format_interval(scores.values())}")
+    if reading == "as_published" and name + when in PUBLISHED:
+        values.append(f"published {PUBLISHED[name + when]}")
+    seeds = statistics.seeds(num_seeds)
+    return [f"  {name:22} {when.removeprefix('-'):6} {', '.join(values)}, {seeds}"]
 
 
 def _report_differences(by_agent: ResultsByAgent) -> list[str]:
@@ -155,8 +159,11 @@ def _report_differences(by_agent: ResultsByAgent) -> list[str]:
         differences[region] = subtract_scores(evolution, region_scores(by_agent, BASE, region))
     lines += _describe_differences(f"evolution - {BASE}", differences)
     if lines:
-        heading = "differences seed by seed, as published, not corrected for how many they are; the claims' are below:"
-        lines.insert(0, heading)
+        lines.insert(
+            0,
+            "differences seed by seed, as published, not corrected for how many they are; the "
+            "claims' are below:",
+        )
     return lines
 
 
@@ -286,7 +293,7 @@ def _claim_es(results: dict[str, Results]) -> list[Claim]:
 
 
 def describe_training(scale: str) -> str:
-    """Return how much shorter a scale's training is than paper scale's, in words; empty for that."""
+    """Return how much shorter a scale's training is than paper scale's, in words."""
     if scale == "paper":
         return ""
     size, paper = SCALES[scale], SCALES["paper"]

@@ -33,8 +33,14 @@ UPDATES = (0, 1, 2, 3, 6)
 # Chosen on seeds that are not reported: docs/es_sim2real.md.
 PPO = {"learner.privileged": True, "learner.discount": 0.995}
 TINY = PPO | {"learner.worlds": 8, "learner.steps": 64, "learner.hidden": (8,), "learner.epochs": 2}
-RECURRENT = PPO | {"learner.worlds": 4, "learner.steps": 32, "learner.hidden": (8,), "learner.units": 8,
-                   "learner.epochs": 1, "learner.minibatch": 32}  # fmt: skip
+RECURRENT = PPO | {
+    "learner.worlds": 4,
+    "learner.steps": 32,
+    "learner.hidden": (8,),
+    "learner.units": 8,
+    "learner.epochs": 1,
+    "learner.minibatch": 32,
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Agent:
 
     @property
     def evolves(self) -> bool:
+        """Whether its outer loop is evolution."""
         return self.method in ("es_maml", "evolution", "learned_reward")
 
 
@@ -98,13 +105,46 @@ class EsScale(NamedTuple):
 
 
 SCALES = {
-    "smoke": EsScale(1_024, 1_500, 2_524, 512, 1, 1, False, TINY, {"pairs": 1, "episodes": 1},
-                   {"adaptation_worlds": 2, "adaptation_steps": 32}, {"updates": 1}),
-    "laptop": EsScale(2_000_000, 4_000_000, 6_000_000, 1_000_000, 5, 5, False, PPO, {"pairs": 16},
-                    {"adaptation_steps": 128}, {"updates": 1}),
-    "paper": EsScale(10_000_000, 2_400_000_000, 30_000_000, 10_000_000, 5, 20, True, PPO, {"pairs": 192}, {},
-                   {"updates": 3}),
-}  # fmt: skip
+    "smoke": EsScale(
+        base=1_024,
+        more=1_500,
+        longer=2_524,
+        recurrent=512,
+        seeds=1,
+        episodes=1,
+        scratch=False,
+        learner=TINY,
+        evolution={"pairs": 1, "episodes": 1},
+        adaptation={"adaptation_worlds": 2, "adaptation_steps": 32},
+        queries={"updates": 1},
+    ),
+    "laptop": EsScale(
+        base=2_000_000,
+        more=4_000_000,
+        longer=6_000_000,
+        recurrent=1_000_000,
+        seeds=5,
+        episodes=5,
+        scratch=False,
+        learner=PPO,
+        evolution={"pairs": 16},
+        adaptation={"adaptation_steps": 128},
+        queries={"updates": 1},
+    ),
+    "paper": EsScale(
+        base=10_000_000,
+        more=2_400_000_000,
+        longer=30_000_000,
+        recurrent=10_000_000,
+        seeds=5,
+        episodes=20,
+        scratch=True,
+        learner=PPO,
+        evolution={"pairs": 192},
+        adaptation={},
+        queries={"updates": 3},
+    ),
+}
 
 
 def format_axes(reading: str, axes: GridAxes) -> str:
@@ -144,11 +184,17 @@ def _make_trial(scale: str, name: str, seed: int) -> Trial:
     steps = getattr(size, agent.budget) if agent.budget else 0
     axes = SMOKE if scale == "smoke" else WHOLE
     return Trial(
-        f"{scale}-{name}-s{seed}", agent.method, PROBLEM, seed, steps, _choose_settings(scale, agent, steps),
-        start=start, evaluation_episodes=size.episodes,
+        f"{scale}-{name}-s{seed}",
+        agent.method,
+        PROBLEM,
+        seed,
+        steps,
+        _choose_settings(scale, agent, steps),
+        start=start,
+        evaluation_episodes=size.episodes,
         landscapes={reading: format_axes(reading, axes) for reading in READINGS},
         landscape_episodes=size.episodes,
-    )  # fmt: skip
+    )
 
 
 def _choose_settings(scale: str, agent: Agent, steps: int) -> dict[str, Any]:

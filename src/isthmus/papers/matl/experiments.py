@@ -1,9 +1,11 @@
 """MATL's experiments as data: six approaches on tasks whose robot is paid sparsely (3), for not
 falling (4), not at all (5), or lives in another engine (6); and the ball of its discussion.
 
-independent       target_only, on the robot's own reward      matlu, matl, matlf    as the paper's
-direct_transfer   source_only                                 state_alignment       the paper's discussion
-fine_tuning       goes on in the target from direct_transfer's policy, as matlf does
+independent          target_only, on the robot's own reward
+direct_transfer      source_only
+fine_tuning          goes on in the target from direct_transfer's policy, as matlf does
+matlu, matl, matlf   as the paper's
+state_alignment      the paper's discussion
 """
 
 from __future__ import annotations
@@ -20,11 +22,15 @@ METHODS = {
     "matl": "matl",
     "matlf": "matlf",
 }
-# as these units were run; today's defaults are others (docs/methods.md)
+# As these trials were run; today's defaults are others (docs/methods.md).
 LEARNER: dict[str, Any] = {
-    "learner": "trpo", "learner.cg_iterations": 15, "learner.fisher_stride": 1, "learner.learning_rate": 1e-3,
-    "learner.epochs": 20, "learner.minibatch": 128,
-}  # fmt: skip
+    "learner": "trpo",
+    "learner.cg_iterations": 15,
+    "learner.fisher_stride": 1,
+    "learner.learning_rate": 1e-3,
+    "learner.epochs": 20,
+    "learner.minibatch": 128,
+}
 
 
 @dataclass(frozen=True)
@@ -49,51 +55,88 @@ class Experiment:
 # Single states (4.2), where an episode has one length and so no offset matters; pairs (t, t + 4)
 # (4.3).
 SINGLE, PAIRS = {"extent": 0, "offset": "mean"}, {"extent": 1, "stride": 4}
+SINGLE_02, PAIRS_1 = SINGLE | {"alignment": 0.2}, PAIRS | {"alignment": 1.0}
 WASSERSTEIN = {"discriminator.loss": "wasserstein"}
 OTHERS = ("independent", "fine_tuning", "matlu", "matl", "matlf")  # all but direct transfer
 LAMBDAS = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 # Lambda and the problems' shifts were chosen on seeds 110 to 112, which are not reported.
 EXPERIMENTS = {
-    "cartpole-sparse": Experiment("3", "matl-cartpole-sparse", (20, 100), alignment=SINGLE | {"alignment": 0.2}),
+    "cartpole-sparse": Experiment("3", "matl-cartpole-sparse", (20, 100), alignment=SINGLE_02),
     "reacher-sparse": Experiment(
-        "3", "matl-reacher-sparse", (40, 50), iterations=(60, 400), alignment=SINGLE | {"alignment": 0.2}
+        "3", "matl-reacher-sparse", (40, 50), iterations=(60, 400), alignment=SINGLE_02
     ),
     "hopper-uninformative": Experiment(
-        "4", "matl-hopper-uninformative", (16, 125), "forward", (100, 400), (3, 5), PAIRS | {"alignment": 1.0}
+        "4", "matl-hopper-uninformative", (16, 125), "forward", (100, 400), (3, 5), PAIRS_1
     ),
     "cartpole-none": Experiment(
-        "5", "matl-cartpole-none", (20, 100), alignment=SINGLE | {"alignment": 0.2}, approaches=OTHERS,
+        "5",
+        "matl-cartpole-none",
+        (20, 100),
+        alignment=SINGLE_02,
+        approaches=OTHERS,
         source="cartpole-sparse",
     ),
     "reacher-none": Experiment(
-        "5", "matl-reacher-none", (40, 50), iterations=(60, 400), alignment=SINGLE | {"alignment": 0.2},
-        approaches=OTHERS, source="reacher-sparse",
+        "5",
+        "matl-reacher-none",
+        (40, 50),
+        iterations=(60, 400),
+        alignment=SINGLE_02,
+        approaches=OTHERS,
+        source="reacher-sparse",
     ),
     "hopper-none": Experiment(
-        "5", "matl-hopper-none", (16, 125), "forward", (100, 400), (3, 5), PAIRS | {"alignment": 1.0}, OTHERS,
+        "5",
+        "matl-hopper-none",
+        (16, 125),
+        "forward",
+        (100, 400),
+        (3, 5),
+        PAIRS_1,
+        OTHERS,
         source="hopper-uninformative",
     ),
     "reacher-dart": Experiment(
-        "6", "matl-reacher-dart", (40, 50), iterations=(60, 400), alignment=SINGLE | WASSERSTEIN | {"alignment": 0.2},
+        "6",
+        "matl-reacher-dart",
+        (40, 50),
+        iterations=(60, 400),
+        alignment=SINGLE | WASSERSTEIN | {"alignment": 0.2},
         variants={"matl_confusion": {"discriminator.loss": "confusion"}},
     ),
     "hopper-dart": Experiment(
-        "6", "matl-hopper-dart", (16, 125), iterations=(100, 200), seeds=(3, 5),
+        "6",
+        "matl-hopper-dart",
+        (16, 125),
+        iterations=(100, 200),
+        seeds=(3, 5),
         alignment=PAIRS | WASSERSTEIN | {"alignment": 0.2},
         variants={"matl_confusion": {"discriminator.loss": "confusion"}},
     ),
     "cartpole-damped": Experiment(
-        "exploration", "matl-cartpole-damped", (20, 100), seeds=(3, 5), alignment=SINGLE | {"alignment": 0.2},
-        approaches=("independent", "fine_tuning", "matlu", "matl"), source="cartpole-sparse",
+        "exploration",
+        "matl-cartpole-damped",
+        (20, 100),
+        seeds=(3, 5),
+        alignment=SINGLE_02,
+        approaches=("independent", "fine_tuning", "matlu", "matl"),
+        source="cartpole-sparse",
     ),
     "ball": Experiment(
-        "state-wise", "matl-ball", (20, 100), iterations=(40, 100), alignment=SINGLE,
+        "state-wise",
+        "matl-ball",
+        (20, 100),
+        iterations=(40, 100),
+        alignment=SINGLE,
         approaches=("independent", "direct_transfer", "matl", "state_alignment"),
     ),
-}  # fmt: skip
-WITH_REWARD = {"cartpole-none": "cartpole-sparse", "reacher-none": "reacher-sparse",
-               "hopper-none": "hopper-uninformative"}  # fmt: skip
+}
+WITH_REWARD = {
+    "cartpole-none": "cartpole-sparse",
+    "reacher-none": "reacher-sparse",
+    "hopper-none": "hopper-uninformative",
+}
 """Figure 5's scenarios, and those of figures 3 and 4 whose maximum is their measure."""
 
 Settings = dict[str, Any]
@@ -128,7 +171,8 @@ ABLATIONS: dict[str, dict[str, dict[str, Settings]]] = {
 }
 SCENES = {"2": (("MuJoCo", "hopper"), ("DART", "hopper/engine=dart"))}
 FIGURES = (
-    "2", "3", "4", "4-lambda", "5", "6", "exploration", "losses", "pairs", "settings", "state-wise", "trap",
+    "2", "3", "4", "4-lambda", "5", "6",
+    "exploration", "losses", "pairs", "settings", "state-wise", "trap",
 )  # fmt: skip
 NEEDS = {
     "5": ("3", "4", "5"),
@@ -143,8 +187,8 @@ NEEDS = {
 
 
 class MatlScale(NamedTuple):
-    """How much is trained: the robot's iterations and the seeds are the experiment's `column`, unless it is
-    None.
+    """How much is trained: the robot's iterations and the seeds are the experiment's `column`,
+    unless it is None.
     """
 
     column: int | None

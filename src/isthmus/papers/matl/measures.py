@@ -2,12 +2,15 @@
 are, a gait.
 
 entropy         of the policy, mean over the first quarter of its rounds, nats
-coverage        log determinant of the covariance of the target's states under the run's initial behaviour
-accuracy        of a fresh classifier that tells the simulator's states from the robot's, on worlds it has not learned
-                from; both agents as they train (stochastic). 0.5: not to be told apart
-visited_return  what the simulator's policy reaches in the source from states that the robot visits, moved there
-ankle_work      the foot joint's share of all joint work, speed in m/s: the deployed policy in the target (for
-                source_only in the source)
+coverage        log determinant of the covariance of the target's states under the run's initial
+                behaviour
+accuracy        of a fresh classifier that tells the simulator's states from the robot's, on worlds
+                that it has not learned from; both agents as they train (stochastic). 0.5: they
+                cannot be told apart
+visited_return  what the simulator's policy reaches in the source from states that the robot
+                visits, moved there
+ankle_work      the foot joint's share of all joint work, speed in m/s: the deployed policy in the
+                target (for source_only in the source)
 """
 
 from __future__ import annotations
@@ -166,7 +169,7 @@ def move_worlds(target: Domain, source: Domain, visited: list[Worlds]) -> Worlds
 
 
 def _simulation(stepped: SteppedWorlds) -> Any:
-    """Return a simulation whose engine has `qpos` and `qvel`, which the contract does not ask for."""
+    """Return a simulation whose engine has `qpos` and `qvel`, which no contract asks for."""
     return stepped.simulation
 
 

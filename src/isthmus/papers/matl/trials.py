@@ -56,7 +56,7 @@ def _list_figure_trials(scale: str, figure: str, name: str, seed: int) -> list[T
         return []
     variants: dict[str, dict[str, Any]] = {}
     if figure == experiment.figure:
-        variants = dict.fromkeys(experiment.approaches, {}) | experiment.variants
+        variants = {approach: {} for approach in experiment.approaches} | experiment.variants
     variants |= ABLATIONS.get(figure, {}).get(name, {})
     variants.pop(name_plain_matl(experiment), None)
     trials = []
@@ -79,11 +79,16 @@ def _make_trial(scale: str, name: str, approach: str, seed: int, variant: dict[s
     rounds = _count_rounds(method, count_iterations(scale, experiment), inner)
     policy = f"{scale}-{experiment.source or name}-direct_transfer-s{seed}"
     return Trial(
-        f"{scale}-{name}-{approach}-s{seed}", method, experiment.problem, seed, rounds * worlds * steps, settings,
+        f"{scale}-{name}-{approach}-s{seed}",
+        method,
+        experiment.problem,
+        seed,
+        rounds * worlds * steps,
+        settings,
         start=policy if method in ("fine_tuning", "matlf") else None,
         beside=policy if method == "target_only" else None,
         evaluations=size.evaluations,
-    )  # fmt: skip
+    )
 
 
 def _find_method(approach: str) -> str:
