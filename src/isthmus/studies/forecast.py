@@ -31,18 +31,15 @@ def forecast(trials: Sequence[AnyTrial], results: Path, runs: Path, workers: int
     rates = _read_rates(results, smoke)
     if not rates:
         return f"{amount}; no unit has been timed yet"
-    of_methods = _pool_by_method(trials, rates)
-    durations = _read_durations(results, smoke)
     seconds = 0.0
+    of_methods, durations = _pool_by_method(trials, rates), _read_durations(results, smoke)
     for trial in left:
         if trial.steps:
             seconds += trial.steps * _find_rate(trial, rates, of_methods)
         else:
             seconds += np.median(durations.get(_strip_scale_and_seed(trial.name), [0.0]))
-    minutes = seconds / 60 / workers
-    return (
-        f"{amount}: about {minutes:,.0f} minutes, {workers} at once, at the rates of finished units"
-    )
+    minutes = f"{seconds / 60 / workers:,.0f}"
+    return f"{amount}: about {minutes} minutes, {workers} at once, at the rates of finished units"
 
 
 def _describe_none_left(trials: Sequence[AnyTrial], results: Path) -> str:

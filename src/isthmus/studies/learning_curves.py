@@ -43,14 +43,14 @@ class CurveSet:
         """The values of the metric that 0 and 1 stand for."""
         if self.top is not None:
             return 0.0, self.top
-        curves = self._ranked_means
-        low, high = min(curve.min() for curve in curves), max(curve.max() for curve in curves)
+        heights = self._ranked_means
+        low, high = heights.min(), heights.max()
         return float(low), float(high if high > low else low + 1)
 
     @cached_property
     def highest(self) -> float:
         """The largest mean of the metric that a ranked approach reaches at any time."""
-        return max(float(curve.max()) for curve in self._ranked_means)
+        return float(self._ranked_means.max())
 
     @property
     def _present(self) -> list[str]:
@@ -58,8 +58,10 @@ class CurveSet:
         return [approach for approach in self.ranked if approach in self.raw]
 
     @property
-    def _ranked_means(self) -> list[np.ndarray]:
-        return [average_curves(self.raw[approach].values()) for approach in self._present]
+    def _ranked_means(self) -> np.ndarray:
+        """All heights of the ranked approaches' mean curves."""
+        means = [average_curves(self.raw[approach].values()) for approach in self._present]
+        return np.concatenate(means)
 
     def curves(self, approach: str) -> dict[int, np.ndarray]:
         """Return an approach's normalized curves, by seed."""
@@ -224,7 +226,8 @@ def compare_paired(
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         return None
-    return contrast(label, [a[s] for s in seeds], [b[s] for s in seeds], wanted, margin)
+    a, b = _select_seeds(a, seeds), _select_seeds(b, seeds)
+    return contrast(label, [*a.values()], [*b.values()], wanted, margin)
 
 
 def compare_unpaired(

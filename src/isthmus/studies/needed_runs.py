@@ -14,13 +14,18 @@ def kept_path(results: Path, name: str) -> Path:
     return results / "starts" / f"{name}.safetensors"
 
 
+def name_checkpoint(name: str, at: str) -> str:
+    """Return a reference to a trial's run: to its last checkpoint, or `at` another one ("best")."""
+    return f"{name}@{at}" if at else name
+
+
 def open_needed(name: str, results: Path, runs: Path, at: str = "") -> Run:
     """Open the finished run of a trial that another one needs, or what is kept of it with the
     results.
 
     `at` is the checkpoint: the last one, or "best".
     """
-    reference = f"{name}@{at}" if at else name
+    reference = name_checkpoint(name, at)
     kept = kept_path(results, reference)
     if kept.exists() and not is_finished(name, runs):
         return Run.open(kept)

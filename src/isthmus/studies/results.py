@@ -111,17 +111,19 @@ class Results:
 
     def cells(self, key: str) -> Cells:
         """Return a landscape."""
-        rows = self._select("cell", key)
-        x, y = (np.unique([float(row[axis]) for row in rows]) for axis in ("x", "y"))
-        returns = np.array([float(row["value"]) for row in rows])
-        return Cells(x, y, returns.reshape(len(x), len(y)))
+        points = self._read_points("cell", key)
+        x, y = np.unique(points[:, 0]), np.unique(points[:, 1])
+        return Cells(x, y, points[:, 2].reshape(len(x), len(y)))
 
     def curve(self, key: str) -> np.ndarray:
         """Return [points, 3]: source steps, target transitions, value."""
+        return self._read_points("curve", key)
+
+    def _read_points(self, kind: str, key: str) -> np.ndarray:
         points = []
-        for row in self._select("curve", key):
+        for row in self._select(kind, key):
             points.append([float(row["x"]), float(row["y"]), float(row["value"])])
-        return np.array(points)
+        return np.array(points).reshape(-1, 3)
 
     def _select(self, kind: str, key: str) -> list[dict[str, str]]:
         return [row for row in self.rows if (row.get("kind"), row.get("key")) == (kind, key)]
@@ -146,7 +148,7 @@ def config_mismatches(trial: AnyTrial, meta: Mapping[str, Any]) -> list[str]:
     """
     if isinstance(trial, Measurement):
         asked = {"seed": trial.seed, **trial.given}
-        recorded = {name: meta.get(name) for name in asked}
+        recorded = {**dict.fromkeys(asked), **meta}
         return _list_mismatches(_as_strings(asked), _as_strings(recorded))
     return _plan_mismatches(trial, meta) or _settings_mismatches(trial, meta)
 
@@ -179,7 +181,7 @@ def _settings_mismatches(trial: Trial, meta: Mapping[str, Any]) -> list[str]:
 def _list_mismatches(asked: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
     mismatches = []
     for name, value in recorded.items():
-        if name in asked and value != asked[name]:
+        if value != asked.get(name, value):
             mismatches.append(f"{name} {value} instead of {asked[name]}")
     return mismatches
 

@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 from isthmus.domains.domain import Domain
 from isthmus.evaluation.evaluate import Evaluation
 from isthmus.problems.problem import Problem
-from isthmus.studies.needed_runs import is_available, is_finished, kept_path, open_needed
+from isthmus.studies.needed_runs import (
+    is_available,
+    is_finished,
+    kept_path,
+    name_checkpoint,
+    open_needed,
+)
 from isthmus.studies.results import (
     Row,
     config_mismatches,
@@ -59,12 +65,8 @@ def run_trials(
     make_folder(results, "--results")
     make_folder(runs, "--runs")
     waves = schedule(trials, results, runs)
-    table = {trial.name: trial for trial in trials}
-    needed: set[str] = set()
-    for wave in waves:
-        needed = needed.union(*(trial.needs for trial in wave))
-    for name in sorted(needed & table.keys()):
-        _check_needed(table[name], results, runs)
+    for trial in _list_needed(waves, trials):
+        _check_needed(trial, results, runs)
     for wave in waves:
         jobs = [TrialJob(trial, results, runs, measure) for trial in wave]
         for _ in executor.map(run_trial, jobs, poll):
@@ -270,7 +272,7 @@ def _list_needed_digests(trial: Trial, run: Run, job: TrialJob) -> dict[str, str
     for name in sorted(trial.needs):
         digests[name] = open_needed(name, job.results, job.runs).digest
     if trial.start and run.config.get("start_digest"):
-        start = f"{trial.start}@{trial.start_at}" if trial.start_at else trial.start
+        start = name_checkpoint(trial.start, trial.start_at)
         digests[start] = run.config["start_digest"]  # and not what lies there by now
     return digests
 
@@ -296,6 +298,15 @@ def _list_version_differences(run: Run, meta: Mapping[str, Any]) -> list[str]:
         if meta.get(name, version) != version:
             differences.append(f"{name} {version or 'unset'} instead of {meta[name] or 'unset'}")
     return differences
+
+
+def _list_needed(waves: list[list[AnyTrial]], trials: Sequence[AnyTrial]) -> list[AnyTrial]:
+    """Return, by name, the trials whose runs those of the waves need."""
+    needed: set[str] = set()
+    for wave in waves:
+        needed = needed.union(*(trial.needs for trial in wave))
+    found = [trial for trial in trials if trial.name in needed]
+    return sorted(found, key=lambda trial: trial.name)
 
 
 def _check_needed(trial: AnyTrial, results: Path, runs: Path) -> None:
@@ -330,7 +341,7 @@ def _keep_starts(trials: Iterable[AnyTrial], results: Path, runs: Path) -> None:
 
     for name, at in sorted(_list_starts(trials)):
         is_done = (results / f"{name}.csv").exists() and is_finished(name, runs)
-        kept = kept_path(results, f"{name}@{at}" if at else name)
+        kept = kept_path(results, name_checkpoint(name, at))
         if is_done and not kept.exists():
             with suppress(BadValue):  # of a method that is more than a learner nothing can be kept
                 keep_run(open_needed(name, results, runs, at), kept)

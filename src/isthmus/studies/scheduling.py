@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from isthmus.studies.needed_runs import is_available, is_finished, kept_path
+from isthmus.studies.needed_runs import is_available, is_finished, kept_path, name_checkpoint
 from isthmus.studies.results import read_whole
 from isthmus.studies.trial import AnyTrial, Trial
 from isthmus.training.run import cpu_kind
@@ -22,16 +22,18 @@ def schedule(trials: Sequence[AnyTrial], results: Path, runs: Path) -> list[list
     there: each after what it needs, the trials of one wave side by side. Trials that wait for a run
     which cannot be had here are left out.
     """
-    waits_for = find_waiting(trials, results, runs)
-    wave = [trial for trial in list_missing(trials, results) if trial.name not in waits_for]
     table = {trial.name: trial for trial in trials}
+    missing = {trial.name: trial for trial in list_missing(trials, results)}
+    for name in find_waiting(trials, results, runs):
+        del missing[name]
+    wave = [*missing.values()]
     waves: list[list[AnyTrial]] = []
     while wave:
         waves = [wave, *_remove(wave, waves)]
         needed: set[str] = set()
         for trial in wave:
             needed |= _find_lacking(trial, results, runs)
-        wave = [trial for name, trial in table.items() if name in needed]
+        wave = [table[name] for name in table if name in needed]
     return [*filter(None, waves)]
 
 
@@ -57,7 +59,7 @@ def _lacks_best(trial: Trial, results: Path, runs: Path) -> bool:
     """
     if not (trial.start and trial.start_at):
         return False
-    best = kept_path(results, f"{trial.start}@{trial.start_at}")
+    best = kept_path(results, name_checkpoint(trial.start, trial.start_at))
     return not (is_finished(trial.start, runs) or best.exists())
 
 

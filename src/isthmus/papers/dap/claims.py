@@ -6,7 +6,7 @@ policy is worth there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from isthmus.papers.dap.scores import (
@@ -367,6 +367,7 @@ def decide_dap_claims(
 
 
 def _decide_claim(claim: DapClaim, curve_sets: Mapping[str, CurveSet], training: Training) -> Claim:
+    undecided = Claim(claim.id, claim.text, claim.statistic, claim.figure)
     contrasts: list[Contrast | None] = []
     absent: list[str] = []
     incomplete = False
@@ -379,21 +380,20 @@ def _decide_claim(claim: DapClaim, curve_sets: Mapping[str, CurveSet], training:
             incomplete = True
     if claim.id in ACROSS:
         contrasts += ACROSS[claim.id](curve_sets)
-    present = tuple(filter(None, contrasts))
-    if not present:
-        return Claim(
-            claim.id, claim.text, claim.statistic, claim.figure, inconclusive_because="not run"
-        )
-    trained = {*claim.tasks} if claim.id in FLOORS else {*training.robots, PAIR}
+    if not any(contrasts):
+        return replace(undecided, inconclusive_because="not run")
+    trained = claim.tasks if claim.id in FLOORS else (*training.robots, PAIR)
     not_run = [task for task in absent if task in trained]
     beyond = [task for task in absent if task not in trained]
-    return Claim(
-        claim.id, claim.text, claim.statistic, claim.figure, present, claim.need,
+    return replace(
+        undecided,
+        contrasts=tuple(filter(None, contrasts)),
+        need=claim.need,
         partial=describe_missing(not_run, incomplete=incomplete),
         beyond=_describe_beyond(beyond, len(claim.tasks), claim.need),
         planned=len(claim.tasks) if claim.need else 0,
         scope=_describe_scope(claim.tasks, absent, training.length),
-    )  # fmt: skip
+    )
 
 
 def _run_test(claim: DapClaim, curves: CurveSet | None) -> list[Contrast | None]:

@@ -103,19 +103,23 @@ def _update(
     state: ClassifiersState,
     key: Array,
 ) -> tuple[ClassifiersState, Array]:
-    def draw_batch(key: Array, batch: TransitionBatch) -> TransitionBatch:
-        def draw_rows(x: Array) -> Array:
-            return x[jax.random.randint(key, (size,), 0, len(x))]
-
-        return jax.tree.map(draw_rows, batch)
-
     def step(state: ClassifiersState, key: Array) -> tuple[ClassifiersState, Array]:
         source_key, target_key = jax.random.split(key)
-        batches = draw_batch(source_key, source), draw_batch(target_key, target)
+        batches = (
+            _draw_batch(source_key, source, size),
+            _draw_batch(target_key, target, size),
+        )
         state, metrics = classifiers.update(state, *batches, key)
         return state, metrics["classifier_accuracy"]
 
     return jax.lax.scan(step, state, jax.random.split(key, steps))
+
+
+def _draw_batch(key: Array, data: TransitionBatch, size: int) -> TransitionBatch:
+    def draw_rows(x: Array) -> Array:
+        return x[jax.random.randint(key, (size,), 0, len(x))]
+
+    return jax.tree.map(draw_rows, data)
 
 
 def measure_errors(seed: int, members: int, updates: int) -> dict[str, float]:
@@ -143,9 +147,9 @@ def measure_errors(seed: int, members: int, updates: int) -> dict[str, float]:
     state, accuracy = jax.block_until_ready(train(source, log, initial, key))
     seconds = time.perf_counter() - start
     error = _measure_error(classifiers, state, held_out)
+    led = _measure_error_where_led(random, classifiers, state, held_out.obs[:CHOICE_STATES])
     off = _find_off_support(log, log_anew, held_out)
     u = np.asarray(disagreement(state.pairs, held_out.obs, held_out.action))
-    led = _measure_error_where_led(random, classifiers, state, held_out.obs[:CHOICE_STATES])
     rank, _ = spearmanr(u, np.abs(error))
     return {
         "bias_on": error[~off].mean(),
