@@ -187,27 +187,27 @@ class Claim:
             return Verdict(UNDECIDED, self.inconclusive_because)
         if max(contrast.estimate.n for contrast in self.contrasts) < 2:
             return Verdict(UNDECIDED, "one seed has no interval")
-        supporting, contrary = self._seeds_of(HOLDS), self._seeds_of(NOT)
+        supporting, contrary = self._list_seeds(HOLDS), self._list_seeds(NOT)
         if self._can_hold and len(supporting) >= self._needed:
-            return self._carried(HOLDS, supporting[self._needed - 1])
+            return self._make_verdict(HOLDS, supporting[self._needed - 1])
         if len(contrary) >= self._contrary_needed:
-            return self._carried(NOT, contrary[self._contrary_needed - 1])
-        return Verdict(UNDECIDED, "; ".join([self._count(), *self._describe_lacks()]))
+            return self._make_verdict(NOT, contrary[self._contrary_needed - 1])
+        return Verdict(UNDECIDED, "; ".join([self._describe_count(), *self._describe_lacks()]))
 
-    def _seeds_of(self, outcome: str) -> list[int]:
-        """Seeds behind the comparisons with this outcome, the most first."""
+    def _list_seeds(self, outcome: str) -> list[int]:
+        """Return the seeds behind the comparisons with this outcome, the most first."""
         seeds = [contrast.estimate.n for contrast in self.contrasts if contrast.outcome == outcome]
         return sorted(seeds, reverse=True)
 
-    def _carried(self, word: str, seeds: int) -> Verdict:
-        """A verdict by comparisons of which the one with the fewest has so many seeds."""
+    def _make_verdict(self, word: str, seeds: int) -> Verdict:
+        """Return a verdict by comparisons of which the one with the fewest has so many seeds."""
         verdict = word if seeds >= statistics.FEW_SEEDS else f"points to: {word}"
-        return Verdict(verdict, f"{self._count()}; {statistics.seeds(seeds)}")
+        return Verdict(verdict, f"{self._describe_count()}; {statistics.seeds(seeds)}")
 
-    def _count(self) -> str:
+    def _describe_count(self) -> str:
         total = len(self.contrasts)
-        count = f"{len(self._seeds_of(HOLDS))} of {total} comparisons shown"
-        if contrary := len(self._seeds_of(NOT)):
+        count = f"{len(self._list_seeds(HOLDS))} of {total} comparisons shown"
+        if contrary := len(self._list_seeds(NOT)):
             count += f", {contrary} contrary"
         if self._num_censored:
             count += f", {self._num_censored} censored"
@@ -218,7 +218,7 @@ class Claim:
         return count
 
     def _describe_lacks(self) -> list[str]:
-        """What keeps the claim open, a phrase each."""
+        """Return what keeps the claim open, a phrase each."""
         lacks = []
         if self._open:
             weakest = min(self._open, key=_rank_support)

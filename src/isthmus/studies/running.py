@@ -305,8 +305,8 @@ def _list_needed(waves: list[list[AnyTrial]], trials: Sequence[AnyTrial]) -> lis
     needed: set[str] = set()
     for wave in waves:
         needed = needed.union(*(trial.needs for trial in wave))
-    found = [trial for trial in trials if trial.name in needed]
-    return sorted(found, key=lambda trial: trial.name)
+    needed_trials = [trial for trial in trials if trial.name in needed]
+    return sorted(needed_trials, key=lambda trial: trial.name)
 
 
 def _check_needed(trial: AnyTrial, results: Path, runs: Path) -> None:

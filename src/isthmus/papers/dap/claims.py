@@ -5,8 +5,9 @@ policy is worth there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 from isthmus.papers.dap.scores import (
@@ -52,7 +53,7 @@ def _test_needs_expert(c: CurveSet) -> Contrasts:
 
 
 def _test_no_better(c: CurveSet) -> Contrasts:
-    """Each against the policy that it has without the log."""
+    """Compare each with the policy that it has without the log."""
     yield compare_finals(c, "darc", "source", "equal", floor="source")
     yield compare_finals(c, "garat", "ppo", "equal", floor="ppo")
 
@@ -89,7 +90,7 @@ def _has_ceiling(c: CurveSet) -> bool:
 
 
 def _test_below_ceiling(c: CurveSet) -> Contrasts:
-    """The best of the paper's methods against the ceiling."""
+    """Compare the best of the paper's methods with the ceiling."""
     if not _has_ceiling(c):
         yield None
     elif c.name == "half_cheetah":
@@ -100,7 +101,7 @@ def _test_below_ceiling(c: CurveSet) -> Contrasts:
 
 
 def _test_smallest_share(curve_sets: Mapping[str, CurveSet]) -> Contrasts:
-    """What the best method reaches of the ceiling, HalfCheetah less each other robot."""
+    """Compare what the best method reaches of the ceiling, HalfCheetah less each other robot."""
     first, *others = TASKS
     if first not in curve_sets:
         return
@@ -174,7 +175,7 @@ def _test_smallest_beta(c: CurveSet) -> Contrasts:
 
 
 def _test_best_betas(c: CurveSet) -> Contrasts:
-    """One of the two best values leads, and the scan's ends are below it."""
+    """Test that one of the two best values leads, and the scan's ends are below it."""
     inner = ("dap_u_0.05", "dap_u_0.1")
     for approach in inner:
         yield compare_finals(c, approach, "dap_u_0", "above")
@@ -339,8 +340,7 @@ CLAIMS: tuple[DapClaim, ...] = (
 
 
 ACROSS: dict[str, Callable[[Mapping[str, CurveSet]], Contrasts]] = {"D9": _test_smallest_share}
-"""Comparisons of tasks with each other, beside the rows' own."""
-
+"""Comparisons of tasks with each other, in addition to the claims' own."""
 
 FLOORS = ("D1",)
 """Claims of the floor and the ceiling alone, which figure "shifts" trains on all robots."""
@@ -368,32 +368,39 @@ def decide_dap_claims(
 
 def _decide_claim(claim: DapClaim, curve_sets: Mapping[str, CurveSet], training: Training) -> Claim:
     undecided = Claim(claim.id, claim.text, claim.statistic, claim.figure)
-    contrasts: list[Contrast | None] = []
-    absent: list[str] = []
-    incomplete = False
-    for task in claim.tasks:
-        tests = _run_test(claim, curve_sets.get(task))
-        contrasts += tests
-        if tests and not any(tests):
-            absent.append(task)
-        elif None in tests:
-            incomplete = True
-    if claim.id in ACROSS:
-        contrasts += ACROSS[claim.id](curve_sets)
+    by_task = {task: _run_test(claim, curve_sets.get(task)) for task in claim.tasks}
+    contrasts = [*chain(*by_task.values(), _compare_tasks(claim, curve_sets))]
     if not any(contrasts):
         return replace(undecided, inconclusive_because="not run")
+    absent = [task for task, tests in by_task.items() if {*tests} == {None}]
     trained = claim.tasks if claim.id in FLOORS else (*training.robots, PAIR)
-    not_run = [task for task in absent if task in trained]
     beyond = [task for task in absent if task not in trained]
     return replace(
         undecided,
         contrasts=tuple(filter(None, contrasts)),
         need=claim.need,
-        partial=describe_missing(not_run, incomplete=incomplete),
+        partial=_describe_partial(by_task, absent, beyond),
         beyond=_describe_beyond(beyond, len(claim.tasks), claim.need),
         planned=len(claim.tasks) if claim.need else 0,
         scope=_describe_scope(claim.tasks, absent, training.length),
     )
+
+
+def _compare_tasks(claim: DapClaim, curve_sets: Mapping[str, CurveSet]) -> Contrasts:
+    """Return a claim's comparisons of tasks with each other, if it has such."""
+    return ACROSS[claim.id](curve_sets) if claim.id in ACROSS else ()
+
+
+def _describe_partial(
+    by_task: Mapping[str, Sequence[Contrast | None]], absent: list[str], beyond: list[str]
+) -> str:
+    """Return which of a scale's tasks were not run, and whether others were in part only."""
+    not_run = [task for task in absent if task not in beyond]
+    incomplete = False
+    for task, tests in by_task.items():
+        if task not in absent and None in tests:
+            incomplete = True
+    return describe_missing(not_run, incomplete=incomplete)
 
 
 def _run_test(claim: DapClaim, curves: CurveSet | None) -> list[Contrast | None]:

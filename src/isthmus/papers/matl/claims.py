@@ -162,7 +162,7 @@ def _compare_with_start(c: CurveSet, method: str, wanted: Wanted) -> Contrast | 
 
 @on_each_experiment
 def _test_dragged_down(c: CurveSet) -> Contrasts:
-    """And MATL and MATLu are not: M21's comparisons."""
+    """Test that MATLf is, and that MATL and MATLu are not: M21's comparisons."""
     yield _less(c, TUNED, MUTUAL)
     for method in (MUTUAL, UNILATERAL):
         yield _more(c, method, "independent")
@@ -403,8 +403,12 @@ def _decide_claim(
     )
     if claim.id in ONCE:
         return replace(decided, need=1, planned=len(claim.experiments))
-    reasons = filter(None, (curves.inconclusive_because for curves in present))
-    return replace(decided, inconclusive_because=next(reasons, ""))
+    return replace(decided, inconclusive_because=_find_inconclusive(present))
+
+
+def _find_inconclusive(present: list[CurveSet]) -> str:
+    """Return why nothing can be concluded of the first experiment of which that is so."""
+    return next(filter(None, (curves.inconclusive_because for curves in present)), "")
 
 
 def _run_test(claim: MatlClaim, present: list[CurveSet]) -> Sequence[Contrast | None]:
