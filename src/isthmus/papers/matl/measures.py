@@ -88,7 +88,7 @@ def _compare_agents(run: Run, agents: _Agents) -> dict[str, float]:
     visited = _visit_states(target, learner.behaviour(agents.robot))
     simulated = _visit_states(source, learner.behaviour(agents.simulator))
     measures = {"accuracy": measure_accuracy(simulated.observations, visited.observations)}
-    if agents.trained_together and source.engine == target.engine == "mujoco":
+    if agents.trained_together and source.engine == target.engine:
         moved = move_worlds(target, source, visited.worlds)
         episodes = rollout_episodes(source, moved, learner.policy(agents.simulator))
         measures["visited_return"] = float(episodes.returns.mean())
