@@ -532,7 +532,7 @@ def test_the_pages_list_every_verdict(study):
 @pytest.mark.parametrize("study", PAGES)
 def test_the_written_verdicts_are_those_of_the_units_files(study):
     found = registry.find_study(study)
-    done, _ = read_results(found.units("laptop", None), ROOT / "results" / study)
+    done, _ = read_results(found.trials("laptop", None), ROOT / "results" / study)
     claims = found.claims(done)
     assert {c.id: (c.id, c.verdict, ", ".join(c.undecided_by)) for c in claims} == written(study)
     assert (
