@@ -162,8 +162,8 @@ def test_each_layer_is_there() -> None:
         ("types.py", "from isthmus.physics.mujoco import Engine", "types imports physics"),
         ("physics/mujoco.py", "from ..tasks import hopper", "physics imports tasks"),
         ("tasks/hopper.py", "def late():\n    import isthmus.cli.main", "tasks imports cli"),
-        ("papers/matl/study.py", "from isthmus.report import page", "papers imports report"),
-        ("papers/matl/study.py", "from isthmus import train", "papers imports isthmus"),
+        ("papers/ppo.py", "from isthmus.report import page", "papers imports report"),
+        ("papers/ppo.py", "from isthmus import train", "papers imports isthmus"),
         (
             "learning/ppo.py",
             "from isthmus.domains.rollout import collect",

@@ -540,18 +540,21 @@ def reproduce(
             f"{study} has no figure {figure} here; it has: {', '.join(found.figures) or 'none'}"
         )
     from isthmus.cli.show import Jobs
-    from isthmus.studies.study import Panel, describe_waiting, find_waiting, read_units, run_units
-    from isthmus.studies.study import forecast as say
+    from isthmus.studies.forecast import forecast as say
+    from isthmus.studies.results import read_results
+    from isthmus.studies.running import run_trials
+    from isthmus.studies.scheduling import describe_waiting, find_waiting
+    from isthmus.studies.study import Panel
     from isthmus.training.executor import cpus, make_executor
     from isthmus.training.run import write_text
 
-    units, scenes = found.units(scale, figure), found.scenes.get(figure or "")
+    units, scenes = found.trials(scale, figure), found.scenes.get(figure or "")
     if not units and not scenes:
         raise BadValue(
             f"figure {figure} of {study} has nothing to run at {scale} scale; say --scale laptop"
         )
     folder = results / study
-    for note in read_units(units, folder)[1] if forecast or not report else ():
+    for note in read_results(units, folder)[1] if forecast or not report else ():
         out.print(note, markup=False, soft_wrap=True)
     waits_for = find_waiting(units, folder, runs / study) if forecast or not report else {}
     for line in describe_waiting(waits_for, folder):
@@ -561,7 +564,7 @@ def reproduce(
         return
     if not report:
         with make_executor(executor, workers, address) as spread, Jobs() as jobs:
-            run_units(
+            run_trials(
                 units, folder, runs / study, spread,
                 lambda: jobs.poll([runs / study / u.name for u in units]), found.measure,
             )  # fmt: skip
@@ -575,7 +578,7 @@ def reproduce(
         out.print(str(picture), markup=False, soft_wrap=True)
     if not units:
         return
-    done, notes = read_units([*found.units(scale, None), *units], folder)  # other figures' too
+    done, notes = read_results([*found.trials(scale, None), *units], folder)  # other figures' too
     if not done:
         raise BadValue(
             f"no unit of {study} at {scale} scale has a file in {folder}; leave out --report to "
@@ -585,11 +588,11 @@ def reproduce(
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     if claims := found.claims(done):
         from isthmus.cli.show import claims_table
-        from isthmus.studies import claims as judged
+        from isthmus.studies.claims_table import describe_claims, format_claims_csv
 
         out.print(claims_table(claims))
-        write_text(folder / f"{scale}-claims.csv", judged.table(claims))
-        lines += ["", *judged.lines(claims)]
+        write_text(folder / f"{scale}-claims.csv", format_claims_csv(claims))
+        lines += ["", *describe_claims(claims)]
     write_text(folder / f"{scale}.txt", "\n".join(lines) + "\n")
     for name, panels in found.pictures(done).items():
         draw = draw_panels if isinstance(panels[0], Panel) else draw_landscapes

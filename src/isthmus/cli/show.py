@@ -149,7 +149,8 @@ def comparison_table(comparison: Any) -> Table:
 
 def claims_table(claims: Any) -> Table:
     """A paper's claims: what was found of each, and the comparison that speaks least for it."""
-    from isthmus.studies.claims import HOLDS, NOT, span
+    from isthmus.studies.claims_table import describe_contrast
+    from isthmus.studies.contrasts import HOLDS, NOT
 
     table = Table(
         box=None, pad_edge=False, header_style="bold", title="claims", title_justify="left"
@@ -167,7 +168,7 @@ def claims_table(claims: Any) -> Table:
         table.caption, table.caption_justify = f"not run: {', '.join(left)}", "left"
     for claim in (claim for claim in claims if claim.contrasts):
         colour = next((c for word, c in colours.items() if claim.verdict.endswith(word)), "yellow")
-        weakest = span(claim.weakest) if claim.weakest else ""
+        weakest = describe_contrast(claim.weakest) if claim.weakest else ""
         verdict = f"[{colour}]{escape(claim.conclusion)}[/]"
         table.add_row(claim.id, claim.text, verdict, escape(claim.why), escape(weakest))
     return table
