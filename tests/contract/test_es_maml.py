@@ -25,8 +25,8 @@ from isthmus.methods.es_maml import (
     ESMAML,
     AntitheticPair,
     Evaluated,
-    GainedMoments,
     Evolution,
+    GainedMoments,
     centred_ranks,
 )
 from isthmus.methods.method import fold_key

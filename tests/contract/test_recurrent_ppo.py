@@ -19,9 +19,8 @@ import test_ppo
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate_method
-from isthmus.learning.advantage import gae
+from isthmus.learning.advantage import ValuedRound, gae
 from isthmus.learning.networks import CELLS, GRU, LSTM, cell_step, unroll
-from isthmus.learning.advantage import ValuedRound
 from isthmus.learning.recurrent_ppo import RecurrentPPO, through_tasks
 from isthmus.methods import registry
 from isthmus.methods.recurrent import RL2, RecurrentRandomization

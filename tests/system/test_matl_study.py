@@ -582,7 +582,7 @@ def test_a_fresh_classifier():
 
 @pytest.mark.parametrize("task", ["reacher", "hopper", "cartpole_swingup"])
 def test_worlds_are_moved_into_the_source(task):
-    target, source = Domain.parse(f"{task}/gravity=x2"), Domain.parse(task)
+    target, source = parse_domain(f"{task}/gravity=x2"), parse_domain(task)
     visited = measures._visit_states(
         target, registry.build("source_only").learner.random(Low(source.spaces))
     ).worlds
