@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from test_compare import Here
+from tiny import Here
 
 from isthmus.cli.main import main
 from isthmus.domains.domain import Domain

@@ -5,8 +5,6 @@ with the others.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -15,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from tiny import compilations
 
 import isthmus
 from isthmus.domains import domain as domains
@@ -103,22 +102,6 @@ def run(
     for _ in range(rounds):
         s, _ = method.step(problem, s)
     return s
-
-
-@contextmanager
-def compilations() -> Iterator[list[Any]]:
-    """What XLA compiles inside."""
-    found: list[Any] = []
-
-    def listen(event: str, seconds: float, **about: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(about)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 class Trained(NamedTuple):

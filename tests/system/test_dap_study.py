@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_compare import Here
+from tiny import Here
 
 from isthmus.cli.main import main
 from isthmus.domains.rollout import rollout_episodes

@@ -180,7 +180,7 @@ def killed(
     """Train or go on in a process of its own, and kill it with -9 as soon as `when()`."""
     arguments = [method, str(folder), str(rounds), str(pause), place]
     command = [sys.executable, "-c", DRIVER, *arguments]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent)
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
     try:
         deadline = time.monotonic() + 200
         while not when():
@@ -260,7 +260,7 @@ def test_killed_very_often(tmp_path, straight, method):
 def isthmus_command(*arguments: str) -> list[str]:
     """The command line, with the evaluations of these tests."""
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tiny; from isthmus.cli.main import main; main()"
-    return [sys.executable, "-c", code, str(Path(__file__).parent), *arguments]
+    return [sys.executable, "-c", code, str(Path(__file__).parents[1]), *arguments]
 
 
 def test_a_real_ctrl_c(tmp_path, straight):

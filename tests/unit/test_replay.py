@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from test_methods import compilations
+from tiny import compilations
 
 from isthmus.learning import replay as module
 from isthmus.learning.replay import Replay, sample

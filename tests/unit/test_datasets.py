@@ -516,7 +516,7 @@ def d4rl_file(path: Path, following: bool = True) -> Path:
 def test_d4rls_file_is_converted_as_the_page_says(tmp_path, monkeypatch, following):
     monkeypatch.chdir(tmp_path)
     d4rl_file(tmp_path / "hopper_medium-v2.hdf5", following)
-    page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     (snippet,) = [
         code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "h5py" in code
     ]
