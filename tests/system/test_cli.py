@@ -440,11 +440,11 @@ def test_demo(tmp_path, monkeypatch, capsys):
 
 
 def test_watch(trained, tmp_path, monkeypatch, capsys):
-    from isthmus.report.watch import CannotRender, backend
+    from isthmus.rendering import CannotRender, find_backend
 
     arguments = ["watch", str(trained), f"--out={tmp_path / 'clip.webp'}", "--seconds=0.3"]
     try:
-        backend()
+        find_backend()
     except CannotRender as error:
         assert str(error) in refused(capsys, *arguments)
     else:
@@ -500,9 +500,9 @@ def test_diff(trained, copy, tmp_path, capsys):
 
 
 def test_doctor(monkeypatch, capsys):
-    from isthmus.report.watch import CannotRender
+    from isthmus.rendering import CannotRender
 
-    monkeypatch.setattr("isthmus.report.watch.backend", lambda: "egl")
+    monkeypatch.setattr("isthmus.rendering.find_backend", lambda: "egl")
     text = said(capsys, "doctor")
     assert (
         "mujoco 4" in text
@@ -516,7 +516,7 @@ def test_doctor(monkeypatch, capsys):
     def nothing() -> str:
         raise CannotRender("no headless rendering here; install a driver")
 
-    monkeypatch.setattr("isthmus.report.watch.backend", nothing)
+    monkeypatch.setattr("isthmus.rendering.find_backend", nothing)
     monkeypatch.setattr("isthmus.cli.doctor._bits", lambda: (True, "the same bits"))
     with pytest.raises(SystemExit) as stopped:
         main(["doctor"])

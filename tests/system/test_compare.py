@@ -17,7 +17,8 @@ from isthmus.domains import rollout as collecting
 from isthmus.evaluation import evaluate as evaluation
 from isthmus.evaluation import statistics
 from isthmus.methods import registry
-from isthmus.report.page import Group, _lede
+from isthmus.report.entries import Group
+from isthmus.report.sections import write_lede
 from isthmus.studies.compare import Comparison, run_job
 from isthmus.training.executor import Processes
 from isthmus.training.run import Run
@@ -88,7 +89,7 @@ def test_a_floor_that_learns_by_something_else_is_said(tmp_path):
     made = few(tmp_path / "c", ["darc", "dap"], problem=problem, seeds=1, steps=1, ceiling=False)
     said = "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, --set learner=sac, or compare them apart."
     assert made.unlike == said == str(comparison_table(made).caption)
-    assert said in _lede(Group(made.folder, [], made))
+    assert said in write_lede(Group(made.folder, [], made))
 
 
 def test_all_methods_met_the_same_starts_and_dynamics(watched):

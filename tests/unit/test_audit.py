@@ -11,7 +11,7 @@ import pytest
 from isthmus.audit.audit import HORIZON_STEPS, NO_CHANGE, SHIFT, SMALL_SHIFT, Audit, audit
 from isthmus.domains.domain import START, Domain
 from isthmus.physics.random import Streams, fold, keys
-from isthmus.report.figures import inert_below
+from isthmus.report.landscapes import find_inert_limit
 from isthmus.tasks import task as tasks
 from isthmus.types import BadValue
 
@@ -124,8 +124,8 @@ def test_the_floor_moves_with_the_factor_that_stands_for_friction(tmp_path):
         found = of(
             "sledge/friction_scale=3,foot_friction=0.4", "sledge/friction_scale=3,foot_friction=0.2"
         )
-        assert inert_below(Domain.parse("sledge/friction_scale=3"), "foot_friction") is None
-        assert inert_below(Domain.parse("sledge"), "foot_friction") == 0.1
+        assert find_inert_limit(Domain.parse("sledge/friction_scale=3"), "foot_friction") is None
+        assert find_inert_limit(Domain.parse("sledge"), "foot_friction") == 0.1
     finally:
         own.forget()
     assert found.points[0].contact["foot"] == (0.4, pytest.approx(0.3))

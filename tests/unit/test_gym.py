@@ -20,11 +20,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from isthmus.domains import gym
 from isthmus.domains.domain import START, Domain
-from isthmus.domains.gym import CannotRender, Environment, ForeignDomain, VectorEnvironment
+from isthmus.domains.gym import Environment, ForeignDomain, VectorEnvironment
 from isthmus.domains.rollout import SteppedWorlds, rollout_episodes, rollout_steps
 from isthmus.physics.parameters import parse_setting
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.problems.problem import Access, Problem, TargetUsage, make_problem
+from isthmus.rendering import CannotRender
 from isthmus.tasks.imports import import_files
 from isthmus.types import BadValue, Decision, UnknownName
 
@@ -199,7 +200,8 @@ def test_pictures_show_the_robot(name):
 
 def test_where_nothing_renders_it_is_said():
     code = """if True:
-        from isthmus.domains.gym import CannotRender, Environment
+        from isthmus.domains.gym import Environment
+        from isthmus.rendering import CannotRender
         env = Environment("hopper", render_mode="rgb_array")
         env.reset(seed=0)
         try:
@@ -213,10 +215,10 @@ def test_where_nothing_renders_it_is_said():
         text=True,
         env={"MUJOCO_GL": "off", "PATH": ""},
     )
-    assert done.stdout.startswith("nothing renders here") and done.stdout.count("\n") == 1, (
-        done.stderr
-    )
-    assert "MUJOCO_GL" in done.stdout and "EGL" in done.stdout
+    assert (
+        done.stdout.startswith("MUJOCO_GL=off turns rendering off") and done.stdout.count("\n") == 1
+    ), done.stderr
+    assert "unset it" in done.stdout and "egl" in done.stdout
 
 
 class OneWorld(gymnasium.Env):

@@ -29,10 +29,10 @@ def examine() -> Iterator[tuple[bool, str]]:
     )
     yield True, _dart()
     yield _bits()
-    from isthmus.report.watch import CannotRender, backend
+    from isthmus.rendering import CannotRender, find_backend
 
     try:
-        yield True, f"renders by {backend()}"
+        yield True, f"renders by {find_backend()}"
     except CannotRender as error:
         yield False, str(error)
 

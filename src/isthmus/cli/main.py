@@ -441,10 +441,11 @@ def landscape(
             on_step=step,
         )
     write_text(path, result.csv())
-    from isthmus.report.figures import draw_landscapes
+    from isthmus.report.landscape_figures import plot_landscapes
+    from isthmus.report.style import save_figure
 
     picture = path.with_suffix(".png")
-    draw_landscapes([(f"{opened.name}, seed {opened.seed}", result)], picture, grid)
+    save_figure(plot_landscapes([(f"{opened.name}, seed {opened.seed}", result)], grid), picture)
     inside = result.inside
     if inside.any() and not inside.all():
         box, rest = result.mean[inside].mean(), result.mean[~inside].mean()
@@ -562,12 +563,14 @@ def reproduce(
                 lambda: jobs.poll([runs / study / u.name for u in units]), found.measure,
             )  # fmt: skip
     from isthmus.domains.domain import Domain
-    from isthmus.report.figures import draw_landscapes, draw_panels, draw_scenes
+    from isthmus.report.curve_figures import plot_panels
+    from isthmus.report.landscape_figures import plot_landscapes
+    from isthmus.report.scene_figures import plot_scenes
+    from isthmus.report.style import save_figure
 
     if scenes:
-        picture = draw_scenes(
-            [(title, Domain.parse(text)) for title, text in scenes], folder / f"figure{figure}.png"
-        )
+        robots = [(title, Domain.parse(text)) for title, text in scenes]
+        picture = save_figure(plot_scenes(robots), folder / f"figure{figure}.png")
         out.print(str(picture), markup=False, soft_wrap=True)
     if not units:
         return
@@ -588,8 +591,8 @@ def reproduce(
         lines += ["", *judged.lines(claims)]
     write_text(folder / f"{scale}.txt", "\n".join(lines) + "\n")
     for name, panels in found.pictures(done).items():
-        draw = draw_panels if isinstance(panels[0], Panel) else draw_landscapes
-        draw(panels, folder / f"{scale}-{name}")  # pyright: ignore[reportArgumentType]
+        plot = plot_panels if isinstance(panels[0], Panel) else plot_landscapes
+        save_figure(plot(panels), folder / f"{scale}-{name}")  # pyright: ignore[reportArgumentType]
         out.print(str(folder / f"{scale}-{name}"), markup=False, soft_wrap=True)
 
 

@@ -1,0 +1,220 @@
+"""Figures of learning curves: of a comparison, of a study, and of the learners' health."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from isthmus.evaluation import statistics
+from isthmus.report.curves import (
+    HEALTH_TITLES,
+    MIN_BAND_SEEDS,
+    SOURCE_RETURN,
+    SOURCE_STEPS,
+    TARGET_RETURN,
+    TARGET_TRANSITIONS,
+    Curves,
+    estimate_band,
+    spends,
+)
+from isthmus.report.style import (
+    LEVEL_STYLE,
+    Look,
+    add_legend,
+    choose_looks,
+    count_along_x,
+    in_style,
+)
+from isthmus.studies.study import Panel
+from isthmus.types import BadValue
+
+MAX_HEALTH_POINTS = 400
+"""Points of a line that a page holds: no more than an eye can see."""
+
+
+class CurveAxes(NamedTuple):
+    """Which columns of `Curves.seeds` a panel shows, and what they are called."""
+
+    y_label: str
+    y: int
+    x_label: str
+    x: int
+
+
+CURVE_AXES = (
+    CurveAxes("return in the target", TARGET_RETURN, "source steps", SOURCE_STEPS),
+    CurveAxes(
+        "return in the target", TARGET_RETURN, "target transitions in training", TARGET_TRANSITIONS
+    ),
+    CurveAxes("return in the source", SOURCE_RETURN, "source steps", SOURCE_STEPS),
+)
+
+
+class Method(NamedTuple):
+    """A method's name in a study's panels, and its role."""
+
+    name: str
+    role: str
+
+
+@in_style
+def plot_curves(curves: Sequence[Curves]) -> Figure:
+    """Plot returns over training: in the target against both counters, in the source against one.
+
+    Lines are means over seeds, bands Student's 95 % interval from MIN_BAND_SEEDS seeds on, thin
+    lines single seeds where there are fewer than five. A method that took nothing of what the axis
+    counts is a level line at its last evaluation. Panels that would hold no point are left out.
+    Raises BadValue where none is left.
+    """
+    shown = [axes for axes in CURVE_AXES if _has_points(curves, axes)]
+    if not shown:
+        raise BadValue("no curve to draw: nothing was evaluated in training yet")
+    figure = Figure(figsize=(3.3 * len(shown) + 0.3, 2.9))
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    looks = choose_looks(curves)
+    for ax, axes in zip(panels, shown, strict=True):
+        known = [i for i, each in enumerate(curves) if each.is_known(axes.y)]
+        for i in known:
+            _draw_line(ax, curves[i].seeds, axes.x, axes.y, looks[i], statistics.FEW_SEEDS)
+        _fit_height(ax, [seed[:, axes.y] for i in known for seed in curves[i].seeds])
+        ax.set(xlabel=axes.x_label, ylabel=axes.y_label, xlim=(0, None))
+        count_along_x(ax, 5)
+    handles = []
+    for method, look in zip(curves, looks, strict=True):
+        rises = any(spends(method.seeds, axes.x) for axes in shown)
+        handles.append(_make_handle(look, rises))
+    add_legend(figure, handles, curves)
+    return figure
+
+
+def _has_points(curves: Sequence[Curves], axes: CurveAxes) -> bool:
+    """Return whether any method has a value on `y` and took any of what `x` counts."""
+    return any(spends(each.seeds, axes.x) and each.is_known(axes.y) for each in curves)
+
+
+@in_style
+def plot_panels(panels: Sequence[Panel]) -> Figure:
+    """Plot a study's curves, panels side by side with one legend.
+
+    Lines, bands and levels are as in `plot_curves`, single seeds only where there is no band.
+    Raises BadValue for none.
+    """
+    if not panels:
+        raise BadValue("no panel to draw")
+    columns = min(len(panels), 3)
+    rows = ceil(len(panels) / columns)
+    methods = _list_methods(panels)
+    legend_columns = 2 * columns  # as many names as fit over the panels
+    legend_height = 0.2 * ceil(len(methods) / legend_columns)
+    figure = Figure(figsize=(3.3 * columns + 0.3, 2.7 * rows + 0.2 + legend_height))
+    axes = figure.subplots(rows, columns, squeeze=False)
+    looks = dict(zip(methods, choose_looks(methods), strict=True))
+    rising: set[Method] = set()
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        _draw_panel(ax, panel, looks)
+        rising |= {Method(line.name, line.role) for line in panel.lines if spends(line.seeds, 0)}
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    handles = [_make_handle(look, method in rising) for method, look in looks.items()]
+    add_legend(figure, handles, methods, legend_columns)
+    return figure
+
+
+def _list_methods(panels: Sequence[Panel]) -> list[Method]:
+    """Return the methods of all panels, each once, in order."""
+    lines = [line for panel in panels for line in panel.lines]
+    return list(dict.fromkeys(Method(line.name, line.role) for line in lines))
+
+
+def _draw_panel(ax: Axes, panel: Panel, looks: dict[Method, Look]) -> None:
+    """Draw one panel of a study."""
+    for line in panel.lines:
+        look = looks[Method(line.name, line.role)]
+        _draw_line(ax, line.seeds, 0, 1, look, MIN_BAND_SEEDS)
+    seeds = [seed for line in panel.lines for seed in line.seeds]
+    _fit_height(ax, [seed[:, 1] for seed in seeds])
+    ax.set(xlabel=panel.x, ylabel=panel.y, xlim=(0, None))
+    ax.set_title(panel.title, loc="left", fontweight="bold")
+    # Of updates there are no halves.
+    count_along_x(ax, 5, whole=all((seed[:, 0] % 1 == 0).all() for seed in seeds))
+
+
+def _draw_line(ax: Axes, seeds: Sequence[np.ndarray], x: int, y: int, look: Look, few: int) -> None:
+    """Draw one method's curves [evaluations, ...] over seeds, and each seed under `few` of them.
+
+    A dotted level where none ever leaves x = 0.
+    """
+    band = estimate_band(seeds, x, y)
+    if not spends(seeds, x):
+        ax.axhline(band.mean[-1], **look | LEVEL_STYLE)
+        return
+    if len(seeds) < few:
+        for seed in seeds:
+            ax.plot(seed[:, x], seed[:, y], color=look["color"], lw=0.6, alpha=0.6)
+    if len(seeds) >= MIN_BAND_SEEDS:
+        ax.fill_between(band.steps, band.low, band.high, color=look["color"], alpha=0.15, lw=0)
+    ax.plot(band.steps, band.mean, **look)
+
+
+def _make_handle(look: Look, rises: bool) -> Line2D:
+    """Return a method's line in the legend: a level where it rises in no panel."""
+    style: dict[str, Any] = look if rises else look | LEVEL_STYLE
+    return Line2D([], [], **style)
+
+
+def _fit_height(ax: Axes, heights: Sequence[np.ndarray]) -> None:
+    """Set limits that hold all lines; an interval of few seeds may be far wider, and is cut."""
+    values = np.concatenate(heights)
+    values = values[np.isfinite(values)]
+    if len(values):
+        margin = 0.08 * (float(np.ptp(values)) or 1.0)
+        ax.set_ylim(float(values.min()) - margin, float(values.max()) + margin)
+
+
+@in_style
+def plot_health(curves: Sequence[Curves]) -> Figure:
+    """Plot the learners' health, one panel a metric and a line a seed, against all steps.
+
+    Raises BadValue where no round was logged.
+    """
+    logged = {metric for each in curves for seed in each.health for metric in seed}
+    metrics = [metric for metric in HEALTH_TITLES if metric in logged]
+    if not metrics:
+        raise BadValue("no health to draw: no round was logged yet")
+    columns = min(len(metrics), 5)
+    rows = ceil(len(metrics) / columns)
+    figure = Figure(figsize=(2.15 * columns + 0.2, 1.75 * rows + 0.35))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    looks = choose_looks(curves)
+    for ax, metric in zip(panels.flat, metrics, strict=False):
+        for method, look in zip(curves, looks, strict=True):
+            _draw_health(ax, method, metric, look["color"])
+        ax.set_title(HEALTH_TITLES[metric], fontsize=8, loc="left")
+        count_along_x(ax, 4)
+        ax.tick_params(labelsize=7)
+    for ax in panels.flat[len(metrics) :]:
+        ax.remove()
+    figure.supxlabel("steps in both domains", fontsize=8)
+    add_legend(figure, [Line2D([], [], color=look["color"]) for look in looks], curves)
+    return figure
+
+
+def _draw_health(ax: Axes, method: Curves, metric: str, color: str) -> None:
+    """Draw one metric of a method, a line a seed."""
+    for seed in method.health:
+        if metric in seed:
+            points = _thin_out(seed[metric])
+            ax.plot(points[:, 0], points[:, 1], color=color, lw=0.8, alpha=0.8)
+
+
+def _thin_out(points: np.ndarray) -> np.ndarray:
+    """Return at most MAX_HEALTH_POINTS of the points [n, 2], evenly."""
+    if len(points) <= MAX_HEALTH_POINTS:
+        return points
+    return points[np.linspace(0, len(points) - 1, MAX_HEALTH_POINTS).round().astype(int)]
