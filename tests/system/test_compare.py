@@ -12,7 +12,7 @@ import tiny
 from tiny import few
 
 import isthmus
-from isthmus.cli.show import comparison_table
+from isthmus.cli.tables import tabulate_comparison
 from isthmus.domains import rollout as collecting
 from isthmus.evaluation import evaluate as evaluation
 from isthmus.evaluation import statistics
@@ -80,7 +80,7 @@ def test_the_floor_and_the_ceiling_are_there(watched):
         assert (row.against_floor is None) == (row.role == "floor")
         assert row.against_floor_interval == ("" if row.role == "floor" else "Welch over seeds")
     assert made.intervals == "Student over seeds; of differences: Welch over seeds"
-    assert made.intervals in str(comparison_table(made).title)
+    assert made.intervals in str(tabulate_comparison(made).title)
     assert Comparison.read(made.folder) == made and made.unlike == "", "all learn by PPO"
 
 
@@ -88,7 +88,7 @@ def test_a_floor_that_learns_by_something_else_is_said(tmp_path):
     problem = isthmus.problem("hopper/gravity=x2", data=tiny.log("hopper/gravity=x2"))
     made = few(tmp_path / "c", ["darc", "dap"], problem=problem, seeds=1, steps=1, ceiling=False)
     said = "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, --set learner=sac, or compare them apart."
-    assert made.unlike == said == str(comparison_table(made).caption)
+    assert made.unlike == said == str(tabulate_comparison(made).caption)
     assert said in write_lede(Group(made.folder, [], made))
 
 

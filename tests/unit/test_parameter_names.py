@@ -10,7 +10,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from isthmus.cli.main import parameters as show_parameters
+from isthmus.cli.catalog import show_parameters
+from isthmus.cli.options import ImportOptions
 from isthmus.domains.domain import Domain, pairs
 from isthmus.domains.effects import EFFECTS
 from isthmus.physics.mujoco import MujocoSimulator, load_model
@@ -216,7 +217,7 @@ def test_a_model_with_hard_names_is_used_as_the_table_shows(tmp_path, capsys):
         observation_names = ("a", "b", "c")
 
     register(Hard)
-    show_parameters("hard_names")
+    show_parameters(ImportOptions(), "hard_names")
     shown = capsys.readouterr().out
     table = Domain("hard_names").table()
     assert {
