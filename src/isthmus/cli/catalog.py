@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def show_methods(name: Positional[str | None] = None) -> None:
-    """What there is to train with; with a NAME, its algorithm box, its settings and their defaults."""
+    """What there is to train with; with a NAME, its algorithm box, its settings, their defaults."""
     from isthmus.methods import registry
 
     if name:
@@ -75,11 +76,17 @@ def show_tasks(code: ImportOptions) -> None:
     screen.print(table)
     rewards = make_table("reward", "what it pays", "of")
     for variant, meaning in VARIANTS.items():
-        having = [name for name, task in tasks.items() if variant in task.variants]
-        where = "all" if len(having) == len(tasks) else ", ".join(having)
-        rewards.add_row(f"reward={variant}", meaning, where)
+        rewards.add_row(f"reward={variant}", meaning, _list_tasks_with(variant, tasks))
     screen.print("\n[bold]rewards[/], chosen apart for source and target:")
     screen.print(rewards)
+
+
+def _list_tasks_with(variant: str, tasks: Mapping[str, Task]) -> str:
+    """Return the tasks that have a kind of reward."""
+    having = [name for name, task in tasks.items() if variant in task.variants]
+    if len(having) == len(tasks):
+        return "all"
+    return ", ".join(having)
 
 
 def _summarize(task: Task) -> str:

@@ -30,7 +30,7 @@ def run_verify(run: Positional[Path]) -> None:
 
 
 def run_diff(first: Positional[Path], second: Positional[Path]) -> None:
-    """The first number in which two runs' newest checkpoints differ; exit status 1 where they do."""
+    """The first number in which two runs' newest checkpoints differ; status 1 where they do."""
     from isthmus.training import checkpoint
     from isthmus.training.run import Run
 

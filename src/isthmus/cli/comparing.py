@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -18,19 +19,26 @@ if TYPE_CHECKING:
 Scale = Literal["smoke", "laptop", "paper"]
 
 
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What is compared, how often and for how long each method trains, and how it is played."""
+
+    methods: Annotated[
+        tuple[str, ...], arg(help="besides the floor source_only and the ceiling target_only")
+    ]
+    seeds: int = 5
+    steps: int = 1_000_000
+    episodes: Annotated[int, arg(help="episodes a seed, in the target")] = 100
+    ceiling: Annotated[bool, arg(help="also train target_only, with free access to the target")] = (
+        True
+    )
+
+
 def run_compare(
     problem: ProblemOptions,
     configuration: MethodOptions,
+    comparison: ComparisonOptions,
     trainings: TrainingsExecutorOptions,
-    methods: Annotated[
-        tuple[str, ...], arg(help="besides the floor source_only and the ceiling target_only")
-    ],
-    seeds: int = 5,
-    steps: int = 1_000_000,
-    episodes: Annotated[int, arg(help="episodes a seed, in the target")] = 100,
-    ceiling: Annotated[
-        bool, arg(help="also train target_only, with free access to the target")
-    ] = True,
     out: Annotated[
         Path, arg(help="the comparison's folder; the same command goes on in it")
     ] = Path("runs/comparison"),
@@ -43,20 +51,20 @@ def run_compare(
     from isthmus.studies.compare import compare
 
     with trainings.open() as executor, TrainingBars() as bars:
-        comparison = compare(
+        result = compare(
             made,
-            methods,
-            seeds=seeds,
-            steps=steps,
+            comparison.methods,
+            seeds=comparison.seeds,
+            steps=comparison.steps,
             out=out,
-            episodes=episodes,
+            episodes=comparison.episodes,
             settings=configuration.parse_settings(),
-            ceiling=ceiling,
+            ceiling=comparison.ceiling,
             executor=executor,
             imports=configuration.imports,
             poll=bars.poll,
         )
-    screen.print(tabulate_comparison(comparison))
+    screen.print(tabulate_comparison(result))
     print_text(f"pictures: isthmus report {out} -o report.html")
 
 

@@ -14,7 +14,7 @@ class Screen(Console):
     """Standard output as wide as its terminal, or wide enough for any table where it has none."""
 
     @property
-    def size(self) -> ConsoleDimensions:
+    def size(self) -> ConsoleDimensions:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Width and height in characters."""
         if self.is_terminal:
             return super().size

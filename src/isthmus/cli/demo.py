@@ -14,10 +14,10 @@ EPISODES = 360  # two a cell of the target's grid
 SETTINGS = {"learner.minibatch": 256, "learner.discount": 0.995}
 
 GREETING = """\
-A hopping robot learns in a simulator: torso 6 kg, foot friction 2. Does it still hop with another body,
-on another floor? [bold]source_only[/] trains on that one robot; [bold]domain_randomization[/] on many
-around it; [bold]target_only[/], the ceiling, on the 180 robots of the target itself.
-"""  # noqa: E501
+A hopping robot learns in a simulator: torso 6 kg, foot friction 2. Does it still hop with another
+body, on another floor? [bold]source_only[/] trains on that one robot; [bold]domain_randomization[/]
+on many around it; [bold]target_only[/], the ceiling, on the 180 robots of the target itself.
+"""
 
 
 def run_demo(

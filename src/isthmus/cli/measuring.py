@@ -42,10 +42,12 @@ def run_audit(
 
     code.load()
     problem = shift.make(data)
-    run = open_run(policy) if policy else None
+    run, acting = None, None
+    if policy:
+        run = open_run(policy)
+        acting = run.policy
     lines = []
     if not data or (problem.source.replayable and problem.target.replayable):
-        acting = run.policy if run else None
         lines += audit(problem.source, problem.target, seed=seed, policy=acting).lines()
     if data:
         if lines:
@@ -185,8 +187,8 @@ def run_landscape(
 def _name_landscape(run: Run, grid: Domain) -> Path:
     """Return a file in the run's folder; beside it, where the run is a kept one's file."""
     folder = run.folder if run.folder.is_dir() else run.folder.parent
-    which = [run.which] if run.which else []
-    return folder / f"{'-'.join(['landscape', *which, *grid.grid])}.csv"
+    name = "-".join(filter(None, ["landscape", run.which, *grid.grid]))
+    return folder / f"{name}.csv"
 
 
 def _play_grid(run: Run, grid: Domain, episodes: int) -> Landscape:

@@ -148,6 +148,8 @@ def _read_metrics_tail(folder: Path) -> RunProgress:
         return RunProgress(0, 0, "-")
     if not rows:
         return RunProgress(0, total, "-")
-    returns = [row["training_return"] for row in rows if "training_return" in row]
-    score = f"{returns[-1]:.0f}" if returns else "-"
+    score = "-"
+    for row in rows:
+        if "training_return" in row:
+            score = f"{row['training_return']:.0f}"
     return RunProgress(rows[-1]["source_steps"] + rows[-1]["target_transitions"], total, score)

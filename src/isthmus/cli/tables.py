@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def tabulate_comparison(comparison: Comparison) -> Table:
-    """Return a comparison as a table: mean target return, the difference to the floor, a verdict."""
+    """Return a comparison as a table: returns in the target, against the floor, a verdict."""
     from isthmus.evaluation import statistics
     from isthmus.problems.problem import Problem
 
@@ -62,7 +62,7 @@ def _format_steps(row: ComparisonRow) -> str:
 
 
 def tabulate_claims(claims: Sequence[Claim]) -> Table:
-    """Return a paper's claims, each with its verdict and the comparison that speaks least for it."""
+    """Return a paper's claims, with verdicts and the comparisons that speak least for them."""
     from isthmus.studies.claims import span
 
     table = make_table("", "claim", "verdict", "why", "weakest comparison", title="claims")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,19 +23,18 @@ if TYPE_CHECKING:
     from isthmus.training.run import Run
 
 
-def run_train(
-    method: Positional[str],
-    problem: ProblemOptions,
-    configuration: MethodOptions,
-    sharing: RoundsExecutorOptions,
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How long to train, by which random numbers, and from which policy."""
+
     steps: Annotated[
         int,
         arg(
             help="environment steps in all, source and target, rounded up to whole rounds; 0: "
             "deploy what --start left"
         ),
-    ] = 1_000_000,
-    seed: int = 0,
+    ] = 1_000_000
+    seed: int = 0
     start: Annotated[
         Path | None,
         arg(
@@ -41,7 +42,15 @@ def run_train(
             help="a run whose policy to start from; RUN@best: the one of its best return in the "
             "source",
         ),
-    ] = None,
+    ] = None
+
+
+def run_train(
+    method: Positional[str],
+    problem: ProblemOptions,
+    configuration: MethodOptions,
+    training: TrainingOptions,
+    sharing: RoundsExecutorOptions,
     out: Annotated[
         Path | None, arg(help="the run's folder (default: a new one under runs/)")
     ] = None,
@@ -58,11 +67,11 @@ def run_train(
         run = train(
             method,
             made,
-            seed=seed,
-            steps=steps,
+            seed=training.seed,
+            steps=training.steps,
             out=out,
             settings=configuration.parse_settings(),
-            start=start,
+            start=training.start,
             imports=configuration.imports,
             quiet=quiet,
             executor=executor,
@@ -76,7 +85,7 @@ def run_resume(
     sharing: RoundsExecutorOptions,
     quiet: bool = False,
 ) -> None:
-    """Go on with a run from its newest good checkpoint: the same bits as if it had never stopped."""
+    """Go on with a run from its newest good checkpoint, as if it had never stopped, to the bit."""
     code.load()
     from isthmus.training.train import resume
 
@@ -91,14 +100,22 @@ def _report_end(run: Run) -> None:
 
     if not run.finished:
         raise SystemExit(130)
-    evaluations = [row for row in run.metrics() if row["kind"] == "evaluation"]
-    if evaluations:
-        scores = []
-        for key, value in evaluations[-1].items():
-            if key.endswith("_return"):
-                scores.append(f"{key.removesuffix('_return')} {value:.0f}")
-        print_text(f"last evaluation, mean return: {', '.join(scores)}" if scores else UNMEASURED)
+    for row in reversed(run.metrics()):
+        if row["kind"] == "evaluation":
+            print_text(_format_returns(row) or UNMEASURED)
+            break
     print_text(run.folder)
+
+
+def _format_returns(row: Mapping[str, float]) -> str:
+    """Return the mean returns of an evaluation; empty where none was measured."""
+    returns = []
+    for key, value in row.items():
+        if key.endswith("_return"):
+            returns.append(f"{key.removesuffix('_return')} {value:.0f}")
+    if not returns:
+        return ""
+    return f"last evaluation, mean return: {', '.join(returns)}"
 
 
 def run_collect(
@@ -112,7 +129,7 @@ def run_collect(
     ] = False,
     seed: int = 0,
 ) -> None:
-    """Log the target under a run's policy: what methods of access `dataset` learn from, by --data."""
+    """Log the target under a run's policy; methods of access `dataset` learn from it, by --data."""
     code.load()
     problem = shift.make()
     from isthmus.cli.progress import show_steps

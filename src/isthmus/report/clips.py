@@ -48,8 +48,16 @@ class Clip(NamedTuple):
         """Write an animated picture of a `kind` ("WEBP"; None: by the file's name) that loops."""
         first, *rest = self.frames
         # `quality` and `method` (speed) are WebP's; other formats do not read them.
-        first.save(file, kind, save_all=True, append_images=rest, duration=self.milliseconds, loop=0,
-                   quality=70, method=2)  # fmt: skip
+        first.save(
+            file,
+            kind,
+            save_all=True,
+            append_images=rest,
+            duration=self.milliseconds,
+            loop=0,
+            quality=70,
+            method=2,
+        )
 
 
 def check_format(path: Path) -> None:

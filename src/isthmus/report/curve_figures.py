@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,6 +30,8 @@ from isthmus.report.style import (
     choose_looks,
     count_along_x,
     in_style,
+    make_grid,
+    measure_spread,
 )
 from isthmus.studies.study import Panel
 from isthmus.types import BadValue
@@ -63,6 +65,13 @@ class Method(NamedTuple):
     role: str
 
 
+class Stroke(NamedTuple):
+    """One method's curves [evaluations, ...], one a seed, and how they look."""
+
+    seeds: Sequence[np.ndarray]
+    look: Look
+
+
 @in_style
 def plot_curves(curves: Sequence[Curves]) -> Figure:
     """Plot returns over training: in the target against both counters, in the source against one.
@@ -79,23 +88,33 @@ def plot_curves(curves: Sequence[Curves]) -> Figure:
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     looks = choose_looks(curves)
     for ax, axes in zip(panels, shown, strict=True):
-        known = [i for i, each in enumerate(curves) if each.is_known(axes.y)]
-        for i in known:
-            _draw_line(ax, curves[i].seeds, axes.x, axes.y, looks[i], statistics.FEW_SEEDS)
-        _fit_height(ax, [seed[:, axes.y] for i in known for seed in curves[i].seeds])
-        ax.set(xlabel=axes.x_label, ylabel=axes.y_label, xlim=(0, None))
-        count_along_x(ax, 5)
-    handles = []
-    for method, look in zip(curves, looks, strict=True):
-        rises = any(spends(method.seeds, axes.x) for axes in shown)
-        handles.append(_make_handle(look, rises))
-    add_legend(figure, handles, curves)
+        _draw_curves(ax, axes, curves, looks)
+    rising = [_rises(method, shown) for method in curves]
+    add_legend(figure, list(map(_make_handle, looks, rising)), curves)
     return figure
+
+
+def _rises(method: Curves, shown: Sequence[CurveAxes]) -> bool:
+    """Return whether a method leaves x = 0 in any panel."""
+    return any(spends(method.seeds, axes.x) for axes in shown)
 
 
 def _has_points(curves: Sequence[Curves], axes: CurveAxes) -> bool:
     """Return whether any method has a value on `y` and took any of what `x` counts."""
     return any(spends(each.seeds, axes.x) and each.is_known(axes.y) for each in curves)
+
+
+def _draw_curves(
+    ax: Axes, axes: CurveAxes, curves: Sequence[Curves], looks: Sequence[Look]
+) -> None:
+    """Draw one panel of a comparison."""
+    strokes = []
+    for method, look in zip(curves, looks, strict=True):
+        if method.is_known(axes.y):
+            strokes.append(Stroke(method.seeds, look))
+    _draw_strokes(ax, strokes, axes.x, axes.y, statistics.FEW_SEEDS)
+    ax.set(xlabel=axes.x_label, ylabel=axes.y_label, xlim=(0, None))
+    count_along_x(ax, 5)
 
 
 @in_style
@@ -108,41 +127,48 @@ def plot_panels(panels: Sequence[Panel]) -> Figure:
     if not panels:
         raise BadValue("no panel to draw")
     columns = min(len(panels), 3)
-    rows = ceil(len(panels) / columns)
-    methods = _list_methods(panels)
-    legend_columns = 2 * columns  # as many names as fit over the panels
-    legend_height = 0.2 * ceil(len(methods) / legend_columns)
-    figure = Figure(figsize=(3.3 * columns + 0.3, 2.7 * rows + 0.2 + legend_height))
-    axes = figure.subplots(rows, columns, squeeze=False)
+    methods = _find_rising(panels)
     looks = dict(zip(methods, choose_looks(methods), strict=True))
-    rising: set[Method] = set()
-    for ax, panel in zip(axes.flat, panels, strict=False):
+    legend_columns = 2 * columns  # as many names as fit over the panels
+    height = 2.7 * ceil(len(panels) / columns) + 0.2 + 0.2 * ceil(len(methods) / legend_columns)
+    figure, axes = make_grid(len(panels), columns, (3.3 * columns + 0.3, height))
+    for ax, panel in zip(axes, panels, strict=True):
         _draw_panel(ax, panel, looks)
-        rising |= {Method(line.name, line.role) for line in panel.lines if spends(line.seeds, 0)}
-    for ax in axes.flat[len(panels) :]:
-        ax.remove()
-    handles = [_make_handle(look, method in rising) for method, look in looks.items()]
+    handles = list(map(_make_handle, looks.values(), methods.values()))
     add_legend(figure, handles, methods, legend_columns)
     return figure
 
 
-def _list_methods(panels: Sequence[Panel]) -> list[Method]:
-    """Return the methods of all panels, each once, in order."""
-    lines = [line for panel in panels for line in panel.lines]
-    return list(dict.fromkeys(Method(line.name, line.role) for line in lines))
+def _find_rising(panels: Sequence[Panel]) -> dict[Method, bool]:
+    """Return the methods of all panels in order, and whether each leaves x = 0 in any."""
+    rising: dict[Method, bool] = {}
+    for panel in panels:
+        for line in panel.lines:
+            method = Method(line.name, line.role)
+            rising[method] = rising.get(method, False) | spends(line.seeds, 0)
+    return rising
 
 
 def _draw_panel(ax: Axes, panel: Panel, looks: dict[Method, Look]) -> None:
     """Draw one panel of a study."""
+    strokes, steps = [], []
     for line in panel.lines:
-        look = looks[Method(line.name, line.role)]
-        _draw_line(ax, line.seeds, 0, 1, look, MIN_BAND_SEEDS)
-    seeds = [seed for line in panel.lines for seed in line.seeds]
-    _fit_height(ax, [seed[:, 1] for seed in seeds])
+        strokes.append(Stroke(line.seeds, looks[Method(line.name, line.role)]))
+        steps.append(np.concatenate(line.seeds)[:, 0])
+    _draw_strokes(ax, strokes, 0, 1, MIN_BAND_SEEDS)
     ax.set(xlabel=panel.x, ylabel=panel.y, xlim=(0, None))
     ax.set_title(panel.title, loc="left", fontweight="bold")
     # Of updates there are no halves.
-    count_along_x(ax, 5, whole=all((seed[:, 0] % 1 == 0).all() for seed in seeds))
+    count_along_x(ax, 5, whole=bool((np.concatenate(steps) % 1 == 0).all()))
+
+
+def _draw_strokes(ax: Axes, strokes: Sequence[Stroke], x: int, y: int, few: int) -> None:
+    """Draw methods' curves, and fit the height to them."""
+    heights = []
+    for stroke in strokes:
+        _draw_line(ax, stroke.seeds, x, y, stroke.look, few)
+        heights.append(np.concatenate(stroke.seeds)[:, y])
+    _fit_height(ax, heights)
 
 
 def _draw_line(ax: Axes, seeds: Sequence[np.ndarray], x: int, y: int, look: Look, few: int) -> None:
@@ -164,8 +190,9 @@ def _draw_line(ax: Axes, seeds: Sequence[np.ndarray], x: int, y: int, look: Look
 
 def _make_handle(look: Look, rises: bool) -> Line2D:
     """Return a method's line in the legend: a level where it rises in no panel."""
-    style: dict[str, Any] = look if rises else look | LEVEL_STYLE
-    return Line2D([], [], **style)
+    if not rises:
+        look = look | LEVEL_STYLE
+    return Line2D([], [], **look)
 
 
 def _fit_height(ax: Axes, heights: Sequence[np.ndarray]) -> None:
@@ -173,8 +200,9 @@ def _fit_height(ax: Axes, heights: Sequence[np.ndarray]) -> None:
     values = np.concatenate(heights)
     values = values[np.isfinite(values)]
     if len(values):
-        margin = 0.08 * (float(np.ptp(values)) or 1.0)
-        ax.set_ylim(float(values.min()) - margin, float(values.max()) + margin)
+        low, high = float(values.min()), float(values.max())
+        margin = 0.08 * measure_spread(low, high)
+        ax.set_ylim(low - margin, high + margin)
 
 
 @in_style
@@ -183,26 +211,35 @@ def plot_health(curves: Sequence[Curves]) -> Figure:
 
     Raises BadValue where no round was logged.
     """
-    logged = {metric for each in curves for seed in each.health for metric in seed}
-    metrics = [metric for metric in HEALTH_TITLES if metric in logged]
+    metrics = _list_metrics(curves)
     if not metrics:
         raise BadValue("no health to draw: no round was logged yet")
     columns = min(len(metrics), 5)
-    rows = ceil(len(metrics) / columns)
-    figure = Figure(figsize=(2.15 * columns + 0.2, 1.75 * rows + 0.35))
-    panels = figure.subplots(rows, columns, squeeze=False)
-    looks = choose_looks(curves)
-    for ax, metric in zip(panels.flat, metrics, strict=False):
-        for method, look in zip(curves, looks, strict=True):
-            _draw_health(ax, method, metric, look["color"])
-        ax.set_title(HEALTH_TITLES[metric], fontsize=8, loc="left")
-        count_along_x(ax, 4)
-        ax.tick_params(labelsize=7)
-    for ax in panels.flat[len(metrics) :]:
-        ax.remove()
+    size = (2.15 * columns + 0.2, 1.75 * ceil(len(metrics) / columns) + 0.35)
+    figure, panels = make_grid(len(metrics), columns, size)
+    colors = [look["color"] for look in choose_looks(curves)]
+    for ax, metric in zip(panels, metrics, strict=True):
+        _draw_metric(ax, metric, curves, colors)
     figure.supxlabel("steps in both domains", fontsize=8)
-    add_legend(figure, [Line2D([], [], color=look["color"]) for look in looks], curves)
+    add_legend(figure, [Line2D([], [], color=color) for color in colors], curves)
     return figure
+
+
+def _list_metrics(curves: Sequence[Curves]) -> list[str]:
+    """Return the metrics of health that any seed logged."""
+    logged: set[str] = set()
+    for method in curves:
+        logged = logged.union(*method.health)
+    return [metric for metric in HEALTH_TITLES if metric in logged]
+
+
+def _draw_metric(ax: Axes, metric: str, curves: Sequence[Curves], colors: Sequence[str]) -> None:
+    """Draw one panel of the learners' health."""
+    for method, color in zip(curves, colors, strict=True):
+        _draw_health(ax, method, metric, color)
+    ax.set_title(HEALTH_TITLES[metric], fontsize=8, loc="left")
+    count_along_x(ax, 4)
+    ax.tick_params(labelsize=7)
 
 
 def _draw_health(ax: Axes, method: Curves, metric: str, color: str) -> None:

@@ -23,7 +23,7 @@ HEALTH_TITLES = {
 """The metrics of a learner's health, by their name in metrics.jsonl, and their titles."""
 
 MIN_BAND_SEEDS = 3
-"""Seeds from which on curves get a band: the interval of two is 13 times as wide as they lie apart."""
+"""Seeds from which on curves get a band: of two, it is 13 times as wide as they lie apart."""
 
 
 class Curves(NamedTuple):
@@ -41,7 +41,7 @@ class Curves(NamedTuple):
 
     def is_known(self, column: int) -> bool:
         """Return whether any evaluation has a value in a column."""
-        return any(np.isfinite(seed[:, column]).any() for seed in self.seeds)
+        return bool(np.isfinite(np.concatenate(self.seeds)[:, column]).any())
 
 
 class Band(NamedTuple):
@@ -75,13 +75,17 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
         rows = run.metrics()
     except (OSError, ValueError):  # it cannot be read, or is no text
         return []
-    return [row for row in rows if isinstance(row, dict) and _is_sound(row)]
+    return list(filter(_is_sound, rows))
 
 
-def _is_sound(row: Mapping[str, Any]) -> bool:
-    if not {"kind", "source_steps", "target_transitions"} <= set(row):
+def _is_sound(row: object) -> bool:
+    if not isinstance(row, dict):
         return False
-    return all(isinstance(value, int | float) for key, value in row.items() if key != "kind")
+    numbers = {**row}
+    kind = numbers.pop("kind", None)
+    if kind is None or not {"source_steps", "target_transitions"} <= numbers.keys():
+        return False
+    return all(isinstance(number, int | float) for number in numbers.values())
 
 
 def _collect_evaluations(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -114,16 +118,16 @@ def estimate_band(seeds: Sequence[np.ndarray], x: int, y: int) -> Band:
         evaluated = seed[np.isfinite(seed[:, y])]
         if len(evaluated):
             reached.append(evaluated)
-    steps, estimates = [], []
+    points = []
     for i in range(min(map(len, reached), default=0)):
-        steps.append(np.mean([seed[i, x] for seed in reached]))
-        estimates.append(statistics.interval([seed[i, y] for seed in reached]))
-    low = np.array([estimate.low for estimate in estimates], np.float64)
-    high = np.array([estimate.high for estimate in estimates], np.float64)
-    low[~np.isfinite(low)] = high[~np.isfinite(high)] = np.nan
-    return Band(np.array(steps), np.array([e.value for e in estimates]), low, high)
+        step = np.mean([seed[i, x] for seed in reached])
+        estimate = statistics.interval([seed[i, y] for seed in reached])
+        points.append((step, estimate.value, estimate.low, estimate.high))
+    columns = np.array(points, np.float64).reshape(-1, 4).T
+    columns[~np.isfinite(columns)] = np.nan
+    return Band(*columns)
 
 
 def spends(seeds: Sequence[np.ndarray], column: int) -> bool:
     """Return whether a method took any of what a column of its seeds counts."""
-    return any((seed[:, column] > 0).any() for seed in seeds)
+    return bool((np.concatenate(seeds)[:, column] > 0).any())

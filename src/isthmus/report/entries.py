@@ -22,7 +22,7 @@ from isthmus.tasks.task import find_task
 from isthmus.training.run import Run, RunError
 from isthmus.types import IsthmusError
 
-EVALUATION_KEYS = ("source_return", "target_return", "source_success", "target_success")
+EVALUATION_KEYS = {"source_return", "target_return", "source_success", "target_success"}
 
 
 class Progress(NamedTuple):
@@ -78,10 +78,10 @@ class Entry:
     @property
     def last_evaluation(self) -> dict[str, float]:
         """Returns and successes in source and target at the end of training, where measured."""
-        rows = [row for row in self.metrics if row["kind"] == "evaluation"]
-        if not rows:
-            return {}
-        return {key: rows[-1][key] for key in EVALUATION_KEYS if key in rows[-1]}
+        for row in reversed(self.metrics):
+            if row["kind"] == "evaluation":
+                return {key: row[key] for key in EVALUATION_KEYS & row.keys()}
+        return {}
 
     @cached_property
     def has_goal(self) -> bool:
@@ -131,9 +131,12 @@ def _read_played(path: Path) -> dict[str, float]:
     """Read an evaluation.csv. Raises what a damaged one raises."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    numbers = [[float(row[key]) for key in ("return", "fell", "length")] for row in rows]
-    successes = [float(row["success"]) for row in rows if "success" in row]
-    if not rows or not np.isfinite(numbers).all() or not np.isfinite(successes).all():
+    numbers, successes = [], []
+    for row in rows:
+        numbers.append([float(row["return"]), float(row["fell"]), float(row["length"])])
+        if "success" in row:
+            successes.append(float(row["success"]))
+    if not rows or not np.isfinite([*np.ravel(numbers), *successes]).all():
         raise ValueError("there are no numbers")
     mean, fell, length = np.mean(numbers, axis=0)
     played = {"mean": float(mean), "fell": 100 * float(fell), "length": float(length)}
@@ -154,7 +157,9 @@ class Group:
     @property
     def problem(self) -> dict[str, Any]:
         """The problem as a run.json has it."""
-        return self.comparison.problem if self.comparison else self.entries[0].run.config["problem"]
+        if self.comparison:
+            return self.comparison.problem
+        return self.entries[0].run.config["problem"]
 
     @property
     def title(self) -> str:

@@ -72,9 +72,11 @@ def plot_landscapes(landscapes: Sequence[TitledLandscape], domain: Domain | None
 
 def _find_scale(landscapes: Sequence[TitledLandscape]) -> Normalize:
     """Return the colour scale from the lowest mean of all landscapes to the highest."""
-    low = min(float(landscape.mean.min()) for _, landscape in landscapes)
-    high = max(float(landscape.mean.max()) for _, landscape in landscapes)
-    return Normalize(low, high if high > low else low + 1)
+    means = np.concatenate([landscape.mean.ravel() for _, landscape in landscapes])
+    low, high = float(means.min()), float(means.max())
+    if low == high:
+        high = low + 1
+    return Normalize(low, high)
 
 
 def _draw_landscape(ax: Axes, name: str, landscape: Landscape, scale: Normalize) -> QuadMesh:
@@ -116,14 +118,15 @@ def _summarize(landscape: Landscape) -> str:
 def _mark_training(ax: Axes, landscape: Landscape) -> dict[str, Artist]:
     """Draw the dynamics met in training; return what the legend says of them."""
     y_box, x_box = landscape.box
-    if y_box is None and x_box is None:
+    if landscape.box == (None, None):
         return {}
     y0, y1 = y_box or ax.get_ylim()
     x0, x1 = x_box or ax.get_xlim()
-    if x0 == x1 and y0 == y1:
+    varied = (x0 != x1, y0 != y1)
+    if not any(varied):
         ax.plot([x0], [y0], clip_on=False, zorder=5, **POINT_STYLE)
         return {"the one value met in training": Line2D([], [], **POINT_STYLE)}
-    if x0 == x1 or y0 == y1:
+    if not all(varied):
         ax.add_line(_whiten_line(Line2D([x0, x1], [y0, y1], lw=1.8, solid_capstyle="butt")))
         return {"values met in training": _whiten_line(Line2D([], [], lw=1.8))}
     frame = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, lw=1.6, joinstyle="miter")
@@ -165,7 +168,9 @@ def _whiten_patch(patch: Patch) -> Patch:
 
 def _find_unit(name: str, domain: Domain | None) -> str:
     """Return a parameter's unit; empty where it has none, or no domain says."""
-    parameter = domain.table().get(name) if domain else None
+    if domain is None:
+        return ""
+    parameter = domain.table().get(name)
     if parameter is None or parameter.unit == "1":
         return ""
     return parameter.unit
@@ -221,26 +226,32 @@ def _locate_cells_of(
 ) -> list[Cell]:
     """Return the cells of one panel."""
     place = ax.get_position()
-    y, x = (_scale_to_one(_find_edges(axis)) for axis in landscape.axes)
+    y, x = map(_find_shares, landscape.axes)
     cells = []
     for i, j in product(range(len(y) - 1), range(len(x) - 1)):
-        value = float(landscape.mean[i, j])
-        y_text = _describe_value(landscape.names[0], landscape.axes[0][i], domain)
-        x_text = _describe_value(landscape.names[1], landscape.axes[1][j], domain)
         cell = Cell(
             left=place.x0 + x[j] * place.width,
             top=1 - place.y0 - y[i + 1] * place.height,
             width=(x[j + 1] - x[j]) * place.width,
             height=(y[i + 1] - y[i]) * place.height,
-            label=f"{name}: {x_text}, {y_text}: {format_number(value)}",
-            value=value,
+            label=f"{name}: {_describe_cell(landscape, i, j, domain)}",
+            value=float(landscape.mean[i, j]),
         )
         cells.append(cell)
     return cells
 
 
-def _scale_to_one(edges: np.ndarray) -> np.ndarray:
+def _find_shares(axis: np.ndarray) -> np.ndarray:
+    """Return the borders of cells around an axis' values, in shares of a panel."""
+    edges = _find_edges(axis)
     return (edges - edges[0]) / (edges[-1] - edges[0])
+
+
+def _describe_cell(landscape: Landscape, i: int, j: int, domain: Domain | None) -> str:
+    """Say where a cell lies, and its mean return."""
+    y = _describe_value(landscape.names[0], float(landscape.axes[0][i]), domain)
+    x = _describe_value(landscape.names[1], float(landscape.axes[1][j]), domain)
+    return f"{x}, {y}: {format_number(landscape.mean[i, j])}"
 
 
 def _describe_value(name: str, value: float, domain: Domain | None) -> str:

@@ -22,12 +22,10 @@ def read_landscape(path: Path, box: tuple[Any, Any] = (None, None)) -> Landscape
     """
     try:
         names, rows = _read_rows(path)
-        x = np.unique([row[0] for row in rows])
-        y = np.unique([row[1] for row in rows])
+        x, y = np.unique(rows[:, 0]), np.unique(rows[:, 1])
         cells = np.full((len(x), len(y), 2), np.nan)
-        for row in rows:
-            cells[np.searchsorted(x, row[0]), np.searchsorted(y, row[1])] = row[2:]
-        if not rows or not np.isfinite(cells).all():
+        cells[np.searchsorted(x, rows[:, 0]), np.searchsorted(y, rows[:, 1])] = rows[:, 2:]
+        if not np.isfinite(cells).all():
             raise ValueError("cells are missing")
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
@@ -36,15 +34,20 @@ def read_landscape(path: Path, box: tuple[Any, Any] = (None, None)) -> Landscape
     return Landscape(names, (x, y), cells[..., :1], cells[..., 1:], box)
 
 
-def _read_rows(path: Path) -> tuple[tuple[str, ...], list[list[float]]]:
-    """Read the names of the axes, and rows of both values, mean return and mean length."""
+def _read_rows(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """Read the names of the axes, and cells [n, 4]: both values, mean return and mean length.
+
+    Raises ValueError where there are none.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         names = tuple((reader.fieldnames or ())[:2])
         rows = []
         for row in reader:
             rows.append([float(row[key]) for key in (*names, "mean_return", "mean_length")])
-    return names, rows
+    if not rows:
+        raise ValueError("cells are missing")
+    return names, np.array(rows)
 
 
 def average_landscapes(landscapes: Sequence[Landscape]) -> Landscape:
@@ -53,8 +56,9 @@ def average_landscapes(landscapes: Sequence[Landscape]) -> Landscape:
     Raises BadValue where the grids differ.
     """
     first = landscapes[0]
-    if not all(_is_same_grid(first, other) for other in landscapes[1:]):
-        raise BadValue("the landscapes of these seeds have different grids")
+    for other in landscapes[1:]:
+        if not _is_same_grid(first, other):
+            raise BadValue("the landscapes of these seeds have different grids")
     returns = np.concatenate([landscape.returns for landscape in landscapes], -1)
     lengths = np.concatenate([landscape.lengths for landscape in landscapes], -1)
     return first._replace(returns=returns, lengths=lengths)

@@ -15,6 +15,13 @@ def format_number(x: float) -> str:
     return text.replace("-", "−")
 
 
+def format_change(x: float) -> str:
+    """Return a number with its sign, whichever it is; none before zero."""
+    if x > 0:
+        return f"+{format_number(x)}"
+    return format_number(x)
+
+
 def format_count(x: float) -> str:
     """Return steps as an axis shows them: 300k, 1.5M."""
     if abs(x) >= 1e6:

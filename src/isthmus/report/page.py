@@ -27,7 +27,7 @@ def write_report(runs: Sequence[Path | str], out: Path | str, title: str | None 
     folder that is none of these, where nothing in any of them can be read, and where `out` cannot
     be written.
     """
-    groups = read_runs([Path(run) for run in runs])
+    groups = read_runs(list(map(Path, runs)))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -39,9 +39,8 @@ def write_report(runs: Sequence[Path | str], out: Path | str, title: str | None 
     text = environment.get_template(TEMPLATE).render(
         title=title or ", ".join(dict.fromkeys(group.title for group in groups)),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        sections=[make_section(group) for group in groups],
+        sections=list(map(make_section, groups)),
         few=statistics.FEW_SEEDS,
-        compared=any(group.comparison for group in groups),
     )
     write_text(Path(out), text)
     return Path(out)

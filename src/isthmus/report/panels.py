@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -34,20 +35,30 @@ def draw_panel(take: Take, t: float, rows: int) -> Image.Image:
     panel = Image.new("RGB", (picture.width, top + picture.height + FOOT_HEIGHT), PAPER_COLOR)
     panel.paste(picture, (0, top))
     draw = ImageDraw.Draw(panel)
-    draw.text((MARGIN, 4), take.name, INK_COLOR, load_font(14, bold=True))
-    for row, line in enumerate(wrap_title(take)):
-        position = (MARGIN, 23 + LINE_HEIGHT * row)
-        draw.text(position, line, PALE_COLOR, load_font(TITLE_FONT_SIZE))
+    _draw_title(draw, take)
     y = top + picture.height + 7
     score = take.total if take.has_ended(t) else take.returns[index]
     foot = f"{min(t, take.end):.1f} s    return {format_number(score)}"
     draw.text((MARGIN, y), foot, INK_COLOR, load_font(13))
     if take.has_ended(t):
-        text = f"FELL at {take.end:.1f} s" if take.fell else "end of the episode"
-        color = ALARM_COLOR if take.fell else PALE_COLOR
-        right = (picture.width - MARGIN, y)
-        draw.text(right, text, color, load_font(13, bold=take.fell), anchor="ra")
+        _draw_outcome(draw, take, (picture.width - MARGIN, y))
     return panel
+
+
+def _draw_title(draw: ImageDraw.ImageDraw, take: Take) -> None:
+    """Write a take's name, and under it its domain."""
+    draw.text((MARGIN, 4), take.name, INK_COLOR, load_font(14, bold=True))
+    for row, line in enumerate(wrap_title(take)):
+        position = (MARGIN, 23 + LINE_HEIGHT * row)
+        draw.text(position, line, PALE_COLOR, load_font(TITLE_FONT_SIZE))
+
+
+def _draw_outcome(draw: ImageDraw.ImageDraw, take: Take, right: tuple[int, int]) -> None:
+    """Say how an episode ended, left of a point."""
+    text, color = "end of the episode", PALE_COLOR
+    if take.fell:
+        text, color = f"FELL at {take.end:.1f} s", ALARM_COLOR
+    draw.text(right, text, color, load_font(13, bold=take.fell), anchor="ra")
 
 
 def place_side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
@@ -70,10 +81,10 @@ def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 def wrap(text: str, width: int) -> list[str]:
     """Break a text after commas into lines of at most `width` pixels."""
-    *first, last = text.split(",")
+    font = load_font(TITLE_FONT_SIZE)
     lines = [""]
-    for part in [*(f"{part}," for part in first), last]:
-        if lines[-1] and load_font(TITLE_FONT_SIZE).getlength(lines[-1] + part) > width:
+    for part in re.split("(?<=,)", text):
+        if lines[-1] and font.getlength(lines[-1] + part) > width:
             lines.append("")
         lines[-1] += part
-    return [line.strip() for line in lines]
+    return list(map(str.strip, lines))

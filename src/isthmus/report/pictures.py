@@ -72,7 +72,9 @@ def draw_scores(comparison: Comparison) -> Picture:
     scores = [Score(r.method, r.role, r.scores, r.value, r.low, r.high) for r in rows]
     estimates = "; ".join(f"{row.method} {format_estimate(row)}" for row in rows)
     kind = rows[0].interval
-    middle = "IQM" if "IQM" in kind else "mean"
+    middle = "mean"
+    if "IQM" in kind:
+        middle = "IQM"
     return _embed(
         plot_scores(scores),
         f"Mean return in the target, one line a method: {estimates}.",
@@ -116,8 +118,8 @@ def draw_curves(group: Group) -> Picture | None:
 
 def _explain_lines(curves: Sequence[Curves]) -> str:
     """Say what the kinds of lines mean that a figure of curves has."""
-    fewest = min(len(method.seeds) for method in curves)
-    most = max(len(method.seeds) for method in curves)
+    counts = [len(method.seeds) for method in curves]
+    fewest, most = min(counts), max(counts)
     text = ""
     if most >= MIN_BAND_SEEDS:
         text = (
@@ -161,16 +163,15 @@ def draw_landscapes(group: Group) -> Picture | None:
     landscapes = _average_by_method(group)
     if not landscapes:
         return None
-    try:
-        domain = group.entries[0].run.problem.target
-    except IsthmusError:
-        domain = None
+    domain = _find_robot(group)
     figure = plot_landscapes(landscapes, domain)
     y, x = landscapes[0][1].names
     means = "; ".join(f"{name} {format_number(each.mean.mean())}" for name, each in landscapes)
-    has_seeds = max(map(len, group.methods.values())) > 1
-    seeds = "mean over the seeds of each method, " if has_seeds else ""
-    inert = _explain_inert_friction(domain) if "foot_friction" in (x, y) else ""
+    seeds, inert = "", ""
+    if max(map(len, group.methods.values())) > 1:
+        seeds = "mean over the seeds of each method, "
+    if "foot_friction" in (x, y):
+        inert = _explain_inert_friction(domain)
     return _embed(
         figure,
         f"Landscapes of mean return over {x} and {y}, one panel a method. Mean over all cells: "
@@ -179,6 +180,14 @@ def draw_landscapes(group: Group) -> Picture | None:
         f"in training.{inert} Point at a cell to read it.",
         locate_cells(figure, landscapes, domain),
     )
+
+
+def _find_robot(group: Group) -> Domain | None:
+    """Return a domain of the robot; None where its task is not known here."""
+    try:
+        return group.entries[0].run.problem.target
+    except IsthmusError:
+        return None
 
 
 def _average_by_method(group: Group) -> list[TitledLandscape]:
@@ -216,7 +225,7 @@ class NoClipError(IsthmusError):
 
 
 def draw_clip(group: Group) -> Picture:
-    """Draw a rollout of one run, source beside target. Raises NoClipError where there is none to see."""
+    """Draw a rollout of one run, source beside target. Raises NoClipError where there is none."""
     if not group.entries:
         raise NoClipError("No animation: no run of this comparison can be read.")
     entry = _find_typical(group)
@@ -231,13 +240,14 @@ def draw_clip(group: Group) -> Picture:
     clip.frames[len(clip.frames) // 3].save(still, "WEBP", quality=80)
     run = entry.run
     actor = f"{run.name}, seed {run.seed}"
-    choice = ""
+    choice, adapts = "", ""
     if group.comparison is not None:
         choice = (
             ", the method with the highest mean in the target but the ceiling, its seed nearest "
             "that mean"
         )
-    adapts = " The policy is shown before it adapts to the target." if run.method.adapts else ""
+    if run.method.adapts:
+        adapts = " The policy is shown before it adapts to the target."
     return Picture(
         _encode(moving.getvalue(), "webp"),
         f"Animation of {actor}. {clip.caption}",
@@ -283,5 +293,5 @@ def _find_typical(group: Group) -> Entry:
     rows = [row for row in comparison.rows if entries.keys() & set(row.runs)]
     best = max(rows, key=lambda row: (row.role != "ceiling", row.value))
     scores = dict(zip(best.runs, best.scores, strict=False))
-    names = [name for name in scores if name in entries]
-    return entries[min(names, key=lambda name: abs(scores[name] - best.value))]
+    readable = filter(entries.__contains__, scores)
+    return entries[min(readable, key=lambda name: abs(scores[name] - best.value))]

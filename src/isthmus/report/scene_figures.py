@@ -30,6 +30,6 @@ def plot_scenes(
         for ax, moment, picture in zip(row, seconds, pictures, strict=True):
             ax.imshow(picture)
             ax.set_axis_off()
-            title = f"{name}, {moment:g} s" if moment == seconds[0] else f"{moment:g} s"
-            ax.set_title(title, loc="left", fontsize=8)
+            ax.set_title(f"{moment:g} s", loc="left", fontsize=8)
+        row[0].set_title(f"{name}, {seconds[0]:g} s", loc="left", fontsize=8)
     return figure

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from isthmus.report.numbers import format_number
-from isthmus.report.style import PALE_COLOR, choose_looks, in_style, label_method
+from isthmus.report.style import PALE_COLOR, choose_looks, in_style, label_method, measure_spread
 from isthmus.types import BadValue
 
 
@@ -50,21 +49,24 @@ def plot_scores(scores: Sequence[Score], label: str = "mean return in the target
     limits = _find_limits(scores)
     ax.set_xlim(limits.low, limits.high)
     for row, (score, look) in enumerate(zip(scores, choose_looks(scores), strict=True)):
-        color = look["color"]
-        _draw_interval(ax, row, score, limits, color)
-        seeds_at = [row] * len(score.seeds)
-        ax.plot(score.seeds, seeds_at, "o", ms=4.5, mfc="white", mec=color, mew=1)
-        ax.plot([score.value], [row], "D", ms=5.5, color=color)
-    floor = next((score for score in scores if score.role == "floor"), None)
-    if floor is not None:
-        ax.axvline(floor.value, color=PALE_COLOR, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
-    ax.set_yticks(range(len(scores)), [label_method(score) for score in scores])
+        _draw_score(ax, row, score, limits, look["color"])
+    ax.set_yticks(range(len(scores)), list(map(label_method, scores)))
     ax.set(xlabel=label, ylim=(len(scores) - 0.4, -0.6))
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0, pad=9)
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: _format_tick(value)))
     return figure
+
+
+def _draw_score(ax: Axes, row: int, score: Score, limits: Limits, color: str) -> None:
+    """Draw one method's line; where it is the floor, a dotted line through all of them."""
+    _draw_interval(ax, row, score, limits, color)
+    heights = [row] * len(score.seeds)
+    ax.plot(score.seeds, heights, "o", ms=4.5, mfc="white", mec=color, mew=1)
+    ax.plot([score.value], [row], "D", ms=5.5, color=color)
+    if score.role == "floor":
+        ax.axvline(score.value, color=PALE_COLOR, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
 
 
 def _format_tick(value: float) -> str:
@@ -85,11 +87,14 @@ def _draw_interval(ax: Axes, row: int, score: Score, limits: Limits, color: str)
 
 def _find_limits(scores: Sequence[Score]) -> Limits:
     """Return room for all seeds, and for intervals within one and a half times their spread."""
-    seeds = np.concatenate([np.ravel([*score.seeds, score.value]) for score in scores])
-    lowest, highest = float(seeds.min()), float(seeds.max())
-    room = 1.5 * (float(np.ptp(seeds)) or 1.0)
-    ends = [end for score in scores for end in (score.low, score.high) if end is not None]
+    seeds, ends = [], []
+    for score in scores:
+        seeds += [*score.seeds, score.value]
+        if score.low is not None and score.high is not None:
+            ends += [score.low, score.high]
+    lowest, highest = min(seeds), max(seeds)
+    room = 1.5 * measure_spread(lowest, highest)
     low = max(min([*ends, lowest]), lowest - room)
     high = min(max([*ends, highest]), highest + room)
-    margin = 0.04 * ((high - low) or 1.0)
+    margin = 0.04 * measure_spread(low, high)
     return Limits(low - margin, high + margin)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from isthmus.evaluation import statistics
 from isthmus.report.entries import Entry, Group
-from isthmus.report.numbers import format_number, format_whole
+from isthmus.report.numbers import format_change, format_whole
 from isthmus.report.pictures import (
     NoClipError,
     Picture,
@@ -71,7 +71,7 @@ def make_section(group: Group) -> Section:
         clip = draw_clip(group)
     except NoClipError as error:
         no_clip = str(error)
-    runs = [describe_run(entry) for entry in group.entries]
+    runs = list(map(describe_run, group.entries))
     versions = _collect_versions(group.entries)
     notes = [*group.notes, *_note_versions(versions)]
     for entry in group.entries:  # last: by now each has noted what it cannot read
@@ -95,9 +95,10 @@ def make_section(group: Group) -> Section:
 
 def _draw_pictures(group: Group) -> list[Picture]:
     """Draw the scores, the curves and the landscapes that there are."""
-    scores = draw_scores(group.comparison) if group.comparison else None
-    curves, landscapes = draw_curves(group), draw_landscapes(group)
-    return [picture for picture in (scores, curves, landscapes) if picture]
+    pictures = [draw_curves(group), draw_landscapes(group)]
+    if group.comparison:
+        pictures.insert(0, draw_scores(group.comparison))
+    return list(filter(None, pictures))
 
 
 def write_lede(group: Group) -> list[str]:
@@ -129,10 +130,9 @@ def _describe_ends(comparison: Comparison) -> list[str]:
 
 def _describe_difference(row: ComparisonRow, difference: float) -> str:
     """Say how a method does against the floor."""
-    sign = "+" if difference > 0 else ""
     interval = format_interval(row.against_floor_low, row.against_floor_high)
     verdict = VERDICTS.get(row.verdict, f"against the floor: {row.verdict}")
-    return f"{row.method} {verdict} ({sign}{format_number(difference)} {interval})."
+    return f"{row.method} {verdict} ({format_change(difference)} {interval})."
 
 
 def describe_run(entry: Entry) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def describe_run(entry: Entry) -> dict[str, Any]:
         "evaluated": entry.last_evaluation,
         "played": entry.played,
         "goal": entry.has_goal,
-        "start": Path(start).name if start else "",
+        "start": Path(start or "").name,
         "resume": "" if run.finished else f"isthmus resume {run.folder}",
     }
 
@@ -173,7 +173,7 @@ def _describe_problem(group: Group) -> list[Fact]:
     facts = [
         Fact("Source", problem["source"]),
         Fact("Target", problem["target"]),
-        Fact("Access to the target", problem.get("access") or ""),
+        Fact("Access to the target", problem.get("access", "")),
         Fact("Budget", _describe_budget(problem["budget"])),
         Fact("Believed of the target", problem.get("uncertainty") or "nothing"),
         Fact("Log of the target", _describe_log(group)),
@@ -189,7 +189,10 @@ def _describe_problem(group: Group) -> list[Fact]:
 
 
 def _describe_budget(budget: dict[str, float | None]) -> str:
-    limits = [f"{value:,} {name}" for name, value in budget.items() if value is not None]
+    limits = []
+    for name, value in budget.items():
+        if value is not None:
+            limits.append(f"{value:,} {name}")
     return ", ".join(limits) or "no limit"
 
 

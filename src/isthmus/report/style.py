@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from math import ceil
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol
 
@@ -121,6 +122,15 @@ def render_svg(figure: Figure) -> bytes:
     return out.getvalue()
 
 
+def make_grid(panels: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure of a size in inches with so many panels, row by row."""
+    figure = Figure(figsize=size)
+    axes = list(figure.subplots(ceil(panels / columns), columns, squeeze=False).flat)
+    for ax in axes[panels:]:
+        ax.remove()
+    return figure, axes[:panels]
+
+
 def choose_looks(methods: Iterable[HasRole]) -> list[Look]:
     """Return a look for each method: grey for the floor, black for the ceiling, then in turn."""
     looks: list[Look] = []
@@ -133,6 +143,11 @@ def choose_looks(methods: Iterable[HasRole]) -> list[Look]:
             looks.append({"color": color, "ls": dashes})
             others += 1
     return looks
+
+
+def measure_spread(low: float, high: float) -> float:
+    """Return how far two numbers lie apart, or 1 where they are the same: a scale for margins."""
+    return (high - low) or 1.0
 
 
 def label_method(method: HasRole) -> str:
@@ -150,6 +165,6 @@ def add_legend(
     figure: Figure, handles: Sequence[Line2D], methods: Iterable[HasRole], columns: int = 4
 ) -> None:
     """Name the methods above the panels."""
-    labels = [label_method(method) for method in methods]
+    labels = list(map(label_method, methods))
     place = "outside upper left"
     figure.legend(handles, labels, loc=place, ncols=columns, handlelength=2.2)

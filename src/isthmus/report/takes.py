@@ -109,17 +109,20 @@ def _describe_take(take: Take, seconds: float) -> str:
         course = f"it fell after {take.end:.1f} s"
     if take.end > seconds + 1e-9:
         course += f", of which {seconds:g} s are shown"
-    draw = f" (one draw: {', '.join(take.dynamics)})" if take.dynamics else ""
-    total = format_number(take.total)
-    return f"{take.name.capitalize()} {take.domain}{draw}: {course}, return {total}."
+    subject = f"{take.name.capitalize()} {take.domain}"
+    if take.dynamics:
+        subject += f" (one draw: {', '.join(take.dynamics)})"
+    return f"{subject}: {course}, return {format_number(take.total)}."
 
 
 def describe_dynamics(domain: Domain, values: np.ndarray) -> list[str]:
-    """Return what a world drew from laws and grids, in words; `values` [P] in the domain's order."""
+    """Return what a world drew from laws and grids, in words; `values` [P] are the domain's."""
     table = domain.table()
     drawn = []
     for (name, setting), value in zip(domain.settings, values, strict=True):
         if isinstance(setting, Distribution | Grid):
-            unit = table[name].unit
-            drawn.append(f"{name} {value:.3g}" if unit == "1" else f"{name} {value:.3g} {unit}")
+            text, unit = f"{name} {value:.3g}", table[name].unit
+            if unit != "1":
+                text += f" {unit}"
+            drawn.append(text)
     return drawn

@@ -13,7 +13,7 @@ from isthmus.domains.rollout import SteppedWorlds
 from isthmus.physics.random import keys
 from isthmus.report.clips import Clip, check_format
 from isthmus.report.panels import draw_panel, place_side_by_side, wrap_title
-from isthmus.report.takes import open_camera, record_take
+from isthmus.report.takes import Take, open_camera, record_take
 from isthmus.types import BadValue
 
 MAX_CLIP_SECONDS = 60.0  # a clip is held in memory
@@ -55,12 +55,20 @@ def film(
     """Return the clip that `watch` writes; `size` is one panel's width and height in pixels."""
     if not 0 < seconds <= MAX_CLIP_SECONDS:
         raise BadValue(f"seconds={seconds:g}: needs a number above 0, at most {MAX_CLIP_SECONDS:g}")
-    takes = [record_take("source", simulated or policy, source, seconds, seed, size)]
+    if simulated is None:
+        simulated = policy
+    takes = [record_take("source", simulated, source, seconds, seed, size)]
     if target is not None:
         takes.append(record_take("target", policy, target, seconds, seed, size))
+    return _join_takes(takes, seconds)
+
+
+def _join_takes(takes: Sequence[Take], seconds: float) -> Clip:
+    """Return takes side by side on one clock, of at most so many seconds."""
     milliseconds = round(1000 * min(take.interval for take in takes))
-    end = max(take.end for take in takes)
-    last = end + HOLD_SECONDS if end < seconds else seconds
+    end, last = max(take.end for take in takes), seconds
+    if end < seconds:
+        last = end + HOLD_SECONDS
     rows = max(len(wrap_title(take)) for take in takes)
     frames = []
     for t in np.arange(0, last + 1e-9, milliseconds / 1000):
