@@ -494,7 +494,7 @@ def test_evaluation_and_collection_ask_before_anything_moves(tmp_path, name):
 
 
 def test_a_report_moves_no_target_that_was_not_touched():
-    from isthmus.report.entries import Progress
+    from isthmus.report.entries import RunCounters
     from isthmus.report.sections import describe_run
 
     run = SimpleNamespace(
@@ -504,7 +504,7 @@ def test_a_report_moves_no_target_that_was_not_touched():
         finished=True,
     )
     entry = SimpleNamespace(
-        progress=Progress("", 0, 0),
+        counters=RunCounters("", 0, 0),
         run=run,
         label="",
         status="",

@@ -50,7 +50,7 @@ def run_compare(
     from isthmus.cli.tables import tabulate_comparison
     from isthmus.studies.compare import compare
 
-    with trainings.open() as executor, TrainingBars() as bars:
+    with trainings.make() as executor, TrainingBars() as bars:
         result = compare(
             made,
             comparison.methods,
@@ -162,7 +162,7 @@ def _run_missing(asked: _Reproduction, trainings: TrainingsExecutorOptions) -> N
     from isthmus.studies.study import run_units
 
     folders = [asked.runs / unit.name for unit in asked.units]
-    with trainings.open() as executor, TrainingBars() as bars:
+    with trainings.make() as executor, TrainingBars() as bars:
         run_units(
             asked.units,
             asked.results,

@@ -139,7 +139,7 @@ class TrainingsExecutorOptions:
     workers: Annotated[int | None, arg(help="how many at once (if not said: one a CPU)")] = None
     address: Address = None
 
-    def open(self) -> AbstractContextManager[Executor]:
+    def make(self) -> AbstractContextManager[Executor]:
         """Return the executor that was asked for."""
         from isthmus.training.executor import make_executor
 
@@ -163,7 +163,7 @@ class RoundsExecutorOptions:
     ] = None
     address: Address = None
 
-    def open(self) -> AbstractContextManager[Executor | None]:
+    def make(self) -> AbstractContextManager[Executor | None]:
         """Return the executor that was asked for; None is the training's own process."""
         from isthmus.training.executor import make_executor
 

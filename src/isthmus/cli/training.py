@@ -63,7 +63,7 @@ def run_train(
     made = problem.make()
     from isthmus.training.train import train
 
-    with sharing.open() as executor:
+    with sharing.make() as executor:
         run = train(
             method,
             made,
@@ -89,7 +89,7 @@ def run_resume(
     code.load()
     from isthmus.training.train import resume
 
-    with sharing.open() as executor:
+    with sharing.make() as executor:
         resumed = resume(run, quiet, executor, code.imports)
     _report_end(resumed)
 

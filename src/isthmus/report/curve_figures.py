@@ -58,7 +58,7 @@ CURVE_AXES = (
 )
 
 
-class Method(NamedTuple):
+class PanelMethod(NamedTuple):
     """A method's name in a study's panels, and its role."""
 
     name: str
@@ -139,21 +139,21 @@ def plot_panels(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def _find_rising(panels: Sequence[Panel]) -> dict[Method, bool]:
+def _find_rising(panels: Sequence[Panel]) -> dict[PanelMethod, bool]:
     """Return the methods of all panels in order, and whether each leaves x = 0 in any."""
-    rising: dict[Method, bool] = {}
+    rising: dict[PanelMethod, bool] = {}
     for panel in panels:
         for line in panel.lines:
-            method = Method(line.name, line.role)
+            method = PanelMethod(line.name, line.role)
             rising[method] = rising.get(method, False) | spends(line.seeds, 0)
     return rising
 
 
-def _draw_panel(ax: Axes, panel: Panel, looks: dict[Method, Look]) -> None:
+def _draw_panel(ax: Axes, panel: Panel, looks: dict[PanelMethod, Look]) -> None:
     """Draw one panel of a study."""
     strokes, steps = [], []
     for line in panel.lines:
-        strokes.append(Stroke(line.seeds, looks[Method(line.name, line.role)]))
+        strokes.append(Stroke(line.seeds, looks[PanelMethod(line.name, line.role)]))
         steps.append(np.concatenate(line.seeds)[:, 0])
     _draw_strokes(ax, strokes, 0, 1, MIN_BAND_SEEDS)
     ax.set(xlabel=panel.x, ylabel=panel.y, xlim=(0, None))

@@ -25,7 +25,7 @@ from isthmus.types import IsthmusError
 EVALUATION_KEYS = {"source_return", "target_return", "source_success", "target_success"}
 
 
-class Progress(NamedTuple):
+class RunCounters(NamedTuple):
     """How far a run has come; `digest` is of its end, and empty before."""
 
     digest: str
@@ -47,7 +47,7 @@ class Entry:
         return self.run.folder.name
 
     @cached_property
-    def progress(self) -> Progress:
+    def counters(self) -> RunCounters:
         """Counters at the end, or as far as it came."""
         if self.run.finished:
             try:
@@ -55,9 +55,9 @@ class Entry:
             except (OSError, ValueError, KeyError, TypeError):
                 self.notes.append(f"{self.label}: finished.json is damaged")
         if not self.metrics:
-            return Progress("", 0, 0)
+            return RunCounters("", 0, 0)
         last = self.metrics[-1]
-        return Progress("", int(last["source_steps"]), int(last["target_transitions"]))
+        return RunCounters("", int(last["source_steps"]), int(last["target_transitions"]))
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ class Entry:
         """Whether it is finished, in words."""
         if self.run.finished:
             return "finished"
-        done = self.progress.source_steps + self.progress.target_transitions
+        done = self.counters.source_steps + self.counters.target_transitions
         return f"unfinished: {format_whole(done)} of {format_whole(self.run.steps)} steps"
 
     @property
@@ -121,10 +121,10 @@ class Entry:
             return None
 
 
-def _read_end(path: Path) -> Progress:
+def _read_end(path: Path) -> RunCounters:
     """Read a finished.json. Raises what a damaged one raises."""
     end = json.loads(path.read_text(encoding="utf-8"))
-    return Progress(str(end["digest"]), int(end["source_steps"]), int(end["target_transitions"]))
+    return RunCounters(str(end["digest"]), int(end["source_steps"]), int(end["target_transitions"]))
 
 
 def _read_played(path: Path) -> dict[str, float]:

@@ -137,10 +137,10 @@ def _describe_difference(row: ComparisonRow, difference: float) -> str:
 
 def describe_run(entry: Entry) -> dict[str, Any]:
     """Return a run's row of the page."""
-    progress, run = entry.progress, entry.run
+    counters, run = entry.counters, entry.run
     start = run.config["start"]
     return {
-        **progress._asdict(),
+        **counters._asdict(),
         "label": entry.label,
         "seed": run.seed,
         "status": entry.status,
@@ -158,7 +158,7 @@ def _describe_target_time(entry: Entry) -> str:
 
     A step's length may have to be measured: it is asked for only where there are steps.
     """
-    steps = entry.progress.target_transitions
+    steps = entry.counters.target_transitions
     if not steps:
         return "0 s"
     try:
