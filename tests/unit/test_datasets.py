@@ -1012,7 +1012,9 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     ):
         log_target(run, isthmus.problem("hopper"), out, 10)
     out.touch()
-    monkeypatch.setattr("isthmus.training.collect.record_log", lambda *_: pytest.fail("it was made"))
+    monkeypatch.setattr(
+        "isthmus.training.collect.record_log", lambda *_: pytest.fail("it was made")
+    )
     for path, why in ((out, "is there already"), (tmp_path / "d:500", "reads as a cut")):
         with pytest.raises(IsthmusError, match=why):
             log_target(run, isthmus.problem("hopper"), path, 10, deterministic=True)

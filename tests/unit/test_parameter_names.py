@@ -14,8 +14,9 @@ from isthmus.cli.catalog import show_parameters
 from isthmus.cli.options import ImportOptions
 from isthmus.domains.domain import Domain, pairs
 from isthmus.domains.effects import EFFECTS
+from isthmus.physics.joint_parameters import DRIVEN
 from isthmus.physics.mujoco import MujocoSimulator, load_model
-from isthmus.physics.mujoco_parameters import DRIVEN, mujoco_parameters
+from isthmus.physics.mujoco_parameters import mujoco_parameters
 from isthmus.physics.parameter_names import name_bodies, name_joints
 from isthmus.physics.parameters import Parameter
 from isthmus.tasks.task import BUILT_IN, Task, find_task, register

@@ -65,10 +65,10 @@ def show_problems() -> None:
 
 def show_tasks(code: ImportOptions) -> None:
     """Robots, what they observe, and what they can be paid for: hopper/reward=sparse."""
-    from isthmus.tasks.task import VARIANTS, find_task, names
+    from isthmus.tasks.task import VARIANTS, find_task, list_tasks
 
     code.load()
-    tasks = {name: find_task(name) for name in names()}
+    tasks = {name: find_task(name) for name in list_tasks()}
     table = make_table("task", "observation", "steps at most", "equals", "in one line")
     for name, task in tasks.items():
         size, limit = len(task.observation_names), task.time_limit

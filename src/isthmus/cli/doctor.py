@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import NamedTuple
 
 from isthmus.cli.console import screen
@@ -42,7 +43,7 @@ def _examine() -> Iterator[Finding]:
         f"{count_cpus()} CPUs; MuJoCo steps on {threads()} threads (ISTHMUS_THREADS changes speed, "
         "not bits)",
     )
-    yield Finding(True, _describe_dart())
+    yield from _describe_engines()
     yield _compare_bits()
     yield _check_rendering()
 
@@ -53,20 +54,27 @@ def _check_versions() -> Iterator[Finding]:
 
     packages = versions()
     cpus = packages.pop("NPROC")
-    yield Finding(True, ", ".join(f"{name} {version}" for name, version in packages.items()))
+    yield Finding(True, ", ".join(f"{name} {number}" for name, number in packages.items()))
     advice = "XLA's bits depend on the CPUs it sees; 1 fixes them"
     yield Finding(cpus == "1", f"NPROC={cpus} ({advice})")
 
 
-def _describe_dart() -> str:
-    """Say whether the second engine is installed; one does without it."""
-    from isthmus.physics.dart import dartpy
+def _describe_engines() -> Iterator[Finding]:
+    """Say which engines besides the default one can be used; one does without them."""
+    from isthmus.physics.engine import DEFAULT_ENGINE, ENGINES, find_engine
     from isthmus.types import BadValue
 
-    try:
-        return f"DART {dartpy().__version__} is the second engine: engine=dart"
-    except BadValue as error:
-        return f"no second engine: {error}"
+    for name in ENGINES:
+        if name == DEFAULT_ENGINE:
+            continue
+        engine = find_engine(name)
+        try:
+            engine.check_installed()
+        except BadValue as error:
+            yield Finding(True, str(error))
+            continue
+        packages = " ".join(f"{package} {version(package)}" for package in engine.packages)
+        yield Finding(True, f"engine={name} can be used: {packages}")
 
 
 def _check_rendering() -> Finding:
