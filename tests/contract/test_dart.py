@@ -32,7 +32,8 @@ from isthmus.physics.dart_world import import_dartpy
 from isthmus.physics.geom_contacts import find_colliding, find_colliding_contacts
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.random import Streams, keys
-from isthmus.report import watch as watching
+from isthmus.rendering import CannotRender, find_backend
+from isthmus.report.watch import film
 from isthmus.tasks import task as tasks
 from isthmus.training import train as loop
 from isthmus.training.checkpoint import digest
@@ -1311,14 +1312,19 @@ def test_without_contact_and_armature_the_engines_agree_but_for_their_integrator
 def test_a_robot_in_dart_is_filmed():
     """By MuJoCo's renderer, which knows the same configuration."""
     try:
-        watching.backend()
-    except watching.CannotRender as error:
+        find_backend()
+    except CannotRender as error:
         pytest.skip(str(error))
     still = Noise(np.zeros(3, np.float32))
+<<<<<<< HEAD:tests/contract/test_dart.py
     clip = watching.film(
         still, parse_domain("hopper"), parse_domain("hopper/engine=dart"), 0.4, size=(96, 72)
+=======
+    clip = film(
+        still, Domain.parse("hopper"), Domain.parse("hopper/engine=dart"), 0.4, size=(96, 72)
+>>>>>>> report:tests/unit/test_dart.py
     )
-    assert "Target hopper/engine=dart: it fell" in clip.said
+    assert "Target hopper/engine=dart: it fell" in clip.caption
     first, last = (np.asarray(clip.frames[i]).astype(int)[:, 112:] for i in (0, 10))
     assert np.abs(first - last).max() > 50  # it moves
 

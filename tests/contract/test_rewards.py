@@ -17,10 +17,15 @@ from test_problem import poison
 
 import isthmus
 from isthmus.cli.main import main
+<<<<<<< HEAD
 from isthmus.cli.show import comparison_table
 from isthmus.domains.domain import RobotDomain
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.physics_simulation import PhysicsSimulation
+=======
+from isthmus.cli.tables import tabulate_comparison
+from isthmus.domains.domain import Domain, PhysicsSimulation
+>>>>>>> report
 from isthmus.evaluation.evaluate import SEED, evaluate_method
 from isthmus.physics.mujoco import MujocoSimulator
 from isthmus.physics.random import Streams, keys
@@ -334,7 +339,7 @@ def test_a_comparison_is_judged_by_the_true_reward_and_its_ceiling_trains_on_it(
             table = list(csv.DictReader(file))
         assert {r["success"] for r in table} == {"0"}
         assert np.mean([float(r["return"]) for r in table]) == pytest.approx(row.value, abs=1e-3)
-    assert f"return in {problem.evaluation_target}, 1 seed" in str(comparison_table(made).title)
+    assert f"return in {problem.evaluation_target}, 1 seed" in str(tabulate_comparison(made).title)
 
 
 def test_evaluate_says_success_by_the_true_reward(tmp_path, capsys, monkeypatch):

@@ -22,6 +22,7 @@ import tiny
 from comparing import Here
 
 import isthmus
+from isthmus.cli.doctor import Finding
 from isthmus.cli.main import COMMANDS, main
 from isthmus.methods import registry
 from isthmus.problems.catalog import CATALOG
@@ -41,9 +42,8 @@ def run_isthmus(*arguments: str, **named) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables in one piece, whatever the terminal."""
+    """Help in one piece, whatever the terminal."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("isthmus.cli.main.out._width", 200)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,8 @@ def test_what_there_is(capsys):
     )
     settings = said(capsys, "methods", "few_shot_ppo")
     assert "--set updates=3" in settings and "--set learner.hidden=64,64" in settings
-    problems = said(capsys, "problems")
+    lines = [line.rstrip() for line in said(capsys, "problems").splitlines()]
+    problems = "\n".join([*lines, ""])
     assert "hopper-es-sim2real" in problems and "half_cheetah-gravity-2" in problems
     assert all(
         f" {row.source} -> {row.target}\n" in problems and row.note in problems
@@ -165,6 +166,14 @@ def test_what_there_is(capsys):
         name in parameters
         for name in ("torso_mass", "foot_friction", "action_delay", "m/s2", "0..1000")
     )
+
+
+def test_tables_in_a_pipe_do_not_fold(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = said(capsys, "methods").splitlines()
+    for name, row in registry.METHODS.items():
+        (line,) = [line for line in lines if line.split()[0] == name]
+        assert row.citation in line
 
 
 # On a tiny run
@@ -454,11 +463,11 @@ def test_demo(tmp_path, monkeypatch, capsys):
 
 
 def test_watch(trained, tmp_path, monkeypatch, capsys):
-    from isthmus.report.watch import CannotRender, backend
+    from isthmus.rendering import CannotRender, find_backend
 
     arguments = ["watch", str(trained), f"--out={tmp_path / 'clip.webp'}", "--seconds=0.3"]
     try:
-        backend()
+        find_backend()
     except CannotRender as error:
         assert str(error) in refused(capsys, *arguments)
     else:
@@ -514,9 +523,9 @@ def test_diff(trained, copy, tmp_path, capsys):
 
 
 def test_doctor(monkeypatch, capsys):
-    from isthmus.report.watch import CannotRender
+    from isthmus.rendering import CannotRender
 
-    monkeypatch.setattr("isthmus.report.watch.backend", lambda: "egl")
+    monkeypatch.setattr("isthmus.rendering.find_backend", lambda: "egl")
     text = said(capsys, "doctor")
     assert (
         "mujoco 4" in text
@@ -530,8 +539,8 @@ def test_doctor(monkeypatch, capsys):
     def nothing() -> str:
         raise CannotRender("no headless rendering here; install a driver")
 
-    monkeypatch.setattr("isthmus.report.watch.backend", nothing)
-    monkeypatch.setattr("isthmus.cli.doctor._bits", lambda: (True, "the same bits"))
+    monkeypatch.setattr("isthmus.rendering.find_backend", nothing)
+    monkeypatch.setattr("isthmus.cli.doctor._compare_bits", lambda: Finding(True, "the same bits"))
     with pytest.raises(SystemExit) as stopped:
         main(["doctor"])
     text = capsys.readouterr().out

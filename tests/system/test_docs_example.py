@@ -36,7 +36,6 @@ def test_the_documented_commands(tmp_path, monkeypatch, capsys):
     """All of them, in order, as a reader would; only with fewer steps, episodes and cells."""
     shutil.copytree(DOCS / "examples", tmp_path / "docs" / "examples")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("isthmus.cli.main.out._width", 200)
     commands = documented()
     assert [command[0] for command in commands] == [
         "parameters", "audit", "audit", "train", "evaluate", "evaluate", "landscape"

@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from isthmus.problems.problem import Budget, make_problem
-from isthmus.report import figures
-from isthmus.report.page import read_runs, write_report
-from isthmus.report.watch import CannotRender, backend
+from isthmus.rendering import CannotRender, find_backend
+from isthmus.report.entries import read_runs
+from isthmus.report.landscapes import read_landscape
+from isthmus.report.numbers import format_number
+from isthmus.report.page import write_report
 from isthmus.studies.compare import Comparison, compare
 from isthmus.training.run import RunError
 from isthmus.types import IsthmusError, UnknownName
@@ -278,18 +280,16 @@ def test_landscapes_on_the_page_are_means_over_seeds(page: Path, comparison: Com
     cells = dict(Page(page.read_text()).cells)
     assert len(cells) == 4 * 6
     for row in comparison.rows:
-        each = [
-            figures.read_landscape(comparison.folder / name / "landscape.csv") for name in row.runs
-        ]
+        each = [read_landscape(comparison.folder / name / "landscape.csv") for name in row.runs]
         mean = (each[0].mean + each[1].mean) / 2
-        said = f"{row.method}: torso_mass 6 kg, foot_friction 0.5: {figures.number(mean[0, 1])}"
+        said = f"{row.method}: torso_mass 6 kg, foot_friction 0.5: {format_number(mean[0, 1])}"
         assert cells[said] == pytest.approx(mean[0, 1], abs=0.006)
 
 
 def test_an_animation_is_there_where_rendering_works(page: Path) -> None:
     text = page.read_text()
     try:
-        backend()
+        find_backend()
     except CannotRender as error:
         assert str(error).split(";")[0] in Page(text).text and "image/webp" not in text
     else:
@@ -345,7 +345,7 @@ def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, mon
     assert said.fields[first.name]["success_in_training"] == "75 %, 50 %"
     assert said.fields[second.name]["success"] == "–"
     monkeypatch.setattr(
-        "isthmus.report.page.find_task", lambda name: SimpleNamespace(variants=("dense", "none"))
+        "isthmus.report.entries.find_task", lambda name: SimpleNamespace(variants=("dense", "none"))
     )
     _, said = report([first], tmp_path / "report.html")
     assert "success" not in said.fields[first.name] and "At the goal" not in said.text
@@ -353,7 +353,7 @@ def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, mon
     def foreign(name: str) -> None:
         raise UnknownName("task", name, [])
 
-    monkeypatch.setattr("isthmus.report.page.find_task", foreign)
+    monkeypatch.setattr("isthmus.report.entries.find_task", foreign)
     _, said = report([first], tmp_path / "report.html")
     assert said.fields[first.name]["success"] == "33 %", "a foreign environment's infos said so"
     _, said = report([second], tmp_path / "report.html")

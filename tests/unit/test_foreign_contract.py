@@ -499,7 +499,8 @@ def test_evaluation_and_collection_ask_before_anything_moves(tmp_path, name):
 
 
 def test_a_report_moves_no_target_that_was_not_touched():
-    from isthmus.report.page import _facts
+    from isthmus.report.entries import RunCounters
+    from isthmus.report.sections import describe_run
 
     run = SimpleNamespace(
         problem=Problem(domain("Faulty"), domain("Faulty")),
@@ -508,9 +509,15 @@ def test_a_report_moves_no_target_that_was_not_touched():
         finished=True,
     )
     entry = SimpleNamespace(
-        last={"target_transitions": 0}, run=run, label="", status="", evaluated=0, played=0, goal=""
+        counters=RunCounters("", 0, 0),
+        run=run,
+        label="",
+        status="",
+        last_evaluation=0,
+        played=0,
+        has_goal="",
     )
-    assert _facts(entry)["target_seconds"] == "0 s" and Quiet.moves == []  # type: ignore[arg-type]
+    assert describe_run(entry)["target_seconds"] == "0 s" and Quiet.moves == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("access", ["none", "dataset"])

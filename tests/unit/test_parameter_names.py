@@ -10,8 +10,14 @@ import mujoco
 import numpy as np
 import pytest
 
+<<<<<<< HEAD
 from isthmus.cli.main import parameters as show_parameters
 from isthmus.domains.domain import RobotDomain
+=======
+from isthmus.cli.catalog import show_parameters
+from isthmus.cli.options import ImportOptions
+from isthmus.domains.domain import Domain, pairs
+>>>>>>> report
 from isthmus.domains.effects import EFFECTS
 from isthmus.domains.grammar import read_pairs
 from isthmus.domains.parse import parse_domain
@@ -222,7 +228,7 @@ def test_a_model_with_hard_names_is_used_as_the_table_shows(tmp_path, capsys):
         observation_names = ("a", "b", "c")
 
     register(Hard)
-    show_parameters("hard_names")
+    show_parameters(ImportOptions(), "hard_names")
     shown = capsys.readouterr().out
     table = RobotDomain("hard_names").table()
     assert {
