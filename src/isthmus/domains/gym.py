@@ -10,12 +10,10 @@ The other way, Gymnasium's environments as domains, is `isthmus.domains.foreign`
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
