@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from isthmus.tasks.task import Task
 
 
-def show_methods(imported: ImportOptions, name: Positional[str | None] = None) -> None:
+def show_methods(code: ImportOptions, name: Positional[str | None] = None) -> None:
     """What there is to train with; with a NAME, its algorithm box, its settings, their defaults."""
     from isthmus.methods import registry
 
-    imported.load()
+    code.load()
     if name:
         _show_method(name)
         return
