@@ -20,6 +20,7 @@ import pytest
 import tiny
 
 import isthmus
+from isthmus.audit.coverage import describe_coverage, policy_actions
 from isthmus.cli.main import main
 from isthmus.domains import domain
 from isthmus.domains.domain import Domain, check_fits
@@ -27,17 +28,13 @@ from isthmus.domains.gym import ForeignSimulation
 from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.logs import datasets
-from isthmus.logs.coverage import describe_coverage, policy_actions
-from isthmus.logs.datasets import (
-    Deterministic,
-    Log,
-    LoggedDomain,
-    read_log,
-    record_log,
-    resolve_path,
-    write_log,
-)
+from isthmus.logs import record
+from isthmus.logs.datasets import LoggedDomain
+from isthmus.logs.log import DataSet, Log
+from isthmus.logs.paths import resolve_path
+from isthmus.logs.read import read_log
+from isthmus.logs.record import Deterministic, record_log
+from isthmus.logs.write import write_log
 from isthmus.methods import registry
 from isthmus.methods.method import State
 from isthmus.methods.single_domain import SourceOnly
@@ -175,7 +172,7 @@ def test_ctrl_c_keeps_what_was_made():
 def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
     where, step, done = Domain.parse("gym:Hopper-v5"), ForeignSimulation.step, 0
     whole = record_log(where, uniform(where), 60, seed=3)
-    monkeypatch.setattr(datasets, "LIVE_CHUNK_STEPS", 500)
+    monkeypatch.setattr(record, "LIVE_CHUNK_STEPS", 500)
     assert same(record_log(where, uniform(where), 60, seed=3), whole), (
         "the parts are not seen in the log"
     )
@@ -683,13 +680,13 @@ class Half:
 @pytest.fixture
 def half(monkeypatch: pytest.MonkeyPatch) -> Half:
     act = lambda policy, memory, obs: (np.tile(policy.act((), None)[0], (len(obs), 1)), memory)
-    monkeypatch.setattr("isthmus.logs.coverage.act", lambda: act)
+    monkeypatch.setattr("isthmus.audit.coverage.act", lambda: act)
     return Half()
 
 
 def test_coverage_says_what_is_in_a_log(half):
     reacher = Domain.parse("reacher")
-    data = datasets.DataSet("D:60", hand_made(), {}, ("a note",))
+    data = DataSet("D:60", hand_made(), {}, ("a note",))
     own = hand_made()._replace(obs=hand_made().obs * 2, action=np.full((60, 2), 0.5, np.float32))
     found = describe_coverage(data, reacher, half, own)
     assert (found.transitions, found.episodes, found.whole, found.falls) == (60, 2, 1, 0)
@@ -742,7 +739,7 @@ def test_coverage_says_what_is_in_a_log(half):
 
 
 def test_one_short_episode_is_warned_of():
-    data = datasets.DataSet("D", hand_made().first(8), {}, ())
+    data = DataSet("D", hand_made().first(8), {}, ())
     said = "\n".join(describe_coverage(data, Domain.parse("reacher")).lines())
     assert (
         "only one episode" in said
@@ -1012,7 +1009,9 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     ):
         log_target(run, isthmus.problem("hopper"), out, 10)
     out.touch()
-    monkeypatch.setattr("isthmus.training.collect.record_log", lambda *_: pytest.fail("it was made"))
+    monkeypatch.setattr(
+        "isthmus.training.collect.record_log", lambda *_: pytest.fail("it was made")
+    )
     for path, why in ((out, "is there already"), (tmp_path / "d:500", "reads as a cut")):
         with pytest.raises(IsthmusError, match=why):
             log_target(run, isthmus.problem("hopper"), path, 10, deterministic=True)

@@ -17,14 +17,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from isthmus.domains.domain import Domain
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.logs.datasets import DataSet, Log, read_log, record_log, write_log
-from isthmus.logs.episode_ends import (
-    LogRows,
-    StartBox,
-    add_next_obs,
-    note_unmarked_starts,
-    sort_worlds,
-)
+from isthmus.logs.log import DataSet, Log
+from isthmus.logs.next_obs import add_next_obs
+from isthmus.logs.read import read_log
+from isthmus.logs.record import record_log
+from isthmus.logs.rows import LogRows
+from isthmus.logs.starts import StartBox, note_unmarked_starts
+from isthmus.logs.worlds_in_turn import sort_worlds
+from isthmus.logs.write import write_log
 from isthmus.types import BadValue
 
 HOPPER = Domain.parse("hopper")

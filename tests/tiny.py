@@ -14,7 +14,8 @@ from typing import Any
 import isthmus
 from isthmus.domains import domain, gym
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.logs import datasets
+from isthmus.logs.record import record_log
+from isthmus.logs.write import write_log
 from isthmus.methods import registry
 from isthmus.training import train as loop
 from isthmus.training.run import Run
@@ -80,9 +81,7 @@ def log(text: str) -> str:
     target = domain.Domain.parse(text)
     low, high = target.spaces.low, target.spaces.high
     path = Path(folder) / "log.npz"
-    datasets.write_log(
-        path, datasets.record_log(target, UniformBehaviour(low, high), 300), {}, target
-    )
+    write_log(path, record_log(target, UniformBehaviour(low, high), 300), {}, target)
     return str(path)
 
 

@@ -186,7 +186,7 @@ def audit(
     if not data or (made.source.replayable and made.target.replayable):
         said += run_audit(made.source, made.target, seed=seed, policy=acting).lines()
     if data:
-        from isthmus.logs.coverage import describe_coverage, log_in_source
+        from isthmus.audit.coverage import describe_coverage, log_in_source
 
         own = (
             log_in_source(made.source, opened.behaviour, made.log().size, seed) if opened else None

@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 
 from isthmus.domains.domain import Domain, robot
+from isthmus.logs.starts import find_simulated
 from isthmus.physics.mujoco import load_model
 from isthmus.tasks.task import BUILT_IN
 from isthmus.tasks.task import find_task as find_task
@@ -134,9 +135,9 @@ def _robots_model(domain: Domain) -> mujoco.MjModel | None:
     """The compiled model of a domain's robot; of a foreign environment that of the task by the same
     name, if any.
     """
-    like = getattr(domain, "like", None) or domain
-    if like.replayable:
-        return load_model(like.description().model_path())
+    simulated = find_simulated(domain)
+    if simulated.replayable:
+        return load_model(simulated.description().model_path())
     title = robot(str(domain))
     name = next((name for name in BUILT_IN if title and robot(name) == title), None)
     return load_model(find_task(name).model_path()) if name else None

@@ -17,7 +17,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from isthmus.domains.domain import Domain
-from isthmus.logs.datasets import DataSet, Log, read_log, resolve_path
+from isthmus.logs.log import DataSet, Log
+from isthmus.logs.paths import resolve_path
+from isthmus.logs.read import read_log
 from isthmus.tasks.task import names
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds, decode_text
 
@@ -124,7 +126,7 @@ class Problem:
 
     `uncertainty` is what the user believes of the target: settings of the source's parameters as
     laws, in the one grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the target's
-    log where access is `dataset` (`isthmus.logs.datasets`); `log()` is the only door to it, and the
+    log where access is `dataset` (`isthmus.logs.log`); `log()` is the only door to it, and the
     target itself is then left to evaluation. `target.reward` is what training is paid there; what
     methods are judged by is `true_target`.
     """

@@ -57,7 +57,7 @@ class Trial:
     beside: str | None = None
     log: str | None = None
     log_steps: int = 20_000
-    log_size: str = ""  # as in `isthmus.logs.datasets`: ":5000", ":1episode"
+    log_size: str = ""  # as in `isthmus.logs.paths`: ":5000", ":1episode"
     evaluations: int | None = None  # in training
     evaluation_episodes: int | None = None
     episodes: int = 100  # final evaluation, in either domain
@@ -337,7 +337,8 @@ def ensure_log(unit: Trial, results: Path, runs: Path) -> str:
     """Return the log that a unit learns from, as a problem's data; one that is made now is kept
     with the results.
     """
-    from isthmus.logs.datasets import read_log, write_log
+    from isthmus.logs.read import read_log
+    from isthmus.logs.write import write_log
     from isthmus.problems.problem import make_problem
     from isthmus.training.collect import log_target
     from isthmus.training.kept import keep_log, read_kept_log

@@ -19,7 +19,7 @@ import numpy as np
 from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import SteppedWorlds, rollout_episodes, rollout_steps
 from isthmus.evaluation.evaluate import SEED
-from isthmus.logs.datasets import Deterministic
+from isthmus.logs.record import Deterministic
 from isthmus.physics.random import keys
 from isthmus.studies.study import Row
 from isthmus.tasks.task import SimView

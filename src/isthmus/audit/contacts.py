@@ -1,0 +1,68 @@
+"""The sliding friction of a robot's contacts with the floor, as the engine made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from isthmus.audit.effect import HORIZON_STEPS
+from isthmus.audit.plan import AuditPlan, DomainVariant
+from isthmus.domains.domain import engine_class
+from isthmus.physics.friction import is_scenery
+from isthmus.physics.mujoco import load_model
+
+FALL_STEPS = 2 * HORIZON_STEPS  # in which the robot falls under random actions
+
+
+def measure_contacts(
+    plan: AuditPlan, variants: list[DomainVariant], seed: int
+) -> list[dict[str, float]]:
+    """Return the friction of every part's contacts with the floor: by part, of each variant.
+
+    The robot stands up, then falls under random actions; of each part it is the largest friction
+    with which it touched the floor.
+    """
+    frictions: list[dict[str, float]] = [{} for _ in variants]
+    for engine in plan.tables:
+        rows = [k for k, variant in enumerate(variants) if variant.engine == engine]
+        for simulator in _drop_robots(plan, engine, [variants[k] for k in rows], seed):
+            for world, k in enumerate(rows):
+                for part, friction in _list_floor_contacts(plan, simulator, world):
+                    frictions[k][part] = max(frictions[k].get(part, 0.0), friction)
+    return frictions
+
+
+def _drop_robots(
+    plan: AuditPlan, engine: str, variants: list[DomainVariant], seed: int
+) -> Iterator[Any]:
+    """Yield a simulator with a world a variant, after each step under random actions."""
+    task, spaces = plan.source.description(), plan.source.spaces
+    known, values = plan.select_known(engine, np.array([variant.values for variant in variants]))
+    n, rng = len(variants), np.random.default_rng(seed)
+    ids = np.arange(n)
+    simulator = engine_class(engine)(task.model_path(), known, n, task.frame_skip, forces=True)
+    simulator.set_parameters(ids, values)
+    simulator.reset(ids, np.tile(simulator.qpos0, (n, 1)), np.zeros((n, simulator.nv)))
+    for _ in range(FALL_STEPS):
+        simulator.step(ids, np.tile(rng.uniform(spaces.low, spaces.high), (n, 1)))
+        yield simulator
+
+
+def _list_floor_contacts(
+    plan: AuditPlan, simulator: Any, world: int
+) -> Iterator[tuple[str, float]]:
+    """Yield the part and the friction of each contact between the robot and what it stands on."""
+    model = load_model(plan.source.description().model_path())
+    scenery = is_scenery(model)
+    for geoms, friction in simulator.contacts(world):
+        parts = [geom for geom in geoms if not scenery[geom]]
+        if len(parts) == 1:
+            yield _name_part(model, parts[0]), friction
+
+
+def _name_part(model: mujoco.MjModel, geom: int) -> str:
+    name = model.geom(geom).name or model.body(model.geom_bodyid[geom]).name
+    return name.removesuffix("_geom")

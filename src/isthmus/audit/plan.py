@@ -1,0 +1,306 @@
+"""Which points of two domains an audit compares: all differences together, and each alone."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from isthmus.audit.effect import ENGINE
+from isthmus.domains.domain import Domain
+from isthmus.domains.effects import EFFECTS, Effect
+from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction
+from isthmus.physics.mujoco import load_model
+from isthmus.physics.parameters import (
+    Distribution,
+    Grid,
+    Parameter,
+    ParameterSpec,
+    format_setting,
+)
+
+FOOT, ARMATURE = "foot_friction", "armature"
+
+
+class DomainVariant(NamedTuple):
+    """One domain at one point: a value for each of the plan's names, its effects, its engine.
+
+    A value that the engine has no parameter for is not looked at.
+    """
+
+    values: tuple[float, ...]
+    effects: tuple[Effect, ...]
+    engine: str
+
+
+class Comparison(NamedTuple):
+    """Two variants that are run side by side."""
+
+    source: DomainVariant
+    target: DomainVariant
+
+
+class PlannedValues(NamedTuple):
+    """A setting's values in source and target, as text, and the comparison of them alone."""
+
+    source: str
+    target: str
+    comparison: Comparison
+
+
+class PlannedDifference(NamedTuple):
+    """A setting in which the domains differ, as text, and the points at which it is compared."""
+
+    name: str
+    source: str
+    target: str
+    points: list[PlannedValues]
+
+
+class FootFriction(NamedTuple):
+    """A foot's friction, and the floor's which is larger."""
+
+    foot: float
+    floor: float
+
+
+class ValuePair(NamedTuple):
+    """A parameter's values in source and target."""
+
+    source: float
+    target: float
+
+
+class SettingPair(NamedTuple):
+    """A parameter's settings in source and target."""
+
+    source: ParameterSpec
+    target: ParameterSpec
+
+
+class AuditPlan:
+    """Which points of two domains are compared.
+
+    `names` are the parameters that are set in either domain; `points` their values at each point,
+    `middle` those of the source at its middle.
+    """
+
+    def __init__(self, source: Domain, target: Domain):
+        self.source, self.target = source, target
+        self.tables = {domain.engine: domain.table() for domain in (source, target)}
+        self.table: dict[str, Parameter] = {}
+        for table in self.tables.values():
+            self.table.update(table)
+        names = {*source.names, *target.names}
+        # DART has no armature, a difference of the engines that no setting says.
+        self.lacks_armature = ARMATURE in self.table and not self._is_shared(ARMATURE)
+        if self.lacks_armature:
+            names.add(ARMATURE)
+        self.names = sorted(names)
+        self.settings = {name: self._find_settings(name) for name in self.names}
+        self.points = {name: list_values(*pair) for name, pair in self.settings.items()}
+        self.middle: dict[str, float] = {}
+        for name, points in self.points.items():
+            self.middle[name] = points[len(points) // 2].source
+
+    def _find_settings(self, name: str) -> SettingPair:
+        default = self.table[name].default
+        source, target = dict(self.source.settings), dict(self.target.settings)
+        return SettingPair(source.get(name, default), target.get(name, default))
+
+    def _is_shared(self, name: str) -> bool:
+        return all(name in table for table in self.tables.values())
+
+    def select_known(self, engine: str, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return the parameters that an engine has of `names`, and their columns of (n, P)."""
+        columns = [i for i, name in enumerate(self.names) if name in self.tables[engine]]
+        return tuple(self.names[i] for i in columns), values[:, columns]
+
+    def _variant(
+        self, values: dict[str, float], effects: tuple[Effect, ...], engine: str
+    ) -> DomainVariant:
+        return DomainVariant(tuple(values[name] for name in self.names), effects, engine)
+
+    def _compare_values(
+        self, source: dict[str, float], target: dict[str, float], engine: str = ""
+    ) -> Comparison:
+        """Return a comparison of values under the source's effects, the target in `engine`."""
+        effects, own_engine = self.source.effects, self.source.engine
+        return Comparison(
+            self._variant(source, effects, own_engine),
+            self._variant(target, effects, engine or own_engine),
+        )
+
+    # All differences at once
+
+    def together(self) -> list[Comparison]:
+        """Return the comparisons of all differences at once.
+
+        The low ends, the middles, the high ends; one point where nothing varies.
+        """
+        comparisons = []
+        for k in range(max(map(len, self.points.values()), default=1)):
+            source, target = {}, {}
+            for name, points in self.points.items():
+                source[name], target[name] = points[k if len(points) > 1 else 0]
+            comparisons.append(
+                Comparison(
+                    self._variant(source, self.source.effects, self.source.engine),
+                    self._variant(target, self.target.effects, self.target.engine),
+                )
+            )
+        return comparisons
+
+    def label(self, k: int) -> str:
+        """Return the k-th point's values of what varies, as text."""
+        texts = []
+        for name, points in self.points.items():
+            if len(points) > 1:
+                varies_in_source = isinstance(self.settings[name].source, Distribution | Grid)
+                value = points[k].source if varies_in_source else points[k].target
+                texts.append(f"{name}={value:.4g}")
+        return ", ".join(texts)
+
+    # One difference at a time, all else as in the source
+
+    def differences(self) -> list[PlannedDifference]:
+        """Return each difference alone: of parameters, of the engine, of effects."""
+        return [
+            *self._list_parameter_differences(),
+            *self._list_engine_differences(),
+            *self._list_effect_differences(),
+        ]
+
+    def _list_parameter_differences(self) -> list[PlannedDifference]:
+        differences = []
+        for name, (source, target) in self.settings.items():
+            if source == target or not self._is_shared(name):
+                continue
+            points = []
+            for value, other in self.points[name]:
+                comparison = self._compare_values(
+                    {**self.middle, name: value}, {**self.middle, name: other}
+                )
+                points.append(PlannedValues(f"{value:.4g}", f"{other:.4g}", comparison))
+            texts = format_setting(source), format_setting(target)
+            differences.append(PlannedDifference(name, *texts, points))
+        return differences
+
+    def _list_engine_differences(self) -> list[PlannedDifference]:
+        source, target = self.source.engine, self.target.engine
+        if source == target:
+            return []
+        comparison = self._compare_values(self.middle, self.middle, target)
+        points = [PlannedValues(source, target, comparison)]
+        if self.lacks_armature and self.middle[ARMATURE]:
+            without = dict(self.middle)
+            for name in without:
+                if name.endswith(ARMATURE):
+                    without[name] = 0.0
+            comparison = self._compare_values(without, without, target)
+            texts = self._name_without_armature(source), self._name_without_armature(target)
+            points.append(PlannedValues(*texts, comparison))
+        return [PlannedDifference(ENGINE, source, target, points)]
+
+    def _name_without_armature(self, engine: str) -> str:
+        return f"{engine} with {ARMATURE}=x0" if ARMATURE in self.tables[engine] else engine
+
+    def _list_effect_differences(self) -> list[PlannedDifference]:
+        own = {effect.name: effect for effect in self.source.effects}
+        other = {effect.name: effect for effect in self.target.effects}
+        differences = []
+        for name in EFFECTS:
+            texts = _format_effect(own.get(name)), _format_effect(other.get(name))
+            if texts[0] == texts[1]:
+                continue
+            changed = _replace_effect(own, name, other.get(name))
+            # An effect that changes what can be seen has no comparison alone.
+            chain = self.source.effect_chain(changed)
+            if chain.observation != self.source.spaces.observation:
+                continue
+            comparison = self._compare_values(self.middle, self.middle)
+            comparison = comparison._replace(target=comparison.target._replace(effects=changed))
+            points = [PlannedValues(*texts, comparison)]
+            differences.append(PlannedDifference(name, *texts, points))
+        return differences
+
+    # A foot on the floor
+
+    def inert_feet(self) -> dict[FootFriction, Comparison]:
+        """Return the comparisons of a foot at the floor's friction with the foot as it is.
+
+        Only where the foot's friction is below the floor's.
+        """
+        if FOOT not in self.names:
+            return {}
+        floor_friction = find_inert_foot_friction(
+            load_model(self.source.description().model_path())
+        )
+        if floor_friction is None:
+            return {}
+        feet = {}
+        for comparison in self.together():
+            for variant in comparison:
+                values = dict(zip(self.names, variant.values, strict=True))
+                floor = floor_friction * self._scale_of_floor(values)
+                if values[FOOT] < floor:
+                    raised = self._variant({**values, FOOT: floor}, variant.effects, variant.engine)
+                    feet[FootFriction(values[FOOT], floor)] = Comparison(raised, variant)
+        return feet
+
+    @property
+    def of_all_contacts(self) -> str:
+        """Return the parameter that scales the friction of all contacts."""
+        own, stand_in = OF_ALL_CONTACTS
+        return own if own in self.table else stand_in
+
+    def _scale_of_floor(self, values: dict[str, float]) -> float:
+        """Return what the parameter of all contacts scales the floor's friction by."""
+        name = self.of_all_contacts
+        return values[name] / self.table[name].default if name in values else 1.0
+
+
+def list_values(source: ParameterSpec, target: ParameterSpec) -> list[ValuePair]:
+    """Return the values at which a parameter is compared: one pair, or the ends and the middle.
+
+    A distribution that is the same on both sides is held at its middle.
+    """
+    own, other = _list_ends(source), _list_ends(target)
+    if source == target:
+        return [ValuePair(own[len(own) // 2], other[len(other) // 2])]
+    n = max(len(own), len(other))
+    pairs = zip(own * (n // len(own)), other * (n // len(other)), strict=True)
+    return [ValuePair(*pair) for pair in pairs]
+
+
+def _list_ends(setting: ParameterSpec) -> list[float]:
+    """Return a setting's low end, middle and high end; a fixed value alone."""
+    if isinstance(setting, Grid):
+        values = setting.values
+        return [values[0], values[len(values) // 2], values[-1]] if len(values) > 1 else [*values]
+    if isinstance(setting, Distribution):
+        return [setting.low, _find_middle(setting), setting.high]
+    return [setting]
+
+
+def _find_middle(distribution: Distribution) -> float:
+    low, high = distribution.low, distribution.high
+    if distribution.kind == "uniform":
+        return (low + high) / 2
+    if distribution.kind == "log":
+        return math.sqrt(low * high)
+    return distribution.mean
+
+
+def _format_effect(effect: Effect | None) -> str:
+    return f"{effect.value:g}" if effect else "off"
+
+
+def _replace_effect(
+    effects: dict[str, Effect], name: str, replacement: Effect | None
+) -> tuple[Effect, ...]:
+    """Return effects in their order, with one of another value, added or left out."""
+    replaced = {**effects, name: replacement}
+    changed = [replaced.get(effect_name) for effect_name in EFFECTS]
+    return tuple(effect for effect in changed if effect)
