@@ -10,15 +10,22 @@ from typing import Any
 import numpy as np
 
 from isthmus.audit.comparison import ComparisonResult, compare_all
-from isthmus.audit.contacts import measure_contacts
+from isthmus.audit.contacts import Frictions, measure_contacts
 from isthmus.audit.effect import NO_CHANGE
 from isthmus.audit.observed import list_observed
-from isthmus.audit.plan import FOOT, AuditPlan, Comparison, FootFriction, PlannedDifference
-from isthmus.audit.result import Audit, AuditPoint, ComparedValues, Difference, ObservedDimension
+from isthmus.audit.plan import FOOT, AuditPlan, FootFriction, PlannedDifference, VariantComparison
+from isthmus.audit.result import (
+    Audit,
+    AuditPoint,
+    ComparedValues,
+    ObservedDimension,
+    SettingDifference,
+)
+from isthmus.audit.stepping import count_episodes
 from isthmus.domains.domain import Domain
 from isthmus.types import BadValue
 
-Results = dict[Comparison, ComparisonResult]
+Results = dict[VariantComparison, ComparisonResult]
 
 
 def audit(
@@ -39,23 +46,32 @@ def audit(
     _check_comparable(source, target)
     plan = AuditPlan(source, target)
     together, differences, feet = plan.together(), plan.differences(), plan.inert_feet()
-    comparisons = list(together)
-    for difference in differences:
-        comparisons += [point.comparison for point in difference.points]
-    results = compare_all(plan, [*comparisons, *feet.values()], episodes, seed, policy)
-    alone = tuple(_measure_alone(difference, results) for difference in differences)
-    notes = [*_note_inert_feet(plan, feet, results), *_note_inert_settings(alone)]
-    notes += dict.fromkeys([*source.left_out(), *target.left_out()])
-    notes += _note_rewards(source, target)
-    return Audit(
-        str(source),
-        str(target),
-        _measure_points(plan, together, results, seed),
-        alone,
-        _measure_dimensions(source, [results[comparison] for comparison in together]),
-        tuple(notes),
-        episodes if policy is None else 2 * episodes,
+    comparisons = [*together, *_list_comparisons(differences), *feet.values()]
+    results = compare_all(plan, comparisons, episodes, seed, policy)
+    alone = _measure_alone(differences, results)
+    notes = (
+        *_note_inert_feet(plan, feet, results),
+        *_note_inert_settings(alone),
+        *dict.fromkeys([*source.left_out(), *target.left_out()]),
+        *_note_rewards(source, target),
     )
+    return Audit(
+        source=str(source),
+        target=str(target),
+        points=_measure_points(plan, together, results, seed),
+        alone=alone,
+        dimensions=_measure_dimensions(source, together, results),
+        notes=notes,
+        episodes=count_episodes(episodes, policy),
+    )
+
+
+def _list_comparisons(differences: list[PlannedDifference]) -> list[VariantComparison]:
+    comparisons = []
+    for difference in differences:
+        for point in difference.points:
+            comparisons.append(point.comparison)
+    return comparisons
 
 
 def _check_comparable(source: Domain, target: Domain) -> None:
@@ -76,25 +92,20 @@ def _check_comparable(source: Domain, target: Domain) -> None:
 
 
 def _measure_points(
-    plan: AuditPlan, together: list[Comparison], results: Results, seed: int
+    plan: AuditPlan, together: list[VariantComparison], results: Results, seed: int
 ) -> tuple[AuditPoint, ...]:
-    variants = []
-    for comparison in together:
-        variants += comparison
-    contacts = measure_contacts(plan, variants, seed)
+    contacts = measure_contacts(plan, together, seed)
     points = []
     for k, comparison in enumerate(together):
         result = results[comparison]
-        contact = _join_contacts(contacts[2 * k], contacts[2 * k + 1])
+        contact = _join_contacts(contacts[comparison.source], contacts[comparison.target])
         points.append(
             AuditPoint(plan.label(k), result.effect, contact, result.lengths, result.diverged)
         )
     return tuple(points)
 
 
-def _join_contacts(
-    source: dict[str, float], target: dict[str, float]
-) -> dict[str, tuple[float, float]]:
+def _join_contacts(source: Frictions, target: Frictions) -> dict[str, tuple[float, float]]:
     """Return the friction in source and target by part, NaN where one never touched the floor."""
     joined = {}
     for part in sorted({*source, *target}):
@@ -102,29 +113,34 @@ def _join_contacts(
     return joined
 
 
-def _measure_alone(difference: PlannedDifference, results: Results) -> Difference:
-    points = []
-    for source, target, comparison in difference.points:
-        points.append(ComparedValues(source, target, results[comparison].effect))
-    return Difference(difference.name, difference.source, difference.target, tuple(points))
+def _measure_alone(
+    differences: list[PlannedDifference], results: Results
+) -> tuple[SettingDifference, ...]:
+    alone = []
+    for name, source, target, planned in differences:
+        points = []
+        for point in planned:
+            effect = results[point.comparison].effect
+            points.append(ComparedValues(point.source, point.target, effect))
+        alone.append(SettingDifference(name, source, target, tuple(points)))
+    return tuple(alone)
 
 
 def _measure_dimensions(
-    source: Domain, results: list[ComparisonResult]
+    source: Domain, together: list[VariantComparison], results: Results
 ) -> tuple[ObservedDimension, ...]:
     """Return each observed number at worst of all points."""
-    std = np.max([result.std for result in results], axis=0)
-    one_step = np.max([result.one_step for result in results], axis=0)
-    apart = np.max([result.apart for result in results], axis=0)
-    dimensions = []
-    for i, name in enumerate(list_observed(source)):
-        numbers = float(std[i]), float(one_step[i]), float(apart[i])
-        dimensions.append(ObservedDimension(name, *numbers))
+    numbers = []
+    for comparison in together:
+        result = results[comparison]
+        numbers.append((result.std, result.one_step, result.apart))
+    worst = np.max(numbers, axis=0)  # [3, O]
+    dimensions = map(ObservedDimension, list_observed(source), *worst.tolist())
     return tuple(dimensions)
 
 
 def _note_inert_feet(
-    plan: AuditPlan, feet: dict[FootFriction, Comparison], results: Results
+    plan: AuditPlan, feet: dict[FootFriction, VariantComparison], results: Results
 ) -> list[str]:
     notes = []
     for friction, comparison in feet.items():
@@ -137,9 +153,14 @@ def _note_inert_feet(
     return notes
 
 
-def _note_inert_settings(differences: tuple[Difference, ...]) -> list[str]:
-    inert = [difference.name for difference in differences if difference.is_inert]
-    return [f"{name} has no effect here: {NO_CHANGE} by it alone, to the bit" for name in inert]
+def _note_inert_settings(differences: tuple[SettingDifference, ...]) -> list[str]:
+    notes = []
+    for difference in differences:
+        if difference.is_inert:
+            notes.append(
+                f"{difference.name} has no effect here: {NO_CHANGE} by it alone, to the bit"
+            )
+    return notes
 
 
 def _note_rewards(source: Domain, target: Domain) -> list[str]:

@@ -8,16 +8,22 @@ equal positions and velocities.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from isthmus.audit.effect import HORIZON_STEPS, ShiftEffect
 from isthmus.audit.observed import list_observed
-from isthmus.audit.plan import AuditPlan, Comparison, DomainVariant
-from isthmus.audit.stepping import ActionSequence, Episode, StepEngine, StepOutcome
+from isthmus.audit.plan import AuditPlan, DomainVariant, VariantComparison
+from isthmus.audit.stepping import (
+    ActionSequence,
+    Episode,
+    StepEngine,
+    StepOutcome,
+    count_episodes,
+)
 from isthmus.domains.domain import START
-from isthmus.domains.effects import Effect, WeakMotors
 from isthmus.physics.random import Streams, fold, keys
 
 MIN_CHANGE = 1e-6  # of a number's standard deviation: less is no change of a step
@@ -43,10 +49,10 @@ class Samples(NamedTuple):
 
 
 def compare_all(
-    plan: AuditPlan, comparisons: list[Comparison], episodes: int, seed: int, policy: Any
-) -> dict[Comparison, ComparisonResult]:
+    plan: AuditPlan, comparisons: list[VariantComparison], episodes: int, seed: int, policy: Any
+) -> dict[VariantComparison, ComparisonResult]:
     """Return what each comparison measures; those between the same engines are one batch."""
-    batches: dict[tuple[str, str], list[Comparison]] = {}
+    batches: dict[tuple[str, str], list[VariantComparison]] = {}
     for comparison in dict.fromkeys(comparisons):
         engines = comparison.source.engine, comparison.target.engine
         batches.setdefault(engines, []).append(comparison)
@@ -60,14 +66,9 @@ def compare_all(
 class ComparisonSide:
     """The worlds [C E] of one side of all comparisons: an engine, and effects."""
 
-    def __init__(self, plan: AuditPlan, variants: list[DomainVariant], key: np.ndarray):
-        values = np.array([variant.values for variant in variants])
-        weakness = np.array([_find_weakness(variant.effects) for variant in variants])
-        engine, episodes = variants[0].engine, len(key)
-        self.engine = StepEngine(
-            plan, engine, values.repeat(episodes, axis=0), weakness.repeat(episodes)
-        )
-        self.episode = Episode(plan.source, [variant.effects for variant in variants], key)
+    def __init__(self, plan: AuditPlan, variants: Sequence[DomainVariant], key: np.ndarray):
+        self.engine = StepEngine(plan, variants, len(key))
+        self.episode = Episode(plan.source, variants, key)
         starts = Streams(np.tile(fold(key, START, 1), len(variants)))
         self.first_obs = self.engine.begin(starts)
 
@@ -93,16 +94,16 @@ class ComparisonBatch:
     def __init__(
         self,
         plan: AuditPlan,
-        comparisons: list[Comparison],
+        comparisons: list[VariantComparison],
         episodes: int,
         seed: int,
         policy: Any,
     ):
         self.plan, self.count = plan, len(comparisons)
-        self.episodes = episodes if policy is None else 2 * episodes
+        self.episodes = count_episodes(episodes, policy)
         key = keys(seed, self.episodes)
-        targets = [comparison.target for comparison in comparisons]
-        self.source = ComparisonSide(plan, [pair.source for pair in comparisons], key)
+        sources, targets = zip(*comparisons)
+        self.source = ComparisonSide(plan, sources, key)
         self.target = ComparisonSide(plan, targets, key)
         self.teleported = ComparisonSide(plan, targets, key)
         self.source.begin(self.source.first_obs)
@@ -177,14 +178,6 @@ class ComparisonBatch:
         identical = bool(self.identical[rows].all())
         effect = ShiftEffect(identical, float(one_step[i]), names[i], float(apart[j]), names[j])
         return ComparisonResult(effect, std, one_step, apart, lengths, counts)
-
-
-def _find_weakness(effects: tuple[Effect, ...]) -> float:
-    """Return the `weak_motors` among effects; 1 where there is none."""
-    for effect in effects:
-        if isinstance(effect, WeakMotors):
-            return effect.value
-    return 1.0
 
 
 def _root_mean_square(x: np.ndarray) -> np.ndarray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from isthmus.audit.effect import HORIZON_STEPS
-from isthmus.audit.plan import AuditPlan, DomainVariant
+from isthmus.audit.plan import AuditPlan, DomainVariant, VariantComparison
 from isthmus.domains.domain import engine_class
 from isthmus.physics.friction import is_scenery
 from isthmus.physics.mujoco import load_model
@@ -17,22 +18,35 @@ from isthmus.physics.mujoco import load_model
 FALL_STEPS = 2 * HORIZON_STEPS  # in which the robot falls under random actions
 
 
-def measure_contacts(
-    plan: AuditPlan, variants: list[DomainVariant], seed: int
-) -> list[dict[str, float]]:
-    """Return the friction of every part's contacts with the floor: by part, of each variant.
+Frictions = dict[str, float]
+"""The largest friction with which a part touched the floor, by its name."""
 
-    The robot stands up, then falls under random actions; of each part it is the largest friction
-    with which it touched the floor.
+
+def measure_contacts(
+    plan: AuditPlan, comparisons: list[VariantComparison], seed: int
+) -> dict[DomainVariant, Frictions]:
+    """Return the friction of every part's contacts with the floor, of each variant.
+
+    The robot stands up, then falls under random actions.
     """
-    frictions: list[dict[str, float]] = [{} for _ in variants]
-    for engine in plan.tables:
-        rows = [k for k, variant in enumerate(variants) if variant.engine == engine]
-        for simulator in _drop_robots(plan, engine, [variants[k] for k in rows], seed):
-            for world, k in enumerate(rows):
-                for part, friction in _list_floor_contacts(plan, simulator, world):
-                    frictions[k][part] = max(frictions[k].get(part, 0.0), friction)
-    return frictions
+    by_engine: dict[str, list[DomainVariant]] = {}
+    for variant in dict.fromkeys(chain.from_iterable(comparisons)):
+        by_engine.setdefault(variant.engine, []).append(variant)
+    contacts = {}
+    for engine, variants in by_engine.items():
+        contacts.update(zip(variants, _measure_falls(plan, engine, variants, seed), strict=True))
+    return contacts
+
+
+def _measure_falls(
+    plan: AuditPlan, engine: str, variants: list[DomainVariant], seed: int
+) -> list[Frictions]:
+    worlds: list[Frictions] = [{} for _ in variants]
+    for simulator in _drop_robots(plan, engine, variants, seed):
+        for world, frictions in enumerate(worlds):
+            for part, friction in _list_floor_contacts(plan, simulator, world):
+                frictions[part] = max(frictions.get(part, 0.0), friction)
+    return worlds
 
 
 def _drop_robots(
@@ -40,7 +54,7 @@ def _drop_robots(
 ) -> Iterator[Any]:
     """Yield a simulator with a world a variant, after each step under random actions."""
     task, spaces = plan.source.description(), plan.source.spaces
-    known, values = plan.select_known(engine, np.array([variant.values for variant in variants]))
+    known, values = plan.select_known(engine, variants)
     n, rng = len(variants), np.random.default_rng(seed)
     ids = np.arange(n)
     simulator = engine_class(engine)(task.model_path(), known, n, task.frame_skip, forces=True)
@@ -58,9 +72,9 @@ def _list_floor_contacts(
     model = load_model(plan.source.description().model_path())
     scenery = is_scenery(model)
     for geoms, friction in simulator.contacts(world):
-        parts = [geom for geom in geoms if not scenery[geom]]
+        parts = np.array(geoms)[~scenery[list(geoms)]]
         if len(parts) == 1:
-            yield _name_part(model, parts[0]), friction
+            yield _name_part(model, int(parts[0])), friction
 
 
 def _name_part(model: mujoco.MjModel, geom: int) -> str:

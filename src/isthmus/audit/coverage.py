@@ -7,7 +7,7 @@ meets in the source.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,8 @@ class ActionSummary:
 class Coverage:
     """What a log covers.
 
-    `returns` and `lengths` are of the whole episodes (of all, if none is). An episode is whole if it
-    ended in a fall or at the time limit; one that was cut short has no return.
+    `returns` and `lengths` are of the whole episodes (of all, if none is). An episode is whole if
+    it ended in a fall or at the time limit; one that was cut short has no return.
     """
 
     text: str
@@ -86,11 +86,6 @@ class Coverage:
         away = [action.away for action in self.actions if action.away is not None]
         return float(np.mean(away)) if away else None
 
-    @property
-    def name_width(self) -> int:
-        """Return the characters of the longest name of an observed number or action."""
-        return max(len(summary.name) for summary in (*self.states, *self.actions))
-
     def lines(self) -> list[str]:
         """Return the coverage as lines of text."""
         return format_coverage(self)
@@ -111,14 +106,10 @@ def describe_coverage(
         states = _compare_states(states, log, own)
         half = (domain.spaces.high - domain.spaces.low) / 2
         away = _measure_distance(policy, log, half)
-        noise = _measure_distance(simulated or policy, own, half)
-        actions = [
-            ActionSummary(a.name, a.quantiles, a.at_bounds, float(away[i]), float(noise[i]))
-            for i, a in enumerate(actions)
-        ]
+        actions = _compare_actions(actions, away, _measure_distance(simulated or policy, own, half))
     fell = log.terminated[np.cumsum(log.lengths) - 1]
     whole = fell | (log.lengths >= domain.time_limit)
-    counted = whole if whole.any() else ~whole
+    counted = whole | ~whole.any()
     return Coverage(
         text=data.text,
         domain=str(domain),
@@ -138,25 +129,34 @@ def describe_coverage(
 
 
 def _summarize_states(log: Log, domain: Domain) -> list[StateSummary]:
-    names = list_observed(domain)
-    columns = zip(names, log.obs.T, strict=True)
-    return [StateSummary(name, _find_quantiles(column)) for name, column in columns]
+    return list(map(StateSummary, list_observed(domain), map(_find_quantiles, log.obs.T)))
 
 
 def _compare_states(states: list[StateSummary], log: Log, own: Log) -> list[StateSummary]:
-    """Return the states with the distance of their means to those of the policy's own log."""
+    """Return states with the distance of their means to those of the policy's own log."""
     own_obs = own.obs.astype(np.float64)
     mean, std = own_obs.mean(0), own_obs.std(0)
     unknown = np.full(len(mean), np.nan)
     away = np.divide(log.obs.mean(0, np.float64) - mean, std, out=unknown, where=std > 0)
-    return [StateSummary(s.name, s.quantiles, float(away[i])) for i, s in enumerate(states)]
+    return [replace(state, away=far) for state, far in zip(states, away.tolist(), strict=True)]
 
 
 def _summarize_actions(log: Log, domain: Domain) -> list[ActionSummary]:
     spaces = domain.spaces
     at_bounds = ((log.action <= spaces.low) | (log.action >= spaces.high)).mean(0)
-    columns = enumerate(log.action.T)
-    return [ActionSummary(str(i), _find_quantiles(x), float(at_bounds[i])) for i, x in columns]
+    names = map(str, range(len(at_bounds)))
+    quantiles = map(_find_quantiles, log.action.T)
+    return list(map(ActionSummary, names, quantiles, at_bounds.tolist()))
+
+
+def _compare_actions(
+    actions: list[ActionSummary], away: np.ndarray, noise: np.ndarray
+) -> list[ActionSummary]:
+    """Return actions with their distance to the policy's, and its own exploring, [A] each."""
+    compared = []
+    for i, action in enumerate(actions):
+        compared.append(replace(action, away=float(away[i]), noise=float(noise[i])))
+    return compared
 
 
 def _measure_distance(policy: Any, log: Log, half: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,11 +35,15 @@ class DomainVariant(NamedTuple):
     engine: str
 
 
-class Comparison(NamedTuple):
+class VariantComparison(NamedTuple):
     """Two variants that are run side by side."""
 
     source: DomainVariant
     target: DomainVariant
+
+    def change_target(self, **changes: Any) -> VariantComparison:
+        """Return the comparison with other fields of its target."""
+        return self._replace(target=self.target._replace(**changes))
 
 
 class PlannedValues(NamedTuple):
@@ -46,7 +51,7 @@ class PlannedValues(NamedTuple):
 
     source: str
     target: str
-    comparison: Comparison
+    comparison: VariantComparison
 
 
 class PlannedDifference(NamedTuple):
@@ -88,34 +93,37 @@ class AuditPlan:
 
     def __init__(self, source: Domain, target: Domain):
         self.source, self.target = source, target
-        self.tables = {domain.engine: domain.table() for domain in (source, target)}
-        self.table: dict[str, Parameter] = {}
-        for table in self.tables.values():
-            self.table.update(table)
+        own, other = source.table(), target.table()
+        self.tables = {source.engine: own, target.engine: other}
+        self.table: dict[str, Parameter] = {**own, **other}
+        self.shared = own.keys() & other.keys()
         names = {*source.names, *target.names}
         # DART has no armature, a difference of the engines that no setting says.
-        self.lacks_armature = ARMATURE in self.table and not self._is_shared(ARMATURE)
+        self.lacks_armature = ARMATURE in self.table.keys() - self.shared
         if self.lacks_armature:
             names.add(ARMATURE)
         self.names = sorted(names)
-        self.settings = {name: self._find_settings(name) for name in self.names}
-        self.points = {name: list_values(*pair) for name, pair in self.settings.items()}
+        self.settings: dict[str, SettingPair] = {}
+        self.points: dict[str, list[ValuePair]] = {}
         self.middle: dict[str, float] = {}
-        for name, points in self.points.items():
-            self.middle[name] = points[len(points) // 2].source
+        for name in self.names:
+            self._add_parameter(name)
 
-    def _find_settings(self, name: str) -> SettingPair:
+    def _add_parameter(self, name: str) -> None:
         default = self.table[name].default
         source, target = dict(self.source.settings), dict(self.target.settings)
-        return SettingPair(source.get(name, default), target.get(name, default))
+        pair = SettingPair(source.get(name, default), target.get(name, default))
+        points = list_values(*pair)
+        self.settings[name], self.points[name] = pair, points
+        self.middle[name] = points[len(points) // 2].source
 
-    def _is_shared(self, name: str) -> bool:
-        return all(name in table for table in self.tables.values())
-
-    def select_known(self, engine: str, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-        """Return the parameters that an engine has of `names`, and their columns of (n, P)."""
-        columns = [i for i, name in enumerate(self.names) if name in self.tables[engine]]
-        return tuple(self.names[i] for i in columns), values[:, columns]
+    def select_known(
+        self, engine: str, variants: Sequence[DomainVariant]
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return the parameters that an engine has of `names`, and n variants' values, (n, P)."""
+        names = tuple(filter(self.tables[engine].__contains__, self.names))
+        values = np.array([variant.values for variant in variants])
+        return names, values[:, np.isin(self.names, names)]
 
     def _variant(
         self, values: dict[str, float], effects: tuple[Effect, ...], engine: str
@@ -123,18 +131,17 @@ class AuditPlan:
         return DomainVariant(tuple(values[name] for name in self.names), effects, engine)
 
     def _compare_values(
-        self, source: dict[str, float], target: dict[str, float], engine: str = ""
-    ) -> Comparison:
-        """Return a comparison of values under the source's effects, the target in `engine`."""
-        effects, own_engine = self.source.effects, self.source.engine
-        return Comparison(
-            self._variant(source, effects, own_engine),
-            self._variant(target, effects, engine or own_engine),
+        self, source: dict[str, float], target: dict[str, float]
+    ) -> VariantComparison:
+        """Return a comparison of values, all else as in the source."""
+        effects, engine = self.source.effects, self.source.engine
+        return VariantComparison(
+            self._variant(source, effects, engine), self._variant(target, effects, engine)
         )
 
     # All differences at once
 
-    def together(self) -> list[Comparison]:
+    def together(self) -> list[VariantComparison]:
         """Return the comparisons of all differences at once.
 
         The low ends, the middles, the high ends; one point where nothing varies.
@@ -143,9 +150,9 @@ class AuditPlan:
         for k in range(max(map(len, self.points.values()), default=1)):
             source, target = {}, {}
             for name, points in self.points.items():
-                source[name], target[name] = points[k if len(points) > 1 else 0]
+                source[name], target[name] = points[min(k, len(points) - 1)]
             comparisons.append(
-                Comparison(
+                VariantComparison(
                     self._variant(source, self.source.effects, self.source.engine),
                     self._variant(target, self.target.effects, self.target.engine),
                 )
@@ -175,7 +182,7 @@ class AuditPlan:
     def _list_parameter_differences(self) -> list[PlannedDifference]:
         differences = []
         for name, (source, target) in self.settings.items():
-            if source == target or not self._is_shared(name):
+            if source == target or name not in self.shared:
                 continue
             points = []
             for value, other in self.points[name]:
@@ -191,24 +198,25 @@ class AuditPlan:
         source, target = self.source.engine, self.target.engine
         if source == target:
             return []
-        comparison = self._compare_values(self.middle, self.middle, target)
+        comparison = self._compare_values(self.middle, self.middle).change_target(engine=target)
         points = [PlannedValues(source, target, comparison)]
         if self.lacks_armature and self.middle[ARMATURE]:
             without = dict(self.middle)
             for name in without:
                 if name.endswith(ARMATURE):
                     without[name] = 0.0
-            comparison = self._compare_values(without, without, target)
+            comparison = self._compare_values(without, without).change_target(engine=target)
             texts = self._name_without_armature(source), self._name_without_armature(target)
             points.append(PlannedValues(*texts, comparison))
         return [PlannedDifference(ENGINE, source, target, points)]
 
     def _name_without_armature(self, engine: str) -> str:
-        return f"{engine} with {ARMATURE}=x0" if ARMATURE in self.tables[engine] else engine
+        if ARMATURE not in self.tables[engine]:
+            return engine
+        return f"{engine} with {ARMATURE}=x0"
 
     def _list_effect_differences(self) -> list[PlannedDifference]:
-        own = {effect.name: effect for effect in self.source.effects}
-        other = {effect.name: effect for effect in self.target.effects}
+        own, other = _name_effects(self.source), _name_effects(self.target)
         differences = []
         for name in EFFECTS:
             texts = _format_effect(own.get(name)), _format_effect(other.get(name))
@@ -220,14 +228,13 @@ class AuditPlan:
             if chain.observation != self.source.spaces.observation:
                 continue
             comparison = self._compare_values(self.middle, self.middle)
-            comparison = comparison._replace(target=comparison.target._replace(effects=changed))
-            points = [PlannedValues(*texts, comparison)]
+            points = [PlannedValues(*texts, comparison.change_target(effects=changed))]
             differences.append(PlannedDifference(name, *texts, points))
         return differences
 
     # A foot on the floor
 
-    def inert_feet(self) -> dict[FootFriction, Comparison]:
+    def inert_feet(self) -> dict[FootFriction, VariantComparison]:
         """Return the comparisons of a foot at the floor's friction with the foot as it is.
 
         Only where the foot's friction is below the floor's.
@@ -246,7 +253,7 @@ class AuditPlan:
                 floor = floor_friction * self._scale_of_floor(values)
                 if values[FOOT] < floor:
                     raised = self._variant({**values, FOOT: floor}, variant.effects, variant.engine)
-                    feet[FootFriction(values[FOOT], floor)] = Comparison(raised, variant)
+                    feet[FootFriction(values[FOOT], floor)] = VariantComparison(raised, variant)
         return feet
 
     @property
@@ -258,7 +265,9 @@ class AuditPlan:
     def _scale_of_floor(self, values: dict[str, float]) -> float:
         """Return what the parameter of all contacts scales the floor's friction by."""
         name = self.of_all_contacts
-        return values[name] / self.table[name].default if name in values else 1.0
+        if name not in values:
+            return 1.0
+        return values[name] / self.table[name].default
 
 
 def list_values(source: ParameterSpec, target: ParameterSpec) -> list[ValuePair]:
@@ -270,15 +279,16 @@ def list_values(source: ParameterSpec, target: ParameterSpec) -> list[ValuePair]
     if source == target:
         return [ValuePair(own[len(own) // 2], other[len(other) // 2])]
     n = max(len(own), len(other))
-    pairs = zip(own * (n // len(own)), other * (n // len(other)), strict=True)
-    return [ValuePair(*pair) for pair in pairs]
+    return list(map(ValuePair, own * (n // len(own)), other * (n // len(other))))
 
 
 def _list_ends(setting: ParameterSpec) -> list[float]:
     """Return a setting's low end, middle and high end; a fixed value alone."""
     if isinstance(setting, Grid):
         values = setting.values
-        return [values[0], values[len(values) // 2], values[-1]] if len(values) > 1 else [*values]
+        if len(values) == 1:
+            return [*values]
+        return [values[0], values[len(values) // 2], values[-1]]
     if isinstance(setting, Distribution):
         return [setting.low, _find_middle(setting), setting.high]
     return [setting]
@@ -293,6 +303,10 @@ def _find_middle(distribution: Distribution) -> float:
     return distribution.mean
 
 
+def _name_effects(domain: Domain) -> dict[str, Effect]:
+    return {effect.name: effect for effect in domain.effects}
+
+
 def _format_effect(effect: Effect | None) -> str:
     return f"{effect.value:g}" if effect else "off"
 
@@ -302,5 +316,4 @@ def _replace_effect(
 ) -> tuple[Effect, ...]:
     """Return effects in their order, with one of another value, added or left out."""
     replaced = {**effects, name: replacement}
-    changed = [replaced.get(effect_name) for effect_name in EFFECTS]
-    return tuple(effect for effect in changed if effect)
+    return tuple(filter(None, map(replaced.get, EFFECTS)))

@@ -18,7 +18,7 @@ class ComparedValues(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Difference:
+class SettingDifference:
     """A setting in which the domains differ, and what it does with all others as in the source.
 
     There is one point, or three for a distribution or a grid, its ends and its middle. Of two
@@ -68,7 +68,7 @@ class ObservedDimension:
     @property
     def never_changes(self) -> bool:
         """Return whether the number is constant in both domains."""
-        return not (self.std or self.one_step or self.apart)
+        return self.std == self.one_step == self.apart == 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Audit:
     source: str
     target: str
     points: tuple[AuditPoint, ...]
-    alone: tuple[Difference, ...]
+    alone: tuple[SettingDifference, ...]
     dimensions: tuple[ObservedDimension, ...]
     notes: tuple[str, ...]
     episodes: int

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from isthmus.audit.effect import HORIZON_STEPS
-from isthmus.audit.plan import AuditPlan
+from isthmus.audit.plan import AuditPlan, DomainVariant
 from isthmus.domains.domain import SENSE, Domain, PhysicsSimulation
-from isthmus.domains.effects import Effect, WeakMotors
+from isthmus.domains.effects import Effect, EffectChain, WeakMotors
 from isthmus.domains.rollout import act, repeated
 from isthmus.physics.random import Streams, fold
 
@@ -26,21 +27,25 @@ class StepOutcome(NamedTuple):
 
 
 class StepEngine:
-    """Worlds of the plain task in one engine, one a row of `values` (n, P): the plan's names.
+    """Worlds [C E] of the plain task in one engine: so many episodes of each of C variants.
 
-    `weakness` (n,) are their `weak_motors`, 1 where there are none.
+    They have the variants' parameters and `weak_motors`, and none of their other effects.
     """
 
-    def __init__(self, plan: AuditPlan, engine: str, values: np.ndarray, weakness: np.ndarray):
-        known, self.values = plan.select_known(engine, values)
+    def __init__(self, plan: AuditPlan, variants: Sequence[DomainVariant], episodes: int):
+        self.engine = variants[0].engine
+        names, values = plan.select_known(self.engine, variants)
+        self.values = values.repeat(episodes, axis=0)
+        weakness = np.array([_find_weakness(variant.effects) for variant in variants])
+        weakness = weakness.repeat(episodes)
         effects = () if (weakness == 1).all() else (WeakMotors(1.0),)
-        settings = tuple((name, 0.0) for name in known)
-        domain = Domain(plan.source.task, settings, effects, engine)
-        self.engine = engine
-        self.simulation = PhysicsSimulation(domain, len(values))
+        settings = tuple((name, 0.0) for name in names)
+        domain = Domain(plan.source.task, settings, effects, self.engine)
+        n = len(self.values)
+        self.simulation = PhysicsSimulation(domain, n)
         self.simulator = self.simulation.simulator
-        self.everyone = np.arange(len(values))
-        self.memory = np.zeros((len(values), 0))
+        self.everyone = np.arange(n)
+        self.memory = np.zeros((n, 0))
         if self.simulation.motor_force is not None:
             self.simulation.motor_force[:] = weakness
 
@@ -78,11 +83,14 @@ class Episode:
     `obs` [C E, O] is what a policy observes, through the effects.
     """
 
-    def __init__(self, domain: Domain, effects: list[tuple[Effect, ...]], key: np.ndarray):
-        self.key = key
-        self.chains = [domain.effect_chain(chain_effects) for chain_effects in effects]
-        self.memories = [np.zeros((len(key), chain.memory)) for chain in self.chains]
-        self.obs = np.empty(0)
+    def __init__(self, domain: Domain, variants: Sequence[DomainVariant], key: np.ndarray):
+        self.key, self.obs = key, np.empty(0)
+        self.chains: list[EffectChain] = []
+        self.memories: list[np.ndarray] = []
+        for variant in variants:
+            chain = domain.effect_chain(variant.effects)
+            self.chains.append(chain)
+            self.memories.append(np.zeros((len(key), chain.memory)))
 
     def _split(self, array: np.ndarray) -> list[np.ndarray]:
         return np.split(array, len(self.chains))
@@ -107,7 +115,7 @@ class Episode:
 
 
 class ActionSequence:
-    """Actions [C E, A], the same for every comparison: random ones, then a policy's if there is one.
+    """Actions [C E, A], the same for every comparison: random ones, then a policy's, if any.
 
     The random actions of `episodes` episodes go from weak to as strong as the motors allow.
     """
@@ -133,3 +141,18 @@ class ActionSequence:
         actions, self.memory = act()(self.policy, self.memory, observed)
         actions = np.asarray(actions).reshape(self.comparisons, self.episodes, -1)
         return np.concatenate(np.concatenate([pushes, actions], axis=1))
+
+
+def count_episodes(episodes: int, policy: Any) -> int:
+    """Return the episodes of a comparison: random ones, and as many of a policy if there is one."""
+    if policy is None:
+        return episodes
+    return 2 * episodes
+
+
+def _find_weakness(effects: tuple[Effect, ...]) -> float:
+    """Return the `weak_motors` among effects; 1 where there is none."""
+    for effect in effects:
+        if isinstance(effect, WeakMotors):
+            return effect.value
+    return 1.0

@@ -83,18 +83,18 @@ def _format_friction(value: float) -> str:
 
 def _format_dimensions(audit: Audit) -> list[str]:
     after = f"after {HORIZON_STEPS}"
-    shown = [dimension for dimension in audit.dimensions if not dimension.never_changes]
     table = _new_table("observed", ("std", "one step", after))
-    for dimension in shown:
-        table.add_row(
-            dimension.name,
-            f"{dimension.std:.3g}",
-            f"{dimension.one_step:.2g}",
-            f"{dimension.apart:.2g}",
-        )
+    for dimension in audit.dimensions:
+        if not dimension.never_changes:
+            table.add_row(
+                dimension.name,
+                f"{dimension.std:.3g}",
+                f"{dimension.one_step:.2g}",
+                f"{dimension.apart:.2g}",
+            )
     out = ["", *_render(table)]
-    if len(shown) < len(audit.dimensions):
-        out.append(f"and {len(audit.dimensions) - len(shown)} numbers that never changed")
+    if table.row_count < len(audit.dimensions):
+        out.append(f"and {len(audit.dimensions) - table.row_count} numbers that never changed")
     out += [
         "one step: the difference after a step from equal states, in standard deviations of a "
         "step's change",
@@ -122,17 +122,19 @@ def format_coverage(coverage: Coverage) -> list[str]:
     ]
     if coverage.distance is not None:
         out += [
-            "away, of an observed number: the log's mean minus that of the policy in the source, in "
-            "standard deviations there",
-            "away, of an action: mean distance to what the policy does in the log's states, in half "
-            "ranges; noise: the same of its own exploring in the source",
+            "away, of an observed number: the log's mean minus that of the policy in the source, "
+            "in standard deviations there",
+            "away, of an action: mean distance to what the policy does in the log's states, in "
+            "half ranges; noise: the same of its own exploring in the source",
         ]
     return out
 
 
 def _format_holdings(coverage: Coverage) -> str:
     seconds = coverage.seconds
-    time = "an unknown time" if math.isnan(seconds) else f"{seconds:,.0f} s"
+    time = f"{seconds:,.0f} s"
+    if math.isnan(seconds):
+        time = "an unknown time"
     episodes = f"{coverage.episodes} episode{'s' * (coverage.episodes != 1)}"
     ends = []
     if coverage.falls:
@@ -153,8 +155,8 @@ def _format_spread(values: np.ndarray) -> str:
 
 def _tabulate_states(coverage: Coverage) -> Table:
     compared = coverage.distance is not None
-    columns = (*QUANTILE_NAMES, "away") if compared else QUANTILE_NAMES
-    table = _new_table("observed", columns, coverage.name_width)
+    columns = QUANTILE_NAMES + ("away",) * compared
+    table = _new_table("observed", columns, _find_name_width(coverage))
     for state in coverage.states:
         cells = [state.name, *_format_quantiles(state.quantiles)]
         if state.away is not None:
@@ -167,13 +169,18 @@ def _tabulate_actions(coverage: Coverage) -> Table:
     columns = (*QUANTILE_NAMES, "at bounds")
     if coverage.distance is not None:
         columns += ("away", "noise")
-    table = _new_table("action", columns, coverage.name_width)
+    table = _new_table("action", columns, _find_name_width(coverage))
     for action in coverage.actions:
         cells = [action.name, *_format_quantiles(action.quantiles), f"{action.at_bounds:.1%}"]
         if action.away is not None:
             cells += [f"{action.away:.3f}", f"{action.noise:.3f}"]
         table.add_row(*cells)
     return table
+
+
+def _find_name_width(coverage: Coverage) -> int:
+    """Return the characters of the longest name, so that both tables are alike."""
+    return max(len(summary.name) for summary in (*coverage.states, *coverage.actions))
 
 
 def _format_quantiles(quantiles: Sequence[float]) -> list[str]:

@@ -18,7 +18,7 @@ MIN_TRANSITIONS = 1000  # from which much can be learned
 
 
 def parse_json(text: str | bytes, name: str) -> dict[str, Any]:
-    """Return a JSON object; empty where the text holds another kind. Raises BadValue for no JSON."""
+    """Return a JSON object; {} where the text holds another kind. Raises BadValue for no JSON."""
     try:
         parsed = json.loads(text)
     except ValueError as error:
@@ -37,7 +37,7 @@ def check_numbers(array: Any, name: str) -> np.ndarray:
 
 
 def check_column(array: np.ndarray, name: str) -> np.ndarray:
-    """Return one number a transition, [B], from [B] or [B, 1]. Raises BadValue for other shapes."""
+    """Return one number a transition, [B], of [B] or [B, 1]. Raises BadValue for other shapes."""
     if array.shape not in ((len(array),), (len(array), 1)):
         raise BadValue(
             f"has {name} of shape {array.shape}: needs one number a transition, (n,) or (n, 1); of "
@@ -104,20 +104,17 @@ def _check_robot(log: Log, metadata: dict[str, Any], domain: Domain) -> None:
             f"has observations {log.obs.shape} and actions {log.action.shape}; each needs rows and "
             "columns"
         )
-    spaces = domain.spaces
-    obs_size, action_size = log.obs.shape[1], log.action.shape[1]
-    same_sizes = (obs_size, action_size) == (spaces.observation, spaces.action)
-    logged_robot, own_robot = robot(find_origin(metadata)), robot(str(domain))
-    known = bool(logged_robot and own_robot)
-    same_robot = logged_robot == own_robot
-    if same_sizes and (same_robot or not known):
+    sizes, expected = (log.obs.shape[1], log.action.shape[1]), domain.spaces
+    names = {robot(find_origin(metadata)), robot(str(domain))}
+    known = "" not in names
+    if sizes == (expected.observation, expected.action) and not (known and len(names) == 2):
         return
     problem = "is another robot's log"
-    if known and same_robot:
+    if known and len(names) == 1:
         problem = "was sensed or moved otherwise"
     raise BadValue(
-        f"{problem}: {logged_robot or 'one'} of {obs_size} observations and {action_size} actions; "
-        f"{domain} has {spaces.observation} and {spaces.action}"
+        f"{problem}: {robot(find_origin(metadata)) or 'one'} of {sizes[0]} observations and "
+        f"{sizes[1]} actions; {domain} has {expected.observation} and {expected.action}"
     )
 
 

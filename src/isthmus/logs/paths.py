@@ -1,6 +1,6 @@
 """Where a log lies: `PATH[:cut]`.
 
-D            a folder that holds Minari's data/main_data.hdf5, or the id of one in Minari's own folder
+D            a folder with Minari's data/main_data.hdf5, or the id of one in Minari's own folder
 D.npz        a file of arrays
 D:5000       its first 5,000 transitions
 D:1episode   its first episode

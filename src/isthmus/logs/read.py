@@ -6,6 +6,7 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 from isthmus.domains.domain import Domain
 from isthmus.logs.checks import check_log
@@ -37,16 +38,21 @@ def read_log(text: str, domain: Domain) -> DataSet:
     if not path_exists(path):
         raise BadValue(f"the data set {path} is missing; put it back where it was")
     try:
-        log, metadata, notes = _read_file(path, domain)
-        log = _cut(check_log(log, metadata, domain), cut[1:])
+        file = _read_file(path, domain)
+        log = _cut(check_log(file.log, file.metadata, domain), cut[1:])
     except BadValue as error:
         raise BadValue(f"{path} {error}") from None
-    made_in = metadata.get("domain", str(domain))
-    if domain.measurable and made_in != str(domain):
-        notes += (f"this log was made in {made_in}, the target is {domain}",)
     for column in log:
         column.flags.writeable = False  # one log is shared by all who ask for it
-    return DataSet(text, log, metadata, notes)
+    notes = (*file.notes, *_note_other_domain(file.metadata, domain))
+    return DataSet(text, log, file.metadata, notes)
+
+
+def _note_other_domain(metadata: dict[str, Any], domain: Domain) -> tuple[str, ...]:
+    made_in = metadata.get("domain", str(domain))
+    if not domain.measurable or made_in == str(domain):
+        return ()
+    return (f"this log was made in {made_in}, the target is {domain}",)
 
 
 def _read_file(path: Path, domain: Domain) -> LogFile:

@@ -63,22 +63,11 @@ def read_minari(path: Path, domain: Domain) -> LogFile:
     _check_is_minari(path, folder)
     with h5py.File(folder / MAIN_FILE, "r") as file:
         episodes = [_read_episode(file, number) for number in _list_episodes(file)]
-    logs = []
-    for episode in episodes:
-        transitions = episode.transitions(len(logs))
-        if transitions.size:
-            logs.append(transitions)
-    if not logs:
-        raise BadValue("holds no transition")
-    whole = close_episodes(Log(*(np.concatenate(column) for column in zip(*logs))))
-    log, repairs = repair_episodes(whole, domain)
-    missing = _note_missing_steps(metadata, sum(episode.steps for episode in episodes))
-    own = metadata.get("isthmus")
-    return LogFile(
-        log,
-        own if isinstance(own, dict) else metadata,
-        (*missing, *_note_lost_ends(episodes), *repairs),
-    )
+    log, repairs = repair_episodes(_join_episodes(episodes), domain)
+    notes = (*_note_missing_steps(metadata, episodes), *_note_lost_ends(episodes), *repairs)
+    if isinstance(metadata.get("isthmus"), dict):
+        metadata = metadata["isthmus"]
+    return LogFile(log, metadata, notes)
 
 
 def _find_folder(path: Path) -> Path:
@@ -107,9 +96,9 @@ def _check_storage(metadata: dict[str, Any]) -> None:
 
 
 def _check_is_minari(path: Path, folder: Path) -> None:
-    """Raise BadValue where a path is no data set; another file is not the one that lies beside it."""
-    other_file = path.is_file() and path.name != MAIN_FILE
-    if not other_file and (folder / MAIN_FILE).exists():
+    """Raise BadValue where a path is no data set; a file beside the data set's is none."""
+    main = folder / MAIN_FILE
+    if main.exists() and (path.name == MAIN_FILE or not path.is_file()):
         return
     if path.suffix in (".hdf5", ".h5"):
         raise BadValue(
@@ -124,32 +113,38 @@ def _check_is_minari(path: Path, folder: Path) -> None:
 
 def _list_episodes(file: h5py.File) -> list[int]:
     """Return the numbers of the episodes in a file, in their order."""
-    matches = [re.fullmatch(r"episode_(\d+)", name) for name in file]
-    return sorted(int(match[1]) for match in matches if match)
+    numbers = []
+    for name in file:
+        match = re.fullmatch(r"episode_(\d+)", name)
+        if match:
+            numbers.append(int(match[1]))
+    return sorted(numbers)
 
 
 def _read_episode(file: h5py.File, number: int) -> _Episode:
     """Read one episode. Raises BadValue where it lacks an array, or where their lengths differ."""
+    episode = _Episode(*_read_columns(file, number))
+    episode = episode._replace(
+        reward=check_column(episode.reward, f"rewards of episode {number}"),
+        terminated=check_flag(episode.terminated, f"terminations of episode {number}"),
+        truncated=check_flag(episode.truncated, f"truncations of episode {number}"),
+    )
+    _check_episode(episode, number)
+    return episode
+
+
+def _read_columns(file: h5py.File, number: int) -> list[np.ndarray]:
+    """Read the arrays of COLUMN_KEYS. Raises BadValue where one is missing, or holds no numbers."""
     group: Any = file[f"episode_{number}"]
-    arrays = []
     for key in COLUMN_KEYS:
         if key not in group or not isinstance(group[key], h5py.Dataset):
             raise BadValue(
                 f"has no plain array {key} in episode {number}: only boxes of floats are read"
             )
-    names = [f"{key} of episode {number}" for key in COLUMN_KEYS]
-    for key, name in zip(COLUMN_KEYS, names, strict=True):
-        arrays.append(check_numbers(group[key][()], name))
-    obs, action, reward, terminated, truncated = arrays
-    episode = _Episode(
-        obs,
-        action,
-        check_column(reward, names[2]),
-        check_flag(terminated, names[3]),
-        check_flag(truncated, names[4]),
-    )
-    _check_episode(episode, number)
-    return episode
+    columns = []
+    for key in COLUMN_KEYS:
+        columns.append(check_numbers(group[key][()], f"{key} of episode {number}"))
+    return columns
 
 
 def _check_episode(episode: _Episode, number: int) -> None:
@@ -168,12 +163,24 @@ def _check_episode(episode: _Episode, number: int) -> None:
         )
 
 
-def _note_missing_steps(metadata: dict[str, Any], held: int) -> tuple[str, ...]:
+def _join_episodes(episodes: list[_Episode]) -> Log:
+    """Return the transitions of all episodes. Raises BadValue where there is none."""
+    logs: list[Log] = []
+    for episode in episodes:
+        transitions = episode.transitions(len(logs))
+        if transitions.size:
+            logs.append(transitions)
+    if not logs:
+        raise BadValue("holds no transition")
+    return close_episodes(Log(*map(np.concatenate, zip(*logs))))
+
+
+def _note_missing_steps(metadata: dict[str, Any], episodes: list[_Episode]) -> tuple[str, ...]:
     """Return a note where a Minari file holds other than its own count of steps.
 
     Appending or a crash may have lost some.
     """
-    counted = metadata.get("total_steps")
+    counted, held = metadata.get("total_steps"), sum(episode.steps for episode in episodes)
     if not isinstance(counted, int | float) or int(counted) == held:
         return ()
     return (
@@ -183,6 +190,9 @@ def _note_missing_steps(metadata: dict[str, Any], held: int) -> tuple[str, ...]:
 
 def _note_lost_ends(episodes: list[_Episode]) -> tuple[str, ...]:
     """Return a note of the episodes whose last transition has no next state."""
-    lost = [episode for episode in episodes if episode.loses_last]
-    falls = sum(bool(episode.terminated[-1]) for episode in lost)
-    return note_lost(len(lost), falls)
+    count, falls = 0, 0
+    for episode in episodes:
+        if episode.loses_last:
+            count += 1
+            falls += int(episode.terminated[-1])
+    return note_lost(count, falls)

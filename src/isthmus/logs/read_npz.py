@@ -43,29 +43,38 @@ class _Columns(NamedTuple):
 
 def read_npz(path: Path, domain: Domain) -> LogFile:
     """Read an `.npz`. Raises BadValue, and what `numpy.load` raises; nothing is unpickled."""
-    arrays, names, metadata = _load_columns(path)
-    _check_shapes(arrays, names)
-    flags = {}
-    for field in ("terminated", "truncated", "done"):
-        if field in arrays:
-            flags[field] = check_flag(arrays[field], names[field])
+    columns = _load_columns(path)
+    _check_shapes(columns)
+    arrays, names = columns.arrays, columns.names
+    flags = _read_flags(columns)
     followed = "next_obs" in arrays
     ends = split_ends(flags, followed)
-    rows = LogRows(
-        arrays["obs"],
-        arrays["action"],
-        check_column(arrays["reward"], names["reward"]),
-        arrays["next_obs"] if followed else arrays["obs"],
-        *ends,
-    )
-    repair = repair_rows if followed else repair_without_next_obs
-    log, notes = repair(rows, domain)
+    reward = check_column(arrays["reward"], names["reward"])
+    rows = LogRows(arrays["obs"], arrays["action"], reward, arrays["obs"], *ends)
+    if followed:
+        log, notes = repair_rows(rows._replace(next_obs=arrays["next_obs"]), domain)
+    else:
+        log, notes = repair_without_next_obs(rows, domain)
     if flags.keys() == {"truncated"}:
-        notes += (
-            f"{names['truncated']} without terminals: no transition counts as a fall; give "
-            "terminals if the robot can fall",
-        )
-    return LogFile(log, metadata, notes)
+        notes += (note_no_terminals(names["truncated"]),)
+    return LogFile(log, columns.metadata, notes)
+
+
+def note_no_terminals(name: str) -> str:
+    """Return a note that a file marks no falls: its flags of time limits are called `name`."""
+    return (
+        f"{name} without terminals: no transition counts as a fall; give terminals if the robot "
+        "can fall"
+    )
+
+
+def _read_flags(columns: _Columns) -> dict[str, np.ndarray]:
+    """Return the flags of ends that a file has, bool [B] by field."""
+    flags = {}
+    for field in ("terminated", "truncated", "done"):
+        if field in columns.arrays:
+            flags[field] = check_flag(columns.arrays[field], columns.names[field])
+    return flags
 
 
 def _load_columns(path: Path) -> _Columns:
@@ -86,9 +95,9 @@ def _find_names(held: list[str]) -> dict[str, str]:
     """Return what the file calls each field. Raises BadValue where one is missing."""
     names = {}
     for field, known in COLUMN_NAMES.items():
-        present = [name for name in known if name in held]
-        if present:
-            names[field] = present[0]
+        for name in reversed(known):
+            if name in held:
+                names[field] = name
     for field in ("obs", "action", "reward"):
         if field not in names:
             raise BadValue(
@@ -97,10 +106,12 @@ def _find_names(held: list[str]) -> dict[str, str]:
     return names
 
 
-def _check_shapes(arrays: dict[str, np.ndarray], names: dict[str, str]) -> None:
-    """Raise BadValue where arrays have other lengths than the rewards, or next observations than
-    observations.
+def _check_shapes(columns: _Columns) -> None:
+    """Raise BadValue where arrays do not have the rewards' length, or there is no row.
+
+    Next observations need the shape of observations.
     """
+    arrays, names = columns.arrays, columns.names
     size = len(arrays["reward"])
     for field, array in arrays.items():
         if len(array) != size:

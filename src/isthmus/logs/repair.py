@@ -34,17 +34,27 @@ def repair_rows(rows: LogRows, domain: Domain) -> RepairedLog:
     starts = StartBox.of(domain)
     rows, sorting_notes = sort_worlds(rows)
     repaired = drop_resets(rows, starts)
-    rows, size = repaired.rows, len(repaired.rows.reward)
-    broken = np.append(~are_close(rows.next_obs[:-1], rows.obs[1:]), True)[:size]
-    ends = rows.ended | broken | np.append(repaired.begins[1:], True)[:size]
-    notes = (*sorting_notes, *repaired.notes)
-    if (~rows.ended & ends)[:-1].sum() > size / 2:
-        notes += (
-            "most rows begin elsewhere than the one before ended, by more than 1e-5 of it: single "
-            "transitions, whose returns say nothing",
-        )
-    log = close_episodes(Log(*rows, number_episodes(ends)))
+    ends = _find_ends(repaired)
+    log = close_episodes(Log(*repaired.rows, number_episodes(ends)))
+    notes = (*sorting_notes, *repaired.notes, *_note_single_transitions(repaired.rows, ends))
     return log, (*notes, *_note_doubts(log, domain, starts))
+
+
+def _find_ends(repaired: RepairedRows) -> np.ndarray:
+    """Return the rows that end an episode, marked or not, bool [B]."""
+    rows, size = repaired.rows, len(repaired.begins)
+    broken = np.append(~are_close(rows.next_obs[:-1], rows.obs[1:]), True)[:size]
+    return rows.ended | broken | np.append(repaired.begins[1:], True)[:size]
+
+
+def _note_single_transitions(rows: LogRows, ends: np.ndarray) -> tuple[str, ...]:
+    """Return a note where most rows end an episode without a mark."""
+    if (~rows.ended & ends)[:-1].sum() <= len(ends) / 2:
+        return ()
+    return (
+        "most rows begin elsewhere than the one before ended, by more than 1e-5 of it: single "
+        "transitions, whose returns say nothing",
+    )
 
 
 def repair_episodes(log: Log, domain: Domain) -> RepairedLog:

@@ -34,8 +34,8 @@ def drop_resets(rows: LogRows, starts: StartBox, begins: np.ndarray | None = Non
     (same step), or nothing was reset and both are transitions. `begins` [B] says where episodes
     begin, as far as that is known.
     """
-    size = len(rows.obs)
-    begins = np.zeros(size, bool) if begins is None else begins.copy()
+    if begins is None:
+        begins = np.zeros(len(rows.obs), bool)
     if not rows.has_columns:
         return RepairedRows(rows, begins, ())
     joined = _join_ends(rows)
@@ -45,10 +45,16 @@ def drop_resets(rows: LogRows, starts: StartBox, begins: np.ndarray | None = Non
     notes = (*note_resets(rows, reset), *_note_overwritten(rows, overwritten))
     if not len(overwritten):
         notes += _note_joined_ends(rows, plain_ends, starts)
-    keep = np.ones(size, bool)
-    keep[reset] = False
-    keep[overwritten] = False
-    # A row behind one that was left out begins anew.
+    return _leave_out(rows, np.append(reset, overwritten), begins, notes)
+
+
+def _leave_out(
+    rows: LogRows, which: np.ndarray, begins: np.ndarray, notes: tuple[str, ...]
+) -> RepairedRows:
+    """Leave out the rows at the indices `which`; a row behind one of them begins anew."""
+    keep = np.ones(len(rows.obs), bool)
+    keep[which] = False
+    begins = begins.copy()
     begins[1:] |= ~keep[:-1]
     return RepairedRows(rows.take(keep), begins[keep], notes)
 
@@ -88,15 +94,19 @@ def find_reset_rows(rows: LogRows, joined: JoinedEnds, starts: StartBox) -> np.n
     candidates = np.unique(after[alike[after]])
     if not _follow_ends(rows, ends[alike[after]], candidates, starts):
         return NO_ROWS
-    others = np.ones(len(rows.obs), bool)
-    others[after] = False
-    alike_share = (rows.reward[others] == reset_reward).sum() / max(1, others.sum())
-    if alike_share <= RARE_SHARE:
+    if _share_of_others(rows, after, reset_reward) <= RARE_SHARE:
         return candidates
     # Where little is ever paid, a reward of 0 says nothing: the whole log must look like it.
     if len(candidates) < len(np.unique(after)) or lead_to_starts(rows, ends, starts):
         return NO_ROWS
     return candidates if lead_to_starts(rows, candidates, starts) else NO_ROWS
+
+
+def _share_of_others(rows: LogRows, after: np.ndarray, reset_reward: float) -> float:
+    """Return the share of the rows not `after` an end that pay what resets pay."""
+    others = np.ones(len(rows.obs), bool)
+    others[after] = False
+    return (rows.reward[others] == reset_reward).sum() / max(1, others.sum())
 
 
 def _find_reset_reward(rows: LogRows, which: np.ndarray) -> float:

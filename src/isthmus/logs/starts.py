@@ -52,7 +52,7 @@ class StartBox:
 
     @staticmethod
     def jumped_to(rows: LogRows) -> StartBox:
-        """Guess the starts of a log from its jumps without a mark, if they all lead to one place."""
+        """Guess a log's starts from its jumps without a mark, if they all lead to one place."""
         size = measure_steps(rows.obs, rows.next_obs)
         reached = rows.next_obs[(size > JUMP_STEPS) & ~rows.ended].astype(np.float64)
         if len(reached) < MIN_JUMPS:

@@ -1,4 +1,4 @@
-"""Rows of N worlds in turn, [T, N], as a vector environment returns them, put one world after the other.
+"""Rows of N worlds in turn, [T, N], as vector environments return them, put one after the other.
 
 With next observations they show which row goes on from which; without, the row is found that a row
 and its action predict.
@@ -110,9 +110,13 @@ def _count_worlds_by_prediction(rows: LogRows) -> int:
     inputs = np.concatenate([obs, action, np.ones((size, 1))], axis=1)
     if _fit_error(obs, inputs, 1) <= UNPREDICTED:
         return 1
-    gaps = _list_gaps(size, size - needed)
+    return _find_predicted_gap(obs, inputs, _list_gaps(size, size - needed))
+
+
+def _find_predicted_gap(obs: np.ndarray, inputs: np.ndarray, gaps: np.ndarray) -> int:
+    """Return the gap after which a row is predicted best; 0 where none is."""
     errors = [_fit_error(obs, inputs, int(gap)) for gap in gaps]
-    if not errors or min(errors) > UNPREDICTED:
+    if min(errors, default=np.inf) > UNPREDICTED:
         return 0
     best = int(gaps[np.argmin(errors)])
     # The rows beside a world's next one are other worlds'.
