@@ -117,7 +117,7 @@ def test_a_number_of_episodes_that_is_none(policy, episodes, domain):
 
 def test_training_randomization_stays_in_training(randomized):
     problem = randomized.problem
-    assert len(problem.believed.names) == 1 and problem.source.names == ()
+    assert len(problem.randomized_source.names) == 1 and problem.source.names == ()
     state = randomized.state()
     assert len(np.unique(state.worlds.parameters)) > 1, "it was there"
     assert evaluate(randomized.policy, problem.source, 5).episodes.parameters.shape == (5, 0)
