@@ -415,13 +415,13 @@ def landscape(
 ) -> None:
     """Mean return over a grid of two parameters, the training box drawn: a CSV and a PNG."""
     from isthmus.evaluation.landscape import landscape as run_landscape
-    from isthmus.evaluation.landscape import over as grid_over
+    from isthmus.evaluation.landscape import make_grid
     from isthmus.tasks.imports import import_files
     from isthmus.training.run import write_text
 
     import_files(imports)
     opened = _open(run)
-    grid = grid_over(opened.problem.evaluation_target, ",".join(over))
+    grid = make_grid(opened.problem.evaluation_target, ",".join(over))
     name = "-".join(["landscape", *([opened.which] if opened.which else []), *grid.grid])
     folder = (
         opened.folder if opened.folder.is_dir() else opened.folder.parent

@@ -58,7 +58,7 @@ class Evaluation(NamedTuple):
         return float(self.episodes.returns.mean())
 
 
-def targets(
+def draw_targets(
     domain: Domain, episodes: int, seed: int, adapting: bool = False
 ) -> tuple[np.ndarray, int]:
     """Return the dynamics (M, P) to evaluate in and the episodes for each.
@@ -114,7 +114,7 @@ def evaluate(
     """
     domain = Domain.coerce(domain)
     domain.check_timed()
-    worlds = _begin_worlds(domain, *targets(domain, episodes, seed), seed)
+    worlds = _begin_worlds(domain, *draw_targets(domain, episodes, seed), seed)
     return Evaluation(domain, rollout_episodes(domain, worlds, policy, on_step), TargetUsage())
 
 
@@ -141,7 +141,7 @@ def evaluate_method(
     """
     check_fits(problem.source, domain)
     domain.check_timed()
-    parameters, count = targets(domain, episodes, seed, method.adapts)
+    parameters, count = draw_targets(domain, episodes, seed, method.adapts)
     # In worlds of its own: what adapted in the starts that it is judged by would have seen them.
     policies, usage = method.adapt(
         s,

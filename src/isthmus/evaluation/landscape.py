@@ -98,7 +98,7 @@ def _find_range(domain: Domain, name: str) -> tuple[float, float] | None:
     return setting, setting
 
 
-def over(domain: Domain, axes: str) -> Domain:
+def make_grid(domain: Domain, axes: str) -> Domain:
     """Return the grid `axes` (`name=low..high:count,...`) in a domain.
 
     What the domain varies itself gives way, the rest stays.
@@ -130,10 +130,10 @@ def landscape(
         played = evaluate_method(*method, grid, count, seed, on_step).episodes
     else:
         played = evaluate(policy, grid, count, seed, on_step).episodes
-    return from_episodes(grid, played, trained_in)
+    return make_landscape(grid, played, trained_in)
 
 
-def from_episodes(grid: Domain, played: Episodes, trained_in: Domain | None = None) -> Landscape:
+def make_landscape(grid: Domain, played: Episodes, trained_in: Domain | None = None) -> Landscape:
     """Return the landscape of episodes played in a grid's cells, as `evaluate` plays them."""
     axes, names = _list_axes(grid), tuple(grid.grid)
     shape = (len(axes[0]), len(axes[1]), -1)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.evaluation.evaluate import SEED, targets
+from isthmus.evaluation.evaluate import SEED, draw_targets
 from isthmus.methods import registry
 from isthmus.problems.problem import Problem
 from isthmus.training.executor import Executor, Processes, check_shared
@@ -122,7 +122,7 @@ class Job:
 def run_job(job: Job) -> dict[str, Any]:
     """Train (or go on, or find it done), then play the deployed policy in the true target."""
     from isthmus.evaluation.evaluate import evaluate_method
-    from isthmus.evaluation.landscape import from_episodes
+    from isthmus.evaluation.landscape import make_landscape
     from isthmus.tasks.imports import import_files
     from isthmus.training.run import Run, write_text
     from isthmus.training.train import resume, train
@@ -152,7 +152,7 @@ def run_job(job: Job) -> dict[str, Any]:
     write_text(job.folder / EVALUATION, text.getvalue())
     if len(problem.target.grid) == 2:
         trained_in = method.trained_in(problem)
-        write_text(job.folder / LANDSCAPE, from_episodes(problem.target, e, trained_in).csv())
+        write_text(job.folder / LANDSCAPE, make_landscape(problem.target, e, trained_in).csv())
     return {
         "score": played.mean,
         "source_steps": int(state.source_steps),
@@ -189,7 +189,7 @@ def compare(
 
     if not 1 <= seeds <= MAX_SEEDS:
         raise BadValue(f"seeds={seeds}: needs a whole number in 1..{MAX_SEEDS}")
-    targets(
+    draw_targets(
         problem.target, episodes, SEED
     )  # a wrong number is said before the training, as is all that follows
     names = list(dict.fromkeys([FLOOR, *methods]))

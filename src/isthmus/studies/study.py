@@ -482,7 +482,7 @@ def evaluate_trial(
 ) -> tuple[list[Row], dict[str, Any]]:
     """What came of a training, and how it was made."""
     from isthmus.evaluation.evaluate import evaluate, evaluate_method
-    from isthmus.evaluation.landscape import landscape, over
+    from isthmus.evaluation.landscape import landscape, make_grid
 
     state, method = run.state(), run.method
     rows: list[Row] = []
@@ -510,7 +510,7 @@ def evaluate_trial(
     other = unit.beside or unit.start
     rows += measure(run, open_needed(other, results, runs) if other else None)
     for key, settings in unit.landscapes.items():
-        grid = over(problem.evaluation_target, settings)
+        grid = make_grid(problem.evaluation_target, settings)
         adapting = (method, state, problem) if method.adapts else None
         result = landscape(run.policy, grid, unit.landscape_episodes, method=adapting)
         for i, x in enumerate(result.axes[0]):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.evaluation.landscape import Landscape, landscape, over
+from isthmus.evaluation.landscape import Landscape, landscape, make_grid
 from isthmus.papers.es_sim2real import claims as es_claims
 from isthmus.studies.claims import Claim
 from isthmus.studies.study import Line, Panel, Results, Row, Study, Trial
@@ -162,7 +162,7 @@ def measure(run: Run, other: Run | None) -> list[Row]:
     rows: list[Row] = []
 
     def play(key: str, reading: str, cells: tuple[str, str], method: Any) -> None:
-        grid = over(run.problem.evaluation_target, axes(reading, SMOKE if smoke else cells))
+        grid = make_grid(run.problem.evaluation_target, axes(reading, SMOKE if smoke else cells))
         found = landscape(
             run.policy, grid, episodes, method=method and (method, state, run.problem)
         )
