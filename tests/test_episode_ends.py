@@ -166,6 +166,12 @@ def test_starts_that_are_wide_say_nothing(tmp_path):
     assert same(data.log, log) and data.notes == ()
 
 
+def test_a_target_known_by_its_log_has_the_starts_of_its_domain():
+    known, logged = (StartBox.of(Domain.parse(text)) for text in ("hopper", "log:hopper/gravity=x2"))
+    assert logged.known and np.array_equal(logged.low, known.low)
+    assert not StartBox.of(FOREIGN).known
+
+
 # Vector environments
 
 
