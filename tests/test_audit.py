@@ -173,8 +173,8 @@ def test_one_step_is_what_one_step_does():
     changes, misses, seen = [], [], []
     for push in pushes:
         target.restore(source.rows, 2 * gravity)
-        nudged = target.step(ids, push, push, memory)[0]
-        after, *_, memory = source.step(ids, push, push, memory)
+        nudged = target.step(ids, applied=push, commanded=push, memory=memory)[0]
+        after, *_, memory = source.step(ids, applied=push, commanded=push, memory=memory)
         changes.append(after - obs)
         misses.append(nudged - after)
         seen.append(after)
@@ -186,7 +186,7 @@ def test_one_step_is_what_one_step_does():
     there, memory = target.begin(ids, 2 * gravity, Streams(fold(keys(3, 6), START, 1)))
     assert np.array_equal(there, start)
     for push in pushes:
-        there, *_, memory = target.step(ids, push, push, memory)
+        there, *_, memory = target.step(ids, applied=push, commanded=push, memory=memory)
     apart = np.sqrt(np.square(there - obs).mean(0)) / np.std(seen, axis=(0, 1))
     assert np.allclose([d.apart for d in found.dimensions], apart, rtol=1e-9)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from isthmus.audit.effect import HORIZON_STEPS
 from isthmus.audit.plan import AuditPlan, DomainVariant, VariantComparison
 from isthmus.domains.domain import engine_class
+from isthmus.physics.engine import Simulator
 from isthmus.physics.friction import is_scenery
 from isthmus.physics.mujoco import load_model
 
@@ -51,7 +51,7 @@ def _measure_falls(
 
 def _drop_robots(
     plan: AuditPlan, engine: str, variants: list[DomainVariant], seed: int
-) -> Iterator[Any]:
+) -> Iterator[Simulator]:
     """Yield a simulator with a world a variant, after each step under random actions."""
     task, spaces = plan.source.description(), plan.source.spaces
     known, values = plan.select_known(engine, variants)
@@ -66,7 +66,7 @@ def _drop_robots(
 
 
 def _list_floor_contacts(
-    plan: AuditPlan, simulator: Any, world: int
+    plan: AuditPlan, simulator: Simulator, world: int
 ) -> Iterator[tuple[str, float]]:
     """Yield the part and the friction of each contact between the robot and what it stands on."""
     model = load_model(plan.source.description().model_path())

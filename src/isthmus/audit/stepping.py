@@ -72,7 +72,7 @@ class StepEngine:
     def step(self, *, applied: np.ndarray, commanded: np.ndarray) -> StepOutcome:
         """Step all worlds under actions (n, A)."""
         obs, reward, fell, _, diverged, self.memory = self.simulation.step(
-            self.everyone, applied, commanded, self.memory
+            self.everyone, applied=applied, commanded=commanded, memory=self.memory
         )
         return StepOutcome(obs, reward, fell, diverged)
 
@@ -103,7 +103,7 @@ class Episode:
     def apply(self, commanded: np.ndarray) -> np.ndarray:
         """Return the applied actions [C E, A] of commanded ones."""
         parts = zip(self.chains, self.memories, self._split(commanded), strict=True)
-        return np.concatenate([c.act(m, a, a) for c, m, a in parts])
+        return np.concatenate([c.act(m, applied=a, commanded=a) for c, m, a in parts])
 
     def sense(self, obs: np.ndarray, t: int) -> None:
         """Sense observations [C E, O] of the simulator after t steps."""
