@@ -1,1 +1,0 @@
-"""Is a shift real?"""
