@@ -649,7 +649,7 @@ def test_starts_in_one_point_are_not_there_by_chance(length):
     path[:, 0] = 0
     obs = path.reshape(-1, 2)
     starts = StartBox(np.full(2, -1e-6), np.full(2, 1e-6), known=True)
-    assert starts.narrow(obs)
+    assert starts.is_narrow(obs)
     rows = LogRows(
         obs[:-1],
         obs[:-1],
@@ -671,4 +671,4 @@ def test_starts_in_one_point_are_not_there_by_chance(length):
 def test_a_robot_that_stands_where_it_starts_is_not_reset():
     """It begins within 0.1 of its middle and never leaves it: that it is there says nothing."""
     obs = np.random.default_rng(0).uniform(-0.1, 0.1, (400, 2))
-    assert not StartBox(np.full(2, -0.1), np.full(2, 0.1), known=True).narrow(obs)
+    assert not StartBox(np.full(2, -0.1), np.full(2, 0.1), known=True).is_narrow(obs)

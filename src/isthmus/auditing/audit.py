@@ -51,7 +51,11 @@ def audit(
     source, target = Domain.coerce(source), Domain.coerce(target)
     _check_comparable(source, target)
     plan = AuditPlan(source, target)
-    together, differences, feet = plan.together(), plan.differences(), plan.inert_feet()
+    together, differences, feet = (
+        plan.list_together(),
+        plan.list_differences(),
+        plan.list_inert_feet(),
+    )
     comparisons = [*together, *_list_comparisons(differences), *feet.values()]
     results = compare_all(plan, comparisons, episodes, seed, policy)
     alone = _measure_alone(differences, results)
@@ -106,7 +110,9 @@ def _measure_points(
         result = results[comparison]
         contact = _join_contacts(contacts[comparison.source], contacts[comparison.target])
         points.append(
-            AuditPoint(plan.label(k), result.effect, contact, result.lengths, result.diverged)
+            AuditPoint(
+                plan.format_point(k), result.effect, contact, result.lengths, result.diverged
+            )
         )
     return tuple(points)
 

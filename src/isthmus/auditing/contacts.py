@@ -17,7 +17,6 @@ from isthmus.physics.mujoco import load_model
 
 FALL_STEPS = 2 * HORIZON_STEPS  # in which the robot falls under random actions
 
-
 Frictions = dict[str, float]
 """The largest friction with which a part touched the floor, by its name."""
 

@@ -141,7 +141,7 @@ class AuditPlan:
 
     # All differences at once
 
-    def together(self) -> list[VariantComparison]:
+    def list_together(self) -> list[VariantComparison]:
         """Return the comparisons of all differences at once.
 
         The low ends, the middles, the high ends; one point where nothing varies.
@@ -159,7 +159,7 @@ class AuditPlan:
             )
         return comparisons
 
-    def label(self, k: int) -> str:
+    def format_point(self, k: int) -> str:
         """Return the k-th point's values of what varies, as text."""
         texts = []
         for name, points in self.points.items():
@@ -171,7 +171,7 @@ class AuditPlan:
 
     # One difference at a time, all else as in the source
 
-    def differences(self) -> list[PlannedDifference]:
+    def list_differences(self) -> list[PlannedDifference]:
         """Return each difference alone: of parameters, of the engine, of effects."""
         return [
             *self._list_parameter_differences(),
@@ -234,7 +234,7 @@ class AuditPlan:
 
     # A foot on the floor
 
-    def inert_feet(self) -> dict[FootFriction, VariantComparison]:
+    def list_inert_feet(self) -> dict[FootFriction, VariantComparison]:
         """Return the comparisons of a foot at the floor's friction with the foot as it is.
 
         Only where the foot's friction is below the floor's.
@@ -247,7 +247,7 @@ class AuditPlan:
         if floor_friction is None:
             return {}
         feet = {}
-        for comparison in self.together():
+        for comparison in self.list_together():
             for variant in comparison:
                 values = dict(zip(self.names, variant.values, strict=True))
                 floor = floor_friction * self._scale_of_floor(values)

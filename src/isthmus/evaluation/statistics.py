@@ -181,8 +181,8 @@ def probability_of_improvement(
     """Return P(a seed of `a` scores above a seed of `b`), averaged over tasks.
 
     As Agarwal et al. (2021). Ties count half. The interval is the stratified bootstrap's; under
-    MANY_SEEDS on either side it is all of [0, 1], since a bootstrap of few seeds that do not overlap
-    would claim certainty.
+    MANY_SEEDS on either side it is all of [0, 1], since a bootstrap of few seeds that do not
+    overlap would claim certainty.
     """
     a, b = _check_alike(a, b)
     n, columns = min(len(a), len(b)), [*a.T, *b.T]

@@ -128,10 +128,10 @@ def _follow_ends(rows: LogRows, ends: np.ndarray, candidates: np.ndarray, starts
     """
     if not len(candidates):
         return False
-    if starts.narrow(rows.obs):
-        if starts.holds(rows.obs[candidates]).mean() > 0.5:
+    if starts.is_narrow(rows.obs):
+        if starts.contains(rows.obs[candidates]).mean() > 0.5:
             return False
-        if starts.entered(rows)[candidates].mean() > 0.5:
+        if starts.find_entering(rows)[candidates].mean() > 0.5:
             return True
     size = measure_steps(rows.obs, rows.next_obs)
     return bool(np.median(size[candidates]) >= np.median(size[ends]))
@@ -142,9 +142,9 @@ def find_unmarked_resets(rows: LogRows, starts: StartBox) -> np.ndarray:
 
     They lead to a start and all pay the same.
     """
-    if not starts.narrow(rows.obs):
+    if not starts.is_narrow(rows.obs):
         return NO_ROWS
-    entered = starts.entered(rows)
+    entered = starts.find_entering(rows)
     alike = (rows.reward == _find_reset_reward(rows, np.flatnonzero(entered))) & ~rows.ended
     alike_share = (alike & ~entered).sum() / max(1, (~entered).sum())
     return np.flatnonzero(entered & alike) if alike_share <= RARE_SHARE else NO_ROWS
@@ -159,7 +159,7 @@ def find_resets_behind(rows: LogRows, last: np.ndarray, starts: StartBox) -> np.
     ends = np.setdiff1d(np.flatnonzero(rows.ended), last)
     if not len(ends):
         return NO_ROWS
-    if not starts.narrow(rows.obs) and rows.reward[0] == _find_reset_reward(rows, ends + 1):
+    if not starts.is_narrow(rows.obs) and rows.reward[0] == _find_reset_reward(rows, ends + 1):
         return NO_ROWS
     reset = find_reset_rows(rows, JoinedEnds(ends, ends + 1), starts)
     return reset if len(reset) > len(ends) / 2 else NO_ROWS
@@ -176,7 +176,7 @@ def _find_overwritten_ends(rows: LogRows, ends: np.ndarray, starts: StartBox) ->
 
 def _note_joined_ends(rows: LogRows, ends: np.ndarray, starts: StartBox) -> tuple[str, ...]:
     """Return a note of ends that another row goes on from, where starts do not tell of resets."""
-    if not len(ends) or starts.narrow(rows.obs):
+    if not len(ends) or starts.is_narrow(rows.obs):
         return ()
     return (
         f"{len(ends)} episodes end in the observation in which the next begins: if the robot was "

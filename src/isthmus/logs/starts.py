@@ -24,7 +24,7 @@ JUMP_REACH = 3.0  # interquartile ranges around that place: 4 standard deviation
 class StartBox:
     """The box [O] in which a task's episodes begin.
 
-    `known` is false where the task cannot be begun, and the log does not show it.
+    `known` is false where the task cannot be begun and the log does not show its starts.
     """
 
     low: np.ndarray
@@ -51,7 +51,7 @@ class StartBox:
         return StartBox(first.mean(0) - reach, first.mean(0) + reach, known=True)
 
     @staticmethod
-    def jumped_to(rows: LogRows) -> StartBox:
+    def guess(rows: LogRows) -> StartBox:
         """Guess a log's starts from its jumps without a mark, if they all lead to one place."""
         size = measure_steps(rows.obs, rows.next_obs)
         reached = rows.next_obs[(size > JUMP_STEPS) & ~rows.ended].astype(np.float64)
@@ -66,26 +66,26 @@ class StartBox:
         middle, reach = np.median(reached, axis=0), JUMP_REACH * spread + 1e-6
         return StartBox(middle - reach, middle + reach, known=True)
 
-    def inside(self, obs: np.ndarray) -> np.ndarray:
+    def _contains_numbers(self, obs: np.ndarray) -> np.ndarray:
         """Return which numbers of observations [B, O] are as of a start, bool [B, O]."""
         return (obs >= self.low) & (obs <= self.high)
 
-    def holds(self, obs: np.ndarray) -> np.ndarray:
+    def contains(self, obs: np.ndarray) -> np.ndarray:
         """Return which observations [B, O] may be a start, bool [B]."""
-        return np.all(self.inside(obs), axis=1)
+        return np.all(self._contains_numbers(obs), axis=1)
 
-    def entered(self, rows: LogRows) -> np.ndarray:
+    def find_entering(self, rows: LogRows) -> np.ndarray:
         """Return which rows lead from elsewhere to a start, bool [B]."""
-        return self.holds(rows.next_obs) & ~self.holds(rows.obs)
+        return self.contains(rows.next_obs) & ~self.contains(rows.obs)
 
-    def narrow(self, obs: np.ndarray) -> bool:
+    def is_narrow(self, obs: np.ndarray) -> bool:
         """Return whether a state of this log [B, O] is hardly ever a start by chance.
 
         Each number is taken for itself.
         """
         if not self.known or obs.ndim != 2 or obs.shape[1] != len(self.low):
             return False
-        inside = self.inside(obs)
+        inside = self._contains_numbers(obs)
         begins = np.all(inside, axis=1)
         # Where the log itself jumps to its starts, they are not there by chance.
         if begins[1:].any() and self._jumps_to(obs, begins):
@@ -110,8 +110,8 @@ def lead_to_starts(rows: LogRows, which: np.ndarray, starts: StartBox) -> bool:
     """
     if not len(which):
         return False
-    if starts.narrow(rows.obs):
-        return bool(starts.entered(rows)[which].mean() > 0.5)
+    if starts.is_narrow(rows.obs):
+        return bool(starts.find_entering(rows)[which].mean() > 0.5)
     size = measure_steps(rows.obs, rows.next_obs)
     others = ~rows.ended
     others[which] = False
@@ -136,7 +136,7 @@ def count_unmarked_starts(rows: LogRows, starts: StartBox) -> int:
     if not rows.has_columns:
         return 0
     if not starts.known:
-        starts = StartBox.jumped_to(rows)
-    if not starts.narrow(rows.obs):
+        starts = StartBox.guess(rows)
+    if not starts.is_narrow(rows.obs):
         return 0
-    return int((starts.entered(rows) & ~rows.ended).sum())
+    return int((starts.find_entering(rows) & ~rows.ended).sum())
