@@ -612,7 +612,9 @@ def test_smoke(tmp_path, monkeypatch, capsys, name):
         for u in found.units("smoke", None) if not any(word in u.name for word in alike)
     ]  # fmt: skip
     monkeypatch.setattr(
-        registry, "find_study", lambda _: dataclasses.replace(found, units=lambda scale, figure: quick)
+        registry,
+        "find_study",
+        lambda _: dataclasses.replace(found, units=lambda scale, figure: quick),
     )
     monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
     arguments = [

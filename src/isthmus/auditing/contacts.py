@@ -12,7 +12,7 @@ from isthmus.auditing.effect import HORIZON_STEPS
 from isthmus.auditing.plan import AuditPlan, DomainVariant, VariantComparison
 from isthmus.domains.domain import engine_class
 from isthmus.physics.engine import Simulator
-from isthmus.physics.friction import is_scenery
+from isthmus.physics.geom_contacts import is_scenery
 from isthmus.physics.mujoco import load_model
 
 FALL_STEPS = 2 * HORIZON_STEPS  # in which the robot falls under random actions

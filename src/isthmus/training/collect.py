@@ -54,7 +54,7 @@ def log_target(
         "seconds": log.size * seconds, "seed": seed, "deterministic": deterministic,
         "policy": {"run": run.reference, "method": run.name, "seed": run.seed,
                    "source": str(run.problem.source), "digest": run.digest},
-        "versions": versions(dart=target.engine == "dart"),
+        "versions": versions(target.engine),
     }  # fmt: skip
     write_log(out, log, metadata, target)
     return log

@@ -21,6 +21,7 @@ from isthmus.logs.log import Log
 from isthmus.logs.record import Deterministic
 from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
+from isthmus.physics.engine import find_engine
 from isthmus.problems.problem import Access, Problem
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
@@ -44,13 +45,14 @@ class RunError(IsthmusError):
     """A folder that is no run, a run that cannot be read, or a place that cannot be written."""
 
 
-def versions(dart: bool = False) -> dict[str, str]:
-    """What the bits of a run depend on; of one in DART, on DART too. `cpu` is a kind: see
-    `cpu_kind`.
+def versions(*engines: str) -> dict[str, str]:
+    """Return what the bits of a run depend on, its engines' packages included.
+
+    `cpu` is a kind: see `cpu_kind`.
     """
-    packages = ("isthmus", "jax", "jaxlib", "numpy", "scipy", "mujoco", "optax", "gymnasium") + (
-        "dartpy",
-    ) * dart
+    packages = ["isthmus", "jax", "jaxlib", "numpy", "scipy", "mujoco", "optax", "gymnasium"]
+    for engine in engines:
+        packages += find_engine(engine).packages
     found = {name: importlib.metadata.version(name) for name in packages}
     return found | {
         "python": platform.python_version(),
@@ -164,7 +166,7 @@ class Run:
             "start": start.reference if start else None,
             "start_digest": start.digest if start else None,
             "imports": list(imports),
-            "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
+            "versions": versions(problem.source.engine, problem.target.engine),
             "log": described(problem.log()) if logged else None,
         }
 

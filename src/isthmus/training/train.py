@@ -130,7 +130,7 @@ def resume(
     for note in notes:
         told(note)
     run.problem.ready()
-    now = versions(dart="dartpy" in run.config["versions"])
+    now = versions(run.problem.source.engine, run.problem.target.engine)
     was = run.config["versions"]
     told_of = lambda found, k: found.get(k, "not recorded") or "unset"
     if changed := [
