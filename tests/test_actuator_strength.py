@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from isthmus.auditing.audit import audit
+from isthmus.audit.audit import audit
 from isthmus.domains.domain import Domain
 from isthmus.domains.effects import EFFECTS
 from isthmus.domains.rollout import SteppedWorlds

@@ -8,9 +8,9 @@ import numpy as np
 import own
 import pytest
 
-from isthmus.auditing.audit import audit
-from isthmus.auditing.effect import HORIZON_STEPS, NO_CHANGE, SHIFT, SMALL_SHIFT
-from isthmus.auditing.result import Audit
+from isthmus.audit.audit import audit
+from isthmus.audit.effect import HORIZON_STEPS, NO_CHANGE, SHIFT, SMALL_SHIFT
+from isthmus.audit.result import Audit
 from isthmus.domains.domain import START, Domain
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.report.figures import inert_below

@@ -18,8 +18,8 @@ import pytest
 import tiny
 
 import isthmus
-from isthmus.auditing.audit import audit
-from isthmus.auditing.effect import NO_CHANGE, SHIFT
+from isthmus.audit.audit import audit
+from isthmus.audit.effect import NO_CHANGE, SHIFT
 from isthmus.domains.domain import Domain, _simulation
 from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.physics import dart, dart_model

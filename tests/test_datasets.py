@@ -20,7 +20,8 @@ import pytest
 import tiny
 
 import isthmus
-from isthmus.auditing.coverage import describe_coverage, policy_actions
+from isthmus.audit import coverage
+from isthmus.audit.coverage import describe_coverage, policy_actions
 from isthmus.cli.main import main
 from isthmus.domains import domain
 from isthmus.domains.domain import Domain, check_fits
@@ -680,7 +681,7 @@ class Half:
 @pytest.fixture
 def half(monkeypatch: pytest.MonkeyPatch) -> Half:
     act = lambda policy, memory, obs: (np.tile(policy.act((), None)[0], (len(obs), 1)), memory)
-    monkeypatch.setattr("isthmus.auditing.coverage.act", lambda: act)
+    monkeypatch.setattr(coverage, "act", lambda: act)
     return Half()
 
 

@@ -452,7 +452,7 @@ def written_log(folder, like: Domain, **said: float) -> str:
 @pytest.mark.parametrize("target", ["", "log"])
 @pytest.mark.parametrize("name", ["gym:Hopper-v5", f"{__name__}:Faulty/time_limit=30"])
 def test_a_log_is_read_and_audited_without_a_move(tmp_path, monkeypatch, name, target):
-    from isthmus.auditing.coverage import describe_coverage
+    from isthmus.audit.coverage import describe_coverage
 
     moves = count_moves(monkeypatch)
     data = written_log(tmp_path / "log", Domain.parse(name))
@@ -470,7 +470,7 @@ def test_a_log_is_read_and_audited_without_a_move(tmp_path, monkeypatch, name, t
 
 
 def test_a_logs_seconds_are_those_that_its_file_says(tmp_path):
-    from isthmus.auditing.coverage import describe_coverage
+    from isthmus.audit.coverage import describe_coverage
 
     data = written_log(tmp_path / "log", domain("Faulty"), seconds=24.0, transitions=8)
     problem = isthmus.problem(str(domain("Faulty")), access="dataset", data=data)

@@ -8,7 +8,7 @@ import own
 import pytest
 import tiny
 
-from isthmus.auditing.audit import audit
+from isthmus.audit.audit import audit
 from isthmus.domains.domain import Domain, PhysicsSimulation
 from isthmus.domains.effects import EFFECTS, EffectChain
 from isthmus.domains.rollout import SteppedWorlds

@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "isthmus"
 
 ORDER = (
-    "types < plugins < physics < tasks < domains < logs < problems < learning < evaluation < methods < auditing < "
+    "types < plugins < physics < tasks < domains < logs < problems < learning < evaluation < methods < audit < "
     "training < studies < papers < report < cli"
 )
 ROOT = "isthmus"  # the package's own face: it may import all, and no room imports it

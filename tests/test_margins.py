@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from isthmus.auditing.coverage import describe_coverage
+from isthmus.audit.coverage import describe_coverage
 from isthmus.cli.main import main
 from isthmus.domains.domain import Domain
 from isthmus.learning.policies import UniformBehaviour

@@ -379,7 +379,7 @@ def test_where_an_actuator_without_bounds_is_met(tmp_path):
     cannot move.
     """
     import isthmus
-    from isthmus.auditing.audit import audit
+    from isthmus.audit.audit import audit
     from isthmus.domains.gym import Environment, VectorEnvironment
 
     name = own.register(tmp_path, '<motor name="m" joint="hip"/>')

@@ -9,7 +9,7 @@ import own
 import pytest
 
 import isthmus
-from isthmus.auditing.audit import audit
+from isthmus.audit.audit import audit
 from isthmus.domains.domain import Domain, PhysicsSimulation, build_simulator, control_bounds
 from isthmus.physics.random import Streams, keys
 from isthmus.tasks import task as tasks

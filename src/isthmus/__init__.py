@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isthmus.auditing.audit import audit
+    from isthmus.audit.audit import audit
     from isthmus.domains.domain import Domain
     from isthmus.evaluation.evaluate import evaluate
     from isthmus.evaluation.landscape import landscape
@@ -34,7 +34,7 @@ _WHERE = {
     "problem": "isthmus.problems.problem:make_problem",
     "Domain": "isthmus.domains.domain:Domain",
     "Problem": "isthmus.problems.problem:Problem",
-    "audit": "isthmus.auditing.audit:audit",
+    "audit": "isthmus.audit.audit:audit",
     "train": "isthmus.training.train:train",
     "resume": "isthmus.training.train:resume",
     "Run": "isthmus.training.run:Run",

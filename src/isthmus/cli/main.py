@@ -174,7 +174,7 @@ def audit(
     With --data also what the log covers; of a target that cannot be put into a given state, that
     alone.
     """
-    from isthmus.auditing.audit import audit as run_audit
+    from isthmus.audit.audit import audit as run_audit
     from isthmus.problems.problem import make_problem
     from isthmus.tasks.imports import import_files
 
@@ -186,7 +186,7 @@ def audit(
     if not data or (made.source.replayable and made.target.replayable):
         said += run_audit(made.source, made.target, seed=seed, policy=acting).lines()
     if data:
-        from isthmus.auditing.coverage import describe_coverage, log_in_source
+        from isthmus.audit.coverage import describe_coverage, log_in_source
 
         own = (
             log_in_source(made.source, opened.behaviour, made.log().size, seed) if opened else None

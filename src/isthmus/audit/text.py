@@ -11,11 +11,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from isthmus.auditing.effect import ENGINE, HORIZON_STEPS
+from isthmus.audit.effect import ENGINE, HORIZON_STEPS
 
 if TYPE_CHECKING:
-    from isthmus.auditing.coverage import Coverage
-    from isthmus.auditing.result import Audit, AuditPoint
+    from isthmus.audit.coverage import Coverage
+    from isthmus.audit.result import Audit, AuditPoint
 
 COLUMN_WIDTH = 9  # characters
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)

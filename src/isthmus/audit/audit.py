@@ -9,25 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.auditing.comparison import ComparisonResult, compare_all
-from isthmus.auditing.contacts import Frictions, measure_contacts
-from isthmus.auditing.effect import NO_CHANGE
-from isthmus.auditing.observed import list_observed
-from isthmus.auditing.plan import (
+from isthmus.audit.comparison import ComparisonResult, compare_all
+from isthmus.audit.contacts import Frictions, measure_contacts
+from isthmus.audit.effect import NO_CHANGE
+from isthmus.audit.observed import list_observed
+from isthmus.audit.plan import (
     FOOT,
     AuditPlan,
     FootFriction,
     PlannedDifference,
     VariantComparison,
 )
-from isthmus.auditing.result import (
+from isthmus.audit.result import (
     Audit,
     AuditPoint,
     ComparedValues,
     ObservedDimension,
     SettingDifference,
 )
-from isthmus.auditing.stepping import count_episodes
+from isthmus.audit.stepping import count_episodes
 from isthmus.domains.domain import Domain
 from isthmus.types import BadValue
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from isthmus.auditing.effect import ShiftEffect
-from isthmus.auditing.text import format_audit
+from isthmus.audit.effect import ShiftEffect
+from isthmus.audit.text import format_audit
 
 
 class ComparedValues(NamedTuple):

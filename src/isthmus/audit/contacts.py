@@ -8,8 +8,8 @@ from itertools import chain
 import mujoco
 import numpy as np
 
-from isthmus.auditing.effect import HORIZON_STEPS
-from isthmus.auditing.plan import AuditPlan, DomainVariant, VariantComparison
+from isthmus.audit.effect import HORIZON_STEPS
+from isthmus.audit.plan import AuditPlan, DomainVariant, VariantComparison
 from isthmus.domains.domain import engine_class
 from isthmus.physics.engine import Simulator
 from isthmus.physics.geom_contacts import is_scenery

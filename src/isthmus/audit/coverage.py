@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.auditing.observed import list_observed
-from isthmus.auditing.text import QUANTILES, format_coverage
+from isthmus.audit.observed import list_observed
+from isthmus.audit.text import QUANTILES, format_coverage
 from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import act, repeated
 from isthmus.logs.checks import warn_if_small

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.auditing.effect import ENGINE
+from isthmus.audit.effect import ENGINE
 from isthmus.domains.domain import Domain
 from isthmus.domains.effects import EFFECTS, Effect
 from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.auditing.effect import HORIZON_STEPS
-from isthmus.auditing.plan import AuditPlan, DomainVariant
+from isthmus.audit.effect import HORIZON_STEPS
+from isthmus.audit.plan import AuditPlan, DomainVariant
 from isthmus.domains.domain import SENSE, Domain, PhysicsSimulation
 from isthmus.domains.effects import Effect, EffectChain, WeakMotors
 from isthmus.domains.rollout import act, repeated

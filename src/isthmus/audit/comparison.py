@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.auditing.effect import HORIZON_STEPS, ShiftEffect
-from isthmus.auditing.observed import list_observed
-from isthmus.auditing.plan import AuditPlan, DomainVariant, VariantComparison
-from isthmus.auditing.stepping import (
+from isthmus.audit.effect import HORIZON_STEPS, ShiftEffect
+from isthmus.audit.observed import list_observed
+from isthmus.audit.plan import AuditPlan, DomainVariant, VariantComparison
+from isthmus.audit.stepping import (
     ActionSequence,
     Episode,
     StepEngine,

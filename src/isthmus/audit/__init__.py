@@ -1,0 +1,1 @@
+"""Is a shift real, and what does a log cover?"""
