@@ -8,8 +8,10 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
-from isthmus.domains.domain import START, Domain, PhysicsSimulation
-from isthmus.domains.rollout import GIVEN_TASK
+from isthmus.domains.domain import Domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.simulation import START
+from isthmus.domains.stepped_worlds import GIVEN_TASK
 from isthmus.physics.mujoco import load_model, threads
 from isthmus.physics.random import Streams, fold
 from isthmus.types import Transition, Worlds

@@ -18,7 +18,9 @@ from bare import sizes
 from measure import Row, alternate, console, timed
 from sb3 import Peer
 
-from isthmus.domains.domain import Domain, PhysicsSimulation
+from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.domains.rollout import rollout_episodes
 from isthmus.evaluation.evaluate import draw_targets
 from isthmus.evaluation.landscape import Landscape, landscape
@@ -38,7 +40,7 @@ class Sizes:
 
 
 def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
-    grid = Domain.parse(size.grid)
+    grid = parse_domain(size.grid)
     policy = trained(size)
     export(peer, policy, size.threads)
     check_actions(peer, policy, grid)
@@ -74,7 +76,7 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
 
 def trained(size: Sizes) -> Any:
     """A policy that stands in many cells, so that episodes are long."""
-    domain = Domain.parse("hopper")
+    domain = parse_domain("hopper")
     problem, method = Problem(domain, domain, uncertainty=size.uncertainty), DomainRandomization()
     state = method.init(problem, seed=0)
     with console.status("training the policy to be played"):

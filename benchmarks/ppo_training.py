@@ -14,7 +14,7 @@ from bare import Bare, sizes
 from measure import Row, alternate, console, timed
 from sb3 import Peer
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State
@@ -46,7 +46,7 @@ class Training:
     """
 
     def __init__(self, learner: Any, rounds: int):
-        self.domain = Domain.parse("hopper")
+        self.domain = parse_domain("hopper")
         self.problem, self.method = Problem(self.domain, self.domain), SourceOnly(learner)
         worlds, steps = learner.rollout_shape
         self.rounds, self.count = rounds, rounds * worlds * steps

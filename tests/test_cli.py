@@ -306,7 +306,7 @@ def test_a_landscape_is_around_the_target(trained, capsys):
         first = float(next(csv.DictReader(file))["mean_return"])
     alone = isthmus.evaluate(
         Run.open(trained).policy,
-        isthmus.Domain.parse("hopper/torso_mass=3,friction=1,gravity=x2"),
+        isthmus.parse_domain("hopper/torso_mass=3,friction=1,gravity=x2"),
         1,
     )
     assert first == pytest.approx(alone.mean, abs=0.005)

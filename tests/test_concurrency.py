@@ -93,7 +93,7 @@ def in_threads(function: Callable[[int], Any], count: int = 2) -> list[Any]:
     ("text", "actions"), [("ball", 2), ("hopper/torso_mass=1..9,action_delay=1", 3), (FOREIGN, 2)]
 )
 def test_evaluations_in_threads_have_the_returns_of_one(text, actions):
-    domain = isthmus.Domain.parse(text)
+    domain = isthmus.parse_domain(text)
 
     def returns(_: int = 0) -> list[float]:
         return isthmus.evaluate(Reaching(actions), domain, episodes=6).episodes.returns.tolist()
@@ -105,7 +105,7 @@ def test_evaluations_in_threads_have_the_returns_of_one(text, actions):
 
 @pytest.mark.parametrize("text", ["ball", FOREIGN])
 def test_no_simulation_is_given_to_two_threads(text):
-    domain = isthmus.Domain.parse(text)
+    domain = isthmus.parse_domain(text)
 
     def given(_: int = 0) -> list[Any]:
         return [domain.simulation(2) for _ in range(4)]
@@ -117,7 +117,7 @@ def test_no_simulation_is_given_to_two_threads(text):
 
 def test_evaluations_in_dart_in_threads_have_the_returns_of_one():
     pytest.importorskip("dartpy")
-    domain = isthmus.Domain.parse("ball/engine=dart")
+    domain = isthmus.parse_domain("ball/engine=dart")
 
     def returns(_: int = 0) -> list[float]:
         return isthmus.evaluate(Reaching(2), domain, episodes=3).episodes.returns.tolist()
@@ -127,8 +127,8 @@ def test_evaluations_in_dart_in_threads_have_the_returns_of_one():
 
 
 def test_landscapes_and_audits_in_threads_are_those_of_one():
-    grid = isthmus.Domain.parse("ball/ball_mass=x0.5..x2:2,x_damping=x1..x3:2")
-    source, target = isthmus.Domain.parse("ball"), isthmus.Domain.parse("ball/ball_mass=x2")
+    grid = isthmus.parse_domain("ball/ball_mass=x0.5..x2:2,x_damping=x1..x3:2")
+    source, target = isthmus.parse_domain("ball"), isthmus.parse_domain("ball/ball_mass=x2")
 
     def both(_: int = 0) -> tuple[Any, list[str]]:
         returns = isthmus.landscape(Reaching(2), grid, episodes=2).returns.tolist()
@@ -215,7 +215,7 @@ import isthmus
 from test_concurrency import Reaching
 from isthmus.domains.gym import Environment, VectorEnvironment
 
-domain = isthmus.Domain.parse("ball")
+domain = isthmus.parse_domain("ball")
 first = domain.worlds(4, 0).observation.tolist()
 one, several = Environment("ball"), VectorEnvironment(4, "ball")
 one.reset(seed=0)
@@ -320,7 +320,7 @@ if "windows" in sys.argv:
 
 import tiny
 import isthmus
-from isthmus.problems.problem import UsageLedger
+from isthmus.problems.ledger import UsageLedger
 from isthmus.physics.mujoco import threads
 from isthmus.training.executor import Processes
 

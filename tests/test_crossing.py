@@ -13,7 +13,7 @@ import probes
 import pytest
 import test_probes
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.methods import registry
 from isthmus.methods.method import State
 from isthmus.problems.problem import Access, Problem
@@ -104,7 +104,7 @@ OBSERVATIONS = np.random.default_rng(1).normal(size=(20, 11)).astype(f32)
 
 
 def problem(reward: str) -> Problem:
-    return Problem(Domain.parse("hopper"), Domain.parse(f"{ROBOT},reward={reward}"), Access.ONLINE)
+    return Problem(parse_domain("hopper"), parse_domain(f"{ROBOT},reward={reward}"), Access.ONLINE)
 
 
 def build(name: str, learner: str, **settings: Any) -> Any:

@@ -20,7 +20,8 @@ import tiny
 import isthmus
 from isthmus.audit.audit import audit
 from isthmus.audit.effect import NO_CHANGE, SHIFT
-from isthmus.domains.domain import Domain, _simulation
+from isthmus.domains.domain import RobotDomain, _simulation
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.physics import dart, dart_model
 from isthmus.physics import mujoco as reference
@@ -794,10 +795,10 @@ def test_what_is_left_out_of_joints_is_told(bodies, notes, tmp_path):
 
 def test_what_is_left_out_of_the_robots_here():
     found = {
-        robot: Domain.parse(f"{robot}/engine=dart").left_out()
+        robot: parse_domain(f"{robot}/engine=dart").left_out()
         for robot in ("hopper", "half_cheetah", "ball")
     }
-    assert found["ball"] == () and Domain.parse("hopper").left_out() == ()
+    assert found["ball"] == () and parse_domain("hopper").left_out() == ()
     joints = "thigh_joint, leg_joint, foot_joint"
     assert found["hopper"] == (f"{ARMATURE_NOTE.format(joints)} (see docs/engines.md)",)
     assert [line.partition(":")[0] for line in found["half_cheetah"]] == [
@@ -966,15 +967,15 @@ class Noise(NamedTuple):
 
 
 def test_a_domain_is_written_and_read():
-    domain = Domain.parse("hopper/gravity=x2,engine=dart")
+    domain = parse_domain("hopper/gravity=x2,engine=dart")
     assert (
         domain.engine == "dart"
-        and Domain.parse(str(domain)) == domain
+        and parse_domain(str(domain)) == domain
         and "engine=dart" in str(domain)
     )
-    assert domain.without_settings() == Domain("hopper") and domain.shift(
+    assert domain.without_settings() == RobotDomain("hopper") and domain.shift(
         "engine=mujoco"
-    ) == Domain.parse("hopper/gravity=x2")
+    ) == parse_domain("hopper/gravity=x2")
     assert domain.table() == dart.load_dart_parameters(tasks.find_task("hopper").model_path())
 
 
@@ -994,15 +995,15 @@ def test_a_domain_is_written_and_read():
 )
 def test_what_dart_has_not_is_refused_in_one_line(text, words):
     with pytest.raises(BadValue, match=words) as caught:
-        Domain.parse(text)
+        parse_domain(text)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_engine_and_an_unknown_parameter_get_the_nearest_names():
     with pytest.raises(UnknownName, match="did you mean mujoco"):
-        Domain.parse("hopper/engine=mujuco")
+        parse_domain("hopper/engine=mujuco")
     with pytest.raises(UnknownName, match="did you mean gravity"):
-        Domain.parse("hopper/engine=dart,gravty=2")
+        parse_domain("hopper/engine=dart,gravty=2")
     with pytest.raises(BadValue, match="contact forces"):
         make("hopper", 1).contact_forces(np.array([0]))
 
@@ -1045,7 +1046,7 @@ def test_a_model_that_is_not_built_says_why(body, more, words, tmp_path):
 
 def test_without_dartpy_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "dartpy", None)
-    assert "armature" not in Domain.parse("hopper/engine=dart").table()  # reading needs none
+    assert "armature" not in parse_domain("hopper/engine=dart").table()  # reading needs none
     problem = isthmus.problem("hopper/engine=dart")
     for use in (
         import_dartpy,
@@ -1073,7 +1074,7 @@ def test_both_engines_have_the_same_spaces_and_starts(robot):
 @pytest.mark.parametrize("robot", ["hopper", "reacher"])
 def test_collecting_goes_on_to_the_bit(robot):
     """In one go; cut in two with another simulation for the second half; and beside other worlds."""
-    domain = Domain.parse(f"{robot}/engine=dart,motor_strength=0.5..1.5,action_delay=1")
+    domain = parse_domain(f"{robot}/engine=dart,motor_strength=0.5..1.5,action_delay=1")
     worlds = domain.worlds(6, 0)
     noise = Noise(np.ones(domain.spaces.action, np.float32))
     whole, tr = rollout_steps(domain, worlds, noise, 80)
@@ -1111,7 +1112,7 @@ def test_a_run_is_resumed_to_the_bit(tmp_path, monkeypatch):
 
 
 def test_play_and_its_return_are_the_same_again():
-    domain = Domain.parse("reacher/engine=dart")
+    domain = parse_domain("reacher/engine=dart")
     _simulation.cache_clear()
     first = rollout_episodes(domain, domain.worlds(3, 1), Noise(np.ones(2, np.float32)))
     _simulation.cache_clear()
@@ -1123,7 +1124,7 @@ def test_play_and_its_return_are_the_same_again():
 
 
 def test_an_audit_shows_the_gap_between_the_engines_and_that_armature_is_most_of_it():
-    found = audit(Domain.parse("hopper"), Domain.parse("hopper/engine=dart"))
+    found = audit(parse_domain("hopper"), parse_domain("hopper/engine=dart"))
     (engine,) = found.alone
     assert (engine.name, engine.source, engine.target) == ("engine", "mujoco", "dart")
     (_, _, as_it_is), (source, _, bare) = engine.points
@@ -1137,38 +1138,38 @@ def test_an_audit_shows_the_gap_between_the_engines_and_that_armature_is_most_of
     assert (
         "DART has no joint armature: that of thigh_joint, leg_joint, foot_joint is left out" in text
     )
-    removed = audit(Domain.parse("hopper/armature=x0"), Domain.parse("hopper/engine=dart"))
+    removed = audit(parse_domain("hopper/armature=x0"), parse_domain("hopper/engine=dart"))
     assert removed.effect == bare and len(removed.alone[0].points) == 1
 
 
 def test_engines_and_settings_are_weighed_apart():
-    found = audit(Domain.parse("hopper"), Domain.parse("hopper/engine=dart,friction=1"))
+    found = audit(parse_domain("hopper"), parse_domain("hopper/engine=dart,friction=1"))
     effects = {one.name: one for one in found.alone}
     assert set(effects) == {"engine", "friction"}
     assert found.points[0].contact["foot"] == (2.0, 1.0)
-    within = audit(Domain.parse("hopper"), Domain.parse("hopper/friction=1"))
+    within = audit(parse_domain("hopper"), parse_domain("hopper/friction=1"))
     assert effects["friction"].points[0][2] == within.effect
 
 
 def test_an_audit_within_dart():
     assert (
-        audit(Domain.parse("hopper/engine=dart"), Domain.parse("hopper/engine=dart")).verdict
+        audit(parse_domain("hopper/engine=dart"), parse_domain("hopper/engine=dart")).verdict
         == NO_CHANGE
     )
     shifted = audit(
-        Domain.parse("hopper/engine=dart"), Domain.parse("hopper/engine=dart,gravity=x2")
+        parse_domain("hopper/engine=dart"), parse_domain("hopper/engine=dart,gravity=x2")
     )
     assert shifted.verdict == SHIFT and [one.name for one in shifted.alone] == ["gravity"]
     slid = audit(
-        Domain.parse("hopper/engine=dart,foot_friction=1"),
-        Domain.parse("hopper/engine=dart,foot_friction=0.4"),
+        parse_domain("hopper/engine=dart,foot_friction=1"),
+        parse_domain("hopper/engine=dart,foot_friction=0.4"),
     )
     assert slid.verdict == NO_CHANGE and any("below the floor's 1" in note for note in slid.notes)
 
 
 def test_an_engine_that_blows_up_without_armature_is_said():
     """MuJoCo integrates Reacher's damping explicitly: on links without armature that explodes."""
-    found = audit(Domain.parse("reacher"), Domain.parse("reacher/engine=dart"))
+    found = audit(parse_domain("reacher"), parse_domain("reacher/engine=dart"))
     assert (
         "mujoco with armature=x0 -> dart alone: cannot be compared: every episode blew up"
         in "\n".join(found.lines())
@@ -1179,7 +1180,7 @@ def test_an_engine_that_blows_up_without_armature_is_said():
 @pytest.mark.parametrize("robot", ["cartpole_swingup", "ball"])
 def test_without_contact_armature_and_runge_kutta_the_engines_are_one(robot):
     """Both integrate by semi-implicit Euler, with damping taken implicitly."""
-    found = audit(Domain.parse(robot), Domain.parse(f"{robot}/engine=dart"))
+    found = audit(parse_domain(robot), parse_domain(f"{robot}/engine=dart"))
     assert found.effect.one_step < 1e-11 and found.effect.apart < 1e-11
     assert len(found.alone[0].points) == 1
 
@@ -1215,7 +1216,7 @@ def test_a_robot_in_dart_is_filmed():
         pytest.skip(str(error))
     still = Noise(np.zeros(3, np.float32))
     clip = watching.film(
-        still, Domain.parse("hopper"), Domain.parse("hopper/engine=dart"), 0.4, size=(96, 72)
+        still, parse_domain("hopper"), parse_domain("hopper/engine=dart"), 0.4, size=(96, 72)
     )
     assert "Target hopper/engine=dart: it fell" in clip.said
     first, last = (np.asarray(clip.frames[i]).astype(int)[:, 112:] for i in (0, 10))

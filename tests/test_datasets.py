@@ -24,13 +24,15 @@ from isthmus.audit import coverage
 from isthmus.audit.coverage import describe_coverage, policy_actions
 from isthmus.cli.main import main
 from isthmus.domains import domain
-from isthmus.domains.domain import Domain, check_fits
-from isthmus.domains.gym import ForeignSimulation
+from isthmus.domains.domain import Domain
+from isthmus.domains.foreign_simulation import ForeignSimulation
+from isthmus.domains.logged import LoggedDomain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.robots import check_fits
 from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs import record
-from isthmus.logs.datasets import LoggedDomain
 from isthmus.logs.log import DataSet, Log
 from isthmus.logs.paths import resolve_path
 from isthmus.logs.read import read_log
@@ -46,7 +48,7 @@ from isthmus.training.collect import log_target
 from isthmus.training.run import Run
 from isthmus.types import BadValue, BudgetExceeded, IsthmusError, Metrics
 
-HOPPER = Domain.parse("hopper")
+HOPPER = parse_domain("hopper")
 
 
 def uniform(where: Domain) -> UniformBehaviour:
@@ -55,7 +57,7 @@ def uniform(where: Domain) -> UniformBehaviour:
 
 @cache
 def made(text: str = "hopper", steps: int = 300) -> Log:
-    where = Domain.parse(text)
+    where = parse_domain(text)
     return record_log(where, uniform(where), steps, seed=3)
 
 
@@ -83,7 +85,7 @@ def saved(folder: Path, without: tuple[str, ...] = (), **changes: Any) -> str:
 @pytest.mark.parametrize("name", ["d.npz", "d"])
 @pytest.mark.parametrize(("text", "steps"), [("hopper", 300), ("reacher/damping=x2", 120)])
 def test_what_is_read_is_what_was_made(tmp_path, name, text, steps):
-    where = Domain.parse(text)
+    where = parse_domain(text)
     _, tr = rollout_steps(where, where.worlds(1, 3), uniform(where), steps)
     write_log(tmp_path / name, made(text, steps), {"domain": str(where), "seed": 3}, where)
     data = read_log(str(tmp_path / name), where)
@@ -137,12 +139,12 @@ def test_what_plain_minari_collected(tmp_path, monkeypatch, id, text):
     with pytest.warns(UserWarning):
         env.create_dataset(f"{id.lower()}/random-v0")
     env.close()
-    log = read_log(resolve_path(f"{id.lower()}/random-v0"), Domain.parse(text)).log
+    log = read_log(resolve_path(f"{id.lower()}/random-v0"), parse_domain(text)).log
     assert log.size == len(rows) + 1 and log.episodes == 4 and log.truncated[-1]
     for column, expected in zip(log, zip(*rows)):
         assert np.array_equal(column[:-1], np.array(expected).astype(column.dtype))
     with pytest.raises(BadValue, match="is another robot's log"):
-        read_log(resolve_path(f"{id.lower()}/random-v0"), Domain.parse("walker2d"))
+        read_log(resolve_path(f"{id.lower()}/random-v0"), parse_domain("walker2d"))
 
 
 def test_nothing_is_written_over_and_nothing_half(tmp_path, monkeypatch):
@@ -171,7 +173,7 @@ def test_ctrl_c_keeps_what_was_made():
 
 
 def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
-    where, step, done = Domain.parse("gym:Hopper-v5"), ForeignSimulation.step, 0
+    where, step, done = parse_domain("gym:Hopper-v5"), ForeignSimulation.step, 0
     whole = record_log(where, uniform(where), 60, seed=3)
     monkeypatch.setattr(record, "LIVE_CHUNK_STEPS", 500)
     assert same(record_log(where, uniform(where), 60, seed=3), whole), (
@@ -179,12 +181,12 @@ def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
     )
     monkeypatch.undo()
 
-    def stopped(*given: Any) -> Any:
+    def stopped(*given: Any, **actions: Any) -> Any:
         nonlocal done
         done += 1
         if done in (59, 69):
             raise KeyboardInterrupt
-        return step(*given)
+        return step(*given, **actions)
 
     monkeypatch.setattr(ForeignSimulation, "step", stopped)
     assert same(record_log(where, uniform(where), 60, seed=3), whole.first(50))
@@ -345,24 +347,24 @@ def test_a_bound_in_other_precision_is_the_bound(tmp_path):
 
 
 def test_another_robot_of_the_same_sizes(tmp_path):
-    where = Domain.parse("walker2d")
+    where = parse_domain("walker2d")
     write_log(tmp_path / "d", made("walker2d", 20), {"domain": "walker2d/gravity=x2"}, where)
     assert read_log(str(tmp_path / "d"), where).log.size == 20
     with pytest.raises(
         BadValue, match=r"another robot's log: Walker2d of 17 .* half_cheetah.* has 17 and 6"
     ):
-        read_log(str(tmp_path / "d"), Domain.parse("half_cheetah/gravity=x2"))
+        read_log(str(tmp_path / "d"), parse_domain("half_cheetah/gravity=x2"))
 
 
 def test_the_same_robot_seen_or_shifted_otherwise(tmp_path):
     write_log(tmp_path / "d", made(), {"domain": "hopper"}, HOPPER)
     with pytest.raises(BadValue, match="was sensed or moved otherwise: Hopper of 11 observations"):
-        read_log(str(tmp_path / "d"), Domain.parse("hopper/history=2"))
-    (note,) = read_log(str(tmp_path / "d"), Domain.parse("hopper/density=2")).notes
+        read_log(str(tmp_path / "d"), parse_domain("hopper/history=2"))
+    (note,) = read_log(str(tmp_path / "d"), parse_domain("hopper/density=2")).notes
     assert note.startswith("this log was made in hopper, the target is hopper/density=")
     assert (
         read_log(str(tmp_path / "d"), HOPPER).notes
-        == read_log(str(tmp_path / "d"), Domain.parse("log:hopper")).notes
+        == read_log(str(tmp_path / "d"), parse_domain("log:hopper")).notes
         == ()
     )
 
@@ -686,7 +688,7 @@ def half(monkeypatch: pytest.MonkeyPatch) -> Half:
 
 
 def test_coverage_says_what_is_in_a_log(half):
-    reacher = Domain.parse("reacher")
+    reacher = parse_domain("reacher")
     data = DataSet("D:60", hand_made(), {}, ("a note",))
     own = hand_made()._replace(obs=hand_made().obs * 2, action=np.full((60, 2), 0.5, np.float32))
     found = describe_coverage(data, reacher, half, own)
@@ -741,7 +743,7 @@ def test_coverage_says_what_is_in_a_log(half):
 
 def test_one_short_episode_is_warned_of():
     data = DataSet("D", hand_made().first(8), {}, ())
-    said = "\n".join(describe_coverage(data, Domain.parse("reacher")).lines())
+    said = "\n".join(describe_coverage(data, parse_domain("reacher")).lines())
     assert (
         "only one episode" in said
         and "of episodes cut short: no return of this target is known" in said
@@ -890,7 +892,7 @@ def test_a_target_known_only_by_its_log(tmp_path):
     path = saved(tmp_path)
     problem = isthmus.problem("hopper", source="history=2", target="log", data=saved_wide(tmp_path))
     target = problem.target
-    assert str(target) == "log:hopper/history=2" and Domain.parse(str(target)) == target
+    assert str(target) == "log:hopper/history=2" and parse_domain(str(target)) == target
     assert isinstance(target, LoggedDomain) and problem.evaluation_target is target
     assert (target.spaces.observation, target.spaces.action, target.time_limit) == (22, 3, 1000)
     assert problem.log().size == 300 and Problem.from_data(problem.describe()) == problem
@@ -910,7 +912,7 @@ def test_a_target_known_only_by_its_log(tmp_path):
         match=r"log:hopper is known only by its log, and nothing can be played in it, .* or name a target",
     ):
         isthmus.problem("hopper", target="log", access="online")
-    assert read_log(path, Domain.parse("log:gym:Hopper-v5")).log.size == 300
+    assert read_log(path, parse_domain("log:gym:Hopper-v5")).log.size == 300
 
 
 def saved_wide(folder: Path) -> str:
@@ -945,7 +947,7 @@ def test_its_return_is_not_made_up(tmp_path, capsys):
 
 
 def test_collect_logs_the_policy_in_the_target(tmp_path, run, capsys):
-    where = Domain.parse("hopper/gravity=x2")
+    where = parse_domain("hopper/gravity=x2")
     main(
         [
             "collect",
@@ -996,8 +998,8 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     with pytest.raises(
         BadValue, match=r"learned on a HalfCheetah; walker2d/gravity=19\.62 is another robot"
     ):
-        check_fits(Domain.parse("half_cheetah"), Domain.parse("walker2d/gravity=x2"))
-    check_fits(HOPPER, Domain.parse("gym:Hopper-v5"))
+        check_fits(parse_domain("half_cheetah"), parse_domain("walker2d/gravity=x2"))
+    check_fits(HOPPER, parse_domain("gym:Hopper-v5"))
     monkeypatch.setattr(SourceOnly, "has_source_action", True)
     with pytest.raises(
         BadValue,

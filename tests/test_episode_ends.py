@@ -15,7 +15,7 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs.log import DataSet, Log
 from isthmus.logs.next_obs import add_next_obs
@@ -27,8 +27,8 @@ from isthmus.logs.worlds_in_turn import sort_worlds
 from isthmus.logs.write import write_log
 from isthmus.types import BadValue
 
-HOPPER = Domain.parse("hopper")
-FOREIGN = Domain.parse("log:gym:Hopper-v5")  # its starts are not known
+HOPPER = parse_domain("hopper")
+FOREIGN = parse_domain("log:gym:Hopper-v5")  # its starts are not known
 NAMES = {"obs": "observations", "action": "actions", "reward": "rewards", "next_obs": "next_observations",
          "terminated": "terminals", "truncated": "timeouts"}  # fmt: skip
 MODES = {"next": AutoresetMode.NEXT_STEP, "same": AutoresetMode.SAME_STEP}
@@ -36,7 +36,7 @@ MODES = {"next": AutoresetMode.NEXT_STEP, "same": AutoresetMode.SAME_STEP}
 
 @cache
 def made(text: str, steps: int) -> Log:
-    domain = Domain.parse(text)
+    domain = parse_domain(text)
     return record_log(
         domain, UniformBehaviour(domain.spaces.low, domain.spaces.high), steps, seed=3
     )
@@ -72,7 +72,7 @@ def unmarked(text: str, rows: int, recorded: int = 0) -> dict[str, np.ndarray]:
 )
 def test_rows_without_an_end_are_cut_by_the_time_limit(tmp_path, rows, transitions, episodes):
     """The ball's episodes have 100 steps: of each the last has no next observation."""
-    ball = Domain.parse("ball")
+    ball = parse_domain("ball")
     data = read_log(saved(tmp_path, unmarked("ball", rows, 5000), ("next_observations",)), ball)
     marked = read_log(
         saved(tmp_path, columns(made("ball", 5000).first(rows)), ("next_observations",)), ball
@@ -87,7 +87,7 @@ def test_rows_without_an_end_are_cut_by_the_time_limit(tmp_path, rows, transitio
 
 def test_only_the_timeouts_are_missing(tmp_path):
     """A fall after 30 rows, then 120 rows without an end: 50, 50 and 20."""
-    reacher = Domain.parse("reacher")
+    reacher = parse_domain("reacher")
     log = made("reacher", 150)
     obs = np.concatenate([log.obs[:30], log.obs[50:150], log.obs[:20]])
     fell = np.arange(150) == 29
@@ -114,7 +114,7 @@ def test_what_the_time_limit_does_not_cut_rightly_is_refused(tmp_path, limit):
         BadValue,
         match=r"rows in a row without a marked end, .* 9 transitions still .* give timeouts",
     ):
-        read_log(saved(tmp_path, held), Domain.parse("reacher"))
+        read_log(saved(tmp_path, held), parse_domain("reacher"))
 
 
 def test_falls_that_are_not_marked_are_counted(tmp_path):
@@ -131,7 +131,7 @@ def test_falls_that_are_not_marked_are_counted(tmp_path):
 
 
 def test_a_foreign_robot_is_cut_by_its_own_limit(tmp_path):
-    foreign = Domain.parse("log:gym:Reacher-v5")
+    foreign = parse_domain("log:gym:Reacher-v5")
     data = read_log(saved(tmp_path, unmarked("reacher", 150), ("next_observations",)), foreign)
     assert data.log.lengths.tolist() == [49, 49, 49]
     assert any(
@@ -141,7 +141,7 @@ def test_a_foreign_robot_is_cut_by_its_own_limit(tmp_path):
 
 def test_an_endless_episode_of_minari_is_said(tmp_path):
     """Minari says where an episode ends: it is left whole, and what speaks against it is counted."""
-    reacher = Domain.parse("reacher")
+    reacher = parse_domain("reacher")
     log = made("reacher", 150)
     write_log(
         tmp_path / "d",
@@ -162,12 +162,12 @@ def test_an_endless_episode_of_minari_is_said(tmp_path):
 def test_starts_that_are_wide_say_nothing(tmp_path):
     """Cart-pole begins anywhere near its middle, where it also comes by itself."""
     log = made("cartpole_swingup", 300)
-    data = read_log(saved(tmp_path, columns(log)), Domain.parse("cartpole_swingup"))
+    data = read_log(saved(tmp_path, columns(log)), parse_domain("cartpole_swingup"))
     assert same(data.log, log) and data.notes == ()
 
 
 def test_a_target_known_by_its_log_has_the_starts_of_its_domain():
-    known, logged = (StartBox.of(Domain.parse(text)) for text in ("hopper", "log:hopper/gravity=x2"))
+    known, logged = (StartBox.of(parse_domain(text)) for text in ("hopper", "log:hopper/gravity=x2"))
     assert logged.known and np.array_equal(logged.low, known.low)
     assert not StartBox.of(FOREIGN).known
 
@@ -434,7 +434,7 @@ def test_resets_behind_ends_that_are_not_marked(tmp_path, without, steps):
     ).sum() == resets
     nothing = {**flat, "timeouts": np.zeros(2 * steps, bool)}
     marked, unmarked = (
-        read_log(saved(tmp_path, held, without), Domain.parse("reacher"))
+        read_log(saved(tmp_path, held, without), parse_domain("reacher"))
         for held in (flat, nothing)
     )
     assert marked.log.size == 300 - 2 * (steps == 152 and bool(without))
@@ -480,7 +480,7 @@ def test_worlds_in_turn_are_told_without_next_observations(tmp_path, id, task, w
     """
     flat = vectorized(id, worlds, 200)
     held, resets = turned(flat, worlds), int((flat["rewards"] == 0).sum())
-    data = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    data = read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(task))
     lost = int((flat["rewards"].reshape(worlds, 200)[:, -1] != 0).sum())
     assert data.log.size == 200 * worlds - resets - lost
     assert true_transitions(data.log, held) == data.log.size
@@ -488,7 +488,7 @@ def test_worlds_in_turn_are_told_without_next_observations(tmp_path, id, task, w
     assert (
         data.notes[0] == f"the rows are of {worlds} worlds in turn: read one world after the other"
     )
-    foreign = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(f"log:gym:{id}"))
+    foreign = read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(f"log:gym:{id}"))
     assert same(foreign.log, data.log)
 
 
@@ -529,7 +529,7 @@ def test_rows_without_an_order_are_said_to_have_none(tmp_path):
 def test_slow_worlds_that_predict_one_another_are_doubted(tmp_path, task, worlds, steps):
     """One episode each: three points that hardly move lead to one another as well as to themselves."""
     held = turned(columns(made(task, worlds * steps)), worlds)
-    data = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    data = read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(task))
     said = f"rows are much nearer to those {worlds} rows later than to the next: if they are of {worlds} worlds in turn"
     assert data.notes[0].startswith(said)
 
@@ -538,7 +538,7 @@ def test_slow_worlds_that_predict_one_another_are_doubted(tmp_path, task, worlds
 @pytest.mark.parametrize("rows", [60, 300, 1500])
 def test_one_world_is_taken_for_no_more(tmp_path, task, rows):
     held = columns(made(task, 1500).first(rows))
-    data = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    data = read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(task))
     assert true_transitions(data.log, held) == data.log.size
     assert all("without a next observation" in note for note in data.notes)
 
@@ -557,7 +557,7 @@ def test_a_gait_is_no_turn_of_worlds(period):
         obs = env.step(action)[0]
     path, action = map(np.array, zip(*kept, strict=True))
     rows = LogRows(path, action, np.ones(400), path, np.zeros(400, bool), np.arange(400) == 399)
-    mended = add_next_obs(rows, Domain.parse("half_cheetah"), StartBox.of(FOREIGN))
+    mended = add_next_obs(rows, parse_domain("half_cheetah"), StartBox.of(FOREIGN))
     assert np.array_equal(mended.rows.next_obs, path[1:])
     assert all("without a next observation" in note for note in mended.notes)
 
@@ -586,7 +586,7 @@ def test_a_reset_pays_what_became_of_nothing(tmp_path, domain, without, shift, s
 def test_a_shifted_reward_shows_resets_behind_ends_that_are_not_marked(tmp_path):
     flat = vectorized("Reacher-v5", 2, 204)
     nothing = {**flat, "timeouts": np.zeros(408, bool), "rewards": flat["rewards"] - 2}
-    data = read_log(saved(tmp_path, nothing), Domain.parse("reacher"))
+    data = read_log(saved(tmp_path, nothing), parse_domain("reacher"))
     resets = int((flat["rewards"] == 0).sum())
     assert resets == 8 and data.log.size == 408 - resets
     assert any(
@@ -621,7 +621,7 @@ def test_joined_episodes_of_a_foreign_robot_are_counted(tmp_path, task):
     id = {"hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}[task]
     log = made(task, 900)
     data = read_log(
-        saved(tmp_path, unmarked(task, 900), ("next_observations",)), Domain.parse(f"log:gym:{id}")
+        saved(tmp_path, unmarked(task, 900), ("next_observations",)), parse_domain(f"log:gym:{id}")
     )
     said = [
         note
@@ -630,14 +630,14 @@ def test_joined_episodes_of_a_foreign_robot_are_counted(tmp_path, task):
     ]
     assert len(said) == 1 and abs(int(said[0].split()[0]) - (log.episodes - 1)) <= 2
     marked = read_log(
-        saved(tmp_path, columns(log), ("next_observations",)), Domain.parse(f"log:gym:{id}")
+        saved(tmp_path, columns(log), ("next_observations",)), parse_domain(f"log:gym:{id}")
     )
     assert not any("looks like the start" in note for note in marked.notes)
     held = unmarked(task, 1100)
     with pytest.raises(
         BadValue, match="transitions still lead to what looks like a start: give timeouts"
     ):
-        read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(f"log:gym:{id}"))
+        read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(f"log:gym:{id}"))
 
 
 @pytest.mark.parametrize("length", [30, 60, 90])
@@ -661,7 +661,7 @@ def test_starts_in_one_point_are_not_there_by_chance(length):
     assert note_unmarked_starts(rows, starts)[0].startswith(
         "39 transitions without a marked end lead to"
     )
-    ball = Domain.parse("ball")
+    ball = parse_domain("ball")
     with pytest.raises(
         BadValue, match="rows in a row without a marked end, more than the 100 steps"
     ):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.evaluation import statistics
 from isthmus.evaluation.landscape import Landscape
 from isthmus.report import figures
@@ -25,7 +25,7 @@ from isthmus.training.run import RunError
 from isthmus.types import BadValue
 
 NAMES = ("foot_friction", "torso_mass")
-GRID = Domain.parse("hopper/foot_friction=0.5..2.5:3,torso_mass=2..8:4")
+GRID = parse_domain("hopper/foot_friction=0.5..2.5:3,torso_mass=2..8:4")
 
 
 def make_landscape(offset: float = 0.0, box=((1.5, 2.5), (2.0, 6.0))) -> Landscape:
@@ -157,7 +157,7 @@ def test_foot_friction_below_the_floors_is_marked() -> None:
     assert figures.inert_below(GRID, "foot_friction") == 1.0
     assert figures.inert_below(GRID, "torso_mass") is None
     assert (
-        figures.inert_below(Domain.parse("hopper/friction=0.5,foot_friction=2"), "foot_friction")
+        figures.inert_below(parse_domain("hopper/friction=0.5,foot_friction=2"), "foot_friction")
         is None
     )
     assert figures.inert_below(None, "foot_friction") is None
@@ -332,7 +332,7 @@ def test_a_legend_shows_a_level_as_it_is_drawn() -> None:
 
 
 def test_scenes_are_the_same_start_and_what_follows(tmp_path: Path) -> None:
-    scenes = [("as it is", Domain.parse("hopper")), ("heavy", Domain.parse("hopper/gravity=x5"))]
+    scenes = [("as it is", parse_domain("hopper")), ("heavy", parse_domain("hopper/gravity=x5"))]
     figure = figures.scenes_figure(scenes, (0.0, 0.2))
     first, second, other_first, other_second = (
         np.asarray(ax.images[0].get_array()) for ax in figure.axes

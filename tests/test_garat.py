@@ -17,7 +17,8 @@ import tiny
 from test_methods import compilations
 
 import isthmus
-from isthmus.domains.domain import Domain
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.advantage import flat
 from isthmus.learning.classifiers import TransitionBatch
@@ -368,7 +369,7 @@ def test_grounding_finds_motors_of_half_the_strength(tmp_path: Path) -> None:
         "garat",
         {"learner.worlds": 16, "inner": 40, "pretraining": 0, "discriminator.minibatch": 256},
     )
-    target = Domain.parse("half_cheetah/motor_strength=x0.5")
+    target = parse_domain("half_cheetah/motor_strength=x0.5")
     pi = method.learner.init(target.spaces, jax.random.key(1))
     log = record_log(target, method.learner.behaviour(pi), 4096)
     write_log(tmp_path / "log.npz", log, {}, target)
@@ -398,7 +399,7 @@ def test_grounding_finds_motors_of_half_the_strength(tmp_path: Path) -> None:
 # What is seen.
 
 
-class Forbidden(Domain):
+class Forbidden(RobotDomain):
     """A target of which only the spaces may be known."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:

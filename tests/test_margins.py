@@ -13,7 +13,7 @@ import pytest
 
 from isthmus.audit.coverage import describe_coverage
 from isthmus.cli.main import main
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs.log import DataSet
 from isthmus.logs.margins import adds_margins, contact_margin, mujoco_version, note_other_margins
@@ -86,7 +86,7 @@ def test_what_metadata_names(metadata, version):
     "text", ["ant", "ant/gravity=x2", "log:ant", "log:gym:Ant-v5", "log:gym:Hopper-v5"]
 )
 def test_an_old_ant_is_another_robot(text):
-    (note,) = note_other_margins(OLD, Domain.parse(text))
+    (note,) = note_other_margins(OLD, parse_domain(text))
     title, since, before = ("Ant", 20, 10) if "nt" in text else ("Hopper", 2, 1)
     assert note.startswith(
         f"made under MuJoCo >=3.1.1,<3.2, for which {title} is another robot: since 3.5"
@@ -101,12 +101,12 @@ def test_an_old_ant_is_another_robot(text):
     ("ant", {"versions": {"mujoco": "4.0.0"}}), ("ant", {"requirements": ["mujoco>=2.3"]}),
 ])  # fmt: skip
 def test_nothing_is_said_of_what_is_the_same_or_unknown(text, metadata):
-    assert note_other_margins(metadata, Domain.parse(text)) == ()
+    assert note_other_margins(metadata, parse_domain(text)) == ()
 
 
 def test_the_audit_says_it(tmp_path, capsys):
     """Of a Minari data set, whose metadata is Minari's own."""
-    hopper = Domain.parse("hopper")
+    hopper = parse_domain("hopper")
     log = record_log(hopper, UniformBehaviour(hopper.spaces.low, hopper.spaces.high), 60)
     write_log(tmp_path / "d", log, {}, hopper)
     file = tmp_path / "d" / "data" / "metadata.json"

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.sequence_discriminator import SequenceDiscriminator
 from isthmus.methods import registry
 from isthmus.methods.method import State
@@ -18,7 +18,7 @@ from isthmus.methods.state_alignment import distances
 from isthmus.problems.problem import Access, Problem
 from isthmus.types import BadValue, Transition, UnknownName
 
-PROBLEM = Problem(Domain.parse("hopper"), Domain.parse("hopper/torso_mass=6"), Access.ONLINE)
+PROBLEM = Problem(parse_domain("hopper"), parse_domain("hopper/torso_mass=6"), Access.ONLINE)
 SMALL = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32}
 BATCH = 8 * 16
 
@@ -164,7 +164,7 @@ def test_wrong_numbers_are_one_line(setting: dict[str, Any]) -> None:
 
 def test_a_task_of_several_episodes_is_refused() -> None:
     several = Problem(
-        Domain.parse("hopper/episodes_per_task=3"), Domain.parse("hopper"), Access.ONLINE
+        parse_domain("hopper/episodes_per_task=3"), parse_domain("hopper"), Access.ONLINE
     )
     with pytest.raises(BadValue, match="episodes_per_task"):
         run("matl", 0, problem=several)

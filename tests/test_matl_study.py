@@ -14,7 +14,7 @@ import tiny
 from test_compare import Here
 
 from isthmus.cli.main import main
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.methods import registry
 from isthmus.papers import registry as studies
 from isthmus.papers.matl import measures as matl_measures
@@ -531,7 +531,7 @@ def test_a_fresh_classifier():
 
 @pytest.mark.parametrize("task", ["reacher", "hopper", "cartpole_swingup"])
 def test_worlds_are_moved_into_the_source(task):
-    target, source = Domain.parse(f"{task}/gravity=x2"), Domain.parse(task)
+    target, source = parse_domain(f"{task}/gravity=x2"), parse_domain(task)
     _, visited = matl_measures._states(
         target, registry.build("source_only").learner.random(Low(source.spaces))
     )

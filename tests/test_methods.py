@@ -18,8 +18,11 @@ import tiny
 
 import isthmus
 from isthmus.domains import domain as domains
-from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.domains.rollout import SteppedWorlds, rollout_steps
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.rollout import rollout_steps
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.learning import sac as learners
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
@@ -73,7 +76,7 @@ OWN: dict[str, dict[str, Any]] = {
 ADAPTATION = 2 * 4 * 16  # transitions a target
 ROUNDS = 5  # the fine tuning of them: two in the source, three in the target
 
-SOURCE, TARGET = Domain.parse("hopper/torso_mass=6"), Domain.parse("hopper/torso_mass=3")
+SOURCE, TARGET = parse_domain("hopper/torso_mass=6"), parse_domain("hopper/torso_mass=3")
 
 
 def build(name: str, **changed: Any) -> Any:
@@ -331,7 +334,7 @@ def test_the_count_of_compilations_sees_a_new_shape() -> None:
 
 
 @dataclass(frozen=True)
-class Forbidden(Domain):
+class Forbidden(RobotDomain):
     """A target of which only the spaces may be known."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
@@ -341,13 +344,13 @@ class Forbidden(Domain):
 
 
 class UnpaidSimulation(PhysicsSimulation):
-    def step(self, ids, applied, commanded, memory):
-        obs, reward, *rest = super().step(ids, applied, commanded, memory)
-        return obs, reward * np.nan, *rest
+    def step(self, ids, memory, *, commanded, applied):
+        result = super().step(ids, memory, commanded=commanded, applied=applied)
+        return result._replace(reward=result.reward * np.nan)
 
 
 @dataclass(frozen=True)
-class Unpaid(Domain):
+class Unpaid(RobotDomain):
     """A target whose rewards are NaN."""
 
     def build(self, n: int) -> UnpaidSimulation:
@@ -639,7 +642,7 @@ def test_adaptation_beyond_the_budget_is_refused(
 
 
 def test_a_privileged_critic_does_not_go_on_among_other_parameters() -> None:
-    other = Domain.parse("hopper/gravity=x2")
+    other = parse_domain("hopper/gravity=x2")
     tuning = build("fine_tuning", learner__privileged=True)
     with pytest.raises(BadValue, match="cannot go on in hopper/gravity"):
         tuning.init(problem_for(tuning, target=other), 0)
@@ -707,7 +710,7 @@ def test_what_adapts_is_not_told_the_targets_dynamics(
 def test_a_critic_may_see_dynamics_where_nothing_is_set(learner: str) -> None:
     small = {"learner__units": 8, "learner__sequence": 8} if learner == "recurrent_ppo" else {}
     method = build(f"source_only+{learner}", learner__privileged=True, **small)
-    plain = Domain.parse("hopper")
+    plain = parse_domain("hopper")
     s = run(method, 1, problem=replace(problem_for(method), source=plain, uncertainty=""))
     assert s.learner.parameters.mean.shape == (0,) and s.learner.obs_moments.count == 2 * ROUND
 
@@ -720,7 +723,7 @@ def test_what_adapts_meets_targets_that_set_other_parameters(name: str, elsewher
     """A landscape may go over what training did not draw; the same robot, whatever its target
     names.
     """
-    few, target = build(name, learner__privileged=True), Domain.parse(elsewhere)
+    few, target = build(name, learner__privileged=True), parse_domain(elsewhere)
     problem = problem_for(few, target=SOURCE)
     s = run(few, 1)
     expected = few.adapt(s, problem, SOURCE, np.array([[3.0]]), 0)[0]

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from isthmus.cli.main import parameters as show_parameters
-from isthmus.domains.domain import Domain, pairs
+from isthmus.domains.domain import RobotDomain
 from isthmus.domains.effects import EFFECTS
+from isthmus.domains.grammar import read_pairs
+from isthmus.domains.parse import parse_domain
 from isthmus.physics.joint_parameters import DRIVEN
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.mujoco_parameters import mujoco_parameters
@@ -97,7 +99,7 @@ def test_every_joint_has_a_name_of_its_own(joints, prefixes):
         assert changed_dof(model, table[f"{prefix}_damping"]) == [i]
         assert {f"{prefix}_{suffix}" for suffix in (*DRIVEN, "range")} <= set(table)
     assert sum(name.endswith("_damping") for name in table) == len(joints)
-    assert [dict(pairs(f"{name}=1")) for name in table] == [{name: "1"} for name in table]
+    assert [dict(read_pairs(f"{name}=1")) for name in table] == [{name: "1"} for name in table]
 
 
 def test_the_whole_robots_names_stay_the_whole_robots():
@@ -219,7 +221,7 @@ def test_a_model_with_hard_names_is_used_as_the_table_shows(tmp_path, capsys):
     register(Hard)
     show_parameters("hard_names")
     shown = capsys.readouterr().out
-    table = Domain("hard_names").table()
+    table = RobotDomain("hard_names").table()
     assert {
         "upper_arm_damping",
         "motor_joint_strength",
@@ -230,8 +232,8 @@ def test_a_model_with_hard_names_is_used_as_the_table_shows(tmp_path, capsys):
     } <= set(table)
     assert not [name for name in table if name not in shown]
     for name, parameter in table.items():
-        domain = Domain.parse(
+        domain = parse_domain(
             f"hard_names/{name}=x2" if parameter.default else f"hard_names/{name}=2"
         )
         assert domain.names == (name,)
-        assert Domain.parse(str(domain)) == domain
+        assert parse_domain(str(domain)) == domain

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.physics.friction import find_inert_foot_friction
 from isthmus.physics.geom_contacts import find_colliding, is_scenery
 from isthmus.physics.mujoco import MujocoSimulator, load_model, load_parameters, load_withheld
@@ -810,9 +810,9 @@ def test_a_domain_says_why_a_name_is_withheld(tmp_path, monkeypatch):
     with pytest.raises(
         BadValue, match=r"hopper has no foot_friction: the priority of floor"
     ) as caught:
-        Domain.parse("hopper/foot_friction=1")
+        parse_domain("hopper/foot_friction=1")
     assert "\n" not in str(caught.value)
-    assert Domain.parse("hopper/friction=0.3").names == ("friction",)
+    assert parse_domain("hopper/friction=0.3").names == ("friction",)
 
 
 @pytest.mark.parametrize(

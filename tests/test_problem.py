@@ -20,12 +20,15 @@ from gymnasium.spaces import Box
 
 import isthmus
 from isthmus.domains import rollout as collecting
-from isthmus.domains.domain import Domain, PhysicsSimulation
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.evaluation import evaluate as evaluation
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.methods import registry
 from isthmus.problems.catalog import CATALOG
-from isthmus.problems.problem import Access, Budget, Problem, TargetUsage, UsageLedger
+from isthmus.problems.ledger import UsageLedger
+from isthmus.problems.problem import Access, Budget, Problem, TargetUsage
 from isthmus.training import train as loop
 from isthmus.types import BadValue, BudgetExceeded, IsthmusError, UnknownName
 
@@ -360,9 +363,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, where: Domain) -> None:
         init(self, domain, n)
         self.poisoned = domain == where
 
-    def poisoned(self, *arguments):
-        obs, reward, *rest = step(self, *arguments)
-        return obs, np.full_like(reward, np.nan) if self.poisoned else reward, *rest
+    def poisoned(self, ids, memory, **actions):
+        result = step(self, ids, memory, **actions)
+        if not self.poisoned:
+            return result
+        return result._replace(reward=np.full_like(result.reward, np.nan))
 
     monkeypatch.setattr(PhysicsSimulation, "__init__", remember)
     monkeypatch.setattr(PhysicsSimulation, "step", poisoned)
@@ -454,7 +459,7 @@ def test_gravity_and_friction_are_those_of_odrl():
             ((setting, value),) = problem.target.settings
             assert setting == parameter
             assert value == pytest.approx(factor * problem.source.table()[parameter].default)
-            assert problem.source == Domain(robot)
+            assert problem.source == RobotDomain(robot)
             assert CATALOG[row].citation.startswith(
                 "ours" if name == "contact_friction" else "ODRL"
             )
@@ -569,7 +574,7 @@ def test_source_and_target_need_the_same_spaces():
         BadValue,
         match="source and target do not fit: 17 observations and 6 actions in walker2d, 11",
     ):
-        Problem(Domain.parse("walker2d"), Domain.parse("hopper"))
+        Problem(parse_domain("walker2d"), parse_domain("hopper"))
 
 
 def test_a_runs_folder_imports_nothing(tmp_path, monkeypatch):

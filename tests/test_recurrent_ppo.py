@@ -14,7 +14,7 @@ import probes
 import pytest
 import test_ppo
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate_method
 from isthmus.learning.advantage import gae
@@ -323,7 +323,7 @@ def test_probe_an_action_is_learned_by_what_it_is_paid(
 
 # The methods.
 
-TARGET = Domain.parse("hopper/torso_mass=3")
+TARGET = parse_domain("hopper/torso_mass=3")
 SMALL = {
     "learner.worlds": 8,
     "learner.steps": 64,
@@ -335,7 +335,7 @@ SMALL = {
 
 def problem(budget: Budget = Budget()) -> Problem:
     return Problem(
-        Domain.parse("hopper"), TARGET, Access.FEW_SHOT, budget, uncertainty="torso_mass=1..9"
+        parse_domain("hopper"), TARGET, Access.FEW_SHOT, budget, uncertainty="torso_mass=1..9"
     )
 
 
@@ -410,7 +410,7 @@ def test_more_episodes_cost_more(learned: tuple[RL2, Any]) -> None:
 
 def test_rl2_is_evaluated_by_what_it_found_out(learned: tuple[RL2, Any]) -> None:
     method, s = learned
-    grid = Domain.parse("hopper/torso_mass=2..8:3")
+    grid = parse_domain("hopper/torso_mass=2..8:3")
     found = evaluate_method(method, s, problem(), grid, episodes=6)
     assert found.episodes.parameters[:, 0].tolist() == [2, 2, 5, 5, 8, 8]
     assert np.isfinite(found.episodes.returns).all() and found.adaptation.episodes == 1

@@ -14,7 +14,7 @@ import tiny
 from rich.console import Console
 
 import isthmus
-from isthmus.domains.domain import PhysicsSimulation
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods.registry import METHODS
 from isthmus.tasks.imports import import_files
@@ -340,12 +340,12 @@ def test_a_file_that_came_meanwhile_is_not_removed(tmp_path, monkeypatch):
 def test_a_run_that_fails_once_it_has_begun_stays(tmp_path, monkeypatch):
     step, calls = PhysicsSimulation.step, 0
 
-    def breaks(self, *given):
+    def breaks(self, *given, **actions):
         nonlocal calls
         calls += 1
         if calls > 16 + EPISODE_STEPS:  # the random steps and the first evaluation
             raise IndexError("late")
-        return step(self, *given)
+        return step(self, *given, **actions)
 
     monkeypatch.setattr(PhysicsSimulation, "step", breaks)
     with pytest.raises(IndexError, match="late"):
@@ -406,15 +406,15 @@ def test_no_steps_deploy_what_another_run_left(run, tmp_path, capsys):
 def test_diverged_worlds_are_kept_and_told(tmp_path, monkeypatch):
     step, calls = PhysicsSimulation.step, 0
 
-    def blows_up(self, ids, *rest):
+    def blows_up(self, ids, memory, **actions):
         nonlocal calls
         calls += 1
-        obs, reward, terminated, truncated, diverged, memory = step(self, ids, *rest)
+        result = step(self, ids, memory, **actions)
         if calls == 40:
-            diverged = diverged.copy()
-            diverged[2] = True
-            obs[2], reward[2] = np.nan, np.inf
-        return obs, reward, terminated, truncated, diverged, memory
+            result = result._replace(diverged=result.diverged.copy())
+            result.diverged[2] = True
+            result.observation[2], result.reward[2] = np.nan, np.inf
+        return result
 
     said: list[str] = []
     monkeypatch.setattr(PhysicsSimulation, "step", blows_up)
@@ -503,6 +503,6 @@ def test_names_of_folders(tmp_path):
     first.mkdir()
     assert new_folder(tmp_path, "source_only", problem, 3).name == f"{first.name}-2"
     long = isthmus.problem(
-        "hopper/" + ",".join(f"{name}=1" for name in isthmus.Domain.parse("hopper").table())
+        "hopper/" + ",".join(f"{name}=1" for name in isthmus.parse_domain("hopper").table())
     )
     assert len(new_folder(tmp_path, "m", long, 0).name) < 80

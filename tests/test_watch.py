@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_episodes
 from isthmus.report import watch as watching
 from isthmus.report.figures import number
@@ -51,7 +51,7 @@ def renders() -> str:
 
 
 def test_source_and_target_are_played_side_by_side(renders: str) -> None:
-    source, target = Domain.parse("hopper"), Domain.parse("hopper/gravity=x0.5")
+    source, target = parse_domain("hopper"), parse_domain("hopper/gravity=x0.5")
     clip = film(STILL, source, target, seed=3, size=SMALL)
     ends = []
     for domain in (source, target):
@@ -81,8 +81,8 @@ def test_source_and_target_are_played_side_by_side(renders: str) -> None:
 
 def test_another_policy_may_act_in_the_source(renders: str) -> None:
     source, target, pushes = (
-        Domain.parse("hopper"),
-        Domain.parse("hopper/gravity=x0.5"),
+        parse_domain("hopper"),
+        parse_domain("hopper/gravity=x0.5"),
         Constant(np.ones(3)),
     )
     clip = film(STILL, source, target, size=SMALL, simulated=pushes)
@@ -92,7 +92,7 @@ def test_another_policy_may_act_in_the_source(renders: str) -> None:
 
 
 def test_the_camera_looks_at_the_worlds_own_physics(renders: str) -> None:
-    domain = Domain.parse("hopper/torso_mass=2..8")
+    domain = parse_domain("hopper/torso_mass=2..8")
     seen = {}
 
     def look(live: Any, done: int) -> None:
@@ -113,7 +113,7 @@ def test_the_camera_looks_at_the_worlds_own_physics(renders: str) -> None:
 
 def test_dressing_a_model_leaves_the_worlds_alone(renders: str) -> None:
     """A clip changes colours in a copy: physics after it is what it was before."""
-    domain = Domain.parse("hopper")
+    domain = parse_domain("hopper")
     before = rollout_episodes(domain, domain.worlds(2, 0), STILL)
     film(STILL, domain, None, seconds=0.1, size=SMALL)
     after = rollout_episodes(domain, domain.worlds(2, 0), STILL)
@@ -128,7 +128,7 @@ def test_dressing_a_model_leaves_the_worlds_alone(renders: str) -> None:
 def test_a_robot_that_moves_in_the_plane_is_seen_from_above(
     renders: str, task: str, above: bool
 ) -> None:
-    domain = Domain.parse(task)
+    domain = parse_domain(task)
     elevation = []
 
     def look(live: Any, done: int) -> None:
@@ -147,7 +147,7 @@ def test_a_robot_that_moves_in_the_plane_is_seen_from_above(
 
 
 def test_one_draw_is_shown_and_said(renders: str) -> None:
-    domain = Domain.parse("hopper/gravity=5,torso_mass=2..8,foot_friction=1..2:3")
+    domain = parse_domain("hopper/gravity=5,torso_mass=2..8,foot_friction=1..2:3")
     clip = film(STILL, domain, None, seconds=0.1, size=SMALL)
     parameters = domain.worlds(1, 0).parameters[0]
     drawn = dict(zip(domain.names, parameters, strict=True))
@@ -158,7 +158,7 @@ def test_one_draw_is_shown_and_said(renders: str) -> None:
 
 @pytest.mark.parametrize("ending", [".webp", ".gif", ".png"])
 def test_the_file_is_an_animation(renders: str, tmp_path: Path, ending: str) -> None:
-    path = watch(STILL, Domain.parse("hopper"), None, tmp_path / f"clip{ending}", seconds=0.4)
+    path = watch(STILL, parse_domain("hopper"), None, tmp_path / f"clip{ending}", seconds=0.4)
     image: Any = Image.open(path)
     image.seek(1)
     image.load()
@@ -207,10 +207,10 @@ def test_long_names_are_broken_after_a_comma() -> None:
 
 def test_a_file_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadValue, match=r"clip\.avi: a clip ends in \.webp, \.gif, \.png, \.mp4"):
-        watch(STILL, Domain.parse("hopper"), None, tmp_path / "clip.avi")
+        watch(STILL, parse_domain("hopper"), None, tmp_path / "clip.avi")
     for seconds in (0.0, -1.0, float("nan"), 1e9):
         with pytest.raises(BadValue, match="seconds="):
-            watch(STILL, Domain.parse("hopper"), None, tmp_path / "clip.webp", seconds=seconds)
+            watch(STILL, parse_domain("hopper"), None, tmp_path / "clip.webp", seconds=seconds)
     clip = Clip([Image.new("RGB", (8, 8))] * 2, 40, "")
     with pytest.raises(RunError, match=r"cannot write .*: No such file"):
         clip.save(tmp_path / "none" / "clip.webp")
@@ -226,7 +226,7 @@ def test_mp4_without_its_extra_is_said_before_anything_is_played(
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     monkeypatch.setattr(watching, "film", lambda *args: pytest.fail("played first"))
     with pytest.raises(BadValue, match=r"isthmus\[video\]"):
-        watch(STILL, Domain.parse("hopper"), None, tmp_path / "clip.mp4")
+        watch(STILL, parse_domain("hopper"), None, tmp_path / "clip.mp4")
 
 
 def test_a_crashing_driver_is_found_by_another_process(monkeypatch: Any) -> None:
@@ -246,7 +246,7 @@ def test_where_nothing_renders_one_line_says_what_is_missing(
     for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(CannotRender, match="libegl1") as caught:
-        watch(STILL, Domain.parse("hopper"), None, tmp_path / "clip.webp", seconds=0.1)
+        watch(STILL, parse_domain("hopper"), None, tmp_path / "clip.webp", seconds=0.1)
     said = str(caught.value)
     assert (
         "egl is broken" in said
@@ -291,7 +291,7 @@ def blind() -> Dot:
 
 
 def test_a_foreign_environment_is_watched_where_it_draws_itself() -> None:
-    domain = Domain.parse(f"{__name__}:Dot/time_limit=20,step_seconds=0.1")
+    domain = parse_domain(f"{__name__}:Dot/time_limit=20,step_seconds=0.1")
     clip = film(STILL, domain, None, size=SMALL)
     assert f"Source {domain}: it fell after 0.5 s, return 5.00." in clip.said
     assert clip.milliseconds == 100
@@ -300,7 +300,7 @@ def test_a_foreign_environment_is_watched_where_it_draws_itself() -> None:
     with pytest.raises(CannotRender, match="render_mode='rgb_array'"):
         film(
             STILL,
-            Domain.parse(f"{__name__}:blind/time_limit=20,step_seconds=0.1"),
+            parse_domain(f"{__name__}:blind/time_limit=20,step_seconds=0.1"),
             None,
             size=SMALL,
         )

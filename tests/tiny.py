@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import isthmus
-from isthmus.domains import domain, gym
+from isthmus.domains import domain, foreign_simulation
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs.record import record_log
 from isthmus.logs.write import write_log
@@ -83,7 +84,7 @@ def log(text: str) -> str:
     """A log of the target under random actions, three hundred transitions."""
     folder = tempfile.mkdtemp(prefix="isthmus-log-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    target = domain.Domain.parse(text)
+    target = parse_domain(text)
     low, high = target.spaces.low, target.spaces.high
     path = Path(folder) / "log.npz"
     write_log(path, record_log(target, UniformBehaviour(low, high), 300), {}, target)
@@ -111,7 +112,7 @@ def lines(run: Run) -> list[dict[str, Any]]:
 def forget_simulations() -> None:
     """As a new process would find them."""
     domain._simulation.cache_clear()
-    gym._live.clear()
+    foreign_simulation._kept.clear()
 
 
 def process(command: list[str], **named: Any) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,6 @@ equal actions.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,9 @@ from isthmus.audit.result import (
     SettingDifference,
 )
 from isthmus.audit.stepping import count_episodes
+from isthmus.domains.behaviours import Policy
 from isthmus.domains.domain import Domain
+from isthmus.domains.parse import as_domain
 from isthmus.types import BadValue
 
 Results = dict[VariantComparison, ComparisonResult]
@@ -39,7 +40,7 @@ def audit(
     target: Domain | str,
     episodes: int = 16,
     seed: int = 0,
-    policy: Any = None,
+    policy: Policy | None = None,
 ) -> Audit:
     """Compare two domains of one task, or what their texts say, from equal worlds.
 
@@ -48,7 +49,7 @@ def audit(
     distribution that is the same on both sides is held at its middle. Raises BadValue where the two
     cannot be put into equal worlds.
     """
-    source, target = Domain.coerce(source), Domain.coerce(target)
+    source, target = as_domain(source), as_domain(target)
     _check_comparable(source, target)
     plan = AuditPlan(source, target)
     together, differences, feet = (

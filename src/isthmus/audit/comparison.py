@@ -9,7 +9,7 @@ equal positions and velocities.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from isthmus.audit.stepping import (
     StepOutcome,
     count_episodes,
 )
-from isthmus.domains.domain import START
+from isthmus.domains.behaviours import Policy
+from isthmus.domains.simulation import START
 from isthmus.physics.random import Streams, fold, keys
 
 MIN_CHANGE = 1e-6  # of a number's standard deviation: less is no change of a step
@@ -49,7 +50,11 @@ class Samples(NamedTuple):
 
 
 def compare_all(
-    plan: AuditPlan, comparisons: list[VariantComparison], episodes: int, seed: int, policy: Any
+    plan: AuditPlan,
+    comparisons: list[VariantComparison],
+    episodes: int,
+    seed: int,
+    policy: Policy | None,
 ) -> dict[VariantComparison, ComparisonResult]:
     """Return what each comparison measures; those between the same engines are one batch."""
     batches: dict[tuple[str, str], list[VariantComparison]] = {}
@@ -83,7 +88,7 @@ class ComparisonSide:
 
     def step(self, commanded: np.ndarray, t: int) -> StepOutcome:
         """Step under commanded actions [C E, A] for the t-th time."""
-        outcome = self.engine.step(applied=self.episode.apply(commanded), commanded=commanded)
+        outcome = self.engine.step(commanded=commanded, applied=self.episode.apply(commanded))
         self.episode.sense(outcome.obs, t)
         return outcome
 
@@ -97,7 +102,7 @@ class ComparisonBatch:
         comparisons: list[VariantComparison],
         episodes: int,
         seed: int,
-        policy: Any,
+        policy: Policy | None,
     ):
         self.plan, self.count = plan, len(comparisons)
         self.episodes = count_episodes(episodes, policy)

@@ -10,8 +10,7 @@ import numpy as np
 
 from isthmus.audit.effect import HORIZON_STEPS
 from isthmus.audit.plan import AuditPlan, DomainVariant, VariantComparison
-from isthmus.domains.domain import engine_class
-from isthmus.physics.engine import Simulator
+from isthmus.physics.engine import Simulator, find_engine
 from isthmus.physics.geom_contacts import is_scenery
 from isthmus.physics.mujoco import load_model
 
@@ -56,7 +55,9 @@ def _drop_robots(
     known, values = plan.select_known(engine, variants)
     n, rng = len(variants), np.random.default_rng(seed)
     ids = np.arange(n)
-    simulator = engine_class(engine)(task.model_path(), known, n, task.frame_skip, forces=True)
+    simulator = find_engine(engine).simulator(
+        task.model_path(), known, n, task.frame_skip, forces=True
+    )
     simulator.set_parameters(ids, values)
     simulator.reset(ids, np.tile(simulator.qpos0, (n, 1)), np.zeros((n, simulator.nv)))
     for _ in range(FALL_STEPS):

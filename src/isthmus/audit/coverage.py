@@ -14,6 +14,7 @@ import numpy as np
 
 from isthmus.audit.observed import list_observed
 from isthmus.audit.text import QUANTILES, format_coverage
+from isthmus.domains.behaviours import Behaviour, Policy
 from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import act, repeated
 from isthmus.logs.checks import warn_if_small
@@ -92,7 +93,11 @@ class Coverage:
 
 
 def describe_coverage(
-    data: DataSet, domain: Domain, policy: Any = None, own: Log | None = None, simulated: Any = None
+    data: DataSet,
+    domain: Domain,
+    policy: Policy | None = None,
+    own: Log | None = None,
+    simulated: Policy | None = None,
 ) -> Coverage:
     """Describe what the log of a domain covers; with a `policy` also how far it is from it.
 
@@ -159,12 +164,12 @@ def _compare_actions(
     return compared
 
 
-def _measure_distance(policy: Any, log: Log, half: np.ndarray) -> np.ndarray:
+def _measure_distance(policy: Policy, log: Log, half: np.ndarray) -> np.ndarray:
     """Return the mean distance of a log's actions to a policy's, in half ranges, [A]."""
     return (np.abs(log.action - policy_actions(policy, log.obs)) / half).mean(0)
 
 
-def log_in_source(source: Domain, behaviour: Any, size: int, seed: int = 0) -> Log:
+def log_in_source(source: Domain, behaviour: Behaviour, size: int, seed: int = 0) -> Log:
     """Record a policy's log of the source, as long as the one that it is compared with.
 
     At most MAX_SOURCE_STEPS transitions.
@@ -172,7 +177,7 @@ def log_in_source(source: Domain, behaviour: Any, size: int, seed: int = 0) -> L
     return record_log(source, behaviour, min(size, MAX_SOURCE_STEPS), seed)
 
 
-def policy_actions(policy: Any, obs: np.ndarray) -> np.ndarray:
+def policy_actions(policy: Policy, obs: np.ndarray) -> np.ndarray:
     """Return what a policy does in states [B, O], [B, A]. Raises BadValue for a recurrent one."""
     import jax
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isthmus.domains.domain import Domain
-from isthmus.domains.effects import History, PreviousAction
+from isthmus.domains.sensing import History, PreviousAction
 
 
 def list_observed(domain: Domain) -> list[str]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from isthmus.audit.effect import ENGINE
 from isthmus.domains.domain import Domain
-from isthmus.domains.effects import EFFECTS, Effect
+from isthmus.domains.effect_chain import Effect
+from isthmus.domains.effects import EFFECTS
 from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import (
@@ -225,7 +226,7 @@ class AuditPlan:
             changed = _replace_effect(own, name, other.get(name))
             # An effect that changes what can be seen has no comparison alone.
             chain = self.source.effect_chain(changed)
-            if chain.observation != self.source.spaces.observation:
+            if chain.obs_size != self.source.spaces.observation:
                 continue
             comparison = self._compare_values(self.middle, self.middle)
             points = [PlannedValues(*texts, comparison.change_target(effects=changed))]

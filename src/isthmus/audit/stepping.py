@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from isthmus.audit.effect import HORIZON_STEPS
 from isthmus.audit.plan import AuditPlan, DomainVariant
-from isthmus.domains.domain import SENSE, Domain, PhysicsSimulation
-from isthmus.domains.effects import Effect, EffectChain, WeakMotors
+from isthmus.domains.behaviours import Policy
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.effect_chain import Effect, EffectChain
+from isthmus.domains.effects import WeakMotors
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.domains.rollout import act, repeated
+from isthmus.domains.simulation import SENSE
 from isthmus.physics.random import Streams, fold
 
 WEAKEST_ACTIONS = 0.2  # of what the motors allow: the first episode's; the last one's are 1
@@ -40,7 +44,7 @@ class StepEngine:
         weakness = weakness.repeat(episodes)
         effects = () if (weakness == 1).all() else (WeakMotors(1.0),)
         settings = tuple((name, 0.0) for name in names)
-        domain = Domain(plan.source.task, settings, effects, self.engine)
+        domain = RobotDomain(plan.source.task, settings, effects, self.engine)
         n = len(self.values)
         self.simulation = PhysicsSimulation(domain, n)
         self.simulator = self.simulation.simulator
@@ -69,10 +73,10 @@ class StepEngine:
             self.simulator.reset(self.everyone, other.simulator.qpos, other.simulator.qvel)
         self.memory = other.memory
 
-    def step(self, *, applied: np.ndarray, commanded: np.ndarray) -> StepOutcome:
+    def step(self, *, commanded: np.ndarray, applied: np.ndarray) -> StepOutcome:
         """Step all worlds under actions (n, A)."""
         obs, reward, fell, _, diverged, self.memory = self.simulation.step(
-            self.everyone, applied=applied, commanded=commanded, memory=self.memory
+            self.everyone, self.memory, commanded=commanded, applied=applied
         )
         return StepOutcome(obs, reward, fell, diverged)
 
@@ -90,7 +94,7 @@ class Episode:
         for variant in variants:
             chain = domain.effect_chain(variant.effects)
             self.chains.append(chain)
-            self.memories.append(np.zeros((len(key), chain.memory)))
+            self.memories.append(np.zeros((len(key), chain.memory_size)))
 
     def _split(self, array: np.ndarray) -> list[np.ndarray]:
         return np.split(array, len(self.chains))
@@ -103,7 +107,7 @@ class Episode:
     def apply(self, commanded: np.ndarray) -> np.ndarray:
         """Return the applied actions [C E, A] of commanded ones."""
         parts = zip(self.chains, self.memories, self._split(commanded), strict=True)
-        return np.concatenate([c.act(m, applied=a, commanded=a) for c, m, a in parts])
+        return np.concatenate([c.act(m, commanded=a, applied=a) for c, m, a in parts])
 
     def sense(self, obs: np.ndarray, t: int) -> None:
         """Sense observations [C E, O] of the simulator after t steps."""
@@ -120,7 +124,9 @@ class ActionSequence:
     The random actions of `episodes` episodes go from weak to as strong as the motors allow.
     """
 
-    def __init__(self, domain: Domain, comparisons: int, episodes: int, seed: int, policy: Any):
+    def __init__(
+        self, domain: Domain, comparisons: int, episodes: int, seed: int, policy: Policy | None
+    ):
         low, high = domain.spaces.low, domain.spaces.high
         strength = np.linspace(WEAKEST_ACTIONS, 1.0, episodes)[:, None]
         shape = (HORIZON_STEPS, episodes, len(low))
@@ -143,7 +149,7 @@ class ActionSequence:
         return np.concatenate(np.concatenate([pushes, actions], axis=1))
 
 
-def count_episodes(episodes: int, policy: Any) -> int:
+def count_episodes(episodes: int, policy: Policy | None) -> int:
     """Return the episodes of a comparison: random ones, and as many of a policy if there is one."""
     if policy is None:
         return episodes

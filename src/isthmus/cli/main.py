@@ -141,13 +141,13 @@ def parameters(task: Positional[str] = "hopper", imports: Imports = ()) -> None:
     Write them name=2 (absolute), name=x2 (relative), name=1..9 or name=log:0.1..10 or
     name=normal:6:1.5:3..9 (drawn per task), name=1..9:5 (a grid).
     """
-    from isthmus.domains.domain import Domain
     from isthmus.domains.effects import EFFECTS
+    from isthmus.domains.parse import parse_domain
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
     table = _table("parameter", "default", "unit", "bounds", "what it changes")
-    for p in Domain.parse(task).table().values():
+    for p in parse_domain(task).table().values():
         table.add_row(
             _escape(p.name), f"{p.default:.4g}", p.unit, f"{p.low:g}..{p.high:g}", p.meaning
         )
@@ -354,7 +354,7 @@ def evaluate(
     The target's return is by the source's reward, whatever the target paid in training. One run is
     one seed: no interval.
     """
-    from isthmus.domains.domain import Domain
+    from isthmus.domains.parse import parse_domain
     from isthmus.evaluation.evaluate import evaluate as run_evaluate
     from isthmus.evaluation.evaluate import evaluate_method
     from isthmus.tasks.imports import import_files
@@ -363,7 +363,7 @@ def evaluate(
     opened = _open(run)
     state = opened.state()
     where = (
-        [Domain.parse(domain)]
+        [parse_domain(domain)]
         if domain
         else [opened.problem.source, opened.problem.evaluation_target]
     )
@@ -561,12 +561,12 @@ def reproduce(
                 units, folder, runs / study, spread,
                 lambda: jobs.poll([runs / study / u.name for u in units]), found.measure,
             )  # fmt: skip
-    from isthmus.domains.domain import Domain
+    from isthmus.domains.parse import parse_domain
     from isthmus.report.figures import draw_landscapes, draw_panels, draw_scenes
 
     if scenes:
         picture = draw_scenes(
-            [(title, Domain.parse(text)) for title, text in scenes], folder / f"figure{figure}.png"
+            [(title, parse_domain(text)) for title, text in scenes], folder / f"figure{figure}.png"
         )
         out.print(str(picture), markup=False, soft_wrap=True)
     if not units:
@@ -604,12 +604,13 @@ def watch(
     imports: Imports = (),
 ) -> None:
     """Render a rollout of a run's policy, source beside target."""
-    from isthmus.domains.domain import Domain, check_fits
+    from isthmus.domains.parse import parse_domain
+    from isthmus.domains.robots import check_fits
     from isthmus.tasks.imports import import_files
 
     import_files(imports)
     opened = _open(run)
-    target = Domain.parse(domain) if domain else opened.problem.target
+    target = parse_domain(domain) if domain else opened.problem.target
     check_fits(opened.problem.source, target)
     from isthmus.report.watch import watch as render
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from isthmus.domains.domain import Domain, check_fits
-from isthmus.domains.rollout import SteppedWorlds, rollout_episodes
+from isthmus.domains.behaviours import Policy
+from isthmus.domains.domain import Domain
+from isthmus.domains.parse import as_domain
+from isthmus.domains.robots import check_fits
+from isthmus.domains.rollout import rollout_episodes
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.parameters import Distribution
 from isthmus.physics.random import keys
 from isthmus.problems.problem import Problem, TargetUsage
@@ -40,7 +44,7 @@ class Adapter(Protocol):
 
     def adapt(
         self, s: Any, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
-    ) -> tuple[Any, TargetUsage]:
+    ) -> tuple[Sequence[Policy], TargetUsage]:
         """Return one policy a target, of dynamics (M, P), and the usage of each."""
         ...
 
@@ -101,7 +105,7 @@ def _count_draws(domain: Domain, episodes: int, adapting: bool) -> int:
 
 
 def evaluate(
-    policy: Any,
+    policy: Policy,
     domain: Domain | str,
     episodes: int = 100,
     seed: int = SEED,
@@ -112,7 +116,7 @@ def evaluate(
     `domain` is a domain or its text, `hopper/gravity=x2`. Returns are in
     `Evaluation.episodes.returns` (E,), in reward units of the task.
     """
-    domain = Domain.coerce(domain)
+    domain = as_domain(domain)
     domain.check_timed()
     worlds = _begin_worlds(domain, *draw_targets(domain, episodes, seed), seed)
     return Evaluation(domain, rollout_episodes(domain, worlds, policy, on_step), TargetUsage())

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from isthmus.domains.behaviours import Policy
 from isthmus.domains.domain import Domain
+from isthmus.domains.parse import as_domain
 from isthmus.evaluation.evaluate import SEED, Adapter, OnStep, evaluate, evaluate_method
 from isthmus.physics.parameters import Distribution, Grid
 from isthmus.problems.problem import Problem
@@ -111,7 +113,7 @@ def make_grid(domain: Domain, axes: str) -> Domain:
 
 
 def landscape(
-    policy: Any,
+    policy: Policy,
     grid: Domain | str,
     episodes: int = 20,
     seed: int = SEED,
@@ -124,7 +126,7 @@ def landscape(
     `policy` is played as it is; or pass `method=(method, state, problem)` to adapt in each cell
     first. Raises BadValue where the grid has not exactly two axes.
     """
-    grid = Domain.coerce(grid)
+    grid = as_domain(grid)
     count = episodes * math.prod(map(len, _list_axes(grid)))
     if method:
         played = evaluate_method(*method, grid, count, seed, on_step).episodes

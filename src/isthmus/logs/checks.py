@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.domains.domain import Domain, robot
+from isthmus.domains.domain import Domain
+from isthmus.domains.robots import find_robot
 from isthmus.logs.log import Log, find_origin
 from isthmus.types import BadValue, Spaces
 
@@ -105,7 +106,7 @@ def _check_robot(log: Log, metadata: dict[str, Any], domain: Domain) -> None:
             "columns"
         )
     sizes, expected = (log.obs.shape[1], log.action.shape[1]), domain.spaces
-    names = {robot(find_origin(metadata)), robot(str(domain))}
+    names = {find_robot(find_origin(metadata)), find_robot(str(domain))}
     known = "" not in names
     if sizes == (expected.observation, expected.action) and not (known and len(names) == 2):
         return
@@ -113,7 +114,7 @@ def _check_robot(log: Log, metadata: dict[str, Any], domain: Domain) -> None:
     if known and len(names) == 1:
         problem = "was sensed or moved otherwise"
     raise BadValue(
-        f"{problem}: {robot(find_origin(metadata)) or 'one'} of {sizes[0]} observations and "
+        f"{problem}: {find_robot(find_origin(metadata)) or 'one'} of {sizes[0]} observations and "
         f"{sizes[1]} actions; {domain} has {expected.observation} and {expected.action}"
     )
 

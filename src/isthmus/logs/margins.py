@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
-from isthmus.domains.domain import Domain, robot
+from isthmus.domains.domain import Domain
+from isthmus.domains.robots import find_robot
 from isthmus.logs.starts import find_simulated
 from isthmus.physics.mujoco import load_model
 from isthmus.tasks.task import BUILT_IN, find_task
@@ -67,7 +68,7 @@ def note_other_margins(metadata: dict[str, Any], domain: Domain) -> tuple[str, .
     if not margin.differs:
         return ()
     return (
-        f"made under MuJoCo {version}, for which {robot(str(domain)) or domain} is another robot: "
+        f"made under MuJoCo {version}, for which {find_robot(str(domain)) or domain} is another robot: "
         "since 3.5 the margins of two geoms add up, so that it touches the floor within "
         f"{1000 * margin.since:g} mm and not {1000 * margin.before:g}; here MuJoCo is "
         f"{mujoco.__version__}",
@@ -142,9 +143,9 @@ def _load_robot(domain: Domain) -> mujoco.MjModel | None:
     simulated = find_simulated(domain)
     if simulated.replayable:
         return load_model(simulated.description().model_path())
-    title = robot(str(domain))
+    title = find_robot(str(domain))
     if title:
         for name in BUILT_IN:
-            if robot(name) == title:
+            if find_robot(name) == title:
                 return load_model(find_task(name).model_path())
     return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from isthmus.domains.behaviours import Behaviour, Memory, Policy
 from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.logs.log import Log, close_episodes, number_episodes
@@ -22,13 +23,13 @@ LIVE_CHUNK_STEPS = 25
 class Deterministic(NamedTuple):
     """A policy as a behaviour: it acts as it is deployed, without exploring."""
 
-    policy: Any
+    policy: Policy
 
-    def memory(self) -> Any:
+    def memory(self) -> Memory:
         """Return the policy's initial memory."""
         return self.policy.memory()
 
-    def act(self, memory: Any, observation: Array, key: Array) -> tuple[Decision, Any]:
+    def act(self, memory: Memory, observation: Array, key: Array) -> tuple[Decision, Memory]:
         """Return the policy's action for one observation (O,), and its memory."""
         action, memory = self.policy.act(memory, observation)
         return Decision(action), memory
@@ -36,7 +37,7 @@ class Deterministic(NamedTuple):
 
 def record_log(
     domain: Domain,
-    behaviour: Any,
+    behaviour: Behaviour,
     steps: int,
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,

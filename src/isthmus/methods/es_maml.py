@@ -28,7 +28,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from isthmus.domains.domain import Domain
-from isthmus.domains.rollout import SteppedWorlds, rollout_episodes
+from isthmus.domains.rollout import rollout_episodes
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.learning.learner import ABOVE_ZERO, EVEN, WHOLE, check_settings
 from isthmus.learning.normalization import Moments, popart_inputs, popart_outputs
 from isthmus.learning.ppo import PPO, PPOState

@@ -19,8 +19,10 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.domains.rollout import SteppedWorlds, rollout_episodes
+from isthmus.domains.domain import Domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.rollout import rollout_episodes
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.parameters import Distribution, Grid
 from isthmus.physics.random import keys
 from isthmus.report.figures import number
@@ -159,7 +161,7 @@ def stills(
         pictures, half = [], domain.spaces.high[None] / 2
         for moment in seconds:
             while int(live.state["step"][0]) * domain.step_seconds < moment - 1e-9:
-                live.step(live.all, half)
+                live.step(live.all, commanded=half)
             pictures.append(camera.frame().copy())
         return pictures
     finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from isthmus.domains.domain import check_fits
+from isthmus.domains.robots import check_fits
 from isthmus.logs.log import Log
 from isthmus.logs.paths import check_path_is_free
 from isthmus.logs.record import Deterministic, record_log

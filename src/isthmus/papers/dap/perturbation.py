@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from isthmus.domains.domain import Domain
-from isthmus.domains.rollout import SteppedWorlds, rollout_episodes
+from isthmus.domains.rollout import rollout_episodes
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.evaluate import SEED
 from isthmus.types import Array
 

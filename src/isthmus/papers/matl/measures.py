@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from isthmus.domains.domain import Domain
-from isthmus.domains.rollout import SteppedWorlds, rollout_episodes, rollout_steps
+from isthmus.domains.rollout import rollout_episodes, rollout_steps
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.evaluate import SEED
 from isthmus.logs.record import Deterministic
 from isthmus.physics.random import keys
