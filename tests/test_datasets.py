@@ -516,7 +516,7 @@ def d4rl_file(path: Path, following: bool = True) -> Path:
 def test_d4rls_file_is_converted_as_the_page_says(tmp_path, monkeypatch, following):
     monkeypatch.chdir(tmp_path)
     d4rl_file(tmp_path / "hopper_medium-v2.hdf5", following)
-    page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "guide" / "datasets.md").read_text()
     (snippet,) = [
         code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "h5py" in code
     ]
@@ -538,7 +538,7 @@ def test_d4rls_file_is_refused_with_a_way_to_convert_it(tmp_path, place, name):
         edited(tmp_path / "d", lambda _: None)
         folder = tmp_path / "d" / "data"
     with pytest.raises(
-        BadValue, match=r"minari download .*or make it an .npz as docs/datasets.md says"
+        BadValue, match=r"minari download .*or make it an .npz as docs/guide/datasets.md says"
     ) as caught:
         read_log(str(d4rl_file(folder / name)), HOPPER)
     assert "\n" not in str(caught.value)

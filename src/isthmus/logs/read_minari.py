@@ -103,7 +103,7 @@ def _check_is_minari(path: Path, folder: Path) -> None:
     if path.suffix in (".hdf5", ".h5"):
         raise BadValue(
             "is not read as it is; of D4RL's, take the robot's data set from Minari (minari "
-            "download mujoco/hopper/medium-v0), or make it an .npz as docs/datasets.md says under "
+            "download mujoco/hopper/medium-v0), or make it an .npz as docs/guide/datasets.md says under "
             "D4RL's files"
         )
     raise BadValue(
