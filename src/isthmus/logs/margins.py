@@ -68,8 +68,8 @@ def note_other_margins(metadata: dict[str, Any], domain: Domain) -> tuple[str, .
     if not margin.differs:
         return ()
     return (
-        f"made under MuJoCo {version}, for which {find_robot(str(domain)) or domain} is another robot: "
-        "since 3.5 the margins of two geoms add up, so that it touches the floor within "
+        f"made under MuJoCo {version}, for which {find_robot(str(domain)) or domain} is another "
+        "robot: since 3.5 the margins of two geoms add up, so that it touches the floor within "
         f"{1000 * margin.since:g} mm and not {1000 * margin.before:g}; here MuJoCo is "
         f"{mujoco.__version__}",
     )

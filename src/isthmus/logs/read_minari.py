@@ -103,8 +103,8 @@ def _check_is_minari(path: Path, folder: Path) -> None:
     if path.suffix in (".hdf5", ".h5"):
         raise BadValue(
             "is not read as it is; of D4RL's, take the robot's data set from Minari (minari "
-            "download mujoco/hopper/medium-v0), or make it an .npz as docs/guide/datasets.md says under "
-            "D4RL's files"
+            "download mujoco/hopper/medium-v0), or make it an .npz as docs/guide/datasets.md says "
+            "under D4RL's files"
         )
     raise BadValue(
         f"is no data set: neither an .npz nor a folder of Minari's, which has data/{MAIN_FILE}"

@@ -29,10 +29,10 @@ class JoinedEnds(NamedTuple):
 def drop_resets(rows: LogRows, starts: StartBox, begins: np.ndarray | None = None) -> RepairedRows:
     """Leave out what a vector environment's autoreset put into a log.
 
-    See `docs/guide/datasets.md`, **Vector environments**. An end that another row goes on from is not
-    plain: either that row is the reset (next step), or the end's next observation is the reset's
-    (same step), or nothing was reset and both are transitions. `begins` [B] says where episodes
-    begin, as far as that is known.
+    See `docs/guide/datasets.md`, **Vector environments**. An end that another row goes on from is
+    not plain: either that row is the reset (next step), or the end's next observation is the
+    reset's (same step), or nothing was reset and both are transitions. `begins` [B] says where
+    episodes begin, as far as that is known.
     """
     if begins is None:
         begins = np.zeros(len(rows.obs), bool)
