@@ -11,7 +11,8 @@ from typing import Any
 from measure import Row, alternate, timed
 
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.logs import datasets
+from isthmus.logs.record import record_log
+from isthmus.logs.write import write_log
 from isthmus.methods import registry
 from isthmus.problems.problem import make_problem
 
@@ -54,7 +55,7 @@ def compare(size: Sizes) -> Iterator[Row]:
         log = Path(folder) / "log.npz"
         target = make_problem(size.task).target
         random = UniformBehaviour(target.spaces.low, target.spaces.high)
-        datasets.write_log(log, datasets.record_log(target, random, size.logged), {}, target)
+        write_log(log, record_log(target, random, size.logged), {}, target)
         floor, ours = Rounds("source_only", size, log), Rounds("dap_u", size, log)
         a, b = alternate("DAP+U", size.pairs, ours.turn, floor.turn)
     learner = ours.method.learner

@@ -22,7 +22,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.domains.rollout import rollout_episodes
-from isthmus.evaluation.evaluate import targets
+from isthmus.evaluation.evaluate import draw_targets
 from isthmus.evaluation.landscape import Landscape, landscape
 from isthmus.methods.single_domain import DomainRandomization
 from isthmus.problems.problem import Problem
@@ -45,7 +45,7 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
     export(peer, policy, size.threads)
     check_actions(peer, policy, grid)
     rollout_episodes(grid, grid.worlds(1, seed=0), policy)  # compiles
-    cells, _ = targets(grid, 1, seed=0)
+    cells, _ = draw_targets(grid, 1, seed=0)
     order = iter(np.random.default_rng(0).permutation(len(cells)))
     ours_played: list[Landscape] = []
     theirs_played: list[tuple[np.ndarray, dict[str, Any]]] = []

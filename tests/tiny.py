@@ -19,7 +19,8 @@ import isthmus
 from isthmus.domains import domain, foreign_simulation
 from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.logs import datasets
+from isthmus.logs.record import record_log
+from isthmus.logs.write import write_log
 from isthmus.methods import registry
 from isthmus.training import train as loop
 from isthmus.training.run import Run
@@ -103,7 +104,7 @@ def log(text: str) -> str:
             target = parse_domain(text)
             behaviour = UniformBehaviour(target.spaces.low, target.spaces.high)
             partial = path.with_name(f"partial {path.name}")
-            datasets.write_log(partial, datasets.record_log(target, behaviour, 300), {}, target)
+            write_log(partial, record_log(target, behaviour, 300), {}, target)
             partial.rename(path)
     return str(path)
 

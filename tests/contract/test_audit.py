@@ -8,7 +8,9 @@ import numpy as np
 import own
 import pytest
 
-from isthmus.audit.audit import HORIZON_STEPS, NO_CHANGE, SHIFT, SMALL_SHIFT, Audit, audit
+from isthmus.audit.audit import audit
+from isthmus.audit.effect import HORIZON_STEPS, NO_CHANGE, SHIFT, SMALL_SHIFT
+from isthmus.audit.result import Audit
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.simulation import START
 from isthmus.physics.random import Streams, fold, keys

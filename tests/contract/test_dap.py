@@ -22,7 +22,7 @@ from isthmus.learning.inverse import InverseModels
 from isthmus.learning.keys import beside
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.sac import SAC, SACBatch
-from isthmus.logs.datasets import record_log
+from isthmus.logs.record import record_log
 from isthmus.methods import registry
 from isthmus.methods.dap_inverse import translate
 from isthmus.methods.darc import DARCCarry

@@ -20,7 +20,8 @@ import pytest
 import tiny
 
 import isthmus
-from isthmus.audit.audit import NO_CHANGE, SHIFT, audit
+from isthmus.audit.audit import audit
+from isthmus.audit.effect import NO_CHANGE, SHIFT
 from isthmus.domains.domain import RobotDomain, _simulation
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_episodes, rollout_steps

@@ -22,6 +22,8 @@ import pytest
 import tiny
 
 import isthmus
+from isthmus.audit import coverage
+from isthmus.audit.coverage import describe_coverage, policy_actions
 from isthmus.cli.main import main
 from isthmus.domains import domain
 from isthmus.domains.domain import Domain
@@ -32,9 +34,12 @@ from isthmus.domains.robots import check_fits
 from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.logs import datasets
-from isthmus.logs.coverage import describe_coverage, policy_actions
-from isthmus.logs.datasets import Deterministic, Log, read_log, record_log, resolve_path, write_log
+from isthmus.logs import record
+from isthmus.logs.log import DataSet, Log
+from isthmus.logs.paths import resolve_path
+from isthmus.logs.read import read_log
+from isthmus.logs.record import Deterministic, record_log
+from isthmus.logs.write import write_log
 from isthmus.methods import registry
 from isthmus.methods.method import State
 from isthmus.methods.single_domain import SourceOnly
@@ -178,7 +183,7 @@ def test_ctrl_c_keeps_what_was_made():
 def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
     where, step, done = parse_domain("gym:Hopper-v5"), ForeignSimulation.step, 0
     whole = record_log(where, uniform(where), 60, seed=3)
-    monkeypatch.setattr(datasets, "LIVE_CHUNK_STEPS", 500)
+    monkeypatch.setattr(record, "LIVE_CHUNK_STEPS", 500)
     assert same(record_log(where, uniform(where), 60, seed=3), whole), (
         "the parts are not seen in the log"
     )
@@ -601,7 +606,7 @@ def d4rl_file(path: Path, following: bool = True) -> Path:
 def test_d4rls_file_is_converted_as_the_page_says(tmp_path, monkeypatch, following):
     monkeypatch.chdir(tmp_path)
     d4rl_file(tmp_path / "hopper_medium-v2.hdf5", following)
-    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "datasets.md").read_text()
     (snippet,) = [
         code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "h5py" in code
     ]
@@ -623,7 +628,7 @@ def test_d4rls_file_is_refused_with_a_way_to_convert_it(tmp_path, place, name):
         edited(tmp_path / "d", lambda _: None)
         folder = tmp_path / "d" / "data"
     with pytest.raises(
-        BadValue, match=r"minari download .*or make it an .npz as docs/datasets.md says"
+        BadValue, match=r"minari download .*or make it an .npz as docs/guide/datasets.md says"
     ) as caught:
         read_log(str(d4rl_file(folder / name)), HOPPER)
     assert "\n" not in str(caught.value)
@@ -768,13 +773,13 @@ class Half:
 @pytest.fixture
 def half(monkeypatch: pytest.MonkeyPatch) -> Half:
     act = lambda policy, memory, obs: (np.tile(policy.act((), None)[0], (len(obs), 1)), memory)
-    monkeypatch.setattr("isthmus.logs.coverage.act", lambda: act)
+    monkeypatch.setattr(coverage, "act", lambda: act)
     return Half()
 
 
 def test_coverage_says_what_is_in_a_log(half):
     reacher = parse_domain("reacher")
-    data = datasets.DataSet("D:60", hand_made(), {}, ("a note",))
+    data = DataSet("D:60", hand_made(), {}, ("a note",))
     own = hand_made()._replace(obs=hand_made().obs * 2, action=np.full((60, 2), 0.5, np.float32))
     found = describe_coverage(data, reacher, half, own)
     assert (found.transitions, found.episodes, found.whole, found.falls) == (60, 2, 1, 0)
@@ -827,7 +832,7 @@ def test_coverage_says_what_is_in_a_log(half):
 
 
 def test_one_short_episode_is_warned_of():
-    data = datasets.DataSet("D", hand_made().first(8), {}, ())
+    data = DataSet("D", hand_made().first(8), {}, ())
     said = "\n".join(describe_coverage(data, parse_domain("reacher")).lines())
     assert (
         "only one episode" in said

@@ -16,8 +16,8 @@ import isthmus
 from isthmus.domains import rollout as collecting
 from isthmus.domains.domain import Domain, RobotDomain
 from isthmus.domains.parse import parse_domain
-from isthmus.evaluation.evaluate import SEED, evaluate, evaluate_method, targets
-from isthmus.evaluation.landscape import Landscape, from_episodes, landscape, training_box
+from isthmus.evaluation.evaluate import SEED, draw_targets, evaluate, evaluate_method
+from isthmus.evaluation.landscape import Landscape, landscape, make_landscape, training_box
 from isthmus.learning.ppo import PPO
 from isthmus.training.run import Run
 from isthmus.types import BadValue
@@ -93,16 +93,16 @@ def test_a_law_draws_for_each_episode(policy):
         and mass.min() >= 3
         and mass.max() <= 9
     )
-    draws, each = targets(domain, 30, SEED, adapting=True)
+    draws, each = draw_targets(domain, 30, SEED, adapting=True)
     assert draws.shape == (10, 2) and each == 3, (
         "a method that adapts does so ten times, not thirty"
     )
-    draws, each = targets(domain, 4, SEED, adapting=True)
+    draws, each = draw_targets(domain, 4, SEED, adapting=True)
     assert draws.shape == (4, 2) and each == 1
 
 
 def test_a_fixed_value_beside_a_grid():
-    draws, each = targets(parse_domain("hopper/torso_mass=3..9:2,gravity=x2"), 10, SEED)
+    draws, each = draw_targets(parse_domain("hopper/torso_mass=3..9:2,gravity=x2"), 10, SEED)
     assert draws.tolist() == [[2 * 9.81, 3.0], [2 * 9.81, 9.0]] and each == 5
 
 
@@ -118,7 +118,7 @@ def test_a_number_of_episodes_that_is_none(policy, episodes, domain):
 
 def test_training_randomization_stays_in_training(randomized):
     problem = randomized.problem
-    assert len(problem.believed.names) == 1 and problem.source.names == ()
+    assert len(problem.randomized_source.names) == 1 and problem.source.names == ()
     state = randomized.state()
     assert len(np.unique(state.worlds.parameters)) > 1, "it was there"
     assert evaluate(randomized.policy, problem.source, 5).episodes.parameters.shape == (5, 0)
@@ -168,7 +168,7 @@ def scape(policy) -> Landscape:
 
 def test_a_cell_is_that_of_the_cell_alone_to_the_bit(policy, scape):
     grid = parse_domain(GRID)
-    parameters, each = targets(grid, 18, SEED)
+    parameters, each = draw_targets(grid, 18, SEED)
     whole = grid.worlds(18, SEED, np.repeat(parameters, each, axis=0))
     assert scape.returns.shape == (2, 3, 3)
     for i in range(6):
@@ -232,7 +232,7 @@ def test_the_training_box(scape):
 
 def test_without_a_training_box_all_is_inside(policy):
     grid = parse_domain(GRID)
-    scape = from_episodes(grid, evaluate(policy, grid, 6).episodes)
+    scape = make_landscape(grid, evaluate(policy, grid, 6).episodes)
     assert scape.box == (None, None) and scape.inside.all()
 
 

@@ -27,8 +27,8 @@ from isthmus.learning.transition_discriminator import (
     TransitionNetwork,
     slope_penalty,
 )
-from isthmus.logs import datasets
-from isthmus.logs.datasets import Deterministic
+from isthmus.logs.record import Deterministic, record_log
+from isthmus.logs.write import write_log
 from isthmus.methods import registry
 from isthmus.methods.garat import Grounded, relabelled, transformer_spaces
 from isthmus.methods.method import State, fold_key, source_round
@@ -389,8 +389,8 @@ def test_grounding_finds_motors_of_half_the_strength(tmp_path: Path) -> None:
     )
     target = parse_domain("half_cheetah/motor_strength=x0.5")
     pi = method.learner.init(target.spaces, jax.random.key(1))
-    log = datasets.record_log(target, method.learner.behaviour(pi), 4096)
-    datasets.write_log(tmp_path / "log.npz", log, {}, target)
+    log = record_log(target, method.learner.behaviour(pi), 4096)
+    write_log(tmp_path / "log.npz", log, {}, target)
     where = make_problem(str(target), data=str(tmp_path / "log.npz"))
     s = states(method, 40, where, start=pi)[-1]
     change, *_ = np.linalg.lstsq(known(log.obs, log.action), log.next_obs - log.obs)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import isthmus
 from isthmus.cli.main import main
-from isthmus.logs.datasets import Log
+from isthmus.logs.log import Log
 from isthmus.training import checkpoint
 from isthmus.training.checkpoint import CheckpointError
 from isthmus.training.kept import keep_log, keep_run, read_kept_log

@@ -17,14 +17,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.logs.datasets import DataSet, Log, read_log, record_log, write_log
-from isthmus.logs.episode_ends import (
-    LogRows,
-    StartBox,
-    add_next_obs,
-    note_unmarked_starts,
-    sort_worlds,
-)
+from isthmus.logs.log import DataSet, Log
+from isthmus.logs.next_obs import add_next_obs
+from isthmus.logs.read import read_log
+from isthmus.logs.record import record_log
+from isthmus.logs.rows import LogRows
+from isthmus.logs.starts import StartBox, note_unmarked_starts
+from isthmus.logs.worlds_in_turn import sort_worlds
+from isthmus.logs.write import write_log
 from isthmus.types import BadValue
 
 HOPPER = parse_domain("hopper")
@@ -175,6 +175,12 @@ def test_starts_that_are_wide_say_nothing(tmp_path):
     log = made("cartpole_swingup", 300)
     data = read_log(saved(tmp_path, columns(log)), parse_domain("cartpole_swingup"))
     assert same(data.log, log) and data.notes == ()
+
+
+def test_a_target_known_by_its_log_has_the_starts_of_its_domain():
+    known, logged = (StartBox.of(parse_domain(text)) for text in ("hopper", "log:hopper/gravity=x2"))
+    assert logged.known and np.array_equal(logged.low, known.low)
+    assert not StartBox.of(FOREIGN).known
 
 
 # Vector environments
@@ -680,7 +686,7 @@ def test_starts_in_one_point_are_not_there_by_chance(length):
     path[:, 0] = 0
     obs = path.reshape(-1, 2)
     starts = StartBox(np.full(2, -1e-6), np.full(2, 1e-6), known=True)
-    assert starts.narrow(obs)
+    assert starts.is_narrow(obs)
     rows = LogRows(
         obs[:-1],
         obs[:-1],
@@ -702,4 +708,4 @@ def test_starts_in_one_point_are_not_there_by_chance(length):
 def test_a_robot_that_stands_where_it_starts_is_not_reset():
     """It begins within 0.1 of its middle and never leaves it: that it is there says nothing."""
     obs = np.random.default_rng(0).uniform(-0.1, 0.1, (400, 2))
-    assert not StartBox(np.full(2, -0.1), np.full(2, 0.1), known=True).narrow(obs)
+    assert not StartBox(np.full(2, -0.1), np.full(2, 0.1), known=True).is_narrow(obs)

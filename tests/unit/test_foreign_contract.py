@@ -435,8 +435,8 @@ def count_moves(monkeypatch) -> list[str]:
 
 
 def written_log(folder, like: Domain, **said: float) -> str:
-    from isthmus.logs.datasets import Log as Logged
-    from isthmus.logs.datasets import write_log
+    from isthmus.logs.log import Log as Logged
+    from isthmus.logs.write import write_log
 
     o, a = like.spaces.observation, like.spaces.action
     obs = np.zeros((4, o), np.float32)
@@ -457,7 +457,7 @@ def written_log(folder, like: Domain, **said: float) -> str:
 @pytest.mark.parametrize("target", ["", "log"])
 @pytest.mark.parametrize("name", ["gym:Hopper-v5", f"{__name__}:Faulty/time_limit=30"])
 def test_a_log_is_read_and_audited_without_a_move(tmp_path, monkeypatch, name, target):
-    from isthmus.logs.coverage import describe_coverage
+    from isthmus.audit.coverage import describe_coverage
 
     moves = count_moves(monkeypatch)
     data = written_log(tmp_path / "log", parse_domain(name))
@@ -475,7 +475,7 @@ def test_a_log_is_read_and_audited_without_a_move(tmp_path, monkeypatch, name, t
 
 
 def test_a_logs_seconds_are_those_that_its_file_says(tmp_path):
-    from isthmus.logs.coverage import describe_coverage
+    from isthmus.audit.coverage import describe_coverage
 
     data = written_log(tmp_path / "log", domain("Faulty"), seconds=24.0, transitions=8)
     problem = isthmus.problem(str(domain("Faulty")), access="dataset", data=data)

@@ -11,12 +11,14 @@ import mujoco
 import numpy as np
 import pytest
 
+from isthmus.audit.coverage import describe_coverage
 from isthmus.cli.main import main
 from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.logs.coverage import describe_coverage
-from isthmus.logs.datasets import DataSet, record_log, write_log
+from isthmus.logs.log import DataSet
 from isthmus.logs.margins import adds_margins, contact_margin, mujoco_version, note_other_margins
+from isthmus.logs.record import record_log
+from isthmus.logs.write import write_log
 from isthmus.physics.mujoco import load_model
 from isthmus.tasks.task import BUILT_IN, find_task
 

@@ -1,1 +1,1 @@
-"""Is a shift real?"""
+"""Is a shift real, and what does a log cover?"""

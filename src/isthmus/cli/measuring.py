@@ -166,12 +166,12 @@ def run_landscape(
     ] = None,
 ) -> None:
     """Mean return over a grid of two parameters, the training box drawn: a CSV and a PNG."""
-    from isthmus.evaluation.landscape import over as grid_over
+    from isthmus.evaluation.landscape import make_grid
     from isthmus.training.run import write_text
 
     code.load()
     opened = open_run(run)
-    grid = grid_over(opened.problem.evaluation_target, ",".join(over))
+    grid = make_grid(opened.problem.evaluation_target, ",".join(over))
     path = out or _name_landscape(opened, grid)
     landscape = _play_grid(opened, grid, episodes)
     write_text(path, landscape.csv())

@@ -62,28 +62,28 @@ class Estimate:
 
 
 def iqm(scores: ArrayLike) -> float:
-    """The interquartile mean of scores [S] or [S, tasks], over seeds and tasks together."""
+    """Return the interquartile mean of scores [S] or [S, tasks], over seeds and tasks together."""
     return float(stats.trim_mean(_scores(scores).ravel(), 0.25))
 
 
 def interval(scores: ArrayLike, level: float = CONFIDENCE_LEVEL) -> Estimate:
-    """What a method reaches, from scores [S] or [S, tasks]: the mean with a Student interval over
-    seed means.
+    """Return the mean of scores [S] or [S, tasks], with a Student interval over seed means.
 
     Raises BadValue for scores of another shape, none, or one that is not finite.
     """
     means = _scores(scores).mean(axis=1)
     if len(means) == 1:
         return _no_interval(means[0])
-    return _student(
-        means.mean(), lambda: stats.ttest_1samp(means, 0.0), level, len(means), "Student over seeds"
-    )
+    with _constant_scores_allowed():
+        test = stats.ttest_1samp(means, 0.0)
+        return _student(means.mean(), test, level, len(means), "Student over seeds")
 
 
 def iqm_interval(scores: ArrayLike, level: float = CONFIDENCE_LEVEL) -> Estimate:
-    """The interquartile mean of scores [S] or [S, tasks] with a bootstrap interval that resamples
-    seeds within each task, without a p-value. For many tasks: of one task, or under `MANY` seeds,
-    it is too narrow, and `interval` is right.
+    """Return the interquartile mean of scores [S] or [S, tasks] with a bootstrap interval.
+
+    It resamples seeds within each task, and has no p-value. For many tasks: of one task, or under
+    MANY_SEEDS, it is too narrow, and `interval` is right.
 
     Raises BadValue for scores that `interval` refuses.
     """
@@ -96,35 +96,39 @@ def iqm_interval(scores: ArrayLike, level: float = CONFIDENCE_LEVEL) -> Estimate
 def difference(
     a: ArrayLike, b: ArrayLike, *, paired: bool = False, level: float = CONFIDENCE_LEVEL
 ) -> Estimate:
-    """How much the mean of `a` [Sa] or [Sa, tasks] is above that of `b` [Sb] or [Sb, tasks];
-    `paired` where row i of both is one seed and something is shared by it.
+    """Return how much the mean of `a` [Sa] or [Sa, tasks] is above that of `b` [Sb] or [Sb, tasks].
 
-    Unpaired: Welch's interval of the difference of means. Paired: `interval` of the differences
-    seed by seed.
+    `paired` where row i of both is one seed and something is shared by it: then `interval` of the
+    differences seed by seed, else Welch's interval of the difference of means.
 
     Raises BadValue for scores that `interval` refuses or that do not fit each other.
     """
-    a, b = _alike(a, b, paired)
+    a, b = _check_alike(a, b, paired)
     if paired:
-        estimate = interval(a - b, level)
-        return (
-            replace(estimate, method=f"{estimate.method}, paired") if estimate.n > 1 else estimate
-        )
+        return _paired_difference(a - b, level)
     left, right = a.mean(axis=1), b.mean(axis=1)
-    value, n = left.mean() - right.mean(), min(len(a), len(b))
+    n = min(len(a), len(b))
     if n == 1:
-        return _no_interval(value)
-    return _student(
-        value, lambda: stats.ttest_ind(left, right, equal_var=False), level, n, "Welch over seeds"
-    )
+        return _no_interval(left.mean() - right.mean())
+    with _constant_scores_allowed():
+        test = stats.ttest_ind(left, right, equal_var=False)
+        return _student(left.mean() - right.mean(), test, level, n, "Welch over seeds")
+
+
+def _paired_difference(differences: Scores, level: float) -> Estimate:
+    estimate = interval(differences, level)
+    if estimate.n == 1:
+        return estimate
+    return replace(estimate, method=f"{estimate.method}, paired")
 
 
 def detectable_difference(
     estimate: Estimate, level: float = 1.0 - CONFIDENCE_LEVEL, power: float = POWER
 ) -> float:
-    """Return the smallest true difference that a two-sided t test at `level` would find with
-    `power`, given this many seeds and the spread that they showed, in the scores' units; infinite
-    from one seed.
+    """Return the smallest true difference that a two-sided t test at `level` finds with `power`.
+
+    Given this many seeds and the spread that they showed, in the scores' units; infinite from one
+    seed.
     """
     if not math.isfinite(estimate.standard_error):
         return math.inf
@@ -143,9 +147,10 @@ def detectable_difference(
 def detectable_margin(
     estimate: Estimate, level: float = 1.0 - CONFIDENCE_LEVEL, power: float = POWER
 ) -> float:
-    """Return the smallest margin within which two one-sided t tests at `level` would show a true
-    difference of zero to lie with `power`, as `detectable_difference` does; infinite under `FEW`
-    seeds, which show no equality.
+    """Return the smallest margin within which a true difference of zero is shown with `power`.
+
+    By two one-sided t tests at `level`, with the spread of `detectable_difference`; infinite under
+    FEW_SEEDS, which show no equality.
     """
     if not math.isfinite(estimate.standard_error) or estimate.n < FEW_SEEDS:
         return math.inf
@@ -154,17 +159,17 @@ def detectable_margin(
 
 
 def verdict(estimate: Estimate, pvalue: float | None = None) -> str:
-    """A difference in words: "better", "worse", or "no detectable difference"; under `FEW` seeds at
-    most "points to better" or "points to worse"; from one seed "no verdict from one seed".
+    """Return a difference in words: "better", "worse", or "no detectable difference".
 
-    `pvalue` replaces the estimate's own where several comparisons were made at once (see `holm`):
-    both the interval and it must then leave zero out.
+    Under FEW_SEEDS at most "points to better" or "points to worse"; from one seed "no verdict from
+    one seed". `pvalue` replaces the estimate's own where several comparisons were made at once (see
+    `holm`): both the interval and it must then leave zero out.
     """
     if estimate.n < 2:
         return "no verdict from one seed"
-    if estimate.low <= 0.0 <= estimate.high or (
-        pvalue is not None and pvalue >= 1.0 - CONFIDENCE_LEVEL
-    ):
+    if estimate.low <= 0.0 <= estimate.high:
+        return "no detectable difference"
+    if pvalue is not None and pvalue >= 1.0 - CONFIDENCE_LEVEL:
         return "no detectable difference"
     word = "better" if estimate.low > 0.0 else "worse"
     return word if estimate.n >= FEW_SEEDS else f"points to {word}"
@@ -173,76 +178,86 @@ def verdict(estimate: Estimate, pvalue: float | None = None) -> str:
 def probability_of_improvement(
     a: ArrayLike, b: ArrayLike, level: float = CONFIDENCE_LEVEL
 ) -> Estimate:
-    """P(a seed of `a` scores above a seed of `b`), ties counting half, averaged over tasks (Agarwal
-    et al. 2021).
+    """Return P(a seed of `a` scores above a seed of `b`), averaged over tasks.
 
-    The interval is the stratified bootstrap's; under `MANY` seeds on either side it is all of [0,
-    1], since a bootstrap of few seeds that do not overlap would claim certainty.
+    As Agarwal et al. (2021). Ties count half. The interval is the stratified bootstrap's; under
+    MANY_SEEDS on either side it is all of [0, 1], since a bootstrap of few seeds that do not
+    overlap would claim certainty.
     """
-    a, b = _alike(a, b)
-    tasks, n = a.shape[1], min(len(a), len(b))
-
-    def above(*columns: Scores, axis: int) -> Scores:
-        pairs = (
-            x[..., :, None] - y[..., None, :]
-            for x, y in zip(columns[:tasks], columns[tasks:], strict=True)
-        )
-        return 0.5 + 0.5 * np.mean([np.sign(pair).mean(axis=(-2, -1)) for pair in pairs], axis=0)
-
-    columns = [*a.T, *b.T]
+    a, b = _check_alike(a, b)
+    n, columns = min(len(a), len(b)), [*a.T, *b.T]
     if n < MANY_SEEDS:
-        return Estimate(
-            float(above(*columns, axis=-1)), 0.0, 1.0, n, f"no interval under {MANY_SEEDS} seeds"
-        )
-    return _bootstrap(above, columns, level, n, "stratified bootstrap")
+        value = float(_share_above(*columns, axis=-1))
+        return Estimate(value, 0.0, 1.0, n, f"no interval under {MANY_SEEDS} seeds")
+    return _bootstrap(_share_above, columns, level, n, "stratified bootstrap")
+
+
+def _share_above(*columns: Scores, axis: int) -> Scores:
+    """Return P(a > b) of columns [..., S], the first half those of `a`, one a task."""
+    tasks = len(columns) // 2
+    signs = []
+    for a, b in zip(columns[:tasks], columns[tasks:], strict=True):
+        signs.append(np.sign(a[..., :, None] - b[..., None, :]).mean(axis=(-2, -1)))
+    return 0.5 + 0.5 * np.mean(signs, axis=0)
 
 
 def against_margin(
     a: ArrayLike, b: ArrayLike, margin: float, *, paired: bool = False
 ) -> tuple[float, float]:
-    """P-values for the means of `a` and `b` differing by less than `margin`, and by more.
+    """Return p-values for the means of `a` and `b` differing by less than `margin`, and by more.
 
     Less: two one-sided t tests (Schuirmann 1987), the larger of their p-values; "no detectable
-    difference" does not show that, and under `FEW` seeds nothing does (NaN). More: twice the
-    smaller p-value of the opposite tests, below 5 % where Student's 95 % interval of the difference
-    leaves out all of [-margin, margin]; NaN from one seed.
+    difference" does not show that, and under FEW_SEEDS nothing does (NaN). More: twice the smaller
+    p-value of the opposite tests, below 5 % where Student's 95 % interval of the difference leaves
+    out all of [-margin, margin]; NaN from one seed.
 
     Raises BadValue for a margin that is not above zero and for scores that `difference` refuses.
     """
     if not margin > 0.0:
         raise BadValue(f"a margin of equivalence is above zero, not {margin}")
-    a, b = _alike(a, b, paired)
-    if (n := min(len(a), len(b))) < 2:
+    a, b = _check_alike(a, b, paired)
+    n = min(len(a), len(b))
+    if n < 2:
         return math.nan, math.nan
+    test = _test_paired if paired else _test_unpaired
     left, right = a.mean(axis=1), b.mean(axis=1)
+    less = max(test(left, right, -margin, "greater"), test(left, right, margin, "less"))
+    least = min(test(left, right, margin, "greater"), test(left, right, -margin, "less"))
+    return less if n >= FEW_SEEDS else math.nan, min(1.0, 2.0 * least)
 
-    def beyond(bound: float, alternative: str) -> float:
-        with _constant_scores_allowed():
-            if paired:
-                _, pvalue = stats.ttest_1samp(left - right, bound, alternative=alternative)
-            else:
-                _, pvalue = stats.ttest_ind(
-                    left, right + bound, equal_var=False, alternative=alternative
-                )
-        return 1.0 if math.isnan(pvalue) else float(pvalue)  # 0 / 0: all of them at the bound
 
-    less = max(beyond(-margin, "greater"), beyond(margin, "less"))
-    more = min(1.0, 2.0 * min(beyond(margin, "greater"), beyond(-margin, "less")))
-    return less if n >= FEW_SEEDS else math.nan, more
+def _test_paired(left: Scores, right: Scores, bound: float, alternative: str) -> float:
+    """Return the p-value of left - right being beyond a bound, seed by seed."""
+    with _constant_scores_allowed():
+        return _known_pvalue(stats.ttest_1samp(left - right, bound, alternative=alternative))
+
+
+def _test_unpaired(left: Scores, right: Scores, bound: float, alternative: str) -> float:
+    """Return the p-value of the difference of means being beyond a bound, by Welch's test."""
+    with _constant_scores_allowed():
+        return _known_pvalue(
+            stats.ttest_ind(left, right + bound, equal_var=False, alternative=alternative)
+        )
+
+
+def _known_pvalue(result: Any) -> float:
+    """Return a test's p-value; 1 for 0 / 0, where all scores are at the bound without spread."""
+    return 1.0 if math.isnan(result.pvalue) else float(result.pvalue)
 
 
 def final(curve: ArrayLike) -> float:
-    """What a training curve [evaluations, 2] (x, value) ends at: the mean of its last 10 % of
-    values, at least one.
+    """Return what a training curve [evaluations, 2] (x, value) ends at.
+
+    The mean of its last 10 % of values, at least one.
     """
     values = np.asarray(curve, np.float64)[:, 1]
     return float(values[-max(1, round(len(values) / 10)) :].mean())
 
 
 def area(curve: ArrayLike, until: float) -> float:
-    """The area under a curve [evaluations, 2] from 0 to `until`, over `until`: its mean height.
+    """Return the area under a curve [evaluations, 2] from 0 to `until`, over `until`.
 
-    Linear between evaluations; level before the first and after the last.
+    Its mean height. Linear between evaluations; level before the first and after the last.
     """
     x, values = np.asarray(curve, np.float64).T
     at = np.unique(np.clip([0.0, *x, until], 0.0, until))
@@ -250,22 +265,23 @@ def area(curve: ArrayLike, until: float) -> float:
 
 
 def first_time(curve: ArrayLike, level: float) -> float:
-    """The x at which a curve [evaluations, 2] first is at `level`, linear between evaluations;
-    infinite if never.
+    """Return the x at which a curve [evaluations, 2] first is at `level`; infinite if never.
+
+    Linear between evaluations.
     """
     x, values = np.asarray(curve, np.float64).T
     above = np.flatnonzero(values >= level)
     if not len(above):
         return math.inf
-    if not (i := int(above[0])):
+    i = int(above[0])
+    if i == 0:
         return float(x[0])
-    return float(
-        x[i - 1] + (x[i] - x[i - 1]) * (level - values[i - 1]) / (values[i] - values[i - 1])
-    )
+    rise, missing = values[i] - values[i - 1], level - values[i - 1]
+    return float(x[i - 1] + (x[i] - x[i - 1]) * missing / rise)
 
 
 def holm(pvalues: Sequence[float], groups: Sequence[Hashable] | None = None) -> list[float]:
-    """P-values adjusted for having made all these tests at once (Holm 1979), in the order given.
+    """Return p-values adjusted for having made all these tests at once (Holm 1979), in their order.
 
     `groups` names a group for each test where at most one null hypothesis of a group can be true,
     as with "no difference" and "a difference of the margin or more": then groups count, not tests
@@ -273,7 +289,7 @@ def holm(pvalues: Sequence[float], groups: Sequence[Hashable] | None = None) -> 
     """
     order = np.argsort(pvalues, kind="stable")
     names = range(len(order)) if groups is None else groups
-    left = Counter(names[i] for i in order)
+    left = Counter(map(names.__getitem__, order))
     adjusted, least = [1.0] * len(order), 0.0
     for i in order:
         least = max(least, len(left) * pvalues[i])
@@ -284,12 +300,12 @@ def holm(pvalues: Sequence[float], groups: Sequence[Hashable] | None = None) -> 
 
 
 def conjunction(pvalues: Sequence[float], needed: int) -> float:
-    """Return a p-value for at least `needed` of these tests' alternatives being true (Benjamini and
-    Heller 2008, by Bonferroni): that of the test which comes `needed`-th, times the number of tests
-    from it on.
+    """Return a p-value for at least `needed` of these tests' alternatives being true.
 
-    For all of them it is the largest, without any correction (the intersection-union test, Berger
-    1982); for any one it is Bonferroni's smallest. NaN where there are not so many tests.
+    As Benjamini and Heller (2008), by Bonferroni: that of the test which comes `needed`-th, times
+    the number of tests from it on. For all of them it is the largest, without any correction (the
+    intersection-union test, Berger 1982); for any one it is Bonferroni's smallest. NaN where there
+    are not so many tests.
     """
     if not 1 <= needed <= len(pvalues):
         return math.nan
@@ -297,12 +313,12 @@ def conjunction(pvalues: Sequence[float], needed: int) -> float:
 
 
 def seeds(n: int) -> str:
-    """How many there were, in words."""
+    """Return a number of seeds in words."""
     return f"{n} seed{'s' * (n != 1)}"
 
 
 def _scores(scores: ArrayLike) -> Scores:
-    """Scores as float64 [S, tasks]."""
+    """Return scores as float64 [S, tasks]. Raises BadValue for other shapes, none, NaN."""
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim not in (1, 2) or array.size == 0:
         raise BadValue(
@@ -318,10 +334,13 @@ def _scores(scores: ArrayLike) -> Scores:
     return array.reshape(len(array), -1)
 
 
-def _alike(a: ArrayLike, b: ArrayLike, paired: bool = False) -> tuple[Scores, Scores]:
+def _check_alike(a: ArrayLike, b: ArrayLike, paired: bool = False) -> tuple[Scores, Scores]:
+    """Return both sides' scores. Raises BadValue for other tasks; `paired`, for other seeds too."""
     first, second = _scores(a), _scores(b)
-    if first.shape[1] != second.shape[1] or (paired and len(first) != len(second)):
-        needed = "seeds and tasks" if paired else "tasks"
+    shared, needed = slice(1, 2), "tasks"
+    if paired:
+        shared, needed = slice(0, 2), "seeds and tasks"
+    if first.shape[shared] != second.shape[shared]:
         raise BadValue(
             f"scores of {first.shape} and {second.shape} do not compare: they need the same "
             f"{needed}"
@@ -334,24 +353,26 @@ def _no_interval(value: float) -> Estimate:
 
 
 def _constant_scores_allowed() -> warnings.catch_warnings:
-    """SciPy warns of lost precision where all seeds score the same, which a task with a best score
-    brings about.
+    """Silence SciPy where all seeds score the same, which a task with a best score brings about.
+
+    It warns of lost precision there.
     """
     return warnings.catch_warnings(action="ignore", category=RuntimeWarning)
 
 
-def _student(value: float, test: Callable[[], Any], level: float, n: int, method: str) -> Estimate:
-    """An estimate from one of SciPy's t tests, given as a function of no argument."""
-    with _constant_scores_allowed():
-        result = test()
-        low, high = result.confidence_interval(level)
-    pvalue = (
-        1.0 if math.isnan(result.pvalue) else float(result.pvalue)
-    )  # 0 / 0: the same scores, without any spread
-    half = (high - low) / 2
-    error = half / stats.t.ppf(0.5 + level / 2, result.df)
+def _student(value: float, test: Any, level: float, n: int, method: str) -> Estimate:
+    """Return an estimate from the result of one of SciPy's t tests."""
+    low, high = test.confidence_interval(level)
+    error = (high - low) / 2 / stats.t.ppf(0.5 + level / 2, test.df)
     return Estimate(
-        float(value), float(low), float(high), n, method, pvalue, float(error), float(result.df)
+        float(value),
+        float(low),
+        float(high),
+        n,
+        method,
+        pvalue=_known_pvalue(test),
+        standard_error=float(error),
+        freedom=float(test.df),
     )
 
 
@@ -366,10 +387,10 @@ def _bootstrap(
     n: int,
     method: str,
 ) -> Estimate:
-    """A percentile bootstrap that resamples each column (one task of one method, [S]) by itself:
-    the strata.
+    """Return a percentile bootstrap that resamples each column (one task of one method, [S]).
 
-    The same scores give the same interval: the generator starts anew each time.
+    Columns are the strata. The same scores give the same interval: the generator starts anew each
+    time.
     """
     result = stats.bootstrap(
         tuple(columns),

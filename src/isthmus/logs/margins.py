@@ -1,5 +1,4 @@
-"""Contact margins: robots that MuJoCo 3.5 made others than they were, and logs of them as they were
-before.
+"""Contact margins: robots that MuJoCo 3.5 made others than they were, and logs of them as before.
 
 Until MuJoCo 3.4 two geoms touched within the larger of their margins, since 3.5 within the sum. A
 robot whose own geoms and floor both have one stands higher by the smaller: Gymnasium's Ant by 1 cm,
@@ -16,11 +15,17 @@ import numpy as np
 
 from isthmus.domains.domain import Domain
 from isthmus.domains.robots import find_robot
+from isthmus.logs.starts import find_simulated
 from isthmus.physics.mujoco import load_model
-from isthmus.tasks.task import BUILT_IN
-from isthmus.tasks.task import find_task as find_task
+from isthmus.tasks.task import BUILT_IN, find_task
+
+Version = tuple[int, ...]
 
 MARGINS_ADD_UP_SINCE = (3, 5)
+VERSION_CLAUSE = re.compile(r"(===?|~=|[<>]=?|!=)?\s*(\d+(?:\.\d+)*)(\.\*)?")
+MUJOCO_REQUIREMENT = re.compile(
+    r"\s*mujoco\s*(?:\[[^]]*\])?\s*\(?([<>=!~][^;)]*)\)?\s*(?:;.*)?", re.IGNORECASE
+)
 
 
 class ContactMargin(NamedTuple):
@@ -31,7 +36,15 @@ class ContactMargin(NamedTuple):
 
     @property
     def differs(self) -> bool:
+        """Return whether the rule makes the robot another one."""
         return self.since > self.before
+
+
+class VersionRange(NamedTuple):
+    """The least version that is allowed, and the first above all that are (None: none)."""
+
+    least: Version
+    above: Version | None
 
 
 def contact_margin(model: mujoco.MjModel) -> ContactMargin:
@@ -44,22 +57,21 @@ def contact_margin(model: mujoco.MjModel) -> ContactMargin:
 
 
 def note_other_margins(metadata: dict[str, Any], domain: Domain) -> tuple[str, ...]:
-    """Say where a data set was made under a MuJoCo in which the domain's robot was another one."""
+    """Return a note where a data set was made under a MuJoCo whose robot is another one."""
     version = mujoco_version(metadata)
-    if not version or adds_margins(version) is not False:
+    if adds_margins(version) is not False:
         return ()
-    model = _robots_model(domain)
+    model = _load_robot(domain)
     if model is None:
         return ()
     margin = contact_margin(model)
     if not margin.differs:
         return ()
     return (
-        f"made under MuJoCo {version}, for which {find_robot(str(domain)) or domain} is another robot: "
-        "since 3.5 the "
-        f"margins of two geoms add up, so that it touches the floor within {1000 * margin.since:g} "
-        "mm and not "
-        f"{1000 * margin.before:g}; here MuJoCo is {mujoco.__version__}",
+        f"made under MuJoCo {version}, for which {find_robot(str(domain)) or domain} is another "
+        "robot: since 3.5 the margins of two geoms add up, so that it touches the floor within "
+        f"{1000 * margin.since:g} mm and not {1000 * margin.before:g}; here MuJoCo is "
+        f"{mujoco.__version__}",
     )
 
 
@@ -73,71 +85,67 @@ def mujoco_version(metadata: dict[str, Any]) -> str:
     if isinstance(versions, dict) and isinstance(versions.get("mujoco"), str):
         return versions["mujoco"]
     requirements = metadata.get("requirements")
-    for text in requirements if isinstance(requirements, list) else []:
-        named = re.fullmatch(
-            r"\s*mujoco\s*(?:\[[^]]*\])?\s*\(?([<>=!~][^;)]*)\)?\s*(?:;.*)?",
-            str(text),
-            re.IGNORECASE,
-        )
-        if named:
-            return named[1].strip()
+    if not isinstance(requirements, list):
+        return ""
+    for text in requirements:
+        match = MUJOCO_REQUIREMENT.fullmatch(str(text))
+        if match:
+            return match[1].strip()
     return ""
 
 
 def adds_margins(version: str) -> bool | None:
-    """Whether margins add up in every MuJoCo that a version or requirement allows; None where it
-    allows both.
+    """Return whether margins add up in every MuJoCo that a version or requirement allows.
+
+    None where it allows both.
     """
-    clauses = re.findall(r"(===?|~=|[<>]=?|!=)?\s*(\d+(?:\.\d+)*)(\.\*)?", version)
-    bounds = [
-        _bounds(sign, tuple(map(int, number.split("."))), bool(star))
-        for sign, number, star in clauses
-    ]
-    if any(above is not None and above <= MARGINS_ADD_UP_SINCE for _, above in bounds):
-        return False
-    if any(least >= MARGINS_ADD_UP_SINCE for least, _ in bounds):
-        return True
-    return None
+    adds = None
+    for sign, number, star in VERSION_CLAUSE.findall(version):
+        allowed = _find_range(sign, tuple(map(int, number.split("."))), bool(star))
+        if allowed.above is not None and allowed.above <= MARGINS_ADD_UP_SINCE:
+            return False
+        if allowed.least >= MARGINS_ADD_UP_SINCE:
+            adds = True
+    return adds
 
 
-Version = tuple[int, ...]
-
-
-def _bounds(sign: str, number: Version, star: bool) -> tuple[Version, Version | None]:
-    """The least version that a clause of a requirement allows, and the first above all that it
-    allows (None: none).
-    """
+def _find_range(sign: str, number: Version, star: bool) -> VersionRange:
+    """Return the versions that a clause of a requirement allows."""
     if sign in ("", "==", "==="):
-        return number, _next(number) if star else (*number, 1)
+        return VersionRange(number, _raise_last(number) if star else (*number, 1))
     if sign == "~=":
-        return number, _next(number[:-1])
+        return VersionRange(number, _raise_last(number[:-1]))
     if sign == "<":
-        return (), _stripped(number)
+        return VersionRange((), _strip_zeros(number))
     if sign == "<=":
-        return (), (*number, 1)
+        return VersionRange((), (*number, 1))
     if sign in (">", ">="):
-        return number, None
-    return (), None
+        return VersionRange(number, None)
+    return VersionRange((), None)
 
 
-def _next(number: Version) -> Version:
+def _raise_last(number: Version) -> Version:
     return (*number[:-1], number[-1] + 1)
 
 
-def _stripped(number: Version) -> Version:
-    """The version without zeros at its end: 3.5.0 is 3.5."""
-    while number and number[-1] == 0:
+def _strip_zeros(number: Version) -> Version:
+    """Return the version without zeros at its end: 3.5.0 is 3.5."""
+    while number[-1:] == (0,):
         number = number[:-1]
     return number
 
 
-def _robots_model(domain: Domain) -> mujoco.MjModel | None:
-    """The compiled model of a domain's robot; of a foreign environment that of the task by the same
-    name, if any.
+def _load_robot(domain: Domain) -> mujoco.MjModel | None:
+    """Return the compiled model of a domain's robot.
+
+    Of a foreign environment that of the task by the same name, if any.
     """
-    like = getattr(domain, "like", None) or domain
-    if like.replayable:
-        return load_model(like.description().model_path())
+    simulated = find_simulated(domain)
+    if simulated.replayable:
+        return load_model(simulated.description().model_path())
     title = find_robot(str(domain))
-    name = next((name for name in BUILT_IN if title and find_robot(name) == title), None)
-    return load_model(find_task(name).model_path()) if name else None
+    if title:
+        for name in BUILT_IN:
+            if find_robot(name) == title:
+                return load_model(find_task(name).model_path())
+    return None

@@ -39,7 +39,7 @@ from isthmus.learning.transition_discriminator import (
     TransitionDiscriminatorState,
 )
 from isthmus.learning.trpo import TRPO
-from isthmus.logs.datasets import Deterministic
+from isthmus.logs.record import Deterministic
 from isthmus.methods.method import (
     MethodDefaults,
     SourceAndTarget,

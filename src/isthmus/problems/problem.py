@@ -17,7 +17,9 @@ import numpy as np
 from isthmus.domains.behaviours import Behaviour
 from isthmus.domains.domain import Domain
 from isthmus.domains.parse import parse_domain
-from isthmus.logs.datasets import DataSet, Log, read_log, resolve_path
+from isthmus.logs.log import DataSet, Log
+from isthmus.logs.paths import resolve_path
+from isthmus.logs.read import read_log
 from isthmus.problems.catalog import CATALOG, CatalogEntry
 from isthmus.problems.ledger import UsageLedger
 from isthmus.tasks.task import list_tasks
@@ -74,7 +76,7 @@ class Problem:
 
     `uncertainty` is what the user believes of the target: settings of the source's parameters as
     laws, in the one grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the target's
-    log where access is `dataset` (`isthmus.logs.datasets`); `log()` is the only door to it, and the
+    log where access is `dataset` (`isthmus.logs.log`); `log()` is the only door to it, and the
     target itself is then left to evaluation. `target.reward` is what training is paid there; what
     methods are judged by is `true_target`.
     """

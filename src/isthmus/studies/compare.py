@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.evaluation.evaluate import SEED, targets
+from isthmus.evaluation.evaluate import SEED, draw_targets
 from isthmus.methods import registry
 from isthmus.problems.problem import Access, Budget, Problem
 from isthmus.training.executor import Executor, Processes, check_shared
@@ -136,7 +136,7 @@ class JobResult(NamedTuple):
 def run_job(job: ComparisonJob) -> JobResult:
     """Train (or go on, or find it done), then play the deployed policy in the true target."""
     from isthmus.evaluation.evaluate import evaluate_method
-    from isthmus.evaluation.landscape import from_episodes
+    from isthmus.evaluation.landscape import make_landscape
     from isthmus.tasks.imports import import_files
 
     import_files(job.imports)

@@ -240,12 +240,12 @@ def _list_final_rows(domain: str, evaluation: Evaluation) -> list[Row]:
 
 
 def _play_landscapes(trial: Trial, run: Run, state: Any, problem: Problem) -> list[Row]:
-    from isthmus.evaluation.landscape import landscape, over
+    from isthmus.evaluation.landscape import landscape, make_grid
 
     adapting = (run.method, state, problem) if run.method.adapts else None
     rows: list[Row] = []
     for key, settings in trial.landscapes.items():
-        grid = over(problem.evaluation_target, settings)
+        grid = make_grid(problem.evaluation_target, settings)
         result = landscape(run.policy, grid, trial.landscape_episodes, method=adapting)
         rows += list_cell_rows(key, result)
     return rows

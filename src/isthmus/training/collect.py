@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from isthmus.domains.robots import check_fits
-from isthmus.logs.datasets import Deterministic, Log, check_path_is_free, record_log, write_log
+from isthmus.logs.log import Log
+from isthmus.logs.paths import check_path_is_free
+from isthmus.logs.record import Deterministic, record_log
+from isthmus.logs.write import write_log
 from isthmus.problems.problem import Problem
 from isthmus.training.run import Run, versions
 from isthmus.types import BadValue

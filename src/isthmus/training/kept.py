@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from isthmus.logs.datasets import Log
+from isthmus.logs.log import Log
 from isthmus.methods.method import initial_state
 from isthmus.training import checkpoint
 from isthmus.training.checkpoint import CheckpointError

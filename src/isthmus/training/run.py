@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.logs.datasets import Deterministic, Log
+from isthmus.logs.log import Log
+from isthmus.logs.record import Deterministic
 from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
 from isthmus.physics.engine import find_engine

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.evaluation.evaluate import SEED
-from isthmus.logs.coverage import warn_if_small
+from isthmus.logs.checks import warn_if_small
 from isthmus.methods import registry
 from isthmus.methods.es_maml import Evolution
 from isthmus.methods.single_domain import DomainRandomization

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.evaluation.landscape import Landscape, landscape, over
+from isthmus.evaluation.landscape import Landscape, landscape, make_grid
 from isthmus.papers.es_sim2real.claims import decide_es_claims
 from isthmus.papers.es_sim2real.regions import (
     BOX_FRICTION,
@@ -85,7 +85,7 @@ def _play_landscape(run: Run, reading: str, axes: GridAxes, updates: int | None)
     episodes = run.config["evaluation_episodes"]
     if episodes == SCALES["smoke"].episodes:
         axes = SMOKE
-    grid = over(run.problem.evaluation_target, format_axes(reading, axes))
+    grid = make_grid(run.problem.evaluation_target, format_axes(reading, axes))
     adapting = None
     if updates:
         adapting = (replace(run.method, updates=updates), run.state(), run.problem)

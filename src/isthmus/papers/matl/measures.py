@@ -23,7 +23,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.evaluate import SEED
-from isthmus.logs.datasets import Deterministic
+from isthmus.logs.record import Deterministic
 from isthmus.physics.random import keys
 from isthmus.studies.results import Row, measure_row
 from isthmus.tasks.task import SimView
