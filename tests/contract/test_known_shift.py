@@ -46,7 +46,10 @@ from isthmus.methods.darc import DARC, DARCCarry
 from isthmus.methods.h2o import H2O, H2OCarry
 from isthmus.methods.matl import MATL, Agents
 from isthmus.methods.method import SourceAndTarget, initial_state
-from isthmus.papers.dap.linear_gaussian import GAIN, SD, draw, log_density
+from isthmus.papers.dap.linear_gaussian import NOISE_SD as SD
+from isthmus.papers.dap.linear_gaussian import TARGET_GAIN as GAIN
+from isthmus.papers.dap.linear_gaussian import draw_uniform as draw
+from isthmus.papers.dap.linear_gaussian import log_density
 from isthmus.problems.problem import TargetUsage
 from isthmus.types import Transition
 

@@ -163,7 +163,11 @@ def linear(random: np.random.Generator, learner: SAC) -> Learned:
     return jax.tree.map(
         jnp.asarray,
         Learned(
-            actor, critics, targets, temperature, learner._optimizers(actor, critics, temperature)
+            actor,
+            critics,
+            targets,
+            temperature,
+            learner._init_optimizers(actor, critics, temperature),
         ),
     )
 

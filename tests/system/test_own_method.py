@@ -44,7 +44,7 @@ def forgotten():
 
 def documented() -> list[list[str]]:
     """The page's commands, in order."""
-    text = (DOCS / "guide" / "own_method.md").read_text()
+    text = (DOCS / "guide" / "guide" / "own_method.md").read_text()
     return [shlex.split(line) for line in re.findall(r"^    isthmus (.*)$", text, re.MULTILINE)]
 
 

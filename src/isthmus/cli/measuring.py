@@ -59,7 +59,7 @@ def run_audit(
 
 def _describe_log(problem: Problem, run: Run | None, seed: int) -> list[str]:
     """Say what the log of a problem's target covers, held against a run where one is given."""
-    from isthmus.logs.coverage import describe_coverage, log_in_source
+    from isthmus.audit.coverage import describe_coverage, log_in_source
 
     if run is None:
         return describe_coverage(problem.dataset, problem.target, None, None, None).lines()

@@ -148,7 +148,7 @@ def run_job(job: ComparisonJob) -> JobResult:
     episodes = evaluation.episodes
     write_text(job.folder / EVALUATION, _format_episodes(problem.target.names, episodes))
     if len(problem.target.grid) == 2:
-        landscape = from_episodes(problem.target, episodes, method.trained_in(problem))
+        landscape = make_landscape(problem.target, episodes, method.trained_in(problem))
         write_text(job.folder / LANDSCAPE, landscape.csv())
     log = run.config.get("log")
     return JobResult(
@@ -227,7 +227,7 @@ def compare(
     """
     if not 1 <= seeds <= MAX_SEEDS:
         raise BadValue(f"seeds={seeds}: needs a whole number in 1..{MAX_SEEDS}")
-    targets(problem.target, episodes, SEED)  # raises for a wrong number
+    draw_targets(problem.target, episodes, SEED)  # raises for a wrong number
     folder, settings = Path(out), settings or {}
     jobs: list[ComparisonJob] = []
     for seed in range(seeds):

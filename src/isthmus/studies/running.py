@@ -156,7 +156,8 @@ def ensure_log(trial: Trial, results: Path, runs: Path) -> str:
 
 def _make_log(trial: Trial, run: Run, problem: Problem, path: Path, kept: Path) -> None:
     """Write a log from what is kept of it, or by the run's policy, and keep that."""
-    from isthmus.logs.datasets import read_log, write_log
+    from isthmus.logs.read import read_log
+    from isthmus.logs.write import write_log
     from isthmus.training.collect import log_target
     from isthmus.training.kept import keep_log, read_kept_log
 
