@@ -45,7 +45,7 @@ check: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/basedpyright
-	$(PYTEST) -q tests/test_layers.py
+	$(PYTEST) -q tests/unit/test_layers.py
 
 bench: setup .bench-venv/complete
 	.venv/bin/python benchmarks/run.py

@@ -107,7 +107,7 @@ def collected(step: Callable[[], State]) -> tuple[list[Collected], State]:
         found.append((domain, worlds, tr, after))
         return after, tr
 
-    with mock.patch.object(operators, "collect", recorded):
+    with mock.patch.object(operators, "rollout_steps", recorded):
         return found, step()
 
 

@@ -70,8 +70,8 @@ class Rounds:
 
         collect = collecting.rollout_steps
         with (
-            mock.patch.object(collecting, "collect", recorded),
-            mock.patch.object(matl, "collect", recorded),
+            mock.patch.object(collecting, "rollout_steps", recorded),
+            mock.patch.object(matl, "rollout_steps", recorded),
         ):
             for s in self.before:
                 self.method.step(self.problem, s)

@@ -7,16 +7,22 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import jax
 
 import isthmus
 from isthmus.domains import domain, gym
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs import datasets
 from isthmus.methods import registry
+from isthmus.studies.compare import Comparison, compare
 from isthmus.training import train as loop
+from isthmus.training.executor import Executor
 from isthmus.training.run import Run
 
 loop.EVALUATIONS = 2  # each takes as long as ten of these rounds, by 16 episodes in either domain
@@ -113,3 +119,52 @@ def forget_simulations() -> None:
 def process(command: list[str], **named: Any) -> subprocess.CompletedProcess[str]:
     """A finished process and what it said."""
     return subprocess.run(command, capture_output=True, text=True, **named)
+
+
+@contextmanager
+def compilations() -> Iterator[list[Any]]:
+    """What XLA compiles inside."""
+    found: list[Any] = []
+
+    def listen(event: str, seconds: float, **about: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(about)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+class Here(Executor):
+    """The executor's contract in this process, without its parallelism."""
+
+    workers = 1
+
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        jobs: Sequence[Any],
+        poll: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        for i in reversed(range(len(jobs))):  # in an order that nobody may rely on
+            yield i, function(jobs[i])
+            if poll:
+                poll()
+
+
+def few(folder: Path, methods: Sequence[str] = (), **changes: Any) -> Comparison:
+    made = changes.pop("problem", None) or isthmus.problem(
+        "hopper/gravity=x2", uncertainty="torso_mass=1..9"
+    )
+    known = {k: v for m in ("source_only", *methods) for k, v in settings(m).items()}
+    asked = {
+        "seeds": 2,
+        "steps": 3 * ROUND,
+        "out": folder,
+        "episodes": 4,
+        "settings": known,
+        "executor": Here(),
+    }
+    return compare(made, methods, **(asked | changes))

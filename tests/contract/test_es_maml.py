@@ -157,7 +157,7 @@ def test_a_pair_shares_its_task_and_its_random_numbers() -> None:
 def test_shards_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     s = SMALL.init(PROBLEM, 0)
     whole, _ = SMALL.step(PROBLEM, s)
-    monkeypatch.setattr(es_maml, "SHARD", 1)
+    monkeypatch.setattr(es_maml, "PAIRS_PER_SHARD", 1)
     assert len(SMALL.shards(s)) == 3
     assert digest(SMALL.step(PROBLEM, s)[0]) == digest(whole)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from test_methods import compilations
+from tiny import compilations
 
 import isthmus
 from isthmus.domains.domain import Domain

@@ -45,7 +45,7 @@ def unpaid(monkeypatch: pytest.MonkeyPatch) -> None:
         worlds, tr = rollout_steps(*args, **named)
         return worlds, tr._replace(reward=tr.reward * np.nan)
 
-    monkeypatch.setattr(operators, "collect", blind)
+    monkeypatch.setattr(operators, "rollout_steps", blind)
 
 
 def adapted(method: LearnedReward, s: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""MATL: what its box promises, beyond the contract that tests/test_methods.py holds every method
+"""MATL: what its box promises, beyond the contract that tests/contract/test_methods.py holds every method
 to.
 """
 

@@ -5,8 +5,6 @@ with the others.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -15,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from tiny import compilations
 
 import isthmus
 from isthmus.domains import domain as domains
@@ -103,22 +102,6 @@ def run(
     for _ in range(rounds):
         s, _ = method.step(problem, s)
     return s
-
-
-@contextmanager
-def compilations() -> Iterator[list[Any]]:
-    """What XLA compiles inside."""
-    found: list[Any] = []
-
-    def listen(event: str, seconds: float, **about: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(about)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 class Trained(NamedTuple):
@@ -678,7 +661,7 @@ def test_what_learns_in_the_target_is_not_told_its_dynamics(
             tr = tr._replace(parameters=tr.parameters + 5)
         return worlds, tr
 
-    monkeypatch.setattr("isthmus.domains.rollout.collect", other)
+    monkeypatch.setattr("isthmus.domains.rollout.rollout_steps", other)
     assert digest(run(method, ROUNDS)) == digest(expected)
     assert recorded and all((each == 3).all() for each in recorded), "it could have been told"
 
@@ -697,7 +680,7 @@ def test_what_adapts_is_not_told_the_targets_dynamics(
         worlds, tr = rollout_steps(*args, **named)
         return worlds, tr._replace(parameters=tr.parameters * np.nan)
 
-    monkeypatch.setattr(operators, "collect", blind)
+    monkeypatch.setattr(operators, "rollout_steps", blind)
     assert [
         digest(p) for p in few.adapt(s, problem, problem.target, np.array([[10.0]]), 0)[0]
     ] == there

@@ -54,7 +54,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the target moved")
 
     monkeypatch.setattr(Domain, "worlds", moved)
-    monkeypatch.setattr(collecting, "collect", moved)
+    monkeypatch.setattr(collecting, "rollout_steps", moved)
 
 
 @pytest.mark.parametrize("access", ["none", "dataset"])
@@ -100,7 +100,7 @@ def test_a_batch_is_granted_whole_or_not_at_all(monkeypatch):
         book, worlds, _ = problem.collect(book, worlds, behaviour, T)
     before = book, worlds
     with monkeypatch.context() as patch:
-        patch.setattr(collecting, "collect", lambda *_: pytest.fail("the target moved"))
+        patch.setattr(collecting, "rollout_steps", lambda *_: pytest.fail("the target moved"))
         with pytest.raises(
             BudgetExceeded, match="budget is 300 transitions: 256 are spent and 128 more were asked"
         ):
@@ -414,7 +414,7 @@ def test_evaluation_returns_are_not_seen(tmp_path, monkeypatch, method):
         episodes = play(*arguments, **named)
         return episodes._replace(returns=np.full_like(episodes.returns, np.nan))
 
-    monkeypatch.setattr(collecting, "play", poisoned)
+    monkeypatch.setattr(collecting, "rollout_episodes", poisoned)
     run = tiny.train(method, tmp_path / "poisoned")
     assert any(np.isnan(row.get("target_return", 0.0)) for row in tiny.lines(run)), (
         "the poison was there"

@@ -180,7 +180,7 @@ def killed(
     """Train or go on in a process of its own, and kill it with -9 as soon as `when()`."""
     arguments = [method, str(folder), str(rounds), str(pause), place]
     command = [sys.executable, "-c", DRIVER, *arguments]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent)
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
     try:
         deadline = time.monotonic() + 200
         while not when():
@@ -260,7 +260,7 @@ def test_killed_very_often(tmp_path, straight, method):
 def isthmus_command(*arguments: str) -> list[str]:
     """The command line, with the evaluations of these tests."""
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tiny; from isthmus.cli.main import main; main()"
-    return [sys.executable, "-c", code, str(Path(__file__).parent), *arguments]
+    return [sys.executable, "-c", code, str(Path(__file__).parents[1]), *arguments]
 
 
 def test_a_real_ctrl_c(tmp_path, straight):
@@ -420,10 +420,10 @@ def test_a_spent_budget_loses_nothing(tmp_path):
         tiny.train("target_only", tmp_path / "run", ROUNDS, problem=made)
     assert "\n" not in str(error.value)
     run = Run.open(tmp_path / "run")
-    assert int(run.state().book.transitions) == 3 * tiny.ROUND, "saved where it had to stop"
+    assert int(run.state().usage.transitions) == 3 * tiny.ROUND, "saved where it had to stop"
     with pytest.raises(BudgetExceeded):
         isthmus.resume(run.folder, quiet=True)
-    assert int(run.state().book.transitions) == 3 * tiny.ROUND
+    assert int(run.state().usage.transitions) == 3 * tiny.ROUND
 
 
 # What is no run, or not this version's

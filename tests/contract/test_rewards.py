@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from test_compare import few
 from test_problem import poison
+from tiny import few
 
 import isthmus
 from isthmus.cli.main import main

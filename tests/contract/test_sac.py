@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import probes
 import pytest
-from test_methods import compilations
+from tiny import compilations
 
 from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy, squashed_parameters
 from isthmus.learning.sac import (

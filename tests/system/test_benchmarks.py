@@ -25,7 +25,7 @@ from isthmus.learning.trpo import TRPO
 from isthmus.methods.es_maml import ESMAML
 from isthmus.training.executor import Executor
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMES = (
     "measure",
     "bare",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from test_compare import Here
+from tiny import Here
 
 import isthmus
 from isthmus.cli.main import COMMANDS, main
@@ -398,7 +398,7 @@ def test_reproduce_reports_what_is_there_and_runs_nothing(tmp_path, capsys):
         capsys, "reproduce", "matl", "--report", "--scale=smoke", f"--results={tmp_path}"
     )
     assert "no unit of matl at smoke scale" in line
-    for unit in (Path(__file__).parents[1] / "results/matl").glob(
+    for unit in (Path(__file__).parents[2] / "results/matl").glob(
         "laptop-reacher-sparse-*-s[01].csv"
     ):
         shutil.copy(unit, folder)

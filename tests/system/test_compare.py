@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+from tiny import few
 
 import isthmus
 from isthmus.cli.show import comparison_table
@@ -19,43 +18,10 @@ from isthmus.evaluation import evaluate as evaluation
 from isthmus.evaluation import statistics
 from isthmus.methods import registry
 from isthmus.report.page import Group, _lede
-from isthmus.studies.compare import Comparison, compare, run_job
-from isthmus.training.executor import Executor, Processes
+from isthmus.studies.compare import Comparison, run_job
+from isthmus.training.executor import Processes
 from isthmus.training.run import Run
 from isthmus.types import BadValue, IsthmusError, UnknownName
-
-
-class Here(Executor):
-    """The executor's contract in this process, without its parallelism."""
-
-    workers = 1
-
-    def map(
-        self,
-        function: Callable[[Any], Any],
-        jobs: Sequence[Any],
-        poll: Callable[[], None] | None = None,
-    ) -> Iterator[tuple[int, Any]]:
-        for i in reversed(range(len(jobs))):  # in an order that nobody may rely on
-            yield i, function(jobs[i])
-            if poll:
-                poll()
-
-
-def few(folder: Path, methods: Sequence[str] = (), **changes: Any) -> Comparison:
-    made = changes.pop("problem", None) or isthmus.problem(
-        "hopper/gravity=x2", uncertainty="torso_mass=1..9"
-    )
-    known = {k: v for m in ("source_only", *methods) for k, v in tiny.settings(m).items()}
-    asked = {
-        "seeds": 2,
-        "steps": 3 * tiny.ROUND,
-        "out": folder,
-        "episodes": 4,
-        "settings": known,
-        "executor": Here(),
-    }
-    return compare(made, methods, **(asked | changes))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +32,7 @@ def watched(tmp_path_factory) -> tuple[Comparison, list[tuple]]:
     play = evaluation.rollout_episodes
     patch.setattr(
         evaluation,
-        "play",
+        "rollout_episodes",
         lambda d, worlds, p, s=None: (met.append((d, worlds)), play(d, worlds, p, s))[1],
     )
     problem = isthmus.problem(

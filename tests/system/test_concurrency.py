@@ -210,7 +210,7 @@ def test_cpus_are_counted_where_the_system_does_not_say_which_are_ours(monkeypat
 FORKS = f"""
 import json, multiprocessing, os, sys
 import numpy as np
-sys.path.insert(0, {str(os.path.dirname(__file__))!r})
+sys.path.insert(0, {str(os.path.dirname(os.path.dirname(__file__)))!r})
 import isthmus
 from test_concurrency import Reaching
 from isthmus.domains.gym import Environment, VectorEnvironment
@@ -309,7 +309,7 @@ ELSEWHERE = f"""
 import os, signal, sys
 import jax, mujoco, multiprocessing, numpy, shutil, subprocess, threading
 from pathlib import Path
-sys.path.insert(0, {os.path.dirname(__file__)!r})
+sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})
 LINUX = "sched_getaffinity sched_setaffinity pread preadv posix_fadvise posix_fallocate fdatasync sync getresuid pipe2"
 UNIX = "register_at_fork fork O_DIRECTORY getuid geteuid statvfs getloadavg mkfifo chown"
 lacking = LINUX.split() + UNIX.split() * ("windows" in sys.argv)

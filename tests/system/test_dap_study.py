@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_compare import Here
+from tiny import Here
 
 from isthmus.cli.main import main
 from isthmus.domains.rollout import rollout_episodes
@@ -153,7 +153,7 @@ def test_a_unit_learns_from_what_another_units_policy_did(
     assert second != first and Path(second).exists(), "another policy's log is another"
     monkeypatch.setattr("isthmus.training.checkpoint.digest", lambda _: "stopped")
     monkeypatch.setattr(
-        "isthmus.training.collect.record",
+        "isthmus.training.collect.record_log",
         lambda *_: Run.open(runs / "other").problem.log().first(9),
     )
     with pytest.raises(KeyboardInterrupt):
@@ -175,7 +175,7 @@ def test_the_command(
         for u in units("smoke", "2") if u.name.split("-")[2] in ("source", "target", "dap")
     ]  # fmt: skip
     monkeypatch.setattr(
-        studies, "find", lambda _: replace(dap.STUDY, units=lambda scale, figure: quick)
+        studies, "find_study", lambda _: replace(dap.STUDY, units=lambda scale, figure: quick)
     )
     monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
     arguments = [

@@ -22,7 +22,7 @@ from isthmus.tasks.imports import import_files
 from isthmus.training.run import Run
 from isthmus.types import IsthmusError
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 IMPORT = f"--import={DOCS / 'examples' / 'pendulum.py'}"
 
 

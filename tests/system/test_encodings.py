@@ -20,7 +20,7 @@ from isthmus.physics.mujoco import load_keyframe, load_model
 from isthmus.training.run import Run, write_text
 from isthmus.types import decode_text
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NAME = "lauf-é−λ"  # a folder's
 LOCALES = {
     "ascii": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},

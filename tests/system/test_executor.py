@@ -176,7 +176,7 @@ def test_workers_stop_with_their_parent(tmp_path, number):
     """
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(
         [sys.executable, script, tmp_path],
         env=environment,
@@ -205,12 +205,12 @@ def test_workers_that_nobody_closed_end_with_the_process():
     done = tiny.process(
         [sys.executable, "-c", "import jobs; from isthmus.training.executor import Processes as P\n"
          "p = P(2); print(dict(p.map(jobs.square, [2, 3])))"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "") and eval(done.stdout) == {0: 4, 1: 9}
 
 
-WHERE = os.pathsep.join([*sys.path[1:], str(Path(__file__).parent)])
+WHERE = os.pathsep.join([*sys.path[1:], str(Path(__file__).parents[1])])
 
 
 def script(folder: Path, text: str) -> tuple[int, str, str]:
@@ -379,7 +379,7 @@ def alone(tmp_path_factory) -> Run:
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr("isthmus.methods.es_maml.SHARD", 1)
+    monkeypatch.setattr("isthmus.methods.es_maml.PAIRS_PER_SHARD", 1)
 
 
 @contextmanager

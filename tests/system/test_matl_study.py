@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from test_compare import Here
+from tiny import Here
 
 from isthmus.cli.main import main
 from isthmus.domains.domain import Domain
@@ -118,7 +118,7 @@ def smoke(tmp_path_factory) -> tuple[list[Trial], dict[str, Results], dict[str, 
     folder = tmp_path_factory.mktemp("matl")
     with pytest.MonkeyPatch.context() as patch:
         few = dataclasses.replace(STUDY, units=lambda scale, figure: made)
-        patch.setattr(studies, "find", lambda name: few)
+        patch.setattr(studies, "find_study", lambda name: few)
         patch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
         arguments = [f"--results={folder / 'results'}", f"--runs={folder / 'runs'}"]
         main(["reproduce", "matl", "--figure=3", "--scale=smoke", *arguments])

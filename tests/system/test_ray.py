@@ -15,8 +15,8 @@ from typing import Any
 import jobs
 import pytest
 import tiny
-from test_compare import Here, few
 from test_executor import SPREAD, wait_for
+from tiny import Here, few
 
 from isthmus.cli.main import main
 from isthmus.training import ray as ours
@@ -53,7 +53,7 @@ def test_a_ray_of_ones_own_says_nothing():
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'isthmus[ray]'")
     code = "import jobs; from isthmus.training.ray import Ray\nwith Ray(1) as ray: print(*ray.map(jobs.square, [3]))"
     told = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True
     )
     assert (told.stdout, told.stderr) == ("(0, 9)\n", "")
 
@@ -63,7 +63,7 @@ def cluster(tmp_path_factory) -> Iterator[Any]:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'isthmus[ray]'")
     folder = tmp_path_factory.mktemp("lost")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where workers find the jobs
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where workers find the jobs
         patch.setenv("LOST", str(folder))
         for name, value in ours.QUIET_ENVIRONMENT.items():
             patch.setenv(name, value)
@@ -168,7 +168,7 @@ def test_seeds_are_the_same(ray, tmp_path, monkeypatch):
 def test_a_node_lost_amid_a_generation_changes_no_bit(cluster, ray, tmp_path, monkeypatch):
     """Its shard, which has begun, is done again by the other."""
     made, lost, folder = cluster
-    monkeypatch.setattr("isthmus.methods.es_maml.SHARD", 1)
+    monkeypatch.setattr("isthmus.methods.es_maml.PAIRS_PER_SHARD", 1)
     asked, gone = {**SPREAD, "steps": 1200}, []
 
     def lose() -> None:
@@ -179,7 +179,7 @@ def test_a_node_lost_amid_a_generation_changes_no_bit(cluster, ray, tmp_path, mo
     thread = threading.Thread(target=lose)
     thread.start()
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "work", jobs.work_or_wait)
+        patch.setattr(loop, "run_shard", jobs.work_or_wait)
         run = tiny.train("es_maml", tmp_path / "ray", executor=ray, **asked)
     thread.join()
     assert gone, "a shard had begun there"

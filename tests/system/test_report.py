@@ -315,7 +315,7 @@ def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, mon
     assert said.fields[first.name]["success_in_training"] == "75 %, 50 %"
     assert said.fields[second.name]["success"] == "–"
     monkeypatch.setattr(
-        "isthmus.report.page.find", lambda name: SimpleNamespace(variants=("dense", "none"))
+        "isthmus.report.page.find_task", lambda name: SimpleNamespace(variants=("dense", "none"))
     )
     _, said = report([first], tmp_path / "report.html")
     assert "success" not in said.fields[first.name] and "At the goal" not in said.text
@@ -323,7 +323,7 @@ def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, mon
     def foreign(name: str) -> None:
         raise UnknownName("task", name, [])
 
-    monkeypatch.setattr("isthmus.report.page.find", foreign)
+    monkeypatch.setattr("isthmus.report.page.find_task", foreign)
     _, said = report([first], tmp_path / "report.html")
     assert said.fields[first.name]["success"] == "33 %", "a foreign environment's infos said so"
     _, said = report([second], tmp_path / "report.html")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from test_compare import Here
+from tiny import Here
 
 import isthmus
 from isthmus.cli.main import main
@@ -539,7 +539,7 @@ def test_older_files_call_the_offset_otherwise():
 def test_reproduce_says_what_it_leaves_out(tmp_path, capsys):
     folder = tmp_path / "matl"
     folder.mkdir()
-    for path in (Path(__file__).parents[1] / "results/matl").glob(
+    for path in (Path(__file__).parents[2] / "results/matl").glob(
         "laptop-reacher-sparse-*-s[01].csv"
     ):
         shutil.copy(path, folder)
@@ -612,7 +612,7 @@ def test_smoke(tmp_path, monkeypatch, capsys, name):
         for u in found.units("smoke", None) if not any(word in u.name for word in alike)
     ]  # fmt: skip
     monkeypatch.setattr(
-        registry, "find", lambda _: dataclasses.replace(found, units=lambda scale, figure: quick)
+        registry, "find_study", lambda _: dataclasses.replace(found, units=lambda scale, figure: quick)
     )
     monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
     arguments = [
@@ -652,7 +652,7 @@ def test_committed_results_are_of_the_studies_that_are_there():
     """What is in results/ can be read and belongs to a unit of the table, so that nobody runs it
     again for nothing.
     """
-    root = Path(__file__).parents[1] / "results"
+    root = Path(__file__).parents[2] / "results"
     files = [path for path in root.glob("*/*.csv") if not path.stem.endswith("-claims")]
     assert files
     for path in files:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).parents[1]
+TREE = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -490,7 +490,7 @@ def test_as_a_table_and_as_text():
 # What lies in results/ and stands on the pages
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OLD_COLUMNS = (
     "claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome", "value", "low", "high",
     "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm",

@@ -175,7 +175,7 @@ def test_ctrl_c_keeps_what_was_made():
 def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
     where, step, done = Domain.parse("gym:Hopper-v5"), ForeignSimulation.step, 0
     whole = record_log(where, uniform(where), 60, seed=3)
-    monkeypatch.setattr(datasets, "LIVE", 500)
+    monkeypatch.setattr(datasets, "LIVE_CHUNK_STEPS", 500)
     assert same(record_log(where, uniform(where), 60, seed=3), whole), (
         "the parts are not seen in the log"
     )
@@ -516,7 +516,7 @@ def d4rl_file(path: Path, following: bool = True) -> Path:
 def test_d4rls_file_is_converted_as_the_page_says(tmp_path, monkeypatch, following):
     monkeypatch.chdir(tmp_path)
     d4rl_file(tmp_path / "hopper_medium-v2.hdf5", following)
-    page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     (snippet,) = [
         code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "h5py" in code
     ]
@@ -1000,7 +1000,7 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     ):
         check_fits(Domain.parse("half_cheetah"), Domain.parse("walker2d/gravity=x2"))
     check_fits(HOPPER, Domain.parse("gym:Hopper-v5"))
-    monkeypatch.setattr(SourceOnly, "dual", True)
+    monkeypatch.setattr(SourceOnly, "has_source_action", True)
     with pytest.raises(
         BadValue,
         match="explored with its action for the source, not the deployed one; say --determ",
@@ -1012,7 +1012,7 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     ):
         log_target(run, isthmus.problem("hopper"), out, 10)
     out.touch()
-    monkeypatch.setattr("isthmus.training.collect.record", lambda *_: pytest.fail("it was made"))
+    monkeypatch.setattr("isthmus.training.collect.record_log", lambda *_: pytest.fail("it was made"))
     for path, why in ((out, "is there already"), (tmp_path / "d:500", "reads as a cut")):
         with pytest.raises(IsthmusError, match=why):
             log_target(run, isthmus.problem("hopper"), path, 10, deterministic=True)

@@ -916,7 +916,7 @@ print("done")
 
 
 def test_environments_are_closed_at_the_processs_end():
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", CLOSING],
         env={**os.environ, "PYTHONPATH": here},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "isthmus"
+SOURCE = Path(__file__).parents[2] / "src" / "isthmus"
 
 ORDER = (
     "types < plugins < physics < tasks < domains < logs < problems < learning < evaluation < methods < audit < "

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-TREE = Path(__file__).parents[1]
+TREE = Path(__file__).parents[2]
 PINS = ["constraints.txt", "constraints-bench.txt"]
 
 # A folder of one machine, not preceded by what makes it part of a longer path or an address.

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from test_methods import compilations
+from tiny import compilations
 
 from isthmus.learning import replay as module
 from isthmus.learning.replay import Replay, sample
@@ -34,7 +34,7 @@ def drawn(replay: Replay, n: int = 4000, seed: int = 0) -> dict[str, np.ndarray]
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RECENT", 8)
+    monkeypatch.setattr(module, "RECENT_ROWS", 8)
 
 
 @pytest.mark.parametrize("capacity", [5, 8, 20, 21])
@@ -127,7 +127,7 @@ def size(folder: Path) -> dict[str, int]:
 def test_a_save_after_one_round_writes_few_new_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RECENT", 4096)
+    monkeypatch.setattr(module, "RECENT_ROWS", 4096)
     row: Any = {"obs": np.zeros(64, np.float32), "next_obs": np.zeros(64, np.float32)}
     random = np.random.default_rng(0)
     some = lambda n: {name: random.normal(size=(n, 64)).astype(np.float32) for name in row}
