@@ -293,7 +293,7 @@ def rewrite(path: Path, change) -> None:
     del manifest["sha256"]
     change(manifest)
     (path / "manifest.json").write_text(
-        json.dumps(manifest | {"sha256": checkpoint._hash(manifest)})
+        json.dumps(manifest | {"sha256": checkpoint.hash_json(manifest)})
     )
 
 
@@ -309,9 +309,9 @@ def test_a_pickle_is_refused_even_where_all_hashes_fit(tmp_path):
     path = save(tmp_path, {"x": np.arange(3)}, extra={}, name=1)
     trap = tmp_path / "unpickled"
     data = pickle.dumps(Payload(trap))
-    (path / checkpoint._piece_name(data)).write_bytes(data)
+    (path / checkpoint.piece_name(data)).write_bytes(data)
     rewrite(
-        path, lambda manifest: manifest["leaves"][0].update(pieces=[checkpoint._piece_name(data)])
+        path, lambda manifest: manifest["leaves"][0].update(pieces=[checkpoint.piece_name(data)])
     )
     with pytest.raises(CheckpointError) as error:
         load(path, {"x": np.arange(3)})

@@ -453,10 +453,6 @@ class Domain:
         Nothing moves.
         """
 
-    def hollow(self) -> Domain:
-        """A domain of the same shapes that costs nothing to touch."""
-        return self
-
     def draw(self, key: np.ndarray, task: np.ndarray) -> np.ndarray:
         """Dynamics (n, P) of the worlds' tasks: equal keys and task numbers, equal dynamics.
 

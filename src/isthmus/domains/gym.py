@@ -579,9 +579,6 @@ class ForeignDomain(Domain):
         facts = {"name": self.task, "observation_names": names, "time_limit": self.time_limit}
         return type("ForeignTask", (tasks.Task,), facts)()
 
-    def hollow(self) -> Domain:
-        return HollowDomain(**vars(self))
-
     def simulation(
         self, n: int, purpose: str = "collect", rows: np.ndarray | None = None
     ) -> Simulation:
@@ -589,30 +586,6 @@ class ForeignDomain(Domain):
 
     def build(self, n: int) -> Simulation:
         return ForeignSimulation(self, n)
-
-
-@dataclass(frozen=True)
-class HollowDomain(ForeignDomain):
-    """A foreign domain in which nothing moves: all that it says of itself, and zeros for
-    observations and rewards.
-
-    A step that would have to be measured lasts zero seconds.
-    """
-
-    @property
-    def step_seconds(self) -> float:
-        return self.seconds or 0.0
-
-    def hollow(self) -> Domain:
-        return self
-
-    def simulation(
-        self, n: int, purpose: str = "collect", rows: np.ndarray | None = None
-    ) -> Simulation:
-        return self.build(n)
-
-    def build(self, n: int) -> Simulation:
-        return HollowSimulation(self, n)
 
 
 def _imported(name: str) -> ModuleType | None:
@@ -865,48 +838,6 @@ def _close_all(envs: list[gymnasium.Env]) -> None:
             Exception
         ):  # what holds a robot's connection should end, whatever the others do
             env.close()
-
-
-class HollowSimulation:
-    """N worlds in which nothing moves."""
-
-    def __init__(self, domain: ForeignDomain, n: int):
-        spaces = domain.inner_spaces()
-        self.time_limit, self.observation, self.action = (
-            domain.time_limit,
-            spaces.observation,
-            spaces.action,
-        )
-        self.rows = np.zeros(
-            (n, 2)
-        )  # as those of a ForeignSimulation: a checkpoint is loaded into them
-        self.terms: Mapping[str, np.ndarray] = {}
-
-    def restore(self, rows, parameters):
-        return True
-
-    def begin(self, ids, parameters, random):
-        return np.zeros((len(ids), self.observation)), np.empty((len(ids), 0))
-
-    def neutral_action(self, ids):
-        return np.zeros((len(ids), self.action))
-
-    def step(self, ids, applied, commanded, memory):
-        never = np.zeros(len(ids), bool)
-        return (
-            np.zeros((len(ids), self.observation)),
-            np.zeros(len(ids)),
-            never,
-            never,
-            never.copy(),
-            memory,
-        )
-
-    def progress(self, ids):
-        return np.zeros(len(ids))
-
-    def at_goal(self, ids):
-        return np.zeros(len(ids), bool)
 
 
 _live: ThreadList[ForeignSimulation] = ThreadList()  # the least recently used first

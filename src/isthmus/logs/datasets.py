@@ -114,15 +114,6 @@ class Log(NamedTuple):
             hashed.update(f"{x.dtype.str}{x.shape}".encode() + np.ascontiguousarray(x).tobytes())
         return hashed.hexdigest()
 
-    @staticmethod
-    def hollow(domain: Domain) -> Log:
-        """One transition of zeros, for states that are made only for their shapes."""
-        o, a = domain.spaces.observation, domain.spaces.action
-        obs, action, reward = (np.zeros(shape, np.float32) for shape in ((1, o), (1, a), 1))
-        return Log(
-            obs, action, reward, obs, np.zeros(1, bool), np.ones(1, bool), np.zeros(1, np.int64)
-        )
-
 
 @dataclass(frozen=True)
 class DataSet:

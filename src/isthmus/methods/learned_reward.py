@@ -73,7 +73,7 @@ class LearnedReward(ESMAML):
         center = s.learner.center
         widths = (size + problem.source.spaces.action, *self.reward_hidden, 1)
         reward, returns, steps = init_mlp(fold_key(s.key, 5), widths, 1.0), Moments.empty(()), 0
-        if self.fitting and not problem.rehearsed:
+        if self.fitting:
             n, length = self.learner.rollout_shape
             length = max(
                 length, self.updates * self.adaptation_steps

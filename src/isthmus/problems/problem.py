@@ -137,7 +137,6 @@ class Problem:
     data: str | None = None
     name: str = ""
     ledger: Any = None  # a Ledger, set by the training loop where the target cannot be replayed
-    rehearsed: bool = False  # only shapes are right
 
     def __post_init__(self) -> None:
         if self.data and self.access != Access.DATASET:
@@ -221,31 +220,18 @@ class Problem:
     def with_ledger(self, path: Path) -> Problem:
         return self if self.target.replayable else replace(self, ledger=UsageLedger(path))
 
-    def rehearsal(self) -> Problem:
-        """The problem with domains that cost nothing to touch: where they cannot be replayed, only
-        shapes are right.
-        """
-        return replace(
-            self,
-            source=self.source.hollow(),
-            target=self.target.hollow(),
-            ledger=None,
-            rehearsed=True,
-        )
-
     def log(self) -> Log:
         """The target's log, read and checked once: what training may know of the target where
         access is `dataset`.
 
         Raises BudgetExceeded where the access is another, BadValue where there is no data or it is
-        not the target's. In a rehearsal it is one transition of zeros: no state of a method has the
-        log's size.
+        not the target's.
         """
         if self.access != Access.DATASET:
             raise BudgetExceeded(
                 f"this problem's access is {self.access}: training may not read a log of its target"
             )
-        return Log.hollow(self.target) if self.rehearsed else self.dataset.log
+        return self.dataset.log
 
     @cached_property
     def dataset(self) -> DataSet:
