@@ -417,7 +417,7 @@ def landscape(
     from isthmus.evaluation.landscape import landscape as run_landscape
     from isthmus.evaluation.landscape import over as grid_over
     from isthmus.tasks.imports import import_files
-    from isthmus.training.run import write_text
+    from isthmus.training.run_files import write_text
 
     import_files(imports)
     opened = _open(run)
@@ -539,7 +539,7 @@ def reproduce(
     from isthmus.studies.study import Panel, describe_waiting, find_waiting, read_units, run_units
     from isthmus.studies.study import forecast as say
     from isthmus.training.executor import cpus, make_executor
-    from isthmus.training.run import write_text
+    from isthmus.training.run_files import write_text
 
     units, scenes = found.units(scale, figure), found.scenes.get(figure or "")
     if not units and not scenes:

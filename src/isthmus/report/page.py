@@ -35,7 +35,8 @@ from isthmus.studies.compare import (
     ComparisonRow,
 )
 from isthmus.tasks.task import find_task
-from isthmus.training.run import Run, RunError, write_text
+from isthmus.training.run import Run
+from isthmus.training.run_files import RunError, write_text
 from isthmus.types import IsthmusError
 
 CLIP_SECONDS, CLIP_SIZE = 8.0, (420, 300)

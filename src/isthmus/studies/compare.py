@@ -101,7 +101,7 @@ class Comparison:
         return f"{self.rows[0].interval}; of differences: {kinds[0] if kinds else 'paired by seed'}"
 
     def save(self) -> None:
-        from isthmus.training.run import write_text
+        from isthmus.training.run_files import write_text
 
         data = {k: v for k, v in asdict(self).items() if k != "folder"}
         write_text(self.folder / COMPARISON, json.dumps(data, indent=2) + "\n")
@@ -124,7 +124,8 @@ def run_job(job: Job) -> dict[str, Any]:
     from isthmus.evaluation.evaluate import evaluate_method
     from isthmus.evaluation.landscape import from_episodes
     from isthmus.tasks.imports import import_files
-    from isthmus.training.run import Run, write_text
+    from isthmus.training.run import Run
+    from isthmus.training.run_files import write_text
     from isthmus.training.train import resume, train
 
     import_files(job.imports)
@@ -185,7 +186,8 @@ def compare(
     from dataclasses import replace
 
     from isthmus.problems.problem import Access, Budget
-    from isthmus.training.run import Run, make_folder
+    from isthmus.training.run import Run
+    from isthmus.training.run_files import make_folder
 
     if not 1 <= seeds <= MAX_SEEDS:
         raise BadValue(f"seeds={seeds}: needs a whole number in 1..{MAX_SEEDS}")

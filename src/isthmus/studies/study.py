@@ -31,7 +31,8 @@ from isthmus.evaluation.landscape import Landscape
 from isthmus.problems.problem import Problem
 from isthmus.studies.claims import Claim
 from isthmus.training.executor import Executor, check_shared
-from isthmus.training.run import Run, cpu_kind, make_folder, versions, write_text
+from isthmus.training.run import Run, cpu_kind, versions
+from isthmus.training.run_files import make_folder, write_text
 from isthmus.types import BadValue
 
 

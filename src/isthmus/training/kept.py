@@ -11,70 +11,56 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from isthmus.logs.datasets import Log
-from isthmus.methods.method import initial_state
 from isthmus.training import checkpoint
 from isthmus.training.checkpoint import CheckpointError
-from isthmus.training.run import KEPT_METADATA, Run, RunError, check_config
+from isthmus.training.run_files import RunError, check_config
+from isthmus.training.starts import initial_learner
 from isthmus.types import BadValue
 
+if TYPE_CHECKING:
+    from isthmus.training.run import Run
 
-@dataclass(frozen=True)
-class KeptRun(Run):
-    """A run of which only this file is left; `folder` is its path. It can be started from, played
-    and logged with.
+KEPT_METADATA = "isthmus"  # the metadata's name in the file
 
-    Its state has no worlds. Nothing can be resumed from it, and its metrics are gone.
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a kept run's metadata: its run.json, its digest, and that of what the file holds.
+
+    Raises RunError where the file is none.
     """
+    try:
+        config = _read_arrays(path, only_metadata=True)[1]
+    except BadValue as error:
+        raise RunError(str(error)) from None
+    check_config(config, path, path)
+    if not all(isinstance(config.get(name), str) for name in ("digest", "handed_over")):
+        raise RunError(f"{path} is damaged: it does not say what it keeps")
+    return config
 
-    @property
-    def begun(self) -> bool:
-        return True
 
-    @property
-    def finished(self) -> bool:
-        return True
-
-    @property
-    def digest(self) -> str:
-        """Of the last checkpoint of the run that was kept."""
-        return self.config["digest"]
-
-    def checkpoint(self) -> tuple[Path, list[str]]:
-        raise RunError(
-            f"{self.folder} keeps what a run handed over, not its checkpoints: train the run again "
-            "for those"
+def read_learner(run: Run) -> Any:
+    """Return the state of a kept run's learner. Raises CheckpointError where the file is damaged or
+    of another version.
+    """
+    arrays, _ = _read_arrays(run.folder)
+    if checkpoint.digest(arrays) != run.config["handed_over"]:
+        raise CheckpointError(
+            f"{run.folder} is damaged: its numbers are not those that were written"
         )
-
-    def restore(self) -> tuple[Any, dict[str, Any], list[str]]:
-        """The state without worlds; raises CheckpointError where the file is damaged or of another
-        version.
-        """
-        arrays, _ = _read_arrays(self.folder)
-        if checkpoint.digest(arrays) != self.config["handed_over"]:
-            raise CheckpointError(
-                f"{self.folder} is damaged: its numbers are not those that were written"
-            )
-        try:
-            learner = checkpoint.from_arrays(_initial_learner(self), arrays)
-        except CheckpointError as error:
-            raise CheckpointError(
-                f"{self.folder}: {error}: use the version of Isthmus that wrote it"
-            ) from None
-        state = initial_state(self.seed, learner, None, None)  # pyright: ignore[reportArgumentType]
-        return state._replace(source_steps=np.int64(self.steps)), {}, []
-
-    def metrics(self) -> list[dict[str, Any]]:
-        return []
+    try:
+        return checkpoint.from_arrays(initial_learner(run), arrays)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{run.folder}: {error}: use the version of Isthmus that wrote it"
+        ) from None
 
 
 def keep_run(run: Run, path: Path) -> None:
@@ -83,7 +69,7 @@ def keep_run(run: Run, path: Path) -> None:
 
     Raises BadValue where the run's method holds more than a learner.
     """
-    learned, like = run.state().learner, _initial_learner(run)
+    learned, like = run.state().learner, initial_learner(run)
     if type(learned) is not type(like):
         raise BadValue(f"{run.folder} cannot be kept: {run.name} holds more than its learner")
     handed_over = run.method.learner.warm_start(learned)
@@ -97,18 +83,6 @@ def keep_run(run: Run, path: Path) -> None:
     start_at = "best" if str(run.config["start"]).endswith("@best") else "end"
     config = run.config | {"start": None, "start_at": start_at, "imports": []}
     _write(path, arrays, config | {"digest": run.digest, "handed_over": checkpoint.digest(arrays)})
-
-
-def open_kept(path: Path) -> Run:
-    """Read a kept run's metadata. Raises RunError where it is none."""
-    try:
-        config = _read_arrays(path, only_metadata=True)[1]
-    except BadValue as error:
-        raise RunError(str(error)) from None
-    check_config(config, path, path)
-    if not all(isinstance(config.get(name), str) for name in ("digest", "handed_over")):
-        raise RunError(f"{path} is damaged: it does not say what it keeps")
-    return KeptRun(path, config)
 
 
 def keep_log(log: Log, metadata: dict[str, Any], path: Path) -> None:
@@ -149,11 +123,6 @@ def read_kept_log(path: Path) -> tuple[Log, dict[str, Any]]:
     if log.digest() != config.get("digest"):
         raise BadValue(f"{path} is damaged: its transitions are not those that were written")
     return log, config["log"]
-
-
-def _initial_learner(run: Run) -> Any:
-    spaces = run.method.trained_in(run.problem).spaces
-    return run.method.learner.init(spaces, jax.random.key(0))
 
 
 def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:

@@ -36,9 +36,9 @@ def make_like(method: Method, problem: Problem, seed: int, phase: int) -> State:
 
 def keep_shapes(problem: Problem) -> Problem:
     """Return the problem with domains that cost nothing to touch, and a log of one row."""
+    changed = {"source": still(problem.source), "target": still(problem.target), "ledger": None}
     fields = {field.name: getattr(problem, field.name) for field in dataclasses.fields(problem)}
-    domains = {"source": still(problem.source), "target": still(problem.target)}
-    return _ShapesOfProblem(**fields | domains | {"ledger": None})
+    return _ShapesOfProblem(**{**fields, **changed})
 
 
 def still(domain: Domain) -> Domain:

@@ -9,11 +9,12 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,26 +22,15 @@ from isthmus.logs.datasets import Deterministic, Log
 from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
 from isthmus.problems.problem import Access, Problem
-from isthmus.types import BadValue, IsthmusError, UnknownName
+from isthmus.training.run_files import FORMAT, RunError, check_config, write_text
+from isthmus.types import BadValue, UnknownName
 
-FORMAT = 1
-FIELDS = {  # of run.json, and of which kind
-    "method": str, "settings": dict, "problem": dict, "seed": int, "steps": int, "start": str | None, "imports": list,
-    "versions": dict,
-}  # fmt: skip
+if TYPE_CHECKING:
+    from isthmus.methods.method import Method, State
 
-
-DEFAULTS_OF_OLDER_STATES = {"paid": np.True_}
-"""Parts of a state that older runs lack, and what continues those: they took steps whether or not they were paid."""
-
-KEPT_METADATA = "isthmus"  # the metadata's name in a file of `isthmus.training.kept`
-
+STATE_PACKAGES = ("isthmus", "optax")  # besides a method's own: where the classes of states are
 VECTOR_UNITS = {"AVX512": ("AVX512", "X86_V4"), "AVX2": ("AVX2", "X86_V3")}
 """Vectors of x86-64, the widest first, and what NumPy calls them: features until 2.3, levels of the ABI since 2.4."""
-
-
-class RunError(IsthmusError):
-    """A folder that is no run, a run that cannot be read, or a place that cannot be written."""
 
 
 def versions(dart: bool = False) -> dict[str, str]:
@@ -72,37 +62,19 @@ def cpu_kind() -> str:
     return platform.machine()
 
 
-def described(log: Log) -> dict[str, Any]:
-    """What run.json says of a log; its digest is of the content, wherever and in whichever format
-    it lies.
+def describe_log(log: Log) -> dict[str, Any]:
+    """Return what run.json says of a log; its digest is of the content, wherever and in whichever
+    format it lies.
     """
     return {"digest": log.digest(), "transitions": log.size, "episodes": log.episodes}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file as UTF-8, whole or not at all. Raises RunError where the disk or the folder
-    refuses.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        # A name that was no text to the locale, such as a folder's, is written as the bytes that it
-        # is.
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
+class RestoredRun(NamedTuple):
+    """What a run's checkpoint holds."""
 
-
-def make_folder(folder: Path, option: str) -> None:
-    """Make a folder where none is. Raises BadValue, naming the option that names another."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadValue(
-            f"cannot make the folder {folder}: {error.strerror}; name another with {option}"
-        ) from None
+    state: State
+    extra: dict[str, Any]
+    notes: list[str]  # on damage
 
 
 @dataclass(frozen=True)
@@ -115,6 +87,9 @@ class Run:
         default=(), compare=False
     )  # folders that `create` made, the innermost first
     which: str = ""  # the checkpoint that it speaks of: the newest, or "best"
+    _read: dict[str, tuple[bytes, Any]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )  # what was made of a checkpoint, with its manifest
 
     @staticmethod
     def plan(
@@ -126,37 +101,19 @@ class Run:
         start: Run | None = None,
         imports: tuple[str, ...] = (),
     ) -> dict[str, Any]:
-        """What run.json holds. Raises UnknownName or BadValue for a method, setting or problem that
-        cannot run.
+        """Return what run.json holds.
+
+        Raises UnknownName or BadValue for a method, setting or problem that cannot run.
         """
-        if not 0 <= seed < 2**31:
-            raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")
-        if steps < (1 if start is None else 0):
-            raise BadValue(
-                f"steps={steps}: needs a whole number above 0, or 0 to deploy what --start left"
-            )
+        _check_numbers(seed, steps, fewest_steps=0 if start else 1)
         built = registry.build(method, settings)
-        accepts = built.accepts
-        if Access.NONE not in accepts and problem.access not in accepts:
-            needs = " or ".join(sorted(accepts))
-            fix = (
-                "give the target's log, --data (isthmus collect makes one)"
-                if needs == Access.DATASET
-                else ""
-            )
-            raise BadValue(
-                f"{method} needs access {needs}, this problem's is {problem.access}; "
-                f"{fix or f'say --access {needs.split()[0]}'}"
-            )
+        _check_access(method, built.accepts, problem)
         problem.ready()
-        logged = Access.NONE not in accepts and problem.access == Access.DATASET
+        logged = Access.NONE not in built.accepts and problem.access == Access.DATASET
         return {
             "format": FORMAT,
             "method": method,
-            "settings": {
-                k: list(v) if isinstance(v, tuple) else v
-                for k, v in registry.settings_of(built).items()
-            },
+            "settings": _settings(built),
             "problem": problem.describe(),
             "seed": seed,
             "steps": steps,
@@ -164,7 +121,7 @@ class Run:
             "start_digest": start.digest if start else None,
             "imports": list(imports),
             "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
-            "log": described(problem.log()) if logged else None,
+            "log": describe_log(problem.log()) if logged else None,
         }
 
     @staticmethod
@@ -214,9 +171,9 @@ class Run:
         Raises RunError, or UnknownName for another word behind the @; in one line.
         """
         if Path(folder).suffix == ".safetensors":
-            from isthmus.training.kept import open_kept
+            from isthmus.training import kept
 
-            return open_kept(Path(folder))
+            return KeptRun(Path(folder), kept.read_config(Path(folder)))
         folder, which = _split_reference(folder)
         try:
             config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -278,14 +235,15 @@ class Run:
         """Raise BadValue where the log that the run learns from is missing or no longer what it
         was.
         """
-        if (log := self.config.get("log")) and described(self.problem.log()) != log:
+        if (log := self.config.get("log")) and describe_log(self.problem.log()) != log:
             raise BadValue(
                 f"the data set {self.problem.data} changed since {self.folder} began; put the old "
                 "one back"
             )
 
     @cached_property
-    def method(self) -> Any:
+    def method(self) -> Method[Any]:
+        """The method, with the run's settings."""
         return registry.build(self.config["method"], self.config["settings"])
 
     @property
@@ -300,55 +258,16 @@ class Run:
     def steps(self) -> int:
         return self.config["steps"]
 
-    def initial(self) -> Any:
-        """The state before the first round. Raises BadValue where the run to start from holds
-        another learner.
+    def initial(self) -> State:
+        """Return the state before the first round. Raises BadValue where the run to start from
+        holds another learner.
         """
         if not self.config["start"]:
             return self.method.init(self.problem, self.seed)
-        import jax
+        from isthmus.training.starts import take_start
 
-        start = Run.open(self.config["start"])
-        learned = start.state().learner
-        if start.method.has_source_action and start.name != self.name:
-            raise BadValue(
-                f"{start.folder} cannot be started from: {start.name} acts by another policy in "
-                "the source than the "
-                "one that it deploys; start from a run of one policy, or leave --start out"
-            )
-        learner = getattr(learned, "sac", learned)  # where a method holds more than its learner
-        wanted = type(self.method.learner.init(self.problem.source.spaces, jax.random.key(0)))
-        if type(learner) is not wanted:
-            raise BadValue(
-                f"{start.folder} cannot be started from: {start.name} left a "
-                f"{type(learner).__name__}, this run "
-                f"needs a {wanted.__name__}; start from a run of one domain with the same learner, "
-                "--set learner=..."
-            )
-        state = self.method.init(
-            self.problem, self.seed, learned if start.method.has_source_action else learner
-        )
-        template = self.template(int(state.phase)).learner
-        if _shapes(state.learner) != _shapes(template):
-            raise BadValue(
-                f"{start.folder} cannot be started from: its learner has other shapes than this "
-                "run's; "
-                "start from a run of the same robot, with the same settings of the learner"
-            )
-        return state
-
-    def template(self, phase: int = 0) -> Any:
-        """A state of the right structure and shapes, made without touching a domain that cannot be
-        replayed.
-
-        A later phase has worlds of its own; a method reaches it at once when it is given a learner
-        to start from.
-        """
-        problem = self.problem.rehearsal()
-        state = self.method.init(problem, self.seed)
-        return (
-            state if phase == state.phase else self.method.init(problem, self.seed, state.learner)
-        )
+        start = take_start(self, Run.open(self.config["start"]))
+        return self.method.init(self.problem, self.seed, start)
 
     @property
     def begun(self) -> bool:
@@ -382,34 +301,62 @@ class Run:
 
         return checkpoint.digest(self.checkpoint()[0])
 
-    def restore(self) -> tuple[Any, dict[str, Any], list[str]]:
-        """State, the checkpoint's extra data, and notes on damage."""
+    def restore(self) -> RestoredRun:
+        """Return what `checkpoint` holds, read anew. No domain is touched and nothing initialized,
+        but for a run of an older version.
+
+        Raises CheckpointError, and UnknownName or BadValue where run.json is damaged.
+        """
         check_jax_survived()
         from isthmus.training import checkpoint
+        from isthmus.training.older_runs import NEW_FIELDS, make_like
 
         path, notes = self.checkpoint()
-        phase = json.loads((path / checkpoint.MANIFEST).read_bytes())["extra"]["phase"]
-        state, extra = checkpoint.load(path, self.template(phase), DEFAULTS_OF_OLDER_STATES)
-        return state, extra, notes
+        method, problem = self.method, self.problem
+        like = None
+        if not checkpoint.has_structure(path):
+            phase = checkpoint.read_extra(path)["phase"]
+            like = make_like(method, problem, self.seed, phase)
+        packages = {*STATE_PACKAGES, *(_package(part) for part in (method, method.learner))}
+        state, extra = checkpoint.load(path, like, NEW_FIELDS, packages=packages)
+        return RestoredRun(state, extra, notes)
 
-    def state(self) -> Any:
-        return self.restore()[0]
+    def state(self) -> State:
+        """Return the state in `checkpoint`: read once, and again where a newer one was saved."""
+        return self._once("state", lambda: self.restore().state)
 
-    @cached_property
+    @property
     def policy(self) -> Any:
         """What the run deploys, from `checkpoint`."""
-        return self.method.policy(self.state())
+        return self._once("policy", lambda: self.method.policy(self.state()))
 
-    @cached_property
+    @property
     def source_policy(self) -> Any:
         """What acts in the source: `policy`, but for a method with an action for each."""
-        return self.method.source_policy(self.state())
+        return self._once("source_policy", lambda: self.method.source_policy(self.state()))
 
     @property
     def behaviour(self) -> Any:
         """The policy as it explored, where the method keeps that; else as it is deployed."""
-        explores = getattr(self.method, "behaviour", None)
-        return explores(self.state()) if explores else Deterministic(self.policy)
+        if not self.method.explores:
+            return Deterministic(self.policy)
+        return self._once("behaviour", lambda: self.method.behaviour(self.state()))
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what `make` makes of the checkpoint, made once for each checkpoint."""
+        manifest = self._newest_manifest()
+        if name not in self._read or self._read[name][0] != manifest:
+            self._read[name] = manifest, make()
+        return self._read[name][1]
+
+    def _newest_manifest(self) -> bytes:
+        """Return what changes with each save, for either checkpoint that a run may speak of."""
+        from isthmus.training import checkpoint
+
+        newest = checkpoint.paths(self.folder / "checkpoints")[:1]
+        with suppress(OSError):
+            return b"".join((path / checkpoint.MANIFEST).read_bytes() for path in newest)
+        return b""
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl; a line cut short by a crash is left out."""
@@ -438,24 +385,35 @@ def _split_reference(reference: Path | str) -> tuple[Path, str]:
     return Path(head), which
 
 
-def check_config(config: Any, run: Path, file: Path) -> None:
-    """Raise RunError where a run's `run.json`, as read, is of another format, or damaged."""
-    found = config.get("format") if isinstance(config, dict) else None
-    if found != FORMAT:
-        raise RunError(f"{run} is a run of format {found}; this version reads format {FORMAT}")
-    for name, kind in FIELDS.items():
-        if not isinstance(config.get(name), kind):
-            raise RunError(f"{file} is damaged: {name} is {config.get(name)!r}")
+def _check_numbers(seed: int, steps: int, fewest_steps: int) -> None:
+    if not 0 <= seed < 2**31:
+        raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")
+    if steps < fewest_steps:
+        raise BadValue(
+            f"steps={steps}: needs a whole number above 0, or 0 to deploy what --start left"
+        )
 
 
-def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
-    import jax
+def _check_access(method: str, accepts: frozenset[Access], problem: Problem) -> None:
+    """Raise BadValue where a problem's access does not suffice for a method."""
+    if Access.NONE in accepts or problem.access in accepts:
+        return
+    needs = " or ".join(sorted(accepts))
+    fix = f"say --access {needs.split()[0]}"
+    if needs == Access.DATASET:
+        fix = "give the target's log, --data (isthmus collect makes one)"
+    raise BadValue(f"{method} needs access {needs}, this problem's is {problem.access}; {fix}")
 
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-        jax.tree_util.keystr(path): (np.shape(leaf), str(np.asarray(leaf).dtype))
-        for path, leaf in leaves
-    }
+
+def _settings(method: Any) -> dict[str, Any]:
+    """Return a method's settings as JSON has them."""
+    settings = registry.settings_of(method)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+
+
+def _package(part: Any) -> str:
+    """Return the top-level package in which a method's or learner's class is defined."""
+    return type(part).__module__.partition(".")[0]
 
 
 def new_folder(root: Path, method: str, problem: Problem, seed: int) -> Path:
@@ -466,3 +424,49 @@ def new_folder(root: Path, method: str, problem: Problem, seed: int) -> Path:
     while os.path.lexists(folder):
         folder, i = base.with_name(f"{base.name}-{i}"), i + 1
     return folder
+
+
+@dataclass(frozen=True)
+class KeptRun(Run):
+    """A run of which only a file of `isthmus.training.kept` is left; `folder` is its path.
+
+    It can be started from, played and logged with. Its state has no worlds. Nothing can be resumed
+    from it, and its metrics are gone.
+    """
+
+    @property
+    def begun(self) -> bool:
+        """Whether it began: always."""
+        return True
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended: always."""
+        return True
+
+    @property
+    def digest(self) -> str:
+        """Of the last checkpoint of the run that was kept."""
+        return self.config["digest"]
+
+    def checkpoint(self) -> tuple[Path, list[str]]:
+        """Raise RunError: none is left."""
+        raise RunError(
+            f"{self.folder} keeps what a run handed over, not its checkpoints: train the run again "
+            "for those"
+        )
+
+    def restore(self) -> RestoredRun:
+        """Return the state without worlds. Raises CheckpointError where the file is damaged or of
+        another version.
+        """
+        from isthmus.methods.method import initial_state
+        from isthmus.training import kept
+
+        learner = kept.read_learner(self)
+        state = initial_state(self.seed, learner, None, None)  # pyright: ignore[reportArgumentType]
+        return RestoredRun(state._replace(source_steps=np.int64(self.steps)), {}, [])
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return no lines: they are gone."""
+        return []
