@@ -24,7 +24,7 @@ from isthmus.training.checkpoint import digest
 from isthmus.training.executor import Executor, Processes
 from isthmus.training.ray import Ray
 from isthmus.training.run import versions
-from isthmus.training.train import shared_step
+from isthmus.training.sharing import shared_step
 from isthmus.types import Transition, Worlds
 
 

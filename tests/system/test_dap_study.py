@@ -177,7 +177,7 @@ def test_the_command(
     monkeypatch.setattr(
         studies, "find_study", lambda _: replace(dap.STUDY, units=lambda scale, figure: quick)
     )
-    monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
+    monkeypatch.setattr("isthmus.training.executors.make_executor", lambda *_: Here())
     arguments = [
         "reproduce",
         "dap",

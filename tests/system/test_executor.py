@@ -21,7 +21,8 @@ import tiny
 import isthmus
 from isthmus.methods.registry import METHODS, find_method
 from isthmus.training import train as loop
-from isthmus.training.executor import MAX_WORKERS_A_JOB, Executor, Processes, make_executor
+from isthmus.training.executor import MAX_WORKERS_A_JOB, Executor, Processes
+from isthmus.training.executors import make_executor
 from isthmus.training.run import Run
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
@@ -51,7 +52,7 @@ def test_an_address_is_a_clusters():
 
 
 def test_a_worker_computes_on_one_cpu_and_shares_the_threads(monkeypatch):
-    monkeypatch.setattr("isthmus.training.executor.cpus", lambda: 4)
+    monkeypatch.setattr("isthmus.training.executor.count_cpus", lambda: 4)
     monkeypatch.setenv("ISTHMUS_THREADS", "7")  # the parent's own
     with Processes(2) as executor:
         assert dict(executor.map(jobs.environment, [0, 1])) == {0: ("1", "2"), 1: ("1", "2")}

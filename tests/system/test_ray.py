@@ -20,6 +20,7 @@ from tiny import Here, few
 
 from isthmus.cli.main import main
 from isthmus.training import ray as ours
+from isthmus.training import sharing
 from isthmus.training import train as loop
 from isthmus.training.ray import Ray
 from isthmus.training.run import Run
@@ -179,7 +180,7 @@ def test_a_node_lost_amid_a_generation_changes_no_bit(cluster, ray, tmp_path, mo
     thread = threading.Thread(target=lose)
     thread.start()
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "run_shard", jobs.work_or_wait)
+        patch.setattr(sharing, "run_shard", jobs.work_or_wait)
         run = tiny.train("es_maml", tmp_path / "ray", executor=ray, **asked)
     thread.join()
     assert gone, "a shard had begun there"

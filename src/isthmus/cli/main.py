@@ -316,7 +316,7 @@ def _spreading(kind: str | None, workers: int | None, address: str | None):
     """The executor that was asked for, or None: a training's own process."""
     from contextlib import nullcontext
 
-    from isthmus.training.executor import make_executor
+    from isthmus.training.executors import make_executor
 
     return (
         make_executor(kind or "processes", workers, address)
@@ -493,7 +493,7 @@ def compare(
     )
     from isthmus.cli.show import Jobs, comparison_table
     from isthmus.studies.compare import compare as run_compare
-    from isthmus.training.executor import make_executor
+    from isthmus.training.executors import make_executor
 
     with make_executor(executor, workers, address) as spread, Jobs() as jobs:
         result = run_compare(
@@ -536,9 +536,10 @@ def reproduce(
             f"{study} has no figure {figure} here; it has: {', '.join(found.figures) or 'none'}"
         )
     from isthmus.cli.show import Jobs
+    from isthmus.physics.concurrency import count_cpus
     from isthmus.studies.study import Panel, describe_waiting, find_waiting, read_units, run_units
     from isthmus.studies.study import forecast as say
-    from isthmus.training.executor import cpus, make_executor
+    from isthmus.training.executors import make_executor
     from isthmus.training.run_files import write_text
 
     units, scenes = found.units(scale, figure), found.scenes.get(figure or "")
@@ -553,7 +554,7 @@ def reproduce(
     for line in describe_waiting(waits_for, folder):
         out.print(line, markup=False, soft_wrap=True)
     if forecast:
-        out.print(say(units, folder, runs / study, workers or cpus()), markup=False)
+        out.print(say(units, folder, runs / study, workers or count_cpus()), markup=False)
         return
     if not report:
         with make_executor(executor, workers, address) as spread, Jobs() as jobs:

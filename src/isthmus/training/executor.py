@@ -103,23 +103,6 @@ class Executor:
         raise NotImplementedError
 
 
-def make_executor(
-    kind: str = "processes", workers: int | None = None, address: str | None = None
-) -> Executor:
-    """An executor by name; `address` is a Ray cluster's. Raises BadValue."""
-    if kind == "ray":
-        from isthmus.training.ray import Ray  # not Ray itself, which comes with the first job
-
-        return Ray(workers, address)
-    if address:
-        raise BadValue(f"--address {address} is a Ray cluster's; say --executor ray")
-    return Processes(workers)
-
-
-def cpus() -> int:
-    return count_cpus()
-
-
 def check_workers(workers: int | None) -> int | None:
     if workers is not None and not 1 <= workers <= 1000:
         raise BadValue(f"workers={workers}: needs a whole number in 1..1000")
@@ -192,13 +175,13 @@ class Processes(Executor):
     """
 
     def __init__(self, workers: int | None = None):
-        self.workers = check_workers(workers) or cpus()
+        self.workers = check_workers(workers) or count_cpus()
         self._all: list[_Worker] = []
         self._idle: list[_Worker] = []
         self._threads = 1
 
     def map(self, function, jobs, poll=None):
-        self._threads = max(1, cpus() // (min(self.workers, len(jobs)) or 1))
+        self._threads = max(1, count_cpus() // (min(self.workers, len(jobs)) or 1))
         return super().map(function, jobs, poll)
 
     def close(self) -> None:

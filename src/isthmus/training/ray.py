@@ -16,11 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from isthmus.physics.concurrency import count_cpus
 from isthmus.training.executor import (
     MAX_WORKERS_A_JOB,
     Executor,
     check_workers,
-    cpus,
     failed,
     run_task,
 )
@@ -123,7 +123,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
                 warnings.filterwarnings(
                     "ignore", message="os.fork"
                 )  # jax's; Ray's processes do nothing before exec
-                ray.init("local", num_cpus=workers or cpus(), **quiet)
+                ray.init("local", num_cpus=workers or count_cpus(), **quiet)
         else:
             _check_answers(address)
             ray.init(address, **quiet)
