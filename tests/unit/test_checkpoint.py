@@ -693,7 +693,7 @@ def test_a_class_that_cannot_be_found_again_is_loaded_as_an_older_version_is(tmp
         ("os:system", "is no class of a state"),
         ("builtins:dict", "is no class of a state"),
         ("antigravity:Counters", "is no class of a state"),
-        ("isthmus.types:UnknownName", "is no class of a state"),
+        ("isthmus.types:UnknownName", "UnknownName is no class of a state"),
         ("isthmus.types:Nothing", "is no class of a state"),
         ("isthmus:train", "is no class of a state"),
         ("isthmus.training.checkpoint:json", "is no class of a state"),

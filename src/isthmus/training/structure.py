@@ -42,23 +42,19 @@ def describe_tree(tree: Any, stored_name: Callable[[str], str]) -> Node:
     """
 
     def describe(node: Any) -> Node:
+        kind = type(node)
         if node is None:
             return None
-        kind = type(node)
         if kind in (tuple, list):
-            return {kind.__name__: [describe(child) for child in node]}
+            return {kind.__name__: list(map(describe, node))}
         if kind is dict:
-            if not all(isinstance(key, str) for key in node):
-                raise StructureError("a dict has a key that is no text")
-            return {"dict": {key: describe(child) for key, child in node.items()}}
+            return {"dict": _map_values(describe, node)}
         if jax.tree_util.all_leaves([node]):
             return leaf_kind(node)
-        children = {stored_name(name): getattr(node, name) for name in _field_names(kind)}
-        _check_is_found(kind)
-        return {
-            "class": f"{_stored_module(kind.__module__)}:{kind.__qualname__}",
-            "fields": {name: describe(child) for name, child in children.items()},
-        }
+        fields = {}
+        for name in _field_names(kind):
+            fields[stored_name(name)] = describe(getattr(node, name))
+        return {"class": _class_name(kind), "fields": fields}
 
     return describe(tree)
 
@@ -78,14 +74,14 @@ def build_tree(node: Node, packages: Collection[str], stored_name: Callable[[str
             case str() if node in LEAF_KINDS:
                 return node
             case {"tuple": list(children)}:
-                return tuple(build(child) for child in children)
+                return tuple(map(build, children))
             case {"list": list(children)}:
-                return [build(child) for child in children]
+                return list(map(build, children))
             case {"dict": dict(children)}:
-                return {key: build(child) for key, child in children.items()}
+                return _map_values(build, children)
             case {"class": str(name), "fields": dict(children)}:
-                built = {field: build(child) for field, child in children.items()}
-                return _make(_find_class(name, modules), built, stored_name)
+                fields = _map_values(build, children)
+                return _make_instance(_find_class(name, modules), fields, stored_name)
         raise StructureError(f"{str(node)[:40]!r} is no description of a tree")
 
     try:
@@ -94,13 +90,26 @@ def build_tree(node: Node, packages: Collection[str], stored_name: Callable[[str
         raise StructureError("the description of the tree is too deep") from None
 
 
-def _make(kind: type, children: Mapping[str, Any], stored_name: Callable[[str], str]) -> Any:
+def _map_values(function: Callable[[Any], Any], children: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a dict with `function` of each value. Raises StructureError for a key that is no
+    text.
+    """
+    result = {}
+    for key, child in children.items():
+        if not isinstance(key, str):
+            raise StructureError(f"a dict has the key {key!r}, which is no text")
+        result[key] = function(child)
+    return result
+
+
+def _make_instance(kind: type, fields: Mapping[str, Any], stored_name: Callable[[str], str]) -> Any:
     """Return an instance of a NamedTuple or dataclass, without calling anything of the class."""
     names = _field_names(kind)
-    unknown = sorted(children.keys() - {stored_name(name) for name in names})
+    stored = list(map(stored_name, names))
+    unknown = sorted(fields.keys() - set(stored))
     if unknown:
         raise StructureError(f"{kind.__name__} has no field {unknown[0]}")
-    values = [children.get(stored_name(name), MISSING_LEAF) for name in names]
+    values = [fields.get(name, MISSING_LEAF) for name in stored]
     if issubclass(kind, tuple):
         return tuple.__new__(kind, values)
     made = object.__new__(kind)
@@ -113,41 +122,40 @@ def _make(kind: type, children: Mapping[str, Any], stored_name: Callable[[str], 
 
 def _field_names(kind: type) -> tuple[str, ...]:
     """Return the fields of a NamedTuple or a dataclass. Raises StructureError for another class."""
-    if _is_named_tuple(kind):
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return kind._fields  # pyright: ignore[reportAttributeAccessIssue]
     if dataclasses.is_dataclass(kind):
         return tuple(field.name for field in dataclasses.fields(kind))
-    raise StructureError(f"{kind.__name__} is no NamedTuple and no dataclass")
+    raise StructureError(f"{kind.__name__} is no class of a state")
 
 
-def _is_named_tuple(kind: type) -> bool:
-    return issubclass(kind, tuple) and hasattr(kind, "_fields")
-
-
-def _check_is_found(kind: type) -> None:
-    """Raise StructureError where a class would not be found by its name."""
+def _class_name(kind: type) -> str:
+    """Return a class's name on disk. Raises StructureError where it would not be found by it."""
     module = sys.modules.get(kind.__module__)
     if module is None or _look_up(module, kind.__qualname__) is not kind:
         raise StructureError(f"{kind.__qualname__} is not found by its name in {kind.__module__}")
+    return f"{_stored_module(kind.__module__)}:{kind.__qualname__}"
 
 
 def _find_class(name: str, modules: Mapping[str, ModuleType]) -> type:
     module_name, _, class_name = name.partition(":")
     module = modules.get(module_name)
-    kind = _look_up(module, class_name) if module else None
+    kind = None if module is None else _look_up(module, class_name)
     if kind is None:
         raise StructureError(f"{name} is no class of a state in what is imported")
     return kind
 
 
 def _look_up(module: ModuleType, class_name: str) -> type | None:
-    """Return a class of a module by its qualified name; None where the module defines none."""
-    found: Any = module
+    """Return a class that a module defines by its qualified name; None where it defines none."""
+    attribute: Any = module
     for part in class_name.split("."):
-        found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
-    if not isinstance(found, type) or sys.modules.get(found.__module__) is not module:
+        if not isinstance(attribute, ModuleType | type):
+            return None
+        attribute = vars(attribute).get(part)
+    if not isinstance(attribute, type):
         return None
-    return found if _is_named_tuple(found) or dataclasses.is_dataclass(found) else None
+    return attribute if sys.modules.get(attribute.__module__) is module else None
 
 
 def _known_modules(packages: Collection[str]) -> dict[str, ModuleType]:
@@ -167,5 +175,7 @@ def _is_users_file(module_name: str) -> bool:
 
 def _stored_module(name: str) -> str:
     """Return a module's name on disk: a user's file may lie elsewhere, or be a script, later."""
-    file = vars(sys.modules[name]).get("__file__") if _is_users_file(name) else None
+    if not _is_users_file(name):
+        return name
+    file = vars(sys.modules[name]).get("__file__")
     return Path(file).stem if file else name
