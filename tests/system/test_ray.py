@@ -44,7 +44,7 @@ def test_without_ray(tmp_path, monkeypatch, capsys):
 
 
 def test_a_worker_without_isthmus(monkeypatch):
-    do = ours._traveller()
+    do = ours._make_task()
     assert do.__code__.co_freevars == (), "all that it needs travels with it"
     monkeypatch.setitem(sys.modules, "isthmus.training.ray", None)
     assert "cannot import isthmus" in do("", {}, b"")

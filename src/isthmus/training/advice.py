@@ -24,32 +24,33 @@ def advise_before(method: type[Method], problem: Problem, learns_from_log: bool)
     yield from dict.fromkeys(left_out)  # each once
 
 
-def advise_after(run: Run, state: State, steps: int) -> str:
-    """Return why a run that took its `steps` learned nothing, or never reached its last phase; else
-    nothing.
-    """
-    method = run.method
+def advise_after(run: Run, state: State, steps: int) -> Iterator[str]:
+    """Yield why a run that took its `steps` learned nothing, or never reached its last phase."""
+    method, random_steps = run.method, _random_steps(run)
     if steps > 0 and state.round == 0:
-        return (
+        yield (
             f"nothing was learned: all {steps:,} steps were the first, random rollout; ask for "
             "more --steps"
         )
-    if steps > 0 and _acted_at_random(run, state):
-        return (
-            "nothing was learned: SAC acts at random for its first "
-            f"{method.learner.random_steps:,} steps; ask for more --steps, or for fewer --set "
-            "learner.random_steps"
+    elif steps > 0 and _count_acted(state) < random_steps:
+        yield (
+            f"nothing was learned: SAC acts at random for its first {random_steps:,} steps; ask "
+            "for more --steps, or for fewer --set learner.random_steps"
         )
-    if method.pretraining and state.phase == 0:
-        return (
+    elif method.pretraining and state.phase == 0:
+        yield (
             f"all {steps:,} steps went into the first phase, in the source, and none into what "
             "follows it: ask for more --steps, or for less --set "
             f"pretraining={method.pretraining}"
         )
-    return ""
 
 
-def _acted_at_random(run: Run, state: State) -> bool:
-    """Whether all steps were a learner's first, random ones; a start from another run has none."""
-    steps = int(state.source_steps) or int(state.usage.transitions)
-    return not run.config["start"] and steps < run.method.learner.random_steps
+def _random_steps(run: Run) -> int:
+    """Return how many steps a learner takes at random; one that starts from another run, none."""
+    if run.config["start"]:
+        return 0
+    return run.method.learner.random_steps
+
+
+def _count_acted(state: State) -> int:
+    return int(state.source_steps) or int(state.usage.transitions)

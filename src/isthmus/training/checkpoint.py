@@ -75,8 +75,7 @@ def save(
     keep: int | None = 2,
     beside: Path | None = None,
 ) -> Path:
-    """Writes `tree` as the checkpoint `name` (rounds or steps, rising) of `folder` and returns its
-    path.
+    """Write `tree` as the checkpoint `name` (rounds or steps, rising) of `folder`; return its path.
 
     The tree's leaves are NumPy or JAX arrays, typed PRNG keys, and NumPy or Python scalars. `extra`
     is JSON: counters, offsets into logs, versions. Afterwards the newest `keep` checkpoints up to
@@ -92,7 +91,9 @@ def save(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
-        sources = [source for source in (_newest(folder), beside and _newest(beside)) if source]
+        sources = _checkpoints(folder)[:1]
+        if beside:
+            sources += _checkpoints(beside)[:1]
         os.mkdir(partial)
         _write_checkpoint(partial, tree, extra, sources)
         _rename_in_place(partial, path)
@@ -155,7 +156,7 @@ def _rename_in_place(partial: Path, path: Path) -> None:
 def _remove_stale(folder: Path, path: Path, keep: int | None) -> None:
     """Remove all checkpoints but the newest `keep` up to `path`."""
     known = _checkpoints(folder)
-    current = [c for c in known if c.suffix != REPLACED and c.name <= path.name]
+    current = [past for past in paths(folder) if past.name <= path.name]
     for stale in set(known) - set(current[:keep]):
         _remove(stale)
 
@@ -188,22 +189,25 @@ def load(
         _check_fits(reader, like, known)
     leaves = []
     for name, kind in _named(kinds):
-        absent = name not in reader.leaves
-        leaves.append(known[_last_name(name)] if absent else reader.leaf(name, kind))
+        if name in reader.leaves:
+            leaves.append(reader.leaf(name, kind))
+        else:
+            leaves.append(known[_last_name(name)])
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(kinds), leaves), reader.extra
 
 
 def _check_names(reader: Reader, kinds: Any, defaults: Mapping[str, Any]) -> None:
     """Raise CheckpointError where a checkpoint's structure and its leaves are not of one tree."""
-    names = [name for name, _ in _named(kinds)]
-    for name in names:
+    unknown = set(reader.leaves)
+    for name, _ in _named(kinds):
+        unknown.discard(name)
         if name not in reader.leaves and _last_name(name) not in defaults:
             raise CheckpointError(
                 f"{reader.path}: leaf {name} is absent in the checkpoint: use the version of "
                 "Isthmus that wrote it"
             )
-    if unknown := sorted(reader.leaves.keys() - set(names)):
-        raise CheckpointError(f"{reader.path}: damaged, its structure lacks the leaf {unknown[0]}")
+    if unknown:
+        raise CheckpointError(f"{reader.path}: damaged, its structure lacks {sorted(unknown)[0]}")
 
 
 def _check_fits(reader: Reader, like: Any, defaults: Mapping[str, Any]) -> None:
@@ -230,7 +234,7 @@ def has_structure(path: Path) -> bool:
 
 
 def latest(folder: Path) -> tuple[Path, list[str]]:
-    """The newest good checkpoint of `folder`, and one line for each newer one that is damaged.
+    """Return the newest good checkpoint of `folder`, and one line for each newer one that is damaged.
 
     Raises CheckpointError where there is none.
     """
@@ -246,7 +250,7 @@ def latest(folder: Path) -> tuple[Path, list[str]]:
 
 
 def verify(path: Path) -> str:
-    """Reads all of the checkpoint at `path` and returns its `digest`; raises CheckpointError at the
+    """Read all of the checkpoint at `path` and return its `digest`. Raises CheckpointError at the
     first damage.
     """
     reader = Reader(path)
@@ -256,45 +260,42 @@ def verify(path: Path) -> str:
 
 
 def paths(folder: Path) -> list[Path]:
-    """The checkpoints of `folder`, good or damaged, newest first."""
+    """Return the checkpoints of `folder`, good or damaged, newest first."""
     return [path for path in _checkpoints(folder) if path.suffix != REPLACED]
 
 
 def path_of(folder: Path, name: int) -> Path:
-    """Where the checkpoint `name` of `folder` lies."""
+    """Return where the checkpoint `name` of `folder` lies."""
     return folder / f"{name:012d}"
 
 
 def read_extra(path: Path) -> dict[str, Any]:
-    """The `extra` of the checkpoint at `path`; of it, only the manifest is read. Raises
+    """Return the `extra` of the checkpoint at `path`; of it, only the manifest is read. Raises
     CheckpointError.
     """
     return Reader(path).extra
 
 
 def keep_only(folder: Path, names: Collection[int]) -> None:
-    """Removes the checkpoints of `folder` but for those named."""
+    """Remove the checkpoints of `folder` but for those named."""
     for path in _checkpoints(folder):
         if path.suffix == REPLACED or int(path.name) not in names:
             _remove(path)
 
 
 def digest(tree: Any) -> str:
-    """A SHA-256 of a tree's names, shapes, dtypes and bits; of a checkpoint, given its Path, that
+    """Return a SHA-256 of a tree's names, shapes, dtypes and bits; of a checkpoint, given its Path, that
     of the saved tree.
 
     A NumPy and a JAX array of the same bits have the same digest.
     """
-    leaves = (
-        [*Reader(tree).leaves.values()]
-        if isinstance(tree, Path)
-        else _pack(tree, lambda piece, data: None)
-    )
-    return hash_json(leaves)
+    if isinstance(tree, Path):
+        return hash_json([*Reader(tree).leaves.values()])
+    return hash_json(_pack(tree, lambda piece, data: None))
 
 
 def differences(path_a: Path, path_b: Path) -> Difference | None:
-    """The first leaf, in the tree's order, in which two checkpoints differ by a bit; None where
+    """Return the first leaf, in the tree's order, in which two checkpoints differ by a bit; None where
     they are the same.
     """
     first, second = Reader(path_a), Reader(path_b)
@@ -305,15 +306,16 @@ def differences(path_a: Path, path_b: Path) -> Difference | None:
         if a["pieces"] == b["pieces"]:
             continue
         left, right = first.array(name), second.array(name)
-        unequal = [
-            np.frombuffer(x.tobytes(), np.uint8).reshape(left.size, left.itemsize)
-            for x in (left, right)
-        ]
-        rows = np.flatnonzero((unequal[0] != unequal[1]).any(axis=1))
+        rows = np.flatnonzero((_bytes_of(left) != _bytes_of(right)).any(axis=1))
         if rows.size:  # bits, not values: -0.0 is not 0.0, and a NaN equals itself
             index = tuple(int(i) for i in np.unravel_index(rows[0], left.shape))
             return Difference(name, index, left[index], right[index])
     return None
+
+
+def _bytes_of(data: np.ndarray) -> np.ndarray:
+    """Return an array's bytes, uint8 (numbers, bytes a number)."""
+    return np.frombuffer(data.tobytes(), np.uint8).reshape(data.size, data.itemsize)
 
 
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -368,7 +370,7 @@ def _last_name(name: str) -> str:
 
 
 def _pack(tree: Any, put: Callable[[str, bytes], None]) -> list[dict[str, Any]]:
-    """Hands a tree's pieces to `put` one by one, and returns the leaves' records for the manifest."""
+    """Hand a tree's pieces to `put` one by one; return the leaves' records for the manifest."""
 
     def piece(tensors: dict[str, np.ndarray]) -> str:
         data = to_safetensors(tensors)
@@ -397,17 +399,10 @@ def _pack(tree: Any, put: Callable[[str, bytes], None]) -> list[dict[str, Any]]:
     return list(records.values())
 
 
-def _newest(folder: Path) -> Path | None:
-    return next(iter(_checkpoints(folder)), None)
-
-
 def _checkpoints(folder: Path) -> list[Path]:
     """Everything under a final name, newest first."""
-    found = [
-        path
-        for path in folder.glob("*")
-        if re.fullmatch(rf"\d{{12}}({re.escape(REPLACED)})?", path.name)
-    ]
+    pattern = re.compile(rf"\d{{12}}({re.escape(REPLACED)})?")
+    found = [path for path in folder.glob("*") if pattern.fullmatch(path.name)]
     return sorted(found, key=lambda path: (path.stem, path.suffix == ""), reverse=True)
 
 
@@ -429,7 +424,7 @@ def _sync(folder: Path) -> None:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Removes a checkpoint so that a stop halfway leaves no torn one under a final name."""
+    """Remove a checkpoint so that a stop halfway leaves no torn one under a final name."""
     if checkpoint.exists():
         leftover = checkpoint.with_name(checkpoint.name + PARTIAL)
         os.rename(checkpoint, leftover)

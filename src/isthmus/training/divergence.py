@@ -21,20 +21,20 @@ class DivergenceLog:
         self.folder = run / "diverged"
         self.count = _count(_worlds(state))
 
-    def update(self, state: State) -> str:
+    def update(self, state: State) -> list[str]:
         """Save what diverged since the last update; return a line that tells of it, or none.
 
         Raises RunError where the disk refuses.
         """
-        worlds, former = _worlds(state), self.count
-        self.count = _count(worlds)  # fewer where a phase began with new worlds
+        groups, former = _worlds(state), self.count
+        self.count = _count(groups)  # fewer where a phase began with new worlds
         if self.count <= former:
-            return ""
-        self._save([each for each in worlds if each.diverged.any()])
-        return (
+            return []
+        self._save([worlds for worlds in groups if worlds.diverged.any()])
+        return [
             f"{self.count - former} worlds diverged and began anew; their last states are in "
             f"{self.folder}"
-        )
+        ]
 
     def _save(self, groups: list[Worlds]) -> None:
         try:
@@ -62,4 +62,4 @@ def _worlds(state: State) -> list[Worlds]:
     def is_worlds(node: object) -> bool:
         return isinstance(node, Worlds)
 
-    return [leaf for leaf in jax.tree.leaves(state, is_leaf=is_worlds) if is_worlds(leaf)]
+    return list(filter(is_worlds, jax.tree.leaves(state, is_leaf=is_worlds)))

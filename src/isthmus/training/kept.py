@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 KEPT_METADATA = "isthmus"  # the metadata's name in the file
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_kept_config(path: Path) -> dict[str, Any]:
     """Return a kept run's metadata: its run.json, its digest, and that of what the file holds.
 
     Raises RunError where the file is none.
@@ -73,29 +73,32 @@ def keep_run(run: Run, path: Path) -> None:
     if type(learned) is not type(like):
         raise BadValue(f"{run.folder} cannot be kept: {run.name} holds more than its learner")
     handed_over = run.method.learner.warm_start(learned)
-    new = checkpoint.to_arrays(like)
-    arrays = {
-        k: v
-        for k, v in checkpoint.to_arrays(handed_over).items()
-        if v.any() or not _same_bits(v, new[k])
-    }
+    new, arrays = checkpoint.to_arrays(like), {}
+    for name, data in checkpoint.to_arrays(handed_over).items():
+        if data.any() or not _same_bits(data, new[name]):
+            arrays[name] = data
     # Where a run lay on the machine that made it is nobody's business.
-    start_at = "best" if str(run.config["start"]).endswith("@best") else "end"
-    config = run.config | {"start": None, "start_at": start_at, "imports": []}
+    config = run.config | {"start": None, "start_at": "end", "imports": []}
+    if str(run.config["start"]).endswith("@best"):
+        config["start_at"] = "best"
     _write(path, arrays, config | {"digest": run.digest, "handed_over": checkpoint.digest(arrays)})
 
 
 def keep_log(log: Log, metadata: dict[str, Any], path: Path) -> None:
     """Write a log's transitions, each state once: where an episode ends, its last state is added."""
-    log = log._replace(
-        truncated=log.truncated & ~log.terminated
-    )  # a fall at the time limit is a fall
+    # A fall at the time limit is a fall.
+    log = log._replace(truncated=log.truncated & ~log.terminated)
     ends = log.terminated | log.truncated
     follows = np.append((log.next_obs[:-1] == log.obs[1:]).all(1), False)
     arrays = {
-        "obs": log.obs, "action": log.action, "reward": log.reward, "terminated": log.terminated, "ends": ends,
-        "last_obs": log.next_obs[~follows], "follows": follows,
-    }  # fmt: skip
+        "obs": log.obs,
+        "action": log.action,
+        "reward": log.reward,
+        "terminated": log.terminated,
+        "ends": ends,
+        "last_obs": log.next_obs[~follows],
+        "follows": follows,
+    }
     _write(path, arrays, {"log": metadata, "digest": log.digest()})
 
 
@@ -146,8 +149,9 @@ def _read_arrays(
     try:
         with safe_open(path, "numpy") as file:
             config = json.loads((file.metadata() or {})[KEPT_METADATA])
-            names = [] if only_metadata else file.keys()
-            return {name: file.get_tensor(name) for name in names}, config
+            if only_metadata:
+                return {}, config
+            return {name: file.get_tensor(name) for name in file.keys()}, config
     except FileNotFoundError:
         raise BadValue(f"there is no file {path}") from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:

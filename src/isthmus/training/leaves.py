@@ -1,4 +1,4 @@
-"""The leaves of a tree as exact bits: each as a C-ordered array, and back as the kind that it was."""
+"""The leaves of a tree as exact bits: to C-ordered arrays, and back to the kinds that they were."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ class CheckpointError(IsthmusError):
 
 def leaf_kind(leaf: Any) -> str:
     """Return which of LEAF_KINDS a leaf is; of anything else, its type's name."""
-    if isinstance(leaf, jax.Array):
-        return "key" if _is_key(leaf) else "jax"
-    if isinstance(leaf, np.ndarray):
-        return "numpy"
-    return "number" if isinstance(leaf, np.generic) else type(leaf).__name__
+    if _is_key(leaf):
+        return "key"
+    for kind, leaf_type in (("jax", jax.Array), ("numpy", np.ndarray), ("number", np.generic)):
+        if isinstance(leaf, leaf_type):
+            return kind
+    return type(leaf).__name__
 
 
 def leaf_bits(name: str, leaf: Any) -> tuple[np.ndarray, str]:
@@ -56,7 +57,9 @@ def restore_leaf(kind: str, record: Mapping[str, Any], data: np.ndarray) -> Any:
         return jnp.array(data)  # a copy: JAX may reuse its buffer
     if kind == "numpy":
         return data
-    return data[()] if kind == "number" else data.item()
+    if kind == "number":
+        return data[()]
+    return data.item()
 
 
 def make_record(
@@ -74,7 +77,9 @@ def make_record(
 
 def describe_record(record: Mapping[str, Any] | None) -> str:
     """Return a leaf's kind, type and shape in words."""
-    return "absent" if record is None else "{kind} of {dtype}{shape}".format_map(record)
+    if record is None:
+        return "absent"
+    return "{kind} of {dtype}{shape}".format_map(record)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -18,19 +18,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from isthmus.logs.datasets import Deterministic, Log
+from isthmus.logs.datasets import Deterministic
 from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
 from isthmus.problems.problem import Access, Problem
-from isthmus.training.run_files import FORMAT, RunError, check_config, write_text
-from isthmus.types import BadValue, UnknownName
+from isthmus.training.plans import check_access, check_numbers, describe_log, describe_settings
+from isthmus.training.run_files import (
+    FORMAT,
+    RunError,
+    new_folder,
+    read_config,
+    split_reference,
+    write_text,
+)
+from isthmus.types import BadValue
 
 if TYPE_CHECKING:
     from isthmus.methods.method import Method, State
 
 STATE_PACKAGES = ("isthmus", "optax")  # besides a method's own: where the classes of states are
 VECTOR_UNITS = {"AVX512": ("AVX512", "X86_V4"), "AVX2": ("AVX2", "X86_V3")}
-"""Vectors of x86-64, the widest first, and what NumPy calls them: features until 2.3, levels of the ABI since 2.4."""
+"""Vectors of x86-64, the widest first, and what NumPy calls them: features until 2.3, levels of the
+ABI since 2.4."""
 
 
 def versions(dart: bool = False) -> dict[str, str]:
@@ -62,13 +71,6 @@ def cpu_kind() -> str:
     return platform.machine()
 
 
-def describe_log(log: Log) -> dict[str, Any]:
-    """Return what run.json says of a log; its digest is of the content, wherever and in whichever
-    format it lies.
-    """
-    return {"digest": log.digest(), "transitions": log.size, "episodes": log.episodes}
-
-
 class RestoredRun(NamedTuple):
     """What a run's checkpoint holds."""
 
@@ -83,13 +85,13 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
-    made: tuple[Path, ...] = field(
-        default=(), compare=False
-    )  # folders that `create` made, the innermost first
+    # Folders that `create` made, the innermost first.
+    made: tuple[Path, ...] = field(default=(), compare=False)
     which: str = ""  # the checkpoint that it speaks of: the newest, or "best"
+    # What was made of a checkpoint, with its manifest.
     _read: dict[str, tuple[bytes, Any]] = field(
         init=False, repr=False, compare=False, default_factory=dict
-    )  # what was made of a checkpoint, with its manifest
+    )
 
     @staticmethod
     def plan(
@@ -105,34 +107,41 @@ class Run:
 
         Raises UnknownName or BadValue for a method, setting or problem that cannot run.
         """
-        _check_numbers(seed, steps, fewest_steps=0 if start else 1)
+        check_numbers(seed, steps, fewest_steps=0 if start else 1)
         built = registry.build(method, settings)
-        _check_access(method, built.accepts, problem)
+        check_access(method, built.accepts, problem)
         problem.ready()
-        logged = Access.NONE not in built.accepts and problem.access == Access.DATASET
-        return {
+        config = {
             "format": FORMAT,
             "method": method,
-            "settings": _settings(built),
+            "settings": describe_settings(built),
             "problem": problem.describe(),
             "seed": seed,
             "steps": steps,
-            "start": start.reference if start else None,
-            "start_digest": start.digest if start else None,
+            "start": None,
+            "start_digest": None,
             "imports": list(imports),
             "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
-            "log": describe_log(problem.log()) if logged else None,
+            "log": None,
         }
+        if start:
+            config |= {"start": start.reference, "start_digest": start.digest}
+        if Access.NONE not in built.accepts and problem.access == Access.DATASET:
+            config["log"] = describe_log(problem.log())
+        return config
 
     @staticmethod
     def create(folder: Path, config: dict[str, Any], new: bool = False) -> Run:
-        """Make the folder and its run.json, from what `plan` gave; refuses a folder with anything
-        in it: RunError.
+        """Make the folder and its run.json, from what `plan` gave.
 
-        A `new` one may not be there at all: raises FileExistsError.
+        Raises RunError for a folder with anything in it, and FileExistsError for a `new` one that
+        is there at all.
         """
+        made: list[Path] = []
         try:
-            made = tuple(path for path in (folder, *folder.parents) if not path.exists())
+            for path in (folder, *folder.parents):
+                if not path.exists():
+                    made.append(path)
             folder.mkdir(parents=True, exist_ok=not new)
             if any(folder.iterdir()):
                 raise RunError(
@@ -143,7 +152,7 @@ class Run:
             if new and isinstance(error, FileExistsError):
                 raise
             raise RunError(f"cannot make the run's folder {folder}: {error.strerror}") from None
-        run = Run(folder, config, made)
+        run = Run(folder, config, tuple(made))
         try:
             write_text(folder / "run.json", json.dumps(config, indent=2) + "\n")
         except RunError:
@@ -153,8 +162,9 @@ class Run:
 
     @staticmethod
     def create_under(root: Path, config: dict[str, Any], problem: Problem) -> Run:
-        """`create` in a new folder under `root`, which no other thread or process takes at the same
-        time.
+        """Make a new folder under `root`, which no other thread or process takes at the same time.
+
+        Raises RunError.
         """
         while True:
             folder = new_folder(root, config["method"], problem, config["seed"])
@@ -173,18 +183,9 @@ class Run:
         if Path(folder).suffix == ".safetensors":
             from isthmus.training import kept
 
-            return KeptRun(Path(folder), kept.read_config(Path(folder)))
-        folder, which = _split_reference(folder)
-        try:
-            config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{folder} is no run: it has no run.json") from None
-        except NotADirectoryError:
-            raise RunError(f"{folder} is no run: it is a file, not a folder") from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{folder}/run.json cannot be read: {error}") from None
-        check_config(config, folder, folder / "run.json")
-        return Run(folder, config, which=which)
+            return KeptRun(Path(folder), kept.read_kept_config(Path(folder)))
+        folder, which = split_reference(folder)
+        return Run(folder, read_config(folder), which=which)
 
     def discard(self) -> None:
         """Remove what `create` made, of a run that could not begin: nothing was learned, nor a
@@ -192,21 +193,24 @@ class Run:
 
         A folder that was there before stays, empty as it was.
         """
-        if not self.begun and not (self.folder / "ledger.jsonl").exists():
-            for name in ("run.json", "metrics.jsonl"):
-                (self.folder / name).unlink(missing_ok=True)
-            for name in ("checkpoints", "best"):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
-            with suppress(OSError):  # what somebody else put there meanwhile stays
-                for folder in self.made:
-                    folder.rmdir()
+        if self.begun or (self.folder / "ledger.jsonl").exists():
+            return
+        for name in ("run.json", "metrics.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
+        for name in ("checkpoints", "best"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        with suppress(OSError):  # what somebody else put there meanwhile stays
+            for folder in self.made:
+                folder.rmdir()
 
     def expect(self, config: dict[str, Any]) -> None:
         """Raise BadValue where this run is not the one that was planned as `config`."""
         names = ["method", "problem", "seed", "steps", "settings"]
+        wanted = config.get("start_digest")
+        start_digest = self.config.get("start_digest", wanted)
         # What is kept of a start lies elsewhere than the run did: where its digest is known, that
-        # decides, below.
-        if not (self.config.get("start_digest") and config.get("start_digest")):
+        # decides.
+        if not (wanted and self.config.get("start_digest")):
             names.append("start")
         for name in names:
             if self.config[name] != config[name]:
@@ -214,9 +218,7 @@ class Run:
                     f"{self.folder} holds a run of another {name}; name another folder, or remove "
                     "this one"
                 )
-        if self.config.get("start_digest", config.get("start_digest")) != config.get(
-            "start_digest"
-        ):
+        if start_digest != wanted:
             raise BadValue(
                 f"{self.folder} started from what {self.config['start']} was before; remove it to "
                 "begin anew"
@@ -228,6 +230,7 @@ class Run:
 
     @cached_property
     def problem(self) -> Problem:
+        """The problem, with the run's ledger where the target cannot be replayed."""
         problem = Problem.from_data(self.config["problem"], trusted=False)
         return problem.with_ledger(self.folder / "ledger.jsonl")
 
@@ -235,7 +238,8 @@ class Run:
         """Raise BadValue where the log that the run learns from is missing or no longer what it
         was.
         """
-        if (log := self.config.get("log")) and describe_log(self.problem.log()) != log:
+        log = self.config.get("log")
+        if log is not None and describe_log(self.problem.log()) != log:
             raise BadValue(
                 f"the data set {self.problem.data} changed since {self.folder} began; put the old "
                 "one back"
@@ -248,14 +252,17 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The method's name."""
         return self.config["method"]
 
     @property
     def seed(self) -> int:
+        """The number from which all randomness comes."""
         return self.config["seed"]
 
     @property
     def steps(self) -> int:
+        """The steps that were asked for, of source and target."""
         return self.config["steps"]
 
     def initial(self) -> State:
@@ -317,7 +324,7 @@ class Run:
         if not checkpoint.has_structure(path):
             phase = checkpoint.read_extra(path)["phase"]
             like = make_like(method, problem, self.seed, phase)
-        packages = {*STATE_PACKAGES, *(_package(part) for part in (method, method.learner))}
+        packages = {*STATE_PACKAGES, _package(method), _package(method.learner)}
         state, extra = checkpoint.load(path, like, NEW_FIELDS, packages=packages)
         return RestoredRun(state, extra, notes)
 
@@ -345,28 +352,30 @@ class Run:
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         """Return what `make` makes of the checkpoint, made once for each checkpoint."""
         manifest = self._newest_manifest()
-        if name not in self._read or self._read[name][0] != manifest:
-            self._read[name] = manifest, make()
-        return self._read[name][1]
+        former, made = self._read.get(name, (None, None))
+        if former != manifest:
+            made = make()
+            self._read[name] = manifest, made
+        return made
 
     def _newest_manifest(self) -> bytes:
         """Return what changes with each save, for either checkpoint that a run may speak of."""
         from isthmus.training import checkpoint
 
-        newest = checkpoint.paths(self.folder / "checkpoints")[:1]
         with suppress(OSError):
-            return b"".join((path / checkpoint.MANIFEST).read_bytes() for path in newest)
+            for newest in checkpoint.paths(self.folder / "checkpoints")[:1]:
+                return (newest / checkpoint.MANIFEST).read_bytes()
         return b""
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl; a line cut short by a crash is left out."""
-        rows = []
+        """Return all lines of metrics.jsonl; a line cut short by a crash is left out."""
         path = self.folder / "metrics.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
+        if not path.exists():
+            return []
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
         return rows
 
     @property
@@ -375,55 +384,9 @@ class Run:
         return (self.folder / "finished.json").exists()
 
 
-def _split_reference(reference: Path | str) -> tuple[Path, str]:
-    """A run's folder and the checkpoint meant, "" or "best". Raises UnknownName for another one."""
-    head, at, which = str(reference).rpartition("@")
-    if not at or Path(reference).exists() or not (Path(head) / "run.json").exists():
-        return Path(reference), ""
-    if which != "best":
-        raise UnknownName("checkpoint", which, ["best"])
-    return Path(head), which
-
-
-def _check_numbers(seed: int, steps: int, fewest_steps: int) -> None:
-    if not 0 <= seed < 2**31:
-        raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")
-    if steps < fewest_steps:
-        raise BadValue(
-            f"steps={steps}: needs a whole number above 0, or 0 to deploy what --start left"
-        )
-
-
-def _check_access(method: str, accepts: frozenset[Access], problem: Problem) -> None:
-    """Raise BadValue where a problem's access does not suffice for a method."""
-    if Access.NONE in accepts or problem.access in accepts:
-        return
-    needs = " or ".join(sorted(accepts))
-    fix = f"say --access {needs.split()[0]}"
-    if needs == Access.DATASET:
-        fix = "give the target's log, --data (isthmus collect makes one)"
-    raise BadValue(f"{method} needs access {needs}, this problem's is {problem.access}; {fix}")
-
-
-def _settings(method: Any) -> dict[str, Any]:
-    """Return a method's settings as JSON has them."""
-    settings = registry.settings_of(method)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
-
-
 def _package(part: Any) -> str:
     """Return the top-level package in which a method's or learner's class is defined."""
     return type(part).__module__.partition(".")[0]
-
-
-def new_folder(root: Path, method: str, problem: Problem, seed: int) -> Path:
-    """A name nobody has yet, `root/method-problem-s0`, `...-s0-2`."""
-    slug = "".join(c if c.isalnum() or c in "._-=" else "-" for c in problem.name)[:60].strip("-")
-    base = root / f"{method}-{slug}-s{seed}"
-    folder, i = base, 2
-    while os.path.lexists(folder):
-        folder, i = base.with_name(f"{base.name}-{i}"), i + 1
-    return folder
 
 
 @dataclass(frozen=True)

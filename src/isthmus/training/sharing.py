@@ -19,7 +19,9 @@ PickledJob = tuple[tuple[str, ...], bytes]  # the user's modules, which come bef
 
 def check_shares_rounds(method: str, executor: Executor | None) -> None:
     """Raise BadValue where several workers would have nothing to share."""
-    if executor is None or executor.workers == 1 or registry.find_method(method).shares_rounds:
+    if executor is None or executor.workers == 1:
+        return
+    if registry.find_method(method).shares_rounds:
         return
     able = [name for name in registry.METHODS if registry.find_method(name).shares_rounds]
     raise BadValue(
@@ -59,11 +61,11 @@ def shared_step(
     """
     problem = _without_target(problem)
     jobs = [(imports, pickle.dumps((method, problem, shard))) for shard in method.shards(s)]
-    results: dict[int, Any] = {}
-    for i, result in executor.map(run_shard, jobs):
+    results: list[Any] = [None] * len(jobs)
+    for done, (i, result) in enumerate(executor.map(run_shard, jobs), start=1):
         results[i] = result
-        on_part(len(results), len(jobs))
-    return method.merge(s, [results[i] for i in range(len(jobs))])
+        on_part(done, len(jobs))
+    return method.merge(s, results)
 
 
 def run_shard(job: PickledJob) -> Any:

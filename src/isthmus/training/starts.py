@@ -1,4 +1,4 @@
-"""What a run starts from: another run's learner, which has to be the learner that this one needs."""
+"""What a run starts from: another run's learner, which has to be the one that this run needs."""
 
 from __future__ import annotations
 

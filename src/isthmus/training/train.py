@@ -3,7 +3,7 @@ resume.
 
 state = method.init(problem, seed)
 while steps are left:
-    state, metrics = method.step(problem, state)        or its shards on an executor's workers, and their merge
+    state, metrics = method.step(problem, state)    or its shards, on an executor's workers
     log; evaluate and save when due
 """
 
@@ -54,8 +54,8 @@ def train(
     quiet: bool = False,
     executor: Executor | None = None,
 ) -> Run:
-    """Train a method on a problem, or on what its text says (`hopper/gravity=x2`); the finished
-    run.
+    """Train a method on a problem, or on what its text says (`hopper/gravity=x2`); return the
+    finished run.
 
     `steps` counts all environment steps, of source and target; `settings` changes the method's
     (`{"learner.learning_rate": 1e-3}`); `start` is a run whose learner to begin from, `RUN@best` as
@@ -68,14 +68,12 @@ def train(
     check_shares_rounds(method, executor)
     if isinstance(problem, str):
         problem = make_problem(problem)
-    started = Run.open(start) if isinstance(start, Path | str) else start
-    if started:
-        _ = started.digest  # raises where nothing good is left of it
+    started = _open_start(start)
     config = Run.plan(method, problem, seed, steps, settings or {}, started, imports)
     config["evaluations"] = evaluations or EVALUATIONS
     config["evaluation_episodes"] = evaluation_episodes or EVALUATION_EPISODES
     if not quiet:
-        _note(advise_before(registry.find_method(method), problem, bool(config["log"])))
+        _print_notes(advise_before(registry.find_method(method), problem, bool(config["log"])))
     if executor:
         check_opens(executor, problem, imports)
     run = Run.create(Path(out), config) if out else Run.create_under(Path("runs"), config, problem)
@@ -88,6 +86,15 @@ def train(
         # command.
         run.discard()
         raise
+
+
+def _open_start(start: Run | Path | str | None) -> Run | None:
+    """Open a run to start from. Raises CheckpointError where nothing good is left of it."""
+    if isinstance(start, Path | str):
+        start = Run.open(start)
+    if start:
+        _ = start.digest
+    return start
 
 
 def resume(
@@ -112,16 +119,16 @@ def resume(
     run.check_log()
     restored = run.restore() if run.begun else None
     if restored and not quiet:
-        _note(restored.notes)
+        _print_notes(restored.notes)
     run.problem.ready()
     now = versions(dart="dartpy" in run.config["versions"])
     was = run.config["versions"]
     if not quiet:
-        _note(_describe_changes(was, now))
+        _print_notes(_describe_changes(was, now))
     return _loop(run, restored, quiet, executor, imports)
 
 
-def _note(lines: Iterable[str]) -> None:
+def _print_notes(lines: Iterable[str]) -> None:
     for line in lines:
         Progress.note(line)
 
@@ -130,9 +137,9 @@ def _describe_changes(was: dict[str, str], now: dict[str, str]) -> list[str]:
     """Return a line on versions that are not those that a run was made with; none where all are."""
     changed = []
     for name in was | now:
-        if was.get(name) != now.get(name):
-            former, current = (found.get(name, "not recorded") or "unset" for found in (was, now))
-            changed.append(f"{name} {former}, now {current}")
+        former, current = was.get(name, "not recorded"), now.get(name, "not recorded")
+        if former != current:
+            changed.append(f"{name} {former or 'unset'}, now {current or 'unset'}")
     if not changed:
         return []
     return [f"made with {'; '.join(changed)}: its bits may differ from here on"]
@@ -159,11 +166,13 @@ def _loop(
     step = _choose_step(run, executor, imports, progress)
     recorder = Recorder(run, restored.extra if restored else {}, progress)
     with progress, stop_requested() as stop:
-        state = restored.state if restored else run.initial()
-        divergences = DivergenceLog(run.folder, state)
-        if not restored:
+        if restored:
+            state = restored.state
+        else:
+            state = run.initial()
             recorder.evaluate(state)
             recorder.save(state)
+        divergences = DivergenceLog(run.folder, state)
         while _count_steps(state) < run.steps and not stop():
             began = time.monotonic()
             try:
@@ -174,17 +183,16 @@ def _loop(
                     f"{error}; what was learned is saved: isthmus evaluate {run.folder}"
                 ) from None
             recorder.record_round(state, metrics, time.monotonic() - began)
-            if note := divergences.update(state):
-                progress.note(note)
+            _print_notes(divergences.update(state))
             recorder.evaluate_if_due(state)
             recorder.save_if_due(state)
-        if _count_steps(state) < run.steps:
+        steps = _count_steps(state)
+        if steps < run.steps:
             recorder.save(state)
-            progress.stopped()
+            progress.show_stop()
             return run
-        advice = advise_after(run, state, _count_steps(state))
-        if advice and not quiet:
-            progress.note(advice)
+        if not quiet:
+            _print_notes(advise_after(run, state, steps))
     _finish(run, state)
     return run
 
@@ -195,7 +203,9 @@ def _choose_step(
     """Return what does a round: the method, or an executor's workers where it can be shared."""
     method, problem = run.method, run.problem
     if executor and method.shares_rounds:
-        return lambda state: shared_step(executor, method, problem, state, imports, progress.part)
+        return lambda state: shared_step(
+            executor, method, problem, state, imports, progress.show_part
+        )
     return lambda state: method.step(problem, state)
 
 
@@ -222,7 +232,7 @@ class Recorder:
         """Write a round's line, and move the progress bar."""
         counters = read_counters(state)
         self.metrics_log.write("round", {**counters, **metrics, "seconds": seconds})
-        self.progress.update(sum(counters.values()), counters, metrics)
+        self.progress.update(sum(counters.values()), metrics)
 
     def evaluate_if_due(self, state: State) -> None:
         """Evaluate where the steps have passed another of the evenly spaced evaluations."""
@@ -239,7 +249,7 @@ class Recorder:
         self.metrics_log.write("evaluation", {**counters, **scores})
         extra = {"phase": int(state.phase), **counters}
         self.best.offer(state, extra, sum(counters.values()), scores)
-        self.progress.evaluated(counters, scores)
+        self.progress.show_scores(counters, scores)
 
     def save_if_due(self, state: State) -> None:
         """Save where the last save is long ago, and at the end."""
