@@ -234,7 +234,7 @@ def has_structure(path: Path) -> bool:
 
 
 def latest(folder: Path) -> tuple[Path, list[str]]:
-    """Return the newest good checkpoint of `folder`, and one line for each newer one that is damaged.
+    """Return the newest good checkpoint of `folder`, and a line for each newer one that is damaged.
 
     Raises CheckpointError where there is none.
     """
@@ -284,8 +284,8 @@ def keep_only(folder: Path, names: Collection[int]) -> None:
 
 
 def digest(tree: Any) -> str:
-    """Return a SHA-256 of a tree's names, shapes, dtypes and bits; of a checkpoint, given its Path, that
-    of the saved tree.
+    """Return a SHA-256 of a tree's names, shapes, dtypes and bits; of a checkpoint, given its Path,
+    that of the saved tree.
 
     A NumPy and a JAX array of the same bits have the same digest.
     """
@@ -295,8 +295,8 @@ def digest(tree: Any) -> str:
 
 
 def differences(path_a: Path, path_b: Path) -> Difference | None:
-    """Return the first leaf, in the tree's order, in which two checkpoints differ by a bit; None where
-    they are the same.
+    """Return the first leaf, in the tree's order, in which two checkpoints differ by a bit; None
+    where they are the same.
     """
     first, second = Reader(path_a), Reader(path_b)
     for name in first.leaves | second.leaves:

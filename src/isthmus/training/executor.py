@@ -31,8 +31,7 @@ from isthmus.training.main_guard import check_main_guard
 from isthmus.types import BadValue, IsthmusError
 
 READY_MESSAGE = b"ready"  # a worker's first word; no pickle begins so
-# workers that a job may be given: one that takes too much memory would take every other's too
-MAX_WORKERS_A_JOB = 3
+MAX_WORKERS_A_JOB = 3  # a job that takes too much memory would take every other worker's too
 
 
 class Executor:
@@ -145,8 +144,8 @@ def failed(error: BaseException) -> bytes:
 
 
 def _tellable(error: Exception) -> Exception:
-    """Return the error, or where it cannot be made again from what pickle keeps of it, one that says the
-    same.
+    """Return the error, or where it cannot be made again from what pickle keeps of it, one that
+    says the same.
     """
     try:
         pickle.loads(pickle.dumps(error))
@@ -296,7 +295,8 @@ class _Worker:
 def _describe_failed_start(fate: str) -> str:
     return (
         f"a worker process could not begin ({fate}): it imports the script that began it, and "
-        'something there failed, as is said above; put what the script does under if __name__ == "__main__":'
+        "something there failed, as is said above; put what the script does under "
+        'if __name__ == "__main__":'
     )
 
 

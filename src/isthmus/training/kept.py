@@ -85,7 +85,10 @@ def keep_run(run: Run, path: Path) -> None:
 
 
 def keep_log(log: Log, metadata: dict[str, Any], path: Path) -> None:
-    """Write a log's transitions, each state once: where an episode ends, its last state is added."""
+    """Write a log's transitions, each state once; where an episode ends, its last state is added.
+
+    Raises BadValue where the disk refuses.
+    """
     # A fall at the time limit is a fall.
     log = log._replace(truncated=log.truncated & ~log.terminated)
     ends = log.terminated | log.truncated
@@ -151,7 +154,8 @@ def _read_arrays(
             config = json.loads((file.metadata() or {})[KEPT_METADATA])
             if only_metadata:
                 return {}, config
-            return {name: file.get_tensor(name) for name in file.keys()}, config
+            names = list(file.keys())
+            return dict(zip(names, map(file.get_tensor, names), strict=True)), config
     except FileNotFoundError:
         raise BadValue(f"there is no file {path}") from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:

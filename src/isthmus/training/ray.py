@@ -52,6 +52,7 @@ class Ray(Executor):
 
     @property
     def workers(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The number that was asked for, or of the cluster's CPUs."""
         return self.asked or max(1, int(self._ray().cluster_resources().get("CPU", 1)))
 
     def __enter__(self) -> Ray:
@@ -59,6 +60,7 @@ class Ray(Executor):
         return self
 
     def close(self) -> None:
+        """Disconnect, where this process connected."""
         if self.mine and self.task:
             self._ray().shutdown()
         self.mine, self.task = False, None
