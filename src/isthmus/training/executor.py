@@ -318,9 +318,11 @@ def _ctrl_c_waits() -> Iterator[None]:
 def _end(workers: list[_Worker]) -> None:
     """Ask again until they have ended: what trains saves first, the rest ends at once."""
     while alive := [worker.process for worker in workers if worker.process.is_alive()]:
+        sentinels = []
         for process in alive:
             process.terminate()
-        multiprocessing.connection.wait([process.sentinel for process in alive], timeout=1.0)
+            sentinels.append(process.sentinel)
+        multiprocessing.connection.wait(sentinels, timeout=1.0)
     for worker in workers:
         worker.pipe.close()
     workers.clear()

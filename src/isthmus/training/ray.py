@@ -158,7 +158,9 @@ def _check_answers(address: str) -> None:
         noted = Path(
             os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray", "ray_current_cluster"
         )
-        address = noted.read_text(encoding="utf-8").strip() if noted.exists() else ""
+        address = ""
+        if noted.exists():
+            address = noted.read_text(encoding="utf-8").strip()
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=5.0).close()
