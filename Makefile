@@ -16,7 +16,7 @@ endif
 WORKERS := $(shell test "$$(getconf _NPROCESSORS_ONLN)" -ge 2 && echo 2 || echo 1)
 PYTEST = .venv/bin/python -m pytest
 
-.PHONY: setup demo test test-slow check bench
+.PHONY: setup demo test test-slow check docs bench
 setup: .venv/complete
 
 # An environment counts once its last line, the stamp, is written: one cut short is made again from nothing.
@@ -46,6 +46,10 @@ check: setup
 	.venv/bin/ruff format --check
 	.venv/bin/basedpyright
 	$(PYTEST) -q tests/unit/test_layers.py
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build -q
+	@echo build/site/index.html
 
 bench: setup .bench-venv/complete
 	.venv/bin/python benchmarks/run.py

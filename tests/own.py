@@ -81,6 +81,7 @@ def register(
 
 def forget() -> None:
     """Take back what was registered, and the simulations that were kept of it."""
-    for name in [name for name, task in tasks._registry.items() if issubclass(task, Leg)]:
-        del tasks._registry[name]
+    for name, task in list(tasks.TASKS._entries.items()):
+        if not isinstance(task, str) and issubclass(task, Leg):
+            del tasks.TASKS._entries[name]
     tiny.forget_simulations()

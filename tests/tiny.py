@@ -59,7 +59,12 @@ SAC = {
 
 def settings(method: str) -> dict[str, Any]:
     """Settings under which a method of the table trains in rounds of 128 steps."""
-    known = registry.settings_of(registry.build(method))
+    return settings_of(method, {})
+
+
+def settings_of(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The same for a method whose learner, say, was `given`."""
+    known = registry.settings_of(registry.build(method, given))
     sac = SAC if "learner.capacity" in known else {}
     return {name: value for name, value in {**SETTINGS, **OWN, **sac}.items() if name in known}
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TypeVar
 
@@ -82,3 +83,11 @@ def load_entry_points(group: str) -> None:
                 f"imported: {describe_error(error)}",
                 stacklevel=2,
             )
+
+
+def import_entry(entry: str | Entry) -> Entry:
+    """Return an entry; one that is written "module:name" is imported by now."""
+    if not isinstance(entry, str):
+        return entry
+    module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)

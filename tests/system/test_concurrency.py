@@ -318,18 +318,18 @@ if "windows" in sys.argv:
 
 import tiny
 import isthmus
-from isthmus.problems.problem import Ledger
+from isthmus.problems.problem import UsageLedger
 from isthmus.physics.mujoco import threads
 from isthmus.training.executor import Processes
 
 folder = Path(sys.argv[1])
 assert threads() == os.cpu_count()
 run = tiny.train("source_only", folder / "run", 1)
-ledger = Ledger(folder / "ledger")
+ledger = UsageLedger(folder / "ledger")
 ledger.enter(transitions=3)
 (folder / "ledger").open("a", encoding="utf-8").write('{{"transi')
 ledger.enter(transitions=4)
-assert Ledger(folder / "ledger").transitions == 7
+assert UsageLedger(folder / "ledger").transitions == 7
 with Processes(1) as processes:
     assert list(processes.map(abs, [-3])) == [(0, 3)]
 assert not [name for name in lacking if hasattr(os, name)]

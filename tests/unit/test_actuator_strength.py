@@ -18,8 +18,8 @@ from isthmus.physics.mujoco import (
     MujocoSimulator,
     action_scales_force,
     load_model,
-    parameters,
-    withheld,
+    load_parameters,
+    load_withheld,
 )
 from isthmus.tasks.task import Task, register
 from isthmus.types import BadValue, UnknownName
@@ -50,7 +50,7 @@ def write(folder: Path, actuators: str, **parts: str) -> Path:
     path = folder / "robot.xml"
     empty = {"option": "", "flag": "", "joint": "", "tendon": "", "height": "3"}
     path.write_text(ROBOT.format(actuators=actuators, **(empty | parts)))
-    for cached in (load_model, parameters, withheld, action_scales_force):
+    for cached in (load_model, load_parameters, load_withheld, action_scales_force):
         cached.cache_clear()
     return path
 
@@ -63,7 +63,7 @@ def write_hinge(folder: Path, actuators: str, joint: str = 'damping=".5"') -> Pa
         <worldbody><body name="arm"><joint name="a" axis="0 1 0" {joint}/>
         <geom type="capsule" fromto="0 0 0 .3 0 0" size=".05" mass="1"/></body></worldbody>
         <actuator>{actuators}</actuator></mujoco>""")
-    for cached in (load_model, parameters, withheld, action_scales_force):
+    for cached in (load_model, load_parameters, load_withheld, action_scales_force):
         cached.cache_clear()
     return path
 
@@ -143,8 +143,8 @@ def test_strength_scales_the_force_at_every_state(kind, factor, tmp_path):
         assert np.allclose(
             forces(path, **{name: factor}), factor * usual, rtol=1e-12, atol=1e-13
         ), name
-        assert "force" in parameters(path)[name].meaning
-        assert parameters(path)[name].unit == "x"
+        assert "force" in load_parameters(path)[name].meaning
+        assert load_parameters(path)[name].unit == "x"
 
 
 @pytest.mark.parametrize("kind", ONE_JOINT)
@@ -166,7 +166,7 @@ def test_strength_scales_a_joints_and_a_tendons_limit_of_force(tmp_path):
     usual = forces(path)
     assert usual[:, 0].max() == 1 and usual[:, 0].min() == -2 and np.isclose(usual[:, 1].max(), 1.5)
     assert np.allclose(forces(path, motor_strength=0.5), 0.5 * usual, rtol=1e-12)
-    assert "limits of the actuator force" in parameters(path)["motor_strength"].meaning
+    assert "limits of the actuator force" in load_parameters(path)["motor_strength"].meaning
 
 
 def test_a_weak_motor_with_its_own_damping_and_rotor_keeps_them(tmp_path):
@@ -378,7 +378,7 @@ def write_compensated(
     path.write_text(f"""
         <mujoco>{option}<worldbody><body gravcomp="1"><joint name="a" axis="0 1 0" damping="1" {a}/>{LINK}
         {hand}</body></worldbody><actuator>{actuators or SERVOS["motor"]}</actuator></mujoco>""")
-    for cached in (load_model, parameters, withheld, action_scales_force):
+    for cached in (load_model, load_parameters, load_withheld, action_scales_force):
         cached.cache_clear()
     return path
 
@@ -398,7 +398,7 @@ def test_strength_scales_gravity_compensation_that_acts_through_the_actuators(ki
             assert np.allclose(
                 forces(path, **{name: factor}), factor * usual, rtol=1e-12, atol=1e-13
             )
-        assert "gravity compensation through the actuators" in parameters(path)[name].meaning
+        assert "gravity compensation through the actuators" in load_parameters(path)[name].meaning
     assert np.allclose(play(task, [0.0], 300)[-1], 0.0)
     fallen = play(f"{task}/motor_strength=0", [0.0], 300)
     assert np.allclose(fallen[-1], np.pi / 2, atol=0.05)
@@ -462,13 +462,15 @@ def test_compensation_that_acts_elsewhere_too_withholds_strength(a, b, offered, 
 )
 def test_without_gravity_nothing_is_compensated(option, tmp_path):
     path = write_compensated(tmp_path, THROUGH, "", option=option)
-    assert action_scales_force(path) and parameters(path)["a_strength"].fields == ("actuator_gear",)
+    assert action_scales_force(path) and load_parameters(path)["a_strength"].fields == (
+        "actuator_gear",
+    )
 
 
 def test_compensation_as_a_passive_force_is_no_motors(tmp_path):
     """The arm hangs on in its place whatever its motors' strength."""
     path = write_compensated(tmp_path, "")
-    assert action_scales_force(path) and parameters(path)["motor_strength"].fields == (
+    assert action_scales_force(path) and load_parameters(path)["motor_strength"].fields == (
         "actuator_gear",
     )
     assert np.allclose(play(f"{task_of(tmp_path)}/motor_strength=0", [0.0], 100)[-1], 0.0)
@@ -483,7 +485,7 @@ def test_actuators_with_several_controls_have_parameters_and_spaces(tmp_path):
         '<pid joint="a" kp="20" kv="4" input="pos vel" posrange="-1 1" velrange="-5 5"/>'
         '<motor joint="b" ctrlrange="-2 2"/>',
     )
-    assert {"a_strength", "a_damping", "b_strength", "motor_strength"} <= set(parameters(path))
+    assert {"a_strength", "a_damping", "b_strength", "motor_strength"} <= set(load_parameters(path))
     task = task_of(tmp_path)
     assert Domain(task).spaces.high.tolist() == [1, 5, 2]
     for text in (task, f"{task}/a_strength=0.5", f"{task}/weak_motors=0.5"):
@@ -528,7 +530,7 @@ def test_damping_scales_polynomial_terms_too(tmp_path):
     usual, _ = damping_and_inertia(path)
     assert np.allclose(usual, [-20.2, -14, 0, 0, 0])
     assert np.allclose(damping_and_inertia(path, damping=0.1)[0], [-2.02, -14, 0, 0, 0])
-    assert "polynomial" in parameters(path)["damping"].meaning
+    assert "polynomial" in load_parameters(path)["damping"].meaning
 
 
 def test_a_polynomially_damped_hinge_spins_on_without_damping(tmp_path):
@@ -536,7 +538,7 @@ def test_a_polynomially_damped_hinge_spins_on_without_damping(tmp_path):
     is 10.
     """
     path = write_hinge(tmp_path, "", joint='damping=".1 5"')
-    assert "damping" not in parameters(path)  # it is passive
+    assert "damping" not in load_parameters(path)  # it is passive
     path = write_hinge(tmp_path, '<motor joint="a"/>', joint='damping=".1 5"')
     assert np.isclose(spin(path, damping=0.0), 10)
     assert spin(path) < spin(path, damping=0.5) < 1
@@ -549,7 +551,7 @@ def test_a_joints_own_parameters_say_that_a_tendons_stay(tmp_path):
         ('frictionloss="1"', "a_frictionloss"), ('armature=".1"', "a_armature"),
     ):  # fmt: skip
         path = write(tmp_path, '<motor joint="a"/>', tendon=tendon)
-        table = parameters(path)
+        table = load_parameters(path)
         said = [
             key
             for key in ("a_damping", "b_damping", "a_frictionloss", "a_armature")
@@ -570,7 +572,7 @@ def test_a_motors_own_damping_and_armature_are_the_joints(tmp_path):
         '<motor joint="a" gear="3" damping=".2 .01" armature=".1"/>',
         joint='damping=".5" armature=".3"',
     )
-    table = parameters(path)
+    table = load_parameters(path)
     assert np.isclose(table["a_damping"].default, 2.3) and np.isclose(
         table["a_armature"].default, 1.2
     )
@@ -592,7 +594,7 @@ def test_a_motors_own_damping_and_armature_are_the_joints(tmp_path):
 def test_motors_of_one_joint_share_its_damping_and_their_defaults_change_no_bit(tmp_path):
     motors = '<motor joint="a" gear="1.7" damping=".3" armature=".1"/><position joint="a" kp="3" damping=".7" gear=".3"/>'
     path = write_hinge(tmp_path, motors, joint='damping=".1" armature=".2"')
-    table = parameters(path)
+    table = load_parameters(path)
     assert np.isclose(table["a_damping"].default, 0.1 + 0.3 * 1.7**2 + 0.7 * 0.3**2)
     defaults = {
         name: table[name].default
@@ -608,8 +610,8 @@ def test_what_tendons_add_is_left_out_and_said(tmp_path):
         '<motor joint="a"/><motor tendon="cord" damping="3" armature=".1"/>',
         tendon='damping=".2"',
     )
-    assert parameters(path)["damping"].meaning == "all actuated joints; the tendons' stays"
-    assert parameters(path)["a_damping"].default == 0.5
+    assert load_parameters(path)["damping"].meaning == "all actuated joints; the tendons' stays"
+    assert load_parameters(path)["a_damping"].default == 0.5
     usual, weak = damping_and_inertia(path)[0], damping_and_inertia(path, damping=0.0)[0]
     assert np.allclose(weak - usual, [1, 0, 0, 0, 0])
 
@@ -625,7 +627,7 @@ def test_all_degrees_of_freedom_of_a_driven_ball_have_its_damping(tmp_path):
 def test_a_joints_damping_is_the_linear_term_and_says_so(tmp_path):
     path = write(tmp_path, '<motor joint="a"/>')
     path.write_text(path.read_text().replace('damping=".5"', 'damping=".1 5 2"'))
-    parameter = parameters(path)["a_damping"]
+    parameter = load_parameters(path)["a_damping"]
     assert parameter.default == 0.1
     assert parameter.meaning == "absolute; the linear term, polynomial terms stay"
     assert np.isclose(damping_and_inertia(path, a_damping=3.0)[0][0], -(3 * 2 + 5 * 4 + 2 * 8))

@@ -309,7 +309,7 @@ def test_a_floor_in_a_body_of_its_own_is_the_floor(tmp_path, monkeypatch):
         name = "hopper_on_deck"
         model = str(path)
 
-    monkeypatch.setitem(tasks._registry, OnDeck.name, OnDeck)
+    monkeypatch.setitem(tasks.TASKS._entries, OnDeck.name, OnDeck)
     found = of("hopper_on_deck", "hopper_on_deck/friction=1")
     assert found.points[0].contact["foot"] == (2.0, 1.0) and "floor" not in found.points[0].contact
     below = of("hopper_on_deck/foot_friction=0.9", "hopper_on_deck/foot_friction=0.4")

@@ -23,9 +23,10 @@ from isthmus.domains.domain import Domain, _simulation
 from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.physics import dart, dart_model
 from isthmus.physics import mujoco as reference
-from isthmus.physics.dart import DartSimulator, dartpy
-from isthmus.physics.dart_contacts import find_dynamic_contacts, plan_shapes
-from isthmus.physics.friction import colliding
+from isthmus.physics.dart import DartSimulator
+from isthmus.physics.dart_contacts import plan_shapes
+from isthmus.physics.dart_world import import_dartpy
+from isthmus.physics.geom_contacts import find_colliding, find_colliding_contacts
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.random import Streams, keys
 from isthmus.report import watch as watching
@@ -163,7 +164,7 @@ def test_what_collides_is_what_mujoco_lets_collide(tmp_path):
     data = mujoco.MjData(simulator.model)
     mujoco.mj_forward(simulator.model, data)
     theirs = {tuple(sorted(map(int, contact.geom))) for contact in data.contact}
-    assert theirs == set(colliding(simulator.model))
+    assert theirs == set(find_colliding(simulator.model))
     simulator.step(np.array([0]), np.zeros((1, 0)))
     assert theirs == {tuple(sorted(pair)) for pair, _ in simulator.contacts(0)} and len(theirs) > 12
 
@@ -442,7 +443,7 @@ def test_a_plan_of_shapes_gives_each_pair_its_friction_once():
             )
             world += f"<body><freejoint/>{''.join(geoms)}</body>"
         model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{world}</worldbody></mujoco>")
-        contacts = find_dynamic_contacts(model)
+        contacts = find_colliding_contacts(model)
         plan = plan_shapes(model, contacts, model.geom_friction[:, 0])
         copied += len(plan.copies)
         shapes = {int(b): [] for b in range(model.nbody)}
@@ -489,7 +490,7 @@ def dynamics(simulator: DartSimulator, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("robot", ["hopper", "reacher", "half_cheetah"])
 def test_rows_continue_to_the_bit_in_fresh_and_used_worlds(robot):
-    names = tuple(dart.parameters(tasks.find_task(robot).model_path()))
+    names = tuple(dart.load_dart_parameters(tasks.find_task(robot).model_path()))
     first, fresh, used = make(robot, 3, names), make(robot, 3, names), make(robot, 5, names)
     own = dynamics(first)
     first.set_parameters(np.arange(3), own)
@@ -823,7 +824,7 @@ def test_the_factor_of_all_contacts_is_dart_s_too(tmp_path):
         simulator.set_parameters(np.arange(1), np.full((1, len(names)), 0.5))
         coast(simulator, 200)
         assert {mu for _, mu in simulator.contacts(0)} == {friction}
-    assert "friction" not in dart.parameters(next(tmp_path.glob("*.xml")))
+    assert "friction" not in dart.load_dart_parameters(next(tmp_path.glob("*.xml")))
 
 
 def test_geoms_that_touch_nothing_may_have_anything(tmp_path):
@@ -873,7 +874,7 @@ def load_plain() -> mujoco.MjModel:
 def test_every_parameter_that_dart_has_changes_the_motion(robot):
     """But those that change nothing in MuJoCo either."""
     task = tasks.find_task(robot)
-    table = dart.parameters(task.model_path())
+    table = dart.load_dart_parameters(task.model_path())
     assert not any("armature" in name for name in table) and "density" in table
     names = tuple(table)
     simulator = make(robot, len(names) + 1, names)
@@ -973,7 +974,7 @@ def test_a_domain_is_written_and_read():
     assert domain.without_settings() == Domain("hopper") and domain.shift(
         "engine=mujoco"
     ) == Domain.parse("hopper/gravity=x2")
-    assert domain.table() == dart.parameters(tasks.find_task("hopper").model_path())
+    assert domain.table() == dart.load_dart_parameters(tasks.find_task("hopper").model_path())
 
 
 @pytest.mark.parametrize(
@@ -1046,7 +1047,7 @@ def test_without_dartpy_one_line_says_what_to_install(monkeypatch, tmp_path):
     assert "armature" not in Domain.parse("hopper/engine=dart").table()  # reading needs none
     problem = isthmus.problem("hopper/engine=dart")
     for use in (
-        dartpy,
+        import_dartpy,
         lambda: make("hopper", 1),
         lambda: isthmus.train("source_only", problem, out=tmp_path / "run"),
     ):
@@ -1100,7 +1101,9 @@ def test_a_run_is_resumed_to_the_bit(tmp_path, monkeypatch):
 
         patch.setattr(loop, "stop_requested", stop_requested)
         stopped = tiny.train("target_only", tmp_path / "cut", 4, problem=problem)
-    assert not stopped.finished and stopped.config["versions"]["dartpy"] == dartpy().__version__
+    assert (
+        not stopped.finished and stopped.config["versions"]["dartpy"] == import_dartpy().__version__
+    )
     _simulation.cache_clear()
     again = loop.resume(stopped.folder, quiet=True)
     assert again.finished and digest(again.state()) == digest(whole.state())
@@ -1222,7 +1225,7 @@ def test_a_camera_gets_the_worlds_own_model():
     simulator = make("hopper", 2, ("torso_mass",))
     simulator.set_parameters(np.arange(2), np.array([[3.0], [6.0]]))
     assert [simulator.world_model(i).body("torso").mass[0] for i in range(2)] == [3.0, 6.0]
-    assert reference.parameters(tasks.find_task("hopper").model_path())[
+    assert reference.load_parameters(tasks.find_task("hopper").model_path())[
         "torso_mass"
     ].default == pytest.approx(
         load_model(tasks.find_task("hopper").model_path()).body("torso").mass[0]

@@ -13,8 +13,9 @@ import pytest
 from isthmus.cli.main import parameters as show_parameters
 from isthmus.domains.domain import Domain, pairs
 from isthmus.domains.effects import EFFECTS
+from isthmus.physics.joint_parameters import DRIVEN
 from isthmus.physics.mujoco import MujocoSimulator, load_model
-from isthmus.physics.mujoco_parameters import DRIVEN, mujoco_parameters
+from isthmus.physics.mujoco_parameters import mujoco_parameters
 from isthmus.physics.parameter_names import name_bodies, name_joints
 from isthmus.physics.parameters import Parameter
 from isthmus.tasks.task import BUILT_IN, Task, find_task, register

@@ -12,8 +12,9 @@ import pytest
 from scipy import stats
 
 from isthmus.domains.domain import Domain
-from isthmus.physics.friction import colliding, find_inert_foot_friction, is_scenery
-from isthmus.physics.mujoco import MujocoSimulator, load_model, parameters, withheld
+from isthmus.physics.friction import find_inert_foot_friction
+from isthmus.physics.geom_contacts import find_colliding, is_scenery
+from isthmus.physics.mujoco import MujocoSimulator, load_model, load_parameters, load_withheld
 from isthmus.physics.parameters import (
     Distribution,
     Grid,
@@ -36,7 +37,7 @@ WALKERS = ["ant", "half_cheetah", "hopper", "walker2d"]
 
 
 def table_of(robot: str) -> dict[str, Parameter]:
-    return parameters(tasks.find_task(robot).model_path())
+    return load_parameters(tasks.find_task(robot).model_path())
 
 
 def times(parameter: Parameter, factor: float) -> float:
@@ -504,7 +505,7 @@ def own_model(tmp_path: Path, gravity: str, friction: str, motor: str) -> dict[s
         <joint name="lift_joint" type="slide" axis="0 0 1"/><joint type="slide" axis="1 0 0"/>
         <geom name="box" type="box" size=".1 .1 .1" friction="{friction}"/></body></worldbody>
         <actuator>{motor}</actuator></mujoco>""")
-    return parameters(path)
+    return load_parameters(path)
 
 
 def test_a_parameter_that_a_model_lacks_is_not_offered(tmp_path):
@@ -601,7 +602,7 @@ def test_friction_is_what_the_contact_has_whatever_decides_it(name, value, tmp_p
 def test_the_default_of_friction_is_the_contacts(name, tmp_path):
     world, more = FRICTION_MODELS[name]
     (measured,) = contact_frictions(tmp_path, world, more)
-    assert parameters(tmp_path / "model.xml")["friction"].default == pytest.approx(
+    assert load_parameters(tmp_path / "model.xml")["friction"].default == pytest.approx(
         measured, abs=1e-9
     )
 
@@ -657,14 +658,14 @@ def test_friction_is_withheld_where_one_value_would_not_hold_and_a_factor_takes_
     world, more, words = UNLIKE_MODELS[name]
     default = contact_frictions(tmp_path, world, more)
     path = tmp_path / "model.xml"
-    assert "friction" not in parameters(path) and "friction_scale" not in withheld(path)
-    reason = withheld(path)["friction"]
+    assert "friction" not in load_parameters(path) and "friction_scale" not in load_withheld(path)
+    reason = load_withheld(path)["friction"]
     assert (
         f"by default: {words}; " in reason
         and "friction_scale=x0.5" in reason
         and "\n" not in reason
     )
-    scale = parameters(path)["friction_scale"]
+    scale = load_parameters(path)["friction_scale"]
     assert (scale.default, scale.unit) == (1.0, "x") and parse_setting("x0.5", scale) == 0.5
     (tmp_path / "b").mkdir()
     halved = contact_frictions(tmp_path / "b", world, more, friction_scale=0.5)
@@ -685,7 +686,7 @@ def test_no_factor_is_offered_where_friction_is(name, tmp_path):
     world, more = FRICTION_MODELS[name]
     path = tmp_path / "model.xml"
     path.write_text(f"<mujoco><worldbody>{world}</worldbody>{more}</mujoco>")
-    assert "friction" in parameters(path) and "friction_scale" not in parameters(path)
+    assert "friction" in load_parameters(path) and "friction_scale" not in load_parameters(path)
 
 
 @pytest.mark.parametrize("foot", ["Left_Foot", "LFOOT", "foot"])
@@ -694,7 +695,7 @@ def test_a_foot_is_one_in_any_case_of_letters(foot, tmp_path):
     knee = '<geom name="knee" type="sphere" size=".1" pos=".5 0 0" friction="2"/>'
     world = PLANE.format("") + BOX.format(foot, 'friction="1.4"', knee)
     assert contact_frictions(tmp_path, world, friction=0.3) == {0.3, round(0.6 / 1.4, 9)}
-    assert parameters(tmp_path / "model.xml")["foot_friction"].default == 1.4
+    assert load_parameters(tmp_path / "model.xml")["foot_friction"].default == 1.4
 
 
 def test_feet_that_differ_agree_on_a_floor_that_is_rougher_than_all(tmp_path):
@@ -704,14 +705,16 @@ def test_feet_that_differ_agree_on_a_floor_that_is_rougher_than_all(tmp_path):
     world = PLANE.format("") + BOX.format("foot_l", 'friction=".4"', SECOND_FOOT.format(".9"))
     assert contact_frictions(tmp_path, world, friction=0.3) == {0.3}
     path = tmp_path / "model.xml"
-    reason = withheld(path)["foot_friction"]
+    reason = load_withheld(path)["foot_friction"]
     assert (
         reason
         == "the feet's own coefficients differ by default: foot_l 0.4, foot_r 0.9; set friction"
     )
     (tmp_path / "b").mkdir()
     contact_frictions(tmp_path / "b", *UNLIKE_MODELS["two feet"][:2])
-    assert withheld(tmp_path / "b" / "model.xml")["foot_friction"].endswith("; set friction_scale")
+    assert load_withheld(tmp_path / "b" / "model.xml")["foot_friction"].endswith(
+        "; set friction_scale"
+    )
 
 
 def test_a_contact_of_condim_1_is_without_friction_whatever_its_coefficient(tmp_path):
@@ -744,7 +747,7 @@ def test_foot_friction_is_offered_where_it_is_what_its_meaning_says(name, words,
     floor = {"visual": 0.6, "masks": 0.5}.get(name, 0.0)
     for value in (0.05, 0.3, 1.7):
         assert contact_frictions(tmp_path, world, more, foot_friction=value) == {max(value, floor)}
-    meaning = parameters(tmp_path / "model.xml")["foot_friction"].meaning
+    meaning = load_parameters(tmp_path / "model.xml")["foot_friction"].meaning
     assert (words or f"up to the floor's {floor:g} are the same") in meaning
     assert find_inert_foot_friction(load_model(tmp_path / "model.xml")) == (floor or None)
 
@@ -775,8 +778,8 @@ def test_foot_friction_that_would_not_hold_is_withheld_with_the_reason(
 ):
     path = tmp_path / "model.xml"
     path.write_text(f"<mujoco><worldbody>{world}</worldbody>{more}</mujoco>")
-    assert "foot_friction" not in parameters(path)
-    assert words in withheld(path)["foot_friction"]
+    assert "foot_friction" not in load_parameters(path)
+    assert words in load_withheld(path)["foot_friction"]
 
 
 @pytest.mark.parametrize(
@@ -796,8 +799,8 @@ def test_friction_that_no_coefficient_decides_is_withheld(option, geom, words, t
     path.write_text(
         f"<mujoco>{option}<worldbody>{PLANE.format(geom)}{BOX.format('box', geom, '')}</worldbody></mujoco>"
     )
-    assert "friction" not in parameters(path)
-    assert words in withheld(path)["friction"]
+    assert "friction" not in load_parameters(path)
+    assert words in load_withheld(path)["friction"]
 
 
 def test_a_domain_says_why_a_name_is_withheld(tmp_path, monkeypatch):
@@ -827,9 +830,9 @@ def test_colliding_pairs_are_mujocos(flag, tmp_path):
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     assert {tuple(sorted(map(int, contact.geom))) for contact in data.contact} == set(
-        colliding(model)
+        find_colliding(model)
     )
-    assert len(colliding(model)) == {"": 10, '<flag filterparent="disable"/>': 13}.get(flag, 0)
+    assert len(find_colliding(model)) == {"": 10, '<flag filterparent="disable"/>': 13}.get(flag, 0)
 
 
 # The grammar.

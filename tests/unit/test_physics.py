@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from isthmus.physics.engine import VELOCITY_BOUND
-from isthmus.physics.mujoco import MujocoSimulator, load_model, parameters, threads
+from isthmus.physics.mujoco import MujocoSimulator, load_model, load_parameters, threads
 from isthmus.physics.random import Streams, keys
 from isthmus.tasks import task as tasks
 from isthmus.types import BadValue
@@ -28,7 +28,7 @@ def make(
     """A simulator in which all of a robot's parameters may differ between worlds."""
     task = tasks.find_task(robot)
     if names is None:
-        names = tuple(parameters(task.model_path()))
+        names = tuple(load_parameters(task.model_path()))
     return MujocoSimulator(
         task.model_path(), names, n, task.frame_skip, task.forces if forces is None else forces
     )
@@ -280,7 +280,7 @@ def test_divergence_prints_nothing_and_writes_no_file(tmp_path):
 import numpy as np
 from isthmus.physics import mujoco as engine
 from isthmus.tasks import task as tasks
-task = tasks.find("half_cheetah")
+task = tasks.find_task("half_cheetah")
 simulator = engine.MujocoSimulator(task.model_path(), (), 8, task.frame_skip)
 ids = np.arange(8)
 simulator.reset(ids, np.tile(simulator.qpos0, (8, 1)), np.full((8, simulator.nv), np.nan))
@@ -333,4 +333,4 @@ def test_simulators_do_not_share_their_models():
     for s in (heavy, usual):
         begin("hopper", s)
     assert not np.array_equal(run(heavy, range(10)), run(usual, range(10)))
-    assert load_model(path).body("torso").mass[0] == parameters(path)["torso_mass"].default
+    assert load_model(path).body("torso").mass[0] == load_parameters(path)["torso_mass"].default

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.seeding import np_random
 
-from isthmus.physics.mujoco import MujocoSimulator, parameters
+from isthmus.physics.mujoco import MujocoSimulator, load_parameters
 from isthmus.physics.random import Single, Streams, fold, keys
 from isthmus.tasks import task as tasks
 from isthmus.tasks.imports import import_files
@@ -146,7 +146,7 @@ def test_episodes_equal_gymnasium(name, setting, monkeypatch):
     chosen, n = actions(task, STEPS), len(WORLDS)
     ids = np.arange(n)
     if setting == "default parameters, set":
-        table = parameters(task.model_path())
+        table = load_parameters(task.model_path())
         simulator = make(task, n, tuple(table))
         defaults = np.tile([p.default for p in table.values()], (n, 1))
         simulator.set_parameters(ids, defaults * 0.9)

@@ -17,7 +17,8 @@ import numpy as np
 
 from isthmus.domains.domain import SENSE, START, Domain, PhysicsSimulation, engine_class
 from isthmus.domains.effects import EFFECTS, Effect, History, PreviousAction, WeakMotors
-from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction, is_scenery
+from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction
+from isthmus.physics.geom_contacts import is_scenery
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.parameters import Distribution, Grid, ParameterSpec, format_setting
 from isthmus.physics.random import Streams, fold, keys

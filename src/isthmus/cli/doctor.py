@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.metadata import version
 
 
 def examine() -> Iterator[tuple[bool, str]]:
@@ -27,7 +28,7 @@ def examine() -> Iterator[tuple[bool, str]]:
         f"{count_cpus()} CPUs; MuJoCo steps on {threads()} threads (ISTHMUS_THREADS changes speed, "
         "not bits)",
     )
-    yield True, _dart()
+    yield from _engines()
     yield _bits()
     from isthmus.report.watch import CannotRender, backend
 
@@ -37,14 +38,22 @@ def examine() -> Iterator[tuple[bool, str]]:
         yield False, str(error)
 
 
-def _dart() -> str:
-    from isthmus.physics.dart import dartpy
+def _engines() -> Iterator[tuple[bool, str]]:
+    """Yield a line for each engine that is not the default one; they are optional."""
+    from isthmus.physics.engine import DEFAULT_ENGINE, ENGINES, find_engine
     from isthmus.types import BadValue
 
-    try:
-        return f"DART {dartpy().__version__} is the second engine: engine=dart"
-    except BadValue as error:
-        return f"no second engine: {error}"
+    for name in ENGINES:
+        if name == DEFAULT_ENGINE:
+            continue
+        engine = find_engine(name)
+        try:
+            engine.check_installed()
+        except BadValue as error:
+            yield True, str(error)
+            continue
+        packages = " ".join(f"{package} {version(package)}" for package in engine.packages)
+        yield True, f"engine={name} can be used: {packages}"
 
 
 def _bits() -> tuple[bool, str]:

@@ -112,11 +112,11 @@ def problems() -> None:
 def tasks(imports: Imports = ()) -> None:
     """Robots, what they observe, and what they can be paid for: hopper/reward=sparse."""
     from isthmus.tasks.imports import import_files
-    from isthmus.tasks.task import VARIANTS, find_task, names
+    from isthmus.tasks.task import VARIANTS, find_task, list_tasks
 
     import_files(imports)
     table = _table("task", "observation", "steps at most", "equals", "in one line")
-    for name in names():
+    for name in list_tasks():
         task = find_task(name)
         first = (sys.modules[type(task).__module__].__doc__ or "").strip().splitlines()
         table.add_row(
@@ -128,7 +128,7 @@ def tasks(imports: Imports = ()) -> None:
         )
     out.print(table)
     out.print("\n[bold]rewards[/], chosen apart for source and target:")
-    found = {name: find_task(name).variants for name in names()}
+    found = {name: find_task(name).variants for name in list_tasks()}
     for variant, meaning in VARIANTS.items():
         having = [name for name in found if variant in found[name]]
         where = "all" if len(having) == len(found) else ", ".join(having)

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
-from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
 
 from isthmus.domains.effects import EFFECTS, Effect, EffectChain, WeakMotors
 from isthmus.physics.concurrency import ThreadCache
+from isthmus.physics.engine import DEFAULT_ENGINE, SimulatorFactory, find_engine
 from isthmus.physics.parameters import (
     Distribution,
     Grid,
@@ -27,22 +27,14 @@ from isthmus.physics.parameters import (
 )
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
-from isthmus.tasks.task import BUILT_IN, Random, SimView, Task, is_built_in
+from isthmus.tasks.task import BUILT_IN, Random, SimView, Task, is_built_in, list_tasks
 from isthmus.tasks.task import find_task as find_task
-from isthmus.tasks.task import names as task_names
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds, decode_text
 
-ENGINES = {
-    "mujoco": ("isthmus.physics.mujoco", "MujocoSimulator"),
-    "dart": ("isthmus.physics.dart", "DartSimulator"),
-}
-"""Engines by name: the module (with its `parameters`) and the class that steps worlds."""
 
-
-def engine_class(engine: str) -> Any:
+def engine_class(engine: str) -> SimulatorFactory:
     """The class of an engine's simulator."""
-    module, name = ENGINES[engine]
-    return getattr(import_module(module), name)
+    return find_engine(engine).simulator
 
 
 MOTOR_STRENGTH = "motor_strength"
@@ -216,7 +208,7 @@ class Domain:
     task: str
     settings: tuple[tuple[str, ParameterSpec], ...] = ()
     effects: tuple[Effect, ...] = ()
-    engine: str = "mujoco"
+    engine: str = DEFAULT_ENGINE
     episodes_per_task: int = 1
     reward: str = "dense"
 
@@ -287,14 +279,8 @@ class Domain:
         """This domain in another engine. Raises UnknownName, or BadValue where the engine cannot
         build the robot.
         """
-        if engine not in ENGINES:
-            raise UnknownName("engine", engine, ENGINES)
-        domain = replace(self, engine=engine)
-        if engine == "dart":
-            from isthmus.physics.dart import check
-
-            task = find_task(self.task)
-            check(task.model_path(), task.forces)
+        domain, task = replace(self, engine=engine), find_task(self.task)
+        find_engine(engine).check(task.model_path(), task.forces)
         for name in self.names:
             domain._find(name)
         return domain
@@ -306,22 +292,16 @@ class Domain:
         Better said before training than in the middle of it. `moved`: whether training moves this
         domain.
         """
-        if self.engine == "dart":
-            from isthmus.physics.dart import dartpy
-
-            dartpy()
-        if self.task in task_names():  # and is no environment of somebody else's
+        find_engine(self.engine).check_installed()
+        if self.task in list_tasks():  # and is no environment of somebody else's
             rehearse_task(find_task(self.task), self.engine)
 
     def _find(self, name: str) -> Parameter:
         table = self.table()
-        if self.engine == "dart" and name not in table:
-            from isthmus.physics.dart import lacked
-
-            if name in (without := lacked(find_task(self.task).model_path())):
-                raise BadValue(
-                    f"{name} cannot be set with engine=dart: DART has no {without[name]}"
-                )
+        if name not in table:
+            lacked = find_engine(self.engine).lacked(find_task(self.task).model_path())
+            if name in lacked:
+                raise BadValue(f"{name} cannot be set with engine={self.engine}: {lacked[name]}")
         known = {
             **table,
             **dict.fromkeys(EFFECTS),
@@ -337,35 +317,25 @@ class Domain:
 
     def table(self) -> dict[str, Parameter]:
         """The physical parameters this domain has, by name."""
-        return import_module(ENGINES[self.engine][0]).parameters(find_task(self.task).model_path())
+        return find_engine(self.engine).parameters(find_task(self.task).model_path())
 
     def left_out(self) -> tuple[str, ...]:
-        """Return what this domain's engine leaves out of its robot's model, a line a kind; nothing
-        in MuJoCo.
-        """
-        if self.engine != "dart" or self.task not in task_names():
+        """Return what this domain's engine leaves out of its robot's model, a line a kind."""
+        if self.task not in list_tasks():
             return ()
-        from isthmus.physics.dart import left_out
-
-        return tuple(
-            f"{line} (see docs/engines.md)" for line in left_out(find_task(self.task).model_path())
-        )
+        return find_engine(self.engine).left_out(find_task(self.task).model_path())
 
     def withheld(self) -> dict[str, str]:
         """The parameters that one might look for and that its robot cannot have, by name: the
         reasons.
         """
-        from isthmus.physics.mujoco import withheld
-
-        return withheld(find_task(self.task).model_path())
+        return find_engine(self.engine).withheld(find_task(self.task).model_path())
 
     def action_scales_force(self) -> bool:
         """Whether a scaled action scales the force of every motor, so that `weak_motors` may scale
         it.
         """
-        from isthmus.physics.mujoco import action_scales_force
-
-        return action_scales_force(find_task(self.task).model_path())
+        return find_engine(self.engine).action_scales_force(find_task(self.task).model_path())
 
     @property
     def motor_force(self) -> float | None:
@@ -393,7 +363,7 @@ class Domain:
     def _parts(self) -> list[str]:
         parts = [f"{name}={format_setting(setting)}" for name, setting in self.settings]
         parts += [f"{effect.name}={effect.value:g}" for effect in self.effects]
-        if self.engine != "mujoco":
+        if self.engine != DEFAULT_ENGINE:
             parts.append(f"engine={self.engine}")
         if self.episodes_per_task != 1:
             parts.append(f"episodes_per_task={self.episodes_per_task}")

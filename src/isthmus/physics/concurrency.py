@@ -1,6 +1,4 @@
-"""What processes and threads share, and what they must not: the CPUs, simulations, and what a fork
-leaves behind.
-"""
+"""What threads and processes share, and what they must not: CPUs, simulations, forked threads."""
 
 from __future__ import annotations
 
@@ -10,14 +8,17 @@ import sys
 import threading
 import weakref
 from collections import UserList
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from isthmus.types import IsthmusError
 
 T = TypeVar("T")
-SPAWN = "start processes with multiprocessing.get_context('spawn') (a DataLoader: multiprocessing_context='spawn')"
+SPAWN_ADVICE = (
+    "start processes with multiprocessing.get_context('spawn') (a DataLoader: "
+    "multiprocessing_context='spawn')"
+)
 
 
 class ForkedError(IsthmusError):
@@ -25,8 +26,9 @@ class ForkedError(IsthmusError):
 
 
 def count_cpus() -> int:
-    """Return how many CPUs this process may use; where the system does not say (macOS), how many
-    there are.
+    """Return how many CPUs this process may use.
+
+    Where the system does not say (macOS): how many there are.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -34,18 +36,17 @@ def count_cpus() -> int:
 
 
 class ThreadCache(Generic[T]):
-    """`functools.lru_cache` with a cache for each thread: no two threads are ever given the same
-    value.
+    """`functools.lru_cache` with a cache for each thread.
 
-    For values that are stepped, and so cannot be shared. Each thread keeps at most `maxsize` of
-    them, until it ends.
+    For values that are stepped, and so cannot be shared by threads. Each thread keeps at most
+    `maxsize` of them, until it ends.
     """
 
     def __init__(self, make: Callable[..., T], maxsize: int):
         self._make, self._maxsize = make, maxsize
         self._own = threading.local()
 
-    def __call__(self, *key: Any) -> T:
+    def __call__(self, *key: Hashable) -> T:
         """Return this thread's value for `key`, made by `make(*key)` where it has none."""
         if getattr(self._own, "process", None) != os.getpid():  # what a parent kept is the parent's
             self._own.cache = lru_cache(self._maxsize)(self._make)
@@ -63,16 +64,17 @@ class ThreadList(threading.local, UserList[T]):
 
 # Threads do not survive os.fork: in the child, what waits for one waits for ever.
 
-_pools: weakref.WeakKeyDictionary[Any, Any] = (
-    weakref.WeakKeyDictionary()
-)  # owner -> what has the threads
+# owner -> what has the threads
+_pools: weakref.WeakKeyDictionary[object, object] = weakref.WeakKeyDictionary()
 _jax_computed = False  # when this process, or one that it was forked from, last forked
 _jax_lost = False
 
 
-def register_pool(owner: Any, pool: Any) -> None:
-    """Note a pool of threads that lives as long as `owner`: it joins them when it is destroyed,
-    which hangs after a fork, where they are gone. A forked process therefore never destroys it.
+def register_pool(owner: object, pool: object) -> None:
+    """Note a pool of threads that lives as long as `owner`.
+
+    It joins them when it is destroyed, which hangs after a fork, where they are gone. A forked
+    process therefore never destroys it.
     """
     _pools[owner] = pool
 
@@ -81,17 +83,17 @@ def check_same_process(process: int) -> None:
     """Raise ForkedError where threads that were begun in `process` are needed in another one."""
     if process != os.getpid():
         raise ForkedError(
-            f"this simulation was made before a fork, which its threads did not survive: {SPAWN}"
+            "this simulation was made before a fork, which its threads did not survive: "
+            f"{SPAWN_ADVICE}"
         )
 
 
 def check_jax_survived() -> None:
-    """Raise ForkedError in a process that was forked after jax had computed: there jax hangs, if
-    not always.
-    """
+    """Raise ForkedError in a process that was forked after jax had computed: jax may hang there."""
     if _jax_lost:
         raise ForkedError(
-            f"this process was forked after jax had computed, whose threads are lost here: {SPAWN}"
+            "this process was forked after jax had computed, whose threads are lost here: "
+            f"{SPAWN_ADVICE}"
         )
 
 

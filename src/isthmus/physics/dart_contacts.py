@@ -13,9 +13,10 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from isthmus.physics.friction import GeomContact, colliding, find_contact
+from isthmus.physics.geom_contacts import GeomContact, GeomPair
 
-Frictions = dict[tuple[int, int], float]  # of pairs of geoms
+Frictions = dict[GeomPair, float]
+BodyPair = tuple[int, int]  # the lower number first
 
 
 class ShapeCopy(NamedTuple):
@@ -29,50 +30,59 @@ class ShapePlan(NamedTuple):
     """Which shapes a world has, their coefficients, and which bodies touch.
 
     `frictions` are of the geoms' own shapes, by geom; `copies` are bodies of their own, numbered
-    from nbody on; `touching` are pairs (lower, higher) of these numbers and of the model's bodies.
+    from nbody on; `touching` are pairs of these numbers and of the model's bodies.
     """
 
     frictions: dict[int, float]
     copies: tuple[ShapeCopy, ...]
-    touching: frozenset[tuple[int, int]]
+    touching: frozenset[BodyPair]
 
     def has_structure_of(self, other: ShapePlan) -> bool:
-        """Say whether two plans differ by coefficients alone."""
-        geoms, others = ([copy.geom for copy in plan.copies] for plan in (self, other))
-        return geoms == others and self.touching == other.touching
+        """Return whether two plans differ by coefficients alone."""
+        return self._list_copied() == other._list_copied() and self.touching == other.touching
 
-
-def find_dynamic_contacts(model: mujoco.MjModel) -> list[GeomContact]:
-    """Return what `plan_shapes` goes by: the contacts of all colliding pairs."""
-    return [find_contact(model, g, h) for g, h in colliding(model)]
+    def _list_copied(self) -> list[int]:
+        return [copy.geom for copy in self.copies]
 
 
 def plan_shapes(
     model: mujoco.MjModel, contacts: list[GeomContact], sliding: np.ndarray
 ) -> ShapePlan:
-    """Return shapes by which all contacts rub as in MuJoCo, under the geoms' coefficients `sliding`
-    [ngeom].
+    """Return shapes by which all contacts rub as in MuJoCo.
+
+    `contacts` are those of all colliding pairs, `sliding` [ngeom] the geoms' coefficients.
     """
-    wanted = {
-        (contact.geom, contact.other): contact.friction_under(sliding) for contact in contacts
-    }
-    frictions: dict[int, float] = {}
-    for pair, friction in wanted.items():
-        for g in pair:
-            frictions[g] = max(frictions.get(g, 0.0), friction)
+    wanted: Frictions = {}
+    for contact in contacts:
+        wanted[contact.geom, contact.other] = contact.friction_under(sliding)
+    frictions = _find_largest(wanted)
     copies: list[ShapeCopy] = []
-    touching: set[tuple[int, int]] = set()
+    touching: set[BodyPair] = set()
     for bodies, group in _group_by_bodies(model, wanted).items():
-        if all(min(frictions[g], frictions[h]) == friction for (g, h), friction in group.items()):
+        if _rub_by_themselves(group, frictions):
             touching.add(bodies)
         else:
             touching |= _add_copies(copies, bodies, group, model.nbody)
     return ShapePlan(frictions, tuple(copies), frozenset(touching))
 
 
-def _group_by_bodies(model: mujoco.MjModel, wanted: Frictions) -> dict[tuple[int, int], Frictions]:
-    """Return the pairs by their bodies (lower, higher), each pair in the order of the bodies."""
-    groups: dict[tuple[int, int], Frictions] = {}
+def _find_largest(wanted: Frictions) -> dict[int, float]:
+    """Return the largest friction of each geom's contacts."""
+    frictions: dict[int, float] = {}
+    for pair, friction in wanted.items():
+        for g in pair:
+            frictions[g] = max(frictions.get(g, 0.0), friction)
+    return frictions
+
+
+def _rub_by_themselves(group: Frictions, frictions: dict[int, float]) -> bool:
+    """Return whether the smaller of two shapes' frictions is that of each pair in `group`."""
+    return all(min(frictions[g], frictions[h]) == group[g, h] for g, h in group)
+
+
+def _group_by_bodies(model: mujoco.MjModel, wanted: Frictions) -> dict[BodyPair, Frictions]:
+    """Return the pairs by their bodies, each pair in the order of the bodies."""
+    groups: dict[BodyPair, Frictions] = {}
     owner = model.geom_bodyid.tolist()
     for (g, h), friction in wanted.items():
         b, c = owner[g], owner[h]
@@ -83,36 +93,41 @@ def _group_by_bodies(model: mujoco.MjModel, wanted: Frictions) -> dict[tuple[int
 
 
 def _add_copies(
-    copies: list[ShapeCopy], bodies: tuple[int, int], group: Frictions, nbody: int
-) -> set[tuple[int, int]]:
-    """Add the copies that let two bodies touch by the frictions in `group`; return which bodies
-    touch thereby.
+    copies: list[ShapeCopy], bodies: BodyPair, group: Frictions, nbody: int
+) -> set[BodyPair]:
+    """Add the copies that let two bodies touch by the frictions in `group`; return who touches.
 
     One side is copied, and meets the other body itself, where each of its geoms has one friction
-    with all of that body's; else both are, pair by pair.
+    with all of that body's (the side that needs fewer new copies); else both are, pair by pair.
     """
-    sides = [side for side in (0, 1) if _has_one_friction_each(group, side)]
+    sides: dict[int, set[ShapeCopy]] = {}
+    for side in (0, 1):
+        if _has_one_friction_each(group, side):
+            sides[side] = {ShapeCopy(pair[side], group[pair]) for pair in group}
     if not sides:
-        met = set()
-        for (g, h), friction in group.items():
-            pair = [_number(copies, ShapeCopy(k, friction)) + nbody for k in (g, h)]
-            met.add((min(pair), max(pair)))
-        return met
-    needed = {
-        side: {ShapeCopy(pair[side], friction) for pair, friction in group.items()}
-        for side in sides
-    }
-    side = min(sides, key=lambda s: len(needed[s] - set(copies)))
+        return _add_pairs_of_copies(copies, group, nbody)
+    side = min(sides, key=lambda side: len(sides[side].difference(copies)))
     other = bodies[1 - side]
-    return {(other, _number(copies, copy) + nbody) for copy in sorted(needed[side])}
+    return {(other, _number(copies, copy) + nbody) for copy in sorted(sides[side])}
+
+
+def _add_pairs_of_copies(copies: list[ShapeCopy], group: Frictions, nbody: int) -> set[BodyPair]:
+    """Copy both geoms of every pair; return which copies touch."""
+    touching: set[BodyPair] = set()
+    for (g, h), friction in group.items():
+        first = _number(copies, ShapeCopy(g, friction)) + nbody
+        second = _number(copies, ShapeCopy(h, friction)) + nbody
+        touching.add((min(first, second), max(first, second)))
+    return touching
 
 
 def _has_one_friction_each(group: Frictions, side: int) -> bool:
-    """Say whether each geom on a side has one and the same friction with all geoms of the other."""
-    found: dict[int, float] = {}
-    return all(
-        found.setdefault(pair[side], friction) == friction for pair, friction in group.items()
-    )
+    """Return whether each geom on a side has one friction with all geoms of the other."""
+    frictions: dict[int, float] = {}
+    for pair, friction in group.items():
+        if frictions.setdefault(pair[side], friction) != friction:
+            return False
+    return True
 
 
 def _number(copies: list[ShapeCopy], copy: ShapeCopy) -> int:

@@ -1,26 +1,45 @@
-"""The contract of a physics engine: code that steps N worlds, each with its own dynamics, and
-nothing else.
+"""The contract of a physics engine, and the table of engines.
 
-An engine never sees a reward, an observation or a policy. Its `rows` are opaque and exact (written
-back into any simulator of the same model they continue bit for bit); `qpos` and `qvel` are the
-engine-neutral configuration.
+An engine steps N worlds, each with its own dynamics, and never sees a reward, an observation or a
+policy. A simulator's `rows` are opaque and exact (written back into any simulator of the same model
+they continue bit for bit); `qpos` and `qvel` are the engine-neutral configuration.
+
+An engine is a class in a file of its own, and a row of `ENGINES`, or `@register_engine` in a file
+that is named with `--import`:
+
+    @register_engine
+    class MyEngine(MujocoEngine):
+        name = "mine"
+        simulator = MySimulator
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from isthmus.physics.parameters import Parameter
+from isthmus.plugins import Registry, import_entry
+
+if TYPE_CHECKING:
+    import mujoco
+
 VELOCITY_BOUND = 1e4
-"""A world whose joint velocity (m/s or rad/s) exceeds this has diverged: with all motors at full power, whichever way,
-the robots here reach 25 (Ant) to 200 (Reacher)."""
+"""A world whose joint velocity (m/s or rad/s) exceeds this has diverged.
+
+With all motors at full power, whichever way, the built-in robots reach 25 (Ant) to 200 (Reacher).
+"""
+
+Contact = tuple[tuple[int, int], float]
+"""Two geoms of the model that touch, and the sliding friction between them."""
 
 
 class Start(NamedTuple):
     """Where worlds begin, one row a world; of a keyframe, without the leading axis.
 
-    None means: for `ctrl`, what the actuators were told last, the control that holds the pose; for
+    None means: for `ctrl`, the last control of the actuators, the one that holds the pose; for
     `act`, the activations of actuators that have one, that control where they follow it (filters),
     zeros elsewhere; for mocap bodies where the model has them.
     """
@@ -34,22 +53,25 @@ class Start(NamedTuple):
 
 
 class Simulator(Protocol):
-    """N worlds of one robot. `ids` are the worlds meant, int [n], ascending; arrays have one row a
-    world.
+    """N worlds of one robot.
+
+    `ids` are the worlds meant, int [n], ascending; arrays have one row a world.
     """
 
+    model: mujoco.MjModel  # the robot, with its default dynamics
+    parameters: list[Parameter]  # those that may differ between worlds
     n: int
+    nq: int
+    nv: int
     dt: float  # seconds a step (frame skip included)
     rows: np.ndarray  # float64 [N, S], live and writable
     qpos: np.ndarray  # float64 [N, nq], live
     qvel: np.ndarray  # float64 [N, nv], live
-    control: np.ndarray  # float64 [N, A], what the actuators were told last
+    control: np.ndarray  # float64 [N, A], the last control
     qpos0: np.ndarray  # float64 [nq], the model's default pose
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
-        """Give worlds the dynamics `values` (n, P), in absolute units and in the order of the
-        simulator's names.
-        """
+        """Give worlds the dynamics `values` (n, P), in absolute units, a column a parameter."""
         ...
 
     def reset(
@@ -62,14 +84,11 @@ class Simulator(Protocol):
         mocap_pos: np.ndarray | None = None,
         mocap_quat: np.ndarray | None = None,
     ) -> None:
-        """Put worlds where a `Start` says, with no past, and compute what derives from it; see
-        there for None.
-        """
+        """Put worlds where a `Start` says, with no past, and compute what derives from it."""
         ...
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
-        """Advance worlds by one step under `control` (n, A); return which of them diverged, bool
-        (n,).
+        """Advance worlds by one step under `control` (n, A); return which diverged, bool (n,).
 
         Divergence is a state that is not finite, a velocity beyond VELOCITY_BOUND, a control that
         is not finite, or an error of the engine. It is contained, not repaired: other worlds are
@@ -78,23 +97,100 @@ class Simulator(Protocol):
         ...
 
     def position(self, body: str) -> np.ndarray:
-        """World positions (N, 3) of a body, live; they may lag the state by one substep, as in
-        MuJoCo's `mj_step`.
+        """Return the world positions (N, 3) of a body, live.
+
+        They may lag the state by one substep, as in MuJoCo's `mj_step`.
         """
         ...
 
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
-        """External contact forces (n, bodies, 6) in MuJoCo's `cfrc_ext` layout, after the last
-        step.
+        """Return external contact forces (n, bodies, 6), as MuJoCo's `cfrc_ext`, of a step."""
+        ...
+
+    def contacts(self, world: int) -> list[Contact]:
+        """Return one world's contacts in the last substep."""
+        ...
+
+    def world_model(self, world: int) -> mujoco.MjModel:
+        """Return a MuJoCo model with one world's own dynamics: what draws it."""
+        ...
+
+
+class SimulatorFactory(Protocol):
+    """How a simulator is made, usually its class."""
+
+    def __call__(
+        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+    ) -> Simulator:
+        """Return a simulator of n worlds of an MJCF file's robot.
+
+        `names` are the parameters that may differ between worlds; `forces` says that contacts and
+        their forces will be needed.
         """
         ...
 
-    def contacts(self, world: int) -> list[tuple[tuple[int, int], float]]:
-        """One world's contacts in the last substep: the two geoms of the model, and the sliding
-        friction there.
-        """
-        ...
 
-    def world_model(self, world: int) -> Any:
-        """A MuJoCo model of one world's own, with its dynamics: what draws it."""
-        ...
+class Engine:
+    """What the package asks of an engine about the robot in an MJCF file, `path`.
+
+    A subclass names its simulator, and answers what has no default.
+    """
+
+    name: ClassVar[str]  # as `engine=NAME` writes it
+    simulator: ClassVar[SimulatorFactory]
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Installed packages on which the bits of a run depend: a run records their versions."""
+
+    def check_installed(self) -> None:
+        """Raise BadValue where a package of the engine is missing."""
+
+    def check(self, path: Path, forces: bool) -> None:
+        """Raise BadValue where the engine cannot build the robot.
+
+        `forces` says that its task needs contact forces.
+        """
+
+    def parameters(self, path: Path) -> dict[str, Parameter]:
+        """Return the physical parameters that may be set, by name, in the order they apply."""
+        raise NotImplementedError
+
+    def withheld(self, path: Path) -> dict[str, str]:
+        """Return the parameters that no engine can offer of this robot, by name: why."""
+        return {}
+
+    def lacked(self, path: Path) -> dict[str, str]:
+        """Return the parameters that the model has and the engine lacks, by name: why."""
+        return {}
+
+    def left_out(self, path: Path) -> tuple[str, ...]:
+        """Return what the model has and the engine is built without, a line a kind."""
+        return ()
+
+    def action_scales_force(self, path: Path) -> bool:
+        """Return whether a scaled action scales the force of every motor."""
+        raise NotImplementedError
+
+
+DEFAULT_ENGINE = "mujoco"
+
+ENGINES: Registry[str | type[Engine]] = Registry(
+    "engine",
+    "engines",
+    {
+        "mujoco": "isthmus.physics.mujoco:MujocoEngine",
+        "dart": "isthmus.physics.dart:DartEngine",
+    },
+)
+"""Engines by name: the class, or "module:class", which is imported once the engine is asked for."""
+
+
+def register_engine(engine: type[Engine]) -> type[Engine]:
+    """Add an engine to the table, as a class decorator. Raises BadValue for a built-in name."""
+    ENGINES.add(engine.name, engine)
+    return engine
+
+
+def find_engine(name: str) -> Engine:
+    """Return the engine of that name. Raises UnknownName with the nearest names."""
+    engine = import_entry(ENGINES.find(name))
+    return engine()

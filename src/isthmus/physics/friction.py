@@ -1,169 +1,118 @@
-"""What two geoms of a compiled MuJoCo model rub by when they touch, and the parameters that set it.
+"""The parameters that set the friction of a model's contacts, and why some are withheld.
 
-MuJoCo's rules, which are followed here (its documentation, Computation, Contact): an explicit
-`<contact><pair>` has a friction of its own; else the geom of higher priority decides; among equals,
-the larger friction does.
+`friction` sets that of all contacts, or `friction_scale` scales it where contacts differ by
+default; `foot_friction` sets the coefficient of the feet alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from operator import attrgetter
 from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
+from isthmus.physics.geom_contacts import GeomContact, describe_geom, find_contacts, is_scenery
+from isthmus.physics.model_fields import Apply, Fields
 from isthmus.physics.parameters import Parameter
 
-FLAT = [
-    int(mujoco.mjtGeom.mjGEOM_PLANE),
-    int(mujoco.mjtGeom.mjGEOM_HFIELD),
-]  # two of these never collide
-CONSTRAINT, CONTACT = mujoco.mjtDisableBit.mjDSBL_CONSTRAINT, mujoco.mjtDisableBit.mjDSBL_CONTACT
-FILTER_PARENT = mujoco.mjtDisableBit.mjDSBL_FILTERPARENT
 OVERRIDE = mujoco.mjtEnableBit.mjENBL_OVERRIDE
-OF_ALL_CONTACTS = (
-    "friction",
-    "friction_scale",
-)  # either scales all contacts; a model has one of them at most
+
+OF_ALL_CONTACTS = ("friction", "friction_scale")
+"""Parameters that scale all contacts; a model has one of them at most."""
+
+UNDECIDED_RULES = {
+    "other": (
+        "the priority of {other} is above that of {foot}, whose friction therefore does not count"
+    ),
+    "pair": "<contact><pair> gives {foot} and {other} a friction of their own",
+}
+"""Rules of a contact by which a foot's own coefficient does not count."""
+
+Offer = Parameter | str | None
+"""A parameter; or the reason why it is withheld; or None, where the model has no use for it."""
 
 
-class GeomContact(NamedTuple):
-    """Two geoms that can touch. `geom` moves; `other` is scenery wherever one of the two is."""
+class NamedFriction(NamedTuple):
+    """The friction of a contact by default, and which contact it is."""
 
-    geom: int
-    other: int
-    friction: float  # the sliding friction where they touch; 0 without friction (condim 1)
-    condim: int
-    # what decides: "larger", "geom", "other" (a higher priority) or "pair" (an explicit one)
-    rule: str
-    across: float | None = (
-        # the friction in the second direction; None: as in the first. Pairs alone have another
-        None
-    )
-
-    def friction_under(self, sliding: np.ndarray) -> float:
-        """Return the friction under other coefficients of the geoms, [ngeom]."""
-        if self.condim == 1:
-            return 0.0
-        if self.rule == "pair":
-            return self.friction
-        if self.rule == "larger":
-            return float(max(sliding[self.geom], sliding[self.other]))
-        return float(sliding[self.geom if self.rule == "geom" else self.other])
+    friction: float
+    contact: str
 
 
-def colliding(model: mujoco.MjModel) -> list[tuple[int, int]]:
-    """Return the pairs of geoms that MuJoCo lets collide: by contype and conaffinity, not parent
-    and child, not excluded, not both of one rigid body. Explicit `<contact><pair>`s, which none of
-    this filters, are not among them.
-    """
-    if model.opt.disableflags & (CONSTRAINT | CONTACT):
-        return []
-    g, h = np.triu_indices(model.ngeom, 1)
-    kept = _kinds_meet(model, g, h) & ~_are_related(model, g, h)
-    kept &= ~np.isin(_sign_bodies(model, g, h), model.exclude_signature)
-    return list(zip(g[kept].tolist(), h[kept].tolist(), strict=True))
+class FrictionContacts:
+    """A model's contacts, as the parameters of friction need them."""
+
+    def __init__(self, model: mujoco.MjModel):
+        self.model = model
+        self.scenery = is_scenery(model)
+        self.all = find_contacts(model)
+        self.explicit = any(contact.rule == "pair" for contact in self.all)
+        self.on_scenery: list[GeomContact] = []
+        self.of_feet: list[GeomContact] = []  # with scenery
+        for contact in self.all:
+            self._sort_contact(contact)
+        self.feet = sorted({contact.geom for contact in self.of_feet})
+
+    def _sort_contact(self, contact: GeomContact) -> None:
+        if self.scenery[contact.geom] or not self.scenery[contact.other]:
+            return
+        self.on_scenery.append(contact)
+        if is_called_foot(self.model, contact.geom):
+            self.of_feet.append(contact)
+
+    @property
+    def on_floor(self) -> list[GeomContact]:
+        """The contacts that `friction` is about.
+
+        They are those of the feet with scenery, else of any part; where a robot meets no scenery
+        (balls in space), its parts meet each other.
+        """
+        return self.of_feet or self.on_scenery or self.all
+
+    def list_frictions(self) -> list[NamedFriction]:
+        """Return the frictions on the floor, both where a contact has one in each direction."""
+        frictions = []
+        for contact in self.on_floor:
+            geom = describe_geom(self.model, contact.geom)
+            name = f"{geom} with {describe_geom(self.model, contact.other)}"
+            frictions.append(NamedFriction(contact.friction, name))
+            if contact.across is not None:
+                name = f"{name} in the second direction"
+                frictions.append(NamedFriction(contact.across, name))
+        return frictions
 
 
-def _kinds_meet(model: mujoco.MjModel, g: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Say of pairs of geoms (P,), (P,) whether their masks meet, and MuJoCo can collide their
-    shapes, bool [P].
-    """
-    contype, conaffinity = model.geom_contype, model.geom_conaffinity
-    flat = np.isin(model.geom_type, FLAT)
-    masks = (contype[g] & conaffinity[h]) | (contype[h] & conaffinity[g])
-    return (masks != 0) & ~(flat[g] & flat[h])
-
-
-def _are_related(model: mujoco.MjModel, g: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Say of pairs of geoms whether they are of one rigid body, or of a parent and its child."""
-    weld = model.body_weldid
-    v, w = (weld[model.geom_bodyid[k]] for k in (g, h))
-    if model.opt.disableflags & FILTER_PARENT:
-        return v == w
-    above = weld[model.body_parentid]
-    # The world is nobody's parent here: a robot that hangs from it meets the floor.
-    return (v == w) | ((v > 0) & (w > 0) & ((v == above[w]) | (w == above[v])))
-
-
-def _sign_bodies(model: mujoco.MjModel, g: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Return what MuJoCo excludes pairs of bodies by."""
-    b, c = (model.geom_bodyid[k].astype(np.int64) for k in (g, h))
-    return (np.minimum(b, c) << 16) + np.maximum(b, c)
-
-
-def is_scenery(model: mujoco.MjModel) -> np.ndarray:
-    """Say of every geom whether no joint moves it, bool [ngeom]: floors, wherever they are in the
-    tree, and mocap.
-    """
-    return np.asarray(model.body_treeid)[model.geom_bodyid] < 0
-
-
-def find_contact(model: mujoco.MjModel, g: int, h: int) -> GeomContact:
-    """Return the contact of two colliding geoms."""
-    if model.body_treeid[model.geom_bodyid[g]] < 0:  # no joint moves it: scenery
-        g, h = h, g
-    condims = [int(model.geom_condim[k]) for k in (g, h)]
-    ahead = int(model.geom_priority[g]) - int(model.geom_priority[h])
-    if ahead > 0:
-        rule, condim = "geom", condims[0]
-    elif ahead < 0:
-        rule, condim = "other", condims[1]
-    else:
-        rule, condim = "larger", max(condims)
-    contact = GeomContact(g, h, 0.0, condim, rule)
-    return contact._replace(friction=contact.friction_under(model.geom_friction[:, 0]))
-
-
-def find_contacts(model: mujoco.MjModel) -> list[GeomContact]:
-    """Return all contacts that the model's geoms can make, explicit pairs included."""
-    explicit = _find_explicit_contacts(model)
-    replaced = {frozenset((c.geom, c.other)) for c in explicit}
-    dynamic = [
-        find_contact(model, g, h) for g, h in colliding(model) if frozenset((g, h)) not in replaced
-    ]
-    return dynamic + explicit
-
-
-def _find_explicit_contacts(model: mujoco.MjModel) -> list[GeomContact]:
-    """Return the contacts of all `<contact><pair>`s: two geoms may have several, and make contacts
-    by each.
-    """
-    if model.opt.disableflags & (CONSTRAINT | CONTACT):
-        return []
-    scenery, found = is_scenery(model), []
-    for k in range(model.npair):
-        g, h = int(model.pair_geom1[k]), int(model.pair_geom2[k])
-        if scenery[g]:
-            g, h = h, g
-        condim = int(model.pair_dim[k])
-        along, across = (float(mu) if condim > 1 else 0.0 for mu in model.pair_friction[k, :2])
-        found.append(GeomContact(g, h, along, condim, "pair", None if across == along else across))
-    return found
-
-
-def _find_feet(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[int]:
-    """Return the geoms called a foot that can touch some scenery."""
-    scenery = is_scenery(model)
-    touching = {c.geom for c in contacts if scenery[c.other] and not scenery[c.geom]}
-    return [g for g in sorted(touching) if _is_called_foot(model, g)]
-
-
-def _is_called_foot(model: mujoco.MjModel, geom: int) -> bool:
+def is_called_foot(model: mujoco.MjModel, geom: int) -> bool:
+    """Return whether a geom's name says that it is a foot."""
     return "foot" in model.geom(geom).name.lower()
 
 
-def _find_floor_contacts(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[GeomContact]:
-    """Return the contacts that `friction` is about: of the feet with scenery, else of any part,
-    else whatever there is.
+def offer_friction(model: mujoco.MjModel) -> Iterator[Parameter]:
+    """Yield `friction` or else `friction_scale`, and `foot_friction`, as far as they would hold."""
+    for offer in _list_offers(model).values():
+        if isinstance(offer, Parameter):
+            yield offer
 
-    Where a robot meets no scenery (balls in space), its parts meet each other.
-    """
-    scenery = is_scenery(model)
-    on_scenery = [c for c in contacts if scenery[c.other] and not scenery[c.geom]]
-    feet = _find_feet(model, contacts)
-    return [c for c in on_scenery if c.geom in feet] or on_scenery or contacts
+
+def find_withheld(model: mujoco.MjModel) -> dict[str, str]:
+    """Return why a parameter is not offered, for `friction` and `foot_friction`."""
+    reasons: dict[str, str] = {}
+    for name, offer in _list_offers(model).items():
+        if isinstance(offer, str):
+            reasons[name] = offer
+    return reasons
+
+
+def _list_offers(model: mujoco.MjModel) -> dict[str, Offer]:
+    """Return what becomes of each parameter, by name."""
+    contacts = FrictionContacts(model)
+    return {
+        "friction": _offer_friction(contacts),
+        "friction_scale": _offer_friction_scale(contacts),
+        "foot_friction": _offer_foot_friction(contacts),
+    }
 
 
 def _find_uncontrolled(model: mujoco.MjModel) -> str | None:
@@ -175,119 +124,68 @@ def _find_uncontrolled(model: mujoco.MjModel) -> str | None:
     return None
 
 
-def offer_friction(model: mujoco.MjModel) -> Iterator[Parameter]:
-    """Yield `friction` or else `friction_scale`, and `foot_friction`, as far as the model keeps
-    what they promise.
-    """
-    for offer in _list_offers(model).values():
-        if not isinstance(offer, str):
-            yield offer
+# All contacts
 
 
-def find_withheld(model: mujoco.MjModel) -> dict[str, str]:
-    """Return why a name is not offered, for `friction` and `foot_friction`."""
-    return {name: offer for name, offer in _list_offers(model).items() if isinstance(offer, str)}
-
-
-def _list_offers(model: mujoco.MjModel) -> dict[str, Parameter | str]:
-    """Return each of the parameters, or the reason why it is withheld; none that the model has no
-    use for.
-    """
-    contacts = find_contacts(model)
-    offers = {
-        "friction": _offer_friction(model, contacts),
-        "friction_scale": _offer_friction_scale(model, contacts),
-        "foot_friction": _offer_foot_friction(model, contacts),
-    }
-    return {name: offer for name, offer in offers.items() if offer is not None}
-
-
-def _offer_friction(model: mujoco.MjModel, contacts: list[GeomContact]) -> Parameter | str | None:
-    """Return the parameter `friction`, or why there is none; None for a model without friction
-    anywhere.
-    """
-    if reason := _find_uncontrolled(model):
+def _offer_friction(contacts: FrictionContacts) -> Offer:
+    """Return `friction`, or why there is none; None for a model without friction anywhere."""
+    if reason := _find_uncontrolled(contacts.model):
         return reason
-    on_floor = _find_floor_contacts(model, contacts)
-    meaning = "the sliding friction of the foot's (or limbs') contact with the floor: floor and robot scaled together"
-    if on_floor:
-        frictions = _name_frictions(model, on_floor)
-        default = max(named.friction for named in frictions)
-        if default == 0:
-            return _explain_no_friction(on_floor)
-        if min(named.friction for named in frictions) < default:
-            return _explain_difference(frictions)
-    else:
-        default = float(np.asarray(model.geom_friction)[:, 0].max(initial=0.0))
-        meaning += "; here nothing can touch anything, and it changes nothing"
-    if default == 0:
-        return None
-    explicit = any(c.rule == "pair" for c in contacts)
-    return _parameter("friction", default, _scale_friction(default, explicit), meaning, explicit)
-
-
-class _NamedFriction(NamedTuple):
-    """The friction of a contact by default, and which contact it is."""
-
-    friction: float
-    contact: str
-
-
-def _name_frictions(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[_NamedFriction]:
-    """Return the frictions of contacts, both where a contact has one in each direction."""
-    frictions = []
-    for c in contacts:
-        contact = f"{_name(model, c.geom)} with {_name(model, c.other)}"
-        frictions.append(_NamedFriction(c.friction, contact))
-        if c.across is not None:
-            frictions.append(_NamedFriction(c.across, f"{contact} in the second direction"))
-    return frictions
-
-
-def _explain_difference(frictions: list[_NamedFriction]) -> str:
-    low, high = (choose(frictions, key=_get_friction) for choose in (min, max))
-    return (
-        f"one value would not hold for all contacts, which differ by default: {low.contact} "
-        f"{low.friction:g}, "
-        f"{high.contact} {high.friction:g}; scale all of them by friction_scale=x0.5"
+    meaning = (
+        "the sliding friction of the foot's (or limbs') contact with the floor: floor and robot "
+        "scaled together"
     )
+    frictions = contacts.list_frictions()
+    if not frictions:
+        default = float(np.asarray(contacts.model.geom_friction)[:, 0].max(initial=0.0))
+        meaning += "; here nothing can touch anything, and it changes nothing"
+        return _make_scaling("friction", default, contacts, meaning) if default else None
+    lowest = min(frictions, key=attrgetter("friction"))
+    highest = max(frictions, key=attrgetter("friction"))
+    if highest.friction == 0:
+        return _explain_no_friction(contacts.on_floor)
+    if lowest.friction < highest.friction:
+        return _explain_difference(lowest, highest)
+    return _make_scaling("friction", highest.friction, contacts, meaning)
 
 
-def _get_friction(named: _NamedFriction) -> float:
-    return named.friction
-
-
-def _offer_friction_scale(model: mujoco.MjModel, contacts: list[GeomContact]) -> Parameter | None:
-    """Return the parameter `friction_scale`, which stands in for `friction` where contacts differ
-    by default.
-    """
-    frictions = [
-        named.friction for named in _name_frictions(model, _find_floor_contacts(model, contacts))
-    ]
-    if _find_uncontrolled(model) or not frictions or min(frictions) == max(frictions):
-        return None
-    meaning = "the sliding friction of all contacts together; those with the floor have "
-    meaning += f"{min(frictions):g} to {max(frictions):g} by default"
-    explicit = any(c.rule == "pair" for c in contacts)
-    return _parameter(
-        "friction_scale", 1.0, _scale_friction(1.0, explicit), meaning, explicit, unit="x"
+def _explain_difference(lowest: NamedFriction, highest: NamedFriction) -> str:
+    return (
+        "one value would not hold for all contacts, which differ by default: "
+        f"{lowest.contact} {lowest.friction:g}, {highest.contact} {highest.friction:g}; scale all "
+        "of them by friction_scale=x0.5"
     )
 
 
 def _explain_no_friction(on_floor: list[GeomContact]) -> str:
-    if all(c.condim == 1 for c in on_floor):
+    if all(contact.condim == 1 for contact in on_floor):
         return "contacts with the floor are without friction (condim 1)"
     return "the friction of contacts with the floor is 0 by default, and it is set by scaling"
 
 
-def _scale_friction(
-    default: float, explicit: bool
-) -> Callable[[Mapping[str, np.ndarray], np.ndarray], None]:
-    """Return what scales all contacts together: their rules pick among geoms, and so scale with
-    them.
-    """
+def _offer_friction_scale(contacts: FrictionContacts) -> Parameter | None:
+    """Return `friction_scale`, which stands in for `friction` where contacts differ by default."""
+    frictions = [named.friction for named in contacts.list_frictions()]
+    if _find_uncontrolled(contacts.model) or len(set(frictions)) < 2:
+        return None
+    meaning = (
+        "the sliding friction of all contacts together; those with the floor have "
+        f"{min(frictions):g} to {max(frictions):g} by default"
+    )
+    return _make_scaling("friction_scale", 1.0, contacts, meaning, unit="x")
 
-    def apply(fields: Mapping[str, np.ndarray], values: np.ndarray) -> None:
+
+def _make_scaling(
+    name: str, default: float, contacts: FrictionContacts, meaning: str, unit: str = "1"
+) -> Parameter:
+    """Return a parameter that scales all contacts together, from a default on.
+
+    Their rules pick among geoms, and so scale with them.
+    """
+    explicit = contacts.explicit
+    fields = ("geom_friction", "pair_friction") if explicit else ("geom_friction",)
+
+    def apply(fields: Fields, values: np.ndarray) -> None:
         fields["geom_friction"][:, :, 0] = fields["geom_friction"][:, :, 0] * (
             values[:, None] / default
         )
@@ -295,101 +193,100 @@ def _scale_friction(
             factor = values[:, None, None] / default
             fields["pair_friction"][:, :, :2] = fields["pair_friction"][:, :, :2] * factor
 
-    return apply
+    return _make_parameter(name, default, fields, apply, meaning, unit)
 
 
-def _offer_foot_friction(
-    model: mujoco.MjModel, contacts: list[GeomContact]
-) -> Parameter | str | None:
-    """Return the parameter `foot_friction`, or why there is none; None for a robot without feet."""
-    named = [g for g in np.flatnonzero(~is_scenery(model)).tolist() if _is_called_foot(model, g)]
-    if not named:
+# Feet
+
+
+def _offer_foot_friction(contacts: FrictionContacts) -> Offer:
+    """Return `foot_friction`, or why there is none; None for a robot without feet."""
+    model, feet = contacts.model, contacts.feet
+    moving = np.flatnonzero(~contacts.scenery).tolist()
+    if not any(is_called_foot(model, geom) for geom in moving):
         return None
-    if reason := _find_uncontrolled(model):
+    if reason := _explain_foot_friction(contacts):
         return reason
-    feet = _find_feet(model, contacts)
-    if not feet:
-        return "no geom called a foot can touch the floor"
-    on_floor = _find_foot_contacts(model, contacts)
-    if reason := _find_undecided(model, on_floor) or _find_unlike_feet(model, feet, contacts):
-        return reason
+
+    def apply(fields: Fields, values: np.ndarray) -> None:
+        fields["geom_friction"][:, feet, 0] = values[:, None]
+
     meaning = "the feet's own coefficient, as published; "
-    floor = _find_inert_friction(model, on_floor)
+    floor = _find_inert_friction(contacts)
     if floor is None:
         meaning += "the contact's too, for the feet have the higher priority"
     else:
         meaning += "contact takes the larger of foot and floor, "
         meaning += f"so that all values up to the floor's {floor:g} are the same"
-
-    def apply(fields: Mapping[str, np.ndarray], values: np.ndarray) -> None:
-        fields["geom_friction"][:, feet, 0] = values[:, None]
-
-    return _parameter(
-        "foot_friction", model.geom_friction[feet, 0].max(), apply, meaning, explicit=False
-    )
+    default = float(model.geom_friction[feet, 0].max())
+    return _make_parameter("foot_friction", default, ("geom_friction",), apply, meaning)
 
 
-def _find_foot_contacts(model: mujoco.MjModel, contacts: list[GeomContact]) -> list[GeomContact]:
-    """Return the contacts of feet with scenery."""
-    scenery = is_scenery(model)
-    feet = _find_feet(model, contacts)
-    return [c for c in contacts if c.geom in feet and scenery[c.other]]
+def _explain_foot_friction(contacts: FrictionContacts) -> str | None:
+    """Return why the feet's own coefficient is withheld; None where it is not."""
+    if reason := _find_uncontrolled(contacts.model):
+        return reason
+    if not contacts.feet:
+        return "no geom called a foot can touch the floor"
+    return _find_undecided(contacts) or _find_unlike_feet(contacts)
 
 
-def _find_undecided(model: mujoco.MjModel, on_floor: list[GeomContact]) -> str | None:
-    """Return why the feet's own coefficient does not say what they rub by; None where it does."""
-    reasons = {
-        "other": "the priority of {other} is above that of {foot}, whose friction therefore does not count",
-        "pair": "<contact><pair> gives {foot} and {other} a friction of their own",
-    }
-    for c in on_floor:
-        if c.condim == 1:
-            return f"{_name(model, c.geom)} touches {_name(model, c.other)} without friction (condim 1)"
-        if c.rule in reasons:
-            return reasons[c.rule].format(foot=_name(model, c.geom), other=_name(model, c.other))
-    if len({c.rule for c in on_floor}) > 1:
-        return "the feet have a higher priority than some floors only: one rule does not say what they rub by"
+def _find_undecided(contacts: FrictionContacts) -> str | None:
+    """Return why the feet's own coefficient is not what they rub by; None where it is."""
+    rules: set[str] = set()
+    for contact in contacts.of_feet:
+        foot = describe_geom(contacts.model, contact.geom)
+        other = describe_geom(contacts.model, contact.other)
+        if contact.condim == 1:
+            return f"{foot} touches {other} without friction (condim 1)"
+        if contact.rule in UNDECIDED_RULES:
+            return UNDECIDED_RULES[contact.rule].format(foot=foot, other=other)
+        rules.add(contact.rule)
+    if len(rules) > 1:
+        return (
+            "the feet have a higher priority than some floors only: one rule does not say what "
+            "they rub by"
+        )
     return None
 
 
-def _find_unlike_feet(
-    model: mujoco.MjModel, feet: list[int], contacts: list[GeomContact]
-) -> str | None:
+def _find_unlike_feet(contacts: FrictionContacts) -> str | None:
     """Return why one coefficient is not the default of all feet; None where it is."""
+    model, feet = contacts.model, contacts.feet
     sliding = model.geom_friction[feet, 0]
-    low, high = feet[int(sliding.argmin())], feet[int(sliding.argmax())]
     if sliding.min() == sliding.max():
         return None
-    offered = "friction" if _offer_friction_scale(model, contacts) is None else "friction_scale"
+    low = describe_geom(model, feet[int(sliding.argmin())])
+    high = describe_geom(model, feet[int(sliding.argmax())])
+    offered = "friction" if _offer_friction_scale(contacts) is None else "friction_scale"
     return (
-        f"the feet's own coefficients differ by default: {_name(model, low)} {sliding.min():g}, "
-        f"{_name(model, high)} {sliding.max():g}; set {offered}"
+        f"the feet's own coefficients differ by default: {low} {sliding.min():g}, "
+        f"{high} {sliding.max():g}; set {offered}"
     )
 
 
 def find_inert_foot_friction(model: mujoco.MjModel) -> float | None:
-    """Return the friction of the floor, up to which `foot_friction` has no effect; None where it
-    always has one.
+    """Return the friction up to which `foot_friction` has no effect; None where it always has.
+
+    That is the friction of the floor, where contact takes the larger of foot and floor.
     """
-    return _find_inert_friction(model, _find_foot_contacts(model, find_contacts(model)))
+    return _find_inert_friction(FrictionContacts(model))
 
 
-def _find_inert_friction(model: mujoco.MjModel, on_floor: list[GeomContact]) -> float | None:
-    """Return the lowest friction of what the feet touch; None where it does not count beside
-    theirs.
-    """
-    if not on_floor or any(c.rule != "larger" for c in on_floor):
+def _find_inert_friction(contacts: FrictionContacts) -> float | None:
+    rules = {contact.rule for contact in contacts.of_feet}
+    if rules != {"larger"}:
         return None
-    return min(float(model.geom_friction[c.other, 0]) for c in on_floor)
+    sliding = contacts.model.geom_friction[:, 0]
+    return min(float(sliding[contact.other]) for contact in contacts.of_feet)
 
 
-def _name(model: mujoco.MjModel, geom: int) -> str:
-    body = model.body(model.geom_bodyid[geom]).name
-    return model.geom(geom).name or f"a geom of body {body or 'world'}"
-
-
-def _parameter(
-    name: str, default: float, apply: Callable, meaning: str, explicit: bool, unit: str = "1"
+def _make_parameter(
+    name: str,
+    default: float,
+    fields: tuple[str, ...],
+    apply: Apply,
+    meaning: str,
+    unit: str = "1",
 ) -> Parameter:
-    fields = ("geom_friction", "pair_friction") if explicit else ("geom_friction",)
-    return Parameter(name, unit, float(default), 0.0, 100.0, fields, apply, meaning)
+    return Parameter(name, unit, default, 0.0, 100.0, fields, apply, meaning)

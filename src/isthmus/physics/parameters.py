@@ -1,10 +1,12 @@
-"""Physical parameters by name: unit, default, bounds, what they change; and the one grammar for
-shifts.
+"""Physical parameters by name (unit, default, bounds, fields), and the one grammar of their values.
 
-    torso_mass=6            absolute                 friction=x0.5            relative to the default
-    torso_mass=1..9         uniform                  friction=x0.5..x2        uniform, relative
-    damping=log:0.1..10     log-uniform              torso_mass=normal:6:1.5:3..9    normal, truncated to 3..9
-    torso_mass=0.5..11.5:12  a grid of 12 values (only for targets and landscapes)
+    torso_mass=6                   absolute
+    friction=x0.5                  relative to the default
+    torso_mass=1..9                uniform
+    friction=x0.5..x2              uniform, relative
+    damping=log:0.1..10            log-uniform
+    torso_mass=normal:6:1.5:3..9   normal, truncated to 3..9
+    torso_mass=0.5..11.5:12        a grid of 12 values (only for targets and landscapes)
 
 A parameter is always applied to the model's defaults, never to a value that was already changed.
 Parameters of the whole robot come before those of its parts, whatever the order they are named in:
@@ -15,11 +17,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from isthmus.physics.model_fields import Apply
 from isthmus.physics.random import Streams
 from isthmus.types import BadValue, UnknownName
 
@@ -39,11 +42,12 @@ class Parameter:
     low: float
     high: float
     fields: tuple[str, ...]
-    apply: Callable[[Mapping[str, np.ndarray], np.ndarray], None]
+    apply: Apply
     meaning: str
     constants: bool = False
 
     def check(self, value: float) -> float:
+        """Return a value. Raises BadValue where it is out of bounds."""
         if not (math.isfinite(value) and self.low <= value <= self.high):
             raise BadValue(
                 f"{self.name}={value:g} is out of bounds; allowed: {self.low:g}..{self.high:g} "
@@ -54,8 +58,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Distribution:
-    """How a parameter is drawn, in absolute units: `uniform`, `log` (log-uniform) or `normal`
-    (truncated).
+    """How a parameter is drawn, in absolute units.
+
+    `kind` is `uniform`, `log` (log-uniform) or `normal` (truncated).
     """
 
     kind: str
@@ -65,18 +70,22 @@ class Distribution:
     sd: float = 0.0
 
     def draw(self, random: Streams) -> np.ndarray:
-        """One value a stream, float64 [n]."""
+        """Return one value a stream, float64 [n]."""
         u = random.uniform(0.0, 1.0, 1)[:, 0]
         if self.kind == "uniform":
             value = self.low + u * (self.high - self.low)
         elif self.kind == "log":
             value = self.low * (self.high / self.low) ** u
         else:
-            from scipy.special import ndtr, ndtri
-
-            a, b = ndtr((self.low - self.mean) / self.sd), ndtr((self.high - self.mean) / self.sd)
-            value = self.mean + self.sd * ndtri(a + u * (b - a))
+            value = self._invert_normal(u)
         return np.clip(value, self.low, self.high)  # rounding may step over an end
+
+    def _invert_normal(self, u: np.ndarray) -> np.ndarray:
+        """Return the quantiles of the truncated normal distribution at `u` in 0..1."""
+        from scipy.special import ndtr, ndtri
+
+        a, b = ndtr((self.low - self.mean) / self.sd), ndtr((self.high - self.mean) / self.sd)
+        return self.mean + self.sd * ndtri(a + u * (b - a))
 
 
 @dataclass(frozen=True)
@@ -88,8 +97,11 @@ class Grid:
 
 ParameterSpec = float | Distribution | Grid
 
+MAX_GRID_VALUES = 1000
+
 # no bare final point: 0...5 would read two ways
 NUMBER = r"x?[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
+VALUE = re.compile(NUMBER)
 RANGE = re.compile(rf"(?P<kind>log:)?(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})(?::(?P<count>\d+))?")
 NORMAL = re.compile(
     rf"normal:(?P<mean>{NUMBER}):(?P<sd>{NUMBER}):(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})"
@@ -97,66 +109,122 @@ NORMAL = re.compile(
 
 
 def parse_setting(text: str, parameter: Parameter) -> ParameterSpec:
-    """Read the right side of `name=...`; relative values (x2) become absolute by the parameter's
-    default.
+    """Return what the right side of `name=...` says; relative values (x2) become absolute.
 
     Raises BadValue with the grammar in one line.
     """
-
-    def number(s: str) -> float:
-        return float(s[1:]) * parameter.default if s.startswith("x") else float(s)
-
-    if re.fullmatch(NUMBER, text):
-        return parameter.check(number(text))
+    if VALUE.fullmatch(text):
+        return parameter.check(_parse_number(text, parameter))
     if match := RANGE.fullmatch(text):
-        low, high = parameter.check(number(match["low"])), parameter.check(number(match["high"]))
-        if low > high:
-            raise BadValue(f"{parameter.name}={text}: the lower end comes first")
-        if match["kind"] and low <= 0:
-            raise BadValue(f"{parameter.name}={text}: log: needs a lower end above 0")
-        if match["count"]:
-            count = int(match["count"])
-            if not (1 if low == high else 2) <= count <= 1000:
-                raise BadValue(
-                    f"{parameter.name}={text}: a grid axis has 2 to 1000 values (1 where its ends "
-                    "are equal)"
-                )
-            axis = (
-                np.geomspace(low, high, count) if match["kind"] else np.linspace(low, high, count)
-            )
-            return Grid(tuple(float(v) for v in axis))
-        return Distribution("log" if match["kind"] else "uniform", low, high)
+        return _parse_range(match, parameter)
     if match := NORMAL.fullmatch(text):
-        low, high = parameter.check(number(match["low"])), parameter.check(number(match["high"]))
-        mean, sd = number(match["mean"]), number(match["sd"])
-        if not (low < high and sd > 0 and low <= mean <= high):
-            raise BadValue(
-                f"{parameter.name}={text}: normal:MEAN:SD:LOW..HIGH needs LOW <= MEAN <= HIGH and "
-                "SD > 0"
-            )
-        return Distribution("normal", low, high, mean, sd)
+        return _parse_normal(match, parameter)
     raise BadValue(
         f"{parameter.name}={text!r} is no setting; write a number (2), a relative one (x2), "
-        "a law (1..9, log:1..9, normal:6:1.5:3..9) or a grid (1..9:5)"
+        "a distribution (1..9, log:1..9, normal:6:1.5:3..9) or a grid (1..9:5)"
     )
 
 
+def _parse_number(text: str, parameter: Parameter) -> float:
+    if text.startswith("x"):
+        return float(text[1:]) * parameter.default
+    return float(text)
+
+
+def _parse_range(match: re.Match[str], parameter: Parameter) -> Distribution | Grid:
+    low, high = _parse_ends(match, parameter)
+    if low > high:
+        raise BadValue(f"{parameter.name}={match.string}: the lower end comes first")
+    if match["kind"] and low <= 0:
+        raise BadValue(f"{parameter.name}={match.string}: log: needs a lower end above 0")
+    if match["count"]:
+        return _parse_grid(match, parameter, low, high)
+    return Distribution("log" if match["kind"] else "uniform", low, high)
+
+
+def _parse_ends(match: re.Match[str], parameter: Parameter) -> tuple[float, float]:
+    low = parameter.check(_parse_number(match["low"], parameter))
+    high = parameter.check(_parse_number(match["high"], parameter))
+    return low, high
+
+
+def _parse_grid(match: re.Match[str], parameter: Parameter, low: float, high: float) -> Grid:
+    count = int(match["count"])
+    fewest = 1 if low == high else 2
+    if not fewest <= count <= MAX_GRID_VALUES:
+        raise BadValue(
+            f"{parameter.name}={match.string}: a grid axis has 2 to {MAX_GRID_VALUES} values (1 "
+            "where its ends are equal)"
+        )
+    space = np.geomspace if match["kind"] else np.linspace
+    return Grid(tuple(space(low, high, count).tolist()))
+
+
+def _parse_normal(match: re.Match[str], parameter: Parameter) -> Distribution:
+    low, high = _parse_ends(match, parameter)
+    mean, sd = _parse_number(match["mean"], parameter), _parse_number(match["sd"], parameter)
+    if not (low < high and sd > 0 and low <= mean <= high):
+        raise BadValue(
+            f"{parameter.name}={match.string}: normal:MEAN:SD:LOW..HIGH needs LOW <= MEAN <= HIGH "
+            "and SD > 0"
+        )
+    return Distribution("normal", low, high, mean, sd)
+
+
 def format_setting(setting: ParameterSpec) -> str:
-    """The canonical text of a setting: `parse_setting` reads it back to an equal one."""
+    """Return the canonical text of a setting: `parse_setting` reads it back to an equal one."""
     if isinstance(setting, Grid):
-        v = np.array(setting.values)
-        if len(v) == 1 or np.array_equal(v, np.linspace(v[0], v[-1], len(v))):
-            return f"{v[0]!s}..{v[-1]!s}:{len(v)}"
-        return f"log:{v[0]!s}..{v[-1]!s}:{len(v)}"
+        return _format_grid(np.array(setting.values))
     if isinstance(setting, Distribution):
-        span = f"{setting.low!r}..{setting.high!r}"
-        if setting.kind == "normal":
-            return f"normal:{setting.mean!r}:{setting.sd!r}:{span}"
-        return span if setting.kind == "uniform" else f"log:{span}"
-    return f"{setting:g}" if float(f"{setting:g}") == setting else repr(setting)
+        return _format_distribution(setting)
+    short = f"{setting:g}"
+    return short if float(short) == setting else repr(setting)
+
+
+def _format_grid(values: np.ndarray) -> str:
+    axis = f"{values[0]!s}..{values[-1]!s}:{len(values)}"
+    if np.array_equal(values, np.linspace(values[0], values[-1], len(values))):
+        return axis
+    return f"log:{axis}"
+
+
+def _format_distribution(distribution: Distribution) -> str:
+    span = f"{distribution.low!r}..{distribution.high!r}"
+    if distribution.kind == "normal":
+        return f"normal:{distribution.mean!r}:{distribution.sd!r}:{span}"
+    return span if distribution.kind == "uniform" else f"log:{span}"
 
 
 def find_parameter(table: Mapping[str, Parameter], name: str, robot: str) -> Parameter:
+    """Return a parameter by name. Raises UnknownName with the nearest names."""
     if name not in table:
         raise UnknownName(f"parameter of {robot}", name, table)
     return table[name]
+
+
+class WorldParameters:
+    """The parameters that may differ between n worlds, and the model fields that they give."""
+
+    def __init__(self, table: Mapping[str, Parameter], names: Sequence[str], n: int):
+        self.parameters = [table[name] for name in names]
+        self.values = np.tile([p.default for p in self.parameters], (n, 1))  # float64 [n, P]
+        # What is written last holds: the table goes from the whole robot to its parts, so that
+        # density=2,torso_mass=6 means a torso of 6 kg in whatever order the two are named.
+        place = list(table)
+        self._order = sorted(range(len(names)), key=lambda i: place.index(names[i]))
+
+    def find_changed(self, ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return which worlds `ids` have other values than `values` (k, P), bool (k,)."""
+        return np.any(self.values[ids] != values, axis=1)
+
+    def compute_fields(
+        self, defaults: Mapping[str, np.ndarray], values: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return model fields (k, ...) under values (k, P), from the fields' defaults."""
+        fields = {
+            field: np.repeat(default[None], len(values), axis=0)
+            for field, default in defaults.items()
+        }
+        for i in self._order:
+            self.parameters[i].apply(fields, values[:, i])
+        return fields

@@ -1,9 +1,8 @@
-"""Counter-based random numbers for worlds: what a world draws depends on its own key and counter
-alone.
+"""Counter-based random numbers: what a world draws depends on its own key and counter alone.
 
-A batch of N generators with the interface of `numpy.random.Generator`'s two methods that tasks
-need, so that a task's start is written once: `Streams` serves a batch, `Single` serves one
-Gymnasium environment with Gymnasium's own bits.
+A batch of N generators has the two methods of `numpy.random.Generator` that tasks need, so that a
+task's start is written once: `Streams` serves a batch, `Single` serves one Gymnasium environment
+with Gymnasium's own bits.
 """
 
 from __future__ import annotations
@@ -12,12 +11,13 @@ import numpy as np
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_30, _27, _31, _11 = (np.uint64(n) for n in (30, 27, 31, 11))
+_30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 
 
 def mix(x: np.ndarray) -> np.ndarray:
-    """The finalizer of splitmix64 (Steele, Lea and Flood 2014), a bijection of uint64 with full
-    avalanche.
+    """Return the finalizer of splitmix64, a bijection of uint64 with full avalanche.
+
+    Steele, Lea and Flood 2014.
     """
     x = (x ^ (x >> _30)) * _FIRST
     x = (x ^ (x >> _27)) * _SECOND
@@ -25,7 +25,10 @@ def mix(x: np.ndarray) -> np.ndarray:
 
 
 def fold(key: np.ndarray, *counters: np.ndarray | int) -> np.ndarray:
-    """Keys (uint64 [N]) derived from keys and counters (broadcast): equal inputs, equal keys."""
+    """Return keys (uint64 [N]) derived from keys and counters (broadcast).
+
+    Equal inputs give equal keys.
+    """
     key = np.asarray(key, np.uint64)
     with np.errstate(over="ignore"):
         for counter in counters:
@@ -34,13 +37,14 @@ def fold(key: np.ndarray, *counters: np.ndarray | int) -> np.ndarray:
 
 
 def keys(seed: int, n: int) -> np.ndarray:
-    """n world keys (uint64 [n]) of a seed; the first n of a longer list are the same."""
+    """Return n world keys (uint64 [n]) of a seed; the first n of a longer list are the same."""
     return fold(np.full(n, seed % 2**64, np.uint64), np.arange(n))
 
 
 class Streams:
-    """One stream of random numbers per world; worlds left out by `where` keep their place in the
-    stream.
+    """One stream of random numbers a world.
+
+    Worlds that are left out by `where` (bool [n]) keep their place in the stream.
     """
 
     def __init__(self, key: np.ndarray):
@@ -49,18 +53,19 @@ class Streams:
 
     def _bits(self, size: int, where: np.ndarray | None) -> np.ndarray:
         place = self.drawn[:, None] + np.arange(size)
-        self.drawn = self.drawn + (size if where is None else size * where)
+        used = size if where is None else size * where
+        self.drawn = self.drawn + used
         return fold(self.key[:, None], place)
 
     def uniform(
         self, low: float, high: float, size: int, where: np.ndarray | None = None
     ) -> np.ndarray:
-        """float64 [n, size] in [low, high)."""
-        return low + (high - low) * ((self._bits(size, where) >> np.uint64(11)) * 2.0**-53)
+        """Return numbers in [low, high), float64 [n, size]."""
+        return low + (high - low) * ((self._bits(size, where) >> _11) * 2.0**-53)
 
     def standard_normal(self, size: int, where: np.ndarray | None = None) -> np.ndarray:
-        """float64 [n, size], by Box and Muller (1958)."""
-        u = ((self._bits(2 * size, where) >> np.uint64(11)) + 0.5) * 2.0**-53
+        """Return standard normal numbers, float64 [n, size], by Box and Muller (1958)."""
+        u = ((self._bits(2 * size, where) >> _11) + 0.5) * 2.0**-53
         return np.sqrt(-2 * np.log(u[:, :size])) * np.cos(2 * np.pi * u[:, size:])
 
 
@@ -73,7 +78,9 @@ class Single:
     def uniform(
         self, low: float, high: float, size: int, where: np.ndarray | None = None
     ) -> np.ndarray:
+        """Return numbers in [low, high), float64 [1, size]."""
         return self.generator.uniform(low, high, size)[None]
 
     def standard_normal(self, size: int, where: np.ndarray | None = None) -> np.ndarray:
+        """Return standard normal numbers, float64 [1, size]."""
         return self.generator.standard_normal(size)[None]

@@ -18,7 +18,7 @@ import numpy as np
 
 from isthmus.domains.domain import Domain
 from isthmus.logs.datasets import DataSet, Log, read_log, resolve_path
-from isthmus.tasks.task import names
+from isthmus.tasks.task import list_tasks
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds, decode_text
 
 
@@ -390,7 +390,7 @@ def make_problem(
     from isthmus.problems.catalog import CATALOG
 
     text = decode_text(text)
-    if not re.search("[/:]", text) and text not in (known := [*CATALOG, *names()]):
+    if not re.search("[/:]", text) and text not in (known := [*CATALOG, *list_tasks()]):
         raise UnknownName("problem", text, known)
     if text in CATALOG:
         row = CATALOG[text]
@@ -418,6 +418,6 @@ def _changed(domain: Domain, text: str) -> Domain:
     head = text.partition("/")[0]
     return (
         Domain.parse(text)
-        if "=" not in head and (":" in head or head in names())
+        if "=" not in head and (":" in head or head in list_tasks())
         else domain.shift(text)
     )

@@ -1,12 +1,10 @@
-"""Ant: four legs, eight motors, in space; feels the ground push back. Gymnasium 1.4's Ant-v5 to the
-bit.
-"""
+"""Ant: four legs, eight motors, in space; feels the ground push back. Ant-v5 to the bit."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from isthmus.tasks.task import RUN, Task, control_cost, register
+from isthmus.tasks.task import GOAL_DISTANCE, Task, control_cost, register
 
 # Bodies in the model's order; Gymnasium leaves the world's contact force out of the observation.
 _LEGS = ("front left", "front right", "back left", "back right")
@@ -16,8 +14,10 @@ _JOINTS = tuple(f"{leg} {joint}" for leg in _LEGS for joint in ("hip", "ankle"))
 
 @register
 class Ant(Task):
-    """`remember` keeps the torso's position as MuJoCo derived it before the step: one substep
-    behind the state, as Gymnasium reads it.
+    """Gymnasium 1.4's Ant-v5: an episode ends when the torso is too low, or too high.
+
+    `remember` keeps the torso's position as MuJoCo derived it before the step: one substep behind
+    the state, as Gymnasium reads it.
     """
 
     name = "ant"
@@ -30,24 +30,30 @@ class Ant(Task):
     observation_names = (
         "z", "quaternion w", "quaternion x", "quaternion y", "quaternion z",
         *(f"{joint} angle" for joint in _JOINTS),
-        "x velocity", "y velocity", "z velocity", "x angular velocity", "y angular velocity", "z angular velocity",
+        "x velocity", "y velocity", "z velocity",
+        "x angular velocity", "y angular velocity", "z angular velocity",
         *(f"{joint} velocity" for joint in _JOINTS),
-        *(f"{body} contact {kind} {axis}" for body in _BODIES for kind in ("torque", "force") for axis in "xyz"),
+        *(f"{body} contact {kind} {axis}"
+          for body in _BODIES for kind in ("torque", "force") for axis in "xyz"),
     )  # fmt: skip
 
     def start(self, simulator, random):
+        """Return the default pose with uniform noise of 0.1 and velocities of normal noise."""
         noise = 0.1
         qpos = simulator.qpos0 + random.uniform(-noise, noise, len(simulator.qpos0))
         return qpos, noise * random.standard_normal(simulator.qvel.shape[1])
 
     def remember(self, view):
+        """Return the torso's x, (n, 1), as MuJoCo derived it."""
         return view.position("torso")[:, :1].copy()
 
     def observe(self, view):
+        """Return the height, quaternion, angles, velocities and clipped contact forces."""
         forces = self._forces(view)[:, 1:].reshape(len(view.ids), -1)
         return np.concatenate([view.qpos[:, 2:], view.qvel, forces], axis=1)
 
     def rewards(self, view, memory, action):
+        """Return the forward speed, 1 for standing, and the costs of control and contact."""
         forces = self._forces(view).reshape(len(view.ids), -1)
         return {
             "forward": (view.position("torso")[:, 0] - memory[:, 0]) / view.dt,
@@ -57,16 +63,19 @@ class Ant(Task):
         }
 
     def terminated(self, view):
+        """Return which torsos are below 0.2 m, above 1 m or not finite."""
         z = view.qpos[:, 2]
         finite = np.isfinite(view.qpos).all(1) & np.isfinite(view.qvel).all(1)
         return ~(finite & (z >= 0.2) & (z <= 1))
 
     def progress(self, view):
+        """Return the torso's x in metres."""
         return view.qpos[:, 0].copy()
 
     def at_goal(self, view):
-        return view.qpos[:, 0] >= RUN
+        """Return which torsos have come GOAL_DISTANCE far."""
+        return view.qpos[:, 0] >= GOAL_DISTANCE
 
     def _forces(self, view) -> np.ndarray:
-        """Contact forces [n, bodies, 6], clipped."""
+        """Return contact forces [n, bodies, 6], clipped to -1..1."""
         return np.clip(view.contact_forces, -1, 1)

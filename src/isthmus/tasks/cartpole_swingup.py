@@ -1,6 +1,4 @@
-"""Cartpole swing-up: a pole that hangs from a cart is to be swung up and held. After rllab's
-CartpoleSwingup.
-"""
+"""Cartpole swing-up: a pole that hangs from a cart is to be swung up and held, as in rllab."""
 
 from __future__ import annotations
 
@@ -13,11 +11,13 @@ from isthmus.tasks.task import Task, register
 
 @register
 class CartpoleSwingup(Task):
-    """Masses, length, starts, bounds and reward are those of rllab (Duan et al. 2016, arXiv
-    1604.06778). Angle 0 is upright; as observed it is in -pi..pi, where rllab counts turns (with
-    those TRPO learned to spin the pole and no more). An action of 1 is a force of 10 N. The time
-    limit is our choice: rllab leaves it to the algorithm. At the goal the cosine is above 0.8, as
-    in VIME's sparse version, whose end costs nothing (Houthooft et al. 2016, arXiv 1605.09674).
+    """The CartpoleSwingup of rllab (Duan et al. 2016, arXiv 1604.06778).
+
+    Masses, length, starts, bounds and reward are rllab's. Angle 0 is upright; as observed it is in
+    -pi..pi, where rllab counts turns (with those TRPO learned to spin the pole and no more). An
+    action of 1 is a force of 10 N. The time limit is our choice: rllab leaves it to the algorithm.
+    At the goal the cosine is above 0.8, as in VIME's sparse version, whose end costs nothing
+    (Houthooft et al. 2016, arXiv 1605.09674).
     `progress` is the height of the pole's tip over the cart in metres, -1 to 1.
     """
 
@@ -31,28 +31,35 @@ class CartpoleSwingup(Task):
     observation_names = ("x", "x velocity", "angle", "angular velocity")
 
     def start(self, simulator, random):
+        """Return positions, angles and velocities uniform in rllab's bounds."""
         low, high = np.array([[-1, -2, np.pi - 1, -3], [1, 2, np.pi + 1, 3]])
         x, speed, angle, spin = (low + (high - low) * random.uniform(0, 1, 4)).T
         return np.stack([x, angle], axis=1), np.stack([speed, spin], axis=1)
 
     def remember(self, view):
+        """Return nothing, (n, 0)."""
         return np.empty((len(view.ids), 0))
 
     def observe(self, view):
-        angle = (view.qpos[:, 1] + np.pi) % (
-            2 * np.pi
-        ) - np.pi  # turns are not counted: a spinning pole looks the same
+        """Return the cart's and the pole's position and velocity, the angle in -pi..pi."""
+        # Turns are not counted: a spinning pole looks the same.
+        angle = (view.qpos[:, 1] + np.pi) % (2 * np.pi) - np.pi
         return np.stack([view.qpos[:, 0], view.qvel[:, 0], angle, view.qvel[:, 1]], axis=1)
 
     def rewards(self, view, memory, action):
-        out = self.terminated(view)
-        return {"upright": np.where(out, 0.0, np.cos(view.qpos[:, 1])), "fall": -100.0 * out}
+        """Return the cosine of the pole's angle, and -100 where the cart has left the track."""
+        off_track = self.terminated(view)
+        upright = np.where(off_track, 0.0, np.cos(view.qpos[:, 1]))
+        return {"upright": upright, "fall": -100.0 * off_track}
 
     def terminated(self, view):
+        """Return which carts are further than 3 m from the middle."""
         return np.abs(view.qpos[:, 0]) > 3
 
     def progress(self, view):
+        """Return the height of the pole's tip over the cart in metres."""
         return np.cos(view.qpos[:, 1])
 
     def at_goal(self, view):
+        """Return which poles are up, on a track that has not ended."""
         return (np.cos(view.qpos[:, 1]) > 0.8) & ~self.terminated(view)

@@ -1,16 +1,16 @@
-"""HalfCheetah: a two-legged runner in a plane that cannot fall out. Gymnasium 1.4's HalfCheetah-v5
-to the bit.
-"""
+"""HalfCheetah: a two-legged runner in a plane that cannot fall. HalfCheetah-v5 to the bit."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from isthmus.tasks.task import RUN, Task, control_cost, register
+from isthmus.tasks.task import GOAL_DISTANCE, Task, control_cost, register
 
 
 @register
 class HalfCheetah(Task):
+    """Gymnasium 1.4's HalfCheetah-v5: an episode ends by the time limit alone."""
+
     name = "half_cheetah"
     model = "half_cheetah.xml"
     frame_skip = 5
@@ -25,24 +25,30 @@ class HalfCheetah(Task):
     )  # fmt: skip
 
     def start(self, simulator, random):
+        """Return the default pose with uniform noise of 0.1 and velocities of normal noise."""
         noise = 0.1
         qpos = simulator.qpos0 + random.uniform(-noise, noise, len(simulator.qpos0))
         return qpos, noise * random.standard_normal(simulator.qvel.shape[1])
 
     def remember(self, view):
+        """Return the x before the step, (n, 1)."""
         return view.qpos[:, :1].copy()
 
     def observe(self, view):
+        """Return the positions but x, and the velocities."""
         return np.concatenate([view.qpos[:, 1:], view.qvel], axis=1)
 
     def rewards(self, view, memory, action):
+        """Return the forward speed, and the cost of control."""
         return {
             "forward": (view.qpos[:, 0] - memory[:, 0]) / view.dt,
             "control": control_cost(0.1, action),
         }
 
     def progress(self, view):
+        """Return the x in metres."""
         return view.qpos[:, 0].copy()
 
     def at_goal(self, view):
-        return view.qpos[:, 0] >= RUN
+        """Return which robots have come GOAL_DISTANCE far."""
+        return view.qpos[:, 0] >= GOAL_DISTANCE

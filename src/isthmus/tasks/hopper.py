@@ -1,16 +1,16 @@
-"""Hopper: one leg, three motors; paid for speed and for standing. Gymnasium 1.4's Hopper-v5 to the
-bit.
-"""
+"""Hopper: one leg, three motors; paid for speed and for standing. Hopper-v5 to the bit."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from isthmus.tasks.task import RUN, Task, control_cost, register
+from isthmus.tasks.task import GOAL_DISTANCE, Task, control_cost, register
 
 
 @register
 class Hopper(Task):
+    """Gymnasium 1.4's Hopper-v5: an episode ends when the robot has fallen."""
+
     name = "hopper"
     model = "hopper.xml"
     frame_skip = 4
@@ -18,21 +18,26 @@ class Hopper(Task):
     reference = "Hopper-v5"
     observation_names = (
         "z", "angle", "thigh angle", "leg angle", "foot angle",
-        "x velocity", "z velocity", "angular velocity", "thigh velocity", "leg velocity", "foot velocity",
+        "x velocity", "z velocity", "angular velocity",
+        "thigh velocity", "leg velocity", "foot velocity",
     )  # fmt: skip
 
     def start(self, simulator, random):
+        """Return the default pose and velocities with uniform noise of 0.005."""
         noise = 5e-3
         qpos = simulator.qpos0 + random.uniform(-noise, noise, len(simulator.qpos0))
         return qpos, random.uniform(-noise, noise, simulator.qvel.shape[1])
 
     def remember(self, view):
+        """Return the x before the step, (n, 1)."""
         return view.qpos[:, :1].copy()
 
     def observe(self, view):
+        """Return the positions but x, and the velocities clipped to -10..10."""
         return np.concatenate([view.qpos[:, 1:], np.clip(view.qvel, -10, 10)], axis=1)
 
     def rewards(self, view, memory, action):
+        """Return the forward speed, 1 for standing, and the cost of control."""
         return {
             "forward": (view.qpos[:, 0] - memory[:, 0]) / view.dt,
             "alive": 1.0 * ~self.terminated(view),
@@ -40,12 +45,15 @@ class Hopper(Task):
         }
 
     def terminated(self, view):
+        """Return which robots are too low, lean too far or move beyond all measure."""
         qpos, qvel = view.qpos, view.qvel
         state = (np.abs(qpos[:, 2:]) < 100).all(1) & (np.abs(qvel) < 100).all(1)
         return ~(state & (qpos[:, 1] > 0.7) & (qpos[:, 1] < np.inf) & (np.abs(qpos[:, 2]) < 0.2))
 
     def progress(self, view):
+        """Return the x in metres."""
         return view.qpos[:, 0].copy()
 
     def at_goal(self, view):
-        return view.qpos[:, 0] >= RUN
+        """Return which robots have come GOAL_DISTANCE far."""
+        return view.qpos[:, 0] >= GOAL_DISTANCE

@@ -1,6 +1,4 @@
-"""Reacher: a planar arm whose fingertip seeks a goal, a new one each episode. Gymnasium 1.4's
-Reacher-v5 to the bit.
-"""
+"""Reacher: a planar arm seeks a goal, a new one each episode. Reacher-v5 to the bit."""
 
 from __future__ import annotations
 
@@ -11,10 +9,11 @@ from isthmus.tasks.task import Task, control_cost, register
 
 @register
 class Reacher(Task):
-    """The goal is part of the configuration (the joints of the body `target`). The fingertip's
-    position is the one that MuJoCo derived in the last step, one substep behind the state, as
-    Gymnasium reads it. `progress` is the distance from fingertip to goal in metres: less is better.
-    It is at the goal within 0.05 m.
+    """Gymnasium 1.4's Reacher-v5, whose goal is part of the configuration.
+
+    The goal is the joints of the body `target`. The fingertip's position is the one that MuJoCo
+    derived in the last step, one substep behind the state, as Gymnasium reads it. `progress` is the
+    distance from fingertip to goal in metres: less is better. It is at the goal within 0.05 m.
     """
 
     name = "reacher"
@@ -29,11 +28,11 @@ class Reacher(Task):
     )  # fmt: skip
 
     def start(self, simulator, random):
+        """Return the default pose with little noise, and a goal uniform in the disc of 0.2 m."""
         qpos = random.uniform(-0.1, 0.1, len(simulator.qpos0)) + simulator.qpos0
         seeking = np.ones(len(qpos), bool)
-        while (
-            seeking.any()
-        ):  # a goal uniform in the disc: points outside are drawn again, each world on its own
+        # A goal uniform in the disc: points outside are drawn again, each world on its own.
+        while seeking.any():
             goal = random.uniform(-0.2, 0.2, 2, where=seeking)
             qpos[seeking, -2:] = goal[seeking]
             seeking &= ~(_length(goal) < 0.2)
@@ -42,37 +41,35 @@ class Reacher(Task):
         return qpos, qvel
 
     def remember(self, view):
+        """Return nothing, (n, 0)."""
         return np.empty((len(view.ids), 0))
 
     def observe(self, view):
+        """Return the joints, the goal and the way from it to the fingertip."""
         angles = view.qpos[:, :2]
-        return np.concatenate(
-            [
-                np.cos(angles),
-                np.sin(angles),
-                view.qpos[:, 2:],
-                view.qvel[:, :2],
-                self._miss(view)[:, :2],
-            ],
-            axis=1,
-        )
+        goal, speeds, miss = view.qpos[:, 2:], view.qvel[:, :2], self._miss(view)[:, :2]
+        return np.concatenate([np.cos(angles), np.sin(angles), goal, speeds, miss], axis=1)
 
     def rewards(self, view, memory, action):
+        """Return minus the distance to the goal, and the cost of control."""
         return {"distance": -_length(self._miss(view)), "control": control_cost(1, action)}
 
     def progress(self, view):
+        """Return the distance to the goal in metres."""
         return _length(self._miss(view))
 
     def at_goal(self, view):
+        """Return which fingertips are within 0.05 m of the goal."""
         return _length(self._miss(view)) < 0.05
 
     def _miss(self, view) -> np.ndarray:
-        """From the goal to the fingertip, [n, 3]."""
+        """Return the way from the goal to the fingertip, [n, 3]."""
         return view.position("fingertip") - view.position("target")
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:
-    """Euclidean norms [n] by the dot product that `numpy.linalg.norm` takes of one vector: sums of
-    squares along an axis differ from it in the last bit.
+    """Return Euclidean norms [n], by the dot product that `numpy.linalg.norm` takes of one vector.
+
+    Sums of squares along an axis differ from it in the last bit.
     """
     return np.sqrt(np.vecdot(vectors, vectors))

@@ -1,5 +1,4 @@
-"""A task: what a robot observes, what it is paid for, when it has fallen. All of it on N worlds at
-once.
+"""A task: what a robot observes, what it is paid for, when it has fallen; on N worlds at once.
 
 Write one by subclassing `Task` in a file of your own, decorate it with `@register`, and name the
 file with `--import`.
@@ -7,7 +6,6 @@ file with `--import`.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import multiprocessing
 import re
@@ -22,10 +20,13 @@ import numpy as np
 
 from isthmus.physics.engine import Simulator, Start
 from isthmus.physics.random import Single, Streams
+from isthmus.plugins import Registry, import_entry
 from isthmus.types import BadValue, UnknownName
 
 Random = Streams | Single
-Rewards = Callable[["SimView", np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
+Terms = Mapping[str, np.ndarray]
+"""The named terms of a reward, (n,) each."""
+Rewards = Callable[["SimView", np.ndarray, np.ndarray], Terms]
 
 VARIANTS = {
     "dense": "what the task pays",
@@ -33,16 +34,17 @@ VARIANTS = {
     "uninformative": "only what falling costs",
     "none": "nothing",
 }
+"""The rewards that a task may have, and what each pays for."""
 
+GOAL_DISTANCE = 5.0
+"""Metres to a runner's goal, as in VIME's sparse locomotion.
 
-RUN = 5.0
-"""Metres: where a runner's goal is, as in VIME's sparse locomotion (Houthooft et al. 2016, arXiv 1605.09674)."""
+Houthooft et al. 2016, arXiv 1605.09674.
+"""
 
 
 class SimView:
-    """Worlds `ids` of a simulator as a task sees them: rows [n, ...] of the state and of what
-    derives from it.
-    """
+    """Worlds `ids` of a simulator as a task sees them, one row [n, ...] a world."""
 
     def __init__(self, simulator: Simulator, ids: np.ndarray):
         self.simulator, self.ids = simulator, ids
@@ -51,51 +53,53 @@ class SimView:
 
     @property
     def qpos(self) -> np.ndarray:
+        """Positions, float64 [n, nq]."""
         return self.simulator.qpos[self._rows]
 
     @property
     def qvel(self) -> np.ndarray:
+        """Velocities, float64 [n, nv]."""
         return self.simulator.qvel[self._rows]
 
     def position(self, body: str) -> np.ndarray:
+        """Return the world positions of a body, float64 [n, 3]."""
         return self.simulator.position(body)[self._rows]
 
     @property
     def contact_forces(self) -> np.ndarray:
+        """External contact forces, float64 [n, bodies, 6]; only for a task that has `forces`."""
         return self.simulator.contact_forces(self.ids)
 
 
 class Task:
-    """The contract. Every method takes and returns one row a world.
+    """The contract of a task. Every method takes and returns one row a world.
 
     Reward terms are named and signed; those in `costs` are summed apart and added last, which is
     the order in which Gymnasium adds, so that rewards agree to the last bit.
     """
 
     name: ClassVar[str]
-    model: ClassVar[
-        str | Path
-    ]  # an MJCF file, beside the Python file; or one of the installed gymnasium package
+    # an MJCF file, beside the Python file; or one of the installed gymnasium package
+    model: ClassVar[str | Path]
     frame_skip: ClassVar[int]
     time_limit: ClassVar[int] = 1000
     observation_names: ClassVar[tuple[str, ...]]
     costs: ClassVar[tuple[str, ...]] = ("control",)
-    falling: ClassVar[tuple[str, ...]] = ()  # the reward terms that speak only of falling
+    falling: ClassVar[tuple[str, ...]] = ()  # the reward terms that depend on falling alone
     forces: ClassVar[bool] = False  # needs contact forces
-    main_body: ClassVar[str] = (
-        "torso"  # what a camera follows; if not said and not there, the first body that moves
-    )
+    # what a camera follows; by default the first body that moves, where there is no torso
+    main_body: ClassVar[str] = "torso"
     keyframe: ClassVar[str | None] = None  # the MJCF's keyframe in which episodes begin
     neutral_action: ClassVar[Sequence[float] | None] = None  # if it is not what holds the start
     reference: ClassVar[str | None] = None  # the Gymnasium id that this task equals to the bit
 
     @classmethod
     def model_path(cls) -> Path:
-        """The MJCF file `model`: beside the Python file whose class names it, else, a bare name,
-        one of Gymnasium's.
+        """Return the path of the MJCF file `model`.
 
-        A path with folders that is not there is taken from the working directory. Raises BadValue
-        where there is none.
+        It lies beside the Python file whose class names it; else a bare name is one of Gymnasium's,
+        and a path with folders is taken from the working directory. Raises BadValue where there is
+        none.
         """
         path = Path(cls.model)
         if path.is_absolute():
@@ -112,70 +116,68 @@ class Task:
         return other
 
     def start(self, simulator: Simulator, random: Random) -> Start | tuple[np.ndarray, np.ndarray]:
-        """Where an episode begins, one row a stream of `random`: a `Start`, or its first two parts,
-        qpos and qvel.
+        """Return where an episode begins, one row a stream of `random`.
 
-        What is left out is the keyframe's, where the task names one. If not overridden: that
-        keyframe.
+        That is a `Start`, or its first two parts, qpos and qvel; what is left out is the
+        keyframe's, where the task names one. If not overridden: that keyframe.
         """
         if self.keyframe is None:
             raise NotImplementedError
         return _repeat_keyframe(self, len(random.uniform(0.0, 1.0, 0)))
 
     def complete(self, start: Start | tuple[np.ndarray, np.ndarray]) -> Start:
-        """Return a start with what it leaves out: an episode that begins at a keyframe begins at
-        the whole of it.
-        """
+        """Return a start with what it leaves out, taken from the keyframe where there is one."""
         if not isinstance(start, Start):
             start = Start(*start)
         if self.keyframe is None:
             return start
-        given = {field: values for field, values in start._asdict().items() if values is not None}
-        return _repeat_keyframe(self, len(start.qpos))._replace(**given)
+        whole = _repeat_keyframe(self, len(start.qpos))
+        for field, values in start._asdict().items():
+            if values is not None:
+                whole = whole._replace(**{field: values})
+        return whole
 
     def remember(self, view: SimView) -> np.ndarray:
-        """What the next step's reward needs of this moment, float64 [n, ?]."""
+        """Return what the next step's reward needs of this moment, float64 [n, ?]."""
         raise NotImplementedError
 
     def observe(self, view: SimView) -> np.ndarray:
-        """Observations float64 [n, O]."""
+        """Return observations, float64 [n, O]."""
         raise NotImplementedError
 
-    def rewards(
-        self, view: SimView, memory: np.ndarray, action: np.ndarray
-    ) -> Mapping[str, np.ndarray]:
-        """Named reward terms, [n] each, after a step that began at `memory` with `action` [n, A]
-        chosen.
+    def rewards(self, view: SimView, memory: np.ndarray, action: np.ndarray) -> Terms:
+        """Return named reward terms, [n] each, after a step.
+
+        It began at `memory`, and `action` [n, A] was commanded.
         """
         raise NotImplementedError
 
     def terminated(self, view: SimView) -> np.ndarray:
-        """Which worlds have fallen, bool [n]. A time limit is not a fall: it is the domain's."""
+        """Return which worlds have fallen, bool [n]. A time limit is not a fall."""
         return np.zeros(len(view.ids), bool)
 
     def progress(self, view: SimView) -> np.ndarray:
-        """The task's own measure, [n]: metres forward, or the distance to a goal."""
+        """Return the task's own measure, [n]: metres forward, or the distance to a goal."""
         raise NotImplementedError
 
     def at_goal(self, view: SimView) -> np.ndarray:
-        """Which worlds are where the task wants them, bool [n]: what `sparse` pays for, and an
-        episode's success.
-        """
+        """Return which worlds are at the goal, bool [n]: what `sparse` pays for, and success."""
         return np.zeros(len(view.ids), bool)
 
     @property
     def variants(self) -> tuple[str, ...]:
         """The reward variants that this task has, of `VARIANTS`."""
-        has_goal = type(self).at_goal is not Task.at_goal
-        return tuple(
-            v
-            for v in VARIANTS
-            if {"sparse": has_goal, "uninformative": bool(self.falling)}.get(v, True)
-        )
+        variants = list(VARIANTS)
+        if type(self).at_goal is Task.at_goal:
+            variants.remove("sparse")
+        if not self.falling:
+            variants.remove("uninformative")
+        return tuple(variants)
 
     def with_reward(self, variant: str) -> Rewards:
-        """`rewards`, or what pays another of `VARIANTS` by the same arguments. Raises UnknownName
-        or BadValue.
+        """Return `rewards`, or what pays another of `VARIANTS` by the same arguments.
+
+        Raises UnknownName, or BadValue where the task has no such variant.
         """
         if variant not in VARIANTS:
             raise UnknownName("reward", variant, VARIANTS)
@@ -184,28 +186,45 @@ class Task:
             raise BadValue(
                 f"reward={variant}: {self.name} {lacks}; its rewards: {', '.join(self.variants)}"
             )
-        if variant == "sparse":
-            return lambda view, memory, action: {"goal": 1.0 * self.at_goal(view)}
-        if variant == "uninformative":
-            return lambda view, memory, action: {
-                k: v for k, v in self.rewards(view, memory, action).items() if k in self.falling
-            }
-        if variant == "none":
-            return lambda view, memory, action: {"none": np.zeros(len(view.ids))}
-        return self.rewards
+        payments: dict[str, Rewards] = {
+            "dense": self.rewards,
+            "sparse": self._pay_goal,
+            "uninformative": self._pay_falling,
+            "none": self._pay_nothing,
+        }
+        return payments[variant]
 
-    def total(self, terms: Mapping[str, np.ndarray]) -> np.ndarray:
-        gains = [v for k, v in terms.items() if k not in self.costs]
-        costs = [v for k, v in terms.items() if k in self.costs]
-        return reduce(add, [reduce(add, part) for part in (gains, costs) if part])
+    def _pay_goal(self, view: SimView, memory: np.ndarray, action: np.ndarray) -> Terms:
+        return {"goal": 1.0 * self.at_goal(view)}
+
+    def _pay_falling(self, view: SimView, memory: np.ndarray, action: np.ndarray) -> Terms:
+        terms = self.rewards(view, memory, action)
+        return {name: terms[name] for name in terms if name in self.falling}
+
+    def _pay_nothing(self, view: SimView, memory: np.ndarray, action: np.ndarray) -> Terms:
+        return {"none": np.zeros(len(view.ids))}
+
+    def total(self, terms: Terms) -> np.ndarray:
+        """Return the reward, [n]: the gains in their order, plus the costs in theirs."""
+        gains: list[np.ndarray] = []
+        costs: list[np.ndarray] = []
+        for name, values in terms.items():
+            part = costs if name in self.costs else gains
+            part.append(values)
+        if not costs:
+            return reduce(add, gains)
+        if not gains:
+            return reduce(add, costs)
+        return reduce(add, gains) + reduce(add, costs)
 
 
 def _folder_of(task: type[Task]) -> Path:
-    """Return the folder of the file whose class names the task's model; of a notebook's, the
-    working directory.
+    """Return the folder of the file whose class names the task's model.
+
+    Of a notebook's class that is the working directory.
     """
-    namer = next(kind for kind in task.__mro__ if "model" in vars(kind))
-    file = getattr(sys.modules.get(namer.__module__), "__file__", None)
+    owner = next(kind for kind in task.__mro__ if "model" in vars(kind))
+    file = getattr(sys.modules.get(owner.__module__), "__file__", None)
     return Path(file).resolve().parent if file else Path.cwd()
 
 
@@ -217,25 +236,21 @@ def _gymnasium_assets() -> Path:
 
 
 def _repeat_keyframe(task: Task, n: int) -> Start:
-    """Return a task's keyframe, n rows of it. Raises UnknownName where the model has none of that
-    name.
-    """
+    """Return n rows of a task's keyframe. Raises UnknownName where the model has no such one."""
     from isthmus.physics.mujoco import load_keyframe
 
     assert task.keyframe is not None
-    parts = load_keyframe(task.model_path(), task.keyframe)._asdict()
-    return Start(
-        **{
-            field: np.repeat(part[None], n, axis=0)
-            for field, part in parts.items()
-            if part is not None
-        }
-    )
+    keyframe = load_keyframe(task.model_path(), task.keyframe)
+    for field, part in keyframe._asdict().items():
+        if part is not None:
+            keyframe = keyframe._replace(**{field: np.repeat(part[None], n, axis=0)})
+    return keyframe
 
 
 def find_main_body(task: Task, bodies: Sequence[str]) -> int:
-    """Return the index of the body that a camera follows. Raises UnknownName where the task names
-    one that is not.
+    """Return the index of the body that a camera follows.
+
+    Raises UnknownName where the task names one that is not there.
     """
     if task.main_body in bodies:
         return bodies.index(task.main_body)
@@ -247,44 +262,45 @@ def find_main_body(task: Task, bodies: Sequence[str]) -> int:
 
 
 def control_cost(weight: float, action: np.ndarray) -> np.ndarray:
-    """-weight |a|^2, in the action's own precision, as Gymnasium computes it (float32 actions:
-    float32).
-    """
+    """Return -weight |a|^2, [n], in the action's own precision, as Gymnasium computes it."""
     # In C order a row's sum is taken in the same order in any batch.
     return -(weight * np.square(action, order="C").sum(axis=-1))
 
 
-_registry: dict[str, type[Task]] = {}
 BUILT_IN = {
-    "hopper": "isthmus.tasks.hopper",
-    "half_cheetah": "isthmus.tasks.half_cheetah",
-    "walker2d": "isthmus.tasks.walker2d",
-    "ant": "isthmus.tasks.ant",
-    "reacher": "isthmus.tasks.reacher",
-    "cartpole_swingup": "isthmus.tasks.cartpole_swingup",
-    "ball": "isthmus.tasks.ball",
+    "hopper": "isthmus.tasks.hopper:Hopper",
+    "half_cheetah": "isthmus.tasks.half_cheetah:HalfCheetah",
+    "walker2d": "isthmus.tasks.walker2d:Walker2d",
+    "ant": "isthmus.tasks.ant:Ant",
+    "reacher": "isthmus.tasks.reacher:Reacher",
+    "cartpole_swingup": "isthmus.tasks.cartpole_swingup:CartpoleSwingup",
+    "ball": "isthmus.tasks.ball:Ball",
 }
+"""The tasks that come with the package, by name: "module:class", imported when one is asked for."""
+
+TASKS: Registry[str | type[Task]] = Registry("task", "tasks", BUILT_IN)
+"""All tasks by name, those of users and of installed packages included."""
 
 
 def register(task: type[Task]) -> type[Task]:
-    """Class decorator: make a task known by its name.
+    """Make a task known by its name, as a class decorator.
 
     Raises BadValue where it does not declare what a task must, or has the name of a built-in one.
     """
     _check_declarations(task)
-    if task.name in BUILT_IN and task.__module__ != BUILT_IN[task.name]:
+    if _is_built_in(task):
+        return task
+    if task.name in BUILT_IN:
         raise BadValue(
             f"the task {task.__name__} cannot be called {task.name}, as a built-in one is; choose "
             "another name"
         )
-    _registry[task.name] = task
+    TASKS.add(task.name, task)
     return task
 
 
 def _check_declarations(task: type[Task]) -> None:
-    """Refuse a class without what `Task` leaves open, or with values of another kind: before
-    anything asks for them.
-    """
+    """Refuse a class that does not declare what `Task` leaves open, or declares other kinds."""
     for attribute in ("name", "model", "frame_skip", "observation_names"):
         if not hasattr(task, attribute):
             raise BadValue(
@@ -311,24 +327,31 @@ def _check_count(attribute: str, value: object) -> None:
         raise BadValue(f"{attribute} is {value!r}: needs a whole number, 1 or more")
 
 
-def names() -> list[str]:
-    return sorted({*BUILT_IN, *_registry})
+def list_tasks() -> list[str]:
+    """Return the names of all tasks, sorted."""
+    return sorted(TASKS)
 
 
 def is_built_in(task: Task) -> bool:
     """Return whether a task is one of Isthmus's own, and not another of its name."""
-    return BUILT_IN.get(task.name) == type(task).__module__
+    return _is_built_in(type(task))
+
+
+def _is_built_in(task: type[Task]) -> bool:
+    return BUILT_IN.get(task.name) == f"{task.__module__}:{task.__name__}"
 
 
 def find_task(name: str) -> Task:
-    """A task by name. Raises UnknownName with the nearest names, and how a task of one's own is
-    made known.
+    """Return a task by name.
+
+    Raises UnknownName with the nearest names, and how a task of one's own is made known.
     """
-    if name not in _registry and name in BUILT_IN:
-        importlib.import_module(BUILT_IN[name])
-    if name not in _registry:
-        raise UnknownName("task", name, names(), _import_advice())
-    return _registry[name]()
+    try:
+        entry = TASKS.find(name)
+    except UnknownName:
+        raise UnknownName("task", name, TASKS, _import_advice()) from None
+    task = import_entry(entry)
+    return task()
 
 
 def _import_advice() -> str:

@@ -59,7 +59,7 @@ def log_target(
             "source": str(run.problem.source),
             "digest": run.digest,
         },
-        "versions": versions(dart=target.engine == "dart"),
+        "versions": versions(target.engine),
     }
     write_log(out, log, metadata, target)
     return log

@@ -21,6 +21,7 @@ import numpy as np
 from isthmus.logs.datasets import Deterministic
 from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
+from isthmus.physics.engine import find_engine
 from isthmus.problems.problem import Access, Problem
 from isthmus.training.plans import check_access, check_numbers, describe_log, describe_settings
 from isthmus.training.run_files import (
@@ -42,13 +43,14 @@ VECTOR_UNITS = {"AVX512": ("AVX512", "X86_V4"), "AVX2": ("AVX2", "X86_V3")}
 ABI since 2.4."""
 
 
-def versions(dart: bool = False) -> dict[str, str]:
-    """What the bits of a run depend on; of one in DART, on DART too. `cpu` is a kind: see
-    `cpu_kind`.
+def versions(*engines: str) -> dict[str, str]:
+    """Return what the bits of a run depend on, its engines' packages included.
+
+    `cpu` is a kind: see `cpu_kind`.
     """
-    packages = ("isthmus", "jax", "jaxlib", "numpy", "scipy", "mujoco", "optax", "gymnasium") + (
-        "dartpy",
-    ) * dart
+    packages = ["isthmus", "jax", "jaxlib", "numpy", "scipy", "mujoco", "optax", "gymnasium"]
+    for engine in engines:
+        packages += find_engine(engine).packages
     found = {name: importlib.metadata.version(name) for name in packages}
     return found | {
         "python": platform.python_version(),
@@ -121,7 +123,7 @@ class Run:
             "start": None,
             "start_digest": None,
             "imports": list(imports),
-            "versions": versions(dart="dart" in (problem.source.engine, problem.target.engine)),
+            "versions": versions(problem.source.engine, problem.target.engine),
             "log": None,
         }
         if start:

@@ -121,7 +121,7 @@ def resume(
     if restored and not quiet:
         _print_notes(restored.notes)
     run.problem.ready()
-    now = versions(dart="dartpy" in run.config["versions"])
+    now = versions(run.problem.source.engine, run.problem.target.engine)
     was = run.config["versions"]
     if not quiet:
         _print_notes(_describe_changes(was, now))

@@ -52,7 +52,7 @@ def measure(run: Run, other: Run | None) -> list[Row]:
         visited, worlds = _states(target, learner.behaviour(robot))
         simulated, _ = _states(problem.source, learner.behaviour(simulator))
         found["accuracy"] = accuracy(simulated, visited)
-        if both and problem.source.engine == target.engine == "mujoco":
+        if both and problem.source.engine == target.engine:
             moved = move(target, problem.source, worlds)
             found["visited_return"] = float(
                 rollout_episodes(problem.source, moved, learner.policy(simulator)).returns.mean()

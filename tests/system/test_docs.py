@@ -1,0 +1,166 @@
+"""The pages: their links lead somewhere, their commands and examples run, and the site is built."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+import isthmus
+from isthmus.cli.main import main
+from isthmus.methods import registry
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [
+    *sorted(DOCS.rglob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+]
+WITH_COMMANDS = [DOCS / "quickstart.md", *sorted((DOCS / "methods").glob("*.md"))]
+LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]*)(?:#([^)\s]+))?\)")
+FEWER = {"--episodes": "2", "--seeds": "1", "--steps": str(3 * tiny.ROUND), "--budget": "4000"}
+COMPARED = ["--workers=1", "--episodes=2"]
+
+
+def without_code(text: str) -> str:
+    """A page without its blocks of code, in which nothing is a link."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", without_code(page.read_text()), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for path, anchor in LINK.findall(without_code(page.read_text())):
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (
+            anchor and target.suffix == ".md" and anchor not in anchors(target)
+        ):
+            broken.append(f"{path}#{anchor}")
+    assert broken == []
+
+
+def commands(page: Path) -> list[list[str]]:
+    """A page's commands, in order, without the program's name."""
+    lines = re.findall(r"^    isthmus (.*)$", page.read_text(), re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def shorten(command: list[str]) -> list[str]:
+    """The same command with fewer steps, episodes, seeds and cells, and small learners."""
+    short = [re.sub(r"^(\w+=[\d.]+\.\.[\d.]+):\d+$", r"\1:2", part) for part in command]
+    for i, part in enumerate(short[:-1]):
+        short[i + 1] = FEWER.get(part, short[i + 1])
+    kind = short[0]
+    if kind == "landscape":
+        return [*short, "--episodes=2"]
+    if kind == "collect":
+        return [re.sub(r"^20000$", "256", part) for part in short]
+    if kind not in ("train", "compare"):
+        return short
+    given = dict(
+        part.split("=", 1) for part in short if re.match(r"^[\w.]+=", part) and "/" not in part
+    )
+    names = [short[1]] if kind == "train" else compared(short)
+    small: dict[str, object] = {}
+    for name in names:
+        learner = {"learner": given["learner"]} if "learner" in given else {}
+        small |= tiny.settings_of(name, learner)
+    short = [
+        f"{part.split('=')[0]}={small[part.split('=')[0]]}" if part.split("=")[0] in small else part
+        for part in short
+    ]
+    flags = [f"--set={name}={value}" for name, value in small.items() if name not in given]
+    return [
+        *short,
+        *(flag.replace("(", "").replace(")", "").replace(" ", "") for flag in flags),
+        *(COMPARED if kind == "compare" else []),
+    ]
+
+
+def compared(command: list[str]) -> list[str]:
+    """The methods that a command compares."""
+    first = command.index("--methods") + 1
+    last = next(
+        (i for i, part in enumerate(command) if i > first and part.startswith("-")), len(command)
+    )
+    return command[first:last]
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
+def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in commands(page):
+        for option in ("--out", "-o"):  # two commands of a page may share a folder
+            if option in command:
+                shutil.rmtree(command[command.index(option) + 1], ignore_errors=True)
+        main(shorten(command))
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/quickstart.md", "docs/methods/single_domain.md"]
+)
+def test_python_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    train = isthmus.train
+    small = tiny.settings_of("domain_randomization", {})
+    monkeypatch.setattr(
+        isthmus,
+        "train",
+        lambda *args, **named: train(
+            *args, **{**named, "settings": small, "steps": 256, "quiet": True}
+        ),
+        raising=False,
+    )
+    for block in blocks:
+        exec(compile(block, name, "exec"), {})
+
+
+def test_every_method_has_a_page_that_runs_it() -> None:
+    trained = {
+        command[1] for page in WITH_COMMANDS for command in commands(page) if command[0] == "train"
+    }
+    text = "".join(page.read_text() for page in WITH_COMMANDS)
+    assert [name for name in registry.METHODS if f"`{name}`" not in text] == []
+    families = {
+        "domain_randomization",
+        "fine_tuning",
+        "rl2",
+        "es_maml",
+        "matl",
+        "darc",
+        "dap",
+        "h2o",
+        "garat",
+    }
+    assert families <= trained
+
+
+def test_the_site_is_built(tmp_path: Path) -> None:
+    """Offline and strictly: a link or an anchor that leads nowhere ends it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "methods" / "dap.html").read_text()
+    assert "regularization" in page and "source/src/isthmus" not in page.split("<nav")[0]
+    assert not re.search(
+        r'(?:src|href)="https?://(?!.*(?:squidfunk|mkdocs))[^"]*\.(?:js|css)"', page
+    ), "offline"
