@@ -298,7 +298,7 @@ from isthmus.tasks.hopper import Hopper
 class Mine(Hopper):
     name = "mine_alone"
 """
-REGISTERED = OWN + "\ntask.register(Mine)\nassert task.find('mine_alone').name == 'mine_alone'\n"
+REGISTERED = OWN + "\ntask.register(Mine)\nassert task.find_task('mine_alone').name == 'mine_alone'\n"
 
 
 def test_a_task_of_a_notebook_is_told_where_it_belongs(tmp_path):
@@ -417,7 +417,7 @@ class Here(Executor):
 
 
 @pytest.mark.parametrize(
-    "method", [name for name in METHODS if hasattr(find_method(name), "shards")]
+    "method", [name for name in METHODS if find_method(name).shares_rounds]
 )
 def test_what_is_sent_is_enough_and_cannot_touch_the_target(
     monkeypatch, tmp_path, small_shards, method
@@ -432,7 +432,7 @@ def test_what_is_sent_is_enough_and_cannot_touch_the_target(
     run = tiny.train(method, tmp_path / "run", executor=Here(), **asked)
     assert run.digest == alone.digest
     assert len(met) == 3 * int(run.state().round) and {p.access for p in met} == {"none"}
-    assert {p.believed for p in met} == {run.problem.randomized_source}
+    assert {p.randomized_source for p in met} == {run.problem.randomized_source}
 
 
 def test_a_method_that_cannot_be_spread_is_said_before_anything_begins(tmp_path):

@@ -326,7 +326,7 @@ def _spreading(kind: str | None, workers: int | None, address: str | None):
 
 
 def _after(run) -> None:
-    from isthmus.training.progress import UNMEASURED
+    from isthmus.training.progress import NO_RETURN
 
     if not run.finished:
         raise SystemExit(130)
@@ -335,7 +335,7 @@ def _after(run) -> None:
         scores = ", ".join(
             f"{k.removesuffix('_return')} {v:.0f}" for k, v in row.items() if k.endswith("_return")
         )
-        told = f"last evaluation, mean return: {scores}" if scores else UNMEASURED
+        told = f"last evaluation, mean return: {scores}" if scores else NO_RETURN
         out.print(told, markup=False, soft_wrap=True)
     out.print(f"{run.folder}", markup=False, soft_wrap=True)
 

@@ -46,6 +46,7 @@ class Method(Protocol[L]):
     problem. What a method may leave out has its default in `MethodDefaults`.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # its settings: a method is a frozen dataclass
     accepts: ClassVar[frozenset[Access]]
     adapts: ClassVar[bool]  # whether `adapt` does anything
     explores: ClassVar[bool]  # whether there is an exploring policy, `behaviour`
