@@ -14,6 +14,9 @@ from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import SEED
 from isthmus.learning.advantage import flat
 from isthmus.learning.classifiers import TransitionBatch
+from isthmus.methods.dap import DAP
+from isthmus.methods.darc import DARC
+from isthmus.methods.h2o import H2O
 from isthmus.training.run import Run
 from isthmus.types import Array, Decision
 
@@ -76,7 +79,7 @@ def one_step_mismatch(run: Run) -> dict[str, float]:
         "crossing": np.square(here - crossed).sum(-1).mean(),
         "reward": reward.mean(),
     }
-    if hasattr(method, "classifiers"):
+    if isinstance(method, DAP | DARC | H2O):
         delta = lambda after, *actions: np.asarray(
             method.classifiers.delta(
                 state.learner.classifiers, *(TransitionBatch(obs, unit(a), after) for a in actions)
