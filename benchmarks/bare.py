@@ -8,8 +8,10 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
-from isthmus.domains.domain import START, Domain, PhysicsSimulation
-from isthmus.domains.rollout import GIVEN_TASK
+from isthmus.domains.domain import Domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.simulation import START
+from isthmus.domains.stepped_worlds import GIVEN_TASK
 from isthmus.physics.mujoco import load_model, threads
 from isthmus.physics.random import Streams, fold
 from isthmus.types import Transition, Worlds
@@ -66,11 +68,13 @@ class Bare:
             self.batch.set_const(ids)
 
     def prepare(self, before: Worlds, tr: Transition) -> list[Resets]:
-        """The resets after each step of the transitions [T, N] that were collected from `before`."""
+        """The resets after each step of the transitions [T, N] that were collected from
+        `before`.
+        """
         task, episode = before.task.copy(), before.episode.copy()
         resets = []
         for done in tr.terminated | tr.truncated:
-            ids = np.flatnonzero(done)
+            ids = np.flatnonzero(np.asarray(done))
             drawn = ids[before.task[ids] != GIVEN_TASK]
             task[drawn] += 1
             episode[ids] += 1
@@ -78,7 +82,7 @@ class Bare:
                 self.reference.set_parameters(
                     drawn, self.domain.draw(before.key[drawn], task[drawn])
                 )
-            start = self.task.start(
+            start: Any = self.task.start(
                 self.reference, Streams(fold(before.key[ids], START, episode[ids]))
             )
             resets.append(
@@ -100,7 +104,9 @@ class Bare:
                 self.batch.forward(reset.ids)
 
     def check(self, after: Worlds) -> None:
-        """Raises RuntimeError where the worlds did not end where `collect` left them, to the bit."""
+        """Raises RuntimeError where the worlds did not end where `collect` left them, to the
+        bit.
+        """
         if not np.array_equal(self.batch.state, after.rows):
             raise RuntimeError(
                 "bare physics did other work than collect: the worlds ended elsewhere"

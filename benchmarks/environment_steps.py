@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bare import Bare, sizes
 from measure import Row, alternate, timed
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.policies import UniformBehaviour
 
@@ -24,7 +24,7 @@ class Sizes:
 
 
 def compare(size: Sizes) -> Iterator[Row]:
-    domain = Domain.parse(size.domain)
+    domain = parse_domain(size.domain)
     behaviour = UniformBehaviour(domain.spaces.low, domain.spaces.high)
     worlds, _ = rollout_steps(
         domain, domain.worlds(size.worlds, seed=0), behaviour, size.steps

@@ -18,7 +18,9 @@ from bare import sizes
 from measure import Row, alternate, console, timed
 from sb3 import Peer
 
-from isthmus.domains.domain import Domain, PhysicsSimulation
+from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.domains.rollout import rollout_episodes
 from isthmus.evaluation.evaluate import targets
 from isthmus.evaluation.landscape import Landscape, landscape
@@ -38,7 +40,7 @@ class Sizes:
 
 
 def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
-    grid = Domain.parse(size.grid)
+    grid = parse_domain(size.grid)
     policy = trained(size)
     export(peer, policy, size.threads)
     check_actions(peer, policy, grid)
@@ -64,17 +66,28 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
     scape = ours_played[0]
     yield Row(
         f"landscape of {len(cells)} cells x {size.episodes} episodes of one policy",
-        "a loop of SB3's evaluate_policy", 10, "steps", a, b, 15,
+        "a loop of SB3's evaluate_policy",
+        10,
+        "steps",
+        a,
+        b,
+        15,
         sizes(
-            grid, scape.lengths.size, **{"mean length": round(float(scape.lengths.mean()))},
-            **{"mean return": round(float(scape.returns.mean())), "SB3's cells": size.cells, "pairs": size.pairs},
+            grid,
+            scape.lengths.size,
+            **{"mean length": round(float(scape.lengths.mean()))},
+            **{
+                "mean return": round(float(scape.returns.mean())),
+                "SB3's cells": size.cells,
+                "pairs": size.pairs,
+            },
         ),
-    )  # fmt: skip
+    )
 
 
 def trained(size: Sizes) -> Any:
     """A policy that stands in many cells, so that episodes are long."""
-    domain = Domain.parse("hopper")
+    domain = parse_domain("hopper")
     problem, method = Problem(domain, domain, uncertainty=size.uncertainty), DomainRandomization()
     state = method.init(problem, seed=0)
     with console.status("training the policy to be played"):

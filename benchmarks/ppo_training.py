@@ -14,7 +14,7 @@ from bare import Bare, sizes
 from measure import Row, alternate, console, timed
 from sb3 import Peer
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State
@@ -47,7 +47,7 @@ class Training:
     """
 
     def __init__(self, learner: Any, rounds: int):
-        self.domain = Domain.parse("hopper")
+        self.domain = parse_domain("hopper")
         self.problem, self.method = Problem(self.domain, self.domain), SourceOnly(learner)
         worlds, steps = learner.rollout_shape
         self.rounds, self.count = rounds, rounds * worlds * steps
@@ -78,9 +78,11 @@ class Training:
 def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
     learner = size.learner
     equal = {
-        "steps": learner.worlds * learner.steps, "minibatch": learner.minibatch, "epochs": learner.epochs,
+        "steps": learner.worlds * learner.steps,
+        "minibatch": learner.minibatch,
+        "epochs": learner.epochs,
         "hidden": list(learner.hidden),
-    }  # fmt: skip
+    }
     best = choose(size, peer, equal)
     begin(peer, best, equal)
 
@@ -117,13 +119,15 @@ def told(candidate: tuple[int, bool, int]) -> str:
 
 
 def begin(peer: Peer, candidate: tuple[int, bool, int], equal: dict[str, Any]) -> None:
-    """A new training of the peer's, its first round done: what starts up with it is not its speed."""
+    """A new training of the peer's, its first round done: what starts up with it is not its
+    speed.
+    """
     n, processes, threads = candidate
     peer.ask("begin", environments=n, processes=processes, threads=threads, **equal)
     peer.ask("train", rounds=1)
 
 
-def choose(size: Sizes, peer: Peer, equal: dict[str, Any]) -> tuple[int, bool, int]:
+def choose(size: Any, peer: Peer, equal: dict[str, Any]) -> tuple[int, bool, int]:
     """The peer's fastest way to train: all candidates in a round, the fastest of them again in
     three.
     """

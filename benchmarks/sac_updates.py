@@ -15,7 +15,7 @@ import jax
 from measure import Row, alternate, console, timed
 from sb3 import Peer
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.sac import SAC
 
@@ -35,7 +35,7 @@ class Updates:
     """Our side: rounds of updates, as `SAC.learn` makes them, on a replay of random steps."""
 
     def __init__(self, size: Sizes, seed: int = 0):
-        learner, domain = size.learner, Domain.parse(size.task)
+        learner, domain = size.learner, parse_domain(size.task)
         self.size, self.key = size, jax.random.key(seed)
         s = learner.init(domain.spaces, self.key)
         _, tr = rollout_steps(
@@ -130,6 +130,12 @@ def compare(size: Sizes, peer: Peer, second: Callable[[], Any] = Peer) -> Iterat
         ours()  # compiles
         a, b = alternate("SAC updates, two seeds at once", size.pairs, ours, pair)
     yield Row(
-        f"{work}, two seeds at once", f"two runs of Stable-Baselines3 SAC at once, {threads} torch threads each", 3,
-        "updates", a, b, 4, sizes,
-    )  # fmt: skip
+        f"{work}, two seeds at once",
+        f"two runs of Stable-Baselines3 SAC at once, {threads} torch threads each",
+        3,
+        "updates",
+        a,
+        b,
+        4,
+        sizes,
+    )

@@ -1,28 +1,27 @@
-"""Trainings that take a second: what the tests of the loop, the studies and the command line share."""
+"""Trainings that take a second: what the tests of the loop, the studies and the command line
+share.
+"""
 
 from __future__ import annotations
 
-import atexit
 import json
+import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 
 import isthmus
-from isthmus.domains import domain, gym
+from isthmus.domains import domain, foreign_simulation
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs import datasets
 from isthmus.methods import registry
-from isthmus.studies.compare import Comparison, compare
 from isthmus.training import train as loop
-from isthmus.training.executor import Executor
 from isthmus.training.run import Run
 
 loop.EVALUATIONS = 2  # each takes as long as ten of these rounds, by 16 episodes in either domain
@@ -83,17 +82,29 @@ def problem(method: str = "source_only", text: str = "hopper/gravity=x2") -> ist
     )  # fmt: skip
 
 
-@cache
+SESSION = Path(os.environ["ISTHMUS_TEST_SESSION"])
+"""The folder that all processes of a session share; what is in it is only read."""
+
+
+@contextmanager
+def locked(name: str) -> Iterator[Path]:
+    """A path in the session's folder that no other process makes or reads meanwhile."""
+    import fcntl
+
+    with open(SESSION / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield SESSION / name
+
+
 def log(text: str) -> str:
     """A log of the target under random actions, three hundred transitions."""
-    folder = tempfile.mkdtemp(prefix="isthmus-log-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    target = domain.Domain.parse(text)
-    low, high = target.spaces.low, target.spaces.high
-    path = Path(folder) / "log.npz"
-    datasets.write_log(
-        path, datasets.record_log(target, UniformBehaviour(low, high), 300), {}, target
-    )
+    with locked(text.replace("/", " ") + ".npz") as path:
+        if not path.exists():
+            target = parse_domain(text)
+            behaviour = UniformBehaviour(target.spaces.low, target.spaces.high)
+            partial = path.with_name(f"partial {path.name}")
+            datasets.write_log(partial, datasets.record_log(target, behaviour, 300), {}, target)
+            partial.rename(path)
     return str(path)
 
 
@@ -102,6 +113,50 @@ def train(method: str, folder: Path, rounds: int = 6, **changes: Any) -> Run:
     made = changes.pop("problem", None) or problem(method)
     asked = {"settings": settings(method), "steps": rounds * ROUND, "out": folder, "quiet": True}
     return isthmus.train(method, made, **(asked | changes))
+
+
+def trained(method: str, rounds: int = 6) -> Run:
+    """The run that `train` makes of a method where nothing is changed, made once a session."""
+    with locked(f"{method}-{rounds}") as folder:
+        if not (folder / "finished.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            train(method, folder, rounds)
+    return Run.open(folder)
+
+
+REPRESENTATIVES = {
+    "source_only",
+    "fine_tuning",
+    "fine_tuning+sac",
+    "few_shot_ppo",
+    "rl2",
+    "garat",
+    "matlf",
+    "dap_u",
+    "dap_inverse",
+    "h2o",
+    "learned_reward",
+}
+"""Methods that go through all code between them: each learner, each phase, each way to adapt. The
+others are themselves with less (DARC and DAP are DAP+U's, ES-MAML the learned reward's), or with
+another distribution of the source.
+"""
+
+
+def each(methods: Iterable[str]) -> list[Any]:
+    """A parameter for each method: its tests run in one process, and those of what is no
+    representative in `make test-all`.
+    """
+    import pytest  # processes that tests start do without
+
+    full = (pytest.mark.full,)
+    return [
+        pytest.param(
+            method,
+            marks=(pytest.mark.xdist_group(method), *(() if method in REPRESENTATIVES else full)),
+        )
+        for method in methods
+    ]
 
 
 def flags(method: str) -> list[str]:
@@ -118,7 +173,7 @@ def lines(run: Run) -> list[dict[str, Any]]:
 def forget_simulations() -> None:
     """As a new process would find them."""
     domain._simulation.cache_clear()
-    gym._live.clear()
+    foreign_simulation._kept.clear()
 
 
 def process(command: list[str], **named: Any) -> subprocess.CompletedProcess[str]:
@@ -140,36 +195,3 @@ def compilations() -> Iterator[list[Any]]:
         yield found
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-
-
-class Here(Executor):
-    """The executor's contract in this process, without its parallelism."""
-
-    workers = 1
-
-    def map(
-        self,
-        function: Callable[[Any], Any],
-        jobs: Sequence[Any],
-        poll: Callable[[], None] | None = None,
-    ) -> Iterator[tuple[int, Any]]:
-        for i in reversed(range(len(jobs))):  # in an order that nobody may rely on
-            yield i, function(jobs[i])
-            if poll:
-                poll()
-
-
-def few(folder: Path, methods: Sequence[str] = (), **changes: Any) -> Comparison:
-    made = changes.pop("problem", None) or isthmus.problem(
-        "hopper/gravity=x2", uncertainty="torso_mass=1..9"
-    )
-    known = {k: v for m in ("source_only", *methods) for k, v in settings(m).items()}
-    asked = {
-        "seeds": 2,
-        "steps": 3 * ROUND,
-        "out": folder,
-        "episodes": 4,
-        "settings": known,
-        "executor": Here(),
-    }
-    return compare(made, methods, **(asked | changes))

@@ -20,8 +20,10 @@ import isthmus
 from isthmus.cli.main import main
 from isthmus.domains.rollout import rollout_episodes
 from isthmus.evaluation.evaluate import SEED
-from isthmus.studies import study
-from isthmus.studies.study import Trial
+from isthmus.studies.results import Results, config_mismatches, read_results
+from isthmus.studies.running import TrialJob, run_trial
+from isthmus.studies.study import measure_nothing
+from isthmus.studies.trial import Trial
 from isthmus.training import checkpoint
 from isthmus.training import train as loop
 from isthmus.training.best import BestCheckpoint, check_best
@@ -308,23 +310,23 @@ def test_a_unit_may_start_from_the_best(tmp_path, monkeypatch):
         "second", "fine_tuning", steps=0, settings=tiny.settings("fine_tuning"), start="first", start_at="best",
         access="online", **common,
     )  # fmt: skip
-    unit: Callable[[Trial], str] = lambda unit: study.run_unit(
-        (unit, tmp_path, tmp_path / "runs", study.no_pictures)
+    unit: Callable[[Trial], str] = lambda unit: run_trial(
+        TrialJob(unit, tmp_path, tmp_path / "runs", measure_nothing)
     )
     (tmp_path / "runs").mkdir()
     unit(first), unit(second)
-    meta = study.Results.read(tmp_path / "second.csv").meta
+    meta = Results.read(tmp_path / "second.csv").meta
     ends = {name: Run.open(tmp_path / "runs" / name).digest for name in ("first", "first@best")}
     assert meta["start"] == "first" and meta["start_at"] == "best" and meta["needs"] == ends
-    assert study.config_mismatches(second, meta) == []
-    assert study.config_mismatches(Trial(**{**vars(second), "start_at": ""}), meta) == [
+    assert config_mismatches(second, meta) == []
+    assert config_mismatches(Trial(**{**vars(second), "start_at": ""}), meta) == [
         "start_at best instead of end"
     ]
     del meta["start_at"]
-    assert study.config_mismatches(second, meta) == ["start_at end instead of best"], (
+    assert config_mismatches(second, meta) == ["start_at end instead of best"], (
         "it started from the end"
     )
-    done, said = study.read_units([first, second], tmp_path)
+    done, said = read_results([first, second], tmp_path)
     assert set(done) == {"first", "second"} and said == []
     config = json.loads((tmp_path / "runs" / "second" / "run.json").read_text(encoding="utf-8"))
     assert config["start"].endswith("first@best")

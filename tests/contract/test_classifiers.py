@@ -20,7 +20,14 @@ from isthmus.learning.classifiers import (
     disagreement,
     log_q,
 )
-from isthmus.papers.dap.linear_gaussian import GAIN, draw, errors, fit, log_density, steered
+from isthmus.papers.dap.linear_gaussian import (
+    TARGET_GAIN,
+    draw_log,
+    draw_uniform,
+    fit_classifiers,
+    log_density,
+    measure_errors,
+)
 from isthmus.types import BadValue
 
 
@@ -31,14 +38,14 @@ class Trained(NamedTuple):
 
 
 @cache
-def trained(low: float = -1.0, noise: float = 0.0, gain: float = GAIN) -> Trained:
+def trained(low: float = -1.0, noise: float = 0.0, gain: float = TARGET_GAIN) -> Trained:
     """Classifiers of 100,000 transitions of either domain; the target's actions are uniform in
     low..1.
     """
     random = np.random.default_rng(0)
-    source, target = draw(random, 100_000, 1.0), draw(random, 100_000, gain, low)
+    source, target = draw_uniform(random, 100_000, 1.0), draw_uniform(random, 100_000, gain, low)
     classifiers = Classifiers(noise=noise, learning_rate=3e-3)
-    state, accuracy = fit(classifiers, 6000, 512, source, target)
+    state, accuracy = fit_classifiers(classifiers, 6000, 512, source, target)
     return Trained(classifiers, state, float(accuracy[-500:].mean()))
 
 
@@ -46,8 +53,8 @@ def trained(low: float = -1.0, noise: float = 0.0, gain: float = GAIN) -> Traine
 def test_delta_r_is_the_ratio_of_the_dynamics_whatever_actions_were_taken(low: float) -> None:
     """On unseen transitions of the source, with actions that both domains have seen."""
     classifiers, state, _ = trained(low)
-    seen = draw(np.random.default_rng(1), 5_000, 1.0, low)
-    truth = log_density(seen, GAIN) - log_density(seen, 1.0)
+    seen = draw_uniform(np.random.default_rng(1), 5_000, 1.0, low)
+    truth = log_density(seen, TARGET_GAIN) - log_density(seen, 1.0)
     found = np.asarray(classifiers.delta(state, seen, seen))
     usual = (
         np.abs(truth) < 4
@@ -60,14 +67,15 @@ def test_delta_r_is_the_ratio_of_the_dynamics_whatever_actions_were_taken(low: f
 
 def test_domains_that_are_alike_cannot_be_told_apart() -> None:
     classifiers, state, accuracy = trained(gain=1.0)
-    seen = draw(np.random.default_rng(2), 5_000, 1.0)
+    seen = draw_uniform(np.random.default_rng(2), 5_000, 1.0)
     delta = np.asarray(classifiers.delta(state, seen, seen))
     assert accuracy == pytest.approx(0.5, abs=0.02)
     assert abs(delta.mean()) < 0.02 and delta.std() < 0.1
 
 
+@pytest.mark.full
 def test_noise_on_what_they_see_makes_classifiers_timid() -> None:
-    seen = draw(np.random.default_rng(3), 5_000, 1.0)
+    seen = draw_uniform(np.random.default_rng(3), 5_000, 1.0)
     plain, noisy = (
         np.asarray(t.classifiers.delta(t.state, seen, seen)).std()
         for t in (trained(), trained(noise=1.0))
@@ -75,6 +83,7 @@ def test_noise_on_what_they_see_makes_classifiers_timid() -> None:
     assert noisy < 0.3 * plain
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kept", [1.0, 0.5])
 def test_noise_drawn_apart_pays_for_where_the_log_has_been(kept: float) -> None:
     """Two domains that do not differ, s' = kept s + a + noise, and a log of another policy: true
@@ -88,14 +97,14 @@ def test_noise_drawn_apart_pays_for_where_the_log_has_been(kept: float) -> None:
     source, log, seen = (
         drawn._replace(next_obs=drawn.next_obs - np.float32(1 - kept) * drawn.obs)
         for drawn in (
-            draw(random, 50_000, 1.0),
-            steered(random, 20_000, 1.0),
-            draw(random, 5_000, 1.0),
+            draw_uniform(random, 50_000, 1.0),
+            draw_log(random, 20_000, 1.0),
+            draw_uniform(random, 5_000, 1.0),
         )
     )
     for shared in (False, True):
         classifiers = Classifiers(noise=1.0, shared_noise=shared, learning_rate=3e-3)
-        state, _ = fit(classifiers, 2000, 256, source, log)
+        state, _ = fit_classifiers(classifiers, 2000, 256, source, log)
         of_action, _ = log_q(jax.tree.map(lambda x: x[0], state.pairs), seen)
         delta = np.asarray(classifiers.delta(state, seen, seen))
         found.append(
@@ -110,22 +119,24 @@ def test_noise_drawn_apart_pays_for_where_the_log_has_been(kept: float) -> None:
 
 def mixture(seen: TransitionBatch, action: np.ndarray) -> np.ndarray:
     """log p(s' | s, a), p half of either domain; all actions are as likely in both."""
-    return np.logaddexp(log_density(seen, 1.0, action), log_density(seen, GAIN, action)) - np.log(2)
+    return np.logaddexp(
+        log_density(seen, 1.0, action), log_density(seen, TARGET_GAIN, action)
+    ) - np.log(2)
 
 
 def closed_form(seen: TransitionBatch, deployed: np.ndarray) -> np.ndarray:
     """Eq. 3 with classifiers that know: q(tgt | s, a, s') = p_tgt / (p_src + p_tgt), q(. | s, a) =
     1/2.
     """
-    target = log_density(seen, GAIN, deployed) - mixture(seen, deployed) - np.log(2)
+    target = log_density(seen, TARGET_GAIN, deployed) - mixture(seen, deployed) - np.log(2)
     source = log_density(seen, 1.0) - mixture(seen, np.asarray(seen.action, np.float64)) - np.log(2)
     return target - np.log(0.5) - source + np.log(0.5)
 
 
 def test_with_two_actions_eq_3_is_the_ratio_less_a_term_of_the_mixture() -> None:
-    seen = draw(np.random.default_rng(4), 5_000, 1.0)
-    deployed = np.asarray(seen.action, np.float64) / GAIN
-    truth = log_density(seen, GAIN, deployed) - log_density(seen, 1.0)
+    seen = draw_uniform(np.random.default_rng(4), 5_000, 1.0)
+    deployed = np.asarray(seen.action, np.float64) / TARGET_GAIN
+    truth = log_density(seen, TARGET_GAIN, deployed) - log_density(seen, 1.0)
     np.testing.assert_allclose(
         truth, 0, atol=1e-4
     )  # this a_tgt does in the target just what a_src did; float32
@@ -135,17 +146,17 @@ def test_with_two_actions_eq_3_is_the_ratio_less_a_term_of_the_mixture() -> None
     best = lambda paid: max(
         np.linspace(0, 1, 41), key=lambda share: paid(share * np.asarray(seen.action)).mean()
     )
-    right = best(lambda a: log_density(seen, GAIN, a.astype(np.float64)))
+    right = best(lambda a: log_density(seen, TARGET_GAIN, a.astype(np.float64)))
     chosen = best(lambda a: closed_form(seen, a.astype(np.float64)))
-    assert right == pytest.approx(1 / GAIN, abs=0.026)
+    assert right == pytest.approx(1 / TARGET_GAIN, abs=0.026)
     assert abs(chosen - right) > 0.1
 
 
 def test_the_classifiers_find_eq_3_where_the_actions_differ() -> None:
     """What they estimate is the closed form with the mixture's term, not the ratio."""
     classifiers, state, _ = trained()
-    seen = draw(np.random.default_rng(5), 5_000, 1.0)
-    deployed = seen._replace(action=seen.action / np.float32(GAIN))
+    seen = draw_uniform(np.random.default_rng(5), 5_000, 1.0)
+    deployed = seen._replace(action=seen.action / np.float32(TARGET_GAIN))
     found = np.asarray(classifiers.delta(state, seen, deployed))
     expected = closed_form(seen, np.asarray(deployed.action, np.float64))
     usual = np.abs(expected) < 3
@@ -156,7 +167,13 @@ def test_the_classifiers_find_eq_3_where_the_actions_differ() -> None:
 def test_an_ensemble_disagrees_where_it_has_seen_nothing() -> None:
     classifiers = Classifiers(members=5, noise=0.0, learning_rate=3e-3)
     random = np.random.default_rng(6)
-    state, _ = fit(classifiers, 2000, 256, draw(random, 20_000, 1.0), draw(random, 20_000, GAIN))
+    state, _ = fit_classifiers(
+        classifiers,
+        2000,
+        256,
+        draw_uniform(random, 20_000, 1.0),
+        draw_uniform(random, 20_000, TARGET_GAIN),
+    )
     known, unknown = (
         np.linspace(-2, 2, 101, dtype=np.float32)[:, None],
         np.float32([[8.0], [-8.0], [16.0], [-16.0]]),
@@ -193,11 +210,12 @@ def test_delta_r_by_hand() -> None:
     )
 
 
+@pytest.mark.full
 def test_what_is_measured_of_their_errors() -> None:
     """A log of half the source's region: off it there is nothing to learn from, and the ensemble
     knows.
     """
-    told = errors(0, members=3, updates=3000)
+    told = measure_errors(0, members=3, updates=3000)
     assert 0.3 < told["off_support"] < 0.7 and told["classifier_accuracy"] > 0.7
     assert abs(told["bias_on"]) < 0.3 * abs(told["bias_off"])
     assert told["spearman"] > 0.3 and told["microseconds"] > 0

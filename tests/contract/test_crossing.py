@@ -13,7 +13,7 @@ import probes
 import pytest
 import test_probes
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.methods import registry
 from isthmus.methods.method import State
 from isthmus.problems.problem import Access, Problem
@@ -44,7 +44,9 @@ def learner(request: pytest.FixtureRequest) -> Any:
 def rounds(
     learner: Any, s: Any, probe: probes.Probe, scales: list[float]
 ) -> list[tuple[Any, dict[str, float]]]:
-    """A state and its metrics after each of some rounds, whose rewards are multiplied by `scales`."""
+    """A state and its metrics after each of some rounds, whose rewards are multiplied by
+    `scales`.
+    """
     random, found = np.random.default_rng(0), []
     worlds = probes.Played.begin(16, random)
     for i, scale in enumerate(scales):
@@ -54,6 +56,7 @@ def rounds(
     return found
 
 
+@pytest.mark.represented("ppo")
 def test_without_a_reward_the_policy_stays_and_the_critic_learns(learner: Any) -> None:
     begun, _ = probes.train(learner, LATE, 2)
     begun = learner.warm_start(begun)
@@ -98,13 +101,21 @@ def test_where_nothing_is_paid_entropy_is_still_what_its_weight_asks_for() -> No
 # The methods.
 
 ROBOT = "hopper/torso_mass=6"
-SMALL = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32, "learner.sequence": 8, "learner.units": 8,
-         "learner.epochs": 2, "inner": 1, "pretraining": 3 * 128}  # fmt: skip
+SMALL = {
+    "learner.worlds": 8,
+    "learner.steps": 16,
+    "learner.minibatch": 32,
+    "learner.sequence": 8,
+    "learner.units": 8,
+    "learner.epochs": 2,
+    "inner": 1,
+    "pretraining": 3 * 128,
+}
 OBSERVATIONS = np.random.default_rng(1).normal(size=(20, 11)).astype(f32)
 
 
 def problem(reward: str) -> Problem:
-    return Problem(Domain.parse("hopper"), Domain.parse(f"{ROBOT},reward={reward}"), Access.ONLINE)
+    return Problem(parse_domain("hopper"), parse_domain(f"{ROBOT},reward={reward}"), Access.ONLINE)
 
 
 def build(name: str, learner: str, **settings: Any) -> Any:
@@ -125,6 +136,7 @@ def after_rounds(method: Any, where: Problem, count: int, start: Any = None) -> 
     return s
 
 
+@pytest.mark.represented("trpo")
 @pytest.mark.parametrize("learner", ["ppo", "trpo", "recurrent_ppo"])
 def test_fine_tuning_without_a_reward_deploys_what_crossed(learner: str) -> None:
     method, where = build("fine_tuning", learner), problem("none")

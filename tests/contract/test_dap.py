@@ -15,7 +15,8 @@ import probes
 import pytest
 import tiny
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.classifiers import TransitionBatch, disagreement
 from isthmus.learning.inverse import InverseModels
 from isthmus.learning.keys import beside
@@ -148,6 +149,7 @@ class Told(SAC):
         return (s, batch, key), more
 
 
+@pytest.mark.represented("dap_u-0.7")
 @pytest.mark.parametrize(("name", "weight"), [("darc", 0.0), ("dap", 0.7), ("dap_u", 0.7)])
 def test_sac_is_paid_by_the_box(name: str, weight: float) -> None:
     """An update is SAC's own with the batch's reward changed, and the classifiers' own."""
@@ -196,7 +198,7 @@ def test_before_its_warm_up_darc_is_source_only() -> None:
 # What is seen.
 
 
-class Forbidden(Domain):
+class Forbidden(RobotDomain):
     """A target of which only the spaces may be known."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
@@ -367,11 +369,11 @@ def test_inverse_models_undo_stronger_motors() -> None:
     1.5 does there.
     """
     random = UniformBehaviour(-np.ones(6, np.float32), np.ones(6, np.float32))
-    log = record_log(Domain.parse("half_cheetah/motor_strength=x1.5"), random, 4000)
+    log = record_log(parse_domain("half_cheetah/motor_strength=x1.5"), random, 4000)
     models = InverseModels(hidden=(64, 64), members=2, minibatch=64)
     state = models.init(log.obs, log.next_obs, 6, jax.random.key(0))
     state, _ = models.fit(state, 3000, log.obs, log.next_obs, log.action, jax.random.key(1))
-    seen = record_log(Domain.parse("half_cheetah"), random, 500, seed=1)
+    seen = record_log(parse_domain("half_cheetah"), random, 500, seed=1)
     found = np.asarray(models.actions(state, seen.obs, seen.next_obs)).mean(0)
     slope = (found * seen.action).sum() / np.square(seen.action).sum()
     assert slope == pytest.approx(1 / 1.5, abs=0.07)

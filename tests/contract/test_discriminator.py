@@ -9,7 +9,7 @@ import numpy as np
 import probes
 import pytest
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.sequence_discriminator import LOSSES, SequenceDiscriminator, WithHistory
@@ -85,7 +85,7 @@ def test_the_signs_of_the_confusion_rewards_are_the_trap_that_the_page_describes
 
 @pytest.mark.parametrize(("n", "k"), [(0, 4), (1, 4), (3, 2)])
 def test_a_sequence_ends_now_and_does_not_reach_over_the_episodes_begin(n: int, k: int) -> None:
-    domain = Domain.parse("hopper")
+    domain = parse_domain("hopper")
     spaces = domain.spaces
     behaviour = WithHistory.of(UniformBehaviour(spaces.low, spaces.high), spaces.observation, n, k)
     worlds, first = rollout_steps(domain, domain.worlds(6, 0), behaviour, 40)
@@ -97,7 +97,7 @@ def test_a_sequence_ends_now_and_does_not_reach_over_the_episodes_begin(n: int, 
             *(lambda t, name=name: t.extra[name] for name in ("zeta", "start", "time")),
         )
     )
-    done = np.concatenate([x.terminated | x.truncated for x in (first, second)])
+    done = np.concatenate([np.logical_or(x.terminated, x.truncated) for x in (first, second)])
     assert zeta.shape[2:] == (n + 1, spaces.observation) and done.sum() > 12
     for w in range(6):
         begun = 0
@@ -111,7 +111,7 @@ def test_a_sequence_ends_now_and_does_not_reach_over_the_episodes_begin(n: int, 
 
 
 def test_remembering_changes_no_decision() -> None:
-    domain = Domain.parse("hopper")
+    domain = parse_domain("hopper")
     plain = UniformBehaviour(domain.spaces.low, domain.spaces.high)
     a = rollout_steps(domain, domain.worlds(2, 0), plain, 10)[1]
     b = rollout_steps(domain, domain.worlds(2, 0), WithHistory.of(plain, 11, 1, 4), 10)[1]

@@ -26,9 +26,8 @@ from isthmus.methods.es_maml import (
     AntitheticPair,
     Evaluated,
     Evolution,
+    GainedMoments,
     centred_ranks,
-    moments_of,
-    no_episodes,
 )
 from isthmus.methods.method import fold_key
 from isthmus.methods.single_domain import FewShotPPO
@@ -72,7 +71,9 @@ def test_it_climbs_a_hill_whose_top_is_known(monkeypatch: pytest.MonkeyPatch) ->
         here, _ = ravel_pytree(center.networks)
         members = [here + sign * self.sigma * pair.noise for pair in pairs for sign in (1, -1)]
         return [
-            Evaluated(-float(np.square(np.asarray(m) - top).sum()), no_episodes(center), 0, 5)
+            Evaluated(
+                -float(np.square(np.asarray(m) - top).sum()), GainedMoments.empty(center), 0, 5
+            )
             for m in members
         ]
 
@@ -98,8 +99,8 @@ def test_the_slope_is_that_of_the_paper() -> None:
     assert metrics["slope"] == pytest.approx(np.linalg.norm(slope), rel=1e-5)
     _, unravel = ravel_pytree(s.learner.center.networks)
     moved = unravel(jnp.asarray(theta(s) + SMALL.outer_rate * np.sign(slope), jnp.float32))
-    expected = SMALL.following(
-        moved, moments_of(s.learner.center), moments_of(after.learner.center)
+    expected = SMALL.follow_moments(
+        moved, GainedMoments.of(s.learner.center), GainedMoments.of(after.learner.center)
     )
     np.testing.assert_allclose(
         theta(after), ravel_pytree(expected)[0], atol=0.02 * SMALL.outer_rate
@@ -127,9 +128,9 @@ def test_a_policy_acts_as_before_under_the_moments_of_its_members(privileged: bo
 
     assert abs(new.returns.variance / old.returns.variance - 1) > 0.01
     before, now, still = (
-        does(old, *moments_of(old)),
-        does(new, *moments_of(new)),
-        does(old, *moments_of(new)),
+        does(old, *GainedMoments.of(old)),
+        does(new, *GainedMoments.of(new)),
+        does(old, *GainedMoments.of(new)),
     )
     for mine, theirs, other in zip(now, before, still, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4 * np.abs(theirs).max())
@@ -179,7 +180,7 @@ def test_members_adapt_as_a_target_does() -> None:
     begun = {update_seed(pair.seeds[0], update) for update in range(50)}
     assert pair.seeds[1] not in begun, "judged in worlds that no update had"
     pair = pair._replace(seeds=(7, 8), key=fold_key(s.key, 2, 7))
-    (alone, other), gained, steps = SMALL.adapted(
+    (alone, other), gained, steps = SMALL.adapt_members(
         [s.learner.center] * 2, PROBLEM.randomized_source, [pair, pair]
     )
     assert digest(alone) == digest(other) and steps.tolist() == [2 * 2 * 16] * 2
@@ -262,7 +263,7 @@ def test_a_privileged_critic_is_told_what_is_usual() -> None:
         LEARNER.behaviour(s.learner.center),
         16,
     )
-    hidden = method.paid(s.learner.center, tr)
+    hidden = method.relabel(s.learner.center, tr)
     assert hidden.parameters.shape == tr.parameters.shape and np.isnan(hidden.parameters).all()
     average = tr._replace(parameters=np.full_like(tr.parameters, usual.astype(np.float32)))
     learned = [
@@ -292,9 +293,14 @@ def test_the_control_adapts_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"pairs": 0}, "pairs=0"), ({"sigma": 0.0}, "sigma=0.0"), ({"outer_rate": float("nan")}, "outer_rate=nan"),
-     ({"updates": 0}, "updates=0"), ({"learner": object()}, "leave learner=ppo")],
-)  # fmt: skip
+    [
+        ({"pairs": 0}, "pairs=0"),
+        ({"sigma": 0.0}, "sigma=0.0"),
+        ({"outer_rate": float("nan")}, "outer_rate=nan"),
+        ({"updates": 0}, "updates=0"),
+        ({"learner": object()}, "leave learner=ppo"),
+    ],
+)
 def test_numbers_that_cannot_be(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(BadValue, match=said):
         ESMAML(**wrong)

@@ -14,7 +14,8 @@ import tiny
 
 import isthmus
 from isthmus.domains import rollout as collecting
-from isthmus.domains.domain import Domain
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
 from isthmus.evaluation.evaluate import SEED, evaluate, evaluate_method, targets
 from isthmus.evaluation.landscape import Landscape, from_episodes, landscape, training_box
 from isthmus.learning.ppo import PPO
@@ -28,7 +29,7 @@ GRID = "hopper/torso_mass=3..9:3,friction=0.5..2:2"
 def policy():
     """A policy that does something: a fresh one's weights, made larger."""
     learner = PPO()
-    state = learner.init(Domain("hopper").spaces, jax.random.key(3))
+    state = learner.init(RobotDomain("hopper").spaces, jax.random.key(3))
     actor = jax.tree.map(lambda x: 3 * x, state.networks.actor)
     return learner.policy(state._replace(networks=state.networks._replace(actor=actor)))
 
@@ -42,9 +43,9 @@ def test_a_hundred_episodes_are_one_batch(policy, monkeypatch):
     steps, worlds = [], []
     step, new = collecting.SteppedWorlds.step, collecting.SteppedWorlds.new
 
-    def watched(self, ids, *rest):
+    def watched(self, ids, **actions):
         steps.append(len(ids))
-        return step(self, ids, *rest)
+        return step(self, ids, **actions)
 
     def begun(domain, key, *rest, **named):
         worlds.append(len(key))
@@ -52,7 +53,7 @@ def test_a_hundred_episodes_are_one_batch(policy, monkeypatch):
 
     monkeypatch.setattr(collecting.SteppedWorlds, "step", watched)
     monkeypatch.setattr(collecting.SteppedWorlds, "new", staticmethod(begun))
-    e = evaluate(policy, Domain("hopper")).episodes
+    e = evaluate(policy, RobotDomain("hopper")).episodes
     assert worlds == [100] and steps[0] == 100
     assert len(steps) == e.lengths.max() and sum(steps) == e.lengths.sum(), (
         "living worlds alone are stepped"
@@ -62,7 +63,7 @@ def test_a_hundred_episodes_are_one_batch(policy, monkeypatch):
 
 
 def test_the_same_bits_whatever_happened_before(policy, tmp_path):
-    domain = Domain.parse("hopper/gravity=x2")
+    domain = parse_domain("hopper/gravity=x2")
     first = evaluate(policy, domain, 20)
     tiny.train("target_only", tmp_path / "run", 2)
     second = evaluate(policy, domain, 20)
@@ -73,7 +74,7 @@ def test_the_same_bits_whatever_happened_before(policy, tmp_path):
 
 
 def test_every_cell_of_a_grid_is_visited(policy):
-    domain = Domain.parse(GRID)
+    domain = parse_domain(GRID)
     e = evaluate(policy, domain, 18).episodes
     assert domain.names == ("friction", "torso_mass")
     cells, counts = np.unique(e.parameters, axis=0, return_counts=True)
@@ -83,7 +84,7 @@ def test_every_cell_of_a_grid_is_visited(policy):
 
 
 def test_a_law_draws_for_each_episode(policy):
-    domain = Domain.parse("hopper/torso_mass=3..9,gravity=x2")
+    domain = parse_domain("hopper/torso_mass=3..9,gravity=x2")
     e = evaluate(policy, domain, 30).episodes
     gravity, mass = e.parameters.T
     assert (
@@ -101,7 +102,7 @@ def test_a_law_draws_for_each_episode(policy):
 
 
 def test_a_fixed_value_beside_a_grid():
-    draws, each = targets(Domain.parse("hopper/torso_mass=3..9:2,gravity=x2"), 10, SEED)
+    draws, each = targets(parse_domain("hopper/torso_mass=3..9:2,gravity=x2"), 10, SEED)
     assert draws.tolist() == [[2 * 9.81, 3.0], [2 * 9.81, 9.0]] and each == 5
 
 
@@ -112,7 +113,7 @@ def test_a_fixed_value_beside_a_grid():
 )  # fmt: skip
 def test_a_number_of_episodes_that_is_none(policy, episodes, domain):
     with pytest.raises(BadValue, match="needs 1 to 200,000 in all"):
-        evaluate(policy, Domain.parse(domain), episodes)
+        evaluate(policy, parse_domain(domain), episodes)
 
 
 def test_training_randomization_stays_in_training(randomized):
@@ -128,7 +129,7 @@ def test_training_randomization_stays_in_training(randomized):
 def test_evaluating_a_method_that_adapts(tmp_path):
     run = tiny.train("few_shot_ppo", tmp_path / "run", 3)
     problem, state = run.problem, run.state()
-    grid = Domain.parse("hopper/torso_mass=3..9:2,friction=0.5..2:2")
+    grid = parse_domain("hopper/torso_mass=3..9:2,friction=0.5..2:2")
     e = evaluate_method(run.method, state, problem, grid, 8)
     assert e.adaptation.transitions == 4 * 16, "for each target"
     assert e.episodes.parameters[:, 1].tolist() == [3.0, 3.0, 9.0, 9.0] * 2
@@ -150,7 +151,7 @@ def test_nobody_is_judged_in_worlds_that_it_adapted_in(tmp_path, monkeypatch):
         return made
 
     monkeypatch.setattr(Domain, "worlds", watched)
-    evaluate_method(run.method, run.state(), run.problem, Domain.parse("hopper/gravity=x2"), 8)
+    evaluate_method(run.method, run.state(), run.problem, parse_domain("hopper/gravity=x2"), 8)
     *adapted, judged = begun[-2:]
     assert len(judged) == 8 and not judged & adapted[0]
 
@@ -161,12 +162,12 @@ def test_nobody_is_judged_in_worlds_that_it_adapted_in(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def scape(policy) -> Landscape:
     return landscape(
-        policy, Domain.parse(GRID), 3, trained_in=Domain.parse("hopper/torso_mass=5..10,friction=2")
+        policy, parse_domain(GRID), 3, trained_in=parse_domain("hopper/torso_mass=5..10,friction=2")
     )
 
 
 def test_a_cell_is_that_of_the_cell_alone_to_the_bit(policy, scape):
-    grid = Domain.parse(GRID)
+    grid = parse_domain(GRID)
     parameters, each = targets(grid, 18, SEED)
     whole = grid.worlds(18, SEED, np.repeat(parameters, each, axis=0))
     assert scape.returns.shape == (2, 3, 3)
@@ -187,7 +188,7 @@ def test_a_cell_is_the_fixed_domain(policy, scape):
     """The first cell has the first worlds' keys: a domain fixed at its values plays the same
     episodes.
     """
-    fixed = evaluate(policy, Domain.parse("hopper/torso_mass=3,friction=0.5"), 3)
+    fixed = evaluate(policy, parse_domain("hopper/torso_mass=3,friction=0.5"), 3)
     assert np.array_equal(fixed.episodes.returns, scape.returns[0, 0])
 
 
@@ -216,21 +217,21 @@ def test_the_training_box(scape):
     assert scape.names == ("friction", "torso_mass") and scape.box == ((2.0, 2.0), (5.0, 10.0))
     assert scape.inside.tolist() == [[False, False, False], [False, True, True]]
     names = ("torso_mass", "gravity")
-    assert training_box(Domain.parse("hopper/torso_mass=1..9:3"), names) == (
+    assert training_box(parse_domain("hopper/torso_mass=1..9:3"), names) == (
         (1.0, 9.0),
         (9.81, 9.81),
     )
-    assert training_box(Domain("hopper"), names) == (
+    assert training_box(RobotDomain("hopper"), names) == (
         pytest.approx((3.665, 3.665), abs=1e-3),
         (9.81, 9.81),
     )
     assert training_box(
-        Domain.parse("hopper/gravity=log:1..9,torso_mass=normal:5:1:2..8"), names
+        parse_domain("hopper/gravity=log:1..9,torso_mass=normal:5:1:2..8"), names
     ) == ((2, 8), (1, 9))
 
 
 def test_without_a_training_box_all_is_inside(policy):
-    grid = Domain.parse(GRID)
+    grid = parse_domain(GRID)
     scape = from_episodes(grid, evaluate(policy, grid, 6).episodes)
     assert scape.box == (None, None) and scape.inside.all()
 
@@ -244,21 +245,29 @@ def test_a_landscape_has_two_axes(policy, domain):
         BadValue,
         match=r"a landscape has two axes, this domain has [013]: write name=low..high:count",
     ):
-        landscape(policy, Domain.parse(domain), 1)
+        landscape(policy, parse_domain(domain), 1)
 
 
 def test_the_api_mirrors_the_commands(policy):
     problem = isthmus.problem("hopper/gravity=x2")
     assert isthmus.evaluate(policy, problem.target, episodes=7).episodes.returns.shape == (7,)
-    assert isthmus.landscape(policy, Domain.parse(GRID), episodes=1).returns.shape == (2, 3, 1)
+    assert isthmus.landscape(policy, parse_domain(GRID), episodes=1).returns.shape == (2, 3, 1)
 
 
 def test_a_text_does_where_a_domain_or_a_problem_is_wanted(tmp_path):
-    run = isthmus.train("source_only", "ball/ball_mass=2", steps=64, out=tmp_path / "run", quiet=True, evaluations=1,
-                        evaluation_episodes=1, settings=tiny.settings("source_only"))  # fmt: skip
+    run = isthmus.train(
+        "source_only",
+        "ball/ball_mass=2",
+        steps=64,
+        out=tmp_path / "run",
+        quiet=True,
+        evaluations=1,
+        evaluation_episodes=1,
+        settings=tiny.settings("source_only"),
+    )
     assert str(run.problem.target) == "ball/ball_mass=2" and str(run.problem.source) == "ball"
     one, two = (
-        isthmus.evaluate(run.policy, domain, 2) for domain in ("ball", isthmus.Domain.parse("ball"))
+        isthmus.evaluate(run.policy, domain, 2) for domain in ("ball", isthmus.parse_domain("ball"))
     )
     np.testing.assert_array_equal(one.episodes.returns, two.episodes.returns)
     grid = "ball/ball_mass=1..2:2,damping=x1..x2:2"

@@ -17,7 +17,8 @@ import tiny
 from tiny import compilations
 
 import isthmus
-from isthmus.domains.domain import Domain
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.advantage import flat
 from isthmus.learning.classifiers import TransitionBatch
@@ -29,7 +30,7 @@ from isthmus.learning.transition_discriminator import (
 from isthmus.logs import datasets
 from isthmus.logs.datasets import Deterministic
 from isthmus.methods import registry
-from isthmus.methods.garat import Grounded, relabelled, transforming
+from isthmus.methods.garat import Grounded, relabelled, transformer_spaces
 from isthmus.methods.method import State, fold_key, source_round
 from isthmus.problems.problem import Access, Problem, make_problem
 from isthmus.training.checkpoint import digest
@@ -37,9 +38,20 @@ from isthmus.types import BadValue, Decision, Spaces, Transition
 
 TEXT = "hopper/gravity=x2"
 ROUND = 4 * 8
-SMALL = {"learner.worlds": 4, "learner.steps": 8, "learner.epochs": 2, "learner.minibatch": 32, "pretraining": ROUND,
-         "inner": 2, "updates": 2, "transformer.epochs": 2, "transformer.minibatch": 32, "transformer.hidden": (16,),
-         "discriminator.steps": 3, "discriminator.minibatch": 16}  # fmt: skip
+SMALL = {
+    "learner.worlds": 4,
+    "learner.steps": 8,
+    "learner.epochs": 2,
+    "learner.minibatch": 32,
+    "pretraining": ROUND,
+    "inner": 2,
+    "updates": 2,
+    "transformer.epochs": 2,
+    "transformer.minibatch": 32,
+    "transformer.hidden": (16,),
+    "discriminator.steps": 3,
+    "discriminator.minibatch": 16,
+}
 
 
 def build(name: str = "garat", **changes: Any) -> Any:
@@ -113,7 +125,7 @@ def test_a_transformer_that_explores_and_one_that_does_not_share_no_noise_with_t
     method, s = build(), trained()[2]
     obs, keys = np.zeros(11, np.float32), jax.random.split(jax.random.key(1), 2000)
     explores = method.transformer.behaviour(s.learner.transformer)
-    grounded = method._grounded(problem(), method.behaviour(s), explores)
+    grounded = method._make_grounded(problem(), method.behaviour(s), explores)
     told = jax.vmap(lambda k: grounded.act((), obs, k)[0].extra)(keys)
     alone = jax.vmap(lambda k: method.behaviour(s).act((), obs, k)[0].extra["sample"])(keys)
     np.testing.assert_array_equal(told["sample"], alone)  # the policy's draw is that of source_only
@@ -121,7 +133,9 @@ def test_a_transformer_that_explores_and_one_that_does_not_share_no_noise_with_t
 
 
 def test_the_control_cost_is_charged_on_the_agents_own_action() -> None:
-    """With delta = -a the robot's motors stay still: it moves as it would unmoved, and pays for a."""
+    """With delta = -a the robot's motors stay still: it moves as it would unmoved, and pays for
+    a.
+    """
     source = problem().source
     worlds, a = source.worlds(4, 3), np.arange(11, 14)
     agent = build().behaviour(trained()[0])
@@ -151,10 +165,15 @@ def test_relabelling_by_hand() -> None:
     column = lambda *x: np.array(x, np.float32).reshape(-1, 1, 1)
     ended = np.array([False, True, False, False])[:, None]
     tr = Transition(
-        obs=column(1, 2, 7, 8), action=column(0.1, 0.2, 0.7, 0.8), reward=np.full((4, 1), np.nan, np.float32),
-        next_obs=column(2, 3, 8, 9), terminated=ended, truncated=np.zeros_like(ended),
-        parameters=column(5, 5, 5, 5), extra={"sample": column(9, 9, 9, 9), "delta": column(-1, -2, -3, -4)},
-    )  # fmt: skip
+        obs=column(1, 2, 7, 8),
+        action=column(0.1, 0.2, 0.7, 0.8),
+        reward=np.full((4, 1), np.nan, np.float32),
+        next_obs=column(2, 3, 8, 9),
+        terminated=ended,
+        truncated=np.zeros_like(ended),
+        parameters=column(5, 5, 5, 5),
+        extra={"sample": column(9, 9, 9, 9), "delta": column(-1, -2, -3, -4)},
+    )
     paid = np.array([[0.5], [0.6], [0.7], [0.8]], np.float32)
     for cut in (tr, tr._replace(terminated=tr.truncated, truncated=tr.terminated)):
         own = relabelled(cut, column(10, 20, 30, 40), paid)
@@ -169,7 +188,7 @@ def test_relabelling_by_hand() -> None:
 
 
 def test_delta_reaches_from_any_action_to_any_other() -> None:
-    spaces = transforming(Spaces(11, single(-1, -2), single(1, 3), parameters=4))
+    spaces = transformer_spaces(Spaces(11, single(-1, -2), single(1, 3), parameters=4))
     assert (spaces.observation, spaces.parameters) == (13, 4)
     np.testing.assert_array_equal(spaces.low, [-2, -5])
     np.testing.assert_array_equal(spaces.high, [2, 5])
@@ -266,8 +285,8 @@ def test_grounding_and_training_take_turns() -> None:
 def test_each_grounding_step_begins_with_a_new_transformer() -> None:
     """One that does nothing yet, and has seen nothing but what was rolled in the target."""
     method, before = build(), trained()[4]
-    turned = method._turn(problem(), before)
-    spaces = transforming(problem().source.spaces)
+    turned = method._begin_phase(problem(), before)
+    spaces = transformer_spaces(problem().source.spaces)
     assert digest(turned.learner.transformer) == digest(
         method.transformer.init(spaces, fold_key(before.key, 7, 3))
     )
@@ -368,7 +387,7 @@ def test_grounding_finds_motors_of_half_the_strength(tmp_path: Path) -> None:
         "garat",
         {"learner.worlds": 16, "inner": 40, "pretraining": 0, "discriminator.minibatch": 256},
     )
-    target = Domain.parse("half_cheetah/motor_strength=x0.5")
+    target = parse_domain("half_cheetah/motor_strength=x0.5")
     pi = method.learner.init(target.spaces, jax.random.key(1))
     log = datasets.record_log(target, method.learner.behaviour(pi), 4096)
     datasets.write_log(tmp_path / "log.npz", log, {}, target)
@@ -380,7 +399,7 @@ def test_grounding_finds_motors_of_half_the_strength(tmp_path: Path) -> None:
         _, tr = rollout_steps(
             where.source,
             where.source.worlds(16, 9),
-            method._grounded(where, method.behaviour(s), transformer),
+            method._make_grounded(where, method.behaviour(s), transformer),
             64,
         )
         o, a, following, delta = (
@@ -398,7 +417,7 @@ def test_grounding_finds_motors_of_half_the_strength(tmp_path: Path) -> None:
 # What is seen.
 
 
-class Forbidden(Domain):
+class Forbidden(RobotDomain):
     """A target of which only the spaces may be known."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
@@ -427,11 +446,20 @@ def test_the_logs_rewards_are_not_looked_at_and_its_transitions_are(
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"inner": 0}, "inner=0"), ({"updates": 0}, "updates=0"), ({"pretraining": -1}, "pretraining=-1"),
-     ({"learner": "sac"}, "on policy"), ({"discriminator.steps": 0}, "steps=0"),
-     ({"discriminator.penalty": -1}, "penalty"), ({"transformer.clip": 0}, "clip"),
-     ({"transformer.worlds": 3}, "transformer.worlds=3: g's rounds are pi's; set learner.worlds")],
-)  # fmt: skip
+    [
+        ({"inner": 0}, "inner=0"),
+        ({"updates": 0}, "updates=0"),
+        ({"pretraining": -1}, "pretraining=-1"),
+        ({"learner": "sac"}, "on policy"),
+        ({"discriminator.steps": 0}, "steps=0"),
+        ({"discriminator.penalty": -1}, "penalty"),
+        ({"transformer.clip": 0}, "clip"),
+        (
+            {"transformer.worlds": 3},
+            "transformer.worlds=3: g's rounds are pi's; set learner.worlds",
+        ),
+    ],
+)
 def test_settings_that_cannot_be(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(BadValue, match=message):
         registry.build("garat", wrong)

@@ -2,6 +2,8 @@
 while a program is traced, with the keys themselves worked out on the way.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections import Counter
@@ -148,7 +150,7 @@ def test_two_purposes_of_one_key_are_found_out() -> None:
     a key used twice.
     """
     for uses in (
-        [("split", 2), ("fold_in", 1)], [("normal", (3,)), ("uniform", (3,))], [("normal", (3,)), ("split", 2)],
+        [("split", 2), ("fold_in", 1)], [("normal", (3,)), ("uniform", (3,))], [("normal", (3,)), ("split", 2)],  # noqa: E501
         [("randint", (3,)), ("fold_in", 1)],
     ):  # fmt: skip
         found = KeyBook()
@@ -244,5 +246,5 @@ def test_a_round_of_a_learner_draws_from_keys_of_its_own(name: str, book: KeyBoo
         _, tr = probes.collect(
             probes.ACTION, probes.Played.begin(16, random), learner.behaviour(s), 16, random
         )
-        book.trace(PPO._round.__wrapped__, learner, *learner._given(s, tr), jax.random.key(1))
+        book.trace(PPO._round.__wrapped__, learner, learner._gather(s, tr), jax.random.key(1))
     book.check()

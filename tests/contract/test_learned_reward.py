@@ -2,6 +2,8 @@
 adaptation.
 """
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -15,7 +17,7 @@ from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.ppo import PPO
 from isthmus.methods import operators
-from isthmus.methods.es_maml import moments_of
+from isthmus.methods.es_maml import GainedMoments
 from isthmus.methods.learned_reward import LearnedReward, Rewarded
 from isthmus.problems.problem import Access, make_problem
 from isthmus.tasks.task import find_task as find_task
@@ -76,9 +78,9 @@ def test_the_true_reward_is_annealed_out() -> None:
     s = method.init(PROBLEM, 0)
     tr = Transition(*[np.zeros((3, 2, n), np.float32) for n in (11, 3)], np.ones((3, 2), np.float32),
                     *[np.zeros(0)] * 4, {})  # fmt: skip
-    learned = method.paid(s.learner.center, tr).reward
+    learned = method.relabel(s.learner.center, tr).reward
     for generation, share in ((0, 1.0), (1, 0.75), (3, 0.25), (4, 0.0), (9, 0.0)):
-        mixed = method.pay(generation)(s.learner.center, tr).reward
+        mixed = method.relabel_at(generation)(s.learner.center, tr).reward
         np.testing.assert_allclose(mixed, (1 - share) * learned + share, rtol=1e-6)
 
 
@@ -95,9 +97,9 @@ def test_it_is_fitted_to_the_sources_reward() -> None:
         LEARNER.behaviour(s.learner.center),
         64,
     )
-    told = method.paid(s.learner.center, tr).reward
+    told = method.relabel(s.learner.center, tr).reward
     assert np.corrcoef(told.ravel(), tr.reward.ravel())[0, 1] > 0.8
-    random = SMALL.paid(SMALL.init(PROBLEM, 0).learner.center, tr).reward
+    random = SMALL.relabel(SMALL.init(PROBLEM, 0).learner.center, tr).reward
     assert abs(np.corrcoef(random.ravel(), tr.reward.ravel())[0, 1]) < 0.5
 
 
@@ -117,7 +119,7 @@ def test_it_is_fitted_to_as_long_a_rollout_as_adapting_takes() -> None:
     )
     returns, running = np.zeros((120, 8)), np.zeros(8)
     paid = np.asarray(
-        method.reward(center.networks.reward, Normalizer.of(center.observations), tr.obs, tr.action)
+        method.reward(center.networks.reward, Normalizer.of(center.obs_moments), tr.obs, tr.action)
     )
     for t in range(120):
         running = LEARNER.discount * running + paid[t]
@@ -157,21 +159,25 @@ def test_psi_alone() -> None:
     method = replace(SMALL, evolve_policy=False)
     s = method.init(PROBLEM, 0)
     before, after = s.learner.center, method.step(PROBLEM, s)[0].learner.center
-    as_before = method.following(before.networks, moments_of(before), moments_of(after))
+    as_before = method.follow_moments(
+        before.networks, GainedMoments.of(before), GainedMoments.of(after)
+    )
     assert digest(after.networks._replace(reward=())) == digest(as_before._replace(reward=()))
     assert digest(after.networks.reward) != digest(before.networks.reward)
-    assert moments_of(after)[0].count > moments_of(before)[0].count
+    assert GainedMoments.of(after)[0].count > GainedMoments.of(before)[0].count
 
 
 def test_a_reward_pays_as_before_under_other_moments() -> None:
     """Also where numbers are masked, whose moments it must not hear of."""
     method = replace(SMALL, masked=(2, 6))
     center = method.init(PROBLEM, 0).learner.center
-    random, size = np.random.default_rng(0), len(center.observations.mean)
-    before = center.observations
+    random, size = np.random.default_rng(0), len(center.obs_moments.mean)
+    before = center.obs_moments
     shift = np.sqrt(before.variance) * random.normal(size=size)
     after = Moments(before.count, before.mean + shift, before.variance * random.uniform(1, 3, size))
-    networks = method.following(center.networks, (before, center.returns), (after, center.returns))
+    networks = method.follow_moments(
+        center.networks, GainedMoments(before, center.returns), GainedMoments(after, center.returns)
+    )
     obs = (before.mean + np.sqrt(before.variance) * random.normal(size=(50, size))).astype(
         np.float32
     )

@@ -1,5 +1,5 @@
-"""MATL: what its box promises, beyond the contract that tests/contract/test_methods.py holds every method
-to.
+"""MATL: what its box promises, beyond the contract that tests/contract/test_methods.py holds every
+method to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
+from isthmus.learning.normalization import Normalizer
 from isthmus.learning.sequence_discriminator import SequenceDiscriminator
 from isthmus.methods import registry
 from isthmus.methods.method import State
@@ -18,7 +19,7 @@ from isthmus.methods.state_alignment import distances
 from isthmus.problems.problem import Access, Problem
 from isthmus.types import BadValue, Transition, UnknownName
 
-PROBLEM = Problem(Domain.parse("hopper"), Domain.parse("hopper/torso_mass=6"), Access.ONLINE)
+PROBLEM = Problem(parse_domain("hopper"), parse_domain("hopper/torso_mass=6"), Access.ONLINE)
 SMALL = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32}
 BATCH = 8 * 16
 
@@ -119,7 +120,7 @@ def test_the_offset_moves_the_auxiliary_reward_and_keeps_its_differences(
     )
     rho = np.random.default_rng(0).normal(0, 1, (5, 4)).astype(np.float32)
     rho += -3 - rho.mean()
-    paid = method._paid(tr, rho).reward
+    paid = method._align(tr, rho).reward
     assert paid.dtype == np.float32 and quantity(paid) == pytest.approx(value, abs=1e-6)
     np.testing.assert_allclose(
         np.diff(paid.ravel()), 0.5 * np.diff(rho.ravel()), rtol=1e-4, atol=1e-6
@@ -127,8 +128,24 @@ def test_the_offset_moves_the_auxiliary_reward_and_keeps_its_differences(
 
 
 @pytest.mark.parametrize("loss", ["confusion", "min_max", "wasserstein"])
-def test_every_loss_runs(loss: str) -> None:
-    run("matl", 1, discriminator__loss=loss)
+def test_every_loss_pays_what_its_equation_says(loss: str) -> None:
+    """Eqs. 4 and 5, Eq. 2's parts and the dual's f, by NumPy from what a round leaves."""
+    judge = run("matl", 1, discriminator__loss=loss).learner.discriminator
+    assert judge.sequences.count == 2 * BATCH  # both agents', two states of 11 numbers each
+    zeta = np.random.default_rng(0).normal(size=(9, 22)).astype(np.float32)
+    x = np.asarray(Normalizer.of(judge.sequences)(zeta))
+    *hidden, (weights, bias) = judge.network
+    for w, b in hidden:
+        x = np.tanh(x @ np.asarray(w) + np.asarray(b))
+    logit = (x @ np.asarray(weights) + np.asarray(bias))[:, 0]
+    log_d, log_not_d = -np.log1p(np.exp(-logit)), -np.log1p(np.exp(logit))
+    expected = {
+        "confusion": (-log_d, log_d),
+        "min_max": (-log_d, -log_not_d),
+        "wasserstein": (-logit, logit),
+    }[loss]
+    found = SequenceDiscriminator(loss=loss).rewards(judge, zeta)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def trajectories(states: np.ndarray) -> Transition:
@@ -150,8 +167,10 @@ def test_state_alignment_compares_the_same_time_of_the_nearest_start() -> None:
 
 
 def test_state_alignment_has_no_discriminator_and_learns() -> None:
-    s = run("state_alignment", 2)
-    assert s.learner.discriminator == ()
+    begun, s = run("state_alignment", 0).learner, run("state_alignment", 2).learner
+    assert s.discriminator == ()
+    for name in ("simulator", "robot"):
+        assert not equal(getattr(s, name).networks, getattr(begun, name).networks)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +183,7 @@ def test_wrong_numbers_are_one_line(setting: dict[str, Any]) -> None:
 
 def test_a_task_of_several_episodes_is_refused() -> None:
     several = Problem(
-        Domain.parse("hopper/episodes_per_task=3"), Domain.parse("hopper"), Access.ONLINE
+        parse_domain("hopper/episodes_per_task=3"), parse_domain("hopper"), Access.ONLINE
     )
     with pytest.raises(BadValue, match="episodes_per_task"):
         run("matl", 0, problem=several)

@@ -2,6 +2,8 @@
 with the others.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json
@@ -17,8 +19,11 @@ from tiny import compilations
 
 import isthmus
 from isthmus.domains import domain as domains
-from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.domains.rollout import SteppedWorlds, rollout_steps
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.rollout import rollout_steps
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.learning import sac as learners
 from isthmus.learning.normalization import Moments
 from isthmus.learning.ppo import PPO
@@ -38,8 +43,14 @@ SETTINGS: dict[str, Any] = {
     "learner.epochs": 2,
     "learner.minibatch": 32,
 }
-SAC: dict[str, Any] = {"learner.worlds": 8, "learner.steps": 16, "learner.minibatch": 32, "learner.hidden": (16, 16),
-                       "learner.random_steps": ROUND, "learner.capacity": 512}  # fmt: skip
+SAC: dict[str, Any] = {
+    "learner.worlds": 8,
+    "learner.steps": 16,
+    "learner.minibatch": 32,
+    "learner.hidden": (16, 16),
+    "learner.random_steps": ROUND,
+    "learner.capacity": 512,
+}
 EVOLUTION = {
     "pairs": 2,
     "episodes": 1,
@@ -72,7 +83,7 @@ OWN: dict[str, dict[str, Any]] = {
 ADAPTATION = 2 * 4 * 16  # transitions a target
 ROUNDS = 5  # the fine tuning of them: two in the source, three in the target
 
-SOURCE, TARGET = Domain.parse("hopper/torso_mass=6"), Domain.parse("hopper/torso_mass=3")
+SOURCE, TARGET = parse_domain("hopper/torso_mass=6"), parse_domain("hopper/torso_mass=3")
 
 
 def build(name: str, **changed: Any) -> Any:
@@ -123,7 +134,7 @@ OTHERS = (
 )
 
 
-@pytest.fixture(scope="module", params=[*sorted(registry.METHODS), *OTHERS])
+@pytest.fixture(scope="module", params=tiny.each([*sorted(registry.METHODS), *OTHERS]))
 def trained(request: pytest.FixtureRequest) -> Trained:
     """A run of each method, from cold caches."""
     jax.clear_caches()
@@ -314,7 +325,7 @@ def test_the_count_of_compilations_sees_a_new_shape() -> None:
 
 
 @dataclass(frozen=True)
-class Forbidden(Domain):
+class Forbidden(RobotDomain):
     """A target of which only the spaces may be known."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
@@ -324,13 +335,13 @@ class Forbidden(Domain):
 
 
 class UnpaidSimulation(PhysicsSimulation):
-    def step(self, ids, applied, commanded, memory):
-        obs, reward, *rest = super().step(ids, applied, commanded, memory)
-        return obs, reward * np.nan, *rest
+    def step(self, ids, memory, *, commanded, applied):
+        result = super().step(ids, memory, commanded=commanded, applied=applied)
+        return result._replace(reward=result.reward * np.nan)
 
 
 @dataclass(frozen=True)
-class Unpaid(Domain):
+class Unpaid(RobotDomain):
     """A target whose rewards are NaN."""
 
     def build(self, n: int) -> UnpaidSimulation:
@@ -622,7 +633,7 @@ def test_adaptation_beyond_the_budget_is_refused(
 
 
 def test_a_privileged_critic_does_not_go_on_among_other_parameters() -> None:
-    other = Domain.parse("hopper/gravity=x2")
+    other = parse_domain("hopper/gravity=x2")
     tuning = build("fine_tuning", learner__privileged=True)
     with pytest.raises(BadValue, match="cannot go on in hopper/gravity"):
         tuning.init(problem_for(tuning, target=other), 0)
@@ -639,6 +650,7 @@ ONLINE = (
 )
 
 
+@pytest.mark.represented("fine_tuning", "matl")
 @pytest.mark.parametrize("name", ONLINE)
 def test_what_learns_in_the_target_is_not_told_its_dynamics(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -666,11 +678,14 @@ def test_what_learns_in_the_target_is_not_told_its_dynamics(
     assert recorded and all((each == 3).all() for each in recorded), "it could have been told"
 
 
+@pytest.mark.represented("few_shot_ppo")
 @pytest.mark.parametrize("name", ["few_shot_ppo", "few_shot_ppo+trpo"])
 def test_what_adapts_is_not_told_the_targets_dynamics(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NaN in the place of what is recorded of them changes no bit, though the critic sees dynamics."""
+    """NaN in the place of what is recorded of them changes no bit, though the critic sees
+    dynamics.
+    """
     few = build(name, learner__privileged=True)
     problem = problem_for(few)
     s = run(few, 1)
@@ -686,11 +701,12 @@ def test_what_adapts_is_not_told_the_targets_dynamics(
     ] == there
 
 
+@pytest.mark.represented("ppo")
 @pytest.mark.parametrize("learner", ["ppo", "trpo", "recurrent_ppo"])
 def test_a_critic_may_see_dynamics_where_nothing_is_set(learner: str) -> None:
     small = {"learner__units": 8, "learner__sequence": 8} if learner == "recurrent_ppo" else {}
     method = build(f"source_only+{learner}", learner__privileged=True, **small)
-    plain = Domain.parse("hopper")
+    plain = parse_domain("hopper")
     s = run(method, 1, problem=replace(problem_for(method), source=plain, uncertainty=""))
     assert s.learner.parameters.mean.shape == (0,) and s.learner.obs_moments.count == 2 * ROUND
 
@@ -703,7 +719,7 @@ def test_what_adapts_meets_targets_that_set_other_parameters(name: str, elsewher
     """A landscape may go over what training did not draw; the same robot, whatever its target
     names.
     """
-    few, target = build(name, learner__privileged=True), Domain.parse(elsewhere)
+    few, target = build(name, learner__privileged=True), parse_domain(elsewhere)
     problem = problem_for(few, target=SOURCE)
     s = run(few, 1)
     expected = few.adapt(s, problem, SOURCE, np.array([[3.0]]), 0)[0]

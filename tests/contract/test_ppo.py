@@ -2,6 +2,8 @@
 known.
 """
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -15,7 +17,6 @@ import pytest
 
 from isthmus.learning.advantage import explained_variance, gae
 from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
-from isthmus.learning.learner import learn_each
 from isthmus.learning.networks import mlp
 from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
@@ -301,9 +302,15 @@ def transitions(
     none = np.zeros((steps, worlds), bool)
     # A NaN action: what was executed after clipping is no part of an update, only the sample is.
     return Transition(
-        draw(spaces), np.full((steps, worlds, 1), np.nan, f32), 3 * draw(), draw(spaces), none, none.copy(), draw(1),
+        draw(spaces),
+        np.full((steps, worlds, 1), np.nan, f32),
+        3 * draw(),
+        draw(spaces),
+        none,
+        none.copy(),
+        draw(1),
         {"sample": draw(1)},
-    )  # fmt: skip
+    )
 
 
 def state_for(learner: PPO, networks: PPONetworks) -> PPOState:
@@ -469,13 +476,25 @@ def test_random_actions_fill_the_bounds() -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        {"worlds": 0}, {"steps": 0}, {"epochs": 0}, {"minibatch": 0}, {"learning_rate": 0.0},
-        {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"clip": -0.1}, {"max_gradient": 0.0},
-        {"discount": 1.01}, {"gae_decay": -0.1}, {"value_weight": -1.0}, {"entropy_weight": float("inf")},
-        {"target_kl": -0.01}, {"annealing": -1}, {"initial_log_std": float("nan")},
+        {"worlds": 0},
+        {"steps": 0},
+        {"epochs": 0},
+        {"minibatch": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"clip": -0.1},
+        {"max_gradient": 0.0},
+        {"discount": 1.01},
+        {"gae_decay": -0.1},
+        {"value_weight": -1.0},
+        {"entropy_weight": float("inf")},
+        {"target_kl": -0.01},
+        {"annealing": -1},
+        {"initial_log_std": float("nan")},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_setting_that_cannot_learn_is_refused(setting: dict[str, Any]) -> None:
     (name,) = setting
     with pytest.raises(BadValue, match=f"^{name}=.*: needs a "):
@@ -657,12 +676,12 @@ def test_rounds_of_many_states_are_each_the_bits_of_its_own(count: int) -> None:
         transitions(16, 2, random)._replace(parameters=np.zeros((16, 2, 1), f32)) for _ in states
     ]
     keys = [jax.random.key(100 + m) for m in range(count)]
-    each = learn_each(learner, states, trs, keys)
+    each = learner.learn_each(states, trs, keys)
     alone = [learner.learn(*given)[0] for given in zip(states, trs, keys, strict=True)]
     assert [digest(s) for s in each] == [digest(s) for s in alone]
     assert len({digest(s) for s in each}) == count, "each learned from its own"
     with pytest.raises(BadValue, match="more than a round's 32 transitions"):
-        learn_each(replace(learner, minibatch=64), states, trs, keys)
+        replace(learner, minibatch=64).learn_each(states, trs, keys)
 
 
 def test_an_update_is_decided_by_its_key() -> None:
@@ -675,10 +694,10 @@ def test_an_update_is_decided_by_its_key() -> None:
 
 def test_transfer_keeps_what_was_learned_and_begins_the_rest_anew() -> None:
     s, learned, _ = after_one_round(LEARNER)
-    moved = LEARNER.transfer(learned)
+    moved = LEARNER.warm_start(learned)
     assert bits(moved.networks) == bits(learned.networks)
-    assert bits((moved.observations, moved.returns)) == bits((learned.obs_moments, learned.returns))
+    assert bits((moved.obs_moments, moved.returns)) == bits((learned.obs_moments, learned.returns))
     assert bits(moved.optimizer) == bits(s.optimizer) != bits(learned.optimizer)
     np.testing.assert_array_equal(moved.running, np.zeros(16))
     assert LEARNER.with_num_worlds(3).rollout_shape == (3, 16)
-    assert LEARNER.with_num_worlds(3).transfer(learned).running.shape == (3,)
+    assert LEARNER.with_num_worlds(3).warm_start(learned).running.shape == (3,)

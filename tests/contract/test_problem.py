@@ -20,12 +20,15 @@ from gymnasium.spaces import Box
 
 import isthmus
 from isthmus.domains import rollout as collecting
-from isthmus.domains.domain import Domain, PhysicsSimulation
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.evaluation import evaluate as evaluation
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.methods import registry
 from isthmus.problems.catalog import CATALOG
-from isthmus.problems.problem import Access, Budget, Problem, TargetUsage, UsageLedger
+from isthmus.problems.ledger import UsageLedger
+from isthmus.problems.problem import Access, Budget, Problem, TargetUsage
 from isthmus.training import train as loop
 from isthmus.types import BadValue, BudgetExceeded, IsthmusError, UnknownName
 
@@ -78,7 +81,7 @@ def test_the_book_says_what_was_taken(access):
     for batch in range(1, 4):
         book, worlds, tr = problem.collect(book, worlds, behaviour, T)
         assert tr.reward.shape == (T, N)
-        ended = int((tr.terminated | tr.truncated).sum())
+        ended = int(np.logical_or(tr.terminated, tr.truncated).sum())
         assert int(book.transitions) == batch * BATCH == int(worlds.total.sum())
         assert int(book.episodes) == int(worlds.episode.sum())
         assert float(book.seconds) == pytest.approx(
@@ -141,7 +144,9 @@ def test_episodes_that_begin_inside_a_batch_refuse_the_next():
 
 
 def test_evaluation_is_outside_the_books(tmp_path, monkeypatch):
-    """The number of evaluations changes no count; and evaluating afterwards changes nothing at all."""
+    """The number of evaluations changes no count; and evaluating afterwards changes nothing at
+    all.
+    """
     few = tiny.train("target_only", tmp_path / "few")
     monkeypatch.setattr(loop, "EVALUATIONS", 1)
     fewer = tiny.train("target_only", tmp_path / "fewer")
@@ -360,9 +365,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, where: Domain) -> None:
         init(self, domain, n)
         self.poisoned = domain == where
 
-    def poisoned(self, *arguments):
-        obs, reward, *rest = step(self, *arguments)
-        return obs, np.full_like(reward, np.nan) if self.poisoned else reward, *rest
+    def poisoned(self, ids, memory, **actions):
+        result = step(self, ids, memory, **actions)
+        if not self.poisoned:
+            return result
+        return result._replace(reward=np.full_like(result.reward, np.nan))
 
     monkeypatch.setattr(PhysicsSimulation, "__init__", remember)
     monkeypatch.setattr(PhysicsSimulation, "step", poisoned)
@@ -383,17 +390,19 @@ PAID_IN_THE_TARGET = (
 )  # from their first round on
 
 
-@pytest.mark.parametrize("method", [m for m in registry.METHODS if m not in PAID_IN_THE_TARGET])
+@pytest.mark.parametrize(
+    "method", tiny.each(m for m in registry.METHODS if m not in PAID_IN_THE_TARGET)
+)
 def test_the_targets_reward_is_not_seen(tmp_path, monkeypatch, method):
     """NaN in the target's reward changes no bit of training that must not see it: all of it, or a
     whole first phase.
     """
-    problem = tiny.problem(method)
-    settings = {
-        **tiny.settings(method),
-        **({"pretraining": 10**6} if method in ("fine_tuning", "matlf") else {}),
-    }
-    clean = tiny.train(method, tmp_path / "clean", problem=problem, settings=settings)
+    problem, settings = tiny.problem(method), tiny.settings(method)
+    if method in ("fine_tuning", "matlf"):
+        settings |= {"pretraining": 10**6}
+        clean = tiny.train(method, tmp_path / "clean", problem=problem, settings=settings)
+    else:
+        clean = tiny.trained(method)
     poison(monkeypatch, problem.target)
     poisoned = tiny.train(method, tmp_path / "poisoned", problem=problem, settings=settings)
     told = [row["target_return"] for row in tiny.lines(poisoned) if row["kind"] == "evaluation"]
@@ -405,9 +414,9 @@ def test_the_targets_reward_is_not_seen(tmp_path, monkeypatch, method):
     assert rounds[0] == rounds[1]
 
 
-@pytest.mark.parametrize("method", registry.METHODS)
+@pytest.mark.parametrize("method", tiny.each(registry.METHODS))
 def test_evaluation_returns_are_not_seen(tmp_path, monkeypatch, method):
-    clean = tiny.train(method, tmp_path / "clean")
+    clean = tiny.trained(method)
     play = collecting.rollout_episodes
 
     def poisoned(*arguments, **named):
@@ -454,7 +463,7 @@ def test_gravity_and_friction_are_those_of_odrl():
             ((setting, value),) = problem.target.settings
             assert setting == parameter
             assert value == pytest.approx(factor * problem.source.table()[parameter].default)
-            assert problem.source == Domain(robot)
+            assert problem.source == RobotDomain(robot)
             assert CATALOG[row].citation.startswith(
                 "ours" if name == "contact_friction" else "ODRL"
             )
@@ -466,11 +475,14 @@ def test_kinematic_shifts_are_those_of_odrl():
     """
     levels = {"easy": 0.8, "medium": 0.5, "hard": 0.2}
     joints = {
-        "half_cheetah-kinematic-foot": ["bfoot", "ffoot"], "half_cheetah-kinematic-thigh": ["bthigh", "fthigh"],
-        "hopper-kinematic-foot": ["foot"], "hopper-kinematic-leg": ["leg"],
-        "walker2d-kinematic-foot": ["foot", "foot_left"], "walker2d-kinematic-thigh": ["thigh", "thigh_left"],
+        "half_cheetah-kinematic-foot": ["bfoot", "ffoot"],
+        "half_cheetah-kinematic-thigh": ["bthigh", "fthigh"],
+        "hopper-kinematic-foot": ["foot"],
+        "hopper-kinematic-leg": ["leg"],
+        "walker2d-kinematic-foot": ["foot", "foot_left"],
+        "walker2d-kinematic-thigh": ["thigh", "thigh_left"],
         "ant-kinematic-hip": ["hip_1", "hip_2", "hip_3", "hip_4"],
-    }  # fmt: skip
+    }
     names = {f"{name}-{level}" for name in joints for level in levels}
     assert names == {name for name in CATALOG if "kinematic" in name}
     for name, level in product(joints, levels):
@@ -569,7 +581,7 @@ def test_source_and_target_need_the_same_spaces():
         BadValue,
         match="source and target do not fit: 17 observations and 6 actions in walker2d, 11",
     ):
-        Problem(Domain.parse("walker2d"), Domain.parse("hopper"))
+        Problem(parse_domain("walker2d"), parse_domain("hopper"))
 
 
 def test_a_runs_folder_imports_nothing(tmp_path, monkeypatch):

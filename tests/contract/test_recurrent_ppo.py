@@ -2,6 +2,8 @@
 how long, and probes that cannot be solved without a memory.
 """
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -14,10 +16,10 @@ import probes
 import pytest
 import test_ppo
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate_method
-from isthmus.learning.advantage import gae
+from isthmus.learning.advantage import ValuedRound, gae
 from isthmus.learning.networks import CELLS, GRU, LSTM, cell_step, unroll
 from isthmus.learning.recurrent_ppo import RecurrentPPO, through_tasks
 from isthmus.methods import registry
@@ -28,12 +30,22 @@ from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName
 
 f32 = np.float32
 LEARNER = RecurrentPPO(
-    worlds=16, steps=16, units=16, hidden=(), sequence=8, learning_rate=1e-2, epochs=4, minibatch=64, discount=0.9,
+    worlds=16,
+    steps=16,
+    units=16,
+    hidden=(),
+    sequence=8,
+    learning_rate=1e-2,
+    epochs=4,
+    minibatch=64,
+    discount=0.9,
     initial_log_std=-0.5,
-)  # fmt: skip
+)
 
 SLOWER = replace(LEARNER, worlds=32, minibatch=128, learning_rate=3e-3)
-"""For what is paid late: LEARNER, at 1e-2, often gives up trying before it has found out; more rounds are no help."""
+"""For what is paid late: LEARNER, at 1e-2, often gives up trying before it has found out; more
+rounds are no help.
+"""
 
 
 def sigmoid(x: float) -> float:
@@ -142,6 +154,7 @@ def test_what_a_behaviour_remembered_is_what_its_steps_make(kind: str) -> None:
     assert renewed > 12
 
 
+@pytest.mark.represented("lstm-4")
 @pytest.mark.parametrize(("kind", "sequence"), [("lstm", 1), ("lstm", 4), ("gru", 16)])
 def test_sequences_say_what_single_steps_said(kind: str, sequence: int) -> None:
     """Before its first step the unrolled policy is the one that acted, across all renewals."""
@@ -208,9 +221,10 @@ def test_a_round_goes_on_where_the_last_one_stopped() -> None:
         s = s._replace(obs_moments=moments)
     np.testing.assert_allclose(s.remembered, whole.remembered, atol=1e-5)
     assert digest(still.warm_start(s).remembered) == digest(np.zeros((16, 32), f32))
-    assert still.with_num_worlds(3).transfer(s).remembered.shape == (3, 32)
+    assert still.with_num_worlds(3).warm_start(s).remembered.shape == (3, 32)
 
 
+@pytest.mark.full
 @probes.over_seeds
 def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(seeds: range) -> None:
     learner = replace(LEARNER, privileged=True)
@@ -269,11 +283,16 @@ def test_a_return_goes_on_through_the_episodes_of_a_task() -> None:
     value, after = column(1.0, 2.0, 3.0, 4.0, 5.0, 6.0), column(10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
     terminated, done = column(0, 0, 1, 0, 0, 1) > 0, column(0, 1, 1, 0, 1, 1) > 0
     fresh = column(1, 0, 0, 0, 0, 1) > 0
-    found = through_tasks(value, after, terminated, done, fresh)
-    for got, expected in zip(found, ([10, 3, 30, 40, 50, 60], [0, 0, 1, 0, 1, 1]), strict=True):
+    played = ValuedRound(0 * value, value, after, terminated, done)
+    found = through_tasks(played, fresh)
+    for got, expected in zip(
+        (found.next_value, found.done), ([10, 3, 30, 40, 50, 60], [0, 0, 1, 0, 1, 1]), strict=True
+    ):
         assert np.asarray(got)[:, 0].tolist() == expected
-    each = through_tasks(value, after, terminated, done, column(1, 0, 1, 1, 0, 1) > 0)
-    for got, same in zip(each, (after, done), strict=True):  # tasks of one episode
+    each = through_tasks(played, column(1, 0, 1, 1, 0, 1) > 0)
+    for got, same in zip(
+        (each.next_value, each.done), (after, done), strict=True
+    ):  # tasks of one episode
         np.testing.assert_array_equal(got, same)
 
 
@@ -285,6 +304,7 @@ def recalled(learner: Any, s: Any) -> list[float]:
     return [probes.actions(learner, s, coin, 0.0, 0.0)[2] for coin in (-1.0, 1.0)]
 
 
+@pytest.mark.represented("gru-a seed")
 @probes.over_seeds
 @pytest.mark.parametrize("kind", CELLS)
 def test_probe_what_was_shown_once_is_recalled(kind: str, seeds: range) -> None:
@@ -296,6 +316,7 @@ def test_probe_what_was_shown_once_is_recalled(kind: str, seeds: range) -> None:
     probes.check(found, seeds, *probes.around([-0.5, 0.5], 0.1))
 
 
+@pytest.mark.full
 def test_probe_nothing_is_recalled_without_a_memory() -> None:
     s, _ = probes.train(test_ppo.LEARNER, probes.RECALL, 80)
     left, right = recalled(test_ppo.LEARNER, s)
@@ -303,6 +324,7 @@ def test_probe_nothing_is_recalled_without_a_memory() -> None:
     assert -((left + 0.5) ** 2 + (right - 0.5) ** 2) / 2 <= -0.25
 
 
+@pytest.mark.represented("an episode later-a seed")
 @probes.over_seeds
 @pytest.mark.parametrize(
     ("learner", "probe", "rounds", "tolerance"),
@@ -323,7 +345,7 @@ def test_probe_an_action_is_learned_by_what_it_is_paid(
 
 # The methods.
 
-TARGET = Domain.parse("hopper/torso_mass=3")
+TARGET = parse_domain("hopper/torso_mass=3")
 SMALL = {
     "learner.worlds": 8,
     "learner.steps": 64,
@@ -335,7 +357,7 @@ SMALL = {
 
 def problem(budget: Budget = Budget()) -> Problem:
     return Problem(
-        Domain.parse("hopper"), TARGET, Access.FEW_SHOT, budget, uncertainty="torso_mass=1..9"
+        parse_domain("hopper"), TARGET, Access.FEW_SHOT, budget, uncertainty="torso_mass=1..9"
     )
 
 
@@ -410,7 +432,7 @@ def test_more_episodes_cost_more(learned: tuple[RL2, Any]) -> None:
 
 def test_rl2_is_evaluated_by_what_it_found_out(learned: tuple[RL2, Any]) -> None:
     method, s = learned
-    grid = Domain.parse("hopper/torso_mass=2..8:3")
+    grid = parse_domain("hopper/torso_mass=2..8:3")
     found = evaluate_method(method, s, problem(), grid, episodes=6)
     assert found.episodes.parameters[:, 0].tolist() == [2, 2, 5, 5, 8, 8]
     assert np.isfinite(found.episodes.returns).all() and found.adaptation.episodes == 1

@@ -32,22 +32,14 @@ from isthmus.training.progress import Progress
 from isthmus.training.run import Run, RunError, cpu_kind
 from isthmus.types import BudgetExceeded, IsthmusError
 
-ROUNDS = 7
+ROUNDS = 6
 KILLED = 40  # rounds of the runs that are really killed: a second or two
 
 
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
-    """An uninterrupted run of a method, trained once."""
-    made: dict[tuple[str, int], Run] = {}
-
-    def get(method: str, rounds: int = ROUNDS) -> Run:
-        if (method, rounds) not in made:
-            folder = tmp_path_factory.mktemp("straight") / method
-            made[method, rounds] = tiny.train(method, folder, rounds)
-        return made[method, rounds]
-
-    return get
+@pytest.fixture
+def straight() -> Callable[..., Run]:
+    """An uninterrupted run of a method, by its name and so many rounds."""
+    return tiny.trained
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, rounds: int) -> None:
@@ -73,7 +65,7 @@ def same(run: Run, other: Run) -> None:
     assert Run.open(f"{run.folder}@best").digest == Run.open(f"{other.folder}@best").digest
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", tiny.each(METHODS))
 def test_stopped_at_every_round_and_resumed(tmp_path, monkeypatch, straight, method):
     whole = straight(method)
     with monkeypatch.context() as patch:
@@ -96,7 +88,7 @@ def test_stopped_at_every_round_and_resumed(tmp_path, monkeypatch, straight, met
     assert steps[-1] >= ROUNDS * tiny.ROUND
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", tiny.each(METHODS))
 def test_resumed_from_the_checkpoint_before(tmp_path, monkeypatch, straight, method):
     """The newest is damaged: the one before is used, which is said, and the rounds after it are
     made again.
@@ -166,7 +158,7 @@ if (folder / "run.json").exists():
     isthmus.resume(folder, quiet=True)
 else:
     tiny.train(method, folder, rounds)
-"""
+"""  # noqa: E501
 
 
 def killed(
@@ -220,6 +212,7 @@ def left(folder: Path, place: str) -> int:
     return len(list((folder / place).glob("*.partial")))
 
 
+@pytest.mark.represented("fine_tuning-checkpoints-3")
 @pytest.mark.parametrize(
     ("method", "place", "pause"),
     [
@@ -249,7 +242,7 @@ def test_killed_anywhere(tmp_path, straight, method, place, pause):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", tiny.each(METHODS))
 def test_killed_very_often(tmp_path, straight, method):
     rounds, dice, folder = 60, random.Random(), tmp_path / "run"
     for steps in sorted(dice.sample(range(rounds - 10), 12)):
@@ -259,7 +252,10 @@ def test_killed_very_often(tmp_path, straight, method):
 
 def isthmus_command(*arguments: str) -> list[str]:
     """The command line, with the evaluations of these tests."""
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tiny; from isthmus.cli.main import main; main()"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import tiny; from "
+        "isthmus.cli.main import main; main()"
+    )
     return [sys.executable, "-c", code, str(Path(__file__).parents[1]), *arguments]
 
 
@@ -583,7 +579,7 @@ def test_other_versions_are_said_and_not_refused(run, capsys):
     main(["resume", str(run.folder)])
     said = " ".join(capsys.readouterr().err.split())
     for name, was, now in (
-        ("mujoco", "3.9", mujoco.__version__), ("NPROC", "unset", "1"), ("gone", "1", "not recorded"),
+        ("mujoco", "3.9", mujoco.__version__), ("NPROC", "unset", "1"), ("gone", "1", "not recorded"),  # noqa: E501
         ("cpu", "not recorded", cpu_kind()),
     ):  # fmt: skip
         assert f"{name} {was}, now {now}" in said

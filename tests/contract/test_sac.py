@@ -30,9 +30,16 @@ from isthmus.types import BadValue, Spaces, Transition
 
 f32 = np.float32
 LEARNER = SAC(
-    worlds=8, steps=8, hidden=(32, 32), learning_rate=3e-3, minibatch=64, discount=0.9, tau=0.05, capacity=4096,
+    worlds=8,
+    steps=8,
+    hidden=(32, 32),
+    learning_rate=3e-3,
+    minibatch=64,
+    discount=0.9,
+    tau=0.05,
+    capacity=4096,
     random_steps=64,
-)  # fmt: skip
+)
 SPACES = Spaces(2, np.array([-1.0, 0.0], f32), np.array([1.0, 4.0], f32))
 
 
@@ -284,9 +291,15 @@ def transitions(steps: int, worlds: int, random: np.random.Generator) -> Transit
     none = np.zeros((steps, worlds), bool)
     # A NaN action: the replay holds what the policy said, not what the bounds made of it.
     return Transition(
-        draw(2), np.full((steps, worlds, 2), np.nan, f32), draw(), draw(2), none.copy(), none.copy(), draw(0),
+        draw(2),
+        np.full((steps, worlds, 2), np.nan, f32),
+        draw(),
+        draw(2),
+        none.copy(),
+        none.copy(),
+        draw(0),
         {"sample": np.tanh(draw(2))},
-    )  # fmt: skip
+    )
 
 
 def test_a_time_limit_is_stored_as_life() -> None:
@@ -423,7 +436,7 @@ def test_the_temperature_falls_above_the_target_entropy_and_rises_below(
         ({"minibatch": 0}, "minibatch=0: needs a whole number from 1 on"),
         ({"capacity": 0}, "capacity=0: needs a whole number from 1 on"),
         ({"tau": 1.5}, r"tau=1.5: needs a number in 0..1"),
-        ({"random_steps": -1}, "random_steps=-1: needs a number from 0 on"),
+        ({"random_steps": -1}, "random_steps=-1: needs a whole number from 0 on"),
         ({"reward_scale": 0.0}, "reward_scale=0.0: needs a number above 0"),
         ({"capacity": 10}, "capacity=10 is less than a minibatch of 256; raise it"),
     ],

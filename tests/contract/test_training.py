@@ -14,7 +14,7 @@ import tiny
 from rich.console import Console
 
 import isthmus
-from isthmus.domains.domain import PhysicsSimulation
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods.registry import METHODS
 from isthmus.tasks.imports import import_files
@@ -37,9 +37,9 @@ HEALTH = {
 }
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Run:
-    return tiny.train("source_only", tmp_path_factory.mktemp("run") / "run")
+@pytest.fixture
+def run() -> Run:
+    return tiny.trained("source_only")
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
@@ -167,10 +167,10 @@ def test_steps_are_whole_rounds(tmp_path):
         assert run.finished and int(run.state().source_steps) == done
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_gives_its_policy(tmp_path, method):
+@pytest.mark.parametrize("method", tiny.each(METHODS))
+def test_a_run_gives_its_policy(method):
     """By every method, from its files alone."""
-    run = tiny.train(method, tmp_path / "run", 5)
+    run = tiny.trained(method)
     tiny.forget_simulations()
     policy = Run.open(run.folder).policy
     same = jax.tree.map(lambda a, b: np.array_equal(a, b), policy, run.method.policy(run.state()))
@@ -206,6 +206,7 @@ def test_it_is_said_where_sac_only_acted_at_random(tmp_path, capsys, name):
     )
 
 
+@pytest.mark.full
 def test_what_starts_may_have_another_replay(tmp_path):
     """Its capacity is the method's own."""
     settings = {"learner": "sac", **tiny.SAC}
@@ -340,12 +341,12 @@ def test_a_file_that_came_meanwhile_is_not_removed(tmp_path, monkeypatch):
 def test_a_run_that_fails_once_it_has_begun_stays(tmp_path, monkeypatch):
     step, calls = PhysicsSimulation.step, 0
 
-    def breaks(self, *given):
+    def breaks(self, *given, **actions):
         nonlocal calls
         calls += 1
         if calls > 16 + EPISODE_STEPS:  # the random steps and the first evaluation
             raise IndexError("late")
-        return step(self, *given)
+        return step(self, *given, **actions)
 
     monkeypatch.setattr(PhysicsSimulation, "step", breaks)
     with pytest.raises(IndexError, match="late"):
@@ -406,15 +407,15 @@ def test_no_steps_deploy_what_another_run_left(run, tmp_path, capsys):
 def test_diverged_worlds_are_kept_and_told(tmp_path, monkeypatch):
     step, calls = PhysicsSimulation.step, 0
 
-    def blows_up(self, ids, *rest):
+    def blows_up(self, ids, memory, **actions):
         nonlocal calls
         calls += 1
-        obs, reward, terminated, truncated, diverged, memory = step(self, ids, *rest)
+        result = step(self, ids, memory, **actions)
         if calls == 40:
-            diverged = diverged.copy()
-            diverged[2] = True
-            obs[2], reward[2] = np.nan, np.inf
-        return obs, reward, terminated, truncated, diverged, memory
+            result = result._replace(diverged=result.diverged.copy())
+            result.diverged[2] = True
+            result.observation[2], result.reward[2] = np.nan, np.inf
+        return result
 
     said: list[str] = []
     monkeypatch.setattr(PhysicsSimulation, "step", blows_up)
@@ -503,6 +504,6 @@ def test_names_of_folders(tmp_path):
     first.mkdir()
     assert new_folder(tmp_path, "source_only", problem, 3).name == f"{first.name}-2"
     long = isthmus.problem(
-        "hopper/" + ",".join(f"{name}=1" for name in isthmus.Domain.parse("hopper").table())
+        "hopper/" + ",".join(f"{name}=1" for name in isthmus.parse_domain("hopper").table())
     )
     assert len(new_folder(tmp_path, "m", long, 0).name) < 80

@@ -14,18 +14,18 @@ import probes
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from isthmus.learning.conjugate_gradients import conjugate_gradients
 from isthmus.learning.distributions import gaussian_kl, gaussian_log_prob
 from isthmus.learning.networks import init_mlp, mlp
 from isthmus.learning.normalization import Moments
+from isthmus.learning.ridge import ridge
 from isthmus.learning.trpo import (
     TRPO,
     Gaussians,
     TRPONetworks,
     TRPOState,
     ages,
-    conjugate_gradients,
     fisher_product,
-    ridge,
 )
 from isthmus.types import BadValue, Spaces, Transition, UnknownName
 
@@ -123,7 +123,7 @@ def system(n: int, condition: float) -> tuple[np.ndarray, np.ndarray]:
 
 def test_conjugate_gradients_solve_in_as_many_iterations_as_there_are_unknowns() -> None:
     a, b = system(12, 50.0)
-    x, residual = conjugate_gradients(lambda v: a.astype(f32) @ v, b.astype(f32), 20)
+    x, _, residual = conjugate_gradients(lambda v: a.astype(f32) @ v, b.astype(f32), 20)
     np.testing.assert_allclose(x, np.linalg.solve(a, b), rtol=1e-4, atol=1e-5)
     assert residual < 1e-4
 
@@ -138,7 +138,7 @@ def test_each_iterate_is_the_best_of_its_krylov_space(iterations: int) -> None:
         np.stack([np.linalg.matrix_power(a, k) @ b for k in range(iterations)], 1)
     )
     expected = basis @ np.linalg.solve(basis.T @ a @ basis, basis.T @ b)
-    x, residual = conjugate_gradients(lambda v: a.astype(f32) @ v, b.astype(f32), iterations)
+    x, _, residual = conjugate_gradients(lambda v: a.astype(f32) @ v, b.astype(f32), iterations)
     np.testing.assert_allclose(x, expected, rtol=1e-3, atol=1e-5)
     assert residual == pytest.approx(np.linalg.norm(b - a @ expected) / np.linalg.norm(b), rel=1e-2)
 
@@ -146,7 +146,7 @@ def test_each_iterate_is_the_best_of_its_krylov_space(iterations: int) -> None:
 @pytest.mark.parametrize("size", [0.0, 1e-12, 1e6])
 def test_conjugate_gradients_do_not_care_for_the_scale(size: float) -> None:
     b = size * np.array([3.0, 4.0], f32)
-    x, _ = conjugate_gradients(lambda v: 2 * v, b, 10)
+    x, *_ = conjugate_gradients(lambda v: 2 * v, b, 10)
     np.testing.assert_allclose(x, b / 2, rtol=1e-6)
 
 
@@ -154,9 +154,17 @@ def test_conjugate_gradients_do_not_care_for_the_scale(size: float) -> None:
 # formula.
 
 LINEAR = TRPO(
-    worlds=2, steps=3, hidden=(), epochs=1, minibatch=6, discount=0.9, gae_decay=0.8, damping=0.0, cg_iterations=30,
+    worlds=2,
+    steps=3,
+    hidden=(),
+    epochs=1,
+    minibatch=6,
+    discount=0.9,
+    gae_decay=0.8,
+    damping=0.0,
+    cg_iterations=30,
     fisher_stride=1,
-)  # fmt: skip
+)
 
 
 def linear(random: np.random.Generator) -> TRPONetworks:
@@ -247,6 +255,7 @@ def batch(
     return networks, obs, sample, random.normal(size=n).astype(f32)
 
 
+@pytest.mark.represented("1.0")
 @pytest.mark.parametrize("max_kl", [1e-3, 1.0])
 def test_an_accepted_step_keeps_its_bound_and_improves(max_kl: float) -> None:
     networks, obs, sample, advantage = batch(np.random.default_rng(7))
@@ -321,8 +330,10 @@ def linear_values(learner: TRPO, s: TRPOState, observation: float, age: list[int
     obs = (np.full((len(age), 1), observation) - s.obs_moments.mean) / np.sqrt(
         s.obs_moments.variance + 1e-8
     )
-    seen = learner._see(obs.astype(f32), np.zeros((len(age), 0), f32), np.array(age, f32))
-    return np.asarray(mlp(s.value.critic, seen))[:, 0] * np.sqrt(s.value.returns.variance + 1e-8)
+    features = learner._critic_features(obs.astype(f32), None, np.array(age, f32))
+    return np.asarray(mlp(s.value.critic, features))[:, 0] * np.sqrt(
+        s.value.returns.variance + 1e-8
+    )
 
 
 def test_a_linear_critic_recovers_a_linear_value() -> None:
@@ -368,9 +379,15 @@ def transitions(steps: int, worlds: int, random: np.random.Generator) -> Transit
     none = np.zeros((steps, worlds), bool)
     # A NaN action: what was executed after clipping is no part of an update, only the sample is.
     return Transition(
-        draw(2), np.full((steps, worlds, 1), np.nan, f32), 3 * draw(), draw(2), none, none.copy(), draw(1),
+        draw(2),
+        np.full((steps, worlds, 1), np.nan, f32),
+        3 * draw(),
+        draw(2),
+        none,
+        none.copy(),
+        draw(1),
         {"sample": draw(1)},
-    )  # fmt: skip
+    )
 
 
 def state_for(learner: TRPO, networks: TRPONetworks) -> TRPOState:
@@ -381,11 +398,14 @@ def state_for(learner: TRPO, networks: TRPONetworks) -> TRPOState:
     return s._replace(
         networks=jax.tree.map(jnp.asarray, networks),
         value=s.value._replace(
-            critic=critic, optimizer=learner._begin(critic), returns=returns, running=np.array([1.0, 2.0]),
+            critic=critic,
+            optimizer=learner._init_optimizer(critic),
+            returns=returns,
+            running=np.array([1.0, 2.0]),
             age=np.array([4, 0]),
         ),
         obs_moments=Moments(np.int64(10), np.array([0.5, -0.5]), np.array([4.0, 0.25])),
-    )  # fmt: skip
+    )
 
 
 CASES = {"nothing ends": (False, False), "death": (True, False), "time limit": (False, True)}
@@ -456,12 +476,24 @@ def test_a_round_is_merged_into_the_moments_after_its_update() -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        {"worlds": 0}, {"steps": 0}, {"epochs": 0}, {"minibatch": 0}, {"cg_iterations": 0}, {"backtracks": 0},
-        {"max_kl": 0.0}, {"max_kl": float("nan")}, {"learning_rate": -1.0}, {"damping": -0.1}, {"shrink": 0.0},
-        {"shrink": 1.0}, {"discount": 1.01}, {"gae_decay": -0.1}, {"initial_log_std": float("inf")},
+        {"worlds": 0},
+        {"steps": 0},
+        {"epochs": 0},
+        {"minibatch": 0},
+        {"cg_iterations": 0},
+        {"backtracks": 0},
+        {"max_kl": 0.0},
+        {"max_kl": float("nan")},
+        {"learning_rate": -1.0},
+        {"damping": -0.1},
+        {"shrink": 0.0},
+        {"shrink": 1.0},
+        {"discount": 1.01},
+        {"gae_decay": -0.1},
+        {"initial_log_std": float("inf")},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_setting_that_cannot_learn_is_refused(setting: dict[str, Any]) -> None:
     (name,) = setting
     with pytest.raises(BadValue, match=f"^{name}=.*: needs a "):
@@ -485,6 +517,7 @@ def test_a_minibatch_beyond_a_round_is_refused() -> None:
 # Probes.
 
 
+@pytest.mark.represented("linear-a seed")
 @probes.over_seeds
 @pytest.mark.parametrize("critic", ["mlp", "linear"])
 def test_probe_action_matters(critic: str, seeds: range) -> None:
@@ -507,6 +540,7 @@ def test_probe_an_action_is_paid_a_step_later(seeds: range) -> None:
     probes.check(found, seeds, *probes.around([-0.5, 0.5], 0.03))
 
 
+@pytest.mark.full
 @probes.over_seeds
 @pytest.mark.parametrize("critic", ["mlp", "linear"])
 def test_a_privileged_critic_sees_the_dynamics_and_its_policy_does_not(
@@ -595,7 +629,7 @@ def test_transfer_keeps_what_was_learned_and_begins_the_rest_anew() -> None:
     )
     learned = LEARNER.observe(learned, tr)
     assert learned.value.age.any() and learned.value.running.any()
-    moved = LEARNER.transfer(learned)
+    moved = LEARNER.warm_start(learned)
     assert bits(moved.networks) == bits(learned.networks)
     kept = lambda t: (t.obs_moments, t.value.returns, t.value.critic)
     assert bits(kept(moved)) == bits(kept(learned))
@@ -603,7 +637,7 @@ def test_transfer_keeps_what_was_learned_and_begins_the_rest_anew() -> None:
     np.testing.assert_array_equal(moved.value.running, np.zeros(16))
     np.testing.assert_array_equal(moved.value.age, np.zeros(16))
     assert LEARNER.with_num_worlds(3).rollout_shape == (3, 16)
-    assert LEARNER.with_num_worlds(3).transfer(learned).value.age.shape == (3,)
+    assert LEARNER.with_num_worlds(3).warm_start(learned).value.age.shape == (3,)
 
 
 def test_policy_and_value_are_apart() -> None:

@@ -16,7 +16,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.ppo import PPO
@@ -92,7 +92,7 @@ def test_the_ratio_is_the_median_over_pairs(bench, tmp_path, capsys) -> None:
 
 
 def test_bare_physics_repeats_collect_to_the_bit(bench) -> None:
-    domain = Domain.parse("hopper/torso_mass=1..9,friction=x0.5..x2,gravity=x0.5..x2")
+    domain = parse_domain("hopper/torso_mass=1..9,friction=x0.5..x2,gravity=x0.5..x2")
     behaviour = UniformBehaviour(domain.spaces.low, domain.spaces.high)
     before, _ = rollout_steps(domain, domain.worlds(8, seed=3), behaviour, 10)
     bare = bench.bare.Bare(domain, before)

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pytest
 import tiny
-from tiny import Here
+from comparing import Here
 
 import isthmus
+from isthmus.cli.doctor import Finding
 from isthmus.cli.main import COMMANDS, main
 from isthmus.methods import registry
 from isthmus.problems.catalog import CATALOG
@@ -41,9 +42,8 @@ def run_isthmus(*arguments: str, **named) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables in one piece, whatever the terminal."""
+    """Help in one piece, whatever the terminal."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("isthmus.cli.main.out._width", 200)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_help_names_every_command(capsys):
     assert stopped.value.code == 0
     assert all(f" {name} " in text for name in COMMANDS)
     promised = """methods problems tasks parameters audit train resume evaluate landscape compare reproduce watch report
-                  verify diff doctor demo"""
+                  verify diff doctor demo"""  # noqa: E501
     assert set(COMMANDS) >= {*promised.split()}
 
 
@@ -149,7 +149,8 @@ def test_what_there_is(capsys):
     )
     settings = said(capsys, "methods", "few_shot_ppo")
     assert "--set updates=3" in settings and "--set learner.hidden=64,64" in settings
-    problems = said(capsys, "problems")
+    lines = [line.rstrip() for line in said(capsys, "problems").splitlines()]
+    problems = "\n".join([*lines, ""])
     assert "hopper-es-sim2real" in problems and "half_cheetah-gravity-2" in problems
     assert all(
         f" {row.source} -> {row.target}\n" in problems and row.note in problems
@@ -165,6 +166,14 @@ def test_what_there_is(capsys):
         name in parameters
         for name in ("torso_mass", "foot_friction", "action_delay", "m/s2", "0..1000")
     )
+
+
+def test_tables_in_a_pipe_do_not_fold(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = said(capsys, "methods").splitlines()
+    for name, row in registry.METHODS.items():
+        (line,) = [line for line in lines if line.split()[0] == name]
+        assert row.citation in line
 
 
 # On a tiny run
@@ -292,7 +301,9 @@ def test_landscape(trained, tmp_path, capsys):
 
 
 def test_a_landscape_is_around_the_target(trained, capsys):
-    """What the target varies itself gives way to the axes; all else of it stays: gravity x2 here."""
+    """What the target varies itself gives way to the axes; all else of it stays: gravity x2
+    here.
+    """
     text = said(
         capsys,
         "landscape",
@@ -306,7 +317,7 @@ def test_a_landscape_is_around_the_target(trained, capsys):
         first = float(next(csv.DictReader(file))["mean_return"])
     alone = isthmus.evaluate(
         Run.open(trained).policy,
-        isthmus.Domain.parse("hopper/torso_mass=3,friction=1,gravity=x2"),
+        isthmus.parse_domain("hopper/torso_mass=3,friction=1,gravity=x2"),
         1,
     )
     assert first == pytest.approx(alone.mean, abs=0.005)
@@ -351,10 +362,22 @@ def test_compare_and_report(tmp_path, monkeypatch, capsys):
 def test_a_comparison_stopped_by_ctrl_c_goes_on(tmp_path):
     """The whole command, with its workers: Ctrl-C as a terminal sends it, to all of them."""
     command = [
-        sys.executable, "-m", "isthmus", "compare", "-p", "hopper/gravity=x2", "--methods", "source_only",
-        "--no-ceiling", "--seeds=3", "--workers=2", "--steps=60000", "--episodes=2", f"--out={tmp_path / 'c'}",
+        sys.executable,
+        "-m",
+        "isthmus",
+        "compare",
+        "-p",
+        "hopper/gravity=x2",
+        "--methods",
+        "source_only",
+        "--no-ceiling",
+        "--seeds=3",
+        "--workers=2",
+        "--steps=60000",
+        "--episodes=2",
+        f"--out={tmp_path / 'c'}",
         *tiny.flags("source_only"),
-    ]  # fmt: skip
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     logs = [tmp_path / "c" / f"source_only-s{seed}" / "metrics.jsonl" for seed in (0, 1)]
     while not all(log.exists() and log.stat().st_size for log in logs):
@@ -440,11 +463,11 @@ def test_demo(tmp_path, monkeypatch, capsys):
 
 
 def test_watch(trained, tmp_path, monkeypatch, capsys):
-    from isthmus.report.watch import CannotRender, backend
+    from isthmus.rendering import CannotRender, find_backend
 
     arguments = ["watch", str(trained), f"--out={tmp_path / 'clip.webp'}", "--seconds=0.3"]
     try:
-        backend()
+        find_backend()
     except CannotRender as error:
         assert str(error) in refused(capsys, *arguments)
     else:
@@ -500,9 +523,9 @@ def test_diff(trained, copy, tmp_path, capsys):
 
 
 def test_doctor(monkeypatch, capsys):
-    from isthmus.report.watch import CannotRender
+    from isthmus.rendering import CannotRender
 
-    monkeypatch.setattr("isthmus.report.watch.backend", lambda: "egl")
+    monkeypatch.setattr("isthmus.rendering.find_backend", lambda: "egl")
     text = said(capsys, "doctor")
     assert (
         "mujoco 4" in text
@@ -516,8 +539,8 @@ def test_doctor(monkeypatch, capsys):
     def nothing() -> str:
         raise CannotRender("no headless rendering here; install a driver")
 
-    monkeypatch.setattr("isthmus.report.watch.backend", nothing)
-    monkeypatch.setattr("isthmus.cli.doctor._bits", lambda: (True, "the same bits"))
+    monkeypatch.setattr("isthmus.rendering.find_backend", nothing)
+    monkeypatch.setattr("isthmus.cli.doctor._compare_bits", lambda: Finding(True, "the same bits"))
     with pytest.raises(SystemExit) as stopped:
         main(["doctor"])
     text = capsys.readouterr().out
@@ -566,9 +589,18 @@ TRAIN = ("train", "source_only", "-p", "hopper", "--out=OUT")
         (("methods", "sorce_only"), "unknown method 'sorce_only'; did you mean source_only"),
         (("parameters", "hoper"), "unknown task 'hoper'; did you mean hopper"),
         (("train", "sorce_only", "-p", "hopper", "--out=OUT"), "did you mean source_only"),
-        (("train", "source_only", "-p", "hoper", "--out=OUT"), "unknown problem 'hoper'; did you mean hopper"),
-        (("train", "source_only", "-p", "hopper-es-sim2rael", "--out=OUT"), "did you mean hopper-es-sim2real"),
-        ((*TRAIN, "--target=gravty=x2"), "unknown parameter of hopper 'gravty'; did you mean gravity"),
+        (
+            ("train", "source_only", "-p", "hoper", "--out=OUT"),
+            "unknown problem 'hoper'; did you mean hopper",
+        ),
+        (
+            ("train", "source_only", "-p", "hopper-es-sim2rael", "--out=OUT"),
+            "did you mean hopper-es-sim2real",
+        ),
+        (
+            (*TRAIN, "--target=gravty=x2"),
+            "unknown parameter of hopper 'gravty'; did you mean gravity",
+        ),
         ((*TRAIN, "--target=gravity=-1"), "gravity=-1 is out of bounds; allowed: 0..1000 m/s2"),
         ((*TRAIN, "--target=torso_mass=abc"), "torso_mass='abc' is no setting; write a number"),
         ((*TRAIN, "--target=foot_friction=5..1"), "foot_friction=5..1: the lower end comes first"),
@@ -581,7 +613,10 @@ TRAIN = ("train", "source_only", "-p", "hopper", "--out=OUT")
         ((*TRAIN, "--source=torso_mass=0"), "torso_mass=0 is out of bounds"),
         ((*TRAIN, "--seed=-1"), "seed=-1: needs a whole number in 0..2147483647"),
         ((*TRAIN, f"--seed={10**30}"), "needs a whole number in 0..2147483647"),
-        ((*TRAIN, "--steps=0"), "steps=0: needs a whole number above 0, or 0 to deploy what --start left"),
+        (
+            (*TRAIN, "--steps=0"),
+            "steps=0: needs a whole number above 0, or 0 to deploy what --start left",
+        ),
         ((*TRAIN, "--steps=-5"), "steps=-5: needs a whole number above 0"),
         ((*TRAIN, "--set=nonsense"), "--set nonsense: write NAME=VALUE"),
         ((*TRAIN, "--set=learner.epoch=3"), "did you mean learner.epochs"),
@@ -594,10 +629,19 @@ TRAIN = ("train", "source_only", "-p", "hopper", "--out=OUT")
         ((*TRAIN, "--set=learner.minibatch=0"), "minibatch=0"),
         ((*TRAIN, "--set=learner.discount=2"), "discount=2"),
         ((*TRAIN, "--start=NOWHERE"), "nowhere is no run: it has no run.json"),
-        (("train", "target_only", "-p", "hopper", "--access=none", "--out=OUT"), "needs access online"),
+        (
+            ("train", "target_only", "-p", "hopper", "--access=none", "--out=OUT"),
+            "needs access online",
+        ),
         (("train", "source_only", "-p", "gym:Hoper-v5", "--out=OUT"), "did you mean Hopper-v5"),
-        (("train", "source_only", "-p", "no_such_module:make", "--out=OUT"), "No module named 'no_such_module'"),
-        (("train", "source_only", "-p", "hopper", "--target=", "--set", "=3", "--out=OUT"), "unknown setting"),
+        (
+            ("train", "source_only", "-p", "no_such_module:make", "--out=OUT"),
+            "No module named 'no_such_module'",
+        ),
+        (
+            ("train", "source_only", "-p", "hopper", "--target=", "--set", "=3", "--out=OUT"),
+            "unknown setting",
+        ),
         (("tasks", "--import=NOWHERE.py"), "no such Python file"),
         (("tasks", "--import=no_such_module"), "No module named 'no_such_module'"),
         (("audit", "hopper/gravity=0..9:1"), "a grid axis has 2 to 1000 values"),
@@ -610,23 +654,50 @@ TRAIN = ("train", "source_only", "-p", "hopper", "--out=OUT")
         (("landscape", "NOWHERE", "--over", "torso_mass=1..2:2", "friction=1..2:2"), "is no run"),
         (("evaluate", "RUN", "--episodes=0"), "needs 1 to 200,000"),
         (("evaluate", "RUN", f"--episodes={10**15}"), "needs 1 to 200,000"),
-        (("evaluate", "RUN", "--domain=walker2d"), "the policy takes 11 observations to 3 actions; walker2d has 17"),
+        (
+            ("evaluate", "RUN", "--domain=walker2d"),
+            "the policy takes 11 observations to 3 actions; walker2d has 17",
+        ),
         (("evaluate", "RUN", "--domain=hopper/graviti=3"), "did you mean gravity"),
-        (("landscape", "RUN", "--over", "torso_mass=1..2:2"), "a landscape has two axes, this domain has"),
-        (("landscape", "RUN", "--over", "torso_mass=1..2:2", "friction=1"), "a landscape has two axes, this domain"),
-        (("landscape", "RUN", "--over", "torso_mas=1..2:2", "friction=1..2:2"), "did you mean torso_mass"),
-        (("landscape", "RUN", "--over", "torso_mass=1..2:1000", "friction=1..2:1000"), "needs 1 to 200,000"),
-        (("landscape", "RUN", "--over", "torso_mass=1..2:2", "friction=1..2:2", "--episodes=0"), "needs 1 to 200,000"),
+        (
+            ("landscape", "RUN", "--over", "torso_mass=1..2:2"),
+            "a landscape has two axes, this domain has",
+        ),
+        (
+            ("landscape", "RUN", "--over", "torso_mass=1..2:2", "friction=1"),
+            "a landscape has two axes, this domain",
+        ),
+        (
+            ("landscape", "RUN", "--over", "torso_mas=1..2:2", "friction=1..2:2"),
+            "did you mean torso_mass",
+        ),
+        (
+            ("landscape", "RUN", "--over", "torso_mass=1..2:1000", "friction=1..2:1000"),
+            "needs 1 to 200,000",
+        ),
+        (
+            ("landscape", "RUN", "--over", "torso_mass=1..2:2", "friction=1..2:2", "--episodes=0"),
+            "needs 1 to 200,000",
+        ),
         (("compare", "-p", "hopper", "--methods", "ppo", "--out=OUT"), "unknown method 'ppo'"),
-        (("compare", "-p", "hopper", "--methods", "target_only", "--seeds=0", "--out=OUT"), "seeds=0"),
-        (("compare", "-p", "hopper", "--methods", "target_only", "--workers=-1", "--out=OUT"), "workers=-1"),
-        (("compare", "-p", "hopper", "--methods", "target_only", "--set=x=1", "--out=OUT"), "unknown setting"),
+        (
+            ("compare", "-p", "hopper", "--methods", "target_only", "--seeds=0", "--out=OUT"),
+            "seeds=0",
+        ),
+        (
+            ("compare", "-p", "hopper", "--methods", "target_only", "--workers=-1", "--out=OUT"),
+            "workers=-1",
+        ),
+        (
+            ("compare", "-p", "hopper", "--methods", "target_only", "--set=x=1", "--out=OUT"),
+            "unknown setting",
+        ),
         (("reproduce", "es-sim2rael"), "unknown study 'es-sim2rael'; did you mean es-sim2real?"),
         (("reproduce", "es-sim2real", "--figure=7"), "es-sim2real has no figure 7 here; it has: 1"),
         (("report", "NOWHERE", "--out=OUT"), "nowhere"),
         (("report",), "name at least one run's or comparison's folder"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_line(request, tmp_path, capsys, monkeypatch, arguments, line):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
@@ -659,7 +730,9 @@ def test_a_mistake_is_one_line(request, tmp_path, capsys, monkeypatch, arguments
     ],
 )
 def test_a_command_that_does_not_parse(tmp_path, capsys, monkeypatch, arguments):
-    """What is wrong, what would be right, and how to read more: in a few lines on the error stream."""
+    """What is wrong, what would be right, and how to read more: in a few lines on the error
+    stream.
+    """
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         main(list(arguments))
@@ -760,9 +833,39 @@ def test_a_run_of_a_foreign_environment_imports_nothing(tmp_path, capsys):
 
 def test_nonsense_for_a_problem_is_always_one_line():
     dice = random.Random(0)
-    parts = ["hopper", "gravity", "torso_mass", "=", ",", "/", "x", "..", ":", "log:", "normal:", "1", "-1", "0", "9e9",
-             "nan", "inf", " ", "é", "\n", "\0", "[red]", "action_delay", "history", "episodes_per_task", "engine",
-             "hopper-dap", "friction", "1..9", "1..9:3", "٣"]  # fmt: skip
+    parts = [
+        "hopper",
+        "gravity",
+        "torso_mass",
+        "=",
+        ",",
+        "/",
+        "x",
+        "..",
+        ":",
+        "log:",
+        "normal:",
+        "1",
+        "-1",
+        "0",
+        "9e9",
+        "nan",
+        "inf",
+        " ",
+        "é",
+        "\n",
+        "\0",
+        "[red]",
+        "action_delay",
+        "history",
+        "episodes_per_task",
+        "engine",
+        "hopper-dap",
+        "friction",
+        "1..9",
+        "1..9:3",
+        "٣",
+    ]
     refusals = 0
     for _ in range(1500):
         text = "hopper/" * dice.randint(0, 1) + "".join(dice.choices(parts, k=dice.randint(0, 7)))
@@ -816,11 +919,20 @@ def test_nonsense_for_a_setting_is_always_one_line(method):
 
 
 def test_a_foreign_source_is_told_to_have_no_return(capsys, tmp_path):
-    """And not an empty one: evaluations in training touch no environment that cannot be put back."""
-    main([
-        "train", "source_only", "-p", "gym:Pendulum-v1/step_seconds=0.05", "--steps=128", f"--out={tmp_path}/run",
-        *tiny.flags("source_only"),
-    ])  # fmt: skip
+    """And not an empty one: evaluations in training touch no environment that cannot be put
+    back.
+    """
+    main(
+        [
+            "train",
+            "source_only",
+            "-p",
+            "gym:Pendulum-v1/step_seconds=0.05",
+            "--steps=128",
+            f"--out={tmp_path}/run",
+            *tiny.flags("source_only"),
+        ]
+    )
     told = capsys.readouterr()
     assert "isthmus evaluate measures" in told.out and "mean return: \n" not in told.out
     assert "return: \n" not in told.err and "isthmus evaluate measures" in told.err

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from tiny import few
+from comparing import few
 
 import isthmus
-from isthmus.cli.show import comparison_table
+from isthmus.cli.tables import tabulate_comparison
 from isthmus.domains import rollout as collecting
 from isthmus.evaluation import evaluate as evaluation
 from isthmus.evaluation import statistics
 from isthmus.methods import registry
-from isthmus.report.page import Group, _lede
+from isthmus.report.entries import Group
+from isthmus.report.sections import write_lede
 from isthmus.studies.compare import Comparison, run_job
 from isthmus.training.executor import Processes
 from isthmus.training.run import Run
@@ -61,9 +62,11 @@ def test_the_floor_and_the_ceiling_are_there(watched):
     }
     steps = 3 * tiny.ROUND
     assert taken == {
-        "source_only": (steps, 0, 0), "domain_randomization": (steps, 0, 0), "few_shot_ppo": (steps, 0, 64),
+        "source_only": (steps, 0, 0),
+        "domain_randomization": (steps, 0, 0),
+        "few_shot_ppo": (steps, 0, 64),
         "target_only": (0, steps, 0),
-    }  # fmt: skip
+    }
     for row in made.rows:
         assert (
             len(row.scores) == 2
@@ -79,16 +82,25 @@ def test_the_floor_and_the_ceiling_are_there(watched):
         assert (row.against_floor is None) == (row.role == "floor")
         assert row.against_floor_interval == ("" if row.role == "floor" else "Welch over seeds")
     assert made.intervals == "Student over seeds; of differences: Welch over seeds"
-    assert made.intervals in str(comparison_table(made).title)
+    assert made.intervals in str(tabulate_comparison(made).title)
     assert Comparison.read(made.folder) == made and made.unlike == "", "all learn by PPO"
 
 
 def test_a_floor_that_learns_by_something_else_is_said(tmp_path):
     problem = isthmus.problem("hopper/gravity=x2", data=tiny.log("hopper/gravity=x2"))
     made = few(tmp_path / "c", ["darc", "dap"], problem=problem, seeds=1, steps=1, ceiling=False)
-    said = "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, --set learner=sac, or compare them apart."
+<<<<<<< HEAD
+    said = (
+        "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, "
+        "--set learner=sac, or compare them apart."
+    )
     assert made.unlike == said == str(comparison_table(made).caption)
     assert said in _lede(Group(made.folder, [], made))
+=======
+    said = "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, --set learner=sac, or compare them apart."
+    assert made.unlike == said == str(tabulate_comparison(made).caption)
+    assert said in write_lede(Group(made.folder, [], made))
+>>>>>>> report
 
 
 def test_all_methods_met_the_same_starts_and_dynamics(watched):
@@ -159,7 +171,9 @@ def test_another_experiment_in_the_same_folder_is_refused(watched, changes, othe
 
 
 def test_two_names_of_one_thing_do_not_differ(tmp_path):
-    """Randomization over nothing is the floor to the bit; the comparison must not tell them apart."""
+    """Randomization over nothing is the floor to the bit; the comparison must not tell them
+    apart.
+    """
     problem = isthmus.problem("hopper/gravity=x2", uncertainty="")
     made = few(tmp_path / "c", ["domain_randomization"], problem=problem, ceiling=False, seeds=3)
     floor, other = made.rows

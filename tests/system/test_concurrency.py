@@ -1,4 +1,6 @@
-"""Threads give the bits of one after the other; a forked process raises a line instead of hanging."""
+"""Threads give the bits of one after the other; a forked process raises a line instead of
+hanging.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -92,7 +95,7 @@ def in_threads(function: Callable[[int], Any], count: int = 2) -> list[Any]:
     ("text", "actions"), [("ball", 2), ("hopper/torso_mass=1..9,action_delay=1", 3), (FOREIGN, 2)]
 )
 def test_evaluations_in_threads_have_the_returns_of_one(text, actions):
-    domain = isthmus.Domain.parse(text)
+    domain = isthmus.parse_domain(text)
 
     def returns(_: int = 0) -> list[float]:
         return isthmus.evaluate(Reaching(actions), domain, episodes=6).episodes.returns.tolist()
@@ -104,7 +107,7 @@ def test_evaluations_in_threads_have_the_returns_of_one(text, actions):
 
 @pytest.mark.parametrize("text", ["ball", FOREIGN])
 def test_no_simulation_is_given_to_two_threads(text):
-    domain = isthmus.Domain.parse(text)
+    domain = isthmus.parse_domain(text)
 
     def given(_: int = 0) -> list[Any]:
         return [domain.simulation(2) for _ in range(4)]
@@ -116,7 +119,7 @@ def test_no_simulation_is_given_to_two_threads(text):
 
 def test_evaluations_in_dart_in_threads_have_the_returns_of_one():
     pytest.importorskip("dartpy")
-    domain = isthmus.Domain.parse("ball/engine=dart")
+    domain = isthmus.parse_domain("ball/engine=dart")
 
     def returns(_: int = 0) -> list[float]:
         return isthmus.evaluate(Reaching(2), domain, episodes=3).episodes.returns.tolist()
@@ -126,8 +129,8 @@ def test_evaluations_in_dart_in_threads_have_the_returns_of_one():
 
 
 def test_landscapes_and_audits_in_threads_are_those_of_one():
-    grid = isthmus.Domain.parse("ball/ball_mass=x0.5..x2:2,x_damping=x1..x3:2")
-    source, target = isthmus.Domain.parse("ball"), isthmus.Domain.parse("ball/ball_mass=x2")
+    grid = isthmus.parse_domain("ball/ball_mass=x0.5..x2:2,x_damping=x1..x3:2")
+    source, target = isthmus.parse_domain("ball"), isthmus.parse_domain("ball/ball_mass=x2")
 
     def both(_: int = 0) -> tuple[Any, list[str]]:
         returns = isthmus.landscape(Reaching(2), grid, episodes=2).returns.tolist()
@@ -178,7 +181,8 @@ def test_a_threads_cache_is_its_own_and_bounded():
     assert cached(1) is mine
     others = in_threads(lambda _: cached(1))
     assert len({id(mine), *map(id, others)}) == 3
-    cached(2), cached(3)
+    for value in (2, 3):
+        cached(value)
     assert cached(1) is not mine, "the third has taken its place"
     assert made == [1, 1, 1, 2, 3, 1]
     cached.cache_clear()
@@ -208,12 +212,12 @@ def test_cpus_are_counted_where_the_system_does_not_say_which_are_ours(monkeypat
 FORKS = f"""
 import json, multiprocessing, os, sys
 import numpy as np
-sys.path.insert(0, {str(os.path.dirname(os.path.dirname(__file__)))!r})
+sys.path[:0] = {[str(path) for path in Path(__file__).parents[:2]]!r}
 import isthmus
 from test_concurrency import Reaching
 from isthmus.domains.gym import Environment, VectorEnvironment
 
-domain = isthmus.Domain.parse("ball")
+domain = isthmus.parse_domain("ball")
 first = domain.worlds(4, 0).observation.tolist()
 one, several = Environment("ball"), VectorEnvironment(4, "ball")
 one.reset(seed=0)
@@ -260,7 +264,7 @@ if "jax" not in sys.argv:
     signal.alarm(20)
     said["exit"] = os.waitpid(pid, 0)[1]
 print(json.dumps(said))
-"""
+"""  # noqa: E501
 
 
 def forked(*words: str) -> dict[str, Any]:
@@ -318,7 +322,7 @@ if "windows" in sys.argv:
 
 import tiny
 import isthmus
-from isthmus.problems.problem import UsageLedger
+from isthmus.problems.ledger import UsageLedger
 from isthmus.physics.mujoco import threads
 from isthmus.training.executor import Processes
 
@@ -334,7 +338,7 @@ with Processes(1) as processes:
     assert list(processes.map(abs, [-3])) == [(0, 3)]
 assert not [name for name in lacking if hasattr(os, name)]
 print(run.digest)
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize("system", ["macos", "windows"])

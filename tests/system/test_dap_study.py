@@ -2,6 +2,8 @@
 truth is known.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -11,21 +13,24 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import Here
+from comparing import Here
 
 from isthmus.cli.main import main
 from isthmus.domains.rollout import rollout_episodes
 from isthmus.evaluation.evaluate import SEED
 from isthmus.methods import registry
 from isthmus.papers import registry as studies
-from isthmus.papers.dap import one_step_mismatch as meeting
-from isthmus.papers.dap import perturbation as kicks
-from isthmus.papers.dap import study as dap
-from isthmus.papers.dap.study import FIGURES, METHODS, PROBLEMS, SCALES, frames, units
+from isthmus.papers.dap import one_step_mismatch, perturbation
+from isthmus.papers.dap.study import STUDY, group_dap_curves, measure_dap_run, report_dap
+from isthmus.papers.dap.trials import FIGURES, METHODS, PROBLEMS, SCALES, list_dap_trials
 from isthmus.problems.problem import make_problem
-from isthmus.studies import study
-from isthmus.studies.claims import HOLDS, NOT, NOT_RUN
-from isthmus.studies.study import Measurement, Results, Trial, missing, read_units, run_units
+from isthmus.studies import running
+from isthmus.studies.contrasts import HOLDS, NOT, NOT_RUN
+from isthmus.studies.forecast import forecast
+from isthmus.studies.results import Results, read_results
+from isthmus.studies.running import run_trials
+from isthmus.studies.scheduling import list_missing
+from isthmus.studies.trial import Measurement, Trial
 from isthmus.training.run import Run
 
 # The table
@@ -34,7 +39,7 @@ from isthmus.training.run import Run
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_unit_can_be_built_and_has_its_log_in_the_table(scale: str) -> None:
     for figure in (None, *FIGURES):
-        table = {u.name: u for u in units(scale, figure)}
+        table = {u.name: u for u in list_dap_trials(scale, figure)}
         for unit in table.values():
             if isinstance(unit, Measurement):
                 continue
@@ -55,32 +60,38 @@ def test_every_unit_can_be_built_and_has_its_log_in_the_table(scale: str) -> Non
                 source = table[unit.log]
                 assert source.method in ("source_only", "target_only") and source.seed == unit.seed
                 assert make_problem(source.problem).source == make_problem(unit.problem).source
-    assert len({u.name for u in units(scale, None)}) == len(units(scale, None))
+    assert len({u.name for u in list_dap_trials(scale, None)}) == len(list_dap_trials(scale, None))
 
 
 def test_the_order_is_seed_after_seed_and_half_cheetah_first() -> None:
-    table = units("laptop", None)
+    table = list_dap_trials("laptop", None)
     assert [u.seed for u in table] == sorted(u.seed for u in table)
     assert [u.name.split("-")[1] for u in table[:8]] == ["half_cheetah"] * 8
     assert sum("-h2o-" in u.name and "half_cheetah" in u.name for u in table) == 3
     assert not any(u.name.split("-")[2] in ("dap_1", "dap_u_0.1") for u in table), (
         "they are dap and dap_u"
     )
-    assert {u.method for u in units("paper", "2")} == set(METHODS.values())
-    assert studies.find_study("dap") is dap.STUDY
+    assert {u.method for u in list_dap_trials("paper", "2")} == set(METHODS.values())
+    assert studies.find_study("dap") is STUDY
 
 
 # Units
 
-SMALL = {"learner.worlds": 4, "learner.steps": 16, "learner.hidden": (8,), "learner.random_steps": 64,
-         "learner.capacity": 256, "learner.minibatch": 16}  # fmt: skip
+SMALL = {
+    "learner.worlds": 4,
+    "learner.steps": 16,
+    "learner.hidden": (8,),
+    "learner.random_steps": 64,
+    "learner.capacity": 256,
+    "learner.minibatch": 16,
+}
 
 
 def test_a_unit_learns_from_what_another_units_policy_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meeting, "STEPS", 20)
-    monkeypatch.setattr(kicks, "WORLDS", 3)
+    monkeypatch.setattr(one_step_mismatch, "STEPS", 20)
+    monkeypatch.setattr(perturbation, "WORLDS", 3)
     common = {
         "problem": "hopper/gravity=x2",
         "seed": 0,
@@ -107,14 +118,14 @@ def test_a_unit_learns_from_what_another_units_policy_did(
         **common,
     )
     other = Trial("other", "dap", steps=192, settings=SMALL, log="source", log_steps=80, **common)
-    run_units(
+    run_trials(
         [logged, other, source],
         tmp_path / "results",
         tmp_path / "runs",
         Here(),
-        measure=dap.measure,
+        measure=measure_dap_run,
     )
-    assert missing([source, logged, other], tmp_path / "results") == []
+    assert list_missing([source, logged, other], tmp_path / "results") == []
     runs = [Run.open(tmp_path / "runs" / name) for name in ("logged", "other")]
     assert [run.problem.log().size for run in runs] == [50, 80]
     np.testing.assert_array_equal(runs[0].problem.log().obs[:50], runs[1].problem.log().obs[:50])
@@ -138,18 +149,18 @@ def test_a_unit_learns_from_what_another_units_policy_did(
     assert plain.value("measure", "source_dynamics") == plain.value("measure", "delta_reward"), (
         "DARC has one action"
     )
-    done, said = read_units([source, logged, other], tmp_path / "results")
+    done, said = read_results([source, logged, other], tmp_path / "results")
     assert len(done) == 3 and said == []
     longer = Trial(
         "logged", "darc", steps=192, settings=SMALL, log="source", log_steps=80, **common
     )
-    done, said = read_units([longer], tmp_path / "results")
+    done, said = read_results([longer], tmp_path / "results")
     assert done == {} and "log_size" in said[0]
     runs, results = tmp_path / "runs", tmp_path / "results"
-    first = study.ensure_log(other, results, runs)
-    assert study.ensure_log(logged, results, runs) == f"{first}:50", "made once"
+    first = running.ensure_log(other, results, runs)
+    assert running.ensure_log(logged, results, runs) == f"{first}:50", "made once"
     monkeypatch.setattr("isthmus.training.checkpoint.digest", lambda _: "trained anew")
-    second = study.ensure_log(other, results, runs)
+    second = running.ensure_log(other, results, runs)
     assert second != first and Path(second).exists(), "another policy's log is another"
     monkeypatch.setattr("isthmus.training.checkpoint.digest", lambda _: "stopped")
     monkeypatch.setattr(
@@ -157,7 +168,7 @@ def test_a_unit_learns_from_what_another_units_policy_did(
         lambda *_: Run.open(runs / "other").problem.log().first(9),
     )
     with pytest.raises(KeyboardInterrupt):
-        study.ensure_log(other, results, runs)
+        running.ensure_log(other, results, runs)
     assert not list(runs.glob("*stopped*")), "a log cut short is no log"
 
 
@@ -167,15 +178,16 @@ def test_the_command(
     """At smoke scale, three methods: units' files, what came out, the figure; a second time runs
     nothing.
     """
-    monkeypatch.setattr(meeting, "STEPS", 20)
-    monkeypatch.setattr(kicks, "WORLDS", 3)
+    monkeypatch.setattr(one_step_mismatch, "STEPS", 20)
+    monkeypatch.setattr(perturbation, "WORLDS", 3)
     quick = [
         replace(u, settings=u.settings | SMALL | ({"warmup": 100} if u.log else {}), steps=192, log_steps=80,
                 episodes=2, evaluations=1, evaluation_episodes=2)
-        for u in units("smoke", "2") if u.name.split("-")[2] in ("source", "target", "dap")
+        for u in list_dap_trials("smoke", "2")
+        if u.name.split("-")[2] in ("source", "target", "dap")
     ]  # fmt: skip
     monkeypatch.setattr(
-        studies, "find_study", lambda _: replace(dap.STUDY, units=lambda scale, figure: quick)
+        studies, "find_study", lambda _: replace(STUDY, trials=lambda scale, figure: quick)
     )
     monkeypatch.setattr("isthmus.training.executors.make_executor", lambda *_: Here())
     arguments = [
@@ -200,7 +212,7 @@ def test_the_command(
         "hopper: return in hopper-dap's target" in said
         and "nan" not in (tmp_path / "dap" / "smoke.txt").read_text()
     )
-    monkeypatch.setattr(study, "run_unit", lambda *_: pytest.fail("it ran again"))
+    monkeypatch.setattr(running, "run_trial", lambda *_: pytest.fail("it ran again"))
     main(arguments)
     assert capsys.readouterr().out == said
 
@@ -228,29 +240,29 @@ def test_a_figure_that_has_no_smoke_scale_says_so(
 def test_what_classifiers_get_wrong_is_measured_without_a_policy(tmp_path: Path) -> None:
     made = [
         replace(u, seed=s, name=f"{u.name[:-1]}{s}")
-        for u in units("smoke", "classifiers")
+        for u in list_dap_trials("smoke", "classifiers")
         for s in (0, 1)
     ]
     assert [u.name for u in made] == ["smoke-pair-n2-s0", "smoke-pair-n2-s1"] and not any(
         u.needs for u in made
     )
-    run_units(made, tmp_path / "results", tmp_path / "runs", Here(), measure=dap.measure)
-    done, said = read_units(made, tmp_path / "results")
+    run_trials(made, tmp_path / "results", tmp_path / "runs", Here(), measure=measure_dap_run)
+    done, said = read_results(made, tmp_path / "results")
     assert len(done) == 2 and said == []
-    intervals, line = dap.report(done)
+    intervals, line = report_dap(done)
     assert intervals == "intervals are of the mean over seeds, 95% by Student's t"
-    assert line.startswith("pair, n2: bias_on") and "spearman" in line and dap.pictures(done) == {}
-    found = {claim.id: claim for claim in dap.claims(done)}
+    assert (
+        line.startswith("pair, n2: bias_on") and "spearman" in line and STUDY.pictures(done) == {}
+    )
+    found = {claim.id: claim for claim in STUDY.claims(done)}
     assert [len(found[d].contrasts) for d in ("D22", "D24", "D25")] == [2, 1, 0] and found[
         "D25"
     ].why == "not run"
-    assert (
-        study.forecast(made, tmp_path / "results", tmp_path / "runs", 2) == "all 2 units are there"
-    )
+    assert forecast(made, tmp_path / "results", tmp_path / "runs", 2) == "all 2 units are there"
     more = replace(made[0], given=made[0].given | {"members": 3})
-    done, (said,) = read_units([more], tmp_path / "results")
+    done, (said,) = read_results([more], tmp_path / "results")
     assert done == {} and "members 2 instead of 3" in said
-    assert study.forecast([more, *made[:0]], tmp_path, tmp_path / "runs", 2).startswith(
+    assert forecast([more, *made[:0]], tmp_path, tmp_path / "runs", 2).startswith(
         "1 of 1 units are left, 0 training"
     )
 
@@ -315,7 +327,7 @@ TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
 
 
 def verdicts(results: dict[str, Results]) -> dict[str, str]:
-    return {claim.id: claim.verdict for claim in dap.claims(results)}
+    return {claim.id: claim.verdict for claim in STUDY.claims(results)}
 
 
 def test_the_papers_picture_holds_where_it_is_true() -> None:
@@ -361,13 +373,13 @@ def test_and_falls_where_it_is_not() -> None:
 
 
 def test_a_verdict_says_of_which_robots_and_steps_it_is() -> None:
-    one = {claim.id: claim for claim in dap.claims(made(PAPER | {"dap": 1500}))}
+    one = {claim.id: claim for claim in STUDY.claims(made(PAPER | {"dap": 1500}))}
     assert (
         one["D6"].conclusion
         == f"{NOT} (half_cheetah alone; 150,000 of the paper's 1,000,000 steps)"
     )
     whole = made(PAPER | {"dap": 1500}, "walker2d", scale="paper") | made(PAPER, scale="paper")
-    two = {claim.id: claim for claim in dap.claims(whole)}
+    two = {claim.id: claim for claim in STUDY.claims(whole)}
     assert two["D6"].conclusion == f"{NOT} (half_cheetah, walker2d alone)"
 
 
@@ -375,7 +387,7 @@ def test_what_is_missing_is_told_from_what_a_scale_never_has() -> None:
     """Laptop scale trains two robots of four: what needs three of them can only fall there, what
     needs two hold.
     """
-    found = {claim.id: claim for claim in dap.claims(made(PAPER))}
+    found = {claim.id: claim for claim in STUDY.claims(made(PAPER))}
     here = {
         "D6": "here it can fall, and hold there only",
         "D7": "here it can fall, and hold there only",
@@ -393,14 +405,14 @@ def test_what_is_missing_is_told_from_what_a_scale_never_has() -> None:
     assert found["D1"].beyond == "" and found["D1"].partial == "walker2d, hopper, ant not run", (
         "figure shifts has all"
     )
-    paper = {claim.id: claim for claim in dap.claims(made(PAPER, scale="paper"))}
+    paper = {claim.id: claim for claim in STUDY.claims(made(PAPER, scale="paper"))}
     assert paper["D7"].beyond == "" and paper["D7"].partial == "walker2d, hopper, ant not run"
     both = made(PAPER | {"dap_u": 2000}) | made(PAPER | {"dap_u": 2000}, "walker2d")
     assert verdicts(both)["D7"] == NOT, "three of four are out of reach"
     good = made(PAPER) | made(PAPER, "walker2d")
     assert verdicts(good)["D7"] == "undecided" and verdicts(good)["D2"] == HOLDS
     floors = made({"source": 1000, "target": 6000}, "hopper") | made(PAPER)
-    hopper = {claim.id: claim for claim in dap.claims(floors)}
+    hopper = {claim.id: claim for claim in STUDY.claims(floors)}
     assert (
         hopper["D1"].partial == "walker2d, ant not run"
         and hopper["D5"].partial == "walker2d not run"
@@ -423,7 +435,7 @@ def test_what_stands_on_one_log_is_paired_and_what_shares_nothing_is_not() -> No
     )
     found = {
         claim.id: [each.estimate.method for each in claim.contrasts]
-        for claim in dap.claims(results)
+        for claim in STUDY.claims(results)
     }
     paired, welch = "Student over seeds, paired", "Welch over seeds"
     assert {*found["D1"], *found["D8"], *found["D9"]} == {welch}, "the ceiling shares nothing"
@@ -523,8 +535,10 @@ def test_classifiers_pay_in_returns_too() -> None:
     pair = {}
     for (n, rank), micros in zip(ranks.items(), (600, 1300, 2600)):
         for s in range(5):
-            rows = [{"kind": "measure", "key": k, "x": "", "y": "", "value": f"{v * (1 + 0.001 * s)}"}
-                    for k, v in (("spearman", rank), ("microseconds", micros))]  # fmt: skip
+            rows = [
+                {"kind": "measure", "key": k, "x": "", "y": "", "value": f"{v * (1 + 0.001 * s)}"}
+                for k, v in (("spearman", rank), ("microseconds", micros))
+            ]
             pair[f"laptop-pair-{n}-s{s}"] = Results(rows)
     assert verdicts(pair)["D25"] == "undecided", "nothing is known of returns"
     seconds = {"dap_u_n10": 2.0}
@@ -547,18 +561,18 @@ def test_what_is_paid_and_what_a_kick_does() -> None:
 
 def test_curves_and_pictures() -> None:
     results = made(PAPER | {"dap_0": 200})
-    frame = frames(results)["half_cheetah"]
+    frame = group_dap_curves(results)["half_cheetah"]
     assert set(frame.raw) == {*PAPER, "dap_0", "dap_1", "dap_u_0.1"}
     assert frame.raw["dap"][0][-1, 0] == 150_000
-    shown = dap.pictures(results)
+    shown = STUDY.pictures(results)
     assert [line.role for line in shown["figure2.png"][0].lines][:2] == ["floor", "ceiling"]
     assert {line.name for line in shown["figure3a.png"][0].lines} >= {"dap 0", "dap 1"}
-    text = "\n".join(dap.report(results | made({"dap_inverse": 950}, "motors")))
+    text = "\n".join(report_dap(results | made({"dap_inverse": 950}, "motors")))
     assert (
         "motors: return in half_cheetah-motors's target\n  the source's policy, in the source: 10"
         in text
     )
-    assert set(dap.pictures(results | made({"dap": 950}, "identity"))) == {
+    assert set(STUDY.pictures(results | made({"dap": 950}, "identity"))) == {
         *shown,
         "figureidentity.png",
     }
@@ -569,7 +583,7 @@ def test_curves_and_pictures() -> None:
 
 
 class Leans(NamedTuple):
-    """A policy of one number, and what `kicks` needs of it."""
+    """A policy of one number, and what `perturbation` needs of it."""
 
     low: np.ndarray = np.full(3, -1, np.float32)
     high: np.ndarray = np.full(3, 1, np.float32)
@@ -582,52 +596,62 @@ class Leans(NamedTuple):
 
 
 def test_a_kick_is_wild_for_a_moment_and_differs_from_world_to_world() -> None:
-    policy = kicks.PerturbedPolicy(Leans())
+    policy = perturbation.PerturbedPolicy(Leans())
     memory, actions = policy.memory(), []
-    for _ in range(kicks.AT + kicks.LENGTH + 1):
+    for _ in range(perturbation.FIRST_STEP + perturbation.NUM_STEPS + 1):
         action, memory = policy.act(memory, np.ones(11, np.float32))
         actions.append(np.asarray(action))
     wild = [not np.allclose(a, 0.25) for a in actions]
-    assert wild == [False] * kicks.AT + [True] * kicks.LENGTH + [False]
+    assert wild == [False] * perturbation.FIRST_STEP + [True] * perturbation.NUM_STEPS + [False]
     assert (
         all((np.abs(a) <= 1).all() for a in actions)
-        and len({a.tobytes() for a in actions}) == kicks.LENGTH + 1
+        and len({a.tobytes() for a in actions}) == perturbation.NUM_STEPS + 1
     )
-    at = (np.int32(kicks.AT), ())
+    at = (np.int32(perturbation.FIRST_STEP), ())
     other, _ = policy.act(at, np.full(11, 2, np.float32))
-    assert not np.allclose(other, actions[kicks.AT])
+    assert not np.allclose(other, actions[perturbation.FIRST_STEP])
 
 
 def test_recovery_by_hand() -> None:
-    alone = kicks.Trajectory(
+    alone = perturbation.Trajectory(
         np.ones((400, 2)), np.zeros((400, 2, 3), np.float32), np.ones((400, 2), bool)
     )
-    at = kicks.AT + kicks.LENGTH
+    at = perturbation.FIRST_STEP + perturbation.NUM_STEPS
     fell = alone.rewards.copy()
     fell[at:, 1] = 0  # one of two never does again what it did
-    assert kicks.recovery(alone._replace(rewards=fell), alone) == 0.5
+    assert perturbation.measure_recovery(alone._replace(rewards=fell), alone) == 0.5
     fell[:at] = -9  # what was lost before does not count
-    assert kicks.recovery(alone._replace(rewards=fell), alone) == 0.5
+    assert perturbation.measure_recovery(alone._replace(rewards=fell), alone) == 0.5
     idle = alone._replace(rewards=0 * alone.rewards)
-    assert kicks.recovery(alone, idle) is None, "a share of nothing"
+    assert perturbation.measure_recovery(alone, idle) is None, "a share of nothing"
     seen = alone.observations.copy()
-    seen[kicks.AT + kicks.LENGTH :][:10] = 5
+    seen[perturbation.FIRST_STEP + perturbation.NUM_STEPS :][:10] = 5
     doubt = lambda obs, action: obs[:, 0]
-    assert kicks.uncertainty(alone._replace(observations=seen), Leans(), doubt) == (5.0, 0.0)
+    assert perturbation.average_after(alone._replace(observations=seen), Leans(), doubt) == (
+        5.0,
+        0.0,
+    )
     seen[:, 1], alive = 7, alone.alive.copy()
     alive[at:, 1] = False  # what it saw last is not counted
-    assert kicks.uncertainty(kicks.Trajectory(alone.rewards, seen, alive), Leans(), doubt) == (
+    assert perturbation.average_after(
+        perturbation.Trajectory(alone.rewards, seen, alive), Leans(), doubt
+    ) == (
         5.0,
         0.0,
     )
     alive[at:] = False
-    assert kicks.uncertainty(kicks.Trajectory(alone.rewards, seen, alive), Leans(), doubt) is None
+    assert (
+        perturbation.average_after(
+            perturbation.Trajectory(alone.rewards, seen, alive), Leans(), doubt
+        )
+        is None
+    )
 
 
 def test_a_trace_is_what_was_played(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kicks, "WORLDS", 3)
+    monkeypatch.setattr(perturbation, "WORLDS", 3)
     domain = make_problem("hopper").source
-    found = kicks.trace(domain, Leans())
+    found = perturbation.record_trajectory(domain, Leans())
     played = rollout_episodes(domain, domain.worlds(3, SEED + 2), Leans())
     np.testing.assert_allclose(found.rewards.sum(0), played.returns)
     assert found.observations.shape == (len(found.rewards), 3, 11)

@@ -17,7 +17,7 @@ import pytest
 import tiny
 
 from isthmus.cli.main import main
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.tasks.imports import import_files
 from isthmus.training.run import Run
 from isthmus.types import IsthmusError
@@ -36,7 +36,6 @@ def test_the_documented_commands(tmp_path, monkeypatch, capsys):
     """All of them, in order, as a reader would; only with fewer steps, episodes and cells."""
     shutil.copytree(DOCS / "examples", tmp_path / "docs" / "examples")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("isthmus.cli.main.out._width", 200)
     commands = documented()
     assert [command[0] for command in commands] == [
         "parameters", "audit", "audit", "train", "evaluate", "evaluate", "landscape"
@@ -114,14 +113,14 @@ def test_the_pendulum():
     sooner.
     """
     import_files([IMPORT.partition("=")[2]])
-    domain = Domain.parse("pendulum")
+    domain = parse_domain("pendulum")
     assert (
         domain.spaces.observation == 4 and domain.time_limit == 500 and domain.step_seconds == 0.02
     )
     assert (domain.spaces.low.tolist(), domain.spaces.high.tolist()) == ([-1.0], [1.0])
     lengths = []
     for text in ("pendulum", "pendulum/gravity=x4"):
-        domain = Domain.parse(text)
+        domain = parse_domain(text)
         worlds = domain.worlds(16, 0)
         from isthmus.domains.rollout import rollout_episodes
 

@@ -274,12 +274,22 @@ def test_every_text_file_names_its_encoding(folder):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("path.read_text()", True), ("path.write_text(x)", True), ("open(path)", True), ("open(path, 'w')", True),
-        ("path.open(newline='')", True), ("(a / 'b').open('a')", True), ("run([], text=True)", True),
+        ("path.read_text()", True),
+        ("path.write_text(x)", True),
+        ("open(path)", True),
+        ("open(path, 'w')", True),
+        ("path.open(newline='')", True),
+        ("(a / 'b').open('a')", True),
+        ("run([], text=True)", True),
         ("os.fdopen(1, 'w')", True),
-        ("path.read_text(encoding='utf-8')", False), ("write_text(path, x)", False), ("open(path, 'xb')", False),
-        ("path.open('rb')", False), ("os.open(path, 0)", False), ("Run.open(path)", False), ("run([])", False),
+        ("path.read_text(encoding='utf-8')", False),
+        ("write_text(path, x)", False),
+        ("open(path, 'xb')", False),
+        ("path.open('rb')", False),
+        ("os.open(path, 0)", False),
+        ("Run.open(path)", False),
+        ("run([])", False),
     ],
-)  # fmt: skip
+)
 def test_the_test_sees_what_has_no_encoding(text, expected):
     assert bool(unnamed(ast.parse(text))) == expected

@@ -2,6 +2,8 @@
 are spread out.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import os
@@ -167,7 +169,7 @@ folder = Path(sys.argv[1])
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it as ignored
     list(Processes(2).map(jobs.fail, [("saves", folder), ("slow", folder), ("later", folder)]))
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -248,8 +250,10 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path, text):
     "text",
     [
         f'if __name__ == "__main__":\n    print(sorted({ASKING.strip()}))',
-        f'try:\n    if __name__ == "__main__":\n        print(sorted({ASKING.strip()}))\nfinally:\n    pass',
-        f'if "x" != "y" and "__main__" == __name__:\n    for _ in "x":\n        print(sorted({ASKING.strip()}))',
+        f'try:\n    if __name__ == "__main__":\n        '
+        f"print(sorted({ASKING.strip()}))\nfinally:\n    pass",
+        f'if "x" != "y" and "__main__" == __name__:\n    for _ in "x":\n        '
+        f"print(sorted({ASKING.strip()}))",
         f'def main():\n    print(sorted({ASKING.strip()}))\nif __name__ == "__main__":\n    main()',
     ],
 )
@@ -279,7 +283,10 @@ def test_a_worker_that_cannot_begin_is_not_out_of_memory(tmp_path):
     times.
     """
     trace = tmp_path / "trace"
-    text = f"open({str(trace)!r}, 'a').write('x')\nif __name__ != '__main__':\n    raise OSError('no robot here')\n"
+    text = (
+        f"open({str(trace)!r}, 'a').write('x')\nif __name__ != '__main__':\n    raise "
+        f"OSError('no robot here')\n"
+    )
     text += f'if __name__ == "__main__":\n    {ASKING}'.replace("Processes(2)", "Processes(1)")
     code, _, last = script(tmp_path, text)
     assert (
@@ -306,7 +313,10 @@ def test_a_task_of_a_notebook_is_told_where_it_belongs(tmp_path):
     process that resumes.
     """
     code = f"{REGISTERED}\nimport jobs\nfrom isthmus.training.executor import Processes\n"
-    code += "try:\n    list(Processes(1).map(jobs.find_task, ['mine_alone']))\nexcept Exception as e:\n    print(e)"
+    code += (
+        "try:\n    list(Processes(1).map(jobs.find_task, ['mine_alone']))\nexcept "
+        "Exception as e:\n    print(e)"
+    )
     done = tiny.process(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": WHERE}, timeout=60
     )
@@ -326,7 +336,7 @@ def test_a_task_of_a_notebook_is_told_where_it_belongs(tmp_path):
 UNGUARDED = """
 import isthmus
 isthmus.train("evolution", isthmus.problem("ball/ball_mass=2"), steps=64, out=OUT, quiet=True, executor=Processes(2))
-"""
+"""  # noqa: E501
 GUARDED = """
 if __name__ == "__main__":
     exec(TASK)

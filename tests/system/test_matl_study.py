@@ -1,5 +1,7 @@
 """MATL's study: the table's arithmetic, and verdicts on made-up results whose truth is known."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import csv
@@ -11,29 +13,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from tiny import Here
+from comparing import Here
 
 from isthmus.cli.main import main
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.methods import registry
 from isthmus.papers import registry as studies
-from isthmus.papers.matl import measures as matl_measures
-from isthmus.papers.matl import study as matl
-from isthmus.papers.matl.study import (
+from isthmus.papers.matl import measures
+from isthmus.papers.matl.experiments import (
     EXPERIMENTS,
     FIGURES,
+    LAMBDAS,
     METHODS,
-    SIZES,
-    STUDY,
-    frames,
-    iterations,
-    rollout,
-    units,
+    SCALES,
+    WITH_REWARD,
 )
+from isthmus.papers.matl.study import STUDY, describe_iterations, group_matl_curves
+from isthmus.papers.matl.trials import count_iterations, list_matl_trials, scale_rollout
 from isthmus.problems.problem import make_problem
-from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, UNDECIDED, lines, table
-from isthmus.studies.learning_curves import sooner
-from isthmus.studies.study import Results, Trial, schedule
+from isthmus.studies.claims_table import describe_claims, format_claims_csv
+from isthmus.studies.contrasts import HOLDS, NOT, NOT_RUN, UNDECIDED
+from isthmus.studies.learning_curves import compare_times
+from isthmus.studies.results import Results
+from isthmus.studies.scheduling import schedule
+from isthmus.studies.trial import Trial
 from isthmus.training.run import Run
 from isthmus.types import Transition
 
@@ -47,7 +50,7 @@ def test_experiments_share_what_they_say_they_share(name):
     if e.source:
         source = make_problem(EXPERIMENTS[e.source].problem)
         assert problem.source == source.source
-        assert (problem.evaluation_target == source.evaluation_target) == (name in matl.WITH_REWARD)
+        assert (problem.evaluation_target == source.evaluation_target) == (name in WITH_REWARD)
         assert (
             e.rollout == EXPERIMENTS[e.source].rollout
             and e.iterations == EXPERIMENTS[e.source].iterations
@@ -74,31 +77,37 @@ def test_figures():
     once.
     """
     for figure, problems in (("3", 2), ("4", 1)):
-        assert len(units("paper", figure)) == problems * 6 * 5
-    everything = units("laptop", None)
-    assert {u.name for f in FIGURES for u in units("laptop", f)} == {u.name for u in everything}
+        assert len(list_matl_trials("paper", figure)) == problems * 6 * 5
+    everything = list_matl_trials("laptop", None)
+    assert {u.name for f in FIGURES for u in list_matl_trials("laptop", f)} == {
+        u.name for u in everything
+    }
     trained = [u for u in everything if u.method == "source_only"]
     domains = {
         (p.source, p.evaluation_target, u.seed) for u in trained for p in (make_problem(u.problem),)
     }
     assert len(domains) == len(trained)
-    assert {u.name for u in units("laptop", "3")} < {u.name for u in units("laptop", "5")}, (
-        "a ratio needs both"
-    )
+    assert {u.name for u in list_matl_trials("laptop", "3")} < {
+        u.name for u in list_matl_trials("laptop", "5")
+    }, "a ratio needs both"
     lambdas = {
-        u.settings.get("alignment", 0.1) for u in units("laptop", "4-lambda") if u.method == "matl"
+        u.settings.get("alignment", 0.1)
+        for u in list_matl_trials("laptop", "4-lambda")
+        if u.method == "matl"
     }
-    assert lambdas >= {*matl.LAMBDAS}
+    assert lambdas >= {*LAMBDAS}
     assert [u.seed for u in everything] == sorted(u.seed for u in everything), (
         "whole seeds come first"
     )
     for u in everything:
         assert u.needs <= {other.name for other in everything if other.seed == u.seed}
-        assert registry.build(u.method, u.settings).learner.rollout_shape == rollout(
+        assert registry.build(u.method, u.settings).learner.rollout_shape == scale_rollout(
             "laptop", EXPERIMENTS[experiment(u)]
         )
     losses = [
-        u.settings.get("discriminator.loss") for u in units("laptop", "6") if u.method == "matl"
+        u.settings.get("discriminator.loss")
+        for u in list_matl_trials("laptop", "6")
+        if u.method == "matl"
     ]
     assert {*losses} == {"wasserstein", "confusion"}
 
@@ -112,12 +121,12 @@ def smoke(tmp_path_factory) -> tuple[list[Trial], dict[str, Results], dict[str, 
     """Six approaches on one problem, by the command."""
     made = [
         dataclasses.replace(u, episodes=4)
-        for u in units("smoke", "3")
+        for u in list_matl_trials("smoke", "3")
         if experiment(u) == "cartpole-sparse"
     ]
     folder = tmp_path_factory.mktemp("matl")
     with pytest.MonkeyPatch.context() as patch:
-        few = dataclasses.replace(STUDY, units=lambda scale, figure: made)
+        few = dataclasses.replace(STUDY, trials=lambda scale, figure: made)
         patch.setattr(studies, "find_study", lambda name: few)
         patch.setattr("isthmus.training.executors.make_executor", lambda *_: Here())
         arguments = [f"--results={folder / 'results'}", f"--runs={folder / 'runs'}"]
@@ -135,8 +144,12 @@ def smoke(tmp_path_factory) -> tuple[list[Trial], dict[str, Results], dict[str, 
 def test_what_the_command_leaves(smoke):
     made, _, _, files = smoke
     assert {p.name for p in files.iterdir()} == {
-        *(f"{u.name}.csv" for u in made), "starts", "smoke.txt", "smoke-claims.csv", "smoke-figure3.png"
-    }  # fmt: skip
+        *(f"{u.name}.csv" for u in made),
+        "starts",
+        "smoke.txt",
+        "smoke-claims.csv",
+        "smoke-figure3.png",
+    }
     text, table = ((files / name).read_text() for name in ("smoke.txt", "smoke-claims.csv"))
     assert "nan" not in text + table and "M30  not run" in text
     with (files / "smoke-claims.csv").open(newline="") as file:
@@ -146,12 +159,12 @@ def test_what_the_command_leaves(smoke):
 
 def test_steps_are_the_robots_iterations(smoke):
     """All approaches take the same iterations in the target; what they start with besides is said
-    in `unit`.
+    in `_count_rounds`.
     """
     made, _, runs, _ = smoke
     n, (worlds, steps) = (
-        iterations("smoke", EXPERIMENTS["cartpole-sparse"]),
-        rollout("smoke", EXPERIMENTS["cartpole-sparse"]),
+        count_iterations("smoke", EXPERIMENTS["cartpole-sparse"]),
+        scale_rollout("smoke", EXPERIMENTS["cartpole-sparse"]),
     )
     batch = worlds * steps
     for u in made:
@@ -162,7 +175,7 @@ def test_steps_are_the_robots_iterations(smoke):
         )
         assert counts["source_steps"] + counts["target_transitions"] == u.steps
         rounds = [row for row in tiny.lines(runs[u.method]) if row["kind"] == "round"]
-        assert len(rounds) == (n if u.method != "source_only" else n * (SIZES["smoke"].inner + 1))
+        assert len(rounds) == (n if u.method != "source_only" else n * (SCALES["smoke"].inner + 1))
     alone, beside = (
         tiny.lines(runs[method])[-1]["source_steps"] for method in ("source_only", "matl")
     )
@@ -222,13 +235,13 @@ def made_up(
     seeds: int = 5,
     noise: float = 0.02,
     starts: float = 0.0,
-    **measures,
+    **values,
 ) -> dict[str, Results]:
     """Units' files whose curves rise from `starts`, or the source policy's end, to their own in a
     share of training: `ends[approach]` or `ends["problem approach"]` = (end, share). Measures:
     `key={approach: value}`.
     """
-    table = {unit.name: unit for unit in units("paper", figure) if unit.seed < seeds}
+    table = {unit.name: unit for unit in list_matl_trials("paper", figure) if unit.seed < seeds}
     out = {}
     for name, u in table.items():
         problem, approach = experiment(u), name.rsplit("-", 2)[1]
@@ -242,16 +255,16 @@ def made_up(
             else starts
         )
         e = EXPERIMENTS[problem]
-        total = (iterations("paper", e) + 1) * math.prod(rollout("paper", e))
+        total = (count_iterations("paper", e) + 1) * math.prod(scale_rollout("paper", e))
         rows = []
         for x in np.linspace(0.0, 1.0, 41):
             value = begin + (end - begin) * min(1.0, x / share if share else 1.0) + wobble
             for key in ("target_return", "target_forward"):
                 rows.append(("curve", key, 0, x * total, 10 + 5 * value))
         rows += [
-            ("measure", key, "", "", values[approach] + wobble)
-            for key, values in measures.items()
-            if approach in values
+            ("measure", key, "", "", by_approach[approach] + wobble)
+            for key, by_approach in values.items()
+            if approach in by_approach
         ]
         rows += [("final", key, "", "", 20.0) for key in ("source_forward", "target_return")]
         rows += [("final", key, "", "", 0.5) for key in ("target_success", "target_forward")]
@@ -264,8 +277,14 @@ def verdicts(results: dict[str, Results]) -> dict[str, str]:
     return {claim.id: claim.verdict for claim in STUDY.claims(results)}
 
 
-SPARSE = {"independent": (0.8, 0.9), "direct_transfer": (0.2, 1.0), "fine_tuning": (1.0, 0.06), "matlu": (1.0, 0.4),
-          "matl": (1.0, 0.4), "matlf": (1.0, 0.02)}  # fmt: skip
+SPARSE = {
+    "independent": (0.8, 0.9),
+    "direct_transfer": (0.2, 1.0),
+    "fine_tuning": (1.0, 0.06),
+    "matlu": (1.0, 0.4),
+    "matl": (1.0, 0.4),
+    "matlf": (1.0, 0.02),
+}
 
 
 def test_a_world_in_which_the_paper_is_right():
@@ -279,8 +298,14 @@ def test_a_world_in_which_the_paper_is_right():
 
 
 def test_a_world_in_which_the_paper_is_wrong():
-    ends = {"independent": (1.0, 0.05), "direct_transfer": (1.0, 1.0), "fine_tuning": (0.3, 1.0), "matlu": (0.5, 0.9),
-            "matl": (0.9, 0.3), "matlf": (0.2, 1.0)}  # fmt: skip
+    ends = {
+        "independent": (1.0, 0.05),
+        "direct_transfer": (1.0, 1.0),
+        "fine_tuning": (0.3, 1.0),
+        "matlu": (0.5, 0.9),
+        "matl": (0.9, 0.3),
+        "matlf": (0.2, 1.0),
+    }
     accuracy = {"independent": 0.5, "matlu": 0.6, "matl": 0.8}
     said = verdicts(
         made_up(
@@ -306,17 +331,21 @@ def test_what_starts_from_one_policy_is_paired_and_what_shares_nothing_is_not():
         == methods["cartpole-sparse: AUC matl - independent"]
         == welch
     )
-    tuned = {other: methods[said] for said in methods for other in ("fine_tuning", "direct_transfer", "matlu")
-             if said.startswith(f"cartpole-sparse: T80 matlf - {other}")}  # fmt: skip
+    tuned = {
+        other: methods[said]
+        for said in methods
+        for other in ("fine_tuning", "direct_transfer", "matlu")
+        if said.startswith(f"cartpole-sparse: T80 matlf - {other}")
+    }
     assert tuned == {"fine_tuning": paired, "direct_transfer": paired, "matlu": welch}
 
 
 def test_a_verdict_says_of_how_many_iterations_it_is():
     assert (
-        matl.tell_iterations("laptop", EXPERIMENTS["cartpole-sparse"])
+        describe_iterations("laptop", EXPERIMENTS["cartpole-sparse"])
         == "cartpole-sparse 80 of 400 iterations"
     )
-    assert matl.tell_iterations("paper", EXPERIMENTS["cartpole-sparse"]) == ""
+    assert describe_iterations("paper", EXPERIMENTS["cartpole-sparse"]) == ""
     assert {claim.scope for claim in STUDY.claims(made_up("3", SPARSE))} == {""}
 
 
@@ -332,22 +361,29 @@ def test_what_is_not_dragged_down_is_asked_for_too():
     """MATL and MATLu have to be ahead of independent (M21): MATLf's fall behind MATL alone is not
     what is claimed.
     """
-    ends = {"independent": (1.0, 0.2), "direct_transfer": (0.1, 1.0), "fine_tuning": (0.5, 1.0), "matlu": (0.8, 0.7),
-            "matl": (0.8, 0.7), "matlf": (0.3, 1.0), "matl_confusion": (0.8, 0.7)}  # fmt: skip
+    ends = {
+        "independent": (1.0, 0.2),
+        "direct_transfer": (0.1, 1.0),
+        "fine_tuning": (0.5, 1.0),
+        "matlu": (0.8, 0.7),
+        "matl": (0.8, 0.7),
+        "matlf": (0.3, 1.0),
+        "matl_confusion": (0.8, 0.7),
+    }
     said = verdicts(made_up("6", ends, noise=0.004))
     assert said["M20"] == said["M21"] == NOT
 
 
 def test_times_of_seeds_that_share_nothing_are_all_counted():
-    found = sooner("T80 a - b", {0: 1.0, 1: 0.2}, {0: 1.0, 1: 0.9, 2: 0.8}, shared=False)
+    found = compare_times("T80 a - b", {0: 1.0, 1: 0.2}, {0: 1.0, 1: 0.9, 2: 0.8}, shared=False)
     assert found and found.label == "T80 a - b (never, in 1 of 2 seeds and in 1 of 3)"
     assert (
         found.estimate.value == pytest.approx(0.6 - 0.9)
         and found.estimate.method == "Welch over seeds"
     )
-    one_side = sooner("T80 a - b", {0: 1.0, 1: 1.0}, {0: 0.1, 1: 0.2}, shared=False)
+    one_side = compare_times("T80 a - b", {0: 1.0, 1: 1.0}, {0: 0.1, 1: 0.2}, shared=False)
     assert one_side and one_side.label == "T80 a - b" and not one_side.censored
-    never = sooner("T80 a - b", {0: 1.0, 1: 1.0}, {5: 1.0, 6: 1.0}, shared=False)
+    never = compare_times("T80 a - b", {0: 1.0, 1: 1.0}, {5: 1.0, 6: 1.0}, shared=False)
     assert never and never.censored
 
 
@@ -357,7 +393,7 @@ def test_direct_transfer_is_where_fine_tuning_begins():
         "cartpole-damped direct_transfer": (0.3, 1.0),
         "cartpole-damped fine_tuning": (0.9, 1.0),
     }
-    frame = frames(made_up("exploration", SPARSE | ends, noise=0.002))["cartpole-damped"]
+    frame = group_matl_curves(made_up("exploration", SPARSE | ends, noise=0.002))["cartpole-damped"]
     assert frame.initial("direct_transfer") == frame.initial("fine_tuning")
     assert np.mean([*frame.initial("direct_transfer").values()]) == pytest.approx(0.3, abs=0.01)
 
@@ -384,10 +420,12 @@ def test_times_that_nobody_reached_are_censored():
     assert by_id["M2"].verdict == UNDECIDED and by_id["M2"].why.startswith(
         "4 of 8 comparisons shown, 4 censored"
     )
-    assert lines([by_id["M2"]])[1].endswith("cannot be told: neither ever, in any seed (censored)")
+    assert describe_claims([by_id["M2"]])[1].endswith(
+        "cannot be told: neither ever, in any seed (censored)"
+    )
     rows = [
         row
-        for row in csv.DictReader(io.StringIO(table([by_id["M2"]])))
+        for row in csv.DictReader(io.StringIO(format_claims_csv([by_id["M2"]])))
         if "T80" in row["comparison"]
     ]
     assert all(
@@ -399,17 +437,23 @@ def test_times_that_nobody_reached_are_censored():
 
 
 def test_seeds_without_a_time_on_either_side_are_named():
-    found = sooner("T80 a - b", {0: 1.0, 1: 0.2, 2: 0.3}, {0: 1.0, 1: 0.9, 2: 1.0, 3: 0.1})
+    found = compare_times("T80 a - b", {0: 1.0, 1: 0.2, 2: 0.3}, {0: 1.0, 1: 0.9, 2: 1.0, 3: 0.1})
     assert (
         found and found.label == "T80 a - b (neither ever, in 1 of 3 seeds)" and not found.censored
     )
     assert found.estimate.value == pytest.approx((0.0 - 0.7 - 0.7) / 3)
-    assert sooner("", {0: 1.0}, {1: 1.0}) is None
+    assert compare_times("", {0: 1.0}, {1: 1.0}) is None
 
 
 def test_hoppers_claims():
-    ends = {"independent": (0.0, 1.0), "direct_transfer": (0.1, 1.0), "fine_tuning": (0.15, 1.0), "matlu": (0.6, 0.5),
-            "matl": (0.8, 0.3), "matlf": (1.0, 0.2)}  # fmt: skip
+    ends = {
+        "independent": (0.0, 1.0),
+        "direct_transfer": (0.1, 1.0),
+        "fine_tuning": (0.15, 1.0),
+        "matlu": (0.6, 0.5),
+        "matl": (0.8, 0.3),
+        "matlf": (1.0, 0.2),
+    }
     gait = {
         "ankle_work": {"matl": 0.5, "direct_transfer": 0.3},
         "speed": {"matl": 0.5, "direct_transfer": 2.0},
@@ -427,7 +471,7 @@ def test_hoppers_claims():
     assert "J 1.00" in line and line.endswith(
         "5 seeds; at the end return 20, success 50%, progress 0.5"
     )
-    frame = frames(results)["hopper-uninformative"]
+    frame = group_matl_curves(results)["hopper-uninformative"]
     assert frame.best[0] == "matlf" and frame.limits == (
         pytest.approx(10, abs=0.1),
         pytest.approx(15, abs=0.1),
@@ -454,7 +498,7 @@ def test_lambda():
     results = made_up("4-lambda", ends("hopper-uninformative", reached) | cart, noise=0.004)
     assert verdicts(results)["M11"] == HOLDS
     for panel in STUDY.pictures(results)["figure4-lambda.png"]:
-        weights = sorted({*matl.LAMBDAS, own[panel.title]})
+        weights = sorted({*LAMBDAS, own[panel.title]})
         assert [line.name for line in panel.lines] == [f"λ = {x:g}" for x in weights]
     flat = ends("hopper-uninformative", dict.fromkeys(reached, 0.5))
     assert verdicts(made_up("4-lambda", flat | cart, noise=0.004))["M11"] == NOT
@@ -467,7 +511,7 @@ def test_a_scale_that_bad_policies_stretch():
     ends = {"independent": (1.0, 0.8), "direct_transfer": (-20.0, 1.0), "fine_tuning": (-10.0, 1.0),
             "matlu": (1.0, 0.4), "matl": (1.0, 0.4), "matlf": (-5.0, 1.0)}  # fmt: skip
     results = made_up("6", ends, noise=0.002)
-    frame = frames(results)["reacher-dart"]
+    frame = group_matl_curves(results)["reacher-dart"]
     assert frame.start == pytest.approx(20 / 21, abs=0.001) and frame.margin == pytest.approx(
         0.1 / 21, abs=0.0002
     )
@@ -480,10 +524,10 @@ def test_ratios_without_a_reward():
     """Figure 5's measure is the maximum that was reached with reward: half of it is a ratio of 0.5,
     whoever is best.
     """
-    none = {f"{p} {a}": (0.0, 1.0) for p in matl.WITH_REWARD for a in ("independent",)}
-    none |= {f"{p} fine_tuning": (0.2, 1.0) for p in matl.WITH_REWARD}
+    none = {f"{p} {a}": (0.0, 1.0) for p in WITH_REWARD for a in ("independent",)}
+    none |= {f"{p} fine_tuning": (0.2, 1.0) for p in WITH_REWARD}
     results = made_up("5", SPARSE | none, noise=0.002, starts=-2.0)
-    frame = frames(results)["cartpole-none"]
+    frame = group_matl_curves(results)["cartpole-none"]
     assert frame.limits == (0.0, pytest.approx(15, abs=0.1))
     assert np.mean([*frame.final("matlf").values()]) == pytest.approx(1.0, abs=0.01)
     assert np.mean([*frame.final("fine_tuning").values()]) == pytest.approx(11 / 15, abs=0.01)
@@ -493,8 +537,15 @@ def test_ratios_without_a_reward():
 
 
 def test_engines():
-    ends = {"independent": (0.8, 0.7), "direct_transfer": (0.1, 1.0), "fine_tuning": (0.5, 1.0), "matlu": (1.0, 0.4),
-            "matl": (1.0, 0.3), "matlf": (0.6, 1.0), "matl_confusion": (0.8, 0.7)}  # fmt: skip
+    ends = {
+        "independent": (0.8, 0.7),
+        "direct_transfer": (0.1, 1.0),
+        "fine_tuning": (0.5, 1.0),
+        "matlu": (1.0, 0.4),
+        "matl": (1.0, 0.3),
+        "matlf": (0.6, 1.0),
+        "matl_confusion": (0.8, 0.7),
+    }
     explored = {
         "entropy": {"independent": 2.0, "fine_tuning": 1.0},
         "coverage": {"independent": 9.0, "fine_tuning": 3.0},
@@ -518,26 +569,26 @@ def test_state_wise():
 def test_a_fresh_classifier():
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 50, 8, 3))
-    assert abs(matl_measures.accuracy(a, b) - 0.5) < 0.1
-    assert matl_measures.accuracy(a, b + 3) > 0.9
+    assert abs(measures.measure_accuracy(a, b) - 0.5) < 0.1
+    assert measures.measure_accuracy(a, b + 3) > 0.9
     lives = (
         random.normal(size=(1, 8, 3)) * 3
     )  # each world stays near a place of its own: no place is an agent's
     a, b = lives + 0.1 * a, lives[:, ::-1] * [1, -1, 1] + 0.1 * b
-    assert matl_measures.accuracy(a, b) < 0.8, (
+    assert measures.measure_accuracy(a, b) < 0.8, (
         "worlds that it has learned from would be known by heart"
     )
 
 
 @pytest.mark.parametrize("task", ["reacher", "hopper", "cartpole_swingup"])
 def test_worlds_are_moved_into_the_source(task):
-    target, source = Domain.parse(f"{task}/gravity=x2"), Domain.parse(task)
-    _, visited = matl_measures._states(
+    target, source = parse_domain(f"{task}/gravity=x2"), parse_domain(task)
+    visited = measures._visit_states(
         target, registry.build("source_only").learner.random(Low(source.spaces))
-    )
-    moved = matl_measures.move(target, source, visited)
-    assert moved.size == 10 * matl_measures.WORLDS and np.all(moved.step == 0)
-    back = matl_measures.move(source, target, [moved])
+    ).worlds
+    moved = measures.move_worlds(target, source, visited)
+    assert moved.size == 10 * measures.WORLDS and np.all(moved.step == 0)
+    back = measures.move_worlds(source, target, [moved])
     there = np.concatenate([worlds.observation for worlds in visited])
     # Positions of bodies lag half a step behind the state where a world has moved: all else is the
     # same to the bit.
@@ -559,10 +610,10 @@ def test_gait():
     obs = np.zeros((2, 1, 11), np.float32)
     obs[..., 5], obs[..., -3:] = 1.5, [1.0, 2.0, -4.0]
     action = np.array([[[1.0, -0.5, 0.5]]] * 2, np.float32)
-    found = matl_measures.gait(Transition(obs, action, zeros, obs, zeros, zeros, zeros, {}))
+    found = measures.measure_gait(Transition(obs, action, zeros, obs, zeros, zeros, zeros, {}))
     assert found == {"ankle_work": pytest.approx(2 / 4), "speed": 1.5}
 
 
 def test_a_run_that_others_need_comes_first(tmp_path):
-    first, *_ = schedule(units("smoke", "3"), tmp_path / "results", tmp_path / "runs")
+    first, *_ = schedule(list_matl_trials("smoke", "3"), tmp_path / "results", tmp_path / "runs")
     assert {u.method for u in first} == {"source_only"} and len(first) == 2

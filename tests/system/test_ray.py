@@ -2,6 +2,8 @@
 is lost.
 """
 
+# pyright: reportOperatorIssue=false
+
 from __future__ import annotations
 
 import socket
@@ -15,8 +17,8 @@ from typing import Any
 import jobs
 import pytest
 import tiny
+from comparing import Here, few
 from test_executor import SPREAD, wait_for
-from tiny import Here, few
 
 from isthmus.cli.main import main
 from isthmus.training import ray as ours
@@ -52,7 +54,10 @@ def test_a_worker_without_isthmus(monkeypatch):
 
 def test_a_ray_of_ones_own_says_nothing():
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'isthmus[ray]'")
-    code = "import jobs; from isthmus.training.ray import Ray\nwith Ray(1) as ray: print(*ray.map(jobs.square, [3]))"
+    code = (
+        "import jobs; from isthmus.training.ray import Ray\nwith Ray(1) as ray: "
+        "print(*ray.map(jobs.square, [3]))"
+    )
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True
     )

@@ -2,6 +2,8 @@
 damaged.
 """
 
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 import csv
@@ -18,17 +20,25 @@ from typing import Any, NamedTuple
 import pytest
 
 from isthmus.problems.problem import Budget, make_problem
-from isthmus.report import figures
-from isthmus.report.page import read_runs, write_report
-from isthmus.report.watch import CannotRender, backend
+from isthmus.rendering import CannotRender, find_backend
+from isthmus.report.entries import read_runs
+from isthmus.report.landscapes import read_landscape
+from isthmus.report.numbers import format_number
+from isthmus.report.page import write_report
 from isthmus.studies.compare import Comparison, compare
 from isthmus.training.run import RunError
 from isthmus.types import IsthmusError, UnknownName
 
 TINY = {
-    "learner.worlds": 8, "learner.steps": 32, "learner.minibatch": 64, "learner.epochs": 2, "learner.hidden": (16,),
-    "updates": 1, "adaptation_worlds": 2, "adaptation_steps": 32,
-}  # fmt: skip
+    "learner.worlds": 8,
+    "learner.steps": 32,
+    "learner.minibatch": 64,
+    "learner.epochs": 2,
+    "learner.hidden": (16,),
+    "updates": 1,
+    "adaptation_worlds": 2,
+    "adaptation_steps": 32,
+}
 
 
 class Here:
@@ -50,12 +60,23 @@ class Here:
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Three methods, two seeds, on a small grid; real runs, if short ones."""
     problem = make_problem(
-        "hopper/foot_friction=0.5..2.5:3,torso_mass=3..6:2", source="foot_friction=2,torso_mass=4", access="few_shot",
-        uncertainty="foot_friction=1.5..2.5,torso_mass=3..5", budget=Budget(transitions=500),
-    )  # fmt: skip
+        "hopper/foot_friction=0.5..2.5:3,torso_mass=3..6:2",
+        source="foot_friction=2,torso_mass=4",
+        access="few_shot",
+        uncertainty="foot_friction=1.5..2.5,torso_mass=3..5",
+        budget=Budget(transitions=500),
+    )
     folder = tmp_path_factory.mktemp("report") / "comparison"
-    return compare(problem, ["domain_randomization", "few_shot_ppo"], seeds=2, steps=1500, out=folder, episodes=12,
-                   settings=TINY, executor=Here())  # fmt: skip
+    return compare(
+        problem,
+        ["domain_randomization", "few_shot_ppo"],
+        seeds=2,
+        steps=1500,
+        out=folder,
+        episodes=12,
+        settings=TINY,
+        executor=Here(),
+    )
 
 
 @pytest.fixture
@@ -125,10 +146,21 @@ def open_page(chromium: str, page: Path, folder: Path) -> Opened:
     log = folder / "net.json"
     # The browser's own calls home find no address; they are told apart by their initiator, which is
     # no page.
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-               "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND",
-               f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--v=0", f"--log-net-log={log}",
-               "--dump-dom"]  # fmt: skip
+    options = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={folder / 'profile'}",
+        "--enable-logging=stderr",
+        "--v=0",
+        f"--log-net-log={log}",
+        "--dump-dom",
+    ]
     done = subprocess.run(
         [chromium, *options, page.as_uri()], capture_output=True, text=True, timeout=240
     )
@@ -235,9 +267,9 @@ def test_the_page_is_whole_by_itself(page: Path) -> None:
 def test_the_page_tells_what_was_asked_and_spent(page: Path, comparison: Comparison) -> None:
     text = Page(page.read_text()).text
     for wanted in (
-        "hopper/foot_friction=2,torso_mass=4", "foot_friction=1.5..2.5,torso_mass=3..5", "500 transitions", "few_shot",
-        "Episodes are not seeds", "Over 2 seeds, source_only, the floor", "learner.learning_rate", "jaxlib",
-        "Student over seeds; of differences: Welch over seeds", "A foot's friction below the floor's 1 changes nothing",
+        "hopper/foot_friction=2,torso_mass=4", "foot_friction=1.5..2.5,torso_mass=3..5", "500 transitions", "few_shot",  # noqa: E501
+        "Episodes are not seeds", "Over 2 seeds, source_only, the floor", "learner.learning_rate", "jaxlib",  # noqa: E501
+        "Student over seeds; of differences: Welch over seeds", "A foot's friction below " "the " "floor's 1 " "changes " "nothing",  # noqa: E501
     ):  # fmt: skip
         assert wanted in text, wanted
     spent = comparison.rows[-1].target_transitions
@@ -248,18 +280,16 @@ def test_landscapes_on_the_page_are_means_over_seeds(page: Path, comparison: Com
     cells = dict(Page(page.read_text()).cells)
     assert len(cells) == 4 * 6
     for row in comparison.rows:
-        each = [
-            figures.read_landscape(comparison.folder / name / "landscape.csv") for name in row.runs
-        ]
+        each = [read_landscape(comparison.folder / name / "landscape.csv") for name in row.runs]
         mean = (each[0].mean + each[1].mean) / 2
-        said = f"{row.method}: torso_mass 6 kg, foot_friction 0.5: {figures.number(mean[0, 1])}"
+        said = f"{row.method}: torso_mass 6 kg, foot_friction 0.5: {format_number(mean[0, 1])}"
         assert cells[said] == pytest.approx(mean[0, 1], abs=0.006)
 
 
 def test_an_animation_is_there_where_rendering_works(page: Path) -> None:
     text = page.read_text()
     try:
-        backend()
+        find_backend()
     except CannotRender as error:
         assert str(error).split(";")[0] in Page(text).text and "image/webp" not in text
     else:
@@ -315,7 +345,7 @@ def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, mon
     assert said.fields[first.name]["success_in_training"] == "75 %, 50 %"
     assert said.fields[second.name]["success"] == "–"
     monkeypatch.setattr(
-        "isthmus.report.page.find_task", lambda name: SimpleNamespace(variants=("dense", "none"))
+        "isthmus.report.entries.find_task", lambda name: SimpleNamespace(variants=("dense", "none"))
     )
     _, said = report([first], tmp_path / "report.html")
     assert "success" not in said.fields[first.name] and "At the goal" not in said.text
@@ -323,7 +353,7 @@ def test_success_is_shown_where_it_is_measured(copied: Path, tmp_path: Path, mon
     def foreign(name: str) -> None:
         raise UnknownName("task", name, [])
 
-    monkeypatch.setattr("isthmus.report.page.find_task", foreign)
+    monkeypatch.setattr("isthmus.report.entries.find_task", foreign)
     _, said = report([first], tmp_path / "report.html")
     assert said.fields[first.name]["success"] == "33 %", "a foreign environment's infos said so"
     _, said = report([second], tmp_path / "report.html")
@@ -401,18 +431,37 @@ def test_damage_is_said_and_the_rest_is_shown(copied: Path, tmp_path: Path) -> N
         (remove("target_only-s1/run.json"), "target_only-s1 is no run"),
         (edit("few_shot_ppo-s0/run.json", lambda d: d.update(format=99)), "is a run of format 99"),
         (write("few_shot_ppo-s1/run.json", "{"), "run.json cannot be read"),
-        (edit("source_only-s1/run.json", lambda d: d["problem"].pop("target")), "its target cannot be read"),
+        (
+            edit("source_only-s1/run.json", lambda d: d["problem"].pop("target")),
+            "its target cannot be read",
+        ),
         (write(f"{first}/finished.json", "{}"), f"{first}: finished.json is damaged"),
         (write(f"{first}/metrics.jsonl", b"\xff\xfe\n"), f"{first}: metrics.jsonl holds nothing"),
-        (edit(f"{first}/run.json", lambda d: d["versions"].update(jax="0.1")), "different versions of jax: "),
+        (
+            edit(f"{first}/run.json", lambda d: d["versions"].update(jax="0.1")),
+            "different versions of jax: ",
+        ),
         (edit("source_only-s0/run.json", lambda d: d["versions"].pop("scipy")), "not recorded / "),
-        (write(f"{second}/evaluation.csv", "return,fell\n1,x\n"), f"{second}: evaluation.csv is damaged"),
+        (
+            write(f"{second}/evaluation.csv", "return,fell\n1,x\n"),
+            f"{second}: evaluation.csv is damaged",
+        ),
         (write(f"{second}/landscape.csv", "a,b\n1\n"), "landscape.csv is damaged"),
         (remove(f"{second}/finished.json"), "unfinished: 1,536 of 1,500 steps"),
-        (write("target_only-s0/metrics.jsonl", '3\n{"kind": "round"}\n{"kind": "round", "source_steps": "x"}\n'),
-         "target_only-s0: metrics.jsonl holds nothing"),
-        (edit("target_only-s0/run.json", lambda d: d["problem"].update(target="hopper/nonsense=1")), "nonsense"),
-    ]  # fmt: skip
+        (
+            write(
+                "target_only-s0/metrics.jsonl",
+                '3\n{"kind": "round"}\n{"kind": "round", "source_steps": "x"}\n',
+            ),
+            "target_only-s0: metrics.jsonl holds nothing",
+        ),
+        (
+            edit(
+                "target_only-s0/run.json", lambda d: d["problem"].update(target="hopper/nonsense=1")
+            ),
+            "nonsense",
+        ),
+    ]
     for damage, _ in ills:
         damage(copied)
     _, found = report([copied], tmp_path / "report.html")

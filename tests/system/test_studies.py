@@ -13,26 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from tiny import Here
+from comparing import Here
 
 import isthmus
 from isthmus.cli.main import main
 from isthmus.papers import registry
-from isthmus.studies import study
-from isthmus.studies.study import (
-    SCALES,
-    Results,
-    Study,
-    Trial,
-    config_mismatches,
-    forecast,
-    missing,
-    no_pictures,
-    read_units,
-    run_unit,
-    run_units,
-    schedule,
-)  # fmt: skip
+from isthmus.studies import running
+from isthmus.studies.forecast import forecast
+from isthmus.studies.results import Results, Row, config_mismatches, read_results
+from isthmus.studies.running import TrialJob, run_trial, run_trials
+from isthmus.studies.scheduling import describe_waiting, find_waiting, list_missing, schedule
+from isthmus.studies.study import Study, measure_nothing
+from isthmus.studies.trial import SCALE_NAMES, Measurement, Trial
 from isthmus.training import train as loop
 from isthmus.training.older_runs import keep_shapes
 from isthmus.training.run import Run, versions
@@ -46,16 +38,23 @@ GRIDS = {
 
 def unit(name: str = "one", **changes: object) -> Trial:
     made = Trial(
-        name, "source_only", "hopper-es-sim2real", 0, 3 * tiny.ROUND, tiny.SETTINGS, episodes=4, landscapes=GRIDS,
+        name,
+        "source_only",
+        "hopper-es-sim2real",
+        0,
+        3 * tiny.ROUND,
+        tiny.SETTINGS,
+        episodes=4,
+        landscapes=GRIDS,
         landscape_episodes=2,
-    )  # fmt: skip
+    )
     return dataclasses.replace(made, **changes)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> tuple[Path, Results]:
     folder = tmp_path_factory.mktemp("unit")
-    run_units([unit()], folder / "results", folder / "runs", Here())
+    run_trials([unit()], folder / "results", folder / "runs", Here())
     return folder, Results.read(folder / "results" / "one.csv")
 
 
@@ -88,7 +87,9 @@ def test_a_units_file(written):
 
 
 def test_a_units_landscapes(written):
-    """Cells stand at their parameters: the axes come back sorted by name, as the domain has them."""
+    """Cells stand at their parameters: the axes come back sorted by name, as the domain has
+    them.
+    """
     folder, results = written
     run = Run.open(folder / "runs" / "one")
     for key, settings in GRIDS.items():
@@ -105,18 +106,18 @@ def test_a_units_landscapes(written):
 def test_what_is_there_is_not_run_again(written, monkeypatch):
     folder, _ = written
     before = (folder / "results" / "one.csv").read_bytes()
-    monkeypatch.setattr(study, "run_unit", lambda *_: pytest.fail("it ran again"))
-    run_units([unit()], folder / "results", folder / "runs", Here())
+    monkeypatch.setattr(running, "run_trial", lambda *_: pytest.fail("it ran again"))
+    run_trials([unit()], folder / "results", folder / "runs", Here())
     assert (folder / "results" / "one.csv").read_bytes() == before
     units = [unit(), unit("two")]
-    assert [u.name for u in missing(units, folder / "results")] == ["two"]
+    assert [u.name for u in list_missing(units, folder / "results")] == ["two"]
 
 
 def test_a_lost_file_is_written_again_without_training(written, tmp_path, monkeypatch):
     folder, results = written
     monkeypatch.setattr(loop, "_loop", lambda *_: pytest.fail("it trained again"))
     tmp_path.joinpath("results").mkdir()
-    run_unit((unit(), tmp_path / "results", folder / "runs", no_pictures))
+    run_trial(TrialJob(unit(), tmp_path / "results", folder / "runs", measure_nothing))
     again = Results.read(tmp_path / "results" / "one.csv")
     drop = [{**row, "value": ""} if row["key"] == "wall_seconds" else row for row in again.rows]
     assert drop == [
@@ -138,10 +139,10 @@ def test_an_interrupted_unit_goes_on(written, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(loop.MetricsLog, "write", dies)
-        run_units([unit()], tmp_path / "results", tmp_path / "runs", Here())
+        run_trials([unit()], tmp_path / "results", tmp_path / "runs", Here())
     assert list((tmp_path / "results").iterdir()) == [], "no result yet"
     tiny.forget_simulations()
-    run_units([unit()], tmp_path / "results", tmp_path / "runs", Here())
+    run_trials([unit()], tmp_path / "results", tmp_path / "runs", Here())
     rows = Results.read(tmp_path / "results" / "one.csv").rows
     assert [r for r in rows if r["key"] != "wall_seconds"] == [
         r for r in whole.rows if r["key"] != "wall_seconds"
@@ -157,7 +158,7 @@ def test_a_unit_stopped_by_its_user_writes_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "stop_requested", stop_requested)
     with pytest.raises(KeyboardInterrupt):
-        run_units([unit()], tmp_path / "results", tmp_path / "runs", Here())
+        run_trials([unit()], tmp_path / "results", tmp_path / "runs", Here())
     assert (
         list((tmp_path / "results").iterdir()) == [] and Run.open(tmp_path / "runs" / "one").begun
     )
@@ -168,7 +169,7 @@ def test_a_unit_that_was_redefined_is_refused(written, tmp_path):
     folder, _ = written
     for changes in ({"steps": 999}, {"seed": 1}, {"problem": "hopper"}, {"settings": {}}):
         with pytest.raises(BadValue, match=r"holds a run of another (steps|seed|problem|settings)"):
-            run_unit((unit(**changes), tmp_path, folder / "runs", no_pictures))
+            run_trial(TrialJob(unit(**changes), tmp_path, folder / "runs", measure_nothing))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,12 +179,17 @@ def test_a_unit_of_every_access(tmp_path):
     """
     units = [
         unit(
-            m, method=m, settings=tiny.settings(m), access=tiny.access(m), landscapes={"m": GRIDS["masses"]},
-            log="source_only" if tiny.access(m) == "dataset" else None, log_steps=300,
+            m,
+            method=m,
+            settings=tiny.settings(m),
+            access=tiny.access(m),
+            landscapes={"m": GRIDS["masses"]},
+            log="source_only" if tiny.access(m) == "dataset" else None,
+            log_steps=300,
         )
         for m in ("source_only", "target_only", "few_shot_ppo", "dap")
     ]  # fmt: skip
-    run_units(units, tmp_path / "results", tmp_path / "runs", Here())
+    run_trials(units, tmp_path / "results", tmp_path / "runs", Here())
     for each in units:
         assert Results.read(tmp_path / "results" / f"{each.name}.csv").cells("m")[2].shape == (2, 3)
 
@@ -226,7 +232,7 @@ def test_forecast(written, tmp_path):
 def test_a_folder_of_results_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(IsthmusError, match="cannot make the folder"):
-        run_units([unit()], tmp_path / "file", tmp_path / "runs", Here())
+        run_trials([unit()], tmp_path / "file", tmp_path / "runs", Here())
 
 
 # Units that need others
@@ -247,14 +253,14 @@ def chain(folder: Path) -> list[Trial]:
     ]
 
 
-def other(run: Run, beside: Run | None) -> list[study.Row]:
-    return [("measure", "beside", "", "", 0 if beside is None else len(beside.folder.name))]
+def other(run: Run, beside: Run | None) -> list[Row]:
+    return [Row("measure", "beside", "", "", 0 if beside is None else len(beside.folder.name))]
 
 
 @pytest.fixture(scope="module")
 def chained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("chain")
-    run_units(chain(folder), folder / "results", folder / "runs", Here(), measure=other)
+    run_trials(chain(folder), folder / "results", folder / "runs", Here(), measure=other)
     return folder
 
 
@@ -283,10 +289,10 @@ def test_a_start_made_anew_is_told(chained, tmp_path):
     shutil.copytree(chained / "results", results)
     first, second = (Results.read(results / f"{name}.csv").meta for name in ("first", "second"))
     assert first["needs"] == {} and second["needs"] == {"first": first["digest"]}
-    assert read_units(units, results)[1] == []
+    assert read_results(units, results)[1] == []
     anew = (results / "first.csv").read_text().replace(first["digest"], "0" * 64)
     (results / "first.csv").write_text(anew)
-    done, (said,) = read_units(units, results)
+    done, (said,) = read_results(units, results)
     assert {*done} == {"first", "second"} and said.startswith(
         "second.csv stands on another run of first than first.csv"
     )
@@ -298,8 +304,8 @@ def test_what_is_trained_again_for_others_keeps_its_file_or_is_refused(chained, 
     results.mkdir()
     recorded = (chained / "results" / "first.csv").read_text() + "meta,mark,,,kept\n"
     (results / "first.csv").write_text(recorded)
-    run_units(units, results, runs, Here(), measure=other)
-    assert (results / "first.csv").read_text() == recorded and read_units(units, results)[1] == []
+    run_trials(units, results, runs, Here(), measure=other)
+    assert (results / "first.csv").read_text() == recorded and read_results(units, results)[1] == []
     for folder in (runs, results / "starts"):
         shutil.rmtree(folder)
     (results / "second.csv").unlink()
@@ -308,18 +314,18 @@ def test_what_is_trained_again_for_others_keeps_its_file_or_is_refused(chained, 
     other_cpu = recorded.replace(Run.open(chained / "runs" / "first").digest, "0" * 64)
     for text in (other_cpu.replace(line, "meta,cpu,,,Old\n"), other_cpu.replace(line, "")):
         (results / "first.csv").write_text(text)
-        run_units(units, results, runs, Here(), measure=other)
+        run_trials(units, results, runs, Here(), measure=other)
         assert not list(runs.iterdir()) and not (results / "second.csv").exists(), (
             "not trained for nothing: it waits"
         )
-        assert study.find_waiting(units, results, runs) == {"second": "first"}
+        assert find_waiting(units, results, runs) == {"second": "first"}
     (results / "first.csv").write_text(other_cpu)
     for _ in range(2):  # what was trained again lies there by the second time
         with pytest.raises(
             BadValue,
             match=r"other bits than the run that .*first.csv tells of \(another CPU or code",
         ):
-            run_units(units, results, runs, Here(), measure=other)
+            run_trials(units, results, runs, Here(), measure=other)
     assert (results / "first.csv").read_text() == other_cpu and not (
         results / "second.csv"
     ).exists()
@@ -329,7 +335,7 @@ def test_what_is_trained_again_for_others_keeps_its_file_or_is_refused(chained, 
         BadValue,
         match=r"first\.csv was made with learner.discount 0.99 instead of 0.5, and others stand",
     ):
-        run_units([units[0], changed], results, runs, Here(), measure=other)
+        run_trials([units[0], changed], results, runs, Here(), measure=other)
     assert not (runs / "first").exists(), "told before anything is trained"
 
 
@@ -339,13 +345,13 @@ def test_what_others_start_from_is_kept_with_the_results(chained, tmp_path):
     shutil.copytree(chained / "results", results)
     assert [path.name for path in (results / "starts").iterdir()] == ["first.safetensors"]
     (results / "second.csv").unlink()
-    run_units(units, results, runs, Here(), measure=other)
+    run_trials(units, results, runs, Here(), measure=other)
     assert {path.name for path in runs.iterdir()} == {"second"}, "the first is not trained again"
     again, before = (
         Results.read(folder / "second.csv").meta for folder in (results, chained / "results")
     )
     assert again["digest"] == before["digest"] and again["needs"] == before["needs"]
-    assert read_units(units, results)[1] == []
+    assert read_results(units, results)[1] == []
 
 
 def test_units_that_wait_for_a_run_are_told_and_the_others_run(chained, tmp_path):
@@ -363,16 +369,16 @@ def test_units_that_wait_for_a_run_are_told_and_the_others_run(chained, tmp_path
     third = dataclasses.replace(units[0], name="third", start="second")
     alone = dataclasses.replace(units[1], name="alone", seed=5)
     table = [third, *units, alone]
-    waits_for = study.find_waiting(table, results, runs)
+    waits_for = find_waiting(table, results, runs)
     assert waits_for == {"second": "first", "third": "first"}
-    (line,) = study.describe_waiting(waits_for, results)
+    (line,) = describe_waiting(waits_for, results)
     assert (
         line.startswith("2 units wait for the run of first,") and "starts/first.safetensors" in line
     )
     assert [[u.name for u in wave] for wave in schedule(table, results, runs)] == [["alone"]]
     assert forecast(units, results, runs, 1) == "1 of 2 units wait"
     shutil.copytree(chained / "results" / "starts", results / "starts")
-    assert study.find_waiting(table, results, runs) == {}, "what is kept of it is enough"
+    assert find_waiting(table, results, runs) == {}, "what is kept of it is enough"
 
 
 def test_a_log_is_kept_with_the_results(tmp_path):
@@ -389,7 +395,7 @@ def test_a_log_is_kept_with_the_results(tmp_path):
         log_steps=300,
     )
     results, runs = tmp_path / "results", tmp_path / "runs"
-    run_units([first, second], results, runs, Here())
+    run_trials([first, second], results, runs, Here())
     before = Results.read(results / "second.csv").meta["digest"]
     kept = sorted(path.name for path in (results / "starts").iterdir())
     assert (
@@ -399,7 +405,7 @@ def test_a_log_is_kept_with_the_results(tmp_path):
     )
     shutil.rmtree(runs)
     (results / "second.csv").unlink()
-    run_units([first, second], results, runs, Here())
+    run_trials([first, second], results, runs, Here())
     assert Results.read(results / "second.csv").meta["digest"] == before
     assert not (runs / "first").exists()
 
@@ -412,25 +418,25 @@ def test_kinds_of_cpu_are_told_where_they_mix(chained, tmp_path):
     said = (
         f"units were made on several kinds of CPU, whose bits differ: 1 on {kind}, 1 on x86_64 AVX9"
     )
-    assert read_units(units, results)[1] == [said]
+    assert read_results(units, results)[1] == [said]
     (results / "first.csv").write_text(text.replace(f"meta,cpu,,,{kind}\n", ""))
-    assert "1 on a kind not recorded, 1 on" in read_units(units, results)[1][0]
+    assert "1 on a kind not recorded, 1 on" in read_results(units, results)[1][0]
 
 
 def test_a_run_knows_what_it_started_from(chained, tmp_path):
     """And not what lies there by now: with its file gone it is refused, until it begins anew."""
     units, results, runs = chain(tmp_path), tmp_path / "results", tmp_path / "runs"
-    run_units(units, results, runs, Here(), measure=other)
+    run_trials(units, results, runs, Here(), measure=other)
     old = Results.read(results / "first.csv").meta["digest"]
     shutil.rmtree(runs / "first")
-    run_units(
+    run_trials(
         [dataclasses.replace(units[1], seed=1)], tmp_path / "elsewhere", runs, Here(), measure=other
     )
     (results / "second.csv").unlink()
     with pytest.raises(
         BadValue, match=r"second started from what .*first was before; remove it to begin anew"
     ):
-        run_units([units[0]], results, runs, Here(), measure=other)
+        run_trials([units[0]], results, runs, Here(), measure=other)
     assert Run.open(runs / "second").config["start_digest"] == old
 
 
@@ -439,7 +445,7 @@ def test_what_others_need_comes_first(chained, tmp_path):
     names = lambda: [[u.name for u in wave] for wave in schedule(units, results, runs)]
     assert names() == [["first"], ["second"]]
     results.mkdir()
-    made_here = f"meta,wall_seconds,,,12\nmeta,steps,,,100000\nmeta,cpu,,,{versions()['cpu']}\nmeta,digest,,,0\n"
+    made_here = f"meta,wall_seconds,,,12\nmeta,steps,,,100000\nmeta,cpu,,,{versions()['cpu']}\nmeta,digest,,,0\n"  # noqa: E501
     (results / "first.csv").write_text(f"kind,key,x,y,value\n{made_here}")
     assert names() == [["first"], ["second"]], "its file is there, but not the run that is needed"
     assert forecast(units, results, runs, 2).startswith(
@@ -469,7 +475,7 @@ def test_a_start_that_was_made_otherwise_is_refused(chained, tmp_path):
         BadValue,
         match=r"first was made with learner.discount 0.99 instead of 0.5, and others start",
     ):
-        run_units([second, changed], results, chained / "runs", Here(), measure=other)
+        run_trials([second, changed], results, chained / "runs", Here(), measure=other)
     assert [path.name for path in results.iterdir()] == ["first.csv"]
 
 
@@ -479,7 +485,7 @@ def test_a_start_that_was_made_otherwise_is_refused(chained, tmp_path):
 def test_files_made_otherwise_are_named_and_left_out(written):
     folder, _ = written
     results = folder / "results"
-    done, said = read_units([unit(), unit("two")], results)
+    done, said = read_results([unit(), unit("two")], results)
     assert [*done] == ["one"] and said == []
     wrong = {**tiny.SETTINGS, "learner.discount": 0.5}
     for changes, what in (
@@ -488,7 +494,7 @@ def test_files_made_otherwise_are_named_and_left_out(written):
         ({"method": "target_only"}, "method source_only instead of target_only"),
         ({"steps": 999, "seed": 3}, "seed 0 instead of 3, steps 384 instead of 999"),
     ):
-        done, said = read_units([unit(**changes)], results)
+        done, said = read_results([unit(**changes)], results)
         assert done == {}
         assert said == [
             f"left out, for they were made with {what}: one.csv; remove them to run these units "
@@ -509,20 +515,20 @@ def test_settings_that_came_or_went_make_no_file_anothers(written, tmp_path):
 
     quoted = json.dumps(settings).replace('"', '""')
     write(f'meta,settings,,,"{quoted}"')
-    done, said = read_units([unit()], tmp_path)
+    done, said = read_results([unit()], tmp_path)
     assert [*done] == ["one"] and said == []
     write()
-    done, said = read_units([unit()], tmp_path)
+    done, said = read_results([unit()], tmp_path)
     assert [*done] == ["one"] and said == [
         "no settings are recorded in one.csv: taken to be what the study asks for"
     ]
     write("meta,settings,,,{")
     with pytest.raises(BadValue, match=r"one\.csv has damaged settings: remove it"):
-        read_units([unit()], tmp_path)
+        read_results([unit()], tmp_path)
     for text in ("bad\n", "\n".join(lines[: len(lines) - 1]), "\n".join(lines)[:300]):
         (tmp_path / "one.csv").write_text(text)
         with pytest.raises(BadValue, match=r"one\.csv is damaged or cut short: remove it"):
-            read_units([unit()], tmp_path)
+            read_results([unit()], tmp_path)
 
 
 def test_older_files_call_the_offset_otherwise():
@@ -547,7 +553,10 @@ def test_reproduce_says_what_it_leaves_out(tmp_path, capsys):
     changed = folder / "laptop-reacher-sparse-matl-s1.csv"
     changed.write_text(changed.read_text().replace('""alignment"": 0.2', '""alignment"": 0.3'))
     arguments = ["reproduce", "matl", f"--results={tmp_path}", f"--runs={tmp_path / 'runs'}"]
-    line = f"left out, for they were made with alignment 0.3 instead of 0.2: {changed.name}; remove them"
+    line = (
+        f"left out, for they were made with alignment 0.3 instead of 0.2: {changed.name}; "
+        f"remove them"
+    )
     main([*arguments, "--report"])
     said = capsys.readouterr().out
     assert said.startswith(line) and (folder / "laptop.txt").read_text().startswith(line)
@@ -566,8 +575,8 @@ def test_a_studys_table(name):
     assert isinstance(found, Study) and found.name == name
     distinct = {}  # a unit that several figures have is looked at once
     for figure in (None, *found.figures):
-        for scale in SCALES:
-            units = found.units(scale, figure)
+        for scale in SCALE_NAMES:
+            units = found.trials(scale, figure)
             assert units or figure in found.scenes or scale == "smoke"
             assert len({u.name for u in units}) == len(units)
             assert all(
@@ -576,7 +585,7 @@ def test_a_studys_table(name):
             )
     for u in distinct.values():
         assert u.seed < 100, "tuning has seeds of its own"
-        if isinstance(u, study.Measurement):
+        if isinstance(u, Measurement):
             continue
         problem = isthmus.problem(u.problem, access=u.access)
         assert u.steps or u.start, "it trains, or deploys what another left"
@@ -588,7 +597,7 @@ def test_a_studys_table(name):
             for g in u.landscapes.values()
         ]
         assert all(len(grid) == 2 for grid in grids)
-    assert len({u.seed for u in found.units("laptop", None)}) >= 5, "five seeds"
+    assert len({u.seed for u in found.trials("laptop", None)}) >= 5, "five seeds"
 
 
 @pytest.mark.parametrize(
@@ -610,12 +619,12 @@ def test_smoke(tmp_path, monkeypatch, capsys, name):
     )  # others stand for them
     quick = [
         dataclasses.replace(u, landscape_episodes=1, episodes=10)
-        for u in found.units("smoke", None) if not any(word in u.name for word in alike)
+        for u in found.trials("smoke", None) if not any(word in u.name for word in alike)
     ]  # fmt: skip
     monkeypatch.setattr(
         registry,
         "find_study",
-        lambda _: dataclasses.replace(found, units=lambda scale, figure: quick),
+        lambda _: dataclasses.replace(found, trials=lambda scale, figure: quick),
     )
     monkeypatch.setattr("isthmus.training.executors.make_executor", lambda *_: Here())
     arguments = [
@@ -639,7 +648,7 @@ def test_smoke(tmp_path, monkeypatch, capsys, name):
     }
     main([*arguments, "--forecast"])
     assert capsys.readouterr().out == f"all {len(quick)} units are there\n"
-    monkeypatch.setattr(study, "run_unit", lambda *_: pytest.fail("it ran again"))
+    monkeypatch.setattr(running, "run_trial", lambda *_: pytest.fail("it ran again"))
     main(arguments)
     assert capsys.readouterr().out == said
 
@@ -660,11 +669,11 @@ def test_committed_results_are_of_the_studies_that_are_there():
     assert files
     for path in files:
         found = registry.find_study(path.parent.name)
-        units = {u.name: u for scale in SCALES for u in found.units(scale, None)}
+        units = {u.name: u for scale in SCALE_NAMES for u in found.trials(scale, None)}
         assert path.stem in units, path
         results, u = Results.read(path), units[path.stem]
         assert config_mismatches(u, results.meta) == [], path
-        if isinstance(u, study.Measurement):
+        if isinstance(u, Measurement):
             continue
         assert {"method", "problem", "seed", "steps"} < results.meta.keys(), path
         for key in u.landscapes:

@@ -1,4 +1,6 @@
-"""The wheel holds the whole package and runs by itself, in an environment that never saw this tree."""
+"""The wheel holds the whole package and runs by itself, in an environment that never saw this
+tree.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 are the whole model's.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 
 from isthmus.audit.audit import audit
-from isthmus.domains.domain import Domain
+from isthmus.domains.domain import RobotDomain
 from isthmus.domains.effects import EFFECTS
-from isthmus.domains.rollout import SteppedWorlds
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.mujoco import (
     MujocoSimulator,
     action_scales_force,
@@ -42,11 +45,13 @@ ROBOT = """
   </worldbody>
   <tendon><fixed name="cord" {tendon}><joint joint="a" coef=".5"/><joint joint="b" coef="-1.5"/></fixed></tendon>
   <actuator>{actuators}</actuator>
-</mujoco>"""
+</mujoco>"""  # noqa: E501
 
 
 def write(folder: Path, actuators: str, **parts: str) -> Path:
-    """Write a robot of a hinge, a second one and a ball joint; `height` 0 lets it touch the floor."""
+    """Write a robot of a hinge, a second one and a ball joint; `height` 0 lets it touch the
+    floor.
+    """
     path = folder / "robot.xml"
     empty = {"option": "", "flag": "", "joint": "", "tendon": "", "height": "3"}
     path.write_text(ROBOT.format(actuators=actuators, **(empty | parts)))
@@ -85,7 +90,9 @@ def make(path: Path, **values: float) -> MujocoSimulator:
 
 
 def forces(path: Path, states: int = 20, **values: float) -> np.ndarray:
-    """The actuators' forces on the joints [states, nv] at random states, as MuJoCo computes them."""
+    """The actuators' forces on the joints [states, nv] at random states, as MuJoCo computes
+    them.
+    """
     model = make(path, **values).world_model(0)
     data, random = mujoco.MjData(model), np.random.default_rng(0)
     out = []
@@ -113,8 +120,10 @@ ONE_JOINT = {
     "cylinder": '<cylinder joint="a" area="2" timeconst=".1" bias=".3 -1 -.5"/>',
     "muscle": '<muscle joint="a" lengthrange="-1 1" ctrlrange="0 1"/>',
     "muscle of known force": '<muscle joint="a" force="70" lengthrange="-1 1" ctrlrange="0 1"/>',
-    "affine": '<general joint="a" gaintype="affine" gainprm="2 1 -.5" biastype="affine" biasprm=".4 -3 -1" gear="2"/>',
-    "muscle's bias": '<general joint="a" gainprm="2" biastype="muscle" biasprm=".75 1.05 30 200 .5 1.6 1.5 1.3 1.2"'
+    "affine": '<general joint="a" gaintype="affine" gainprm="2 1 -.5" biastype="affine" '
+    'biasprm=".4 -3 -1" gear="2"/>',
+    "muscle's bias": '<general joint="a" gainprm="2" biastype="muscle" biasprm=".75 1.05 30 '
+    '200 .5 1.6 1.5 1.3 1.2"'
     ' lengthrange="-1 1"/>',
     "in parent": '<position jointinparent="a" kp="7"/>',
     "pid": '<pid joint="a" kp="10" kv="1" input="pos vel"/>',
@@ -214,14 +223,14 @@ PLUGIN = '<plugin joint="a" plugin="mujoco.pid"><config key="kp" value="4"/></pl
 def test_a_force_that_no_number_scales_has_no_strength_and_a_reason(actuator, reason, tmp_path):
     write(tmp_path, actuator + '<position joint="b" kp="1" ctrlrange="-1 1"/>')
     name = task_of(tmp_path)
-    assert not {"a_strength", "motor_strength"} & set(Domain(name).table())
+    assert not {"a_strength", "motor_strength"} & set(RobotDomain(name).table())
     for text in ("a_strength=x0.5", "motor_strength=2", "weak_motors=0.5"):
         with pytest.raises(BadValue, match=reason) as error:
-            Domain.parse(f"{name}/{text}")
+            parse_domain(f"{name}/{text}")
         assert text.partition("=")[0] in str(error.value) and "\n" not in str(error.value)
-    assert Domain.parse(f"{name}/b_strength=x0.5,a_damping=2").names == ("a_damping", "b_strength")
+    assert parse_domain(f"{name}/b_strength=x0.5,a_damping=2").names == ("a_damping", "b_strength")
     with pytest.raises(UnknownName):
-        Domain.parse(f"{name}/c_strength=1")
+        parse_domain(f"{name}/c_strength=1")
 
 
 # Tasks of one's own.
@@ -257,11 +266,11 @@ def task_of(folder: Path) -> str:
 
 def play(text: str, action: list[float], steps: int, n: int = 2) -> np.ndarray:
     """Positions of joint `a` over time [steps, n]."""
-    domain = Domain.parse(text)
+    domain = parse_domain(text)
     live = SteppedWorlds.resume(domain, domain.worlds(n, seed=0))
     out = []
     for _ in range(steps):
-        live.step(live.all, np.tile(np.array(action, np.float32), (n, 1)))
+        live.step(live.all, commanded=np.tile(np.array(action, np.float32), (n, 1)))
         out.append(live.state["observation"][:, 0].copy())
     return np.array(out)
 
@@ -285,8 +294,8 @@ def test_weak_motors_are_of_less_strength_where_the_action_is_no_force(kind, tmp
     assert not np.allclose(weak, usual)
     both = play(f"{task}/weak_motors=0.5,motor_strength=0.4,a_damping=0.7", [0.6], 40)
     assert np.array_equal(both, play(f"{task}/motor_strength=0.2,a_damping=0.7", [0.6], 40))
-    assert str(Domain.parse(f"{task}/weak_motors=0.5")) == f"{task}/weak_motors=0.5"
-    assert Domain.parse(f"{task}/weak_motors=0.5").spaces.parameters == 0
+    assert str(parse_domain(f"{task}/weak_motors=0.5")) == f"{task}/weak_motors=0.5"
+    assert parse_domain(f"{task}/weak_motors=0.5").spaces.parameters == 0
 
 
 def test_weak_motors_leave_a_servos_target(tmp_path):
@@ -299,7 +308,7 @@ def test_weak_motors_scale_a_torque_motors_action_to_the_bit(tmp_path):
     task = task_of(tmp_path)
     weak = play(f"{task}/weak_motors=0.5", [0.6], 40)
     assert np.array_equal(weak, play(task, [np.float32(0.6) * np.float32(0.5)], 40))
-    assert Domain.parse(f"{task}/weak_motors=0.5").motor_force is None
+    assert parse_domain(f"{task}/weak_motors=0.5").motor_force is None
 
 
 def test_dart_weakens_motors_as_mujoco_does(tmp_path):
@@ -316,30 +325,30 @@ def test_dart_weakens_motors_as_mujoco_does(tmp_path):
 
 
 def test_weak_motors_scale_the_action_where_nobody_knows_the_motors(tmp_path):
-    foreign = Domain.parse("gym:Pendulum-v1/step_seconds=0.05,weak_motors=0.5")
+    foreign = parse_domain("gym:Pendulum-v1/step_seconds=0.05,weak_motors=0.5")
     action = np.array([[0.8]], np.float32)
-    assert foreign.motor_force is None
+    assert foreign.action_scales_force()
     assert (
-        foreign.effect_chain().act(np.empty((1, 0)), action, action).tolist()
+        foreign.effect_chain().act(np.empty((1, 0)), commanded=action, applied=action).tolist()
         == (action / 2).tolist()
     )
     assert "not ours: the applied action" in EFFECTS["weak_motors"].meaning
     write(tmp_path, SERVOS["position"])
-    logged = Domain.parse(f"log:{task_of(tmp_path)}/weak_motors=0.5")
+    logged = parse_domain(f"log:{task_of(tmp_path)}/weak_motors=0.5")
     assert logged.effect_chain().effects == () and logged.spaces.action == 1
 
 
 def test_weak_worlds_continue_from_their_value(tmp_path):
     """Worlds that are put back keep their weak motors, also in a simulation that had others."""
     write(tmp_path, SERVOS["position"])
-    domain = Domain.parse(f"{task_of(tmp_path)}/weak_motors=0.5,a_damping=0.1..2")
+    domain = parse_domain(f"{task_of(tmp_path)}/weak_motors=0.5,a_damping=0.1..2")
     live = SteppedWorlds.resume(domain, domain.worlds(3, seed=0))
     action = np.full((3, 1), 0.6, np.float32)
-    live.step(live.all, action)
+    live.step(live.all, commanded=action)
     saved = live.worlds()
-    live.step(live.all, action)
+    live.step(live.all, commanded=action)
     again = SteppedWorlds.resume(domain, saved)
-    again.step(again.all, action)
+    again.step(again.all, commanded=action)
     assert np.array_equal(again.worlds().rows, live.worlds().rows)
 
 
@@ -349,7 +358,7 @@ def test_the_audit_weakens_servos_as_domains_do(tmp_path):
 
     def found(target: str) -> float:
         return audit(
-            Domain.parse(task), Domain.parse(f"{task}/{target}"), episodes=2
+            parse_domain(task), parse_domain(f"{task}/{target}"), episodes=2
         ).effect.one_step
 
     assert found("weak_motors=0.5") == found("motor_strength=0.5") > 0
@@ -377,7 +386,7 @@ def write_compensated(
     path = folder / "robot.xml"
     path.write_text(f"""
         <mujoco>{option}<worldbody><body gravcomp="1"><joint name="a" axis="0 1 0" damping="1" {a}/>{LINK}
-        {hand}</body></worldbody><actuator>{actuators or SERVOS["motor"]}</actuator></mujoco>""")
+        {hand}</body></worldbody><actuator>{actuators or SERVOS["motor"]}</actuator></mujoco>""")  # noqa: E501
     for cached in (load_model, load_parameters, load_withheld, action_scales_force):
         cached.cache_clear()
     return path
@@ -432,7 +441,7 @@ def test_compensation_through_all_joints_is_scaled_for_all_but_not_for_one(tmp_p
             BadValue,
             match=f"joint '{name}' has actuatorgravcomp, .* without that of joint '{other}'",
         ):
-            Domain.parse(f"{task}/{name}_strength=0.5")
+            parse_domain(f"{task}/{name}_strength=0.5")
 
 
 @pytest.mark.parametrize(
@@ -449,7 +458,7 @@ def test_compensation_that_acts_elsewhere_too_withholds_strength(a, b, offered, 
         with pytest.raises(
             BadValue, match="has actuatorgravcomp, so that its motors' force includes"
         ) as error:
-            Domain.parse(f"{task}/{name}=0.5")
+            parse_domain(f"{task}/{name}=0.5")
         assert name in str(error.value) and "\n" not in str(error.value)
     column = "ab".index(offered[0])
     usual, weak = forces(path), forces(path, **{offered: 0.5})
@@ -487,7 +496,7 @@ def test_actuators_with_several_controls_have_parameters_and_spaces(tmp_path):
     )
     assert {"a_strength", "a_damping", "b_strength", "motor_strength"} <= set(load_parameters(path))
     task = task_of(tmp_path)
-    assert Domain(task).spaces.high.tolist() == [1, 5, 2]
+    assert RobotDomain(task).spaces.high.tolist() == [1, 5, 2]
     for text in (task, f"{task}/a_strength=0.5", f"{task}/weak_motors=0.5"):
         assert np.allclose(play(text, [0.4, 0.05, 0.0], 390)[-1], 0.4 + (4 * 0.05) / 20, atol=2e-3)
 
@@ -592,7 +601,10 @@ def test_a_motors_own_damping_and_armature_are_the_joints(tmp_path):
 
 
 def test_motors_of_one_joint_share_its_damping_and_their_defaults_change_no_bit(tmp_path):
-    motors = '<motor joint="a" gear="1.7" damping=".3" armature=".1"/><position joint="a" kp="3" damping=".7" gear=".3"/>'
+    motors = (
+        '<motor joint="a" gear="1.7" damping=".3" armature=".1"/><position joint="a" '
+        'kp="3" damping=".7" gear=".3"/>'
+    )
     path = write_hinge(tmp_path, motors, joint='damping=".1" armature=".2"')
     table = load_parameters(path)
     assert np.isclose(table["a_damping"].default, 0.1 + 0.3 * 1.7**2 + 0.7 * 0.3**2)

@@ -2,6 +2,8 @@
 written.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 import errno
 import functools
 import json

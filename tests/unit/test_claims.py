@@ -2,6 +2,8 @@
 concluded.
 """
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 import csv
@@ -15,23 +17,24 @@ import pytest
 
 from isthmus.evaluation import statistics
 from isthmus.papers import registry
-from isthmus.studies.claims import (
+from isthmus.studies.claims import Claim, adjust_p_values
+from isthmus.studies.claims_table import (
     COLUMNS,
+    describe_claims,
+    format_claims_csv,
+    group_by_verdict,
+)
+from isthmus.studies.contrasts import (
     HOLDS,
     NOT,
     NOT_RUN,
     UNDECIDED,
-    Claim,
     Contrast,
     Wanted,
-    adjust_p_values,
     best_among,
     contrast,
-    lines,
-    summarize,
-    table,
 )
-from isthmus.studies.study import read_units
+from isthmus.studies.results import read_results
 
 HIGH, LOW = [10.0, 11.0, 12.0, 11.0, 10.0], [1.0, 2.0, 1.0, 2.0, 1.0]
 NOISE = [1.0, -1.2, 0.3, -0.4, 0.2]
@@ -81,8 +84,11 @@ def test_verdicts():
         claim(good, bad, need=1).verdict == HOLDS and claim(bad, open_, need=1).verdict == UNDECIDED
     )
     assert claim(bad, bad, need=1).verdict == NOT
-    assert claim().verdict == NOT_RUN and claim(blocked="needs figure 7").why == "needs figure 7"
-    little = claim(good, blocked="too little training")
+    assert (
+        claim().verdict == NOT_RUN
+        and claim(inconclusive_because="needs figure 7").why == "needs figure 7"
+    )
+    little = claim(good, inconclusive_because="too little training")
     assert (little.verdict, little.why) == (UNDECIDED, "too little training")
 
 
@@ -236,7 +242,9 @@ def test_a_figure_comes_to_a_wrong_verdict_as_seldom_as_is_said():
 
 
 def test_equality_is_adjusted_too_for_a_claim_and_against_it():
-    """p = 0.02 by itself that the difference is within the margin; among five claims it is nothing."""
+    """p = 0.02 by itself that the difference is within the margin; among five claims it is
+    nothing.
+    """
     margin = 1.2
     decided: list[tuple[Wanted, str]] = [("above", NOT), ("below", NOT), ("equal", HOLDS)]
     others = [claim(contrast(f"{i}", np.add(NOISE, i / 10), [0.0] * 5)) for i in range(4)]
@@ -362,7 +370,10 @@ def test_what_an_undecided_claim_lacks():
     assert robots.why.endswith(
         "3 needed; scale: ant at paper scale only; experiments: hopper not run"
     )
-    assert claim(still_open, blocked="too little training").undecided_by == ("seeds", "scale")
+    assert claim(still_open, inconclusive_because="too little training").undecided_by == (
+        "seeds",
+        "scale",
+    )
     assert claim(contrast("", HIGH, LOW)).undecided_by == claim().undecided_by == ()
     never = replace(still_open, censored=True)
     assert claim(never).undecided_by == ("scale",) and "too little training" in claim(never).why
@@ -377,11 +388,11 @@ def test_a_verdict_says_what_it_is_of():
         judged.verdict == NOT
         and judged.conclusion == f"{NOT} (150 of 1,000 steps, one robot alone)"
     )
-    assert lines([judged])[0].startswith(
+    assert describe_claims([judged])[0].startswith(
         f"X1   {NOT} (150 of 1,000 steps, one robot alone): one is above"
     )
     assert (
-        next(csv.DictReader(io.StringIO(table([judged]))))["scope"]
+        next(csv.DictReader(io.StringIO(format_claims_csv([judged]))))["scope"]
         == "150 of 1,000 steps, one robot alone"
     )
 
@@ -392,10 +403,10 @@ def test_controls_stand_beside_and_decide_nothing():
         adjust_p_values([claim(contrast("a - b", HIGH, LOW), controls=c)]) for c in ((control,), ())
     )
     assert with_it.verdict == without.verdict == HOLDS and with_it.adjusted == without.adjusted
-    rows = [*csv.DictReader(io.StringIO(table([with_it])))]
+    rows = [*csv.DictReader(io.StringIO(format_claims_csv([with_it])))]
     assert [row["role"] for row in rows] == ["claim", "control"]
     assert rows[0]["p_holm"] and rows[1]["p"] and not rows[1]["p_holm"]
-    assert lines([with_it])[2].startswith("     beside it, not corrected: longer -9.40 [")
+    assert describe_claims([with_it])[2].startswith("     beside it, not corrected: longer -9.40 [")
 
 
 def test_three_of_four_fall_by_two():
@@ -418,7 +429,7 @@ def test_three_of_four_fall_by_two():
 
 
 def test_the_verdicts_in_short():
-    found = summarize(
+    found = group_by_verdict(
         [
             ("A1", HOLDS, ""),
             ("A2", UNDECIDED, "seeds"),
@@ -428,7 +439,7 @@ def test_the_verdicts_in_short():
     )
     assert found == ["holds: A1, A3", "undecided by scale: A4", "undecided by seeds: A2"]
     judged = adjust_p_values([claim(contrast("", HIGH, LOW))])
-    assert lines(judged)[-2:] == ["", "holds: X1"]
+    assert describe_claims(judged)[-2:] == ["", "holds: X1"]
 
 
 def test_one_that_needs_a_few_can_hold_and_not_fall():
@@ -458,10 +469,10 @@ def test_as_a_table_and_as_text():
     made = adjust_p_values(
         [
             claim(contrast("a, b", HIGH, LOW), contrast("c", [3.0], [1.0])),
-            claim(blocked="needs more"),
+            claim(inconclusive_because="needs more"),
         ]
     )
-    rows = list(csv.DictReader(io.StringIO(table(made))))
+    rows = list(csv.DictReader(io.StringIO(format_claims_csv(made))))
     assert [row["comparison"] for row in rows] == ["a, b", "c", ""]
     first, second, third = rows
     assert (
@@ -479,8 +490,8 @@ def test_as_a_table_and_as_text():
         UNDECIDED,
     )
     assert (third["verdict"], third["why"], third["value"]) == (NOT_RUN, "needs more", "")
-    assert "nan" not in table(made) and "inf" not in table(made)
-    text = lines(made)
+    assert "nan" not in format_claims_csv(made) and "inf" not in format_claims_csv(made)
+    text = describe_claims(made)
     lacks = "seeds: c has one, and no interval"
     assert text[0] == f"X1   undecided: one is above the other (1 of 2 comparisons shown; {lacks})"
     assert text[1] == "     c 2.00"
@@ -492,9 +503,25 @@ def test_as_a_table_and_as_text():
 
 ROOT = Path(__file__).parents[2]
 OLD_COLUMNS = (
-    "claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome", "value", "low", "high",
-    "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm",
-)  # fmt: skip
+    "claim",
+    "figure",
+    "verdict",
+    "why",
+    "text",
+    "statistic",
+    "comparison",
+    "wanted",
+    "outcome",
+    "value",
+    "low",
+    "high",
+    "seeds",
+    "p",
+    "p_holm",
+    "margin",
+    "p_within",
+    "p_within_holm",
+)
 PAGES = {"matl": "matl.md", "dap": "dap.md", "es-sim2real": "es_sim2real.md"}
 
 
@@ -509,7 +536,7 @@ def written(study: str) -> dict[str, tuple[str, str, str]]:
 def test_the_pages_list_every_verdict(study):
     """Each as the results have it: all of the undecided, and not 16 of 23."""
     page, verdicts = (ROOT / "docs" / PAGES[study]).read_text(encoding="utf-8"), written(study)
-    for line in summarize(verdicts.values()):
+    for line in group_by_verdict(verdicts.values()):
         assert "| {} | {} |".format(*line.rsplit(": ", 1)) in page
     rows = [
         row
@@ -525,13 +552,13 @@ def test_the_pages_list_every_verdict(study):
 @pytest.mark.parametrize("study", PAGES)
 def test_the_written_verdicts_are_those_of_the_units_files(study):
     found = registry.find_study(study)
-    done, _ = read_units(found.units("laptop", None), ROOT / "results" / study)
+    done, _ = read_results(found.trials("laptop", None), ROOT / "results" / study)
     claims = found.claims(done)
     assert {c.id: (c.id, c.verdict, ", ".join(c.undecided_by)) for c in claims} == written(study)
     assert (
         (ROOT / "results" / study / "laptop.txt")
         .read_text(encoding="utf-8")
-        .endswith("\n".join(lines(claims)) + "\n")
+        .endswith("\n".join(describe_claims(claims)) + "\n")
     )
 
 
@@ -543,7 +570,9 @@ def test_older_files_columns_come_first():
     )
     (row,) = csv.DictReader(io.StringIO(old))
     new = next(
-        csv.DictReader(io.StringIO(table(adjust_p_values([claim(contrast("a - b", HIGH, LOW))]))))
+        csv.DictReader(
+            io.StringIO(format_claims_csv(adjust_p_values([claim(contrast("a - b", HIGH, LOW))])))
+        )
     )
     assert row.keys() <= new.keys() and (row["verdict"], row["seeds"]) == (
         new["verdict"],
@@ -552,7 +581,9 @@ def test_older_files_columns_come_first():
 
 
 def test_verdicts_that_moved_by_statistics_alone():
-    """E1 holds as an intersection-union test; D4 and D5 fall by comparisons with five seeds each."""
+    """E1 holds as an intersection-union test; D4 and D5 fall by comparisons with five seeds
+    each.
+    """
     es, dap = written("es-sim2real"), written("dap")
     assert es["E1"][1] == HOLDS and dap["D4"][1] == dap["D5"][1] == NOT
     page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")

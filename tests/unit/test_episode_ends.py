@@ -15,7 +15,7 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs.datasets import DataSet, Log, read_log, record_log, write_log
 from isthmus.logs.episode_ends import (
@@ -27,16 +27,22 @@ from isthmus.logs.episode_ends import (
 )
 from isthmus.types import BadValue
 
-HOPPER = Domain.parse("hopper")
-FOREIGN = Domain.parse("log:gym:Hopper-v5")  # its starts are not known
-NAMES = {"obs": "observations", "action": "actions", "reward": "rewards", "next_obs": "next_observations",
-         "terminated": "terminals", "truncated": "timeouts"}  # fmt: skip
+HOPPER = parse_domain("hopper")
+FOREIGN = parse_domain("log:gym:Hopper-v5")  # its starts are not known
+NAMES = {
+    "obs": "observations",
+    "action": "actions",
+    "reward": "rewards",
+    "next_obs": "next_observations",
+    "terminated": "terminals",
+    "truncated": "timeouts",
+}
 MODES = {"next": AutoresetMode.NEXT_STEP, "same": AutoresetMode.SAME_STEP}
 
 
 @cache
 def made(text: str, steps: int) -> Log:
-    domain = Domain.parse(text)
+    domain = parse_domain(text)
     return record_log(
         domain, UniformBehaviour(domain.spaces.low, domain.spaces.high), steps, seed=3
     )
@@ -72,7 +78,7 @@ def unmarked(text: str, rows: int, recorded: int = 0) -> dict[str, np.ndarray]:
 )
 def test_rows_without_an_end_are_cut_by_the_time_limit(tmp_path, rows, transitions, episodes):
     """The ball's episodes have 100 steps: of each the last has no next observation."""
-    ball = Domain.parse("ball")
+    ball = parse_domain("ball")
     data = read_log(saved(tmp_path, unmarked("ball", rows, 5000), ("next_observations",)), ball)
     marked = read_log(
         saved(tmp_path, columns(made("ball", 5000).first(rows)), ("next_observations",)), ball
@@ -80,14 +86,17 @@ def test_rows_without_an_end_are_cut_by_the_time_limit(tmp_path, rows, transitio
     assert (data.log.size, data.log.episodes) == (transitions, episodes) and same(
         data.log, marked.log
     )
-    said = f"{rows:,} rows in a row without a marked end, more than the 100 steps of an episode of ball: cut every 100"
+    said = (
+        f"{rows:,} rows in a row without a marked end, more than the 100 steps of an episode "
+        f"of ball: cut every 100"
+    )
     assert any(note.startswith(said) for note in data.notes)
     assert marked.notes == data.notes[:1]
 
 
 def test_only_the_timeouts_are_missing(tmp_path):
     """A fall after 30 rows, then 120 rows without an end: 50, 50 and 20."""
-    reacher = Domain.parse("reacher")
+    reacher = parse_domain("reacher")
     log = made("reacher", 150)
     obs = np.concatenate([log.obs[:30], log.obs[50:150], log.obs[:20]])
     fell = np.arange(150) == 29
@@ -114,7 +123,7 @@ def test_what_the_time_limit_does_not_cut_rightly_is_refused(tmp_path, limit):
         BadValue,
         match=r"rows in a row without a marked end, .* 9 transitions still .* give timeouts",
     ):
-        read_log(saved(tmp_path, held), Domain.parse("reacher"))
+        read_log(saved(tmp_path, held), parse_domain("reacher"))
 
 
 def test_falls_that_are_not_marked_are_counted(tmp_path):
@@ -131,7 +140,7 @@ def test_falls_that_are_not_marked_are_counted(tmp_path):
 
 
 def test_a_foreign_robot_is_cut_by_its_own_limit(tmp_path):
-    foreign = Domain.parse("log:gym:Reacher-v5")
+    foreign = parse_domain("log:gym:Reacher-v5")
     data = read_log(saved(tmp_path, unmarked("reacher", 150), ("next_observations",)), foreign)
     assert data.log.lengths.tolist() == [49, 49, 49]
     assert any(
@@ -140,8 +149,10 @@ def test_a_foreign_robot_is_cut_by_its_own_limit(tmp_path):
 
 
 def test_an_endless_episode_of_minari_is_said(tmp_path):
-    """Minari says where an episode ends: it is left whole, and what speaks against it is counted."""
-    reacher = Domain.parse("reacher")
+    """Minari says where an episode ends: it is left whole, and what speaks against it is
+    counted.
+    """
+    reacher = parse_domain("reacher")
     log = made("reacher", 150)
     write_log(
         tmp_path / "d",
@@ -162,7 +173,7 @@ def test_an_endless_episode_of_minari_is_said(tmp_path):
 def test_starts_that_are_wide_say_nothing(tmp_path):
     """Cart-pole begins anywhere near its middle, where it also comes by itself."""
     log = made("cartpole_swingup", 300)
-    data = read_log(saved(tmp_path, columns(log)), Domain.parse("cartpole_swingup"))
+    data = read_log(saved(tmp_path, columns(log)), parse_domain("cartpole_swingup"))
     assert same(data.log, log) and data.notes == ()
 
 
@@ -296,8 +307,12 @@ def test_a_same_step_reset_hides_where_an_end_led(tmp_path, order):
     data = read_log(saved(tmp_path, cut.held(order)), FOREIGN)
     lost = truth.ended
     assert is_log_of(data.log, truth.take(~lost)) and lost.sum() > 50
-    assert any(note.startswith(f"{lost.sum()} ends are left out, {truth.terminated[lost].sum()} of them falls")
-               for note in data.notes)  # fmt: skip
+    assert any(
+        note.startswith(
+            f"{lost.sum()} ends are left out, {truth.terminated[lost].sum()} of them falls"
+        )
+        for note in data.notes
+    )
 
 
 @pytest.mark.parametrize("paid", [1.0, 0.0])
@@ -308,8 +323,14 @@ def test_a_robot_that_is_not_reset_goes_on(tmp_path, paid):
     random = np.random.default_rng(0)
     path = np.cumsum(random.normal(0, 0.1, (301, 11)), axis=0).astype(np.float32)
     over = np.arange(300) % 50 == 49
-    rows = LogRows(path[:-1], np.zeros((300, 3), np.float32), paid * random.uniform(1, 2, 300), path[1:],
-                np.zeros(300, bool), over)  # fmt: skip
+    rows = LogRows(
+        path[:-1],
+        np.zeros((300, 3), np.float32),
+        paid * random.uniform(1, 2, 300),
+        path[1:],
+        np.zeros(300, bool),
+        over,
+    )
     known, foreign = (
         read_log(saved(tmp_path, columns(rows)), domain) for domain in (HOPPER, FOREIGN)
     )
@@ -399,7 +420,9 @@ def vectorized(id: str, worlds: int, steps: int) -> dict[str, np.ndarray]:
 
 
 def test_gymnasiums_own_hopper(tmp_path):
-    """Every transition read is one that Hopper-v5 took, with the default autoreset of `make_vec`."""
+    """Every transition read is one that Hopper-v5 took, with the default autoreset of
+    `make_vec`.
+    """
     flat = vectorized("Hopper-v5", 4, 150)
     resets = int((flat["rewards"] == 0).sum())
     data = read_log(saved(tmp_path, flat), HOPPER)
@@ -428,7 +451,7 @@ def test_resets_behind_ends_that_are_not_marked(tmp_path, without, steps):
     ).sum() == resets
     nothing = {**flat, "timeouts": np.zeros(2 * steps, bool)}
     marked, unmarked = (
-        read_log(saved(tmp_path, held, without), Domain.parse("reacher"))
+        read_log(saved(tmp_path, held, without), parse_domain("reacher"))
         for held in (flat, nothing)
     )
     assert marked.log.size == 300 - 2 * (steps == 152 and bool(without))
@@ -446,7 +469,9 @@ def test_resets_behind_ends_that_are_not_marked(tmp_path, without, steps):
 
 
 def true_transitions(log: Log, held: dict[str, np.ndarray]) -> int:
-    """How many of a log's rows lead where its file's next observations say, reset rows not counted."""
+    """How many of a log's rows lead where its file's next observations say, reset rows not
+    counted.
+    """
     before, after = (
         held[name].astype(np.float32) for name in ("observations", "next_observations")
     )
@@ -474,7 +499,7 @@ def test_worlds_in_turn_are_told_without_next_observations(tmp_path, id, task, w
     """
     flat = vectorized(id, worlds, 200)
     held, resets = turned(flat, worlds), int((flat["rewards"] == 0).sum())
-    data = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    data = read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(task))
     lost = int((flat["rewards"].reshape(worlds, 200)[:, -1] != 0).sum())
     assert data.log.size == 200 * worlds - resets - lost
     assert true_transitions(data.log, held) == data.log.size
@@ -482,7 +507,7 @@ def test_worlds_in_turn_are_told_without_next_observations(tmp_path, id, task, w
     assert (
         data.notes[0] == f"the rows are of {worlds} worlds in turn: read one world after the other"
     )
-    foreign = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(f"log:gym:{id}"))
+    foreign = read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(f"log:gym:{id}"))
     assert same(foreign.log, data.log)
 
 
@@ -494,8 +519,13 @@ def test_a_hidden_order_is_told_by_what_a_row_predicts(tmp_path):
         np.float32
     )
     over = np.tile(np.arange(100) == 99, (6, 1))
-    held = {"observations": path, "actions": np.zeros((6, 100, 3), np.float32), "rewards": np.ones((6, 100)),
-            "terminals": over & False, "timeouts": over}  # fmt: skip
+    held = {
+        "observations": path,
+        "actions": np.zeros((6, 100, 3), np.float32),
+        "rewards": np.ones((6, 100)),
+        "terminals": over & False,
+        "timeouts": over,
+    }
     data = read_log(
         saved(
             tmp_path,
@@ -521,10 +551,15 @@ def test_rows_without_an_order_are_said_to_have_none(tmp_path):
 
 @pytest.mark.parametrize(("task", "worlds", "steps"), [("ball", 3, 100), ("reacher", 2, 50)])
 def test_slow_worlds_that_predict_one_another_are_doubted(tmp_path, task, worlds, steps):
-    """One episode each: three points that hardly move lead to one another as well as to themselves."""
+    """One episode each: three points that hardly move lead to one another as well as to
+    themselves.
+    """
     held = turned(columns(made(task, worlds * steps)), worlds)
-    data = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
-    said = f"rows are much nearer to those {worlds} rows later than to the next: if they are of {worlds} worlds in turn"
+    data = read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(task))
+    said = (
+        f"rows are much nearer to those {worlds} rows later than to the next: if they are of "
+        f"{worlds} worlds in turn"
+    )
     assert data.notes[0].startswith(said)
 
 
@@ -532,7 +567,7 @@ def test_slow_worlds_that_predict_one_another_are_doubted(tmp_path, task, worlds
 @pytest.mark.parametrize("rows", [60, 300, 1500])
 def test_one_world_is_taken_for_no_more(tmp_path, task, rows):
     held = columns(made(task, 1500).first(rows))
-    data = read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(task))
+    data = read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(task))
     assert true_transitions(data.log, held) == data.log.size
     assert all("without a next observation" in note for note in data.notes)
 
@@ -551,7 +586,7 @@ def test_a_gait_is_no_turn_of_worlds(period):
         obs = env.step(action)[0]
     path, action = map(np.array, zip(*kept, strict=True))
     rows = LogRows(path, action, np.ones(400), path, np.zeros(400, bool), np.arange(400) == 399)
-    mended = add_next_obs(rows, Domain.parse("half_cheetah"), StartBox.of(FOREIGN))
+    mended = add_next_obs(rows, parse_domain("half_cheetah"), StartBox.of(FOREIGN))
     assert np.array_equal(mended.rows.next_obs, path[1:])
     assert all("without a next observation" in note for note in mended.notes)
 
@@ -580,7 +615,7 @@ def test_a_reset_pays_what_became_of_nothing(tmp_path, domain, without, shift, s
 def test_a_shifted_reward_shows_resets_behind_ends_that_are_not_marked(tmp_path):
     flat = vectorized("Reacher-v5", 2, 204)
     nothing = {**flat, "timeouts": np.zeros(408, bool), "rewards": flat["rewards"] - 2}
-    data = read_log(saved(tmp_path, nothing), Domain.parse("reacher"))
+    data = read_log(saved(tmp_path, nothing), parse_domain("reacher"))
     resets = int((flat["rewards"] == 0).sum())
     assert resets == 8 and data.log.size == 408 - resets
     assert any(
@@ -615,7 +650,7 @@ def test_joined_episodes_of_a_foreign_robot_are_counted(tmp_path, task):
     id = {"hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}[task]
     log = made(task, 900)
     data = read_log(
-        saved(tmp_path, unmarked(task, 900), ("next_observations",)), Domain.parse(f"log:gym:{id}")
+        saved(tmp_path, unmarked(task, 900), ("next_observations",)), parse_domain(f"log:gym:{id}")
     )
     said = [
         note
@@ -624,19 +659,21 @@ def test_joined_episodes_of_a_foreign_robot_are_counted(tmp_path, task):
     ]
     assert len(said) == 1 and abs(int(said[0].split()[0]) - (log.episodes - 1)) <= 2
     marked = read_log(
-        saved(tmp_path, columns(log), ("next_observations",)), Domain.parse(f"log:gym:{id}")
+        saved(tmp_path, columns(log), ("next_observations",)), parse_domain(f"log:gym:{id}")
     )
     assert not any("looks like the start" in note for note in marked.notes)
     held = unmarked(task, 1100)
     with pytest.raises(
         BadValue, match="transitions still lead to what looks like a start: give timeouts"
     ):
-        read_log(saved(tmp_path, held, ("next_observations",)), Domain.parse(f"log:gym:{id}"))
+        read_log(saved(tmp_path, held, ("next_observations",)), parse_domain(f"log:gym:{id}"))
 
 
 @pytest.mark.parametrize("length", [30, 60, 90])
 def test_starts_in_one_point_are_not_there_by_chance(length):
-    """A joint that begins at rest and at 0 each time, in episodes shorter than the cut's 100 rows."""
+    """A joint that begins at rest and at 0 each time, in episodes shorter than the cut's 100
+    rows.
+    """
     random = np.random.default_rng(0)
     speed = np.cumsum(random.uniform(-0.1, 0.1, (40, length)), axis=1)
     path = np.stack([np.cumsum(speed, axis=1), speed], axis=2)
@@ -655,7 +692,7 @@ def test_starts_in_one_point_are_not_there_by_chance(length):
     assert note_unmarked_starts(rows, starts)[0].startswith(
         "39 transitions without a marked end lead to"
     )
-    ball = Domain.parse("ball")
+    ball = parse_domain("ball")
     with pytest.raises(
         BadValue, match="rows in a row without a marked end, more than the 100 steps"
     ):

@@ -2,17 +2,20 @@
 is known.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
 from isthmus.methods import registry
-from isthmus.papers.es_sim2real import claims as es_claims
-from isthmus.papers.es_sim2real import study as es_sim2real
-from isthmus.papers.es_sim2real.study import AGENTS, FIGURES, SCALES, UPDATES, units
-from isthmus.studies.claims import HOLDS, NOT, NOT_RUN, Claim
-from isthmus.studies.study import Results
+from isthmus.papers.es_sim2real.regions import average_regions
+from isthmus.papers.es_sim2real.study import STUDY, describe_training, report_es
+from isthmus.papers.es_sim2real.trials import AGENTS, FIGURES, SCALES, UPDATES, list_es_trials
+from isthmus.studies.claims import Claim
+from isthmus.studies.contrasts import HOLDS, NOT, NOT_RUN
+from isthmus.studies.results import Results
 
 MASS, FRICTION = np.arange(0.5, 12, 1.0), np.arange(0.1, 3, 0.2)
 COARSE = np.arange(0.5, 11, 2.0), np.arange(0.1, 3, 0.4)
@@ -21,7 +24,7 @@ COARSE = np.arange(0.5, 11, 2.0), np.arange(0.1, 3, 0.4)
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_unit_can_be_built_and_starts_from_one_of_the_table(scale: str) -> None:
     for figure in (None, *FIGURES):
-        table = [*units(scale, figure)]
+        table = [*list_es_trials(scale, figure)]
         names = [u.name for u in table]
         for at, u in enumerate(table):
             registry.build(u.method, u.settings)
@@ -31,11 +34,11 @@ def test_every_unit_can_be_built_and_starts_from_one_of_the_table(scale: str) ->
             assert not u.start or u.start.rsplit("-", 1)[1] == u.name.rsplit("-", 1)[1], (
                 "of the same seed"
             )
-    assert {u.name.split("-")[1] for u in units(scale, None)} == set(AGENTS)
+    assert {u.name.split("-")[1] for u in list_es_trials(scale, None)} == set(AGENTS)
 
 
 def test_the_control_and_the_method_have_the_same_source_budget() -> None:
-    table = {u.name: u for u in units("laptop", None)}
+    table = {u.name: u for u in list_es_trials("laptop", None)}
     for name in ("evolution", "learned_reward", "es_gradient"):
         mine, theirs = table[f"laptop-{name}-s0"], table["laptop-es_maml-s0"]
         assert (mine.steps, mine.start) == (theirs.steps, theirs.start)
@@ -72,7 +75,7 @@ def result(
 
 def test_regions_by_hand() -> None:
     returns = np.add.outer(1000 * FRICTION, MASS)
-    r = es_claims.regions(result({"k": returns}), "k")
+    r = average_regions(result({"k": returns}), "k")
     box = returns[7:13][:, 1:9]  # friction 1.5..2.5, mass 1.5..8.5
     assert box.size == 48 and r.box == pytest.approx(box.mean())
     assert r.all == pytest.approx(returns.mean())
@@ -85,7 +88,7 @@ def test_regions_by_hand() -> None:
     near = returns[5:15][:, 0:11]  # at most two cells from the box
     assert r.near == pytest.approx((near.sum() - box.sum()) / (near.size - 48))
     coarse = result({"updates-0": np.ones((8, 6))})
-    assert es_claims.regions(coarse, "updates-0").box == 1
+    assert average_regions(coarse, "updates-0").box == 1
 
 
 def grid(box: float, outside: float, noise: float, random: np.random.Generator) -> np.ndarray:
@@ -99,15 +102,27 @@ def grid(box: float, outside: float, noise: float, random: np.random.Generator) 
 def study(noise: float = 5.0, seeds: int = 5, **changed: tuple[float, float]) -> dict[str, Results]:
     """Box and outside of each agent, the second the truth of a paper that is right in all."""
     truth = {
-        "naive": (1300, 600), "domain_randomization": (2900, 900), "few_shot_ppo-before": (2900, 900),
-        "few_shot_ppo": (2900, 950), "evolution": (2950, 1000), "es_maml-before": (3100, 1150), "es_maml": (3150, 1450),
-        "longer_randomization": (2950, 950), "recurrent": (2500, 900), "rl2": (2400, 900),
+        "naive": (1300, 600),
+        "domain_randomization": (2900, 900),
+        "few_shot_ppo-before": (2900, 900),
+        "few_shot_ppo": (2900, 950),
+        "evolution": (2950, 1000),
+        "es_maml-before": (3100, 1150),
+        "es_maml": (3150, 1450),
+        "longer_randomization": (2950, 950),
+        "recurrent": (2500, 900),
+        "rl2": (2400, 900),
         "learned_reward-before": (3000, 1200),
-        "learned_reward": (3000, 1600), "learned_reward_masked-before": (3000, 1200),
-        "learned_reward_masked": (3000, 1500), "es_gradient-before": (3000, 1000), "es_gradient": (3000, 1010),
-        "average_hill_climbing-before": (3000, 1000), "average_hill_climbing": (3000, 1005),
-        "batch_hill_climbing-before": (3000, 1000), "batch_hill_climbing": (3000, 1020),
-    } | changed  # fmt: skip
+        "learned_reward": (3000, 1600),
+        "learned_reward_masked-before": (3000, 1200),
+        "learned_reward_masked": (3000, 1500),
+        "es_gradient-before": (3000, 1000),
+        "es_gradient": (3000, 1010),
+        "average_hill_climbing-before": (3000, 1000),
+        "average_hill_climbing": (3000, 1005),
+        "batch_hill_climbing-before": (3000, 1000),
+        "batch_hill_climbing": (3000, 1020),
+    } | changed
     random, out = np.random.default_rng(0), {}
     for name in (name for name in truth if not name.endswith("-before")):
         for seed in range(seeds):
@@ -125,13 +140,13 @@ def study(noise: float = 5.0, seeds: int = 5, **changed: tuple[float, float]) ->
             if name == "es_maml":
                 for u in UPDATES:
                     cells[f"updates-{u}"] = np.full((8, 6), 1000 + 50 * u + random.normal(0, noise))
-            start = es_sim2real.AGENTS[name].start
+            start = AGENTS[name].start
             out[f"laptop-{name}-s{seed}"] = result(cells, home=2500, start=start or "")
     return out
 
 
 def verdicts(results: dict[str, Results]) -> dict[str, Claim]:
-    return {claim.id: claim for claim in es_sim2real.claims(results)}
+    return {claim.id: claim for claim in STUDY.claims(results)}
 
 
 def test_a_world_in_which_the_paper_is_right() -> None:
@@ -194,7 +209,7 @@ def test_a_verdict_says_of_how_much_training_it_is() -> None:
         "4,000,000 of "
         "2,400,000,000)"
     )
-    assert es_sim2real.tell_training("paper") == ""
+    assert describe_training("paper") == ""
 
 
 def test_a_world_in_which_adapting_is_of_no_use() -> None:
@@ -220,12 +235,12 @@ def test_what_is_missing_is_said() -> None:
     found = verdicts(some)
     assert found["E1"].verdict == HOLDS
     assert found["E7"].verdict == NOT_RUN and found["E7"].why == "not run"
-    assert "es_maml" in "\n".join(es_sim2real.report(some))
+    assert "es_maml" in "\n".join(report_es(some))
 
 
 def test_the_report_and_the_pictures() -> None:
     results = study()
-    said = "\n".join(es_sim2real.report(results))
+    said = "\n".join(report_es(results))
     assert "nan" not in said and said.count("published (2918, 969, 1021)") == 1 and "before" in said
     assert "published (" not in said.partition("contact:")[2], (
         "theirs are of the foot's friction alone"
@@ -240,16 +255,24 @@ def test_the_report_and_the_pictures() -> None:
     )
     assert "naive" not in beside.partition("source steps")[0], "it does not adapt"
     results["laptop-domain_randomization-s3"].meta["source_steps"] = "1500"
-    assert "es_maml 2,000 to 2,500" in "\n".join(es_sim2real.report(results)), (
+    assert "es_maml 2,000 to 2,500" in "\n".join(report_es(results)), (
         "as many as each of its seeds took"
     )
-    pictures = es_sim2real.pictures(results)
+    pictures = STUDY.pictures(results)
     assert {name.split("-")[0].removesuffix(".png") for name in pictures} == {
-        "figure1", "figurecontrols", "figureoperators", "figurememory", "figurereward", "figureupdates"
-    }  # fmt: skip
+        "figure1",
+        "figurecontrols",
+        "figureoperators",
+        "figurememory",
+        "figurereward",
+        "figureupdates",
+    }
     assert [title for title, _ in pictures["figure1-contact.png"]] == [
-        "naive, 5 seeds", "domain randomization, 5 seeds", "ES-MAML, before, 5 seeds", "ES-MAML, 5 seeds"
-    ]  # fmt: skip
+        "naive, 5 seeds",
+        "domain randomization, 5 seeds",
+        "ES-MAML, before, 5 seeds",
+        "ES-MAML, 5 seeds",
+    ]
     box, outside = pictures["figureupdates.png"]
     assert len(box.lines) == len(outside.lines) == 1 and box.lines[0].seeds[0][
         :, 0

@@ -2,6 +2,8 @@
 them.
 """
 
+# pyright: reportCallIssue=false, reportIndexIssue=false
+
 from __future__ import annotations
 
 import io
@@ -15,17 +17,29 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.evaluation import statistics
 from isthmus.evaluation.landscape import Landscape
-from isthmus.report import figures
-from isthmus.report.figures import Curves, Score
+from isthmus.report.curve_figures import plot_curves, plot_health, plot_panels
+from isthmus.report.curves import (
+    HEALTH_TITLES,
+    SOURCE_STEPS,
+    TARGET_RETURN,
+    Curves,
+    estimate_band,
+)
+from isthmus.report.landscape_figures import locate_cells, plot_landscapes
+from isthmus.report.landscapes import average_landscapes, find_inert_limit, read_landscape
+from isthmus.report.numbers import format_count, format_number
+from isthmus.report.scene_figures import plot_scenes
+from isthmus.report.score_figures import Score, plot_scores
+from isthmus.report.style import COLORS, LEVEL_STYLE, STYLE, render_svg, save_figure
 from isthmus.studies.study import Line, Panel
 from isthmus.training.run import RunError
 from isthmus.types import BadValue
 
 NAMES = ("foot_friction", "torso_mass")
-GRID = Domain.parse("hopper/foot_friction=0.5..2.5:3,torso_mass=2..8:4")
+GRID = parse_domain("hopper/foot_friction=0.5..2.5:3,torso_mass=2..8:4")
 
 
 def make_landscape(offset: float = 0.0, box=((1.5, 2.5), (2.0, 6.0))) -> Landscape:
@@ -46,7 +60,7 @@ def mesh(ax) -> QuadMesh:
 def test_a_landscape_comes_back_from_its_file(tmp_path: Path) -> None:
     landscape = make_landscape()
     landscape.save(tmp_path / "landscape.csv")
-    back = figures.read_landscape(tmp_path / "landscape.csv", landscape.box)
+    back = read_landscape(tmp_path / "landscape.csv", landscape.box)
     assert back.names == landscape.names and back.box == landscape.box
     for a, b in zip(back.axes, landscape.axes, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -69,25 +83,25 @@ def test_a_damaged_landscape_is_one_line(tmp_path: Path, damage) -> None:
     path = tmp_path / "landscape.csv"
     path.write_text(damage(make_landscape().csv()))
     with pytest.raises(RunError, match="is damaged") as caught:
-        figures.read_landscape(path)
+        read_landscape(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(RunError, match="cannot read"):
-        figures.read_landscape(tmp_path / "none.csv")
+        read_landscape(tmp_path / "none.csv")
 
 
 def test_the_mean_over_seeds_is_cell_by_cell() -> None:
-    mean = figures.mean_landscape([make_landscape(0), make_landscape(60)])
+    mean = average_landscapes([make_landscape(0), make_landscape(60)])
     np.testing.assert_allclose(mean.mean, make_landscape(30).mean)
     other = make_landscape()._replace(
         axes=(np.array([0.5, 1.5, 2.5]), np.array([2.0, 4.0, 6.0, 9.0]))
     )
     with pytest.raises(BadValue, match="different grids"):
-        figures.mean_landscape([make_landscape(), other])
+        average_landscapes([make_landscape(), other])
 
 
 def test_landscapes_share_one_colour_scale() -> None:
     low, high = make_landscape(0), make_landscape(5000)
-    figure = figures.landscapes_figure([("low", low), ("high", high)], GRID)
+    figure = plot_landscapes([("low", low), ("high", high)], GRID)
     assert [mesh(ax).get_clim() for ax in panels(figure)] == [(0.0, 6100.0)] * 2
     for ax, landscape in zip(panels(figure), (low, high), strict=True):
         np.testing.assert_allclose(np.asarray(mesh(ax).get_array()).reshape(3, 4), landscape.mean)
@@ -97,7 +111,7 @@ def test_landscapes_share_one_colour_scale() -> None:
 
 
 def test_many_landscapes_go_on_in_a_second_row() -> None:
-    figure = figures.landscapes_figure([(str(i), make_landscape()) for i in range(6)], GRID)
+    figure = plot_landscapes([(str(i), make_landscape()) for i in range(6)], GRID)
     labels = [ax.get_xlabel() for ax in panels(figure)]
     assert labels == [
         "",
@@ -119,33 +133,29 @@ def test_many_landscapes_go_on_in_a_second_row() -> None:
 
 def test_a_landscape_of_one_value_everywhere_can_be_drawn() -> None:
     flat = make_landscape()._replace(returns=np.zeros((3, 4, 1)))
-    low, high = mesh(panels(figures.landscapes_figure([("flat", flat)]))[0]).get_clim()
+    low, high = mesh(panels(plot_landscapes([("flat", flat)]))[0]).get_clim()
     assert low < high
 
 
 def test_the_training_box_lies_where_training_was() -> None:
-    box = panels(figures.landscapes_figure([("boxed", make_landscape())]))[0]
+    box = panels(plot_landscapes([("boxed", make_landscape())]))[0]
     (frame,) = [p for p in box.patches if isinstance(p, Rectangle)]
     assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (2.0, 1.5, 4.0, 1.0)
 
-    point = panels(
-        figures.landscapes_figure([("point", make_landscape(box=((2.0, 2.0), (6.0, 6.0))))])
-    )[0]
+    point = panels(plot_landscapes([("point", make_landscape(box=((2.0, 2.0), (6.0, 6.0))))]))[0]
     (mark,) = point.lines
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (6.0, 2.0) and not point.patches
 
-    line = panels(
-        figures.landscapes_figure([("line", make_landscape(box=((2.0, 2.0), (3.0, 6.0))))])
-    )[0]
+    line = panels(plot_landscapes([("line", make_landscape(box=((2.0, 2.0), (3.0, 6.0))))]))[0]
     (stroke,) = line.lines
     assert (list(stroke.get_xdata()), list(stroke.get_ydata())) == ([3.0, 6.0], [2.0, 2.0])
 
     # Where training left a parameter alone the frame goes from border to border.
-    half = panels(figures.landscapes_figure([("half", make_landscape(box=(None, (2.0, 6.0))))]))[0]
+    half = panels(plot_landscapes([("half", make_landscape(box=(None, (2.0, 6.0))))]))[0]
     (frame,) = [p for p in half.patches if isinstance(p, Rectangle)]
     assert (frame.get_y(), frame.get_height()) == (0.0, 3.0)
 
-    bare = panels(figures.landscapes_figure([("bare", make_landscape(box=(None, None)))]))[0]
+    bare = panels(plot_landscapes([("bare", make_landscape(box=(None, None)))]))[0]
     assert not bare.patches and not bare.lines
 
 
@@ -154,18 +164,22 @@ def legend(figure: Figure) -> list[str]:
 
 
 def test_foot_friction_below_the_floors_is_marked() -> None:
-    assert figures.inert_below(GRID, "foot_friction") == 1.0
-    assert figures.inert_below(GRID, "torso_mass") is None
+    assert find_inert_limit(GRID, "foot_friction") == 1.0
+    assert find_inert_limit(GRID, "torso_mass") is None
     assert (
-        figures.inert_below(Domain.parse("hopper/friction=0.5,foot_friction=2"), "foot_friction")
+<<<<<<< HEAD
+        figures.inert_below(parse_domain("hopper/friction=0.5,foot_friction=2"), "foot_friction")
+=======
+        find_inert_limit(Domain.parse("hopper/friction=0.5,foot_friction=2"), "foot_friction")
+>>>>>>> report
         is None
     )
-    assert figures.inert_below(None, "foot_friction") is None
-    marked = figures.landscapes_figure([("a", make_landscape(box=(None, None)))], GRID)
+    assert find_inert_limit(None, "foot_friction") is None
+    marked = plot_landscapes([("a", make_landscape(box=(None, None)))], GRID)
     (line,) = panels(marked)[0].lines
     assert set(line.get_ydata()) == {1.0}
     assert legend(marked) == ["below it foot_friction changes nothing"]
-    assert legend(figures.landscapes_figure([("a", make_landscape(box=(None, None)))])) == []
+    assert legend(plot_landscapes([("a", make_landscape(box=(None, None)))])) == []
 
 
 def test_cells_lie_on_the_colours_they_name() -> None:
@@ -174,10 +188,10 @@ def test_cells_lie_on_the_colours_they_name() -> None:
         ("one", make_landscape(0, (None, None))),
         ("two", make_landscape(400, (None, None))),
     ]
-    figure = figures.landscapes_figure(landscapes)
-    cells = figures.cells(figure, landscapes, GRID)
+    figure = plot_landscapes(landscapes)
+    cells = locate_cells(figure, landscapes, GRID)
     assert len(cells) == 2 * 12
-    assert "two: torso_mass 8 kg, foot_friction 2.5: 1,500" in {cell.said for cell in cells}
+    assert "two: torso_mass 8 kg, foot_friction 2.5: 1,500" in {cell.label for cell in cells}
     out = io.BytesIO()
     figure.savefig(out, format="png")
     image = np.asarray(Image.open(out).convert("RGB")) / 255
@@ -185,7 +199,7 @@ def test_cells_lie_on_the_colours_they_name() -> None:
         row = int((cell.top + cell.height / 2) * image.shape[0])
         column = int((cell.left + cell.width / 2) * image.shape[1])
         wanted = matplotlib.colormaps["viridis"](cell.value / 1500)[:3]
-        np.testing.assert_allclose(image[row, column], wanted, atol=0.02, err_msg=cell.said)
+        np.testing.assert_allclose(image[row, column], wanted, atol=0.02, err_msg=cell.label)
 
 
 def make_curves(
@@ -202,15 +216,15 @@ def make_curves(
 
 def test_bands_are_the_intervals_of_the_statistics() -> None:
     curves = make_curves("a", "", 6, 1e5, 0)
-    steps, mean, low, high = figures.band(curves.seeds, figures.SOURCE_STEPS, figures.TARGET_RETURN)
+    steps, mean, low, high = estimate_band(curves.seeds, SOURCE_STEPS, TARGET_RETURN)
     np.testing.assert_allclose(steps, [25e3, 50e3, 75e3, 100e3])
-    wanted = statistics.interval([seed[2, figures.TARGET_RETURN] for seed in curves.seeds])
+    wanted = statistics.interval([seed[2, TARGET_RETURN] for seed in curves.seeds])
     assert (mean[2], low[2], high[2]) == (wanted.value, wanted.low, wanted.high)
 
     # Seeds that have come less far end the band; one seed has none.
     shorter = [curves.seeds[0], curves.seeds[1][:2]]
-    assert len(figures.band(shorter, figures.SOURCE_STEPS, figures.TARGET_RETURN)[0]) == 2
-    _, mean, low, high = figures.band(curves.seeds[:1], figures.SOURCE_STEPS, figures.TARGET_RETURN)
+    assert len(estimate_band(shorter, SOURCE_STEPS, TARGET_RETURN)[0]) == 2
+    _, mean, low, high = estimate_band(curves.seeds[:1], SOURCE_STEPS, TARGET_RETURN)
     assert np.isfinite(mean).all() and np.isnan(low).all() and np.isnan(high).all()
 
 
@@ -224,7 +238,7 @@ def test_curves_have_a_panel_for_each_axis_that_was_spent() -> None:
         make_curves("fine_tuning", "", 5, 6e4, 4e4),
         make_curves("target_only", "ceiling", 5, 0, 1e5),
     ]
-    figure = figures.curves_figure(methods)
+    figure = plot_curves(methods)
     assert [ax.get_xlabel() for ax in figure.axes] == [
         "source steps",
         "target transitions in training",
@@ -233,32 +247,32 @@ def test_curves_have_a_panel_for_each_axis_that_was_spent() -> None:
     # A method that took nothing of what the axis counts is a level line, without a band.
     assert [bands(ax) for ax in figure.axes] == [2, 2, 2]
     level = [line for line in figure.axes[1].lines if len(set(line.get_ydata())) == 1]
-    last = figures.band(methods[0].seeds, figures.SOURCE_STEPS, figures.TARGET_RETURN)[1][-1]
+    last = estimate_band(methods[0].seeds, SOURCE_STEPS, TARGET_RETURN)[1][-1]
     assert [line.get_ydata()[0] for line in level] == [last]
     assert legend(figure) == ["source_only (floor)", "fine_tuning", "target_only (ceiling)"]
 
-    untouched = figures.curves_figure(methods[:1])
+    untouched = plot_curves(methods[:1])
     assert [ax.get_xlabel() for ax in untouched.axes] == ["source steps", "source steps"]
     hidden = [
         s.copy() for s in methods[0].seeds
     ]  # a target that is not ours is not evaluated in training
     for seed in hidden:
-        seed[:, figures.TARGET_RETURN] = np.nan
-    assert [
-        ax.get_ylabel() for ax in figures.curves_figure([Curves("a", "", hidden, [])]).axes
-    ] == ["return in the source"]
+        seed[:, TARGET_RETURN] = np.nan
+    assert [ax.get_ylabel() for ax in plot_curves([Curves("a", "", hidden, [])]).axes] == [
+        "return in the source"
+    ]
     with pytest.raises(BadValue, match="no curve"):
-        figures.curves_figure([Curves("a", "", [np.empty((0, 4))], [])])
+        plot_curves([Curves("a", "", [np.empty((0, 4))], [])])
 
 
 def test_few_seeds_are_drawn_one_by_one() -> None:
-    few = figures.curves_figure([make_curves("a", "", 3, 1e5, 0)]).axes[0]
-    many = figures.curves_figure([make_curves("a", "", 5, 1e5, 0)]).axes[0]
+    few = plot_curves([make_curves("a", "", 3, 1e5, 0)]).axes[0]
+    many = plot_curves([make_curves("a", "", 5, 1e5, 0)]).axes[0]
     assert len(few.lines) == 3 + 1 and len(many.lines) == 1
 
 
 def test_scores_show_every_seed_and_the_interval() -> None:
-    figure = figures.scores_figure(
+    figure = plot_scores(
         [
             Score("source_only", "floor", [1.0, 3.0], 2.0, -4.0, 8.0),
             Score("one", "", [5.0], 5.0, None, None),
@@ -271,7 +285,7 @@ def test_scores_show_every_seed_and_the_interval() -> None:
     assert rings == [[1.0, 3.0], [5.0]]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["source_only (floor)", "one"]
     with pytest.raises(BadValue):
-        figures.scores_figure([])
+        plot_scores([])
 
 
 def panel_of(*lines: Line) -> Panel:
@@ -283,7 +297,7 @@ def test_a_studys_panels_share_looks_and_legend() -> None:
     level = [np.array([[0, 0.3]])] * 5
     first = panel_of(Line("matl", rising), Line("direct", level, "floor"))
     second = panel_of(Line("independent", rising[:1]), Line("matl", rising[:3]))
-    figure = figures.panels_figure([first, second])
+    figure = plot_panels([first, second])
     assert legend(figure) == ["matl", "direct (floor)", "independent"]
     left, right = figure.axes
     assert [bands(ax) for ax in figure.axes] == [1, 1] and left.get_title(loc="left") == "a task"
@@ -295,17 +309,15 @@ def test_a_studys_panels_share_looks_and_legend() -> None:
     colours = [
         next(ax.lines[i] for i in order).get_color() for ax, order in ((left, [0]), (right, [-1]))
     ]
-    assert colours[0] == colours[1] == figures.COLORS[0], (
-        "one approach looks the same in all panels"
-    )
+    assert colours[0] == colours[1] == COLORS[0], "one approach looks the same in all panels"
     with pytest.raises(BadValue, match="no panel"):
-        figures.panels_figure([])
+        plot_panels([])
 
 
 def test_what_is_counted_has_no_halves() -> None:
     few = panel_of(Line("es_maml", [np.array([[0, 1.0], [1, 2.0], [2, 1.0], [3, 2.0], [6, 3.0]])]))
     shares = panel_of(Line("es_maml", [np.array([[0, 1.0], [0.5, 2.0], [1, 1.0]])]))
-    left, right = figures.panels_figure([few, shares]).axes
+    left, right = plot_panels([few, shares]).axes
     assert all(tick % 1 == 0 for tick in left.get_xticks()) and not all(
         tick % 1 == 0 for tick in right.get_xticks()
     )
@@ -316,62 +328,69 @@ def test_a_legend_shows_a_level_as_it_is_drawn() -> None:
 
     def looks(*panels: Panel) -> list[tuple[bool, float]]:
         """In the legend: whether a line is broken, and how wide."""
-        (legend,) = figures.panels_figure(panels).legends
+        (legend,) = plot_panels(panels).legends
         return [(line.is_dashed(), line.get_linewidth()) for line in legend.get_lines()]
 
-    wide = figures.STYLE["lines.linewidth"]
+    wide = STYLE["lines.linewidth"]
     floor = panel_of(Line("matl", rising), Line("direct", level, "floor"))
-    assert looks(floor) == [(False, wide), (True, figures.FREE_STYLE["lw"])]
+    assert looks(floor) == [(False, wide), (True, LEVEL_STYLE["lw"])]
     assert looks(floor, panel_of(Line("direct", rising, "floor"))) == [(False, wide)] * 2, (
         "a curve somewhere"
     )
-    (legend,) = figures.curves_figure(
+    (legend,) = plot_curves(
         [make_curves("a", "", 5, 1e5, 0), make_curves("b", "", 5, 0, 1e5)]
     ).legends
     assert [line.get_linewidth() for line in legend.get_lines()] == [wide] * 2
 
 
 def test_scenes_are_the_same_start_and_what_follows(tmp_path: Path) -> None:
-    scenes = [("as it is", Domain.parse("hopper")), ("heavy", Domain.parse("hopper/gravity=x5"))]
+<<<<<<< HEAD
+    scenes = [("as it is", parse_domain("hopper")), ("heavy", parse_domain("hopper/gravity=x5"))]
     figure = figures.scenes_figure(scenes, (0.0, 0.2))
+=======
+    scenes = [("as it is", Domain.parse("hopper")), ("heavy", Domain.parse("hopper/gravity=x5"))]
+    figure = plot_scenes(scenes, (0.0, 0.2))
+>>>>>>> report
     first, second, other_first, other_second = (
         np.asarray(ax.images[0].get_array()) for ax in figure.axes
     )
     np.testing.assert_array_equal(first, other_first)
     assert (second != other_second).mean() > 0.01 and (first != second).mean() > 0.01
     with pytest.raises(BadValue, match="no scene"):
-        figures.scenes_figure([])
+        plot_scenes([])
 
 
 def test_health_has_a_line_a_seed() -> None:
-    figure = figures.health_figure([make_curves("a", "", 3, 1e5, 0)])
+    figure = plot_health([make_curves("a", "", 3, 1e5, 0)])
     (ax,) = figure.axes
-    assert ax.get_title(loc="left") == figures.HEALTH["kl"] and len(ax.lines) == 3
+    assert ax.get_title(loc="left") == HEALTH_TITLES["kl"] and len(ax.lines) == 3
     long = Curves("long", "", [], [{"kl": np.stack([np.arange(5000.0), np.zeros(5000)], 1)}])
-    assert len(figures.health_figure([long]).axes[0].lines[0].get_xdata()) == 400
+    assert len(plot_health([long]).axes[0].lines[0].get_xdata()) == 400
     with pytest.raises(BadValue, match="no health"):
-        figures.health_figure([Curves("a", "", [], [{}])])
+        plot_health([Curves("a", "", [], [{}])])
 
 
 def test_a_figure_is_the_same_bytes_every_time(tmp_path: Path) -> None:
-    draw = lambda: figures.svg(figures.landscapes_figure([("a", make_landscape())], GRID))
+    draw = lambda: render_svg(plot_landscapes([("a", make_landscape())], GRID))
     first = draw()
     assert first == draw() and first.startswith(b"<?xml") and b"<dc:date>" not in first
     for ending in ("png", "svg", "pdf"):
-        path = figures.draw_landscapes([("a", make_landscape())], tmp_path / f"a.{ending}", GRID)
+        path = save_figure(
+            plot_landscapes([("a", make_landscape())], GRID), tmp_path / f"a.{ending}"
+        )
         assert path.stat().st_size > 1000
-    figures.draw_curves([make_curves("a", "", 2, 1e5, 0)], tmp_path / "curves.png")
+    save_figure(plot_curves([make_curves("a", "", 2, 1e5, 0)]), tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").width > 500
 
 
 def test_where_a_picture_cannot_go_is_said_in_one_line(tmp_path: Path) -> None:
-    one = [("a", make_landscape())]
+    figure = plot_landscapes([("a", make_landscape())])
     with pytest.raises(BadValue, match=r"a picture ends in"):
-        figures.draw_landscapes(one, tmp_path / "a.xyz")
+        save_figure(figure, tmp_path / "a.xyz")
     with pytest.raises(RunError, match=r"cannot write .*: No such file"):
-        figures.draw_landscapes(one, tmp_path / "none" / "a.png")
+        save_figure(figure, tmp_path / "none" / "a.png")
     with pytest.raises(BadValue, match="no landscape"):
-        figures.draw_landscapes([], tmp_path / "a.png")
+        plot_landscapes([])
 
 
 @pytest.mark.parametrize(
@@ -386,11 +405,11 @@ def test_where_a_picture_cannot_go_is_said_in_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_numbers_as_people_read_them(x: float, text: str) -> None:
-    assert figures.number(x) == text
+    assert format_number(x) == text
 
 
 @pytest.mark.parametrize(
     ("x", "text"), [(300_000, "300k"), (1_500_000, "1.5M"), (20, "20"), (0, "0")]
 )
 def test_counts_on_an_axis(x: float, text: str) -> None:
-    assert figures.count(x) == text
+    assert format_count(x) == text

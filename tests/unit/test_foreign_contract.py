@@ -2,6 +2,8 @@
 success, their limits.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json
@@ -22,9 +24,10 @@ from gymnasium.spaces import Box
 from gymnasium.wrappers import FlattenObservation, OrderEnforcing, TimeLimit
 
 import isthmus
-from isthmus.domains import gym
+from isthmus.domains import foreign, foreign_environment, foreign_simulation
 from isthmus.domains.domain import Domain
 from isthmus.domains.foreign_contract import check_reset, check_step, read_success
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.domains.simulated_time import find_clocks, is_simulation, measure_clocks
 from isthmus.problems.problem import Access, Budget, Problem, TargetUsage
@@ -206,7 +209,9 @@ class Twin(Quiet):
 
 
 class Log(Quiet):
-    """A robot that keeps its last message, which has a time, under every name that data is kept by."""
+    """A robot that keeps its last message, which has a time, under every name that data is kept
+    by.
+    """
 
     def __init__(self):
         self.data = self._data = SimpleNamespace(time=0.0)
@@ -285,16 +290,16 @@ class Policy(NamedTuple):
 def fresh(monkeypatch):
     monkeypatch.setattr(Quiet, "moves", [])
     monkeypatch.setattr(Quiet, "change", {})
-    monkeypatch.setattr(gym, "_warned", set())
+    monkeypatch.setattr(foreign, "_warned", set())
     yield
-    gym._live.clear()
-    gym._spare.clear()
-    gym._facts.cache_clear()
-    gym._rehearsed.cache_clear()
+    foreign_simulation._kept.clear()
+    foreign_environment._spare.clear()
+    foreign_environment.read_facts.cache_clear()
+    foreign_environment.rehearse_step.cache_clear()
 
 
 def domain(name: str, settings: str = "time_limit=30") -> Domain:
-    return Domain.parse(f"{__name__}:{name}/{settings}")
+    return parse_domain(f"{__name__}:{name}/{settings}")
 
 
 # The seconds of a step
@@ -367,7 +372,7 @@ def test_a_rehearsed_instance_is_no_worlds():
     made = domain("told")
     assert made.step_seconds == 0.04 and Quiet.moves == ["reset", "step", "step", "step"]
     made.worlds(2, seed=0)
-    assert [env.steps for env in gym._live[-1].envs] == [0, 0]  # type: ignore[attr-defined]
+    assert [env.steps for env in foreign_simulation._kept[-1].envs] == [0, 0]  # type: ignore[attr-defined]
 
 
 # What may be a robot stays where it is
@@ -456,7 +461,7 @@ def test_a_log_is_read_and_audited_without_a_move(tmp_path, monkeypatch, name, t
     from isthmus.logs.coverage import describe_coverage
 
     moves = count_moves(monkeypatch)
-    data = written_log(tmp_path / "log", Domain.parse(name))
+    data = written_log(tmp_path / "log", parse_domain(name))
     problem = isthmus.problem(name, target=target, access="dataset", data=data)
     assert problem.log().size == 4
     assert Problem.from_data(problem.describe(), trusted=False).log().size == 4
@@ -486,7 +491,7 @@ def test_evaluation_and_collection_ask_before_anything_moves(tmp_path, name):
     source = domain("Quiet", "time_limit=30,step_seconds=0.1")
     run = SimpleNamespace(
         problem=Problem(source, source),
-        method=SimpleNamespace(behaviour=None, dual=False),
+        method=SimpleNamespace(behaviour=None, has_source_action=False),
         behaviour=None,
     )
     with pytest.raises(BadValue, match=words):
@@ -495,7 +500,8 @@ def test_evaluation_and_collection_ask_before_anything_moves(tmp_path, name):
 
 
 def test_a_report_moves_no_target_that_was_not_touched():
-    from isthmus.report.page import _facts
+    from isthmus.report.entries import RunCounters
+    from isthmus.report.sections import describe_run
 
     run = SimpleNamespace(
         problem=Problem(domain("Faulty"), domain("Faulty")),
@@ -504,9 +510,15 @@ def test_a_report_moves_no_target_that_was_not_touched():
         finished=True,
     )
     entry = SimpleNamespace(
-        last={"target_transitions": 0}, run=run, label="", status="", evaluated=0, played=0, goal=""
+        counters=RunCounters("", 0, 0),
+        run=run,
+        label="",
+        status="",
+        last_evaluation=0,
+        played=0,
+        has_goal="",
     )
-    assert _facts(entry)["target_seconds"] == "0 s" and Quiet.moves == []  # type: ignore[arg-type]
+    assert describe_run(entry)["target_seconds"] == "0 s" and Quiet.moves == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("access", ["none", "dataset"])
@@ -534,7 +546,7 @@ def test_making_an_online_problem_moves_nothing(monkeypatch):
 def test_an_environment_is_measured_once_whoever_asks():
     trusted, doubted = (
         domain("Faulty"),
-        Domain.parse(f"{__name__}:Faulty/time_limit=30", trusted=False),
+        parse_domain(f"{__name__}:Faulty/time_limit=30", trusted=False),
     )
     assert trusted.step_seconds == doubted.step_seconds == 0.02
     assert Quiet.moves == ["reset", "step", "step", "step"]
@@ -544,7 +556,7 @@ def test_an_environment_is_measured_once_whoever_asks():
 
 
 def old(name: str) -> Domain:
-    return Domain.parse(f"{__name__}:{name}/time_limit=30", trusted=False)
+    return parse_domain(f"{__name__}:{name}/time_limit=30", trusted=False)
 
 
 @pytest.mark.parametrize(
@@ -581,7 +593,7 @@ def test_an_old_run_opens_evaluates_and_goes_on(tmp_path):
     run = tiny.train("target_only", tmp_path / "run", 2, problem=problem)
     path = run.folder / "run.json"
     path.write_text(path.read_text().replace("/step_seconds=0.05", ""))
-    gym._live.clear()
+    foreign_simulation._kept.clear()
     opened = Run.open(run.folder)
     assert str(opened.problem.target) == "gym:Pendulum-v1"
     with warnings.catch_warnings():
@@ -655,7 +667,7 @@ def test_a_simulations_fault_is_one_line_before_anything_begins(name, monkeypatc
     with pytest.raises(BadValue, match=words) as caught:
         problem.ready()
     assert "\n" not in str(caught.value) and f"{__name__}:Faulty" in str(caught.value)
-    assert gym._live == []
+    assert foreign_simulation._kept == []
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -677,10 +689,16 @@ def test_a_robots_fault_is_one_line_at_the_first_counted_move(tmp_path, name, mo
 @pytest.mark.parametrize(
     "change",
     [
-        {"reward": 1}, {"reward": np.float32(1)}, {"reward": np.array(1.0)}, {"terminated": np.bool_(False)},
-        {"truncated": np.array(False)}, {"obs": [0.0, 1.0]}, {"obs": np.zeros(2)}, {"obs": np.zeros(2, int)},
+        {"reward": 1},
+        {"reward": np.float32(1)},
+        {"reward": np.array(1.0)},
+        {"terminated": np.bool_(False)},
+        {"truncated": np.array(False)},
+        {"obs": [0.0, 1.0]},
+        {"obs": np.zeros(2)},
+        {"obs": np.zeros(2, int)},
     ],
-)  # fmt: skip
+)
 def test_what_keeps_the_contract_is_taken(change, monkeypatch):
     monkeypatch.setattr(Quiet, "change", change)
     good = domain("Faulty")
@@ -772,11 +790,17 @@ def test_actions_keep_the_environments_own_bounds(monkeypatch, dtype, low, high,
 @pytest.mark.parametrize(
     ("info", "said"),
     [
-        ({"success": True}, True), ({"is_success": 1.0}, True), ({"success": np.bool_(False)}, False),
-        ({"success": np.array([1.0])}, True), ({"is_success": np.array(0)}, False), ({}, False),
-        ({"success": False, "is_success": True}, True), ({"success": np.nan}, False), ({"success": None}, False),
+        ({"success": True}, True),
+        ({"is_success": 1.0}, True),
+        ({"success": np.bool_(False)}, False),
+        ({"success": np.array([1.0])}, True),
+        ({"is_success": np.array(0)}, False),
+        ({}, False),
+        ({"success": False, "is_success": True}, True),
+        ({"success": np.nan}, False),
+        ({"success": None}, False),
     ],
-)  # fmt: skip
+)
 def test_success_is_read_from_the_info(info, said):
     assert read_success("x", info) is said
 
@@ -799,7 +823,7 @@ def test_an_episode_succeeds_by_its_last_info(monkeypatch, key):
     monkeypatch.setitem(globals(), "made_goal", Goal)
     goal = domain("made_goal", "time_limit=6")
     played = rollout_episodes(goal, goal.worlds(8, seed=0), Policy(np.zeros(1, np.float32)))
-    late = [env.late for env in gym._live[-1].envs]  # type: ignore[attr-defined]
+    late = [env.late for env in foreign_simulation._kept[-1].envs]  # type: ignore[attr-defined]
     assert played.success.tolist() == late and 0 < sum(late) < 8
 
 
@@ -838,9 +862,9 @@ class Counting(Swing):
     [("limited", 40), ("limited_twice", 25), ("limited_anew", 70), ("Counting", 60)],
 )
 def test_a_wrappers_time_limit_is_read(name, limit):
-    made = Domain.parse(f"{__name__}:{name}")
+    made = parse_domain(f"{__name__}:{name}")
     assert made.time_limit == limit and made.spaces.observation
-    assert Domain.parse(f"{__name__}:{name}/time_limit=20").time_limit == 20
+    assert parse_domain(f"{__name__}:{name}/time_limit=20").time_limit == 20
 
 
 # Messages
@@ -873,10 +897,10 @@ def test_what_is_known_of_gymnasium_robotics_is_said(tmp_path, monkeypatch):
     with pytest.raises(
         BadValue, match=r"fetch.py:4: assert kind in .*1.4.2 does not work with MuJoCo 4"
     ) as caught:
-        Domain.parse("gymnasium_robotics.fetch:make").spaces
+        parse_domain("gymnasium_robotics.fetch:make").spaces
     assert "\n" not in str(caught.value)
     with pytest.raises(BadValue, match=r"OSError: no mesh$"):
-        Domain.parse("gymnasium_robotics.fetch:other").spaces
+        parse_domain("gymnasium_robotics.fetch:other").spaces
 
 
 class Breaking(Quiet):
@@ -910,14 +934,14 @@ class Robot(here.Quiet):
     def close(self):
         print("closed")
 here.Robot = Robot
-target = isthmus.Domain.parse("test_foreign_contract:Robot/time_limit=3,step_seconds=0.1")
+target = isthmus.parse_domain("test_foreign_contract:Robot/time_limit=3,step_seconds=0.1")
 isthmus.evaluate(here.Policy(np.zeros(1, np.float32)), target, 2)
 print("done")
 """
 
 
 def test_environments_are_closed_at_the_processs_end():
-    here = str(Path(__file__).parents[1])
+    here = os.pathsep.join(map(str, Path(__file__).parents[:2]))
     done = subprocess.run(
         [sys.executable, "-c", CLOSING],
         env={**os.environ, "PYTHONPATH": here},

@@ -9,9 +9,11 @@ import pytest
 import tiny
 
 from isthmus.audit.audit import audit
-from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.domains.effects import EFFECTS, EffectChain
-from isthmus.domains.rollout import SteppedWorlds
+from isthmus.domains.effect_chain import Effect, EffectChain
+from isthmus.domains.effects import EFFECTS, register_effect
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.random import Streams, keys
 from isthmus.training.older_runs import still
 from isthmus.types import BadValue, UnknownName
@@ -32,15 +34,19 @@ def run(
     key: int = 0,
     neutral: list | None = None,
 ) -> tuple[list, list]:
-    """One world through a whole episode: what the policy sees (T + 1), what the actuators get (T)."""
-    memory = np.full((1, effects.memory), np.nan)  # what an episode's begin does not set would show
+    """One world through a whole episode: what the policy sees (T + 1), what the actuators get
+    (T).
+    """
+    memory = np.full(
+        (1, effects.memory_size), np.nan
+    )  # what an episode's begin does not set would show
     streams = lambda t: Streams(keys(key, 1) + np.uint64(t))
     told = None if neutral is None else np.array([neutral], float)
     seen = [effects.begin(memory, np.array([observations[0]], float), streams(0), told)[0]]
     done = []
     for t, action in enumerate(actions):
         commanded = np.array([action], np.float32)
-        done.append(effects.act(memory, commanded, commanded)[0])
+        done.append(effects.act(memory, commanded=commanded, applied=commanded)[0])
         seen.append(
             effects.sense(memory, np.array([observations[t + 1]], float), streams(t + 1))[0]
         )
@@ -115,7 +121,9 @@ def test_quantization_rounds_to_multiples():
 
 
 def test_gaps_follow_each_other():
-    """Noise once on each reading, which a delay then passes on unchanged, and a history remembers."""
+    """Noise once on each reading, which a delay then passes on unchanged, and a history
+    remembers.
+    """
     plain, _ = run(chain(observation_noise=0.1), COUNT, PUSH)
     late, _ = run(chain(observation_noise=0.1, observation_delay=1), COUNT, PUSH)
     both, _ = run(chain(observation_noise=0.1, observation_delay=1, history=2), COUNT, PUSH)
@@ -132,11 +140,11 @@ def test_noise_has_the_deviation_it_says():
 
 def noisy(n: int, ids: np.ndarray, steps: int = 5) -> np.ndarray:
     """Observations [T + 1, n, O] of worlds that are all stepped, or only those in `ids`."""
-    domain = Domain.parse("hopper/observation_noise=0.1")
+    domain = parse_domain("hopper/observation_noise=0.1")
     live = SteppedWorlds.resume(domain, domain.worlds(n, seed=4))
     seen = [live.state["observation"].copy()]
     for _ in range(steps):
-        live.step(ids, np.zeros((len(ids), 3), np.float32))
+        live.step(ids, commanded=np.zeros((len(ids), 3), np.float32))
         seen.append(live.state["observation"].copy())
     return np.array(seen)
 
@@ -152,22 +160,22 @@ def test_noise_depends_on_no_neighbour():
 @pytest.mark.parametrize("shift", ["weak_motors=0.5", "action_delay=2"])
 def test_the_chosen_action_is_charged(shift):
     """The control cost is the commanded action's, while the robot does as the applied one."""
-    domain, plain = Domain.parse(f"hopper/{shift}"), Domain.parse("hopper")
+    domain, plain = parse_domain(f"hopper/{shift}"), parse_domain("hopper")
     live, free = (SteppedWorlds.resume(d, d.worlds(1, seed=0)) for d in (domain, plain))
     ids, strong = np.arange(1), np.full((1, 3), 0.8, np.float32)
-    live.step(ids, strong)
+    live.step(ids, commanded=strong)
     cost = -1e-3 * 3 * 0.8**2
     assert np.isclose(live.simulation.terms["control"][0], cost)
-    free.step(ids, strong * 0.5 if "weak" in shift else strong * 0)
+    free.step(ids, commanded=strong * 0.5 if "weak" in shift else strong * 0)
     assert np.array_equal(live.state["observation"], free.state["observation"])
     assert not np.isclose(free.simulation.terms["control"][0], cost)
 
 
 def test_a_domain_knows_the_size_of_what_is_seen():
-    domain = Domain.parse("hopper/history=3,previous_action=1,observation_delay=2")
+    domain = parse_domain("hopper/history=3,previous_action=1,observation_delay=2")
     assert domain.spaces.observation == 3 * 11 + 3
     assert domain.worlds(2, seed=0).observation.shape == (2, 36)
-    assert str(Domain.parse(str(domain))) == str(domain)
+    assert str(parse_domain(str(domain))) == str(domain)
 
 
 @pytest.mark.parametrize(
@@ -183,21 +191,21 @@ def test_a_domain_knows_the_size_of_what_is_seen():
 )
 def test_impossible_gaps_are_refused(shift):
     with pytest.raises(BadValue, match=shift.split("=")[0]):
-        Domain.parse(f"hopper/{shift}")
+        parse_domain(f"hopper/{shift}")
 
 
 def test_an_unknown_gap_names_its_neighbours():
     with pytest.raises(UnknownName, match="action_delay"):
-        Domain.parse("hopper/actiondelay=2")
+        parse_domain("hopper/actiondelay=2")
 
 
 def test_a_starts_noise_depends_on_no_episode_before():
-    domain = Domain.parse("hopper/observation_noise=0.1")
+    domain = parse_domain("hopper/observation_noise=0.1")
     firsts = []
     for steps in (2, 5):
         live = SteppedWorlds.resume(domain, domain.worlds(1, seed=0))
         for _ in range(steps):
-            live.step(live.all, np.zeros((1, 3), np.float32))
+            live.step(live.all, commanded=np.zeros((1, 3), np.float32))
         live.begin(live.all)
         firsts.append(live.state["observation"].copy())
     assert np.array_equal(*firsts)
@@ -213,7 +221,7 @@ def forget():
 
 
 def begin(text: str, n: int = 2) -> SteppedWorlds:
-    domain = Domain.parse(text)
+    domain = parse_domain(text)
     return SteppedWorlds.resume(domain, domain.worlds(n, seed=0))
 
 
@@ -222,7 +230,7 @@ def move_hip(live: SteppedWorlds, told: float, steps: int) -> np.ndarray:
     assert isinstance(live.simulation, PhysicsSimulation)
     angles = [live.simulation.simulator.qpos[:, 7].copy()]
     for _ in range(steps):
-        live.step(live.all, np.full((len(live.all), 1), told, np.float32))
+        live.step(live.all, commanded=np.full((len(live.all), 1), told, np.float32))
         angles.append(live.simulation.simulator.qpos[:, 7].copy())
     return np.array(angles)
 
@@ -317,9 +325,65 @@ def test_an_audit_begins_with_the_neutral_action(tmp_path, forget):
     action arrives.
     """
     name = own.register(tmp_path, own.SERVO)
-    plain = Domain.parse(name)
+    plain = parse_domain(name)
     found = audit(plain, plain.shift("previous_action=0,action_delay=0"), episodes=2)
     assert found.effect.identical
     late = audit(plain.shift("action_delay=60"), plain.shift("action_delay=70"), episodes=2)
     assert late.effect.identical  # longer than an audit: neither is told anything but to hold
     assert max(d.std for d in late.dimensions) < 0.05
+
+
+# An effect of one's own
+
+
+class Backlash(Effect):
+    """Motors that do not follow a small change of the action; it sees what is commanded, too."""
+
+    name, unit, low, high = "backlash", "action", 0.0, 1.0
+    meaning = "a change of the action that is smaller is not followed"
+
+    def memory_size(self, obs_size, action_size):
+        return action_size
+
+    def begin(self, memory, obs, neutral):
+        memory[:] = neutral
+
+    def act(self, memory, *, commanded, applied):
+        memory[:] = np.where(np.abs(applied - memory) > self.value, applied, memory)
+        return memory.copy()
+
+
+@pytest.fixture
+def backlash(monkeypatch):
+    monkeypatch.setattr(EFFECTS, "_entries", dict(EFFECTS._entries))
+    return register_effect(Backlash)
+
+
+def test_an_effect_of_ones_own_is_stepped(backlash):
+    domain = parse_domain("hopper/backlash=0.3,history=2")
+    assert str(domain) == "hopper/backlash=0.3,history=2"
+    assert [effect.name for effect in domain.effects] == ["backlash", "history"], "sensing is last"
+    live = SteppedWorlds.resume(domain, domain.worlds(2, seed=0))
+    plain = parse_domain("hopper/history=2")
+    free = SteppedWorlds.resume(plain, plain.worlds(2, seed=0))
+    for command, follows in ((0.2, 0.0), (0.5, 0.5), (0.3, 0.5), (0.1, 0.1)):
+        action = np.full((2, 3), command, np.float32)
+        live.step(live.all, commanded=action)
+        free.step(free.all, commanded=action, applied=np.full((2, 3), follows, np.float32))
+        assert np.array_equal(live.state["observation"], free.state["observation"])
+        assert np.array_equal(live.state["returns"], free.state["returns"]), "commanded is charged"
+    with pytest.raises(BadValue, match=r"^backlash=2: needs 0\.\.1 action$"):
+        domain.shift("backlash=2")
+    assert parse_domain("gym:Pendulum-v1/step_seconds=0.05,backlash=0.1").effects == (
+        Backlash(0.1),
+    )
+
+
+def test_an_effect_must_declare_itself(backlash):
+    with pytest.raises(UnknownName, match="did you mean backlash"):
+        parse_domain("hopper/backlsh=0.1")
+    nameless = type("Nameless", (Effect,), {"unit": "", "low": 0.0, "high": 1.0, "meaning": ""})
+    with pytest.raises(BadValue, match=r"^the effect Nameless declares no name; write name = "):
+        register_effect(nameless)
+    with pytest.raises(BadValue, match="weak_motors is a built-in one"):
+        register_effect(type("Weaker", (Backlash,), {"name": "weak_motors"}))

@@ -2,6 +2,8 @@
 without a lie.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import json
@@ -18,13 +20,25 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+<<<<<<< HEAD
+from isthmus.domains import foreign_environment, foreign_simulation, gym
+from isthmus.domains.domain import Domain
+from isthmus.domains.foreign import ForeignDomain
+from isthmus.domains.gym import CannotRender, Environment, VectorEnvironment
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.rollout import rollout_episodes, rollout_steps
+from isthmus.domains.simulation import START
+from isthmus.domains.stepped_worlds import SteppedWorlds
+=======
 from isthmus.domains import gym
 from isthmus.domains.domain import START, Domain
-from isthmus.domains.gym import CannotRender, Environment, ForeignDomain, VectorEnvironment
+from isthmus.domains.gym import Environment, ForeignDomain, VectorEnvironment
 from isthmus.domains.rollout import SteppedWorlds, rollout_episodes, rollout_steps
+>>>>>>> report
 from isthmus.physics.parameters import parse_setting
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.problems.problem import Access, Problem, TargetUsage, make_problem
+from isthmus.rendering import CannotRender
 from isthmus.tasks.imports import import_files
 from isthmus.training.older_runs import still
 from isthmus.types import BadValue, Decision, UnknownName
@@ -90,10 +104,12 @@ def test_gymnasiums_own_check_passes(domain):
         warnings.filterwarnings("error")
         # True of Gymnasium's own environments as well.
         warnings.filterwarnings("ignore", "(?s).*(minimum|maximum) value is -?infinity")
+        registered = gymnasium.make("isthmus/Domain-v0", domain=domain).unwrapped
         check_env(Environment(domain), skip_render_check=True)
-        check_env(
-            gymnasium.make("isthmus/Domain-v0", domain=domain).unwrapped, skip_render_check=True
-        )
+        check_env(registered, skip_render_check=True)
+    observation, _ = Environment(domain).reset(seed=3)
+    assert observation in registered.observation_space
+    np.testing.assert_array_equal(observation, registered.reset(seed=3)[0])
 
 
 def test_importing_by_id_is_enough():
@@ -102,7 +118,7 @@ def test_importing_by_id_is_enough():
         env = gymnasium.make("isthmus.domains.gym:isthmus/HalfCheetah-v0")
         many = gymnasium.make_vec("isthmus.domains.gym:isthmus/Domain-v0", num_envs=3, domain="hopper/gravity=x2")
         print(env.spec.id, len(env.reset(seed=0)[0]), type(many).__name__, many.reset(seed=0)[0].shape)
-    """
+    """  # noqa: E501
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
     )
@@ -200,7 +216,8 @@ def test_pictures_show_the_robot(name):
 
 def test_where_nothing_renders_it_is_said():
     code = """if True:
-        from isthmus.domains.gym import CannotRender, Environment
+        from isthmus.domains.gym import Environment
+        from isthmus.rendering import CannotRender
         env = Environment("hopper", render_mode="rgb_array")
         env.reset(seed=0)
         try:
@@ -214,30 +231,30 @@ def test_where_nothing_renders_it_is_said():
         text=True,
         env={"MUJOCO_GL": "off", "PATH": ""},
     )
-    assert done.stdout.startswith("nothing renders here") and done.stdout.count("\n") == 1, (
-        done.stderr
-    )
-    assert "MUJOCO_GL" in done.stdout and "EGL" in done.stdout
+    assert (
+        done.stdout.startswith("MUJOCO_GL=off turns rendering off") and done.stdout.count("\n") == 1
+    ), done.stderr
+    assert "unset it" in done.stdout and "egl" in done.stdout
 
 
 class OneWorld(gymnasium.Env):
     """World i of N, alone: what Gymnasium's own vectorization makes of these is the reference."""
 
     def __init__(self, domain: str, seed: int, i: int):
-        self.domain = Domain.parse(domain)
+        self.domain = parse_domain(domain)
         self.live = SteppedWorlds.idle(self.domain, self.domain.build(1), keys(seed, i + 1)[i:])
-        self.observation_space, self.action_space = gym._box(self.domain.spaces)
+        self.observation_space, self.action_space = gym._make_boxes(self.domain.spaces)
 
     def reset(self, *, seed=None, options=None):
         self.live.begin(self.live.all)
-        return self.live.state["observation"][0].copy(), gym._first(
-            gym._moment(self.live, self.live.all)
+        return self.live.state["observation"][0].copy(), gym._unbatch(
+            gym._reset_info(self.live, self.live.all)
         )
 
     def step(self, action):
         live, diverged = self.live, self.live.state["diverged"].copy()
-        reward, terminated, truncated = live.step(live.all, action[None])
-        info = gym._first(gym._after(live, live.all, diverged))
+        reward, terminated, truncated = live.step(live.all, commanded=action[None])
+        info = gym._unbatch(gym._step_info(live, live.all, diverged))
         return live.state["observation"][0].copy(), reward[0], terminated[0], truncated[0], info
 
 
@@ -286,7 +303,7 @@ def test_a_vector_environment_behaves_as_gymnasiums(domain, mode):
 def test_final_observations_are_the_true_ones():
     env = VectorEnvironment(4, "hopper", autoreset_mode="SameStep")
     env.reset(seed=0)
-    domain, ends = Domain.parse("hopper"), 0
+    domain, ends = parse_domain("hopper"), 0
     _, tr = rollout_steps(domain, domain.worlds(4, seed=0), Uniform(np.ones(3, np.float32)), 60)
     for t in range(60):
         obs, reward, terminated, _, infos = env.step(tr.action[t])
@@ -470,10 +487,10 @@ class Still(NamedTuple):
 @pytest.fixture(autouse=True)
 def fresh_environments():
     yield
-    gym._live.clear()
-    gym._spare.clear()
-    gym._facts.cache_clear()
-    gym._rehearsed.cache_clear()
+    foreign_simulation._kept.clear()
+    foreign_environment._spare.clear()
+    foreign_environment.read_facts.cache_clear()
+    foreign_environment.rehearse_step.cache_clear()
     Point.log = None
 
 
@@ -482,7 +499,7 @@ def test_a_foreign_environments_transitions_are_true(name):
     """Each recorded row is what the environment itself answers to the recorded action, through ends
     and new begins.
     """
-    domain = Domain.parse(f"gym:{name}")
+    domain = parse_domain(f"gym:{name}")
     assert isinstance(domain, ForeignDomain) and not domain.replayable and domain.names == ()
     worlds = domain.worlds(3, seed=2)
     start = worlds
@@ -517,21 +534,21 @@ def test_a_foreign_environments_transitions_are_true(name):
 
 
 def test_what_a_foreign_domain_says_of_itself():
-    domain = Domain.parse("gym:HalfCheetah-v5")
-    ours = Domain.parse("half_cheetah")
+    domain = parse_domain("gym:HalfCheetah-v5")
+    ours = parse_domain("half_cheetah")
     assert domain.time_limit == 1000 and domain.step_seconds == ours.step_seconds
     assert same(domain.spaces._replace(parameters=0), ours.spaces)
     assert (
         domain.description().name == "gym:HalfCheetah-v5"
         and len(domain.description().observation_names) == 17
     )
-    point = Domain.parse(POINT)
+    point = parse_domain(POINT)
     assert point.time_limit == 30 and point.step_seconds == 1 / 20
-    assert Domain.parse("gym:HalfCheetah-v5/time_limit=99").time_limit == 99
+    assert parse_domain("gym:HalfCheetah-v5/time_limit=99").time_limit == 99
     assert (
-        Domain.parse("gym:HalfCheetah-v5/time_limit=9999").time_limit == 1000
+        parse_domain("gym:HalfCheetah-v5/time_limit=9999").time_limit == 1000
     )  # its own still holds
-    assert Domain.parse("gym:HalfCheetah-v5/step_seconds=0.1").step_seconds == 0.1
+    assert parse_domain("gym:HalfCheetah-v5/step_seconds=0.1").step_seconds == 0.1
 
 
 @pytest.mark.parametrize(
@@ -546,19 +563,19 @@ def test_what_a_foreign_domain_says_of_itself():
     ],
 )
 def test_texts_come_back(text):
-    domain = Domain.parse(text)
-    assert str(domain) == text and Domain.parse(str(domain)) == domain
+    domain = parse_domain(text)
+    assert str(domain) == text and parse_domain(str(domain)) == domain
     assert str(domain.shift("observation_noise=0.5")).count("observation_noise=0.5") == 1
     assert (
-        domain.without_settings() == Domain.parse(str(domain.without_settings()))
+        domain.without_settings() == parse_domain(str(domain.without_settings()))
         and not domain.without_settings().effects
     )
 
 
 def test_ours_through_gymnasium_is_ours():
     there, here = (
-        Domain.parse("gym:isthmus/Reacher-v0/action_delay=1"),
-        Domain.parse("reacher/action_delay=1"),
+        parse_domain("gym:isthmus/Reacher-v0/action_delay=1"),
+        parse_domain("reacher/action_delay=1"),
     )
     assert (
         there.spaces.observation == here.spaces.observation
@@ -612,7 +629,7 @@ def test_wrong_environments_get_one_line(text, error, words):
 
 
 def test_worlds_need_environments_of_their_own():
-    domain = Domain.parse(f"{__name__}:shared/time_limit=9,step_seconds=0.05")
+    domain = parse_domain(f"{__name__}:shared/time_limit=9,step_seconds=0.05")
     with pytest.raises(BadValue, match="2 worlds need 2 environments"):
         domain.worlds(2, seed=0)
     assert domain.worlds(1, seed=0).size == 1
@@ -624,25 +641,25 @@ def test_no_module_is_imported_before_it_is_asked_for(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     text = "a_foreign_robot:make/time_limit=9,step_seconds=0.05"
-    doubted, asked = Domain.parse(text, trusted=False), Domain.parse(text)
+    doubted, asked = parse_domain(text, trusted=False), parse_domain(text)
     with pytest.raises(BadValue, match="--import"):
         doubted.spaces
     with pytest.raises(BadValue, match="--import"):
-        Domain.parse("gym:a_foreign_robot:Robot-v0", trusted=False).spaces
+        parse_domain("gym:a_foreign_robot:Robot-v0", trusted=False).spaces
     assert "a_foreign_robot" not in sys.modules
     assert asked.spaces.observation == 2 and "a_foreign_robot" in sys.modules
     assert doubted.spaces.observation == 2  # what the user imported may be used
-    assert Domain.parse("gym:Hopper-v5", trusted=False).spaces.observation == 11
+    assert parse_domain("gym:Hopper-v5", trusted=False).spaces.observation == 11
     del sys.modules["a_foreign_robot"]
 
 
 def test_a_file_named_by_the_user_is_a_module(tmp_path):
     (tmp_path / "a_robot_of_mine.py").write_text(f"from {__name__} import Point as make\n")
     with pytest.raises(BadValue, match="--import"):
-        Domain.parse("a_robot_of_mine:make/time_limit=9").spaces
+        parse_domain("a_robot_of_mine:make/time_limit=9").spaces
     import_files([str(tmp_path / "a_robot_of_mine.py")])
     assert (
-        Domain.parse(
+        parse_domain(
             "a_robot_of_mine:make/time_limit=9,step_seconds=0.05", trusted=False
         ).spaces.observation
         == 2
@@ -651,11 +668,11 @@ def test_a_file_named_by_the_user_is_a_module(tmp_path):
 
 def test_bounds_are_kept():
     """A robot gets no action that it did not declare; the stored one is the chosen one."""
-    domain = Domain.parse(POINT)
+    domain = parse_domain(POINT)
     worlds = domain.worlds(2, seed=0)
     _, tr = rollout_steps(domain, worlds, Uniform(np.float32([5.0])), 20)
     assert np.abs(tr.action).max() > 2
-    told = gym._live[-1].envs[0].unwrapped.told
+    told = foreign_simulation._kept[-1].envs[0].unwrapped.told
     assert all(
         a.dtype == np.float64 and abs(a[0]) <= 0.5 for a in told if isinstance(a, np.ndarray)
     )
@@ -665,7 +682,7 @@ def test_bounds_are_kept():
 
 
 def test_gaps_lie_over_a_foreign_environment():
-    domain = Domain.parse(f"{POINT},action_delay=2,previous_action=1")
+    domain = parse_domain(f"{POINT},action_delay=2,previous_action=1")
     assert domain.spaces.observation == 3
     _, tr = rollout_steps(domain, domain.worlds(2, seed=0), Uniform(np.float32([0.1])), 20)
     assert np.allclose(tr.next_obs[:, :, 2], tr.action[..., 0])
@@ -674,7 +691,7 @@ def test_gaps_lie_over_a_foreign_environment():
 
 
 def test_what_is_no_number_ends_the_episode():
-    domain = Domain.parse(f"{__name__}:Sick/time_limit=30,step_seconds=0.05")
+    domain = parse_domain(f"{__name__}:Sick/time_limit=30,step_seconds=0.05")
     worlds, tr = rollout_steps(domain, domain.worlds(2, seed=0), Uniform(np.float32([0.1])), 40)
     assert (
         worlds.diverged.min() >= 1
@@ -689,7 +706,7 @@ def episodes(domain: Domain, worlds, steps: int = 10):
 
 
 def test_worlds_go_on_while_their_environments_stand_still():
-    domain = Domain.parse(POINT)
+    domain = parse_domain(POINT)
     worlds = domain.worlds(2, seed=0)
     whole, _ = episodes(domain, worlds, 20)
     worlds = domain.worlds(2, seed=0)
@@ -700,13 +717,13 @@ def test_worlds_go_on_while_their_environments_stand_still():
 
 
 def test_worlds_that_moved_on_begin_anew():
-    domain = Domain.parse(POINT)
+    domain = parse_domain(POINT)
     half, _ = episodes(domain, domain.worlds(2, seed=0))
     episodes(domain, half)  # the environments are elsewhere now
     after, tr = episodes(domain, half)
     assert after.episode.tolist() == [2, 2] and after.step.tolist() == [10, 10]
     assert not same(tr.obs[0], half.observation.astype(np.float32))
-    gym._live.clear()  # as in another process
+    foreign_simulation._kept.clear()  # as in another process
     after, _ = episodes(domain, half)
     assert after.episode.tolist() == [2, 2] and after.step.tolist() == [10, 10]
     assert (after.total == 20).all()
@@ -722,9 +739,9 @@ def test_a_lost_task_is_a_new_one_for_the_memory():
         def act(self, memory, observation, key):
             return Decision(self.size * 0, extra={"count": memory}), memory + 1
 
-    domain = Domain.parse(POINT)
+    domain = parse_domain(POINT)
     half, first = rollout_steps(domain, domain.worlds(2, seed=0), Count(np.float32([1.0])), 5)
-    gym._live.clear()
+    foreign_simulation._kept.clear()
     _, second = rollout_steps(domain, half, Count(np.float32([1.0])), 5)
     assert (
         first.extra["count"][:, 0].tolist()
@@ -734,14 +751,14 @@ def test_a_lost_task_is_a_new_one_for_the_memory():
 
 
 def test_a_start_is_the_same_start_wherever_it_is_played():
-    domain = Domain.parse("gym:Hopper-v5")
+    domain = parse_domain("gym:Hopper-v5")
     worlds = domain.worlds(4, seed=0)
     policy = Still(np.full(3, 0.3, np.float32))
     first, second = (
         rollout_episodes(domain, worlds, policy),
         rollout_episodes(domain, worlds, policy),
     )
-    gym._live.clear()
+    foreign_simulation._kept.clear()
     third = rollout_episodes(domain, worlds, policy)
     assert same(first, second) and same(first, third) and len(np.unique(first.returns)) == 4
     alone = rollout_episodes(domain, jax.tree.map(lambda x: x[2:3], worlds), policy)
@@ -756,7 +773,7 @@ def test_a_start_is_the_same_start_wherever_it_is_played():
 
 def test_source_target_and_evaluation_keep_their_own_environments():
     """Equal environments in turn: no episode is cut short by another's."""
-    domain = Domain.parse(POINT)
+    domain = parse_domain(POINT)
     source, target = domain.worlds(2, seed=0), domain.worlds(2, seed=1)
     for _ in range(3):
         source, _ = episodes(domain, source, 5)
@@ -771,14 +788,14 @@ def test_unused_environments_are_closed():
     Point.close = lambda self: closed.append(self)  # type: ignore[method-assign]
     try:
         for n in range(1, 11):
-            Domain.parse(POINT).worlds(n, seed=0)
+            parse_domain(POINT).worlds(n, seed=0)
     finally:
         del Point.close
-    assert len(gym._live) == 8 and len(closed) == 1 + 2
+    assert len(foreign_simulation._kept) == 8 and len(closed) == 1 + 2
 
 
 def test_a_still_target_is_not_touched():
-    domain = Domain.parse(f"{POINT},action_delay=1")
+    domain = parse_domain(f"{POINT},action_delay=1")
     copy = still(domain)
     assert (
         copy.spaces.observation == domain.spaces.observation
@@ -787,13 +804,16 @@ def test_a_still_target_is_not_touched():
     worlds, tr = episodes(copy, copy.worlds(3, seed=0), 40)
     assert tr.next_obs.shape == (40, 3, 2) and not tr.next_obs.any() and not tr.reward.any()
     assert tr.truncated.sum() == 3 and worlds.size == 3
-    assert gym._spare[domain.task].unwrapped.told == [] and gym._live == []
-    assert still(Domain.parse("hopper")) == Domain.parse("hopper")
+    assert (
+        foreign_environment._spare[domain.task].unwrapped.told == []
+        and foreign_simulation._kept == []
+    )
+    assert still(parse_domain("hopper")) == parse_domain("hopper")
 
 
 def test_the_ledger_is_written_before_the_robot_moves(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    domain = Domain.parse(POINT)
+    domain = parse_domain(POINT)
     problem = Problem(domain, domain, Access.ONLINE).with_ledger(path)
     book, worlds = problem.target_worlds(TargetUsage(), 2, seed=0)
     seen = []
@@ -807,7 +827,7 @@ def test_the_ledger_is_written_before_the_robot_moves(tmp_path):
 
 def test_settings_of_ours_are_read_as_before():
     """A colon in a setting makes no foreign domain."""
-    domain = Domain.parse("hopper/torso_mass=log:1..9,friction=0.5..2:4")
+    domain = parse_domain("hopper/torso_mass=log:1..9,friction=0.5..2:4")
     assert not isinstance(domain, ForeignDomain)
     assert dict(domain.settings)["torso_mass"] == parse_setting(
         "log:1..9", domain.table()["torso_mass"]

@@ -7,13 +7,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import isthmus
 
 SOURCE = Path(__file__).parents[2] / "src" / "isthmus"
 
 ORDER = (
-    "types < plugins < physics < tasks < domains < logs < problems < learning < evaluation < methods < audit < "
+<<<<<<< HEAD
+    "types < plugins < physics < tasks < domains < logs < problems < learning < "
+    "evaluation < methods < audit < "
+=======
+    "types < plugins < physics < tasks < rendering < domains < logs < problems < learning < evaluation < methods < audit < "
+>>>>>>> report
     "training < studies < papers < report < cli"
 )
 ROOT = "isthmus"  # the package's own face: it may import all, and no room imports it
@@ -52,6 +60,52 @@ def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, room(module)
 
 
+def module_name(source: Path, path: Path) -> str:
+    """The dotted name of a file: "isthmus.physics.mujoco"; of a package's face, the package's."""
+    return ".".join([ROOT, *path.relative_to(source).with_suffix("").parts]).removesuffix(
+        ".__init__"
+    )
+
+
+def imported_files(tree: ast.AST, name: str, modules: set[str]) -> set[str]:
+    """The modules that the file of one imports, also late, but for those that types alone need."""
+    for_types = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for_types |= {inner for part in node.body for inner in ast.walk(part)}
+    files = set()
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            files |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = name.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                files.add(inner if inner in modules else base)
+    return files & modules - {name}
+
+
+def circles(source: Path) -> list[str]:
+    """One line for each circle of files that import each other, whether at once or late."""
+    paths = {module_name(source, path): path for path in sorted(source.rglob("*.py"))}
+    below = {
+        name: imported_files(ast.parse(path.read_text()), name, set(paths))
+        for name, path in paths.items()
+    }
+    # What imports nothing that is left is no part of a circle, nor is what nothing left imports.
+    left = set(paths)
+    while True:
+        imported_by_some = set().union(*(below[name] & left for name in left))
+        kept = {name for name in left if below[name] & left and name in imported_by_some}
+        if kept == left:
+            break
+        left = kept
+    return [f"{name} imports {', '.join(sorted(below[name] & left))}" for name in sorted(left)]
+
+
 def breaches(source: Path) -> list[str]:
     """One line for each import that goes up, across, or from learning to anything but types."""
     found = []
@@ -77,6 +131,27 @@ def test_imports_point_one_way() -> None:
     assert breaches(SOURCE) == []
 
 
+def test_no_circle_of_files() -> None:
+    assert circles(SOURCE) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "circle"),
+    [
+        ({"a": "from isthmus.tasks.b import x", "b": "import isthmus.tasks.a"}, True),
+        ({"a": "from isthmus.tasks import b", "b": "def late():\n    from . import a"}, True),
+        ({"a": "from .b import x", "b": "from .c import x", "c": "from .a import x"}, True),
+        ({"a": "from .b import x", "b": "if TYPE_CHECKING:\n    from .a import x"}, False),
+        ({"a": "from .b import x\nfrom .c import x", "b": "from .c import x", "c": ""}, False),
+    ],
+)
+def test_the_walk_sees_a_circle(tmp_path: Path, files: dict[str, str], circle: bool) -> None:
+    (tmp_path / "tasks").mkdir()
+    for name, text in files.items():
+        (tmp_path / "tasks" / f"{name}.py").write_text(text)
+    assert bool(circles(tmp_path)) == circle
+
+
 def test_each_layer_is_there() -> None:
     assert all(
         (SOURCE / layer).is_dir() or (SOURCE / f"{layer}.py").is_file()
@@ -91,8 +166,8 @@ def test_each_layer_is_there() -> None:
         ("types.py", "from isthmus.physics.mujoco import Engine", "types imports physics"),
         ("physics/mujoco.py", "from ..tasks import hopper", "physics imports tasks"),
         ("tasks/hopper.py", "def late():\n    import isthmus.cli.main", "tasks imports cli"),
-        ("papers/matl/study.py", "from isthmus.report import page", "studies imports report"),
-        ("papers/matl/study.py", "from isthmus import train", "studies imports isthmus"),
+        ("papers/ppo.py", "from isthmus.report import page", "papers imports report"),
+        ("papers/ppo.py", "from isthmus import train", "papers imports isthmus"),
         (
             "learning/ppo.py",
             "from isthmus.domains.rollout import collect",
@@ -110,7 +185,7 @@ def test_each_layer_is_there() -> None:
     ],
 )
 def test_the_walk_sees_a_breach(tmp_path: Path, path: str, line: str, breach: str | None) -> None:
-    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_text(line)
     found = breaches(tmp_path)
     assert (len(found) == 1 and breach in found[0]) if breach else found == []
@@ -118,10 +193,20 @@ def test_the_walk_sees_a_breach(tmp_path: Path, path: str, line: str, breach: st
 
 def loads(modules: list[str]) -> set[str]:
     """The top-level packages in a fresh interpreter that has imported `modules`."""
-    code = f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\nprint(*sys.modules)"
+    code = (
+        f"import sys, importlib\nfor m in {modules}: "
+        f"importlib.import_module(m)\nprint(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("name", isthmus.__all__)
+def test_a_public_name_is_there(name: str) -> None:
+    """Also a second time, when its module, which may have its name, has been imported."""
+    first = getattr(isthmus, name)
+    assert getattr(isthmus, name) is first and not isinstance(first, ModuleType)
 
 
 def test_import_isthmus_loads_nothing_heavy() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from isthmus.cli.main import main
-from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs.coverage import describe_coverage
 from isthmus.logs.datasets import DataSet, record_log, write_log
@@ -60,22 +60,50 @@ def test_the_installed_mujoco_adds_margins_up():
     assert data.qpos[2] == pytest.approx(0.12, abs=2e-3)
 
 
-@pytest.mark.parametrize(("version", "since"), [
-    ("3.1.6", False), ("3.4.0", False), ("3.5.0", True), ("4.0.0", True), ("2.3.7", False), ("3.10.0", True),
-    (">=3.1.1,<3.2", False), ("<3.5", False), ("<3.5.0", False), ("<=3.4.0", False), ("==3.2.3", False),
-    ("==3.4.*", False), ("~=3.4.0", False), (">=3.5", True), ("==4.0", True), (">=3.5,<4", True),
-    (">=2.3", None), ("~=3.1", None), ("<4", None), ("==3.*", None), ("!=3.2", None), (">=3.1,<=3.6", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("version", "since"),
+    [
+        ("3.1.6", False),
+        ("3.4.0", False),
+        ("3.5.0", True),
+        ("4.0.0", True),
+        ("2.3.7", False),
+        ("3.10.0", True),
+        (">=3.1.1,<3.2", False),
+        ("<3.5", False),
+        ("<3.5.0", False),
+        ("<=3.4.0", False),
+        ("==3.2.3", False),
+        ("==3.4.*", False),
+        ("~=3.4.0", False),
+        (">=3.5", True),
+        ("==4.0", True),
+        (">=3.5,<4", True),
+        (">=2.3", None),
+        ("~=3.1", None),
+        ("<4", None),
+        ("==3.*", None),
+        ("!=3.2", None),
+        (">=3.1,<=3.6", None),
+    ],
+)
 def test_what_a_version_says(version, since):
     assert adds_margins(version) is since
 
 
-@pytest.mark.parametrize(("metadata", "version"), [
-    (OLD, ">=3.1.1,<3.2"), ({"requirements": ["mujoco == 3.2.3 ; python_version > '3.8'"]}, "== 3.2.3"),
-    ({"requirements": ["MuJoCo[usd] (<3.5)"]}, "<3.5"), ({"versions": {"mujoco": "3.4.0"}}, "3.4.0"),
-    ({"requirements": ["mujoco-py<2.2", "mujoco"]}, ""), ({"requirements": "mujoco<3"}, ""), ({}, ""),
-    ({"versions": None, "requirements": [5, None]}, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metadata", "version"),
+    [
+        (OLD, ">=3.1.1,<3.2"),
+        ({"requirements": ["mujoco == 3.2.3 ; python_version > '3.8'"]}, "== 3.2.3"),
+        ({"requirements": ["MuJoCo[usd] (<3.5)"]}, "<3.5"),
+        ({"versions": {"mujoco": "3.4.0"}}, "3.4.0"),
+        ({"requirements": ["mujoco-py<2.2", "mujoco"]}, ""),
+        ({"requirements": "mujoco<3"}, ""),
+        ({}, ""),
+        ({"versions": None, "requirements": [5, None]}, ""),
+    ],
+)
 def test_what_metadata_names(metadata, version):
     assert mujoco_version(metadata) == version
 
@@ -84,7 +112,7 @@ def test_what_metadata_names(metadata, version):
     "text", ["ant", "ant/gravity=x2", "log:ant", "log:gym:Ant-v5", "log:gym:Hopper-v5"]
 )
 def test_an_old_ant_is_another_robot(text):
-    (note,) = note_other_margins(OLD, Domain.parse(text))
+    (note,) = note_other_margins(OLD, parse_domain(text))
     title, since, before = ("Ant", 20, 10) if "nt" in text else ("Hopper", 2, 1)
     assert note.startswith(
         f"made under MuJoCo >=3.1.1,<3.2, for which {title} is another robot: since 3.5"
@@ -99,12 +127,12 @@ def test_an_old_ant_is_another_robot(text):
     ("ant", {"versions": {"mujoco": "4.0.0"}}), ("ant", {"requirements": ["mujoco>=2.3"]}),
 ])  # fmt: skip
 def test_nothing_is_said_of_what_is_the_same_or_unknown(text, metadata):
-    assert note_other_margins(metadata, Domain.parse(text)) == ()
+    assert note_other_margins(metadata, parse_domain(text)) == ()
 
 
 def test_the_audit_says_it(tmp_path, capsys):
     """Of a Minari data set, whose metadata is Minari's own."""
-    hopper = Domain.parse("hopper")
+    hopper = parse_domain("hopper")
     log = record_log(hopper, UniformBehaviour(hopper.spaces.low, hopper.spaces.high), 60)
     write_log(tmp_path / "d", log, {}, hopper)
     file = tmp_path / "d" / "data" / "metadata.json"

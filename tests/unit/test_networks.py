@@ -52,8 +52,10 @@ def test_weights_are_the_same_on_every_cpu() -> None:
     """Recorded once: neither the kernels that OpenBLAS takes, nor its threads, nor AVX-512 change a
     bit.
     """
-    digests = [hashlib.sha256(np.asarray(orthogonal(jax.random.key(i), shape)).tobytes()).hexdigest()[:12]
-               for i, shape in enumerate(RECORDED)]  # fmt: skip
+    digests = [
+        hashlib.sha256(np.asarray(orthogonal(jax.random.key(i), shape)).tobytes()).hexdigest()[:12]
+        for i, shape in enumerate(RECORDED)
+    ]
     assert digests == list(RECORDED.values())
 
 

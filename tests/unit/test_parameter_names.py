@@ -10,9 +10,17 @@ import mujoco
 import numpy as np
 import pytest
 
+<<<<<<< HEAD
 from isthmus.cli.main import parameters as show_parameters
+from isthmus.domains.domain import RobotDomain
+=======
+from isthmus.cli.catalog import show_parameters
+from isthmus.cli.options import ImportOptions
 from isthmus.domains.domain import Domain, pairs
+>>>>>>> report
 from isthmus.domains.effects import EFFECTS
+from isthmus.domains.grammar import read_pairs
+from isthmus.domains.parse import parse_domain
 from isthmus.physics.joint_parameters import DRIVEN
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.mujoco_parameters import mujoco_parameters
@@ -23,7 +31,7 @@ from isthmus.types import BadValue
 
 LINK = """
     <body name="{body}"><joint name="{joint}" type="hinge" axis="0 1 0" range="-1 1" limited="{limited}"/>
-    <geom type="capsule" fromto="0 0 0 .3 0 0" size=".05" mass="{mass}"/></body>"""
+    <geom type="capsule" fromto="0 0 0 .3 0 0" size=".05" mass="{mass}"/></body>"""  # noqa: E501
 
 
 def escape(name: str) -> str:
@@ -39,7 +47,10 @@ def chain(joints: list[str], bodies: list[str], motors: list[str], limited: bool
         for i, (joint, body) in enumerate(zip(joints, bodies, strict=True))
     )
     actuators = "".join(f'<motor joint="{escape(joint)}"/>' for joint in motors)
-    return f"<mujoco><compiler angle='radian'/><worldbody>{links}</worldbody><actuator>{actuators}</actuator></mujoco>"
+    return (
+        f"<mujoco><compiler angle='radian'/><worldbody>{links}</worldbody>"
+        f"<actuator>{actuators}</actuator></mujoco>"
+    )
 
 
 def of_joints(
@@ -97,7 +108,7 @@ def test_every_joint_has_a_name_of_its_own(joints, prefixes):
         assert changed_dof(model, table[f"{prefix}_damping"]) == [i]
         assert {f"{prefix}_{suffix}" for suffix in (*DRIVEN, "range")} <= set(table)
     assert sum(name.endswith("_damping") for name in table) == len(joints)
-    assert [dict(pairs(f"{name}=1")) for name in table] == [{name: "1"} for name in table]
+    assert [dict(read_pairs(f"{name}=1")) for name in table] == [{name: "1"} for name in table]
 
 
 def test_the_whole_robots_names_stay_the_whole_robots():
@@ -217,9 +228,9 @@ def test_a_model_with_hard_names_is_used_as_the_table_shows(tmp_path, capsys):
         observation_names = ("a", "b", "c")
 
     register(Hard)
-    show_parameters("hard_names")
+    show_parameters(ImportOptions(), "hard_names")
     shown = capsys.readouterr().out
-    table = Domain("hard_names").table()
+    table = RobotDomain("hard_names").table()
     assert {
         "upper_arm_damping",
         "motor_joint_strength",
@@ -230,8 +241,8 @@ def test_a_model_with_hard_names_is_used_as_the_table_shows(tmp_path, capsys):
     } <= set(table)
     assert not [name for name in table if name not in shown]
     for name, parameter in table.items():
-        domain = Domain.parse(
+        domain = parse_domain(
             f"hard_names/{name}=x2" if parameter.default else f"hard_names/{name}=2"
         )
         assert domain.names == (name,)
-        assert Domain.parse(str(domain)) == domain
+        assert parse_domain(str(domain)) == domain

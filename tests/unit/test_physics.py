@@ -258,7 +258,8 @@ def test_an_error_of_the_engine_is_one_worlds_divergence(tmp_path):
     )
     path = tmp_path / "crowd.xml"
     path.write_text(
-        f'<mujoco><size memory="64K"/><worldbody><geom type="plane" size="9 9 1"/>{boxes}</worldbody></mujoco>'
+        f'<mujoco><size memory="64K"/><worldbody><geom type="plane" size="9 9 '
+        f'1"/>{boxes}</worldbody></mujoco>'
     )
     simulator, healthy = MujocoSimulator(path, (), 3, 2), MujocoSimulator(path, (), 3, 2)
     ids, nothing = np.arange(3), np.zeros((3, 0))

@@ -1,4 +1,6 @@
-"""What the repository promises about itself: it is tied to no machine, and its versions are pinned."""
+"""What the repository promises about itself: it is tied to no machine, and its versions are
+pinned.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Where episodes begin, what holds a robot there, and what bounds its actions."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import re
@@ -10,8 +12,10 @@ import numpy as np
 import own
 import pytest
 
-from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.domains.rollout import SteppedWorlds
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.actuator_controls import control_box, find_holding_control, holds_poses
 from isthmus.physics.engine import Start
 from isthmus.physics.mujoco import MujocoSimulator, load_keyframe
@@ -31,7 +35,7 @@ def follow_hip(domain: Domain, told: float, steps: int = 15) -> np.ndarray:
     assert isinstance(live.simulation, PhysicsSimulation)
     angles = [live.simulation.simulator.qpos[1, 7]]
     for _ in range(steps):
-        live.step(live.all, np.full((2, domain.spaces.action), told, np.float32))
+        live.step(live.all, commanded=np.full((2, domain.spaces.action), told, np.float32))
         angles.append(live.simulation.simulator.qpos[1, 7])
     return np.array(angles)
 
@@ -42,7 +46,9 @@ INTEGRATED = '<intvelocity joint="hip" kp="60" kv="5" actrange="-2 2" ctrlrange=
 
 
 class FromPair(own.Leg):
-    """Begins with a noise of its own on the keyframe's configuration, and says nothing of the rest."""
+    """Begins with a noise of its own on the keyframe's configuration, and says nothing of the
+    rest.
+    """
 
     keyframe = "home"
 
@@ -67,22 +73,22 @@ def test_a_keyframe_begins_whole(tmp_path, base):
     """An integrated servo holds the pose that its activation says."""
     name = own.register(tmp_path, INTEGRATED, 'act="0.8"', base, keyframe="home")
     for text in (name, f"{name}/action_delay=3", f"{name}/action_delay=1,previous_action=1"):
-        assert np.allclose(follow_hip(Domain.parse(text), 0.0), 0.8, atol=1e-3)
+        assert np.allclose(follow_hip(parse_domain(text), 0.0), 0.8, atol=1e-3)
 
 
 def test_without_its_activation_the_servo_falls(tmp_path):
     """What the test above would see if activations were left out: a pair of qpos and qvel alone is
     as it was.
     """
-    assert follow_hip(Domain.parse(own.register(tmp_path, INTEGRATED)), 0.0)[-1] < 0.3
+    assert follow_hip(parse_domain(own.register(tmp_path, INTEGRATED)), 0.0)[-1] < 0.3
 
 
 def test_everything_that_a_keyframe_says(tmp_path):
     key = 'act="0.7" ctrl="0.25" qvel="0 0 0 0 0 0 0.5" mpos="3 2 1" mquat="0 1 0 0"'
     name = own.register(tmp_path, INTEGRATED, key, keyframe="home")
-    simulation = Domain.parse(name).simulation(3)
+    simulation = parse_domain(name).simulation(3)
     assert isinstance(simulation, PhysicsSimulation)
-    live = SteppedWorlds.resume(Domain.parse(name), Domain.parse(name).worlds(3, seed=0))
+    live = SteppedWorlds.resume(parse_domain(name), parse_domain(name).worlds(3, seed=0))
     batch = live.simulation.simulator.batch  # pyright: ignore[reportAttributeAccessIssue]
     want = {"qpos": own.START, "qvel": [0] * 6 + [0.5], "act": [0.7], "ctrl": [0.25]}
     for field, row in {**want, "mocap_pos": [[3, 2, 1]], "mocap_quat": [[0, 1, 0, 0]]}.items():
@@ -91,10 +97,10 @@ def test_everything_that_a_keyframe_says(tmp_path):
 
 def test_an_episode_after_another_begins_whole_again(tmp_path):
     """Of some worlds, in a simulation whose others go on."""
-    domain = Domain.parse(own.register(tmp_path, INTEGRATED, 'act="0.8"', keyframe="home"))
+    domain = parse_domain(own.register(tmp_path, INTEGRATED, 'act="0.8"', keyframe="home"))
     live = SteppedWorlds.resume(domain, domain.worlds(3, seed=0))
     first = live.simulation.rows.copy()
-    live.step(live.all, np.full((3, 1), -1.0, np.float32))
+    live.step(live.all, commanded=np.full((3, 1), -1.0, np.float32))
     moved = live.simulation.rows.copy()
     live.begin(np.array([0, 2]))
     assert np.array_equal(live.simulation.rows[[0, 2]], first[[0, 2]])
@@ -132,7 +138,7 @@ def test_a_keyframe_in_another_engine(tmp_path):
     path.write_text(path.read_text().replace('<body name="marker" mocap="true" pos="1 0 0"/>', ""))
     tasks.register(type("Own", (own.Leg,), {"model": path, "keyframe": "home"}))
     for engine in ("mujoco", "dart"):
-        worlds = Domain.parse(f"leg/engine={engine},action_delay=2").worlds(2, seed=0)
+        worlds = parse_domain(f"leg/engine={engine},action_delay=2").worlds(2, seed=0)
         assert worlds.effect_memory.tolist() == [[0.5, 0.5]] * 2
         assert worlds.observation.tolist() == [[*own.START, 0, 0, 0, 0, 0, 0, 0.25]] * 2
 
@@ -154,12 +160,14 @@ HOLDING = {
     "muscle": ('<muscle joint="hip" ctrlrange="0 1" lengthrange="-1 1"/>', [0.0]),
     # 30 u - 6 - 60 * 0.8 = 0
     "general": (
-        '<general joint="hip" gainprm="30" biastype="affine" biasprm="-6 -60 -5" ctrlrange="-3 3"/>',
+        '<general joint="hip" gainprm="30" biastype="affine" biasprm="-6 -60 -5" '
+        'ctrlrange="-3 3"/>',
         [1.8],
     ),
     # (10 + 5 * 0.8) u - 7 = 0
     "general, its gain by length": (
-        '<general joint="hip" gaintype="affine" gainprm="10 5" biastype="affine" biasprm="-7" ctrlrange="-3 3"/>',
+        '<general joint="hip" gaintype="affine" gainprm="10 5" biastype="affine" '
+        'biasprm="-7" ctrlrange="-3 3"/>',
         [0.5],
     ),
     "two": (own.SERVO + '<motor joint="hip" ctrlrange="-1 1"/>', [0.8, 0.0]),
@@ -168,7 +176,9 @@ HOLDING = {
 
 @pytest.mark.parametrize("kind", HOLDING)
 def test_the_control_that_holds_a_pose(tmp_path, kind):
-    """By hand, at a hip angle of 0.8; where a range leaves room, the actuator's force is then zero."""
+    """By hand, at a hip angle of 0.8; where a range leaves room, the actuator's force is then
+    zero.
+    """
     actuators, want = HOLDING[kind]
     simulator = MujocoSimulator(own.write_model(tmp_path, actuators), (), 2, 4)
     qpos = np.array([own.START] * 2)
@@ -214,7 +224,7 @@ def test_a_delay_of_the_models_own_begins_with_it_too(tmp_path):
     late = '<position joint="hip" kp="60" ctrlrange="-1 1" delay="0.1" nsample="40"/>'
     for name, key, keyframe in (("silent", "", None), ("spoken", 'ctrl="0.8"', "home")):
         (tmp_path / name).mkdir()
-        domain = Domain.parse(
+        domain = parse_domain(
             own.register(tmp_path / name, late, key, name=name, keyframe=keyframe)
         )
         assert np.allclose(follow_hip(domain, 0.8), 0.8, atol=1e-3)
@@ -225,7 +235,8 @@ def test_a_delay_of_the_models_own_begins_with_it_too(tmp_path):
 FILTERS = {
     "filterexact": ('<position joint="hip" kp="60" timeconst=".05" ctrlrange="-1 1"/>', 0.8, 0.8),
     "filter": (
-        '<general joint="hip" dyntype="filter" dynprm=".05" gainprm="60" biastype="affine" biasprm="0 -60" '
+        '<general joint="hip" dyntype="filter" dynprm=".05" gainprm="60" biastype="affine" '
+        'biasprm="0 -60" '
         'ctrlrange="-1 1"/>',
         0.8,
         0.8,
@@ -241,7 +252,8 @@ FILTERS = {
         0.8,
     ),
     "limited": (
-        '<general joint="hip" dyntype="filterexact" dynprm=".05" gainprm="60" biastype="affine" biasprm="0 -60" '
+        '<general joint="hip" dyntype="filterexact" dynprm=".05" gainprm="60" '
+        'biastype="affine" biasprm="0 -60" '
         'ctrlrange="-1 1" actrange="-.5 .5"/>',
         0.8,
         0.5,
@@ -253,7 +265,7 @@ FILTERS = {
 def test_a_filter_begins_where_its_control_holds(tmp_path, kind):
     """From zero it would throw the leg: .8, .60, .41 in two steps of 20 ms."""
     actuators, control, activation = FILTERS[kind]
-    domain = Domain.parse(own.register(tmp_path, actuators))
+    domain = parse_domain(own.register(tmp_path, actuators))
     live = SteppedWorlds.resume(domain, domain.worlds(2, seed=0))
     assert isinstance(live.simulation, PhysicsSimulation)
     simulator = live.simulation.simulator
@@ -303,7 +315,7 @@ def test_a_filter_begins_as_its_keyframe_says_or_where_that_is_silent_holds(
     tmp_path, key, activation
 ):
     name = own.register(tmp_path, FILTERS["filterexact"][0], key, keyframe="home")
-    live = SteppedWorlds.resume(Domain.parse(name), Domain.parse(name).worlds(2, seed=0))
+    live = SteppedWorlds.resume(parse_domain(name), parse_domain(name).worlds(2, seed=0))
     batch = live.simulation.simulator.batch  # pyright: ignore[reportAttributeAccessIssue]
     assert np.allclose(batch.bind("act"), activation)
     assert (load_keyframe(tmp_path / "leg.xml", "home").act is None) == ("act" not in key)
@@ -324,10 +336,15 @@ UNBOUNDED = {
     '<motor joint="hip" ctrlrange="-inf inf"/>': 'has ctrlrange="-inf inf", which is no range',
     '<motor joint="hip" ctrlrange="-1e40 1e40"/>': "which is no range",  # in float32
     '<motor joint="hip" ctrlrange="-1 1" ctrllimited="false"/>': 'has ctrllimited="false"',
-    '<pid joint="hip" kp="2" input="pos vel" ctrlrange="-1 1"/>': "(of joint 'hip'), control 1 has no velrange",
-    '<pid joint="hip" kp="2" input="vel" ctrlrange="-1 1"/>': "has no velrange, and the policy's actions would have",
-    '<pid joint="hip" kp="2" velrange="-1 1" posrange="1 -1"/>': 'control 0 has posrange="1 -1", which is no range',
-    '<pid joint="hip" kp="2" posrange="-1 1" velrange="-1 1" ctrllimited="false"/>': "its posrange bounds nothing",
+    '<pid joint="hip" kp="2" input="pos vel" ctrlrange="-1 1"/>': "(of joint 'hip'), control 1 "
+    "has no velrange",
+    '<pid joint="hip" kp="2" input="vel" ctrlrange="-1 1"/>': "has no velrange, and the "
+    "policy's actions would have",
+    '<pid joint="hip" kp="2" velrange="-1 1" posrange="1 -1"/>': 'control 0 has posrange="1 '
+    '-1", which is no range',
+    '<pid joint="hip" kp="2" posrange="-1 1" velrange="-1 1" ctrllimited="false"/>': "its posrange "
+    "bounds "
+    "nothing",
     '<general body="leg" ctrlrange="0 0"/>': "actuator 0 (of body 'leg') has no ctrlrange",
     "": "leg has no actuators",
 }
@@ -368,7 +385,7 @@ def load_actuators(folder: Path, actuators: str) -> mujoco.MjModel:
 
 @pytest.mark.parametrize("actuators", UNBOUNDED)
 def test_actuators_without_bounds_are_named(tmp_path, actuators):
-    domain = Domain(own.register(tmp_path, actuators))
+    domain = RobotDomain(own.register(tmp_path, actuators))
     with pytest.raises(BadValue) as error:
         _ = domain.spaces
     assert UNBOUNDED[actuators] in str(error.value) and "\n" not in str(error.value)
@@ -383,7 +400,7 @@ def test_where_an_actuator_without_bounds_is_met(tmp_path):
     from isthmus.domains.gym import Environment, VectorEnvironment
 
     name = own.register(tmp_path, '<motor name="m" joint="hip"/>')
-    domain = Domain.parse(name)
+    domain = parse_domain(name)
     for use in (
         lambda: isthmus.problem(f"{name}/leg_mass=2"),
         lambda: audit(domain, domain.shift("leg_mass=2")),
@@ -409,4 +426,4 @@ def test_another_engine_asks_for_bounds_too(tmp_path):
     path.write_text(path.read_text().replace('<body name="marker" mocap="true" pos="1 0 0"/>', ""))
     tasks.register(type("Own", (own.Leg,), {"model": path}))
     with pytest.raises(BadValue, match="actuator 'm' has no ctrlrange"):
-        _ = Domain.parse("leg/engine=dart").spaces
+        _ = parse_domain("leg/engine=dart").spaces

@@ -123,9 +123,12 @@ def test_differences_over_tasks_are_of_seed_means():
     assert paired.value == pytest.approx((a - b[:12]).mean()) and paired.method.endswith("paired")
 
 
+@pytest.mark.represented("5")
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_true_nulls_are_rejected_as_often_as_is_said(seeds):
-    """1000 experiments without a difference: of 50 rejections at 5 % one standard deviation is 7."""
+    """1000 experiments without a difference: of 50 rejections at 5 % one standard deviation is
+    7.
+    """
     draws = np.random.default_rng(100 + seeds).normal(size=(1000, 2, seeds))
     paired = sum(difference(a, b, paired=True).pvalue < 0.05 for a, b in draws) / 1000
     welch = sum(difference(a, b).pvalue < 0.05 for a, b in draws) / 1000
@@ -144,6 +147,7 @@ def test_far_below_five_percent_they_are_too():
     assert [interval(x).pvalue for x in draws[:50]] == pytest.approx(pvalues[:50])
 
 
+@pytest.mark.represented("5")
 @pytest.mark.parametrize("seeds", [2, 3, 5, 9])
 def test_student_intervals_cover(seeds):
     """1000 experiments: a true 95 % falls outside [0.93, 0.97] once in 250 times, and the seeds are
@@ -164,6 +168,7 @@ def test_student_intervals_cover(seeds):
     assert 0.93 < welch / experiments < 0.99  # with two seeds a side Welch is known to be too wide
 
 
+@pytest.mark.full
 def test_bootstrap_intervals_cover():
     rng = np.random.default_rng(0)
     estimates = [iqm_interval(scores) for scores in rng.normal(size=(300, 10))]

@@ -10,7 +10,8 @@ import pytest
 
 import isthmus
 from isthmus.audit.audit import audit
-from isthmus.domains.domain import Domain, PhysicsSimulation, build_simulator, control_bounds
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation, build_simulator, control_bounds
 from isthmus.physics.random import Streams, keys
 from isthmus.tasks import task as tasks
 from isthmus.tasks.contract import check_contract
@@ -26,7 +27,7 @@ def clean():
 def find_fault(folder, **attributes) -> str:
     """What is said of a leg whose class has these attributes, in one line."""
     with pytest.raises(IsthmusError) as error:
-        Domain.parse(own.register(folder, **attributes)).ready()
+        parse_domain(own.register(folder, **attributes)).ready()
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -41,7 +42,13 @@ def wrap(**terms):
 @pytest.mark.parametrize("name", sorted(tasks.BUILT_IN))
 def test_built_in_tasks_keep_their_contract(name):
     task = tasks.find_task(name)
-    check_contract(task, control_bounds(task), lambda n: build_simulator(task, "mujoco", (), n))
+    bounds = control_bounds(task)
+    check_contract(task, bounds, lambda n: build_simulator(task, "mujoco", (), n))
+    observation, spaces = parse_domain(name).worlds(2, 0).observation, parse_domain(name).spaces
+    assert observation.shape == (2, spaces.observation) == (2, len(task.observation_names))
+    assert np.isfinite(observation).all()
+    np.testing.assert_array_equal(spaces.low, bounds[0])
+    np.testing.assert_array_equal(spaces.high, bounds[1])
 
 
 def test_a_task_that_keeps_it_is_rehearsed_once(tmp_path):
@@ -51,7 +58,7 @@ def test_a_task_that_keeps_it_is_rehearsed_once(tmp_path):
         asked.append(len(view.ids))
         return own.Leg.progress(self, view)
 
-    domain = Domain.parse(own.register(tmp_path, progress=count))
+    domain = parse_domain(own.register(tmp_path, progress=count))
     domain.ready()
     first = list(asked)
     assert {1, 3} <= set(first)
@@ -260,7 +267,7 @@ def test_costs_that_are_not_declared_need_not_be_paid(tmp_path):
     between, must be there.
     """
     assert own.Leg.costs == ("control",)
-    Domain.parse(own.register(tmp_path)).ready()
+    parse_domain(own.register(tmp_path)).ready()
     between = type("Between", (own.Leg,), {"costs": ("control",)})
     assert "leg.costs 'control'" in find_fault(tmp_path, base=between)
 
@@ -283,7 +290,7 @@ def test_worlds_audits_and_environments_rehearse_too(tmp_path):
     from isthmus.domains.gym import Environment
 
     name = own.register(tmp_path, **BROKEN)
-    domain = Domain.parse(name)
+    domain = parse_domain(name)
     for use in (
         lambda: domain.worlds(1, seed=0),
         lambda: audit(domain, domain.shift("leg_mass=2")),
@@ -295,7 +302,7 @@ def test_worlds_audits_and_environments_rehearse_too(tmp_path):
 
 def test_a_rehearsal_takes_no_random_numbers(tmp_path):
     """The starts of worlds are those of a task that was rehearsed long ago."""
-    domain = Domain.parse(own.register(tmp_path))
+    domain = parse_domain(own.register(tmp_path))
     first = domain.worlds(3, seed=5)
     again = domain.worlds(3, seed=5)
     assert np.array_equal(first.rows, again.rows) and np.array_equal(
@@ -312,18 +319,18 @@ def test_a_reward_that_is_no_number_later_on_is_named(tmp_path):
     def rewards(self, view, memory, action):
         return {"alive": np.ones(len(view.ids)), "root": np.sqrt(0.9 - action[:, 0])}
 
-    domain = Domain.parse(own.register(tmp_path, rewards=rewards))
+    domain = parse_domain(own.register(tmp_path, rewards=rewards))
     simulation = domain.simulation(2)
     ids = np.arange(2)
     _, memory = simulation.begin(ids, np.empty((2, 0)), Streams(keys(0, 2)))
     action = np.array([[0.25], [1.0]], np.float32)
-    simulation.step(ids, action[[0, 0]], action[[0, 0]], memory)
+    simulation.step(ids, memory, commanded=action[[0, 0]], applied=action[[0, 0]])
     with pytest.raises(
         BadValue, match=r"^leg\.rewards: 'root' is nan in world 1, whose state is finite"
     ):
-        simulation.step(ids, action, action, memory)
+        simulation.step(ids, memory, commanded=action, applied=action)
     with pytest.raises(BadValue, match="in world 1"):  # where it alone is stepped
-        simulation.step(ids[1:], action[1:], action[1:], memory[1:])
+        simulation.step(ids[1:], memory[1:], commanded=action[1:], applied=action[1:])
 
 
 def test_an_observation_that_is_no_number_later_on_is_named(tmp_path):
@@ -333,20 +340,22 @@ def test_an_observation_that_is_no_number_later_on_is_named(tmp_path):
             obs[:, 3] = 1 / (1.0 - (view.qpos[:, 7] > 2))
         return obs
 
-    domain = Domain.parse(own.register(tmp_path, observe=observe))
+    domain = parse_domain(own.register(tmp_path, observe=observe))
     simulation = domain.simulation(1)
     assert isinstance(simulation, PhysicsSimulation)
     _, memory = simulation.begin(np.arange(1), np.empty((1, 0)), Streams(keys(0, 1)))
     simulation.simulator.qpos[0, 7] = 3.0
     with pytest.raises(BadValue, match=r"^leg\.observe: 'number 3' is inf in world 0"):
-        simulation.step(np.arange(1), np.zeros((1, 1)), np.zeros((1, 1)), memory)
+        simulation.step(np.arange(1), memory, commanded=np.zeros((1, 1)), applied=np.zeros((1, 1)))
 
 
 def test_a_world_that_diverged_is_no_fault_of_its_task(tmp_path):
-    domain = Domain.parse(own.register(tmp_path))
+    domain = parse_domain(own.register(tmp_path))
     simulation = domain.simulation(2)
     assert isinstance(simulation, PhysicsSimulation)
     _, memory = simulation.begin(np.arange(2), np.empty((2, 0)), Streams(keys(0, 2)))
     simulation.simulator.qvel[1, 0] = np.nan
-    *_, diverged, _ = simulation.step(np.arange(2), np.zeros((2, 1)), np.zeros((2, 1)), memory)
+    *_, diverged, _ = simulation.step(
+        np.arange(2), memory, commanded=np.zeros((2, 1)), applied=np.zeros((2, 1))
+    )
     assert diverged.tolist() == [False, True]

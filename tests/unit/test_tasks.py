@@ -2,6 +2,8 @@
 threads; the others are what their sources say.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 from functools import cache
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.seeding import np_random
 
+from isthmus import plugins
 from isthmus.physics.mujoco import MujocoSimulator, load_parameters
 from isthmus.physics.random import Single, Streams, fold, keys
 from isthmus.tasks import task as tasks
@@ -138,6 +141,7 @@ def gymnasium_episodes(name: str) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.represented("1 thread-ant", "2 threads-hopper", "default parameters, set-walker2d")
 @pytest.mark.parametrize("name", REFERENCED)
 @pytest.mark.parametrize("setting", ["1 thread", "2 threads", "default parameters, set"])
 def test_episodes_equal_gymnasium(name, setting, monkeypatch):
@@ -438,6 +442,23 @@ def test_a_ball_starts_away_from_its_goal_and_can_be_brought_there():
     assert np.allclose(terms["distance"], -np.linalg.norm(view.qpos, axis=1)) and np.allclose(
         terms["control"], -0.02
     )
+
+
+def test_an_installed_package_adds_a_task_by_an_entry_point(monkeypatch):
+    class Point:
+        name, value = "packaged", "a_package"
+
+        def load(self):
+            register(type("Packaged", (type(find_task("hopper")),), {"name": "packaged"}))
+
+    found = {"isthmus.tasks": [Point()]}
+    monkeypatch.setattr(plugins, "_loaded_groups", set())
+    monkeypatch.setattr(plugins, "entry_points", lambda group: found.get(group, []))
+    try:
+        assert "packaged" not in tasks.TASKS._entries
+        assert find_task("packaged").name == "packaged" and "packaged" in tasks.list_tasks()
+    finally:
+        tasks.TASKS._entries.pop("packaged", None)
 
 
 def test_an_unknown_task_names_its_neighbours():

@@ -15,8 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.domain import SENSE, START, Domain, PhysicsSimulation, engine_class
-from isthmus.domains.effects import EFFECTS, Effect, History, PreviousAction, WeakMotors
+from isthmus.domains.domain import Domain, RobotDomain
+from isthmus.domains.effect_chain import Effect
+from isthmus.domains.effects import EFFECTS, WeakMotors
+from isthmus.domains.parse import as_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.sensing import History, PreviousAction
+from isthmus.domains.simulation import SENSE, START
+from isthmus.physics.engine import find_engine
 from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction
 from isthmus.physics.geom_contacts import is_scenery
 from isthmus.physics.mujoco import load_model
@@ -196,7 +202,7 @@ def audit(
     is the same on both sides is held at its middle. Raises BadValue where the two cannot be put
     into equal worlds.
     """
-    source, target = Domain.coerce(source), Domain.coerce(target)
+    source, target = as_domain(source), as_domain(target)
     for domain in (source, target):
         if not domain.replayable:
             raise BadValue(
@@ -393,7 +399,7 @@ class _Plan:
             # A effect that changes what can be seen has no comparison alone.
             if (
                 s != t
-                and self.source.effect_chain(changed).observation == self.source.spaces.observation
+                and self.source.effect_chain(changed).obs_size == self.source.spaces.observation
             ):
                 out.append(
                     (
@@ -495,7 +501,9 @@ class StepEngine:
     def __init__(self, plan: _Plan, engine: str, values: np.ndarray, weakness: np.ndarray):
         known, self.values = plan.known(engine, values)
         effects = () if (weakness == 1).all() else (WeakMotors(1.0),)
-        domain = Domain(plan.source.task, tuple((name, 0.0) for name in known), effects, engine)
+        domain = RobotDomain(
+            plan.source.task, tuple((name, 0.0) for name in known), effects, engine
+        )
         self.simulation, self.everyone = (
             PhysicsSimulation(domain, len(values)),
             np.arange(len(values)),
@@ -517,10 +525,10 @@ class StepEngine:
             self.simulator.reset(self.everyone, other.simulator.qpos, other.simulator.qvel)
 
     def step(
-        self, applied: np.ndarray, commanded: np.ndarray, memory: np.ndarray
+        self, memory: np.ndarray, *, commanded: np.ndarray, applied: np.ndarray
     ) -> tuple[np.ndarray, ...]:
         obs, reward, fell, _, diverged, memory = self.simulation.step(
-            self.everyone, applied, commanded, memory
+            self.everyone, memory, commanded=commanded, applied=applied
         )
         return obs, reward, fell, diverged, memory
 
@@ -544,7 +552,7 @@ class Episode:
 
     def __init__(self, domain: Domain, effects: list[tuple[Effect, ...]], key: np.ndarray):
         self.key, self.chains = key, [domain.effect_chain(g) for g in effects]
-        self.memories = [np.zeros((len(key), chain.memory)) for chain in self.chains]
+        self.memories = [np.zeros((len(key), chain.memory_size)) for chain in self.chains]
         self.seen = np.empty(0)
 
     def _each(self, array: np.ndarray) -> list[np.ndarray]:
@@ -556,7 +564,7 @@ class Episode:
 
     def act(self, action: np.ndarray) -> np.ndarray:
         parts = zip(self.chains, self.memories, self._each(action), strict=True)
-        return np.concatenate([c.act(m, a, a) for c, m, a in parts])
+        return np.concatenate([c.act(m, commanded=a, applied=a) for c, m, a in parts])
 
     def sense(self, obs: np.ndarray, t: int) -> None:
         parts = zip(self.chains, self.memories, self._each(obs), strict=True)
@@ -637,11 +645,11 @@ def _compare(
         action = actions(t, runs[0].seen)
         moved = [run.act(action) for run in runs]
         forced.follow(here)
-        nudge, _, _, nudge_lost, _ = forced.step(moved[2], action, memory)
+        nudge, _, _, nudge_lost, _ = forced.step(memory, commanded=action, applied=moved[2])
         before.append(runs[0].seen)
-        obs, reward, fell, diverged, memory = here.step(moved[0], action, memory)
+        obs, reward, fell, diverged, memory = here.step(memory, commanded=action, applied=moved[0])
         its_obs, its_reward, its_fell, its_diverged, its_memory = there.step(
-            moved[1], action, its_memory
+            its_memory, commanded=action, applied=moved[1]
         )
         for run, part in zip(runs, (obs, its_obs, nudge), strict=True):
             run.sense(part, t + 1)
@@ -716,7 +724,9 @@ def _contacts(plan: _Plan, sides: list[Variant], seed: int) -> list[dict[str, fl
         mine = [k for k, side in enumerate(sides) if side.engine == engine]
         known, values = plan.known(engine, np.array([sides[k].values for k in mine]))
         n, ids, rng = len(mine), np.arange(len(mine)), np.random.default_rng(seed)
-        simulator = engine_class(engine)(task.model_path(), known, n, task.frame_skip, forces=True)
+        simulator = find_engine(engine).simulator(
+            task.model_path(), known, n, task.frame_skip, forces=True
+        )
         simulator.set_parameters(ids, values)
         simulator.reset(ids, np.tile(simulator.qpos0, (n, 1)), np.zeros((n, simulator.nv)))
         for _ in range(2 * HORIZON_STEPS):

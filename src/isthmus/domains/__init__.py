@@ -1,3 +1,1 @@
-"""Where policies live: domains (recipes for worlds), problems (two domains and a meter), collect
-and play.
-"""
+"""Worlds: recipes for them, their simulations and effects, and policies that act in them."""

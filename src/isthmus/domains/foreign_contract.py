@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 import numpy as np
 
 from isthmus.types import BadValue, describe_error
+
+Info = Mapping[str, Any]
+T = TypeVar("T")
 
 SUCCESS_KEYS = ("success", "is_success")
 
@@ -24,12 +27,13 @@ class Step(NamedTuple):
     reward: float
     terminated: bool
     truncated: bool
-    info: Mapping[str, Any]
+    info: Info
 
 
-def call_environment(task: str, name: str, call: Callable[[], Any]) -> Any:
-    """Return what an environment's `reset` or `step` gives. Raises BadValue, with the cause, where
-    it raises.
+def call_environment(task: str, name: str, call: Callable[[], T]) -> T:
+    """Return what an environment's `reset` or `step` gives.
+
+    Raises BadValue, with the cause, where it raises.
     """
     try:
         return call()
@@ -40,9 +44,7 @@ def call_environment(task: str, name: str, call: Callable[[], Any]) -> Any:
 # Results of a reset and a step
 
 
-def check_reset(
-    task: str, result: Any, shape: tuple[int, ...]
-) -> tuple[np.ndarray, Mapping[str, Any]]:
+def check_reset(task: str, result: object, shape: tuple[int, ...]) -> tuple[np.ndarray, Info]:
     """Return a reset's observation (O,) and info. Raises BadValue where it is no such pair."""
     if not isinstance(result, tuple) or len(result) != 2:
         raise BadValue(f"{task}: reset must return (observation, info), not {_describe(result)}")
@@ -54,7 +56,7 @@ def check_reset(
     return observation, info
 
 
-def check_step(task: str, result: Any, shape: tuple[int, ...]) -> Step:
+def check_step(task: str, result: object, shape: tuple[int, ...]) -> Step:
     """Return a step's five values. Raises BadValue where one of them breaks the contract.
 
     An observation that is not finite is a simulation that blew up, which ends its episode; a reward
@@ -79,16 +81,16 @@ def check_step(task: str, result: Any, shape: tuple[int, ...]) -> Step:
     return Step(observation, reward, terminated, truncated, info)
 
 
-def read_success(task: str, info: Mapping[str, Any]) -> bool:
-    """Return whether an info says that the task is achieved: `success` or `is_success`, one bool or
-    number.
+def read_success(task: str, info: Info) -> bool:
+    """Return whether an info says that the task is achieved.
 
-    NaN and None say no. Raises BadValue where it is anything else.
+    That is `success` or `is_success`, one bool or number; NaN and None say no. Raises BadValue
+    where it is anything else.
     """
-    return any(_is_success(task, key, info[key]) for key in SUCCESS_KEYS if key in info)
+    return any(_is_success(task, key, info.get(key)) for key in SUCCESS_KEYS)
 
 
-def _is_success(task: str, key: str, value: Any) -> bool:
+def _is_success(task: str, key: str, value: object) -> bool:
     if value is None:
         return False
     array = np.asarray(value)
@@ -98,7 +100,7 @@ def _is_success(task: str, key: str, value: Any) -> bool:
     return not math.isnan(number) and number > 0
 
 
-def _check_observation(where: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _check_observation(where: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError:  # rows of unequal lengths
@@ -113,7 +115,7 @@ def _check_observation(where: str, value: Any, shape: tuple[int, ...]) -> np.nda
     return array
 
 
-def _check_reward(task: str, value: Any) -> float:
+def _check_reward(task: str, value: object) -> float:
     if type(value) is float:
         return value
     array = np.asarray(value)
@@ -124,7 +126,7 @@ def _check_reward(task: str, value: Any) -> float:
     return float(array)
 
 
-def _check_flag(task: str, name: str, value: Any) -> bool:
+def _check_flag(task: str, name: str, value: object) -> bool:
     if type(value) is bool:
         return value
     array = np.asarray(value)
@@ -135,12 +137,12 @@ def _check_flag(task: str, name: str, value: Any) -> bool:
     return bool(array)
 
 
-def _check_info(where: str, value: Any) -> None:
+def _check_info(where: str, value: object) -> None:
     if not isinstance(value, Mapping):
         raise BadValue(f"{where} must return an info that is a dict, not {_describe(value)}")
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     """Name a value's kind in a few words."""
     if isinstance(value, np.ndarray | np.generic):
         return f"an array of shape {value.shape}, {value.dtype}"
@@ -162,10 +164,15 @@ def layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
 
 
 def declared_limit(env: gymnasium.Env) -> int | None:
-    """Return the fewest steps after which a wrapper, the environment or its spec ends an episode;
-    None: none says.
+    """Return the fewest steps after which a wrapper, the environment or its spec ends an episode.
+
+    None where none of them says.
     """
-    limits = [env.spec.max_episode_steps] if env.spec else []
-    limits += [getattr(layer, "_max_episode_steps", None) for layer in layers(env)]
-    counts = [limit for limit in limits if isinstance(limit, int | np.integer) and limit > 0]
-    return int(min(counts)) if counts else None
+    holders = [(env.spec, "max_episode_steps")]
+    holders += [(layer, "_max_episode_steps") for layer in layers(env)]
+    counts = []
+    for holder, name in holders:
+        limit = getattr(holder, name, None)
+        if isinstance(limit, int | np.integer) and limit > 0:
+            counts.append(int(limit))
+    return min(counts, default=None)

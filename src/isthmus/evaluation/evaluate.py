@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.domain import Domain, check_fits
+from isthmus.domains.domain import Domain
+from isthmus.domains.parse import as_domain
+from isthmus.domains.robots import check_fits
 from isthmus.domains.rollout import rollout_episodes
 from isthmus.physics.parameters import Distribution
 from isthmus.physics.random import keys
@@ -74,7 +76,7 @@ def evaluate(
     `domain` is a domain or its text, `hopper/gravity=x2`. Returns are in
     `Evaluation.episodes.returns` (E,), in reward units of the task.
     """
-    domain = Domain.coerce(domain)
+    domain = as_domain(domain)
     domain.check_timed()
     parameters, each = targets(domain, episodes, seed)
     worlds = domain.worlds(len(parameters) * each, seed, np.repeat(parameters, each, axis=0))

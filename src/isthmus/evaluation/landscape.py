@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isthmus.domains.domain import Domain
+from isthmus.domains.parse import as_domain
 from isthmus.evaluation.evaluate import SEED, evaluate, evaluate_method
 from isthmus.physics.parameters import Distribution, Grid
 from isthmus.types import BadValue, Episodes
@@ -111,7 +112,7 @@ def landscape(
     `policy` is played as it is; or pass `method=(method, state, problem)` to adapt in each cell
     first. Raises BadValue where the grid has not exactly two axes.
     """
-    grid = Domain.coerce(grid)
+    grid = as_domain(grid)
     axes = _axes(grid)
     count = episodes * len(axes[0]) * len(axes[1])
     if method:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
-from isthmus.domains.domain import Domain, robot
+from isthmus.domains.domain import Domain
+from isthmus.domains.robots import find_robot
 from isthmus.physics.mujoco import load_model
 from isthmus.tasks.task import BUILT_IN
 from isthmus.tasks.task import find_task as find_task
@@ -54,7 +55,7 @@ def note_other_margins(metadata: dict[str, Any], domain: Domain) -> tuple[str, .
     if not margin.differs:
         return ()
     return (
-        f"made under MuJoCo {version}, for which {robot(str(domain)) or domain} is another robot: "
+        f"made under MuJoCo {version}, for which {find_robot(str(domain)) or domain} is another robot: "
         "since 3.5 the "
         f"margins of two geoms add up, so that it touches the floor within {1000 * margin.since:g} "
         "mm and not "
@@ -137,6 +138,6 @@ def _robots_model(domain: Domain) -> mujoco.MjModel | None:
     like = getattr(domain, "like", None) or domain
     if like.replayable:
         return load_model(like.description().model_path())
-    title = robot(str(domain))
-    name = next((name for name in BUILT_IN if title and robot(name) == title), None)
+    title = find_robot(str(domain))
+    name = next((name for name in BUILT_IN if title and find_robot(name) == title), None)
     return load_model(find_task(name).model_path()) if name else None

@@ -1,7 +1,7 @@
-"""Problems by name. A row is data: two domains, what is believed, how the target may be touched,
-and where it is from.
+"""Problems by name.
 
-Any other shift needs no row: `task/name=setting,...` is a problem too.
+An entry is data: two domains, what is believed, how the target may be touched, and the source. Any
+other shift needs no entry: `task/name=setting,...` is a problem too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ MATL = "after MATL (Wulfmeier et al. 2017, arXiv 1707.07907); the shift is our c
 
 
 class CatalogEntry(NamedTuple):
+    """A problem as texts, and where it is from."""
+
     source: str
     target: str
     access: str
@@ -25,10 +27,10 @@ class CatalogEntry(NamedTuple):
 
 
 ROBOTS = ("hopper", "half_cheetah", "walker2d", "ant")
-FACTORS = ("0.1", "0.5", "2", "5")
+SCALE_FACTORS = ("0.1", "0.5", "2", "5")
 """Of gravity and friction, in ODRL's files."""
 
-RANGES = {"easy": "0.8", "medium": "0.5", "hard": "0.2"}
+JOINT_RANGES = {"easy": "0.8", "medium": "0.5", "hard": "0.2"}
 """What ODRL's kinematic levels leave of a joint's range, at both ends."""
 
 JOINTS = {
@@ -37,7 +39,9 @@ JOINTS = {
     "walker2d": {"foot": ("foot", "foot_left"), "thigh": ("thigh", "thigh_left")},
     "ant": {"hip": ("hip_1", "hip_2", "hip_3", "hip_4")},
 }
-"""All joints of a kind that ODRL limits together. Its limits of Ant's ankles move one end alone: not sayable here."""
+"""All joints of a kind that ODRL limits together.
+
+Its limits of Ant's ankles move one end alone, which cannot be written here."""
 
 
 def _es() -> dict[str, CatalogEntry]:
@@ -63,14 +67,13 @@ def _es() -> dict[str, CatalogEntry]:
 def _odrl() -> dict[str, CatalogEntry]:
     rows = {}
     for robot in ROBOTS:
-        rows |= {
-            f"{robot}-gravity-{factor}": _scaled(robot, "gravity", factor, ODRL)
-            for factor in FACTORS
-        }
-        rows |= {f"{robot}-friction-{factor}": _odrl_friction(robot, factor) for factor in FACTORS}
+        for factor in SCALE_FACTORS:
+            rows[f"{robot}-gravity-{factor}"] = _scaled(robot, "gravity", factor, ODRL)
+        for factor in SCALE_FACTORS:
+            rows[f"{robot}-friction-{factor}"] = _odrl_friction(robot, factor)
     for robot, kinds in JOINTS.items():
         for kind, joints in kinds.items():
-            for level, factor in RANGES.items():
+            for level, factor in JOINT_RANGES.items():
                 shift = ",".join(f"{joint}_range=x{factor}" for joint in joints)
                 note = f"the range of {' and '.join(joints)}"
                 rows[f"{robot}-kinematic-{kind}-{level}"] = CatalogEntry(
@@ -80,14 +83,18 @@ def _odrl() -> dict[str, CatalogEntry]:
 
 
 def _odrl_friction(robot: str, factor: str) -> CatalogEntry:
-    """Return ODRL's friction: of floor and robot together, but on Hopper of the robot's geoms
-    alone.
-    """
+    """Return ODRL's friction: of floor and robot, but on Hopper of the robot's geoms alone."""
     if robot != "hopper":
         return _scaled(robot, "friction", factor, ODRL)
-    note = "the robot's alone, as in ODRL's file; its other geoms touch the floor only when it has fallen"
+    note = (
+        "the robot's alone, as in ODRL's file; its other geoms touch the floor only when it has "
+        "fallen"
+    )
     if float(factor) <= 0.5:
-        note = "the robot's alone, as in ODRL's file: a contact takes the floor's 1, so that 0.1 and 0.5 are one problem"
+        note = (
+            "the robot's alone, as in ODRL's file: a contact takes the floor's 1, so that 0.1 and "
+            "0.5 are one problem"
+        )
     return _scaled(robot, "foot_friction", factor, ODRL, note)
 
 
@@ -104,18 +111,25 @@ def _dap() -> dict[str, CatalogEntry]:
         "walker2d": "friction=x2",
         "ant": "hip_1_strength=0,ankle_1_strength=0",
     }
-    rows = {
-        f"{robot}-dap": CatalogEntry(robot, f"{robot}/{shift}", "dataset", "", DAP)
-        for robot, shift in shifts.items()
-    }
+    rows = {}
+    for robot, shift in shifts.items():
+        rows[f"{robot}-dap"] = CatalogEntry(robot, f"{robot}/{shift}", "dataset", "", DAP)
     rows["half_cheetah-broken"] = CatalogEntry(
-        "half_cheetah", "half_cheetah/bthigh_strength=0", "dataset", "", "Eysenbach et al. 2020, arXiv 2006.13916",
+        "half_cheetah",
+        "half_cheetah/bthigh_strength=0",
+        "dataset",
+        "",
+        "Eysenbach et al. 2020, arXiv 2006.13916",
         "DARC's broken joint: the hind thigh has no motor",
-    )  # fmt: skip
+    )
     rows["half_cheetah-motors"] = CatalogEntry(
-        "half_cheetah", "half_cheetah/motor_strength=x1.5", "dataset", "", OURS,
+        "half_cheetah",
+        "half_cheetah/motor_strength=x1.5",
+        "dataset",
+        "",
+        OURS,
         "a probe that can be crossed without loss, by acting 1/1.5 as strongly",
-    )  # fmt: skip
+    )
     return rows
 
 
@@ -132,7 +146,9 @@ def _matl() -> dict[str, CatalogEntry]:
     )
     for reward in ("uninformative", "none"):
         target = f"hopper/reward={reward},damping=x2,density=x1.3,friction=x0.6"
-        rows[f"hopper-{reward}"] = CatalogEntry("hopper", target, "online", "", MATL, PAID[reward])
+        rows[f"hopper-{reward}"] = CatalogEntry(
+            "hopper", target, "online", "", MATL, REWARD_NOTES[reward]
+        )
     rows["ball"] = CatalogEntry(
         "ball",
         "ball/ball_mass=2,damping=x0.3",
@@ -158,7 +174,7 @@ def _matl() -> dict[str, CatalogEntry]:
     return {f"matl-{name}": row for name, row in rows.items()}
 
 
-PAID = {
+REWARD_NOTES = {
     "sparse": "paid at the goal, in both domains",
     "uninformative": "the target pays only what falling costs",
     "none": "the target pays nothing",
@@ -167,15 +183,17 @@ PAID = {
 
 def _sparse(task: str, reward: str, shift: str, note: str = "") -> CatalogEntry:
     target = f"{task}/reward={reward},{shift}"
-    return CatalogEntry(f"{task}/reward=sparse", target, "online", "", MATL, note or PAID[reward])
+    source = f"{task}/reward=sparse"
+    return CatalogEntry(source, target, "online", "", MATL, note or REWARD_NOTES[reward])
 
 
 def _contact_friction() -> dict[str, CatalogEntry]:
     note = "the contact's friction, floor and robot together"
-    return {
-        f"hopper-contact_friction-{factor}": _scaled("hopper", "friction", factor, OURS, note)
-        for factor in FACTORS
-    }
+    rows = {}
+    for factor in SCALE_FACTORS:
+        name = f"hopper-contact_friction-{factor}"
+        rows[name] = _scaled("hopper", "friction", factor, OURS, note)
+    return rows
 
 
 CATALOG = _es() | _odrl() | _contact_friction() | _dap() | _matl()

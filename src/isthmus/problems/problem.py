@@ -1,31 +1,31 @@
 """A problem: a source, a target, what is believed of the target, and how much it may be touched.
-The meter is here.
+
+The meter is here: the only way in which training touches the target.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from isthmus.domains.behaviours import Behaviour
 from isthmus.domains.domain import Domain
+from isthmus.domains.parse import parse_domain
 from isthmus.logs.datasets import DataSet, Log, read_log, resolve_path
+from isthmus.problems.catalog import CATALOG, CatalogEntry
+from isthmus.problems.ledger import UsageLedger
 from isthmus.tasks.task import list_tasks
 from isthmus.types import BadValue, BudgetExceeded, Transition, UnknownName, Worlds, decode_text
 
 
 class Access(StrEnum):
-    """How the target may be touched in training: not at all, by a log, freely, or for a few steps
-    of adaptation.
-    """
+    """How training may touch the target: not at all, by a log, freely, or for a few steps."""
 
     NONE = "none"
     DATASET = "dataset"
@@ -34,6 +34,7 @@ class Access(StrEnum):
 
     @staticmethod
     def parse(text: str) -> Access:
+        """Return the access of that name. Raises UnknownName."""
         if text not in list(Access):
             raise UnknownName("access", text, list(Access))
         return Access(text)
@@ -41,8 +42,9 @@ class Access(StrEnum):
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that training may take from the target; None: no limit. Seconds are the robot's, at
-    its control rate.
+    """The most that training may take from the target; None: no limit.
+
+    Seconds are the robot's, at its control rate.
     """
 
     transitions: int | None = None
@@ -58,64 +60,12 @@ class TargetUsage(NamedTuple):
     seconds: np.float64 = np.float64(0.0)
 
     def add(self, transitions: int, episodes: int, seconds: float) -> TargetUsage:
+        """Return this and so much more."""
         return TargetUsage(
             np.int64(self.transitions + transitions),
             np.int64(self.episodes + episodes),
             np.float64(self.seconds + seconds),
         )
-
-
-def _ends_amid_a_line(file: BinaryIO) -> bool:
-    if not file.seek(0, os.SEEK_END):
-        return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
-
-
-class UsageLedger:
-    """The second book, for targets that cannot be replayed: a file that only grows, synced before
-    each step.
-
-    A robot that moved has moved, whatever checkpoint a run continues from; this book is never
-    rolled back.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.transitions = 0
-        self.episodes = 0
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        except (OSError, ValueError) as error:
-            raise BadValue(
-                f"the ledger {path} cannot be read, and what it counted not be known: {error}"
-            ) from None
-        for line in lines:
-            try:
-                self._count(json.loads(line))
-            except json.JSONDecodeError:
-                # a line cut short by a crash: its step was not taken, for the sync comes first
-                continue
-
-    def _count(self, entry: Mapping[str, int]) -> None:
-        self.transitions += entry.get("transitions", 0)
-        self.episodes += entry.get("episodes", 0)
-
-    def enter(self, **counts: int) -> None:
-        """Count before it happens. Raises BadValue where the disk refuses: then it must not happen."""
-        try:
-            with self.path.open("a+b") as file:
-                if _ends_amid_a_line(file):
-                    file.write(b"\n")  # or the line that was cut short would swallow this one
-                file.write(json.dumps(counts).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise BadValue(
-                f"cannot write the ledger {self.path} ({error.strerror}), so that the target is "
-                "not touched; make room"
-            ) from None
-        self._count(counts)
 
 
 @dataclass(frozen=True)
@@ -136,7 +86,8 @@ class Problem:
     uncertainty: str = ""
     data: str | None = None
     name: str = ""
-    ledger: Any = None  # a Ledger, set by the training loop where the target cannot be replayed
+    # Set by the training loop where the target cannot be replayed.
+    ledger: UsageLedger | None = None
 
     def __post_init__(self) -> None:
         if self.data and self.access != Access.DATASET:
@@ -144,25 +95,23 @@ class Problem:
                 f"data is read with access dataset alone, this problem's is {self.access}; say "
                 "dataset"
             )
-        if not self.target.measurable and self.metered:
+        if self.metered and not self.target.measurable:
             raise BadValue(
                 f"{self.target} is known only by its log, and nothing can be played in it, as "
-                f"access {self.access} "
-                "would; train with --access dataset --data D, or name a target that moves"
+                f"access {self.access} would; train with --access dataset --data D, or name a "
+                "target that moves"
             )
         source, target = self.source.spaces, self.target.spaces
-        if source.observation != target.observation or source.action != target.action:
+        if (source.observation, source.action) != (target.observation, target.action):
             raise BadValue(
                 f"source and target do not fit: {source.observation} observations and "
-                f"{source.action} actions in "
-                f"{self.source}, {target.observation} and {target.action} in {self.target}"
+                f"{source.action} actions in {self.source}, {target.observation} and "
+                f"{target.action} in {self.target}"
             )
         if self.metered:
             self.target.check_timed()
-        _ = (
-            self.randomized_source,
-            self.evaluation_target,
-        )  # a wrong setting should be said now, not in the middle of training
+        # A wrong setting should be named now, not in the middle of training.
+        _ = self.randomized_source, self.evaluation_target
 
     @property
     def metered(self) -> bool:
@@ -170,8 +119,7 @@ class Problem:
         return self.access in (Access.ONLINE, Access.FEW_SHOT)
 
     def ready(self) -> None:
-        """Raises BadValue where source or target cannot be trained in; better said before than in
-        the middle of it.
+        """Raise BadValue where source or target cannot be trained in.
 
         Foreign simulations whose step is to be measured are rehearsed now; a target that may not be
         touched is not.
@@ -186,43 +134,54 @@ class Problem:
 
     @property
     def evaluation_target(self) -> Domain:
-        """The target, paid by the source's reward: what the task is worth there, whatever training
-        is told of it.
+        """The target, paid by the source's reward: what the task is worth there.
 
-        A foreign environment has one reward, its own. Raises BadValue where the target's task lacks
-        the source's.
+        Training may be paid otherwise. A foreign environment has one reward, its own. Raises
+        BadValue where the target's task lacks the source's.
         """
         return self.target.with_reward(self.source.reward)
 
     def describe(self) -> dict[str, Any]:
-        """The problem as plain data, enough to make it again with `from_data`."""
+        """Return the problem as plain data, enough to make it again with `from_data`."""
         return {
-            "name": self.name, "source": str(self.source), "target": str(self.target), "access": str(self.access),
-            "uncertainty": self.uncertainty, "data": self.data,
+            "name": self.name,
+            "source": str(self.source),
+            "target": str(self.target),
+            "access": str(self.access),
+            "uncertainty": self.uncertainty,
+            "data": self.data,
             "budget": {k: v for k, v in vars(self.budget).items() if v is not None},
-        }  # fmt: skip
+        }
 
     @staticmethod
     def from_data(data: dict[str, Any], trusted: bool = True) -> Problem:
-        """The problem that `describe` described; for `trusted` see `Domain.parse`. Raises
-        UnknownName or BadValue.
+        """Return the problem that `describe` described; for `trusted` see `parse_domain`.
+
+        Raises UnknownName or BadValue.
         """
         try:
             return Problem(
-                Domain.parse(data["source"], trusted), Domain.parse(data["target"], trusted),
-                Access.parse(data["access"]), Budget(**data["budget"]), data["uncertainty"], data["data"], data["name"],
-            )  # fmt: skip
+                source=parse_domain(data["source"], trusted),
+                target=parse_domain(data["target"], trusted),
+                access=Access.parse(data["access"]),
+                budget=Budget(**data["budget"]),
+                uncertainty=data["uncertainty"],
+                data=data["data"],
+                name=data["name"],
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise BadValue(
                 f"a damaged description of a problem: {type(error).__name__}: {error}"
             ) from None
 
     def with_ledger(self, path: Path) -> Problem:
-        return self if self.target.replayable else replace(self, ledger=UsageLedger(path))
+        """Return this problem with a ledger at `path`, if its target cannot be replayed."""
+        if self.target.replayable:
+            return self
+        return replace(self, ledger=UsageLedger(path))
 
     def log(self) -> Log:
-        """The target's log, read and checked once: what training may know of the target where
-        access is `dataset`.
+        """Return the target's log, read and checked once: what training may know of the target.
 
         Raises BudgetExceeded where the access is another, BadValue where there is no data or it is
         not the target's.
@@ -247,92 +206,111 @@ class Problem:
 
     def target_worlds(
         self,
-        book: TargetUsage,
+        usage: TargetUsage,
         n: int,
         seed: int,
         parameters: np.ndarray | None = None,
         *,
         batch: int = 0,
     ) -> tuple[TargetUsage, Worlds]:
-        """Begin n worlds of the target; their first episodes are counted.
+        """Begin n worlds of the target, whose first episodes are counted.
 
         `batch` is how many steps a world the first `collect` will ask for. Raises BudgetExceeded,
         before anything is reset, where those would go over the budget.
         """
-        seconds = (
-            self.target.step_seconds
-        )  # what is wrong with it should be said before worlds begin
-        self.check_budget(book, batch * n, n, batch * n * seconds)
+        # Asked for first: what is wrong with it should be said before worlds begin.
+        seconds = self.target.step_seconds
+        self.check_budget(usage, batch * n, n, batch * n * seconds)
         if self.ledger:
             self.ledger.enter(episodes=n)
-        return book.add(0, n, 0.0), self.target.worlds(n, seed, parameters)
+        return usage.add(0, n, 0.0), self.target.worlds(n, seed, parameters)
 
     def collect(
-        self, book: TargetUsage, worlds: Worlds, behaviour: Any, steps: int, members: bool = False
+        self,
+        usage: TargetUsage,
+        worlds: Worlds,
+        behaviour: Behaviour,
+        steps: int,
+        members: bool = False,
     ) -> tuple[TargetUsage, Worlds, Transition]:
-        """`isthmus.domains.rollout.collect` in the target, granted whole or not at all; its
-        dynamics are not told.
+        """Roll a behaviour out in the target, granted whole or not at all.
 
-        Raises BudgetExceeded before anything moves if the transitions or seconds would go over the
-        budget. Episodes that end inside the batch may begin others: they are counted, and refuse
+        As `isthmus.domains.rollout.rollout_steps`, but the target's dynamics are not known. Raises
+        BudgetExceeded before anything moves if the transitions or seconds would go over the budget.
+        Episodes that end inside the batch may begin others: they are counted, and refuse
         the next batch.
         """
         from isthmus.domains.rollout import rollout_steps
 
         transitions = steps * worlds.size
         seconds = transitions * self.target.step_seconds
-        self.check_budget(book, transitions, 0, seconds)
-        before = (lambda n: self.ledger.enter(transitions=n)) if self.ledger else None
+        self.check_budget(usage, transitions, 0, seconds)
         begun = int(worlds.episode.sum())
         worlds, tr = rollout_steps(
-            self.target, worlds, behaviour, steps, members, before_step=before
+            self.target, worlds, behaviour, steps, members, before_step=self._enter_transitions
         )
         episodes = int(worlds.episode.sum()) - begun
         if self.ledger and episodes:
             self.ledger.enter(episodes=episodes)
-        return book.add(transitions, episodes, seconds), worlds, tr.of_target()
+        return usage.add(transitions, episodes, seconds), worlds, tr.of_target()
+
+    def _enter_transitions(self, n: int) -> None:
+        if self.ledger:
+            self.ledger.enter(transitions=n)
 
     def adaptation(self, target: Domain, settings: str) -> AdaptationMeter:
-        """The meter of an adaptation to a target, or to several alike; `settings` say how much it
-        takes.
+        """Return the meter of an adaptation to a target, or to several alike.
+
+        `settings` are those of the method that say how much it takes.
         """
-        return AdaptationMeter(
-            self.budget, target, settings, None if target.replayable else self.ledger
-        )
+        meter = AdaptationMeter(self.budget, target, settings, self.ledger)
+        if target.replayable:
+            return replace(meter, ledger=None)
+        return meter
 
     def check_budget(
-        self, book: TargetUsage, transitions: int, episodes: int, seconds: float
+        self, usage: TargetUsage, transitions: int, episodes: int, seconds: float
     ) -> None:
+        """Raise BudgetExceeded where so much more would go over the budget."""
         if not self.metered:
             raise BudgetExceeded(
                 f"this problem's access is {self.access}: training may not step its target"
             )
-        spent_t, spent_e, spent_s = int(book.transitions), int(book.episodes), float(book.seconds)
-        if self.ledger:
-            spent_t, spent_e = (
-                max(spent_t, self.ledger.transitions),
-                max(spent_e, self.ledger.episodes),
-            )
-            spent_s = max(spent_s, self.ledger.transitions * self.target.step_seconds)
-        for what, spent, asked, limit in (
-            ("transitions", spent_t, transitions, self.budget.transitions),
-            ("episodes", spent_e, episodes, self.budget.episodes),
-            ("seconds", spent_s, seconds, self.budget.seconds),
-        ):
-            if limit is not None and spent + asked > limit:
+        spent = self._spent(usage)
+        demand = {"transitions": transitions, "episodes": episodes, "seconds": seconds}
+        for unit, amount in demand.items():
+            limit = getattr(self.budget, unit)
+            if limit is not None and spent[unit] + amount > limit:
                 raise BudgetExceeded(
-                    f"the target's budget is {limit:g} {what}: {spent:g} are spent and {asked:g} "
-                    "more were asked for "
-                    "(a round's are learner.worlds times learner.steps)"
+                    f"the target's budget is {limit:g} {unit}: {spent[unit]:g} are spent and "
+                    f"{amount:g} more were asked for (a round's are learner.worlds times "
+                    "learner.steps)"
                 )
+
+    def _spent(self, usage: TargetUsage) -> dict[str, float]:
+        """Return what was taken by whichever book says more, by the budget's units."""
+        spent = {
+            "transitions": int(usage.transitions),
+            "episodes": int(usage.episodes),
+            "seconds": float(usage.seconds),
+        }
+        if not self.ledger:
+            return spent
+        transitions = self.ledger.transitions
+        entered = {
+            "transitions": transitions,
+            "episodes": self.ledger.episodes,
+            "seconds": transitions * self.target.step_seconds,
+        }
+        return {unit: max(amount, entered[unit]) for unit, amount in spent.items()}
 
 
 @dataclass(frozen=True)
 class AdaptationMeter:
-    """The meter of what a method takes of each target that it adapts to: each time it does, each
-    has the whole budget.
+    """The meter of what a method takes of each target that it adapts to.
 
-    What cannot be replayed is counted in the ledger, before each step.
+    Each has the whole budget, each time. What cannot be replayed is counted in the ledger, before
+    each step.
     """
 
     budget: Budget
@@ -341,30 +319,24 @@ class AdaptationMeter:
     ledger: UsageLedger | None
 
     def allow(self, transitions: int, episodes: int) -> None:
-        """Raise BudgetExceeded where so many of one target, known or possible, are more than its
-        budget.
-        """
+        """Raise BudgetExceeded where so many of one target, known or possible, are too many."""
         seconds = transitions * self.target.step_seconds
-        for what, asked in (
-            ("transitions", transitions),
-            ("episodes", episodes),
-            ("seconds", seconds),
-        ):
-            limit = getattr(self.budget, what)
-            if limit is not None and asked > limit:
+        demand = {"transitions": transitions, "episodes": episodes, "seconds": seconds}
+        for unit, amount in demand.items():
+            limit = getattr(self.budget, unit)
+            if limit is not None and amount > limit:
                 raise BudgetExceeded(
-                    f"adaptation takes up to {asked:g} {what} a target and the budget is "
-                    f"{limit:g}; "
-                    f"lower {self.settings}"
+                    f"adaptation takes up to {amount:g} {unit} a target and the budget is "
+                    f"{limit:g}; lower {self.settings}"
                 )
 
     def step(self, transitions: int) -> None:
-        """To be called before any of the targets' worlds move."""
+        """Count transitions, before any of the targets' worlds move."""
         if self.ledger:
             self.ledger.enter(transitions=transitions)
 
     def begin(self, episodes: int) -> None:
-        """To be called when so many episodes begin."""
+        """Count episodes when they begin."""
         if self.ledger and episodes:
             self.ledger.enter(episodes=episodes)
 
@@ -379,7 +351,7 @@ def make_problem(
     data: str | None = None,
     budget: Budget | int | None = None,
 ) -> Problem:
-    """A problem by name or by shift. Raises UnknownName or BadValue, in one line.
+    """Make a problem by its name or by a shift. Raises UnknownName or BadValue, in one line.
 
     `text` is a row of the catalog, or a target written `task/shift`, whose source is then the task
     as it is. `source` and `target` change either domain by further settings, or name another one
@@ -387,37 +359,48 @@ def make_problem(
     `PATH[:size]`, and means access `dataset` where none is said; `target="log"` is a target of
     which nothing else is known. A number as `budget` is one of transitions.
     """
-    from isthmus.problems.catalog import CATALOG
-
     text = decode_text(text)
-    if not re.search("[/:]", text) and text not in (known := [*CATALOG, *list_tasks()]):
-        raise UnknownName("problem", text, known)
-    if text in CATALOG:
-        row = CATALOG[text]
-        first, second, default, believed = row.source, row.target, row.access, row.uncertainty
+    entry = _find_entry(text)
+    source_domain = _change_domain(parse_domain(entry.source), source)
+    if target == "log":
+        target_domain = parse_domain(f"log:{source_domain}")
     else:
-        whole = Domain.parse(text)
-        first, second, default, believed = str(whole.without_settings()), str(whole), "online", ""
-    begin = _changed(Domain.parse(first), source)
+        target_domain = _change_domain(parse_domain(entry.target), target)
+    if not access:
+        access = entry.access
+        if data:
+            access = "dataset"
+    if not isinstance(budget, Budget):
+        budget = Budget(transitions=budget)
     return Problem(
-        begin,
-        Domain.parse(f"log:{begin}") if target == "log" else _changed(Domain.parse(second), target),
-        Access.parse(access or ("dataset" if data else default)),
-        budget if isinstance(budget, Budget) else Budget(transitions=budget),
-        believed if uncertainty is None else uncertainty,
-        resolve_path(data) if data else None,
-        text,
+        source=source_domain,
+        target=target_domain,
+        access=Access.parse(access),
+        budget=budget,
+        uncertainty=entry.uncertainty if uncertainty is None else uncertainty,
+        data=resolve_path(data) if data else None,
+        name=text,
     )
 
 
-def _changed(domain: Domain, text: str) -> Domain:
-    """The domain by further settings, or another one where the text begins with a task, `gym:` or
-    `module:`.
+def _find_entry(text: str) -> CatalogEntry:
+    """Return a row of the catalog, or one of a target's text. Raises UnknownName or BadValue."""
+    if text in CATALOG:
+        return CATALOG[text]
+    known = [*CATALOG, *list_tasks()]
+    if text not in known and not re.search("[/:]", text):
+        raise UnknownName("problem", text, known)
+    target = parse_domain(text)
+    return CatalogEntry(str(target.without_settings()), str(target), "online", "", "")
+
+
+def _change_domain(domain: Domain, text: str) -> Domain:
+    """Return the domain by further settings, or the other one that the text names.
+
+    It names one if it begins with a task, `gym:` or `module:`.
     """
     text = decode_text(text)
     head = text.partition("/")[0]
-    return (
-        Domain.parse(text)
-        if "=" not in head and (":" in head or head in list_tasks())
-        else domain.shift(text)
-    )
+    if "=" not in head and (":" in head or head in list_tasks()):
+        return parse_domain(text)
+    return domain.shift(text)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from isthmus.domains.domain import check_fits
+from isthmus.domains.robots import check_fits
 from isthmus.logs.datasets import Deterministic, Log, check_path_is_free, record_log, write_log
 from isthmus.problems.problem import Problem
 from isthmus.training.run import Run, versions

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.domains.domain import Domain
+from isthmus.domains.simulation import SimulationStep
 from isthmus.logs.datasets import Log
 from isthmus.methods.method import Method, State
 from isthmus.problems.problem import Access, Problem
@@ -93,10 +94,10 @@ class _StillSimulation:
     def neutral_action(self, ids):
         return np.zeros((len(ids), self.action))
 
-    def step(self, ids, applied, commanded, memory):
+    def step(self, ids, memory, *, commanded, applied):
         obs, reward = np.zeros((len(ids), self.observation)), np.zeros(len(ids))
         terminated, truncated, diverged = np.zeros((3, len(ids)), bool)
-        return obs, reward, terminated, truncated, diverged, memory
+        return SimulationStep(obs, reward, terminated, truncated, diverged, memory)
 
     def progress(self, ids):
         return np.zeros(len(ids))

@@ -2,6 +2,8 @@
 stays untouched.
 """
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json
@@ -22,22 +24,17 @@ import tiny
 import isthmus
 from isthmus.cli.main import main
 from isthmus.domains import domain
-from isthmus.domains.domain import Domain, check_fits
-from isthmus.domains.gym import ForeignSimulation
+from isthmus.domains.domain import Domain
+from isthmus.domains.foreign_simulation import ForeignSimulation
+from isthmus.domains.logged import LoggedDomain
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.robots import check_fits
 from isthmus.domains.rollout import rollout_steps
 from isthmus.evaluation.evaluate import evaluate
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.logs import datasets
 from isthmus.logs.coverage import describe_coverage, policy_actions
-from isthmus.logs.datasets import (
-    Deterministic,
-    Log,
-    LoggedDomain,
-    read_log,
-    record_log,
-    resolve_path,
-    write_log,
-)
+from isthmus.logs.datasets import Deterministic, Log, read_log, record_log, resolve_path, write_log
 from isthmus.methods import registry
 from isthmus.methods.method import State
 from isthmus.methods.single_domain import SourceOnly
@@ -49,7 +46,7 @@ from isthmus.training.older_runs import keep_shapes
 from isthmus.training.run import Run
 from isthmus.types import BadValue, BudgetExceeded, IsthmusError, Metrics
 
-HOPPER = Domain.parse("hopper")
+HOPPER = parse_domain("hopper")
 
 
 def uniform(where: Domain) -> UniformBehaviour:
@@ -58,7 +55,7 @@ def uniform(where: Domain) -> UniformBehaviour:
 
 @cache
 def made(text: str = "hopper", steps: int = 300) -> Log:
-    where = Domain.parse(text)
+    where = parse_domain(text)
     return record_log(where, uniform(where), steps, seed=3)
 
 
@@ -70,8 +67,14 @@ def same(first: Log, second: Log) -> bool:
 
 def arrays(log: Log) -> dict[str, np.ndarray]:
     """What an .npz of D4RL's names holds."""
-    return {"observations": log.obs, "actions": log.action, "rewards": log.reward, "next_observations": log.next_obs,
-            "terminals": log.terminated, "timeouts": log.truncated}  # fmt: skip
+    return {
+        "observations": log.obs,
+        "actions": log.action,
+        "rewards": log.reward,
+        "next_observations": log.next_obs,
+        "terminals": log.terminated,
+        "timeouts": log.truncated,
+    }
 
 
 def saved(folder: Path, without: tuple[str, ...] = (), **changes: Any) -> str:
@@ -86,7 +89,7 @@ def saved(folder: Path, without: tuple[str, ...] = (), **changes: Any) -> str:
 @pytest.mark.parametrize("name", ["d.npz", "d"])
 @pytest.mark.parametrize(("text", "steps"), [("hopper", 300), ("reacher/damping=x2", 120)])
 def test_what_is_read_is_what_was_made(tmp_path, name, text, steps):
-    where = Domain.parse(text)
+    where = parse_domain(text)
     _, tr = rollout_steps(where, where.worlds(1, 3), uniform(where), steps)
     write_log(tmp_path / name, made(text, steps), {"domain": str(where), "seed": 3}, where)
     data = read_log(str(tmp_path / name), where)
@@ -140,12 +143,12 @@ def test_what_plain_minari_collected(tmp_path, monkeypatch, id, text):
     with pytest.warns(UserWarning):
         env.create_dataset(f"{id.lower()}/random-v0")
     env.close()
-    log = read_log(resolve_path(f"{id.lower()}/random-v0"), Domain.parse(text)).log
+    log = read_log(resolve_path(f"{id.lower()}/random-v0"), parse_domain(text)).log
     assert log.size == len(rows) + 1 and log.episodes == 4 and log.truncated[-1]
     for column, expected in zip(log, zip(*rows)):
         assert np.array_equal(column[:-1], np.array(expected).astype(column.dtype))
     with pytest.raises(BadValue, match="is another robot's log"):
-        read_log(resolve_path(f"{id.lower()}/random-v0"), Domain.parse("walker2d"))
+        read_log(resolve_path(f"{id.lower()}/random-v0"), parse_domain("walker2d"))
 
 
 def test_nothing_is_written_over_and_nothing_half(tmp_path, monkeypatch):
@@ -174,7 +177,7 @@ def test_ctrl_c_keeps_what_was_made():
 
 
 def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
-    where, step, done = Domain.parse("gym:Hopper-v5"), ForeignSimulation.step, 0
+    where, step, done = parse_domain("gym:Hopper-v5"), ForeignSimulation.step, 0
     whole = record_log(where, uniform(where), 60, seed=3)
     monkeypatch.setattr(datasets, "LIVE_CHUNK_STEPS", 500)
     assert same(record_log(where, uniform(where), 60, seed=3), whole), (
@@ -182,12 +185,12 @@ def test_ctrl_c_loses_little_of_a_robots_time(monkeypatch):
     )
     monkeypatch.undo()
 
-    def stopped(*given: Any) -> Any:
+    def stopped(*given: Any, **actions: Any) -> Any:
         nonlocal done
         done += 1
         if done in (59, 69):
             raise KeyboardInterrupt
-        return step(*given)
+        return step(*given, **actions)
 
     monkeypatch.setattr(ForeignSimulation, "step", stopped)
     assert same(record_log(where, uniform(where), 60, seed=3), whole.first(50))
@@ -241,8 +244,8 @@ def test_one_flag_is_enough_where_next_observations_show_the_ends(tmp_path, with
 def test_a_log_that_cannot_tell_falls_says_so(tmp_path, without):
     note = read_log(saved(tmp_path, without), HOPPER).notes[-1]
     assert (
-        note
-        == "timeouts without terminals: no transition counts as a fall; give terminals if the robot can fall"
+        note == "timeouts without terminals: no transition counts as a fall; give terminals if the "
+        "robot can fall"
     )
     assert (
         read_log(
@@ -305,31 +308,98 @@ def bad(array: np.ndarray, value: float, at: int = 7) -> np.ndarray:
 
 
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
-    "nan": ({"observations": bad(made().obs, np.nan)}, (), "has 1 observations that are NaN .* transition 7"),
-    "inf": ({"rewards": bad(made().reward, np.inf)}, (), "has 1 rewards that are NaN or infinite, .* 7"),
-    "huge": ({"next_observations": bad(made().next_obs.astype(np.float64), 1e300)}, (), "1 next observations beyond"),
-    "least": ({"observations": np.full((300, 11), np.iinfo(np.int64).min)}, (), "has 300 observations beyond"),
-    "large": ({"observations": bad(made().obs, -2e6)}, (), r"has 1 observations beyond 1e\+06 in size, .* 7"),
-    "beyond": ({"actions": bad(made().action, 1.5)}, (), r"1 of 300 actions outside the bounds -1\.\.1 of hopper.*7"),
-    "robot": ({"observations": np.zeros((300, 17)), "next_observations": np.zeros((300, 17))}, (),
-              "is another robot's log: one of 17 observations and 3 actions; hopper has 11 and 3"),
+    "nan": (
+        {"observations": bad(made().obs, np.nan)},
+        (),
+        "has 1 observations that are NaN .* transition 7",
+    ),
+    "inf": (
+        {"rewards": bad(made().reward, np.inf)},
+        (),
+        "has 1 rewards that are NaN or infinite, .* 7",
+    ),
+    "huge": (
+        {"next_observations": bad(made().next_obs.astype(np.float64), 1e300)},
+        (),
+        "1 next observations beyond",
+    ),
+    "least": (
+        {"observations": np.full((300, 11), np.iinfo(np.int64).min)},
+        (),
+        "has 300 observations beyond",
+    ),
+    "large": (
+        {"observations": bad(made().obs, -2e6)},
+        (),
+        r"has 1 observations beyond 1e\+06 in size, .* 7",
+    ),
+    "beyond": (
+        {"actions": bad(made().action, 1.5)},
+        (),
+        r"1 of 300 actions outside the bounds -1\.\.1 of hopper.*7",
+    ),
+    "robot": (
+        {"observations": np.zeros((300, 17)), "next_observations": np.zeros((300, 17))},
+        (),
+        "is another robot's log: one of 17 observations and 3 actions; hopper has 11 and 3",
+    ),
     "empty": ({name: x[:0] for name, x in arrays(made()).items()}, (), "holds no transition"),
-    "lengths": ({"actions": made().action[:-1]}, (), "has 299 actions and 300 rewards: they need equal lengths"),
+    "lengths": (
+        {"actions": made().action[:-1]},
+        (),
+        "has 299 actions and 300 rewards: they need equal lengths",
+    ),
     "flat": ({"actions": made().reward}, (), r"actions \(300,\); each needs rows"),
-    "next": ({"next_observations": np.zeros((300, 12))}, (), r"next_observations of shape \(300, 12\)"),
+    "next": (
+        {"next_observations": np.zeros((300, 12))},
+        (),
+        r"next_observations of shape \(300, 12\)",
+    ),
     "unnamed": ({}, ("actions",), "has no actions; it holds: observations, rewards"),
     "endless": ({}, ("terminals", "timeouts"), "does not say where episodes end"),
-    "dones": ({"dones": made().terminated}, ("terminals", "timeouts"), "dones alone, which do not tell death"),
+    "dones": (
+        {"dones": made().terminated},
+        ("terminals", "timeouts"),
+        "dones alone, which do not tell death",
+    ),
     "across": ({}, ("timeouts", "next_observations"), "transitions would reach across episodes"),
-    "nan end": ({"terminals": bad(made().terminated * 1.0, np.nan)}, (), "has 1 terminals that are NaN .*transition 7"),
-    "nan limit": ({"timeouts": bad(made().truncated * 1.0, np.nan)}, (), "has 1 timeouts that are NaN .*transition 7"),
-    "two rewards": ({"rewards": np.zeros((300, 2))}, (), r"has rewards of shape \(300, 2\): needs one number"),
-    "two ends": ({"terminals": np.zeros((300, 2), bool)}, (), r"has terminals of shape \(300, 2\): needs one number"),
-    "single": ({"rewards": np.float32(1)}, (), "has a single number in rewards, not one a transition"),
-    "metadata": ({"metadata": np.array("{'a'}")}, (), "has metadata that is no JSON: Expecting property name"),
+    "nan end": (
+        {"terminals": bad(made().terminated * 1.0, np.nan)},
+        (),
+        "has 1 terminals that are NaN .*transition 7",
+    ),
+    "nan limit": (
+        {"timeouts": bad(made().truncated * 1.0, np.nan)},
+        (),
+        "has 1 timeouts that are NaN .*transition 7",
+    ),
+    "two rewards": (
+        {"rewards": np.zeros((300, 2))},
+        (),
+        r"has rewards of shape \(300, 2\): needs one number",
+    ),
+    "two ends": (
+        {"terminals": np.zeros((300, 2), bool)},
+        (),
+        r"has terminals of shape \(300, 2\): needs one number",
+    ),
+    "single": (
+        {"rewards": np.float32(1)},
+        (),
+        "has a single number in rewards, not one a transition",
+    ),
+    "metadata": (
+        {"metadata": np.array("{'a'}")},
+        (),
+        "has metadata that is no JSON: Expecting property name",
+    ),
     "text": ({"actions": np.full((300, 3), "1.0")}, (), "has no numbers in actions, but <U3"),
-    "pickled": ({"actions": np.array([object()] * 300)}, (), "cannot be read as a data set: it holds pickled objects"),
-}  # fmt: skip
+    "pickled": (
+        {"actions": np.array([object()] * 300)},
+        (),
+        "cannot be read as a data set: it holds pickled objects",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -348,24 +418,24 @@ def test_a_bound_in_other_precision_is_the_bound(tmp_path):
 
 
 def test_another_robot_of_the_same_sizes(tmp_path):
-    where = Domain.parse("walker2d")
+    where = parse_domain("walker2d")
     write_log(tmp_path / "d", made("walker2d", 20), {"domain": "walker2d/gravity=x2"}, where)
     assert read_log(str(tmp_path / "d"), where).log.size == 20
     with pytest.raises(
         BadValue, match=r"another robot's log: Walker2d of 17 .* half_cheetah.* has 17 and 6"
     ):
-        read_log(str(tmp_path / "d"), Domain.parse("half_cheetah/gravity=x2"))
+        read_log(str(tmp_path / "d"), parse_domain("half_cheetah/gravity=x2"))
 
 
 def test_the_same_robot_seen_or_shifted_otherwise(tmp_path):
     write_log(tmp_path / "d", made(), {"domain": "hopper"}, HOPPER)
     with pytest.raises(BadValue, match="was sensed or moved otherwise: Hopper of 11 observations"):
-        read_log(str(tmp_path / "d"), Domain.parse("hopper/history=2"))
-    (note,) = read_log(str(tmp_path / "d"), Domain.parse("hopper/density=2")).notes
+        read_log(str(tmp_path / "d"), parse_domain("hopper/history=2"))
+    (note,) = read_log(str(tmp_path / "d"), parse_domain("hopper/density=2")).notes
     assert note.startswith("this log was made in hopper, the target is hopper/density=")
     assert (
         read_log(str(tmp_path / "d"), HOPPER).notes
-        == read_log(str(tmp_path / "d"), Domain.parse("log:hopper")).notes
+        == read_log(str(tmp_path / "d"), parse_domain("log:hopper")).notes
         == ()
     )
 
@@ -391,18 +461,33 @@ def dictionary(file: Any) -> None:
     file["episode_0/observations/part"] = np.zeros((3, 2))
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda file: [file.pop(name) for name in list(file)], "holds no transition"),
-    (dictionary, "has no plain array observations in episode 0: only boxes of floats"),
-    (lambda file: file["episode_1"].pop("rewards"), "has no plain array rewards in episode 1"),
-    (replaced("rewards", lambda x: x[:-1]), "has unequal lengths in episode 2: .* n steps need n . 1 observations"),
-    (replaced("observations", lambda x: x[:-2]), "has unequal lengths in episode 2"),
-    (replaced("terminations", np.ones_like), "has an end in the middle of episode 2"),
-    (replaced("actions", lambda x: x * np.nan), "actions that are NaN or infinite"),
-    (replaced("terminations", lambda x: x * np.nan), r"has \d+ terminations of episode 2 that are NaN .*transition 0"),
-    (replaced("rewards", lambda x: np.stack([x, x], 1)), r"has rewards of episode 2 of shape \(\d+, 2\): needs one"),
-    (replaced("truncations", lambda x: np.stack([x, x], 1)), r"has truncations of episode 2 of shape \(\d+, 2\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda file: [file.pop(name) for name in list(file)], "holds no transition"),
+        (dictionary, "has no plain array observations in episode 0: only boxes of floats"),
+        (lambda file: file["episode_1"].pop("rewards"), "has no plain array rewards in episode 1"),
+        (
+            replaced("rewards", lambda x: x[:-1]),
+            "has unequal lengths in episode 2: .* n steps need n . 1 observations",
+        ),
+        (replaced("observations", lambda x: x[:-2]), "has unequal lengths in episode 2"),
+        (replaced("terminations", np.ones_like), "has an end in the middle of episode 2"),
+        (replaced("actions", lambda x: x * np.nan), "actions that are NaN or infinite"),
+        (
+            replaced("terminations", lambda x: x * np.nan),
+            r"has \d+ terminations of episode 2 that are NaN .*transition 0",
+        ),
+        (
+            replaced("rewards", lambda x: np.stack([x, x], 1)),
+            r"has rewards of episode 2 of shape \(\d+, 2\): needs one",
+        ),
+        (
+            replaced("truncations", lambda x: np.stack([x, x], 1)),
+            r"has truncations of episode 2 of shape \(\d+, 2\)",
+        ),
+    ],
+)
 def test_a_bad_minari_gets_one_line(tmp_path, change, said):
     with pytest.raises(BadValue, match=said) as caught:
         read_log(edited(tmp_path / "d", change), HOPPER)
@@ -489,9 +574,9 @@ def test_what_is_no_data_set_gets_one_line(tmp_path):
     (tmp_path / "braces" / "data" / "metadata.json").write_bytes(b"\xff{")
     np.save(tmp_path / "one.npy", made().obs)
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
-    for name, said in (("d", "is no data set"), ("d.npz", "cannot be read"), ("arrow", "is in Minari's format arrow"),
-                       ("torn", "cannot be read"), ("d/half.npz", "cannot be read"), ("gone", "is missing"),
-                       ("one.npz", "is one array"), ("braces", "has metadata.json that is no JSON: "),
+    for name, said in (("d", "is no data set"), ("d.npz", "cannot be read"), ("arrow", "is in Minari's " "format arrow"),  # noqa: E501
+                       ("torn", "cannot be read"), ("d/half.npz", "cannot be read"), ("gone", "is missing"),  # noqa: E501
+                       ("one.npz", "is one array"), ("braces", "has metadata.json that " "is " "no " "JSON: "),  # noqa: E501
                        ("d/encrypted.npz", "cannot be read as a data set: .* is encrypted"),
                        ("d" * 5000, "d cannot be read: file name too long")):  # fmt: skip
         with pytest.raises(BadValue, match=said) as caught:
@@ -689,7 +774,7 @@ def half(monkeypatch: pytest.MonkeyPatch) -> Half:
 
 
 def test_coverage_says_what_is_in_a_log(half):
-    reacher = Domain.parse("reacher")
+    reacher = parse_domain("reacher")
     data = datasets.DataSet("D:60", hand_made(), {}, ("a note",))
     own = hand_made()._replace(obs=hand_made().obs * 2, action=np.full((60, 2), 0.5, np.float32))
     found = describe_coverage(data, reacher, half, own)
@@ -744,7 +829,7 @@ def test_coverage_says_what_is_in_a_log(half):
 
 def test_one_short_episode_is_warned_of():
     data = datasets.DataSet("D", hand_made().first(8), {}, ())
-    said = "\n".join(describe_coverage(data, Domain.parse("reacher")).lines())
+    said = "\n".join(describe_coverage(data, parse_domain("reacher")).lines())
     assert (
         "only one episode" in said
         and "of episodes cut short: no return of this target is known" in said
@@ -781,7 +866,7 @@ class FromLog(SourceOnly):
 @pytest.fixture(autouse=True)
 def from_log(monkeypatch: pytest.MonkeyPatch) -> None:
     row = registry.MethodEntry(f"{__name__}:FromLog", "dataset", "PPO", "a test")
-    monkeypatch.setitem(registry.METHODS, "from_log", row)
+    monkeypatch.setitem(registry.METHODS._entries, "from_log", row)
 
 
 @pytest.fixture(scope="module")
@@ -877,8 +962,13 @@ def test_a_run_goes_on_with_the_log_it_began_with(tmp_path):
     )
     path.write_bytes(whole)
     isthmus.resume(run.folder, quiet=True)
-    planned = Run.plan("from_log", isthmus.problem("hopper/gravity=x2", data=str(path)), 0, run.steps,
-                       tiny.settings("from_log"))  # fmt: skip
+    planned = Run.plan(
+        "from_log",
+        isthmus.problem("hopper/gravity=x2", data=str(path)),
+        0,
+        run.steps,
+        tiny.settings("from_log"),
+    )
     run.expect(planned)
     with pytest.raises(BadValue, match="holds a run on another log"):
         run.expect({**planned, "log": {**planned["log"], "digest": "0"}})
@@ -891,12 +981,12 @@ def test_a_target_known_only_by_its_log(tmp_path):
     path = saved(tmp_path)
     problem = isthmus.problem("hopper", source="history=2", target="log", data=saved_wide(tmp_path))
     target = problem.target
-    assert str(target) == "log:hopper/history=2" and Domain.parse(str(target)) == target
+    assert str(target) == "log:hopper/history=2" and parse_domain(str(target)) == target
     assert isinstance(target, LoggedDomain) and problem.evaluation_target is target
     assert (target.spaces.observation, target.spaces.action, target.time_limit) == (22, 3, 1000)
     assert problem.log().size == 300 and Problem.from_data(problem.describe()) == problem
-    for call in (lambda: target.worlds(1, 0), lambda: target.shift("gravity=x2"), lambda: evaluate(None, target, 1),
-                 lambda: record_log(target, None, 1), lambda: compare(problem, [], out=tmp_path / "c"),
+    for call in (lambda: target.worlds(1, 0), lambda: target.shift("gravity=x2"), lambda: evaluate(None, target, 1),  # noqa: E501
+                 lambda: record_log(target, None, 1), lambda: compare(problem, [], out=tmp_path / "c"),  # noqa: E501
                  lambda: target.simulation(1)):  # fmt: skip
         with pytest.raises(
             BadValue,
@@ -908,10 +998,10 @@ def test_a_target_known_only_by_its_log(tmp_path):
         isthmus.audit(target, target)
     with pytest.raises(
         BadValue,
-        match=r"log:hopper is known only by its log, and nothing can be played in it, .* or name a target",
+        match=r"log:hopper is known only by its log, and nothing can be played in it, .* or name a target",  # noqa: E501
     ):
         isthmus.problem("hopper", target="log", access="online")
-    assert read_log(path, Domain.parse("log:gym:Hopper-v5")).log.size == 300
+    assert read_log(path, parse_domain("log:gym:Hopper-v5")).log.size == 300
 
 
 def saved_wide(folder: Path) -> str:
@@ -933,7 +1023,7 @@ def test_its_return_is_not_made_up(tmp_path, capsys):
     assert said.count("hopper") >= 2 and "nan" not in said
     main(["evaluate", str(run.folder), "--domain", "hopper/gravity=x2", "--episodes", "2"])
     assert "gravity=19.62" in capsys.readouterr().out
-    for command in (["landscape", str(run.folder), "--over", "torso_mass=1..9:2", "foot_friction=1..2:2"],
+    for command in (["landscape", str(run.folder), "--over", "torso_mass=1..9:2", "foot_friction=1..2:2"],  # noqa: E501
                     ["watch", str(run.folder), "-o", str(tmp_path / "clip.webp")]):  # fmt: skip
         with pytest.raises(SystemExit):
             main(command)
@@ -946,7 +1036,7 @@ def test_its_return_is_not_made_up(tmp_path, capsys):
 
 
 def test_collect_logs_the_policy_in_the_target(tmp_path, run, capsys):
-    where = Domain.parse("hopper/gravity=x2")
+    where = parse_domain("hopper/gravity=x2")
     main(
         [
             "collect",
@@ -997,8 +1087,8 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
     with pytest.raises(
         BadValue, match=r"learned on a HalfCheetah; walker2d/gravity=19\.62 is another robot"
     ):
-        check_fits(Domain.parse("half_cheetah"), Domain.parse("walker2d/gravity=x2"))
-    check_fits(HOPPER, Domain.parse("gym:Hopper-v5"))
+        check_fits(parse_domain("half_cheetah"), parse_domain("walker2d/gravity=x2"))
+    check_fits(HOPPER, parse_domain("gym:Hopper-v5"))
     monkeypatch.setattr(SourceOnly, "has_source_action", True)
     with pytest.raises(
         BadValue,

@@ -2,6 +2,8 @@
 state, parameters.
 """
 
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 import sys
@@ -19,7 +21,8 @@ import tiny
 
 import isthmus
 from isthmus.audit.audit import NO_CHANGE, SHIFT, audit
-from isthmus.domains.domain import Domain, _simulation
+from isthmus.domains.domain import RobotDomain, _simulation
+from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.physics import dart, dart_model
 from isthmus.physics import mujoco as reference
@@ -29,7 +32,8 @@ from isthmus.physics.dart_world import import_dartpy
 from isthmus.physics.geom_contacts import find_colliding, find_colliding_contacts
 from isthmus.physics.mujoco import MujocoSimulator, load_model
 from isthmus.physics.random import Streams, keys
-from isthmus.report import watch as watching
+from isthmus.rendering import CannotRender, find_backend
+from isthmus.report.watch import film
 from isthmus.tasks import task as tasks
 from isthmus.training import train as loop
 from isthmus.training.checkpoint import digest
@@ -132,8 +136,10 @@ def test_a_robot_on_a_stand_and_parts_without_mass(tmp_path):
     """Bodies that stand still carry the robot; a sensor's body weighs nothing."""
     simulator = built(
         tmp_path,
-        '<body pos="0 1 2" euler="90 0 0"><geom type="box" size=".1 .1 .1"/><body pos="0 0 .3" euler="0 30 0">'
-        '<joint type="hinge" axis="0 1 0" pos=".1 0 0" ref="20"/><geom type="capsule" size=".02 .3" mass="1"/>'
+        '<body pos="0 1 2" euler="90 0 0"><geom type="box" size=".1 .1 .1"/><body pos="0 0 '
+        '.3" euler="0 30 0">'
+        '<joint type="hinge" axis="0 1 0" pos=".1 0 0" ref="20"/><geom type="capsule" '
+        'size=".02 .3" mass="1"/>'
         '<body name="tip" pos="0 0 .5"><site/></body></body></body>',
     )
     model, world = simulator.model, simulator._worlds[0]
@@ -156,9 +162,12 @@ def test_what_collides_is_what_mujoco_lets_collide(tmp_path):
         '<body name="b" pos=".05 0 0"><joint/><geom size=".3"/><geom size=".3" pos="0 .05 0"/>'
         '<body name="c" pos="0 .06 0"><joint/><geom size=".3"/></body></body></body>'
         '<body name="d" pos="0 0 .07"><freejoint/><geom size=".3"/></body>'
-        '<body name="e" pos="0 .08 .02"><freejoint/><geom size=".3" contype="2" conaffinity="4"/></body>'
-        '<body name="f" pos=".08 .08 0"><freejoint/><geom size=".3" contype="8" conaffinity="2"/></body>'
-        '<body name="g" pos=".08 0 .08"><freejoint/><geom size=".3" contype="0" conaffinity="0"/></body>',
+        '<body name="e" pos="0 .08 .02"><freejoint/><geom size=".3" contype="2" '
+        'conaffinity="4"/></body>'
+        '<body name="f" pos=".08 .08 0"><freejoint/><geom size=".3" contype="8" '
+        'conaffinity="2"/></body>'
+        '<body name="g" pos=".08 0 .08"><freejoint/><geom size=".3" contype="0" '
+        'conaffinity="0"/></body>',
         more='<contact><exclude body1="d" body2="a"/></contact>',
     )
     data = mujoco.MjData(simulator.model)
@@ -189,7 +198,10 @@ def test_a_free_body_turns_as_in_mujoco(tmp_path):
     """Velocities are linear in the world's frame and angular in the body's, quaternions do not
     jump.
     """
-    body = '<body pos="0 0 5"><freejoint/><geom type="box" size=".1 .2 .3" contype="0" conaffinity="0"/></body>'
+    body = (
+        '<body pos="0 0 5"><freejoint/><geom type="box" size=".1 .2 .3" contype="0" '
+        'conaffinity="0"/></body>'
+    )
     simulator = built(tmp_path, body, dt=0.0005)
     model = simulator.model
     data = mujoco.MjData(model)
@@ -208,7 +220,8 @@ def test_a_free_body_turns_as_in_mujoco(tmp_path):
 def test_a_pendulum_keeps_its_energy_and_its_period(tmp_path):
     simulator = built(
         tmp_path,
-        '<body><joint type="hinge" axis="0 1 0"/><geom type="sphere" pos="0 0 -1" size=".1" mass="2"/></body>',
+        '<body><joint type="hinge" axis="0 1 0"/><geom type="sphere" pos="0 0 -1" size=".1" '
+        'mass="2"/></body>',
     )
     inertia = 2 * (1 + 0.4 * 0.1**2)
     simulator.qpos[0] = 0.1
@@ -222,7 +235,10 @@ def test_a_pendulum_keeps_its_energy_and_its_period(tmp_path):
     )
 
 
-SLIDE = '<body><joint name="x" type="slide" axis="1 0 0" {}/><geom type="sphere" size=".1" mass="2"/></body>'
+SLIDE = (
+    '<body><joint name="x" type="slide" axis="1 0 0" {}/><geom type="sphere" size=".1" '
+    'mass="2"/></body>'
+)
 MOTOR = '<actuator><motor joint="x" gear="{}" ctrllimited="true" ctrlrange="-1 1"/></actuator>'
 
 
@@ -275,7 +291,10 @@ PARTS = {"box": (".1 .2 .15", 0.15), "sphere": (".1", 0.1), "capsule": (".06 .2"
 def test_what_lies_on_the_floor_is_carried_by_it(kind, tmp_path):
     size, height = PARTS[kind]
     lying = 'euler="0 90 0"' if kind == "capsule" else ""
-    body = f'<body pos="0 0 .2"><freejoint/><geom type="{kind}" size="{size}" {lying} mass="2"/></body>'
+    body = (
+        f'<body pos="0 0 .2"><freejoint/><geom type="{kind}" size="{size}" {lying} mass="2"/>'
+        f"</body>"
+    )
     simulator = built(tmp_path, FLOOR.format(1) + body)
     coast(simulator, 1000)
     assert (
@@ -291,7 +310,10 @@ def test_what_lies_on_the_floor_is_carried_by_it(kind, tmp_path):
 )
 def test_contact_rubs_by_the_larger_friction_of_the_two(floor, own, true, tmp_path):
     """As in MuJoCo, where DART would take the smaller: a box slides v^2 / (2 mu g)."""
-    body = f'<body pos="0 0 .0999"><freejoint/><geom type="box" size=".3 .3 .1" friction="{own}"/></body>'
+    body = (
+        f'<body pos="0 0 .0999"><freejoint/><geom type="box" size=".3 .3 .1" '
+        f'friction="{own}"/></body>'
+    )
     simulator = built(tmp_path, FLOOR.format(floor) + body)
     coast(simulator, 100)
     start = simulator.qpos[0, 0]
@@ -302,7 +324,9 @@ def test_contact_rubs_by_the_larger_friction_of_the_two(floor, own, true, tmp_pa
 
 
 def test_the_hoppers_foot_carries_it():
-    """Held upright by nothing it falls, but not before it has stood: feet on the floor, not in it."""
+    """Held upright by nothing it falls, but not before it has stood: feet on the floor, not in
+    it.
+    """
     simulator = make("hopper", n=1)
     simulator.reset(np.array([0]), simulator.qpos0[None], np.zeros((1, 6)))
     for _ in range(15):
@@ -370,9 +394,17 @@ def test_condim_1_is_without_friction(tmp_path):
 
 
 def test_parts_that_rub_less_on_each_other_than_on_the_floor(tmp_path):
-    """A slider on a slab: both have 0.2, the floor has 1. The slab stays, the slider slides by 0.2."""
-    slab = '<body pos="0 0 .05"><freejoint/><geom type="box" size="3 1 .05" friction=".2" mass="9"/></body>'
-    slider = '<body pos="0 0 .2"><freejoint/><geom type="box" size=".3 .3 .1" friction=".2" mass="1"/></body>'
+    """A slider on a slab: both have 0.2, the floor has 1. The slab stays, the slider slides by
+    0.2.
+    """
+    slab = (
+        '<body pos="0 0 .05"><freejoint/><geom type="box" size="3 1 .05" friction=".2" '
+        'mass="9"/></body>'
+    )
+    slider = (
+        '<body pos="0 0 .2"><freejoint/><geom type="box" size=".3 .3 .1" friction=".2" '
+        'mass="1"/></body>'
+    )
     simulator = built(tmp_path, FLOOR.format(1) + slab + slider)
     coast(simulator, 100)
     simulator.qvel[0, 6] = 2.0
@@ -437,7 +469,8 @@ def test_a_plan_of_shapes_gives_each_pair_its_friction_once():
         world = FLOOR.format(0.5)
         for _ in range(4):
             geoms = (
-                f'<geom size=".1" friction="{rng.choice([0.1, 0.5, 1])}" condim="{rng.choice([1, 3])}" '
+                f'<geom size=".1" friction="{rng.choice([0.1, 0.5, 1])}" '
+                f'condim="{rng.choice([1, 3])}" '
                 f'priority="{rng.choice([0, 0, 1])}"/>'
                 for _ in range(rng.integers(1, 3))
             )
@@ -462,8 +495,13 @@ def test_a_plan_of_shapes_gives_each_pair_its_friction_once():
 
 
 def test_a_world_that_needs_other_shapes_is_as_one_made_with_them(tmp_path):
-    """From one friction to another that needs second shapes, and back: the bits of a fresh world."""
-    box = '<body pos="{} 0 {}"><freejoint/><geom name="{}" type="box" size=".1 .1 .1" friction=".2"/></body>'
+    """From one friction to another that needs second shapes, and back: the bits of a fresh
+    world.
+    """
+    box = (
+        '<body pos="{} 0 {}"><freejoint/><geom name="{}" type="box" size=".1 .1 .1" '
+        'friction=".2"/></body>'
+    )
     world = FLOOR.format(0.2) + box.format(0, 0.11, "foot") + box.format(0.05, 0.32, "other")
     used, fresh = (built(tmp_path, world, ("foot_friction", "friction")) for _ in range(2))
     assert not used._worlds[0].plan.copies
@@ -520,7 +558,8 @@ def test_contacts_of_the_past_are_forgotten(pieces, tmp_path):
     the bit.
     """
     bodies = [
-        f'<body pos="{0.1 * i} 0 {0.4 + 0.35 * i}"><freejoint/><geom type="{k}" size="{PARTS[k][0]}" mass="1"/></body>'
+        f'<body pos="{0.1 * i} 0 {0.4 + 0.35 * i}"><freejoint/><geom type="{k}" '
+        f'size="{PARTS[k][0]}" mass="1"/></body>'
         for i, k in enumerate(pieces)
     ]
     simulator = built(tmp_path, FLOOR.format(1) + "".join(bodies), dt=0.005)
@@ -696,50 +735,108 @@ MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
 @pytest.mark.parametrize(
     ("body", "more", "words"),
     [
-        (SWING.format('actuatorfrcrange="-1 1"'), MOTOR_ON.format(""), "joints with actuatorfrcrange"),
-        (SWING.format(""), MOTOR_ON.format('delay=".1" nsample="60"'), "actuators with delay or history"),
+        (
+            SWING.format('actuatorfrcrange="-1 1"'),
+            MOTOR_ON.format(""),
+            "joints with actuatorfrcrange",
+        ),
+        (
+            SWING.format(""),
+            MOTOR_ON.format('delay=".1" nsample="60"'),
+            "actuators with delay or history",
+        ),
         (SWING.format(""), MOTOR_ON.format('damping="1"'), "actuators with damping or armature"),
         (SWING.format(""), MOTOR_ON.format('armature="1"'), "actuators with damping or armature"),
         (SWING.format('damping=".1 5"'), "", "polynomial damping"),
         (SWING.format('stiffness="1 5"'), "", "polynomial stiffness"),
         (
-            FLOOR.format(1) + SLIDER.format('surfacevel="1 0 0 0 0 0"'), "", "geoms with surfacevel",
+            FLOOR.format(1) + SLIDER.format('surfacevel="1 0 0 0 0 0"'),
+            "",
+            "geoms with surfacevel",
         ),
         (
-            '<body><joint type="free" name="x"/><geom size=".1"/></body>', MOTOR_ON.format(""),
+            '<body><joint type="free" name="x"/><geom size=".1"/></body>',
+            MOTOR_ON.format(""),
             "motors on free joints",
         ),
-        ('<body><joint type="free" stiffness="3"/><geom size=".1"/></body>', "", "free joints with .* springs"),
-        ('<body><joint type="free" armature=".5"/><geom size=".1"/></body>', "", "free joints with armature"),
         (
-            '<body><joint type="free" damping=".1" armature=".5"/><geom size=".1"/></body>', "",
+            '<body><joint type="free" stiffness="3"/><geom size=".1"/></body>',
+            "",
+            "free joints with .* springs",
+        ),
+        (
+            '<body><joint type="free" armature=".5"/><geom size=".1"/></body>',
+            "",
+            "free joints with armature",
+        ),
+        (
+            '<body><joint type="free" damping=".1" armature=".5"/><geom size=".1"/></body>',
+            "",
             "free joints with damping, dry friction or springs, free joints with armature",
         ),
-        (SWING.format('limited="true" range="0 40" solreflimit=".1 1"'), "", "joint limits with solreflimit"),
-        (SWING.format('limited="true" range="0 40" solreflimit="-900 -9"'), "", "joint limits with solreflimit"),
-        (FLOOR.format(1) + SLIDER.format('condim="4"'), "", r"contacts with torsional or rolling friction .*"),
+        (
+            SWING.format('limited="true" range="0 40" solreflimit=".1 1"'),
+            "",
+            "joint limits with solreflimit",
+        ),
+        (
+            SWING.format('limited="true" range="0 40" solreflimit="-900 -9"'),
+            "",
+            "joint limits with solreflimit",
+        ),
+        (
+            FLOOR.format(1) + SLIDER.format('condim="4"'),
+            "",
+            r"contacts with torsional or rolling friction .*",
+        ),
         (FLOOR.format(1) + SLIDER.format('margin=".01"'), "", "contact margins above 2 mm"),
         (FLOOR.format(1) + SLIDER.format('margin=".001" gap=".001"'), "", "geoms with gap"),
-        (SWING.format(""), '<option><flag override="enable"/></option>', '<flag override="enable"/>'),
-        (SWING.format(""), '<option><flag speculative="enable"/></option>', '<flag speculative="enable"/>'),
-        (SWING.format(""), '<option actuatorgroupdisable="0"/>' + MOTOR_ON.format(""), "disabled groups of actuators"),
+        (
+            SWING.format(""),
+            '<option><flag override="enable"/></option>',
+            '<flag override="enable"/>',
+        ),
+        (
+            SWING.format(""),
+            '<option><flag speculative="enable"/></option>',
+            '<flag speculative="enable"/>',
+        ),
+        (
+            SWING.format(""),
+            '<option actuatorgroupdisable="0"/>' + MOTOR_ON.format(""),
+            "disabled groups of actuators",
+        ),
         ('<body gravcomp="1"><joint/><geom size=".1"/></body>', "", "gravity compensation"),
         (SWING.format(""), '<option viscosity="1"/>', "a fluid"),
-        (SWING.format(""), SERVO_ON.format("position kp"), f"{NO_MOTOR}, actuators whose control is a position"),
-        (SWING.format(""), SERVO_ON.format("velocity kv"), f"{NO_MOTOR}, actuators whose control is a velocity"),
-        (SWING.format(""), SERVO_ON.format("cylinder area"), f"{NO_MOTOR}, actuators whose control is a pressure"),
         (
-            SWING.format(""), SERVO_ON.format("pid kp"),
+            SWING.format(""),
+            SERVO_ON.format("position kp"),
+            f"{NO_MOTOR}, actuators whose control is a position",
+        ),
+        (
+            SWING.format(""),
+            SERVO_ON.format("velocity kv"),
+            f"{NO_MOTOR}, actuators whose control is a velocity",
+        ),
+        (
+            SWING.format(""),
+            SERVO_ON.format("cylinder area"),
+            f"{NO_MOTOR}, actuators whose control is a pressure",
+        ),
+        (
+            SWING.format(""),
+            SERVO_ON.format("pid kp"),
             f"{NO_MOTOR}, actuators whose control is a position, actuators whose control is a "
             "velocity, "
             "actuators with several controls",
         ),
         (
-            SWING.format(""), '<actuator><general joint="x" input="pos"/></actuator>',
+            SWING.format(""),
+            '<actuator><general joint="x" input="pos"/></actuator>',
             "actuators whose control is a position",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_the_builder_does_not_read_is_refused_by_name(body, more, words, tmp_path):
     with pytest.raises(
         BadValue, match=f"engine=dart does not build [^ ]*: it has {words}$"
@@ -793,10 +890,10 @@ def test_what_is_left_out_of_joints_is_told(bodies, notes, tmp_path):
 
 def test_what_is_left_out_of_the_robots_here():
     found = {
-        robot: Domain.parse(f"{robot}/engine=dart").left_out()
+        robot: parse_domain(f"{robot}/engine=dart").left_out()
         for robot in ("hopper", "half_cheetah", "ball")
     }
-    assert found["ball"] == () and Domain.parse("hopper").left_out() == ()
+    assert found["ball"] == () and parse_domain("hopper").left_out() == ()
     joints = "thigh_joint, leg_joint, foot_joint"
     assert found["hopper"] == (f"{ARMATURE_NOTE.format(joints)} (see docs/engines.md)",)
     assert [line.partition(":")[0] for line in found["half_cheetah"]] == [
@@ -828,7 +925,10 @@ def test_the_factor_of_all_contacts_is_dart_s_too(tmp_path):
 
 
 def test_geoms_that_touch_nothing_may_have_anything(tmp_path):
-    drawn = '<geom size=".1" contype="0" conaffinity="0" mass="0" margin="1" gap=".5" condim="6" surfacevel="1 0 0 0 0 0"/>'
+    drawn = (
+        '<geom size=".1" contype="0" conaffinity="0" mass="0" margin="1" gap=".5" '
+        'condim="6" surfacevel="1 0 0 0 0 0"/>'
+    )
     assert built(tmp_path, SWING.format("").replace("</body>", drawn + "</body>")).nv == 1
 
 
@@ -965,15 +1065,15 @@ class Noise(NamedTuple):
 
 
 def test_a_domain_is_written_and_read():
-    domain = Domain.parse("hopper/gravity=x2,engine=dart")
+    domain = parse_domain("hopper/gravity=x2,engine=dart")
     assert (
         domain.engine == "dart"
-        and Domain.parse(str(domain)) == domain
+        and parse_domain(str(domain)) == domain
         and "engine=dart" in str(domain)
     )
-    assert domain.without_settings() == Domain("hopper") and domain.shift(
+    assert domain.without_settings() == RobotDomain("hopper") and domain.shift(
         "engine=mujoco"
-    ) == Domain.parse("hopper/gravity=x2")
+    ) == parse_domain("hopper/gravity=x2")
     assert domain.table() == dart.load_dart_parameters(tasks.find_task("hopper").model_path())
 
 
@@ -993,15 +1093,15 @@ def test_a_domain_is_written_and_read():
 )
 def test_what_dart_has_not_is_refused_in_one_line(text, words):
     with pytest.raises(BadValue, match=words) as caught:
-        Domain.parse(text)
+        parse_domain(text)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_engine_and_an_unknown_parameter_get_the_nearest_names():
     with pytest.raises(UnknownName, match="did you mean mujoco"):
-        Domain.parse("hopper/engine=mujuco")
+        parse_domain("hopper/engine=mujuco")
     with pytest.raises(UnknownName, match="did you mean gravity"):
-        Domain.parse("hopper/engine=dart,gravty=2")
+        parse_domain("hopper/engine=dart,gravty=2")
     with pytest.raises(BadValue, match="contact forces"):
         make("hopper", 1).contact_forces(np.array([0]))
 
@@ -1044,7 +1144,7 @@ def test_a_model_that_is_not_built_says_why(body, more, words, tmp_path):
 
 def test_without_dartpy_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "dartpy", None)
-    assert "armature" not in Domain.parse("hopper/engine=dart").table()  # reading needs none
+    assert "armature" not in parse_domain("hopper/engine=dart").table()  # reading needs none
     problem = isthmus.problem("hopper/engine=dart")
     for use in (
         import_dartpy,
@@ -1071,8 +1171,10 @@ def test_both_engines_have_the_same_spaces_and_starts(robot):
 
 @pytest.mark.parametrize("robot", ["hopper", "reacher"])
 def test_collecting_goes_on_to_the_bit(robot):
-    """In one go; cut in two with another simulation for the second half; and beside other worlds."""
-    domain = Domain.parse(f"{robot}/engine=dart,motor_strength=0.5..1.5,action_delay=1")
+    """In one go; cut in two with another simulation for the second half; and beside other
+    worlds.
+    """
+    domain = parse_domain(f"{robot}/engine=dart,motor_strength=0.5..1.5,action_delay=1")
     worlds = domain.worlds(6, 0)
     noise = Noise(np.ones(domain.spaces.action, np.float32))
     whole, tr = rollout_steps(domain, worlds, noise, 80)
@@ -1086,6 +1188,7 @@ def test_collecting_goes_on_to_the_bit(robot):
     assert whole.finished.sum() > 0
 
 
+@pytest.mark.full
 def test_a_run_is_resumed_to_the_bit(tmp_path, monkeypatch):
     """Trained in the second engine, stopped amid and gone on with, in simulations that are not the
     first's.
@@ -1110,7 +1213,7 @@ def test_a_run_is_resumed_to_the_bit(tmp_path, monkeypatch):
 
 
 def test_play_and_its_return_are_the_same_again():
-    domain = Domain.parse("reacher/engine=dart")
+    domain = parse_domain("reacher/engine=dart")
     _simulation.cache_clear()
     first = rollout_episodes(domain, domain.worlds(3, 1), Noise(np.ones(2, np.float32)))
     _simulation.cache_clear()
@@ -1122,7 +1225,7 @@ def test_play_and_its_return_are_the_same_again():
 
 
 def test_an_audit_shows_the_gap_between_the_engines_and_that_armature_is_most_of_it():
-    found = audit(Domain.parse("hopper"), Domain.parse("hopper/engine=dart"))
+    found = audit(parse_domain("hopper"), parse_domain("hopper/engine=dart"))
     (engine,) = found.alone
     assert (engine.name, engine.source, engine.target) == ("engine", "mujoco", "dart")
     (_, _, as_it_is), (source, _, bare) = engine.points
@@ -1136,38 +1239,38 @@ def test_an_audit_shows_the_gap_between_the_engines_and_that_armature_is_most_of
     assert (
         "DART has no joint armature: that of thigh_joint, leg_joint, foot_joint is left out" in text
     )
-    removed = audit(Domain.parse("hopper/armature=x0"), Domain.parse("hopper/engine=dart"))
+    removed = audit(parse_domain("hopper/armature=x0"), parse_domain("hopper/engine=dart"))
     assert removed.effect == bare and len(removed.alone[0].points) == 1
 
 
 def test_engines_and_settings_are_weighed_apart():
-    found = audit(Domain.parse("hopper"), Domain.parse("hopper/engine=dart,friction=1"))
+    found = audit(parse_domain("hopper"), parse_domain("hopper/engine=dart,friction=1"))
     effects = {one.name: one for one in found.alone}
     assert set(effects) == {"engine", "friction"}
     assert found.points[0].contact["foot"] == (2.0, 1.0)
-    within = audit(Domain.parse("hopper"), Domain.parse("hopper/friction=1"))
+    within = audit(parse_domain("hopper"), parse_domain("hopper/friction=1"))
     assert effects["friction"].points[0][2] == within.effect
 
 
 def test_an_audit_within_dart():
     assert (
-        audit(Domain.parse("hopper/engine=dart"), Domain.parse("hopper/engine=dart")).verdict
+        audit(parse_domain("hopper/engine=dart"), parse_domain("hopper/engine=dart")).verdict
         == NO_CHANGE
     )
     shifted = audit(
-        Domain.parse("hopper/engine=dart"), Domain.parse("hopper/engine=dart,gravity=x2")
+        parse_domain("hopper/engine=dart"), parse_domain("hopper/engine=dart,gravity=x2")
     )
     assert shifted.verdict == SHIFT and [one.name for one in shifted.alone] == ["gravity"]
     slid = audit(
-        Domain.parse("hopper/engine=dart,foot_friction=1"),
-        Domain.parse("hopper/engine=dart,foot_friction=0.4"),
+        parse_domain("hopper/engine=dart,foot_friction=1"),
+        parse_domain("hopper/engine=dart,foot_friction=0.4"),
     )
     assert slid.verdict == NO_CHANGE and any("below the floor's 1" in note for note in slid.notes)
 
 
 def test_an_engine_that_blows_up_without_armature_is_said():
     """MuJoCo integrates Reacher's damping explicitly: on links without armature that explodes."""
-    found = audit(Domain.parse("reacher"), Domain.parse("reacher/engine=dart"))
+    found = audit(parse_domain("reacher"), parse_domain("reacher/engine=dart"))
     assert (
         "mujoco with armature=x0 -> dart alone: cannot be compared: every episode blew up"
         in "\n".join(found.lines())
@@ -1178,7 +1281,7 @@ def test_an_engine_that_blows_up_without_armature_is_said():
 @pytest.mark.parametrize("robot", ["cartpole_swingup", "ball"])
 def test_without_contact_armature_and_runge_kutta_the_engines_are_one(robot):
     """Both integrate by semi-implicit Euler, with damping taken implicitly."""
-    found = audit(Domain.parse(robot), Domain.parse(f"{robot}/engine=dart"))
+    found = audit(parse_domain(robot), parse_domain(f"{robot}/engine=dart"))
     assert found.effect.one_step < 1e-11 and found.effect.apart < 1e-11
     assert len(found.alone[0].points) == 1
 
@@ -1209,14 +1312,19 @@ def test_without_contact_and_armature_the_engines_agree_but_for_their_integrator
 def test_a_robot_in_dart_is_filmed():
     """By MuJoCo's renderer, which knows the same configuration."""
     try:
-        watching.backend()
-    except watching.CannotRender as error:
+        find_backend()
+    except CannotRender as error:
         pytest.skip(str(error))
     still = Noise(np.zeros(3, np.float32))
+<<<<<<< HEAD:tests/contract/test_dart.py
     clip = watching.film(
+        still, parse_domain("hopper"), parse_domain("hopper/engine=dart"), 0.4, size=(96, 72)
+=======
+    clip = film(
         still, Domain.parse("hopper"), Domain.parse("hopper/engine=dart"), 0.4, size=(96, 72)
+>>>>>>> report:tests/unit/test_dart.py
     )
-    assert "Target hopper/engine=dart: it fell" in clip.said
+    assert "Target hopper/engine=dart: it fell" in clip.caption
     first, last = (np.asarray(clip.frames[i]).astype(int)[:, 112:] for i in (0, 10))
     assert np.abs(first - last).max() > 50  # it moves
 

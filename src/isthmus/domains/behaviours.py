@@ -1,0 +1,34 @@
+"""What acts in worlds: policies as they are deployed, and behaviours as they explore."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from isthmus.types import Array, Decision
+
+Memory = Any
+"""What is remembered between decisions: a tree of arrays, of N worlds with a leading axis [N]."""
+
+
+class Policy(Protocol):
+    """One world's policy, a tree of its parameters; calls are batched by `jax.vmap`."""
+
+    def memory(self) -> Memory:
+        """Return what is remembered at the begin of a task."""
+        ...
+
+    def act(self, memory: Memory, observation: Array, /) -> tuple[Array, Memory]:
+        """Return an action (A,) and what is remembered."""
+        ...
+
+
+class Behaviour(Protocol):
+    """One world's exploring policy, which draws from a key."""
+
+    def memory(self) -> Memory:
+        """Return what is remembered at the begin of a task."""
+        ...
+
+    def act(self, memory: Memory, observation: Array, key: Array, /) -> tuple[Decision, Memory]:
+        """Return a decision and what is remembered."""
+        ...

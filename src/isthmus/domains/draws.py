@@ -1,0 +1,44 @@
+"""Draws of physical parameters, one a world and task."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+
+from isthmus.domains.simulation import DYNAMICS
+from isthmus.physics.parameters import Distribution, Grid, ParameterSpec
+from isthmus.physics.random import Streams, fold
+
+
+def draw_parameters(
+    settings: tuple[tuple[str, ParameterSpec], ...], key: np.ndarray, task: np.ndarray
+) -> np.ndarray:
+    """Draw the dynamics (n, P) of worlds' tasks by their keys (n,) and task numbers (n,)."""
+    names = tuple(name for name, _ in settings)
+    drawn = np.empty((len(key), len(settings)))
+    streams = fold(key[:, None], DYNAMICS, task[:, None], _hash_names(names))
+    for column, (_, setting) in enumerate(settings):
+        drawn[:, column] = _draw_setting(setting, Streams(streams[:, column]))
+    return drawn
+
+
+def _draw_setting(setting: ParameterSpec, random: Streams) -> np.ndarray | float:
+    """Draw a parameter of n worlds, (n,); of one that is fixed, its value."""
+    if isinstance(setting, Distribution):
+        return setting.draw(random)
+    if isinstance(setting, Grid):
+        index = (random.uniform(0, 1, 1)[:, 0] * len(setting.values)).astype(int)
+        return np.array(setting.values)[index]
+    return setting
+
+
+@lru_cache(maxsize=64)
+def _hash_names(names: tuple[str, ...]) -> np.ndarray:
+    """Return what keeps the draws of parameters apart, uint64 [P]."""
+    return np.array([_hash_name(name) for name in names], np.uint64)
+
+
+def _hash_name(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
