@@ -23,7 +23,7 @@ from isthmus.problems.problem import make_problem
 from isthmus.training.checkpoint import digest
 from isthmus.training.executor import Executor, Processes
 from isthmus.training.ray import Ray
-from isthmus.training.train import shared_step
+from isthmus.training.sharing import shared_step
 from isthmus.types import Transition, Worlds
 
 

@@ -20,7 +20,8 @@ from isthmus.learning.ppo import PPO
 from isthmus.methods.method import State
 from isthmus.methods.single_domain import SourceOnly
 from isthmus.problems.problem import Problem
-from isthmus.training.train import MetricsLog, counters
+from isthmus.training.metrics_log import MetricsLog
+from isthmus.training.train import read_counters
 
 CANDIDATES = [
     (n, processes, threads)
@@ -71,7 +72,7 @@ class Training:
         for _ in range(self.rounds):
             self.states.append(self.state)
             self.state, metrics = self.method.step(self.problem, self.state)
-            self.log.write("round", {**counters(self.state), **metrics})
+            self.log.write("round", {**read_counters(self.state), **metrics})
 
 
 def compare(size: Sizes, peer: Peer) -> Iterator[Row]:

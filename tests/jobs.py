@@ -33,7 +33,7 @@ def work_or_wait(job: tuple) -> object:
     """A shard of a training; but on the machine that is to be lost it never ends."""
     import ray
 
-    from isthmus.training.train import run_shard
+    from isthmus.training.sharing import run_shard
 
     folder = Path(os.environ["LOST"])
     if ray.get_runtime_context().get_node_id() == (folder / "node").read_text():

@@ -43,7 +43,7 @@ def scripted(
     values = {BEST_ROUND: 9.0} if returns is None else returns
 
     def evaluate(method, state, problem, episodes):
-        done = sum(loop.counters(state).values()) // tiny.ROUND
+        done = sum(loop.read_counters(state).values()) // tiny.ROUND
         other = {"source": "target", "target": "source"}[key]
         return {
             f"{key}_return": values.get(done, 1.0),

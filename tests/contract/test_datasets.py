@@ -47,6 +47,7 @@ from isthmus.problems.problem import Access, Problem
 from isthmus.studies.compare import compare
 from isthmus.training import train as loop
 from isthmus.training.collect import log_target
+from isthmus.training.older_runs import keep_shapes
 from isthmus.training.run import Run
 from isthmus.types import BadValue, BudgetExceeded, IsthmusError, Metrics
 
@@ -859,9 +860,7 @@ class FromLog(SourceOnly):
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        assert (
-            problem.log().obs.shape[1] == problem.source.spaces.observation
-        )  # a rehearsal has a log of these shapes
+        assert problem.log().obs.shape[1] == problem.source.spaces.observation
         return super().init(problem, seed, start)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
@@ -923,9 +922,9 @@ def test_the_door_to_the_log(tmp_path):
     )
     again = Problem.from_data(problem.describe())
     assert again == problem and same(again.log(), problem.log())
-    hollow = problem.rehearsal().log()
-    assert hollow.size == 1 and [x.dtype for x in hollow] == [x.dtype for x in problem.log()]
-    assert hollow.obs.shape[1:] == (11,) and hollow.action.shape[1:] == (3,)
+    row = keep_shapes(problem).log()
+    assert row.size == 1 and [x.dtype for x in row] == [x.dtype for x in problem.log()]
+    assert row.obs.shape[1:] == (11,) and row.action.shape[1:] == (3,)
     for access in ("none", "online", "few_shot"):
         with pytest.raises(
             BudgetExceeded, match=f"access is {access}: training may not read a log"

@@ -339,7 +339,7 @@ def test_a_landscape_of_a_policy_that_senses_more(tmp_path, capsys):
 
 
 def test_compare_and_report(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
+    monkeypatch.setattr("isthmus.training.executors.make_executor", lambda *_: Here())
     folder = tmp_path / "c"
     text = said(
         capsys, "compare", "-p", "hopper/gravity=x2", "--methods", "few_shot_ppo", "--seeds=2",

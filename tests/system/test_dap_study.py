@@ -189,7 +189,7 @@ def test_the_command(
     monkeypatch.setattr(
         studies, "find_study", lambda _: replace(STUDY, trials=lambda scale, figure: quick)
     )
-    monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
+    monkeypatch.setattr("isthmus.training.executors.make_executor", lambda *_: Here())
     arguments = [
         "reproduce",
         "dap",

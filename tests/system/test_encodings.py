@@ -17,7 +17,8 @@ import tiny
 
 from isthmus.cli.output import accept_any_text, spell
 from isthmus.physics.mujoco import load_keyframe, load_model
-from isthmus.training.run import Run, write_text
+from isthmus.training.run import Run
+from isthmus.training.run_files import write_text
 from isthmus.types import decode_text
 
 ROOT = Path(__file__).parents[2]

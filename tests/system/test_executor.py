@@ -23,7 +23,8 @@ import tiny
 import isthmus
 from isthmus.methods.registry import METHODS, find_method
 from isthmus.training import train as loop
-from isthmus.training.executor import MAX_WORKERS_A_JOB, Executor, Processes, make_executor
+from isthmus.training.executor import MAX_WORKERS_A_JOB, Executor, Processes
+from isthmus.training.executors import make_executor
 from isthmus.training.run import Run
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
@@ -53,7 +54,7 @@ def test_an_address_is_a_clusters():
 
 
 def test_a_worker_computes_on_one_cpu_and_shares_the_threads(monkeypatch):
-    monkeypatch.setattr("isthmus.training.executor.cpus", lambda: 4)
+    monkeypatch.setattr("isthmus.training.executor.count_cpus", lambda: 4)
     monkeypatch.setenv("ISTHMUS_THREADS", "7")  # the parent's own
     with Processes(2) as executor:
         assert dict(executor.map(jobs.environment, [0, 1])) == {0: ("1", "2"), 1: ("1", "2")}
@@ -304,7 +305,7 @@ from isthmus.tasks.hopper import Hopper
 class Mine(Hopper):
     name = "mine_alone"
 """
-REGISTERED = OWN + "\ntask.register(Mine)\nassert task.find('mine_alone').name == 'mine_alone'\n"
+REGISTERED = OWN + "\ntask.register(Mine)\nassert task.find_task('mine_alone').name == 'mine_alone'\n"
 
 
 def test_a_task_of_a_notebook_is_told_where_it_belongs(tmp_path):
@@ -426,7 +427,7 @@ class Here(Executor):
 
 
 @pytest.mark.parametrize(
-    "method", [name for name in METHODS if hasattr(find_method(name), "shards")]
+    "method", [name for name in METHODS if find_method(name).shares_rounds]
 )
 def test_what_is_sent_is_enough_and_cannot_touch_the_target(
     monkeypatch, tmp_path, small_shards, method
@@ -441,7 +442,7 @@ def test_what_is_sent_is_enough_and_cannot_touch_the_target(
     run = tiny.train(method, tmp_path / "run", executor=Here(), **asked)
     assert run.digest == alone.digest
     assert len(met) == 3 * int(run.state().round) and {p.access for p in met} == {"none"}
-    assert {p.believed for p in met} == {run.problem.randomized_source}
+    assert {p.randomized_source for p in met} == {run.problem.randomized_source}
 
 
 def test_a_method_that_cannot_be_spread_is_said_before_anything_begins(tmp_path):

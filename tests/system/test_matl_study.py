@@ -128,7 +128,7 @@ def smoke(tmp_path_factory) -> tuple[list[Trial], dict[str, Results], dict[str, 
     with pytest.MonkeyPatch.context() as patch:
         few = dataclasses.replace(STUDY, trials=lambda scale, figure: made)
         patch.setattr(studies, "find_study", lambda name: few)
-        patch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
+        patch.setattr("isthmus.training.executors.make_executor", lambda *_: Here())
         arguments = [f"--results={folder / 'results'}", f"--runs={folder / 'runs'}"]
         main(["reproduce", "matl", "--figure=3", "--scale=smoke", *arguments])
     files = folder / "results" / "matl"

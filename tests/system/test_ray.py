@@ -22,6 +22,7 @@ from test_executor import SPREAD, wait_for
 
 from isthmus.cli.main import main
 from isthmus.training import ray as ours
+from isthmus.training import sharing
 from isthmus.training import train as loop
 from isthmus.training.ray import Ray
 from isthmus.training.run import Run
@@ -45,7 +46,7 @@ def test_without_ray(tmp_path, monkeypatch, capsys):
 
 
 def test_a_worker_without_isthmus(monkeypatch):
-    do = ours._traveller()
+    do = ours._make_task()
     assert do.__code__.co_freevars == (), "all that it needs travels with it"
     monkeypatch.setitem(sys.modules, "isthmus.training.ray", None)
     assert "cannot import isthmus" in do("", {}, b"")
@@ -184,7 +185,7 @@ def test_a_node_lost_amid_a_generation_changes_no_bit(cluster, ray, tmp_path, mo
     thread = threading.Thread(target=lose)
     thread.start()
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "run_shard", jobs.work_or_wait)
+        patch.setattr(sharing, "run_shard", jobs.work_or_wait)
         run = tiny.train("es_maml", tmp_path / "ray", executor=ray, **asked)
     thread.join()
     assert gone, "a shard had begun there"

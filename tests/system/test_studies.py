@@ -26,6 +26,7 @@ from isthmus.studies.scheduling import describe_waiting, find_waiting, list_miss
 from isthmus.studies.study import Study, measure_nothing
 from isthmus.studies.trial import SCALE_NAMES, Measurement, Trial
 from isthmus.training import train as loop
+from isthmus.training.older_runs import keep_shapes
 from isthmus.training.run import Run, versions
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
@@ -589,7 +590,7 @@ def test_a_studys_table(name):
         problem = isthmus.problem(u.problem, access=u.access)
         assert u.steps or u.start, "it trains, or deploys what another left"
         Run.plan(
-            u.method, problem.rehearsal() if u.log else problem, u.seed, u.steps or 1, u.settings
+            u.method, keep_shapes(problem) if u.log else problem, u.seed, u.steps or 1, u.settings
         )
         grids = [
             isthmus.problem(u.problem).target.without_settings().shift(g).grid
@@ -625,7 +626,7 @@ def test_smoke(tmp_path, monkeypatch, capsys, name):
         "find_study",
         lambda _: dataclasses.replace(found, trials=lambda scale, figure: quick),
     )
-    monkeypatch.setattr("isthmus.training.executor.make_executor", lambda *_: Here())
+    monkeypatch.setattr("isthmus.training.executors.make_executor", lambda *_: Here())
     arguments = [
         "reproduce",
         name,

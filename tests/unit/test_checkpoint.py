@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -295,7 +296,7 @@ def rewrite(path: Path, change) -> None:
     del manifest["sha256"]
     change(manifest)
     (path / "manifest.json").write_text(
-        json.dumps(manifest | {"sha256": checkpoint._hash(manifest)})
+        json.dumps(manifest | {"sha256": checkpoint.hash_json(manifest)})
     )
 
 
@@ -311,9 +312,9 @@ def test_a_pickle_is_refused_even_where_all_hashes_fit(tmp_path):
     path = save(tmp_path, {"x": np.arange(3)}, extra={}, name=1)
     trap = tmp_path / "unpickled"
     data = pickle.dumps(Payload(trap))
-    (path / checkpoint._piece_name(data)).write_bytes(data)
+    (path / checkpoint.piece_name(data)).write_bytes(data)
     rewrite(
-        path, lambda manifest: manifest["leaves"][0].update(pieces=[checkpoint._piece_name(data)])
+        path, lambda manifest: manifest["leaves"][0].update(pieces=[checkpoint.piece_name(data)])
     )
     with pytest.raises(CheckpointError) as error:
         load(path, {"x": np.arange(3)})
@@ -626,3 +627,140 @@ def test_what_came_later_has_a_default_in_an_older_checkpoint(tmp_path):
     )
     with pytest.raises(CheckpointError, match="weights is"):
         load(path, {"learner": Grown(np.zeros(4), np.bool_(False))}, defaults={"paid": np.True_})
+
+
+# The structure, from which a tree is made without one that is like it
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["weights", "inner"], meta_fields=[]
+)
+@dataclass(frozen=True)
+class Layer:
+    weights: np.ndarray
+    inner: tuple
+
+
+@dataclass(frozen=True)
+class NoTree:
+    weights: np.ndarray
+
+
+HERE = (__name__.partition(".")[0], "optax")
+
+
+def test_a_tree_is_made_again_from_its_structure(tmp_path):
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
+    tree = everything() | {
+        "optimizer": optimizer.init({"w": jnp.zeros(3)}),
+        "dataclass": Layer(np.arange(3.0), (None, [], (), {}, Counters(np.int64(1), 2))),
+    }
+    path = save(tmp_path, tree, extra={}, name=1)
+    assert checkpoint.has_structure(path)
+    assert_same(load(path, packages=HERE)[0], tree)
+    assert verify(path) == digest(path) == digest(tree), "of the leaves alone"
+
+
+def test_the_structure_is_in_no_digest(tmp_path):
+    path = save(tmp_path, {"a": Counters(np.int64(1), 2)}, extra={}, name=1)
+    before = verify(path)
+    rewrite(path, lambda manifest: manifest.pop("structure"))
+    assert verify(path) == before
+
+
+def test_an_older_checkpoint_needs_a_tree_that_is_like_it(tmp_path):
+    tree = {"a": Counters(np.int64(1), 2)}
+    path = save(tmp_path, tree, extra={}, name=1)
+    rewrite(path, lambda manifest: manifest.pop("structure"))
+    assert not checkpoint.has_structure(path)
+    with pytest.raises(CheckpointError) as error:
+        load(path, packages=HERE)
+    assert "holds no structure" in one_line(error)
+    assert_same(load(path, tree)[0], tree)
+
+
+def test_a_class_that_cannot_be_found_again_is_loaded_as_an_older_version_is(tmp_path):
+    class Local(NamedTuple):
+        x: np.ndarray
+
+    tree = {"a": Local(np.arange(3))}
+    path = save(tmp_path, tree, extra={}, name=1)
+    assert not checkpoint.has_structure(path)
+    assert_same(load(path, tree)[0], tree)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("os:system", "is no class of a state"),
+        ("builtins:dict", "is no class of a state"),
+        ("antigravity:Counters", "is no class of a state"),
+        ("isthmus.types:UnknownName", "UnknownName is no class of a state"),
+        ("isthmus.types:Nothing", "is no class of a state"),
+        ("isthmus:train", "is no class of a state"),
+        ("isthmus.training.checkpoint:json", "is no class of a state"),
+        ("urllib.parse:SplitResult", "is no class of a state"),
+        (f"{__name__}:NoTree", "has no field rounds"),
+        (f"{__name__}:Before", "has no field rounds"),
+        (f"{__name__}:Grown", "has no field rounds"),
+    ],
+)
+def test_a_forged_class_is_neither_imported_nor_called(tmp_path, name, said):
+    """What a file names is looked up among what is imported already, of the packages asked for."""
+    path = save(tmp_path, Counters(np.int64(1), 2), extra={}, name=1)
+    rewrite(path, lambda manifest: manifest["structure"].update({"class": name}))
+    before = set(sys.modules)
+    with pytest.raises(CheckpointError, match=said) as error:
+        load(path, packages=(*HERE, "isthmus"))
+    one_line(error)
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        7, "text", True, [], {}, {"tuple": 3}, {"class": 3, "fields": {}}, {"other": []},
+        {"dict": {"x": "pickle"}}, {"dict": {"x": "key"}}, {"dict": {"x": "int"}}, {"dict": {}},
+        {"class": f"{__name__}:NoTree", "fields": {"weights": "numpy"}},
+        {"dict": {"x": "numpy", "y": "numpy"}}, {"dict": {"y": "numpy"}}, None,
+    ],
+)  # fmt: skip
+def test_a_forged_structure_is_refused_in_a_line(tmp_path, structure):
+    path = save(tmp_path, {"x": np.arange(3)}, extra={}, name=1)
+    rewrite(path, lambda manifest: manifest.update(structure=structure))
+    with pytest.raises(CheckpointError) as error:
+        load(path, packages=HERE)
+    one_line(error)
+
+
+def test_a_structure_that_is_too_deep_is_refused_in_a_line(tmp_path):
+    path = save(tmp_path, {"x": np.arange(3)}, extra={}, name=1)
+    manifest = path / "manifest.json"
+    deep = '{"list": [' * 100_000 + "null" + "]}" * 100_000
+    manifest.write_text(
+        manifest.read_text().replace('"structure": {', f'"structure": {deep}, "x": {{')
+    )
+    with pytest.raises(CheckpointError) as error:
+        load(path, packages=HERE)
+    one_line(error)
+
+
+def test_what_came_later_has_a_default_in_a_structure_too(tmp_path, monkeypatch):
+    path = save(tmp_path, {"learner": Before(np.arange(3.0))}, extra={}, name=1)
+    later = NamedTuple("Before", [("weights", np.ndarray), ("paid", np.bool_)])
+    later.__module__ = __name__
+    monkeypatch.setitem(globals(), "Before", later)
+    with pytest.raises(CheckpointError, match="paid is absent in the checkpoint"):
+        load(path, packages=HERE)
+    state, _ = load(path, defaults={"paid": np.True_}, packages=HERE)
+    assert type(state["learner"]) is later and state["learner"].paid is np.True_
+
+
+def test_a_renamed_field_is_found_by_its_name_on_disk(tmp_path, monkeypatch):
+    path = save(tmp_path, Before(np.arange(3.0)), extra={}, name=1)
+    renamed = NamedTuple("Before", [("parameters", np.ndarray)])
+    renamed.__module__ = __name__
+    monkeypatch.setitem(checkpoint.STORED_FIELDS, ".parameters", ".weights")
+    monkeypatch.setitem(globals(), "Before", renamed)
+    tree, _ = load(path, packages=HERE)
+    assert type(tree) is renamed and tree.parameters.tolist() == [0, 1, 2]

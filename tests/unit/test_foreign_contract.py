@@ -32,6 +32,7 @@ from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.domains.simulated_time import find_clocks, is_simulation, measure_clocks
 from isthmus.problems.problem import Access, Budget, Problem, TargetUsage
 from isthmus.training.collect import log_target
+from isthmus.training.older_runs import keep_shapes
 from isthmus.training.run import Run
 from isthmus.types import BadValue, Decision
 
@@ -528,15 +529,15 @@ def test_a_target_that_may_not_be_touched_is_not(access):
             domain("Quiet", "time_limit=30,step_seconds=0.1"), domain(name), Access(access)
         )
         problem.ready()
-        problem.rehearsal()
+        keep_shapes(problem)
     assert Quiet.moves == []
 
 
 def test_making_an_online_problem_moves_nothing(monkeypatch):
     moves = count_moves(monkeypatch)
     problem = isthmus.problem("gym:Hopper-v5", access="online")
-    hollow = problem.rehearsal()
-    hollow.target_worlds(TargetUsage(), 2, seed=0)
+    shapes = keep_shapes(problem)
+    shapes.target_worlds(TargetUsage(), 2, seed=0)
     assert moves == []
     problem.ready()
     assert moves == ["reset", "step", "step", "step"]

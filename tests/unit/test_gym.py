@@ -33,6 +33,7 @@ from isthmus.physics.random import Streams, fold, keys
 from isthmus.problems.problem import Access, Problem, TargetUsage, make_problem
 from isthmus.rendering import CannotRender
 from isthmus.tasks.imports import import_files
+from isthmus.training.older_runs import still
 from isthmus.types import BadValue, Decision, UnknownName
 
 IDS = {
@@ -786,21 +787,21 @@ def test_unused_environments_are_closed():
     assert len(foreign_simulation._kept) == 8 and len(closed) == 1 + 2
 
 
-def test_a_hollow_target_is_not_touched():
+def test_a_still_target_is_not_touched():
     domain = parse_domain(f"{POINT},action_delay=1")
-    hollow = domain.hollow()
+    copy = still(domain)
     assert (
-        hollow.spaces.observation == domain.spaces.observation
-        and hollow.step_seconds == domain.step_seconds
+        copy.spaces.observation == domain.spaces.observation
+        and copy.step_seconds == domain.step_seconds
     )
-    worlds, tr = episodes(hollow, hollow.worlds(3, seed=0), 40)
+    worlds, tr = episodes(copy, copy.worlds(3, seed=0), 40)
     assert tr.next_obs.shape == (40, 3, 2) and not tr.next_obs.any() and not tr.reward.any()
     assert tr.truncated.sum() == 3 and worlds.size == 3
     assert (
         foreign_environment._spare[domain.task].unwrapped.told == []
         and foreign_simulation._kept == []
     )
-    assert parse_domain("hopper").hollow() == parse_domain("hopper")
+    assert still(parse_domain("hopper")) == parse_domain("hopper")
 
 
 def test_the_ledger_is_written_before_the_robot_moves(tmp_path):

@@ -151,10 +151,10 @@ def _print_state(asked: _Reproduction) -> None:
 
 def _print_forecast(asked: _Reproduction, workers: int | None) -> None:
     """Print what is left to run, and what it will cost."""
+    from isthmus.physics.concurrency import count_cpus
     from isthmus.studies.forecast import forecast
-    from isthmus.training.executor import cpus
 
-    text = forecast(asked.units, asked.results, asked.runs, workers or cpus())
+    text = forecast(asked.units, asked.results, asked.runs, workers or count_cpus())
     screen.print(text, markup=False)
 
 
@@ -191,7 +191,7 @@ def _write_results(asked: _Reproduction) -> None:
     Raises BadValue where no unit has a file.
     """
     from isthmus.studies.results import read_results
-    from isthmus.training.run import write_text
+    from isthmus.training.run_files import write_text
 
     study, scale, folder = asked.study, asked.scale, asked.results
     units = [*study.trials(scale, None), *asked.units]  # other figures' too
@@ -215,7 +215,7 @@ def _write_claims(claims: Sequence[Any], path: Path) -> list[str]:
     """Print the claims, write them as CSV, and return them as lines of text."""
     from isthmus.cli.tables import tabulate_claims
     from isthmus.studies.claims_table import describe_claims, format_claims_csv
-    from isthmus.training.run import write_text
+    from isthmus.training.run_files import write_text
 
     screen.print(tabulate_claims(claims))
     write_text(path, format_claims_csv(claims))

@@ -167,7 +167,7 @@ def run_landscape(
 ) -> None:
     """Mean return over a grid of two parameters, the training box drawn: a CSV and a PNG."""
     from isthmus.evaluation.landscape import make_grid
-    from isthmus.training.run import write_text
+    from isthmus.training.run_files import write_text
 
     code.load()
     opened = open_run(run)

@@ -141,7 +141,7 @@ class TrainingsExecutorOptions:
 
     def make(self) -> AbstractContextManager[Executor]:
         """Return the executor that was asked for."""
-        from isthmus.training.executor import make_executor
+        from isthmus.training.executors import make_executor
 
         return make_executor(self.executor, self.workers, self.address)
 
@@ -165,7 +165,7 @@ class RoundsExecutorOptions:
 
     def make(self) -> AbstractContextManager[Executor | None]:
         """Return the executor that was asked for; None is the training's own process."""
-        from isthmus.training.executor import make_executor
+        from isthmus.training.executors import make_executor
 
         if not any((self.executor, self.workers, self.address)):
             return nullcontext()

@@ -96,13 +96,13 @@ def run_resume(
 
 def _report_end(run: Run) -> None:
     """Print the last evaluation and the run's folder; end the command where it was stopped."""
-    from isthmus.training.progress import UNMEASURED
+    from isthmus.training.progress import NO_RETURN
 
     if not run.finished:
         raise SystemExit(130)
     for row in reversed(run.metrics()):
         if row["kind"] == "evaluation":
-            print_text(_format_returns(row) or UNMEASURED)
+            print_text(_format_returns(row) or NO_RETURN)
             break
     print_text(run.folder)
 

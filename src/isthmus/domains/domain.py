@@ -161,10 +161,6 @@ class Domain(ABC):
         """Return what this domain's engine leaves out of its robot's model, a line a kind."""
         return ()
 
-    def hollow(self) -> Domain:
-        """A domain of the same shapes that costs nothing to touch."""
-        return self
-
     @abstractmethod
     def description(self) -> Task:
         """Return the task: names of the observed numbers, time limit, what is paid for."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -28,7 +27,7 @@ from isthmus.domains.foreign_environment import (
 from isthmus.domains.foreign_simulation import ForeignSimulation, find_simulation
 from isthmus.domains.grammar import is_common_setting
 from isthmus.domains.gym_ids import register_ids
-from isthmus.domains.simulation import Simulation, SimulationStep
+from isthmus.domains.simulation import Simulation
 from isthmus.tasks.task import Task
 from isthmus.types import BadValue, Spaces, UnknownName
 
@@ -202,9 +201,6 @@ class ForeignDomain(Domain):
         declared = {"name": self.task, "observation_names": names, "time_limit": self.time_limit}
         return type("ForeignTask", (Task,), declared)()
 
-    def hollow(self) -> Domain:
-        return HollowDomain(**vars(self))
-
     def simulation(
         self, n: int, purpose: str = "collect", rows: np.ndarray | None = None
     ) -> Simulation:
@@ -235,62 +231,3 @@ def _read_seconds(value: str) -> float:
         raise BadValue(f"step_seconds={value}: needs a number above 0")
     return seconds
 
-
-@dataclass(frozen=True)
-class HollowDomain(ForeignDomain):
-    """A foreign domain in which nothing moves: all that it says of itself, and zeros for
-    observations and rewards.
-
-    A step that would have to be measured lasts zero seconds.
-    """
-
-    @property
-    def step_seconds(self) -> float:
-        return self.seconds or 0.0
-
-    def hollow(self) -> Domain:
-        return self
-
-    def simulation(
-        self, n: int, purpose: str = "collect", rows: np.ndarray | None = None
-    ) -> Simulation:
-        return self.build(n)
-
-    def build(self, n: int) -> Simulation:
-        return HollowSimulation(self, n)
-
-
-class HollowSimulation:
-    """N worlds in which nothing moves."""
-
-    def __init__(self, domain: ForeignDomain, n: int):
-        spaces = domain.inner_spaces()
-        self.time_limit, self.observation, self.action = (
-            domain.time_limit,
-            spaces.observation,
-            spaces.action,
-        )
-        self.rows = np.zeros(
-            (n, 2)
-        )  # as those of a ForeignSimulation: a checkpoint is loaded into them
-        self.terms: Mapping[str, np.ndarray] = {}
-
-    def restore(self, rows, parameters):
-        return True
-
-    def begin(self, ids, parameters, random):
-        return np.zeros((len(ids), self.observation)), np.empty((len(ids), 0))
-
-    def neutral_action(self, ids):
-        return np.zeros((len(ids), self.action))
-
-    def step(self, ids, memory, *, commanded, applied):
-        never = np.zeros(len(ids), bool)
-        observation = np.zeros((len(ids), self.observation))
-        return SimulationStep(observation, np.zeros(len(ids)), never, never, never.copy(), memory)
-
-    def progress(self, ids):
-        return np.zeros(len(ids))
-
-    def at_goal(self, ids):
-        return np.zeros(len(ids), bool)

@@ -86,7 +86,7 @@ class LearnedReward(ESMAML):
         center = s.learner.center
         widths = (size + problem.source.spaces.action, *self.reward_hidden, 1)
         psi = FittedReward(init_mlp(fold_key(s.key, 5), widths, 1.0), Moments.empty(()), 0)
-        if self.fitting and not problem.rehearsed:
+        if self.fitting:
             psi = self._fit_to_source(psi.network, problem, seed, center, fold_key(s.key, 6))
         actor, log_std, critic = center.networks
         networks = Rewarded(actor, log_std, critic, psi.network)

@@ -46,39 +46,17 @@ class Method(Protocol[L]):
     problem. What a method may leave out has its default in `MethodDefaults`.
     """
 
-    @property
-    def accepts(self) -> frozenset[Access]:
-        """Return the kinds of access that suffice."""
-        ...
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # its settings: a method is a frozen dataclass
+    accepts: ClassVar[frozenset[Access]]
+    adapts: ClassVar[bool]  # whether `adapt` does anything
+    explores: ClassVar[bool]  # whether there is an exploring policy, `behaviour`
+    has_source_action: ClassVar[bool]  # whether what acts in the source is not what is deployed
+    randomizes: ClassVar[bool]  # whether dynamics are drawn from the problem's uncertainty
+    shares_rounds: ClassVar[bool]  # whether processes can share a round: `shards`, `work`, `merge`
 
     @property
     def learner(self) -> Learner:
         """Return the learner, a frozen dataclass of settings."""
-        ...
-
-    @property
-    def adapts(self) -> bool:
-        """Return whether `adapt` does anything."""
-        ...
-
-    @property
-    def explores(self) -> bool:
-        """Return whether the method keeps an exploring policy, `behaviour`."""
-        ...
-
-    @property
-    def has_source_action(self) -> bool:
-        """Return whether what acts in the source is not what is deployed."""
-        ...
-
-    @property
-    def randomizes(self) -> bool:
-        """Return whether the method draws dynamics from the problem's uncertainty."""
-        ...
-
-    @property
-    def shares_rounds(self) -> bool:
-        """Return whether processes can share a round: by `shards`, `work` and `merge`."""
         ...
 
     @property

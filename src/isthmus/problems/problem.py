@@ -90,7 +90,6 @@ class Problem:
     name: str = ""
     # Set by the training loop where the target cannot be replayed.
     ledger: UsageLedger | None = None
-    rehearsed: bool = False  # only shapes are right
 
     def __post_init__(self) -> None:
         if self.data and self.access != Access.DATASET:
@@ -183,30 +182,17 @@ class Problem:
             return self
         return replace(self, ledger=UsageLedger(path))
 
-    def rehearsal(self) -> Problem:
-        """The problem with domains that cost nothing to touch: where they cannot be replayed, only
-        shapes are right.
-        """
-        return replace(
-            self,
-            source=self.source.hollow(),
-            target=self.target.hollow(),
-            ledger=None,
-            rehearsed=True,
-        )
-
     def log(self) -> Log:
         """Return the target's log, read and checked once: what training may know of the target.
 
         Raises BudgetExceeded where the access is another, BadValue where there is no data or it is
-        not the target's. In a rehearsal it is one transition of zeros: no state of a method has the
-        log's size.
+        not the target's.
         """
         if self.access != Access.DATASET:
             raise BudgetExceeded(
                 f"this problem's access is {self.access}: training may not read a log of its target"
             )
-        return Log.hollow(self.target) if self.rehearsed else self.dataset.log
+        return self.dataset.log
 
     @cached_property
     def dataset(self) -> DataSet:

@@ -15,7 +15,7 @@ from isthmus.evaluation import statistics
 from isthmus.report.entries import read_runs
 from isthmus.report.numbers import format_number, format_whole
 from isthmus.report.sections import make_section
-from isthmus.training.run import write_text
+from isthmus.training.run_files import write_text
 
 TEMPLATE = "report.html.j2"
 

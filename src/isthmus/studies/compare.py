@@ -23,7 +23,8 @@ from isthmus.evaluation.evaluate import SEED, draw_targets
 from isthmus.methods import registry
 from isthmus.problems.problem import Access, Budget, Problem
 from isthmus.training.executor import Executor, Processes, check_shared
-from isthmus.training.run import Run, make_folder, write_text
+from isthmus.training.run import Run
+from isthmus.training.run_files import make_folder, write_text
 from isthmus.types import BadValue, Episodes, UnknownName
 
 FLOOR, CEILING = "source_only", "target_only"

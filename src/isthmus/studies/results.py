@@ -25,7 +25,7 @@ import numpy as np
 
 from isthmus.evaluation.landscape import Landscape
 from isthmus.studies.trial import AnyTrial, Measurement, Trial
-from isthmus.training.run import write_text
+from isthmus.training.run_files import write_text
 from isthmus.types import BadValue
 
 COLUMNS = ("kind", "key", "x", "y", "value")

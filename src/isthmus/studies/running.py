@@ -33,7 +33,8 @@ from isthmus.studies.scheduling import schedule
 from isthmus.studies.study import Measure, measure_nothing
 from isthmus.studies.trial import AnyTrial, Measurement, Trial
 from isthmus.training.executor import Executor, check_shared
-from isthmus.training.run import Run, make_folder, versions
+from isthmus.training.run import Run, versions
+from isthmus.training.run_files import make_folder
 from isthmus.types import BadValue
 
 COUNTS = ("kind", "source_steps", "target_transitions")

@@ -10,6 +10,7 @@ Nothing is selected by the target's return: a best checkpoint is chosen by what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +33,7 @@ class BestCheckpoint:
 
     def __init__(self, run: Path, record: Mapping[str, Any] | None):
         self.folder, self.newest = run / BEST, run / "checkpoints"
-        self.record = dict(record) if record else None
+        self.record = record
 
     def offer(
         self, state: Any, extra: Mapping[str, Any], steps: int, scores: Mapping[str, float]
@@ -43,7 +44,7 @@ class BestCheckpoint:
         Of equal returns the first stays; one that is no number is no candidate.
         """
         score = scores.get("source_return")
-        if score is None or score != score:
+        if score is None or math.isnan(score):
             return
         if self.record and score <= self.record["source_return"]:
             return
@@ -63,7 +64,7 @@ class BestCheckpoint:
         for path in checkpoint.paths(self.newest):
             with suppress(checkpoint.CheckpointError):  # a damaged one is never resumed from
                 needed.append(checkpoint.read_extra(path).get("best"))
-        checkpoint.keep_only(self.folder, {record["steps"] for record in needed if record})
+        checkpoint.keep_only(self.folder, [record["steps"] for record in needed if record])
 
 
 def find_best(run: Path) -> tuple[Path, list[str]]:

@@ -27,8 +27,8 @@ def log_target(
     deterministic: bool = False,
     on_step: Callable[[int], None] | None = None,
 ) -> Log:
-    """Play a run's policy for `steps` transitions in one world of the problem's target; the log,
-    written to `out`.
+    """Play a run's policy for `steps` transitions in one world of the problem's target; write the
+    log to `out` and return it.
 
     The policy acts as it explored in training, as D4RL's logs are made (Fu et al. 2020, arXiv
     2004.07219), since a log without noise says nothing of actions that were not taken;
@@ -37,24 +37,43 @@ def log_target(
     explored with another action than the deployed one, or `out` is there already.
     """
     check_fits(run.problem.source, problem.target)
-    if not deterministic and not hasattr(run.method, "behaviour"):
+    if not deterministic:
+        _check_explores(run)
+    check_path_is_free(out)
+    target = problem.target
+    seconds = target.step_seconds  # where it is missing, that should be said before anything moves
+    if deterministic:
+        behaviour = Deterministic(run.policy)
+    else:
+        behaviour = run.behaviour
+    log = record_log(target, behaviour, steps, seed, on_step)
+    metadata = {
+        "domain": str(target),
+        "problem": problem.name,
+        "transitions": log.size,
+        "episodes": log.episodes,
+        "seconds": log.size * seconds,
+        "seed": seed,
+        "deterministic": deterministic,
+        "policy": {
+            "run": run.reference,
+            "method": run.name,
+            "seed": run.seed,
+            "source": str(run.problem.source),
+            "digest": run.digest,
+        },
+        "versions": versions(target.engine),
+    }
+    write_log(out, log, metadata, target)
+    return log
+
+
+def _check_explores(run: Run) -> None:
+    """Raise BadValue where a run explored by no policy, or by another action than the deployed."""
+    if not run.method.explores:
         raise BadValue(f"{run.name} keeps no exploring policy to log with; say --deterministic")
-    if not deterministic and run.method.has_source_action:
+    if run.method.has_source_action:
         raise BadValue(
             f"{run.name} explored with its action for the source, not the deployed one; say "
             "--deterministic"
         )
-    check_path_is_free(out)
-    target = problem.target
-    seconds = target.step_seconds  # where it is missing, that should be said before anything moves
-    behaviour = Deterministic(run.policy) if deterministic else run.behaviour
-    log = record_log(target, behaviour, steps, seed, on_step)
-    metadata = {
-        "domain": str(target), "problem": problem.name, "transitions": log.size, "episodes": log.episodes,
-        "seconds": log.size * seconds, "seed": seed, "deterministic": deterministic,
-        "policy": {"run": run.reference, "method": run.name, "seed": run.seed,
-                   "source": str(run.problem.source), "digest": run.digest},
-        "versions": versions(target.engine),
-    }  # fmt: skip
-    write_log(out, log, metadata, target)
-    return log

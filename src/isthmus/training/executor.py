@@ -9,16 +9,13 @@ of any result; nor does its share of MuJoCo's threads.
 
 from __future__ import annotations
 
-import ast
 import atexit
-import linecache
 import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
 import platform
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -30,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.physics.concurrency import count_cpus
+from isthmus.training.main_guard import check_main_guard
 from isthmus.types import BadValue, IsthmusError
 
 READY_MESSAGE = b"ready"  # a worker's first word; no pickle begins so
-# workers that a job may be given: one that takes too much memory would take every other's too
-MAX_WORKERS_A_JOB = 3
+MAX_WORKERS_A_JOB = 3  # a job that takes too much memory would take every other worker's too
 
 
 class Executor:
@@ -52,7 +49,8 @@ class Executor:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the workers; a later `map` begins others."""
 
     def map(
         self,
@@ -60,7 +58,7 @@ class Executor:
         jobs: Sequence[Any],
         poll: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Any]]:
-        """(index, result) of each job as it ends; `poll` is called at least twice a second
+        """Yield (index, result) of each job as it ends; `poll` is called at least twice a second
         meanwhile.
 
         A job that raises makes this raise the same, after the jobs that run have ended; jobs not
@@ -69,33 +67,38 @@ class Executor:
         waiting, running = deque(enumerate(jobs)), {}
         try:
             while waiting or running:
-                while (
-                    waiting and len(running) < self.workers
-                ):  # no more than can begin: the rest can still be dropped
+                # No more than can begin: the rest can still be dropped.
+                while waiting and len(running) < self.workers:
                     i, job = waiting.popleft()
                     running[self._begin(pickle.dumps((function, job)))] = i
-                ended = [
-                    (running.pop(task), outcome) for task, outcome in self._ended(running, 0.5)
-                ]
+                ended = []
+                for task, outcome in self._ended(running, 0.5):
+                    ended.append((running.pop(task), outcome))
                 if poll:
                     poll()
                 for i, outcome in ended:
-                    yield i, _opened(outcome)
+                    yield i, _unpack_outcome(outcome)
         except (KeyboardInterrupt, SystemExit):
             self._stop(running)
             raise
         except BaseException:
-            while running:
-                for task, _ in self._ended(running, 0.5):
-                    del running[task]
+            self._wait(running)
             raise
 
+    def _wait(self, running: dict[Any, int]) -> None:
+        """Wait until all tasks have ended."""
+        while running:
+            for task, _ in self._ended(running, 0.5):
+                del running[task]
+
     def _begin(self, content: bytes) -> Any:
-        """Begin `work(content)` on an idle worker; what it is known by from here on."""
+        """Begin `run_task(content)` on an idle worker; return what it is known by from here on."""
         raise NotImplementedError
 
     def _ended(self, tasks: Collection[Any], timeout: float) -> list[tuple[Any, bytes]]:
-        """Those of `tasks` that have ended, and what `work` gave; waits so many seconds for one."""
+        """Return those of `tasks` that have ended, and what `run_task` gave; wait so many seconds
+        for one.
+        """
         raise NotImplementedError
 
     def _stop(self, tasks: Collection[Any]) -> None:
@@ -103,24 +106,8 @@ class Executor:
         raise NotImplementedError
 
 
-def make_executor(
-    kind: str = "processes", workers: int | None = None, address: str | None = None
-) -> Executor:
-    """An executor by name; `address` is a Ray cluster's. Raises BadValue."""
-    if kind == "ray":
-        from isthmus.training.ray import Ray  # not Ray itself, which comes with the first job
-
-        return Ray(workers, address)
-    if address:
-        raise BadValue(f"--address {address} is a Ray cluster's; say --executor ray")
-    return Processes(workers)
-
-
-def cpus() -> int:
-    return count_cpus()
-
-
 def check_workers(workers: int | None) -> int | None:
+    """Return the number of workers. Raises BadValue for one that cannot be."""
     if workers is not None and not 1 <= workers <= 1000:
         raise BadValue(f"workers={workers}: needs a whole number in 1..1000")
     return workers
@@ -131,8 +118,7 @@ def check_shared(folder: Path) -> None:
     if not folder.is_dir():
         raise BadValue(
             f"no folder {folder} on {platform.node()}: a cluster's machines must share it at the "
-            "same place, "
-            "docs/scale_out.md"
+            "same place, docs/scale_out.md"
         )
 
 
@@ -153,23 +139,24 @@ def run_task(content: bytes) -> bytes:
 
 
 def failed(error: BaseException) -> bytes:
-    """What `work` gives where a job fails."""
+    """Return what `run_task` gives where a job fails."""
     return pickle.dumps((False, error))
 
 
 def _tellable(error: Exception) -> Exception:
-    """The error, or where it cannot be made again from what pickle keeps of it, one that says the
-    same.
+    """Return the error, or where it cannot be made again from what pickle keeps of it, one that
+    says the same.
     """
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        kind = IsthmusError if isinstance(error, IsthmusError) else RuntimeError
-        return kind(str(error) if kind is IsthmusError else f"{type(error).__name__}: {error}")
+        if isinstance(error, IsthmusError):
+            return IsthmusError(str(error))
+        return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 
 
-def _opened(outcome: bytes) -> Any:
+def _unpack_outcome(outcome: bytes) -> Any:
     good, value = pickle.loads(outcome)
     if good:
         return value
@@ -192,16 +179,19 @@ class Processes(Executor):
     """
 
     def __init__(self, workers: int | None = None):
-        self.workers = check_workers(workers) or cpus()
+        self.workers = check_workers(workers) or count_cpus()
         self._all: list[_Worker] = []
         self._idle: list[_Worker] = []
         self._threads = 1
 
     def map(self, function, jobs, poll=None):
-        self._threads = max(1, cpus() // (min(self.workers, len(jobs)) or 1))
+        """Yield (index, result) of each job; those at work share MuJoCo's threads."""
+        busy = max(1, min(self.workers, len(jobs)))
+        self._threads = max(1, count_cpus() // busy)
         return super().map(function, jobs, poll)
 
     def close(self) -> None:
+        """End the processes."""
         self._idle.clear()
         _end(self._all)
         atexit.unregister(self.close)
@@ -211,7 +201,8 @@ class Processes(Executor):
 
     def _give(self, content: bytes) -> _Worker:
         while self._idle:
-            if (worker := self._idle.pop()).give(self._threads, content):
+            worker = self._idle.pop()
+            if worker.give(self._threads, content):
                 return worker
             self._all.remove(worker)  # it was killed while it had nothing to do
         if not self._all:
@@ -224,33 +215,42 @@ class Processes(Executor):
         return worker
 
     def _ended(self, tasks, timeout):
-        out = []
         ready = multiprocessing.connection.wait([task.worker.pipe for task in tasks], timeout)
-        for task in [task for task in tasks if task.worker.pipe in ready]:
-            try:
-                outcome = task.worker.pipe.recv_bytes()
-            except (EOFError, OSError):
-                self._all.remove(task.worker)
-                if task.worker.failed_to_start():
-                    out.append((task, failed(IsthmusError(_no_start(task.worker.fate())))))
-                    continue
-                task.lost += 1
-                if task.lost < MAX_WORKERS_A_JOB:
-                    task.worker = self._give(task.content)
-                    continue
-                outcome = failed(IsthmusError(
-                    f"a worker process was killed ({task.worker.fate()}), as were the "
-                    f"{MAX_WORKERS_A_JOB - 1} before it that did "
-                    "the same work; out of memory? what was saved is kept: give the command again, "
-                    "with fewer --workers"
-                ))  # fmt: skip
-            else:
-                if outcome == READY_MESSAGE:
-                    task.worker.ready = True
-                    continue
-                self._idle.append(task.worker)
-            out.append((task, outcome))
-        return out
+        ended = []
+        for task in tasks:
+            if task.worker.pipe in ready:
+                outcome = self._receive(task)
+                if outcome is not None:
+                    ended.append((task, outcome))
+        return ended
+
+    def _receive(self, task: _Task) -> bytes | None:
+        """Return what came of a task whose worker has something to say; None where it goes on."""
+        worker = task.worker
+        try:
+            outcome = worker.pipe.recv_bytes()
+        except (EOFError, OSError):
+            self._all.remove(worker)
+            return self._begin_again(task)
+        if outcome == READY_MESSAGE:
+            worker.ready = True
+            return None
+        self._idle.append(worker)
+        return outcome
+
+    def _begin_again(self, task: _Task) -> bytes | None:
+        """Give a task whose worker ended to another; return an error where none would do better."""
+        if task.worker.failed_to_start():
+            return failed(IsthmusError(_describe_failed_start(task.worker.fate())))
+        task.lost += 1
+        if task.lost < MAX_WORKERS_A_JOB:
+            task.worker = self._give(task.content)
+            return None
+        return failed(IsthmusError(
+            f"a worker process was killed ({task.worker.fate()}), as were the "
+            f"{MAX_WORKERS_A_JOB - 1} before it that did the same work; out of memory? what was "
+            "saved is kept: give the command again, with fewer --workers"
+        ))  # fmt: skip
 
     def _stop(self, tasks):
         self.close()
@@ -261,13 +261,15 @@ class _Worker:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, os.environ.get("NPROC", "1")))
+        self.pipe, worker_end = context.Pipe()
+        nproc = os.environ.get("NPROC", "1")
+        self.process = context.Process(target=_serve, args=(worker_end, nproc))
         self.ready = False
         self.process.start()
-        theirs.close()  # so that its death is the pipe's end
+        worker_end.close()  # so that its death is the pipe's end
 
     def give(self, threads: int, content: bytes) -> bool:
+        """Send it a job; return whether it was there to take it."""
         try:
             self.pipe.send((threads, content))
         except OSError:
@@ -275,66 +277,26 @@ class _Worker:
         return True
 
     def failed_to_start(self) -> bool:
-        """Whether it ended by itself before it could take a job: what it imports raised."""
-        self.process.join()
-        return not self.ready and (self.process.exitcode or 0) > 0
+        """Return whether it ended by itself before it could take a job: what it imports raised."""
+        return not self.ready and self._exit_code() > 0
 
     def fate(self) -> str:
+        """Return how it ended: a signal's name, or an exit status."""
+        code = self._exit_code()
+        if code >= 0:
+            return f"exit status {code}"
+        return signal.strsignal(-code) or f"signal {-code}"
+
+    def _exit_code(self) -> int:
         self.process.join()
-        code = self.process.exitcode or 0
-        return signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit status {code}"
+        return self.process.exitcode or 0
 
 
-def check_main_guard() -> None:
-    """Raise BadValue where a script begins workers outside of `if __name__ == "__main__":`.
-
-    Each worker imports the script first, would come to the same line, and would begin workers of
-    its own.
-    """
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__":
-            break
-    else:
-        return  # not in a script's own lines: a thread, or a function of a server
-    path, spec = frame.f_code.co_filename, getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None and spec.name.endswith(".__main__"):
-        return  # `python -m package`: workers do not import that again
-    if getattr(sys.modules["__main__"], "__file__", None) is None or not _lacks_guard(
-        path, frame.f_lineno
-    ):
-        return
-    raise BadValue(
-        f"{path}:{frame.f_lineno} begins worker processes, which import the script first: put what "
-        "it does under "
-        'if __name__ == "__main__":'
-    )
-
-
-def _lacks_guard(path: str, line: int) -> bool:
-    """Whether the lines of a script are known, and this one is under no condition that asks for
-    __name__.
-    """
-    try:
-        tree = ast.parse("".join(linecache.getlines(path)))
-    except SyntaxError:
-        return False
-    if not tree.body:
-        return False
-    guards = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "__name__" in ast.dump(node.test)
-    ]
-    return not any(node.lineno <= line <= (node.end_lineno or line) for node in guards)
-
-
-def _no_start(fate: str) -> str:
+def _describe_failed_start(fate: str) -> str:
     return (
         f"a worker process could not begin ({fate}): it imports the script that began it, and "
-        "something there failed, "
-        'as is said above; put what the script does under if __name__ == "__main__":'
+        "something there failed, as is said above; put what the script does under "
+        'if __name__ == "__main__":'
     )
 
 
@@ -356,9 +318,11 @@ def _ctrl_c_waits() -> Iterator[None]:
 def _end(workers: list[_Worker]) -> None:
     """Ask again until they have ended: what trains saves first, the rest ends at once."""
     while alive := [worker.process for worker in workers if worker.process.is_alive()]:
+        sentinels = []
         for process in alive:
             process.terminate()
-        multiprocessing.connection.wait([process.sentinel for process in alive], timeout=1.0)
+            sentinels.append(process.sentinel)
+        multiprocessing.connection.wait(sentinels, timeout=1.0)
     for worker in workers:
         worker.pipe.close()
     workers.clear()
@@ -366,9 +330,8 @@ def _end(workers: list[_Worker]) -> None:
 
 def _serve(pipe: Connection, nproc: str) -> None:
     os.environ["NPROC"] = nproc
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a terminal's Ctrl-C reaches all: the parent decides
+    # A terminal's Ctrl-C reaches all: the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent closed the pipe, or died
         pipe.send_bytes(READY_MESSAGE)

@@ -11,70 +11,56 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from isthmus.logs.log import Log
-from isthmus.methods.method import initial_state
 from isthmus.training import checkpoint
 from isthmus.training.checkpoint import CheckpointError
-from isthmus.training.run import KEPT_METADATA, Run, RunError, check_config
+from isthmus.training.run_files import RunError, check_config
+from isthmus.training.starts import initial_learner
 from isthmus.types import BadValue
 
+if TYPE_CHECKING:
+    from isthmus.training.run import Run
 
-@dataclass(frozen=True)
-class KeptRun(Run):
-    """A run of which only this file is left; `folder` is its path. It can be started from, played
-    and logged with.
+KEPT_METADATA = "isthmus"  # the metadata's name in the file
 
-    Its state has no worlds. Nothing can be resumed from it, and its metrics are gone.
+
+def read_kept_config(path: Path) -> dict[str, Any]:
+    """Return a kept run's metadata: its run.json, its digest, and that of what the file holds.
+
+    Raises RunError where the file is none.
     """
+    try:
+        config = _read_arrays(path, only_metadata=True)[1]
+    except BadValue as error:
+        raise RunError(str(error)) from None
+    check_config(config, path, path)
+    if not all(isinstance(config.get(name), str) for name in ("digest", "handed_over")):
+        raise RunError(f"{path} is damaged: it does not say what it keeps")
+    return config
 
-    @property
-    def begun(self) -> bool:
-        return True
 
-    @property
-    def finished(self) -> bool:
-        return True
-
-    @property
-    def digest(self) -> str:
-        """Of the last checkpoint of the run that was kept."""
-        return self.config["digest"]
-
-    def checkpoint(self) -> tuple[Path, list[str]]:
-        raise RunError(
-            f"{self.folder} keeps what a run handed over, not its checkpoints: train the run again "
-            "for those"
+def read_learner(run: Run) -> Any:
+    """Return the state of a kept run's learner. Raises CheckpointError where the file is damaged or
+    of another version.
+    """
+    arrays, _ = _read_arrays(run.folder)
+    if checkpoint.digest(arrays) != run.config["handed_over"]:
+        raise CheckpointError(
+            f"{run.folder} is damaged: its numbers are not those that were written"
         )
-
-    def restore(self) -> tuple[Any, dict[str, Any], list[str]]:
-        """The state without worlds; raises CheckpointError where the file is damaged or of another
-        version.
-        """
-        arrays, _ = _read_arrays(self.folder)
-        if checkpoint.digest(arrays) != self.config["handed_over"]:
-            raise CheckpointError(
-                f"{self.folder} is damaged: its numbers are not those that were written"
-            )
-        try:
-            learner = checkpoint.from_arrays(_initial_learner(self), arrays)
-        except CheckpointError as error:
-            raise CheckpointError(
-                f"{self.folder}: {error}: use the version of Isthmus that wrote it"
-            ) from None
-        state = initial_state(self.seed, learner, None, None)  # pyright: ignore[reportArgumentType]
-        return state._replace(source_steps=np.int64(self.steps)), {}, []
-
-    def metrics(self) -> list[dict[str, Any]]:
-        return []
+    try:
+        return checkpoint.from_arrays(initial_learner(run), arrays)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{run.folder}: {error}: use the version of Isthmus that wrote it"
+        ) from None
 
 
 def keep_run(run: Run, path: Path) -> None:
@@ -83,45 +69,39 @@ def keep_run(run: Run, path: Path) -> None:
 
     Raises BadValue where the run's method holds more than a learner.
     """
-    learned, like = run.state().learner, _initial_learner(run)
+    learned, like = run.state().learner, initial_learner(run)
     if type(learned) is not type(like):
         raise BadValue(f"{run.folder} cannot be kept: {run.name} holds more than its learner")
     handed_over = run.method.learner.warm_start(learned)
-    new = checkpoint.to_arrays(like)
-    arrays = {
-        k: v
-        for k, v in checkpoint.to_arrays(handed_over).items()
-        if v.any() or not _same_bits(v, new[k])
-    }
+    new, arrays = checkpoint.to_arrays(like), {}
+    for name, data in checkpoint.to_arrays(handed_over).items():
+        if data.any() or not _same_bits(data, new[name]):
+            arrays[name] = data
     # Where a run lay on the machine that made it is nobody's business.
-    start_at = "best" if str(run.config["start"]).endswith("@best") else "end"
-    config = run.config | {"start": None, "start_at": start_at, "imports": []}
+    config = run.config | {"start": None, "start_at": "end", "imports": []}
+    if str(run.config["start"]).endswith("@best"):
+        config["start_at"] = "best"
     _write(path, arrays, config | {"digest": run.digest, "handed_over": checkpoint.digest(arrays)})
 
 
-def open_kept(path: Path) -> Run:
-    """Read a kept run's metadata. Raises RunError where it is none."""
-    try:
-        config = _read_arrays(path, only_metadata=True)[1]
-    except BadValue as error:
-        raise RunError(str(error)) from None
-    check_config(config, path, path)
-    if not all(isinstance(config.get(name), str) for name in ("digest", "handed_over")):
-        raise RunError(f"{path} is damaged: it does not say what it keeps")
-    return KeptRun(path, config)
-
-
 def keep_log(log: Log, metadata: dict[str, Any], path: Path) -> None:
-    """Write a log's transitions, each state once: where an episode ends, its last state is added."""
-    log = log._replace(
-        truncated=log.truncated & ~log.terminated
-    )  # a fall at the time limit is a fall
+    """Write a log's transitions, each state once; where an episode ends, its last state is added.
+
+    Raises BadValue where the disk refuses.
+    """
+    # A fall at the time limit is a fall.
+    log = log._replace(truncated=log.truncated & ~log.terminated)
     ends = log.terminated | log.truncated
     follows = np.append((log.next_obs[:-1] == log.obs[1:]).all(1), False)
     arrays = {
-        "obs": log.obs, "action": log.action, "reward": log.reward, "terminated": log.terminated, "ends": ends,
-        "last_obs": log.next_obs[~follows], "follows": follows,
-    }  # fmt: skip
+        "obs": log.obs,
+        "action": log.action,
+        "reward": log.reward,
+        "terminated": log.terminated,
+        "ends": ends,
+        "last_obs": log.next_obs[~follows],
+        "follows": follows,
+    }
     _write(path, arrays, {"log": metadata, "digest": log.digest()})
 
 
@@ -151,11 +131,6 @@ def read_kept_log(path: Path) -> tuple[Log, dict[str, Any]]:
     return log, config["log"]
 
 
-def _initial_learner(run: Run) -> Any:
-    spaces = run.method.trained_in(run.problem).spaces
-    return run.method.learner.init(spaces, jax.random.key(0))
-
-
 def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:
     return first.shape == second.shape and first.tobytes() == second.tobytes()
 
@@ -177,8 +152,10 @@ def _read_arrays(
     try:
         with safe_open(path, "numpy") as file:
             config = json.loads((file.metadata() or {})[KEPT_METADATA])
-            names = [] if only_metadata else file.keys()
-            return {name: file.get_tensor(name) for name in names}, config
+            if only_metadata:
+                return {}, config
+            names = list(file.keys())
+            return dict(zip(names, map(file.get_tensor, names), strict=True)), config
     except FileNotFoundError:
         raise BadValue(f"there is no file {path}") from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:

@@ -16,11 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from isthmus.physics.concurrency import count_cpus
 from isthmus.training.executor import (
     MAX_WORKERS_A_JOB,
     Executor,
     check_workers,
-    cpus,
     failed,
     run_task,
 )
@@ -33,9 +33,8 @@ QUIET_ENVIRONMENT = {  # read when Ray is imported
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of what it will do to GPUs
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # a lost machine's log would go to our standard output
 }
-STORE_BYTES = (
-    256 * 2**20
-)  # bytes for what travels between the processes of this machine; a shard has some 100 kB
+STORE_BYTES = 256 * 2**20
+"""Bytes for what travels between the processes of this machine; a shard has some 100 kB."""
 SAVE_SECONDS_AFTER_CTRL_C = 60.0  # seconds for what trains to save after Ctrl-C
 
 
@@ -53,6 +52,7 @@ class Ray(Executor):
 
     @property
     def workers(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The number that was asked for, or of the cluster's CPUs."""
         return self.asked or max(1, int(self._ray().cluster_resources().get("CPU", 1)))
 
     def __enter__(self) -> Ray:
@@ -60,12 +60,15 @@ class Ray(Executor):
         return self
 
     def close(self) -> None:
+        """Disconnect, where this process connected."""
         if self.mine and self.task:
             self._ray().shutdown()
         self.mine, self.task = False, None
 
     def _ray(self) -> Any:
-        """The module, connected. Raises BadValue where it is not installed, or no cluster answers."""
+        """Return the module, connected. Raises BadValue where it is not installed, or no cluster
+        answers.
+        """
         for name, value in QUIET_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
@@ -78,7 +81,7 @@ class Ray(Executor):
             if not ray.is_initialized():
                 _connect(ray, self.address, self.asked)
                 self.mine = True
-            self.task = ray.remote(_traveller()).options(
+            self.task = ray.remote(_make_task()).options(
                 num_cpus=1, max_retries=MAX_WORKERS_A_JOB - 1, runtime_env={"env_vars": ENVIRONMENT}
             )
         return ray
@@ -90,20 +93,24 @@ class Ray(Executor):
     def _ended(self, tasks, timeout):
         ray = self._ray()
         done, _ = ray.wait(list(tasks), timeout=timeout)
-        return [(task, self._outcome(ray, task)) for task in done]
+        return list(zip(done, map(self._outcome, done), strict=True))
 
-    def _outcome(self, ray: Any, task: Any) -> bytes:
+    def _outcome(self, task: Any) -> bytes:
+        """Return what `run_task` gave, or what befell it."""
+        ray = self._ray()
         try:
             outcome = ray.get(task)
         except ray.exceptions.TaskCancelledError:
             return failed(KeyboardInterrupt())
         except ray.exceptions.RayError as error:
-            said = str(error).strip().partition("\n")[0]
+            reason = str(error).strip().partition("\n")[0]
             return failed(IsthmusError(
-                f"Ray lost this work {MAX_WORKERS_A_JOB} times ({said}); what was saved is kept: "
+                f"Ray lost this work {MAX_WORKERS_A_JOB} times ({reason}); what was saved is kept: "
                 "give the command again"
             ))  # fmt: skip
-        return outcome if isinstance(outcome, bytes) else failed(IsthmusError(outcome))
+        if isinstance(outcome, bytes):
+            return outcome
+        return failed(IsthmusError(outcome))
 
     def _stop(self, tasks):
         ray = self._ray()
@@ -113,31 +120,29 @@ class Ray(Executor):
 
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
-    """Raises BadValue where no cluster answers at the address."""
+    """Connect to Ray. Raises BadValue where no cluster answers at the address."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     before = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             quiet |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
             with warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", message="os.fork"
-                )  # jax's; Ray's processes do nothing before exec
-                ray.init("local", num_cpus=workers or cpus(), **quiet)
+                # The warning is jax's; Ray's processes do nothing before exec.
+                warnings.filterwarnings("ignore", message="os.fork")
+                ray.init("local", num_cpus=workers or count_cpus(), **quiet)
         else:
             _check_answers(address)
             ray.init(address, **quiet)
     except Exception as error:
-        said = " ".join(str(error).split()).partition(". ")[0]
+        reason = " ".join(str(error).split()).partition(". ")[0]
         if address is None:
-            raise BadValue(f"Ray does not start on this machine: {said}") from None
+            raise BadValue(f"Ray does not start on this machine: {reason}") from None
         raise BadValue(
-            f"no Ray cluster answers at {address} ({said}); start one with ray start --head, "
+            f"no Ray cluster answers at {address} ({reason}); start one with ray start --head, "
             "and give its token to this machine: docs/scale_out.md"
         ) from None
-    if (
-        threading.current_thread() is threading.main_thread()
-    ):  # Ray took it; the training loop's saves
+    if threading.current_thread() is threading.main_thread():
+        # Ray took it; the training loop's saves.
         signal.signal(signal.SIGTERM, _leave if before == signal.SIG_DFL else before)
 
 
@@ -146,14 +151,16 @@ def _leave(number: int, frame: Any) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Raises OSError or ValueError at once; Ray itself tries for minutes, and says in many lines
-    that it fails.
+    """Raise OSError or ValueError at once where nothing answers; Ray itself tries for minutes, and
+    says in many lines that it fails.
     """
     if address == "auto":  # Ray's note of the cluster that was begun last here, which may be gone
         noted = Path(
             os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray", "ray_current_cluster"
         )
-        address = noted.read_text(encoding="utf-8").strip() if noted.exists() else ""
+        address = ""
+        if noted.exists():
+            address = noted.read_text(encoding="utf-8").strip()
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=5.0).close()
@@ -161,34 +168,42 @@ def _check_answers(address: str) -> None:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {name: value for name, value in versions().items() if name != "NPROC"}
+    found = versions()
+    del found["NPROC"]  # each worker has one CPU, wherever it is
+    return found
 
 
-def _traveller():
-    """What Ray carries to a worker: by value, for it is defined in here, so that it can say that
-    Isthmus is missing.
+def _make_task():
+    """Return what Ray carries to a worker: by value, for it is defined in here, so that it can say
+    that Isthmus is missing.
     """
 
-    def do(folder: str, asked: dict[str, str], content: bytes) -> bytes | str:
+    def work(folder: str, versions_asked: dict[str, str], content: bytes) -> bytes | str:
         try:
             from isthmus.training.ray import serve
         except ImportError as error:
             import platform
 
-            return f"a worker on {platform.node()} cannot import isthmus ({error}): install it on all machines alike"
-        return serve(folder, asked, content)
+            return (
+                f"a worker on {platform.node()} cannot import isthmus ({error}): install it on all "
+                "machines alike"
+            )
+        return serve(folder, versions_asked, content)
 
-    return do
+    return work
 
 
-def serve(folder: str, asked: dict[str, str], content: bytes) -> bytes | str:
-    """`work` on a machine like the one that asks; else what differs, in one line."""
-    if differing := [
-        f"{k} {_versions().get(k)} instead of {v}"
-        for k, v in asked.items()
-        if _versions().get(k) != v
-    ]:
-        return f"a worker on {platform.node()} has {', '.join(differing)}: install or set the same on all machines"
+def serve(folder: str, versions_asked: dict[str, str], content: bytes) -> bytes | str:
+    """Do `run_task` on a machine like the one that asks; else return what differs, in one line."""
+    own, differing = _versions(), []
+    for name, version in versions_asked.items():
+        if own.get(name) != version:
+            differing.append(f"{name} {own.get(name)} instead of {version}")
+    if differing:
+        return (
+            f"a worker on {platform.node()} has {', '.join(differing)}: install or set the same on "
+            "all machines"
+        )
     if os.path.isdir(folder):  # where it is shared, a relative path means the same
         os.chdir(folder)
     return run_task(content)

@@ -9,40 +9,38 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from isthmus.logs.log import Log
 from isthmus.logs.record import Deterministic
 from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
 from isthmus.physics.engine import find_engine
 from isthmus.problems.problem import Access, Problem
-from isthmus.types import BadValue, IsthmusError, UnknownName
+from isthmus.training.plans import check_access, check_numbers, describe_log, describe_settings
+from isthmus.training.run_files import (
+    FORMAT,
+    RunError,
+    new_folder,
+    read_config,
+    split_reference,
+    write_text,
+)
+from isthmus.types import BadValue
 
-FORMAT = 1
-FIELDS = {  # of run.json, and of which kind
-    "method": str, "settings": dict, "problem": dict, "seed": int, "steps": int, "start": str | None, "imports": list,
-    "versions": dict,
-}  # fmt: skip
+if TYPE_CHECKING:
+    from isthmus.methods.method import Method, State
 
-
-DEFAULTS_OF_OLDER_STATES = {"paid": np.True_}
-"""Parts of a state that older runs lack, and what continues those: they took steps whether or not they were paid."""
-
-KEPT_METADATA = "isthmus"  # the metadata's name in a file of `isthmus.training.kept`
-
+STATE_PACKAGES = ("isthmus", "optax")  # besides a method's own: where the classes of states are
 VECTOR_UNITS = {"AVX512": ("AVX512", "X86_V4"), "AVX2": ("AVX2", "X86_V3")}
-"""Vectors of x86-64, the widest first, and what NumPy calls them: features until 2.3, levels of the ABI since 2.4."""
-
-
-class RunError(IsthmusError):
-    """A folder that is no run, a run that cannot be read, or a place that cannot be written."""
+"""Vectors of x86-64, the widest first, and what NumPy calls them: features until 2.3, levels of the
+ABI since 2.4."""
 
 
 def versions(*engines: str) -> dict[str, str]:
@@ -75,37 +73,12 @@ def cpu_kind() -> str:
     return platform.machine()
 
 
-def described(log: Log) -> dict[str, Any]:
-    """What run.json says of a log; its digest is of the content, wherever and in whichever format
-    it lies.
-    """
-    return {"digest": log.digest(), "transitions": log.size, "episodes": log.episodes}
+class RestoredRun(NamedTuple):
+    """What a run's checkpoint holds."""
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as UTF-8, whole or not at all. Raises RunError where the disk or the folder
-    refuses.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        # A name that was no text to the locale, such as a folder's, is written as the bytes that it
-        # is.
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
-
-
-def make_folder(folder: Path, option: str) -> None:
-    """Make a folder where none is. Raises BadValue, naming the option that names another."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadValue(
-            f"cannot make the folder {folder}: {error.strerror}; name another with {option}"
-        ) from None
+    state: State
+    extra: dict[str, Any]
+    notes: list[str]  # on damage
 
 
 @dataclass(frozen=True)
@@ -114,10 +87,13 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
-    made: tuple[Path, ...] = field(
-        default=(), compare=False
-    )  # folders that `create` made, the innermost first
+    # Folders that `create` made, the innermost first.
+    made: tuple[Path, ...] = field(default=(), compare=False)
     which: str = ""  # the checkpoint that it speaks of: the newest, or "best"
+    # What was made of a checkpoint, with its manifest.
+    _read: dict[str, tuple[bytes, Any]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     @staticmethod
     def plan(
@@ -129,56 +105,45 @@ class Run:
         start: Run | None = None,
         imports: tuple[str, ...] = (),
     ) -> dict[str, Any]:
-        """What run.json holds. Raises UnknownName or BadValue for a method, setting or problem that
-        cannot run.
+        """Return what run.json holds.
+
+        Raises UnknownName or BadValue for a method, setting or problem that cannot run.
         """
-        if not 0 <= seed < 2**31:
-            raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")
-        if steps < (1 if start is None else 0):
-            raise BadValue(
-                f"steps={steps}: needs a whole number above 0, or 0 to deploy what --start left"
-            )
+        check_numbers(seed, steps, fewest_steps=0 if start else 1)
         built = registry.build(method, settings)
-        accepts = built.accepts
-        if Access.NONE not in accepts and problem.access not in accepts:
-            needs = " or ".join(sorted(accepts))
-            fix = (
-                "give the target's log, --data (isthmus collect makes one)"
-                if needs == Access.DATASET
-                else ""
-            )
-            raise BadValue(
-                f"{method} needs access {needs}, this problem's is {problem.access}; "
-                f"{fix or f'say --access {needs.split()[0]}'}"
-            )
+        check_access(method, built.accepts, problem)
         problem.ready()
-        logged = Access.NONE not in accepts and problem.access == Access.DATASET
-        return {
+        config = {
             "format": FORMAT,
             "method": method,
-            "settings": {
-                k: list(v) if isinstance(v, tuple) else v
-                for k, v in registry.settings_of(built).items()
-            },
+            "settings": describe_settings(built),
             "problem": problem.describe(),
             "seed": seed,
             "steps": steps,
-            "start": start.reference if start else None,
-            "start_digest": start.digest if start else None,
+            "start": None,
+            "start_digest": None,
             "imports": list(imports),
             "versions": versions(problem.source.engine, problem.target.engine),
-            "log": described(problem.log()) if logged else None,
+            "log": None,
         }
+        if start:
+            config |= {"start": start.reference, "start_digest": start.digest}
+        if Access.NONE not in built.accepts and problem.access == Access.DATASET:
+            config["log"] = describe_log(problem.log())
+        return config
 
     @staticmethod
     def create(folder: Path, config: dict[str, Any], new: bool = False) -> Run:
-        """Make the folder and its run.json, from what `plan` gave; refuses a folder with anything
-        in it: RunError.
+        """Make the folder and its run.json, from what `plan` gave.
 
-        A `new` one may not be there at all: raises FileExistsError.
+        Raises RunError for a folder with anything in it, and FileExistsError for a `new` one that
+        is there at all.
         """
+        made: list[Path] = []
         try:
-            made = tuple(path for path in (folder, *folder.parents) if not path.exists())
+            for path in (folder, *folder.parents):
+                if not path.exists():
+                    made.append(path)
             folder.mkdir(parents=True, exist_ok=not new)
             if any(folder.iterdir()):
                 raise RunError(
@@ -189,7 +154,7 @@ class Run:
             if new and isinstance(error, FileExistsError):
                 raise
             raise RunError(f"cannot make the run's folder {folder}: {error.strerror}") from None
-        run = Run(folder, config, made)
+        run = Run(folder, config, tuple(made))
         try:
             write_text(folder / "run.json", json.dumps(config, indent=2) + "\n")
         except RunError:
@@ -199,8 +164,9 @@ class Run:
 
     @staticmethod
     def create_under(root: Path, config: dict[str, Any], problem: Problem) -> Run:
-        """`create` in a new folder under `root`, which no other thread or process takes at the same
-        time.
+        """Make a new folder under `root`, which no other thread or process takes at the same time.
+
+        Raises RunError.
         """
         while True:
             folder = new_folder(root, config["method"], problem, config["seed"])
@@ -217,20 +183,11 @@ class Run:
         Raises RunError, or UnknownName for another word behind the @; in one line.
         """
         if Path(folder).suffix == ".safetensors":
-            from isthmus.training.kept import open_kept
+            from isthmus.training import kept
 
-            return open_kept(Path(folder))
-        folder, which = _split_reference(folder)
-        try:
-            config = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{folder} is no run: it has no run.json") from None
-        except NotADirectoryError:
-            raise RunError(f"{folder} is no run: it is a file, not a folder") from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{folder}/run.json cannot be read: {error}") from None
-        check_config(config, folder, folder / "run.json")
-        return Run(folder, config, which=which)
+            return KeptRun(Path(folder), kept.read_kept_config(Path(folder)))
+        folder, which = split_reference(folder)
+        return Run(folder, read_config(folder), which=which)
 
     def discard(self) -> None:
         """Remove what `create` made, of a run that could not begin: nothing was learned, nor a
@@ -238,21 +195,24 @@ class Run:
 
         A folder that was there before stays, empty as it was.
         """
-        if not self.begun and not (self.folder / "ledger.jsonl").exists():
-            for name in ("run.json", "metrics.jsonl"):
-                (self.folder / name).unlink(missing_ok=True)
-            for name in ("checkpoints", "best"):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
-            with suppress(OSError):  # what somebody else put there meanwhile stays
-                for folder in self.made:
-                    folder.rmdir()
+        if self.begun or (self.folder / "ledger.jsonl").exists():
+            return
+        for name in ("run.json", "metrics.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
+        for name in ("checkpoints", "best"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        with suppress(OSError):  # what somebody else put there meanwhile stays
+            for folder in self.made:
+                folder.rmdir()
 
     def expect(self, config: dict[str, Any]) -> None:
         """Raise BadValue where this run is not the one that was planned as `config`."""
         names = ["method", "problem", "seed", "steps", "settings"]
+        wanted = config.get("start_digest")
+        start_digest = self.config.get("start_digest", wanted)
         # What is kept of a start lies elsewhere than the run did: where its digest is known, that
-        # decides, below.
-        if not (self.config.get("start_digest") and config.get("start_digest")):
+        # decides.
+        if not (wanted and self.config.get("start_digest")):
             names.append("start")
         for name in names:
             if self.config[name] != config[name]:
@@ -260,9 +220,7 @@ class Run:
                     f"{self.folder} holds a run of another {name}; name another folder, or remove "
                     "this one"
                 )
-        if self.config.get("start_digest", config.get("start_digest")) != config.get(
-            "start_digest"
-        ):
+        if start_digest != wanted:
             raise BadValue(
                 f"{self.folder} started from what {self.config['start']} was before; remove it to "
                 "begin anew"
@@ -274,6 +232,7 @@ class Run:
 
     @cached_property
     def problem(self) -> Problem:
+        """The problem, with the run's ledger where the target cannot be replayed."""
         problem = Problem.from_data(self.config["problem"], trusted=False)
         return problem.with_ledger(self.folder / "ledger.jsonl")
 
@@ -281,77 +240,43 @@ class Run:
         """Raise BadValue where the log that the run learns from is missing or no longer what it
         was.
         """
-        if (log := self.config.get("log")) and described(self.problem.log()) != log:
+        log = self.config.get("log")
+        if log is not None and describe_log(self.problem.log()) != log:
             raise BadValue(
                 f"the data set {self.problem.data} changed since {self.folder} began; put the old "
                 "one back"
             )
 
     @cached_property
-    def method(self) -> Any:
+    def method(self) -> Method[Any]:
+        """The method, with the run's settings."""
         return registry.build(self.config["method"], self.config["settings"])
 
     @property
     def name(self) -> str:
+        """The method's name."""
         return self.config["method"]
 
     @property
     def seed(self) -> int:
+        """The number from which all randomness comes."""
         return self.config["seed"]
 
     @property
     def steps(self) -> int:
+        """The steps that were asked for, of source and target."""
         return self.config["steps"]
 
-    def initial(self) -> Any:
-        """The state before the first round. Raises BadValue where the run to start from holds
-        another learner.
+    def initial(self) -> State:
+        """Return the state before the first round. Raises BadValue where the run to start from
+        holds another learner.
         """
         if not self.config["start"]:
             return self.method.init(self.problem, self.seed)
-        import jax
+        from isthmus.training.starts import take_start
 
-        start = Run.open(self.config["start"])
-        learned = start.state().learner
-        if start.method.has_source_action and start.name != self.name:
-            raise BadValue(
-                f"{start.folder} cannot be started from: {start.name} acts by another policy in "
-                "the source than the "
-                "one that it deploys; start from a run of one policy, or leave --start out"
-            )
-        learner = getattr(learned, "sac", learned)  # where a method holds more than its learner
-        wanted = type(self.method.learner.init(self.problem.source.spaces, jax.random.key(0)))
-        if type(learner) is not wanted:
-            raise BadValue(
-                f"{start.folder} cannot be started from: {start.name} left a "
-                f"{type(learner).__name__}, this run "
-                f"needs a {wanted.__name__}; start from a run of one domain with the same learner, "
-                "--set learner=..."
-            )
-        state = self.method.init(
-            self.problem, self.seed, learned if start.method.has_source_action else learner
-        )
-        template = self.template(int(state.phase)).learner
-        if _shapes(state.learner) != _shapes(template):
-            raise BadValue(
-                f"{start.folder} cannot be started from: its learner has other shapes than this "
-                "run's; "
-                "start from a run of the same robot, with the same settings of the learner"
-            )
-        return state
-
-    def template(self, phase: int = 0) -> Any:
-        """A state of the right structure and shapes, made without touching a domain that cannot be
-        replayed.
-
-        A later phase has worlds of its own; a method reaches it at once when it is given a learner
-        to start from.
-        """
-        problem = self.problem.rehearsal()
-        state = self.method.init(problem, self.seed)
-        return (
-            state if phase == state.phase else self.method.init(problem, self.seed, state.learner)
-        )
+        start = take_start(self, Run.open(self.config["start"]))
+        return self.method.init(self.problem, self.seed, start)
 
     @property
     def begun(self) -> bool:
@@ -385,44 +310,74 @@ class Run:
 
         return checkpoint.digest(self.checkpoint()[0])
 
-    def restore(self) -> tuple[Any, dict[str, Any], list[str]]:
-        """State, the checkpoint's extra data, and notes on damage."""
+    def restore(self) -> RestoredRun:
+        """Return what `checkpoint` holds, read anew. No domain is touched and nothing initialized,
+        but for a run of an older version.
+
+        Raises CheckpointError, and UnknownName or BadValue where run.json is damaged.
+        """
         check_jax_survived()
         from isthmus.training import checkpoint
+        from isthmus.training.older_runs import NEW_FIELDS, make_like
 
         path, notes = self.checkpoint()
-        phase = json.loads((path / checkpoint.MANIFEST).read_bytes())["extra"]["phase"]
-        state, extra = checkpoint.load(path, self.template(phase), DEFAULTS_OF_OLDER_STATES)
-        return state, extra, notes
+        method, problem = self.method, self.problem
+        like = None
+        if not checkpoint.has_structure(path):
+            phase = checkpoint.read_extra(path)["phase"]
+            like = make_like(method, problem, self.seed, phase)
+        packages = {*STATE_PACKAGES, _package(method), _package(method.learner)}
+        state, extra = checkpoint.load(path, like, NEW_FIELDS, packages=packages)
+        return RestoredRun(state, extra, notes)
 
-    def state(self) -> Any:
-        return self.restore()[0]
+    def state(self) -> State:
+        """Return the state in `checkpoint`: read once, and again where a newer one was saved."""
+        return self._once("state", lambda: self.restore().state)
 
-    @cached_property
+    @property
     def policy(self) -> Any:
         """What the run deploys, from `checkpoint`."""
-        return self.method.policy(self.state())
+        return self._once("policy", lambda: self.method.policy(self.state()))
 
-    @cached_property
+    @property
     def source_policy(self) -> Any:
         """What acts in the source: `policy`, but for a method with an action for each."""
-        return self.method.source_policy(self.state())
+        return self._once("source_policy", lambda: self.method.source_policy(self.state()))
 
     @property
     def behaviour(self) -> Any:
         """The policy as it explored, where the method keeps that; else as it is deployed."""
-        explores = getattr(self.method, "behaviour", None)
-        return explores(self.state()) if explores else Deterministic(self.policy)
+        if not self.method.explores:
+            return Deterministic(self.policy)
+        return self._once("behaviour", lambda: self.method.behaviour(self.state()))
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what `make` makes of the checkpoint, made once for each checkpoint."""
+        manifest = self._newest_manifest()
+        former, made = self._read.get(name, (None, None))
+        if former != manifest:
+            made = make()
+            self._read[name] = manifest, made
+        return made
+
+    def _newest_manifest(self) -> bytes:
+        """Return what changes with each save, for either checkpoint that a run may speak of."""
+        from isthmus.training import checkpoint
+
+        with suppress(OSError):
+            for newest in checkpoint.paths(self.folder / "checkpoints")[:1]:
+                return (newest / checkpoint.MANIFEST).read_bytes()
+        return b""
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl; a line cut short by a crash is left out."""
-        rows = []
+        """Return all lines of metrics.jsonl; a line cut short by a crash is left out."""
         path = self.folder / "metrics.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
+        if not path.exists():
+            return []
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
         return rows
 
     @property
@@ -431,41 +386,52 @@ class Run:
         return (self.folder / "finished.json").exists()
 
 
-def _split_reference(reference: Path | str) -> tuple[Path, str]:
-    """A run's folder and the checkpoint meant, "" or "best". Raises UnknownName for another one."""
-    head, at, which = str(reference).rpartition("@")
-    if not at or Path(reference).exists() or not (Path(head) / "run.json").exists():
-        return Path(reference), ""
-    if which != "best":
-        raise UnknownName("checkpoint", which, ["best"])
-    return Path(head), which
+def _package(part: Any) -> str:
+    """Return the top-level package in which a method's or learner's class is defined."""
+    return type(part).__module__.partition(".")[0]
 
 
-def check_config(config: Any, run: Path, file: Path) -> None:
-    """Raise RunError where a run's `run.json`, as read, is of another format, or damaged."""
-    found = config.get("format") if isinstance(config, dict) else None
-    if found != FORMAT:
-        raise RunError(f"{run} is a run of format {found}; this version reads format {FORMAT}")
-    for name, kind in FIELDS.items():
-        if not isinstance(config.get(name), kind):
-            raise RunError(f"{file} is damaged: {name} is {config.get(name)!r}")
+@dataclass(frozen=True)
+class KeptRun(Run):
+    """A run of which only a file of `isthmus.training.kept` is left; `folder` is its path.
 
+    It can be started from, played and logged with. Its state has no worlds. Nothing can be resumed
+    from it, and its metrics are gone.
+    """
 
-def _shapes(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
-    import jax
+    @property
+    def begun(self) -> bool:
+        """Whether it began: always."""
+        return True
 
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-        jax.tree_util.keystr(path): (np.shape(leaf), str(np.asarray(leaf).dtype))
-        for path, leaf in leaves
-    }
+    @property
+    def finished(self) -> bool:
+        """Whether it ended: always."""
+        return True
 
+    @property
+    def digest(self) -> str:
+        """Of the last checkpoint of the run that was kept."""
+        return self.config["digest"]
 
-def new_folder(root: Path, method: str, problem: Problem, seed: int) -> Path:
-    """A name nobody has yet, `root/method-problem-s0`, `...-s0-2`."""
-    slug = "".join(c if c.isalnum() or c in "._-=" else "-" for c in problem.name)[:60].strip("-")
-    base = root / f"{method}-{slug}-s{seed}"
-    folder, i = base, 2
-    while os.path.lexists(folder):
-        folder, i = base.with_name(f"{base.name}-{i}"), i + 1
-    return folder
+    def checkpoint(self) -> tuple[Path, list[str]]:
+        """Raise RunError: none is left."""
+        raise RunError(
+            f"{self.folder} keeps what a run handed over, not its checkpoints: train the run again "
+            "for those"
+        )
+
+    def restore(self) -> RestoredRun:
+        """Return the state without worlds. Raises CheckpointError where the file is damaged or of
+        another version.
+        """
+        from isthmus.methods.method import initial_state
+        from isthmus.training import kept
+
+        learner = kept.read_learner(self)
+        state = initial_state(self.seed, learner, None, None)  # pyright: ignore[reportArgumentType]
+        return RestoredRun(state._replace(source_steps=np.int64(self.steps)), {}, [])
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return no lines: they are gone."""
+        return []
