@@ -15,8 +15,9 @@ endif
 # Two tests at a time where two cores are there; more would only share memory bandwidth.
 WORKERS := $(shell test "$$(getconf _NPROCESSORS_ONLN)" -ge 2 && echo 2 || echo 1)
 PYTEST = .venv/bin/python -m pytest
+PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup demo test test-slow check docs bench
+.PHONY: setup demo test test-all test-slow check docs bench
 setup: .venv/complete
 
 # An environment counts once its last line, the stamp, is written: one cut short is made again from nothing.
@@ -36,7 +37,10 @@ demo: setup
 	.venv/bin/isthmus demo
 
 test: setup
-	$(PYTEST) -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) tests/unit tests/contract -m "not slow and not full" $(PARALLEL)
+
+test-all: setup
+	$(PYTEST) -m "not slow" $(PARALLEL)
 
 test-slow: setup
 	$(PYTEST) -m slow --timeout 3600
@@ -45,7 +49,7 @@ check: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/basedpyright
-	$(PYTEST) -q tests/test_layers.py
+	$(PYTEST) -q tests/unit/test_layers.py
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build -q

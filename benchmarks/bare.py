@@ -68,11 +68,13 @@ class Bare:
             self.batch.set_const(ids)
 
     def prepare(self, before: Worlds, tr: Transition) -> list[Resets]:
-        """The resets after each step of the transitions [T, N] that were collected from `before`."""
+        """The resets after each step of the transitions [T, N] that were collected from
+        `before`.
+        """
         task, episode = before.task.copy(), before.episode.copy()
         resets = []
         for done in tr.terminated | tr.truncated:
-            ids = np.flatnonzero(done)
+            ids = np.flatnonzero(np.asarray(done))
             drawn = ids[before.task[ids] != GIVEN_TASK]
             task[drawn] += 1
             episode[ids] += 1
@@ -80,7 +82,7 @@ class Bare:
                 self.reference.set_parameters(
                     drawn, self.domain.draw(before.key[drawn], task[drawn])
                 )
-            start = self.task.start(
+            start: Any = self.task.start(
                 self.reference, Streams(fold(before.key[ids], START, episode[ids]))
             )
             resets.append(
@@ -102,7 +104,9 @@ class Bare:
                 self.batch.forward(reset.ids)
 
     def check(self, after: Worlds) -> None:
-        """Raises RuntimeError where the worlds did not end where `collect` left them, to the bit."""
+        """Raises RuntimeError where the worlds did not end where `collect` left them, to the
+        bit.
+        """
         if not np.array_equal(self.batch.state, after.rows):
             raise RuntimeError(
                 "bare physics did other work than collect: the worlds ended elsewhere"

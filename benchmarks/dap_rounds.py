@@ -60,9 +60,13 @@ def compare(size: Sizes) -> Iterator[Row]:
         a, b = alternate("DAP+U", size.pairs, ours.turn, floor.turn)
     learner = ours.method.learner
     sizes = {
-        "members": ours.method.classifiers.members, "hidden": list(learner.hidden), "minibatch": learner.minibatch,
-        "worlds": learner.worlds, "rounds": size.rounds, "pairs": size.pairs,
-    }  # fmt: skip
+        "members": ours.method.classifiers.members,
+        "hidden": list(learner.hidden),
+        "minibatch": learner.minibatch,
+        "worlds": learner.worlds,
+        "rounds": size.rounds,
+        "pairs": size.pairs,
+    }
     yield Row(
         "DAP+U, HalfCheetah, a step and an update",
         "our SAC",

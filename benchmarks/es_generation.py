@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 from bare import Bare, sizes
-from measure import Row, alternate, report, timed
+from measure import Row, alternate, console, table, timed
 
 from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import rollout_steps
@@ -23,7 +23,6 @@ from isthmus.problems.problem import make_problem
 from isthmus.training.checkpoint import digest
 from isthmus.training.executor import Executor, Processes
 from isthmus.training.ray import Ray
-from isthmus.training.run import versions
 from isthmus.training.train import shared_step
 from isthmus.types import Transition, Worlds
 
@@ -81,11 +80,19 @@ def measured(size: Sizes, processes: Executor, ray: Executor | None) -> Iterator
 
     sides = [generation(processes), physics, *([generation(ray)] if ray else [])]
     ours, bare, *clustered = alternate("ES-MAML, a generation", size.pairs, *sides)
-    what = f"{2 * method.pairs} evaluations x {method.updates} x {method.adaptation_worlds * method.adaptation_steps}"
+    what = (
+        f"{2 * method.pairs} evaluations x {method.updates} x "
+        f"{method.adaptation_worlds * method.adaptation_steps}"
+    )
     common: dict[str, Any] = sizes(
-        problem.randomized_source, method.adaptation_worlds, members=2 * method.pairs, updates=method.updates,
-        steps=method.adaptation_steps, workers=size.workers, pairs=size.pairs,
-    )  # fmt: skip
+        problem.randomized_source,
+        method.adaptation_worlds,
+        members=2 * method.pairs,
+        updates=method.updates,
+        steps=method.adaptation_steps,
+        workers=size.workers,
+        pairs=size.pairs,
+    )
     work_done = f"ES-MAML, one generation, Hopper, {what} steps, {size.workers} processes"
     yield Row(work_done, "bare physics of the same worlds", 0.6, "steps", ours, bare, 0.75, common)
     for theirs in clustered:
@@ -112,4 +119,4 @@ def collected(step: Callable[[], State]) -> tuple[list[Collected], State]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(report(list(compare(SMALL)), versions(), None))
+    console.print(table(list(compare(SMALL))))

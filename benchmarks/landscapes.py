@@ -66,12 +66,23 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
     scape = ours_played[0]
     yield Row(
         f"landscape of {len(cells)} cells x {size.episodes} episodes of one policy",
-        "a loop of SB3's evaluate_policy", 10, "steps", a, b, 15,
+        "a loop of SB3's evaluate_policy",
+        10,
+        "steps",
+        a,
+        b,
+        15,
         sizes(
-            grid, scape.lengths.size, **{"mean length": round(float(scape.lengths.mean()))},
-            **{"mean return": round(float(scape.returns.mean())), "SB3's cells": size.cells, "pairs": size.pairs},
+            grid,
+            scape.lengths.size,
+            **{"mean length": round(float(scape.lengths.mean()))},
+            **{
+                "mean return": round(float(scape.returns.mean())),
+                "SB3's cells": size.cells,
+                "pairs": size.pairs,
+            },
         ),
-    )  # fmt: skip
+    )
 
 
 def trained(size: Sizes) -> Any:

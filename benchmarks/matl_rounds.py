@@ -93,7 +93,18 @@ def compare(size: Sizes) -> Iterator[Row]:
         a, b = alternate(f"MATL, {problem}", size.pairs, rounds.ours, rounds.physics)
         learner = size.method.learner
         yield Row(
-            f"MATL, {problem}, whole rounds with M = {size.method.inner}", "bare physics of the same worlds", at_least,
-            "steps", a, b, None,
-            sizes(rounds.problem.target, learner.worlds, steps=learner.steps, rounds=size.rounds, pairs=size.pairs),
-        )  # fmt: skip
+            f"MATL, {problem}, whole rounds with M = {size.method.inner}",
+            "bare physics of the same worlds",
+            at_least,
+            "steps",
+            a,
+            b,
+            None,
+            sizes(
+                rounds.problem.target,
+                learner.worlds,
+                steps=learner.steps,
+                rounds=size.rounds,
+                pairs=size.pairs,
+            ),
+        )

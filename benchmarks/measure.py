@@ -47,11 +47,18 @@ class Row:
 
     def record(self, versions: Mapping[str, str]) -> dict[str, Any]:
         return {
-            "work": self.work, "against": self.against, "ratio": round(self.ratio, 3), "at_least": self.at_least,
-            "aim": self.aim, "unit": f"{self.unit}/s", "ratios": [round(r, 3) for r in self.ratios],
-            "ours": [round(v, 1) for v in self.ours], "theirs": [round(v, 1) for v in self.theirs],
-            "sizes": dict(self.sizes), "versions": dict(versions),
-        }  # fmt: skip
+            "work": self.work,
+            "against": self.against,
+            "ratio": round(self.ratio, 3),
+            "at_least": self.at_least,
+            "aim": self.aim,
+            "unit": f"{self.unit}/s",
+            "ratios": [round(r, 3) for r in self.ratios],
+            "ours": [round(v, 1) for v in self.ours],
+            "theirs": [round(v, 1) for v in self.theirs],
+            "sizes": dict(self.sizes),
+            "versions": dict(versions),
+        }
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -79,12 +86,20 @@ def table(rows: Sequence[Row]) -> Table:
         out.add_column(name, justify="right", no_wrap=True)
     for i, row in enumerate(rows, 1):
         out.add_row(
-            str(i), row.work, row.against,
-            *(f"{statistics.median(speeds):,.0f} {row.unit}/s" for speeds in (row.ours, row.theirs)),
-            f"{min(row.ratios):.2f}", f"[{'green' if row.reached else 'red'}]{row.ratio:.2f}[/]",
-            f"{max(row.ratios):.2f}", f"{row.at_least:g}", "" if row.aim is None else f"{row.aim:g}",
+            str(i),
+            row.work,
+            row.against,
+            *(
+                f"{statistics.median(speeds):,.0f} {row.unit}/s"
+                for speeds in (row.ours, row.theirs)
+            ),
+            f"{min(row.ratios):.2f}",
+            f"[{'green' if row.reached else 'red'}]{row.ratio:.2f}[/]",
+            f"{max(row.ratios):.2f}",
+            f"{row.at_least:g}",
+            "" if row.aim is None else f"{row.aim:g}",
             end_section=True,
-        )  # fmt: skip
+        )
     return out
 
 

@@ -76,8 +76,15 @@ class Peer:
                 "activation_fn": torch.nn.Tanh,
                 "lstm_hidden_size": units,
             }
-            self.model = RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=network, device="cpu", seed=0,
-                                      n_epochs=epochs, **common)  # fmt: skip
+            self.model = RecurrentPPO(
+                "MlpLstmPolicy",
+                env,
+                policy_kwargs=network,
+                device="cpu",
+                seed=0,
+                n_epochs=epochs,
+                **common,
+            )
         elif trust is None:
             self.model = build(PPO, env, hidden, n_epochs=epochs, **common)
         else:

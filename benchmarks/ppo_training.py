@@ -77,9 +77,11 @@ class Training:
 def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
     learner = size.learner
     equal = {
-        "steps": learner.worlds * learner.steps, "minibatch": learner.minibatch, "epochs": learner.epochs,
+        "steps": learner.worlds * learner.steps,
+        "minibatch": learner.minibatch,
+        "epochs": learner.epochs,
         "hidden": list(learner.hidden),
-    }  # fmt: skip
+    }
     best = choose(size, peer, equal)
     begin(peer, best, equal)
 
@@ -116,13 +118,15 @@ def told(candidate: tuple[int, bool, int]) -> str:
 
 
 def begin(peer: Peer, candidate: tuple[int, bool, int], equal: dict[str, Any]) -> None:
-    """A new training of the peer's, its first round done: what starts up with it is not its speed."""
+    """A new training of the peer's, its first round done: what starts up with it is not its
+    speed.
+    """
     n, processes, threads = candidate
     peer.ask("begin", environments=n, processes=processes, threads=threads, **equal)
     peer.ask("train", rounds=1)
 
 
-def choose(size: Sizes, peer: Peer, equal: dict[str, Any]) -> tuple[int, bool, int]:
+def choose(size: Any, peer: Peer, equal: dict[str, Any]) -> tuple[int, bool, int]:
     """The peer's fastest way to train: all candidates in a round, the fastest of them again in
     three.
     """

@@ -36,9 +36,12 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
     """
     learner = size.learner
     equal = {
-        "steps": learner.worlds * learner.steps, "minibatch": learner.minibatch, "epochs": learner.epochs,
-        "hidden": list(learner.hidden), "units": learner.units,
-    }  # fmt: skip
+        "steps": learner.worlds * learner.steps,
+        "minibatch": learner.minibatch,
+        "epochs": learner.epochs,
+        "hidden": list(learner.hidden),
+        "units": learner.units,
+    }
     best = choose(size, peer, equal)
     begin(peer, best, equal)
     training = Training(learner, size.rounds)

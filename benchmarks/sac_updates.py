@@ -130,6 +130,12 @@ def compare(size: Sizes, peer: Peer, second: Callable[[], Any] = Peer) -> Iterat
         ours()  # compiles
         a, b = alternate("SAC updates, two seeds at once", size.pairs, ours, pair)
     yield Row(
-        f"{work}, two seeds at once", f"two runs of Stable-Baselines3 SAC at once, {threads} torch threads each", 3,
-        "updates", a, b, 4, sizes,
-    )  # fmt: skip
+        f"{work}, two seeds at once",
+        f"two runs of Stable-Baselines3 SAC at once, {threads} torch threads each",
+        3,
+        "updates",
+        a,
+        b,
+        4,
+        sizes,
+    )

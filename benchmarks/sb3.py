@@ -25,7 +25,7 @@ class Peer:
         if not PYTHON.exists():
             raise PeerError("the peers' environment is missing: `make bench` makes it")
         command = [str(PYTHON), str(HERE / "peer.py")]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         own = {
             k: v for k, v in os.environ.items() if k != "NPROC"
         }  # that one is for our side's jax

@@ -29,15 +29,20 @@ class Sizes:
 def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
     learner = size.learner
     equal = {
-        "steps": learner.worlds * learner.steps, "minibatch": learner.minibatch, "epochs": learner.epochs,
+        "steps": learner.worlds * learner.steps,
+        "minibatch": learner.minibatch,
+        "epochs": learner.epochs,
         "hidden": list(learner.hidden),
         "trust": {
-            "target_kl": learner.max_kl, "cg_max_steps": learner.cg_iterations, "cg_damping": learner.damping,
-            "line_search_max_iter": learner.backtracks, "line_search_shrinking_factor": learner.shrink,
+            "target_kl": learner.max_kl,
+            "cg_max_steps": learner.cg_iterations,
+            "cg_damping": learner.damping,
+            "line_search_max_iter": learner.backtracks,
+            "line_search_shrinking_factor": learner.shrink,
             # which there is on the line search's states, too
             "sub_sampling_factor": learner.fisher_stride,
         },
-    }  # fmt: skip
+    }
     best = choose(size, peer, equal)
     begin(peer, best, equal)
     training = Training(learner, size.rounds)
@@ -45,6 +50,12 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
     with training:
         a, b = alternate("TRPO training", size.pairs, training.turn, theirs)
     yield Row(
-        "TRPO training, Hopper, equal batch, network and CG iterations", f"sb3-contrib TRPO, {told(best)}", 3, "steps",
-        a, b, 4, sizes(training.domain, learner.worlds, **equal, rounds=size.rounds, pairs=size.pairs),
-    )  # fmt: skip
+        "TRPO training, Hopper, equal batch, network and CG iterations",
+        f"sb3-contrib TRPO, {told(best)}",
+        3,
+        "steps",
+        a,
+        b,
+        4,
+        sizes(training.domain, learner.worlds, **equal, rounds=size.rounds, pairs=size.pairs),
+    )

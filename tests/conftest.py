@@ -1,62 +1,84 @@
-"""What every test stands on: one XLA thread, no program compiled twice, no log of MuJoCo's, and
-where Chromium is.
+"""What every test stands on: one XLA thread, one folder a session for programs and runs that are
+made once, rows of one method in one process, no log of MuJoCo's, and where Chromium is.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import os
+import platform
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-os.environ["NPROC"] = (
-    "1"  # before jax computes anything: XLA's bits depend on the number of CPUs it sees
+# Before jax computes anything: XLA's bits depend on the number of CPUs it sees.
+os.environ["NPROC"] = "1"
+# Pytest's workers, and processes that tests start, share the first's.
+if "ISTHMUS_TEST_SESSION" not in os.environ:
+    os.environ["ISTHMUS_TEST_SESSION"] = tempfile.mkdtemp(prefix="isthmus-tests-")
+    atexit.register(shutil.rmtree, os.environ["ISTHMUS_TEST_SESSION"], ignore_errors=True)
+# Programs are kept for this machine's next session, by what they say and by jaxlib's version.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(Path(__file__).parents[1] / ".pytest_cache" / f"compiled-{platform.node()}"),
 )
-if (
-    "JAX_COMPILATION_CACHE_DIR" not in os.environ
-):  # pytest's workers, and processes that tests start, share the first's
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="isthmus-compiled-")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a shell's background job would hand it on as ignored
+# A shell's background job would hand it on as ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOG = "MUJOCO_LOG.TXT"
 
-LONGEST = (
-    "methods",
-    "resume",
-    "problem",
-    "cli",
-    "compare",
-    "studies",
-    "sac",
-    "ray",
-    "recurrent_ppo",
-    "training",
-    "garat",
-    "trpo",
-    "executor",
-    "dap",
-    "rewards",
-    "es_maml",
-    "dap_study",
-    "report",
-    "matl_study",
-)
+LONGEST = ("cli", "studies", "compare", "ray", "executor", "dap_study", "report", "matl_study")
 RANK = {f"test_{name}": i for i, name in enumerate(LONGEST)}
 
 
+def group(item: pytest.Item) -> str:
+    """Return the name of the tests that stay together in one process: a method's rows, in whatever
+    files they are, or a file's tests.
+    """
+    marker = item.get_closest_marker("xdist_group")
+    return marker.args[0] if marker else item.path.stem
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest first, so that two workers end at about the same time."""
-    items.sort(key=lambda item: RANK.get(item.path.stem, len(RANK)))
+    """Leave rows that others stand for to `make test-all`; bring together what shares compiled
+    programs, and what takes longest to the front, so that two workers end at about the same time.
+    """
+    places = {}
+    for item in items:
+        represented = item.get_closest_marker("represented")
+        row = getattr(item, "callspec", None)
+        if represented and row and row.id not in represented.args:
+            item.add_marker(pytest.mark.full)
+        of_method = item.get_closest_marker("xdist_group") is not None
+        rank = RANK.get(item.path.stem, len(RANK) + (not of_method))
+        places.setdefault(group(item), (rank, len(places)))
+        if not of_method:
+            item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: places[group(item)])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Give back what a group's tests leave in a process: programs are read from the disk again
+    where the next group needs the same, and simulations are built anew.
+    """
+    if nextitem is None or group(nextitem) == group(item) or "tiny" not in sys.modules:
+        return
+    import jax
+    import tiny
+
+    tiny.forget_simulations()
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

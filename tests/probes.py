@@ -11,17 +11,19 @@ inside the bounds: a probe nearer to them is a coin that the CPU's rounding thro
 (deviations) over ten seeds, with AVX-512 and as on a CPU that has AVX2 alone
 (XLA_FLAGS=--xla_cpu_max_isa=AVX2), of those that were, as they were and as they are:
 
-    probe                    bound         was                              is, AVX-512        is, AVX2
-    RecurrentPPO, LATER      0.5 +- 0.1    0.486 (0.084), one seed 0.25     0.499 (0.003)      0.502 (0.004)
-    GRU, RECALL              0.5 +- 0.1    0.536 (0.129), one seed 0.88     0.500 (0.010)      0.502 (0.006)
-    SAC, VALUE_ONE           1 +- 0.06     0.984 (0.019), one seed 0.940    0.998 (0.014)      as with AVX-512
-    discriminator, log D     0 +- 0.1      -0.034 (0.071), one seed -0.14   -0.022 (0.016)     as with AVX-512
-    inverse models, error    1 +- 0.3      1.07 (0.14), one seed 1.32       0.978 (0.055)      as with AVX-512
+    probe                 bound       was                             is, AVX-512     is, AVX2
+    RecurrentPPO, LATER   0.5 +- 0.1  0.486 (0.084), one seed 0.25    0.499 (0.003)   0.502 (0.004)
+    GRU, RECALL           0.5 +- 0.1  0.536 (0.129), one seed 0.88    0.500 (0.010)   0.502 (0.006)
+    SAC, VALUE_ONE        1 +- 0.06   0.984 (0.019), one seed 0.940   0.998 (0.014)   the same
+    discriminator, log D  0 +- 0.1    -0.034 (0.071), one seed -0.14  -0.022 (0.016)  the same
+    inverse models, error 1 +- 0.3    1.07 (0.14), one seed 1.32      0.978 (0.055)   the same
 
 More rounds made LATER and RECALL worse (0.53 (0.06) after 120): at a rate of 1e-2 the policy's
 deviations shrink before it has found out. All other probes have room for 3.9 deviations or more,
 and but for recurrent ones the same digits on both kinds of CPU.
 """
+
+# pyright: reportCallIssue=false
 
 from __future__ import annotations
 
@@ -185,7 +187,9 @@ TEN = range(10)
 
 
 def over_seeds(test: Callable) -> Callable:
-    """A test of what is learned, given `seeds`: one among the fast tests, ten among the slow ones."""
+    """A test of what is learned, given `seeds`: one among the fast tests, ten among the slow
+    ones.
+    """
     fast = pytest.param(TEN[:1], id="a seed")
     slow = pytest.param(TEN, id="ten seeds", marks=[pytest.mark.slow, pytest.mark.timeout(1200)])
     return pytest.mark.parametrize("seeds", [fast, slow])(test)

@@ -1,15 +1,19 @@
-"""Trainings that take a second: what the tests of the loop, the studies and the command line share."""
+"""Trainings that take a second: what the tests of the loop, the studies and the command line
+share.
+"""
 
 from __future__ import annotations
 
-import atexit
 import json
+import os
 import shutil
 import subprocess
-import tempfile
-from functools import cache
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import jax
 
 import isthmus
 from isthmus.domains import domain, foreign_simulation
@@ -79,15 +83,29 @@ def problem(method: str = "source_only", text: str = "hopper/gravity=x2") -> ist
     )  # fmt: skip
 
 
-@cache
+SESSION = Path(os.environ["ISTHMUS_TEST_SESSION"])
+"""The folder that all processes of a session share; what is in it is only read."""
+
+
+@contextmanager
+def locked(name: str) -> Iterator[Path]:
+    """A path in the session's folder that no other process makes or reads meanwhile."""
+    import fcntl
+
+    with open(SESSION / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield SESSION / name
+
+
 def log(text: str) -> str:
     """A log of the target under random actions, three hundred transitions."""
-    folder = tempfile.mkdtemp(prefix="isthmus-log-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    target = parse_domain(text)
-    low, high = target.spaces.low, target.spaces.high
-    path = Path(folder) / "log.npz"
-    write_log(path, record_log(target, UniformBehaviour(low, high), 300), {}, target)
+    with locked(text.replace("/", " ") + ".npz") as path:
+        if not path.exists():
+            target = parse_domain(text)
+            behaviour = UniformBehaviour(target.spaces.low, target.spaces.high)
+            partial = path.with_name(f"partial {path.name}")
+            write_log(partial, record_log(target, behaviour, 300), {}, target)
+            partial.rename(path)
     return str(path)
 
 
@@ -96,6 +114,50 @@ def train(method: str, folder: Path, rounds: int = 6, **changes: Any) -> Run:
     made = changes.pop("problem", None) or problem(method)
     asked = {"settings": settings(method), "steps": rounds * ROUND, "out": folder, "quiet": True}
     return isthmus.train(method, made, **(asked | changes))
+
+
+def trained(method: str, rounds: int = 6) -> Run:
+    """The run that `train` makes of a method where nothing is changed, made once a session."""
+    with locked(f"{method}-{rounds}") as folder:
+        if not (folder / "finished.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            train(method, folder, rounds)
+    return Run.open(folder)
+
+
+REPRESENTATIVES = {
+    "source_only",
+    "fine_tuning",
+    "fine_tuning+sac",
+    "few_shot_ppo",
+    "rl2",
+    "garat",
+    "matlf",
+    "dap_u",
+    "dap_inverse",
+    "h2o",
+    "learned_reward",
+}
+"""Methods that go through all code between them: each learner, each phase, each way to adapt. The
+others are themselves with less (DARC and DAP are DAP+U's, ES-MAML the learned reward's), or with
+another distribution of the source.
+"""
+
+
+def each(methods: Iterable[str]) -> list[Any]:
+    """A parameter for each method: its tests run in one process, and those of what is no
+    representative in `make test-all`.
+    """
+    import pytest  # processes that tests start do without
+
+    full = (pytest.mark.full,)
+    return [
+        pytest.param(
+            method,
+            marks=(pytest.mark.xdist_group(method), *(() if method in REPRESENTATIVES else full)),
+        )
+        for method in methods
+    ]
 
 
 def flags(method: str) -> list[str]:
@@ -118,3 +180,19 @@ def forget_simulations() -> None:
 def process(command: list[str], **named: Any) -> subprocess.CompletedProcess[str]:
     """A finished process and what it said."""
     return subprocess.run(command, capture_output=True, text=True, **named)
+
+
+@contextmanager
+def compilations() -> Iterator[list[Any]]:
+    """What XLA compiles inside."""
+    found: list[Any] = []
+
+    def listen(event: str, seconds: float, **about: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(about)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

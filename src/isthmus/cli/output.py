@@ -1,6 +1,4 @@
-"""Text that a terminal's encoding lacks, such as an ASCII locale's: written in ASCII instead of
-ending in an error.
-"""
+"""Text that a terminal's encoding lacks, written in ASCII instead of ending in an error."""
 
 from __future__ import annotations
 
@@ -12,17 +10,20 @@ from typing import Any
 HANDLER = "isthmus.ascii"
 
 ASCII = {
-    "−": "-", "–": "-", "—": "-", "±": "+-", "×": "x", "·": "*", "→": "->", "←": "<-", "≤": "<=", "≥": ">=", "…": "...",
-    "‘": "'", "’": "'", "“": '"', "”": '"', "α": "alpha", "β": "beta", "γ": "gamma", "ε": "epsilon", "λ": "lambda",
+    "−": "-", "–": "-", "—": "-", "±": "+-", "×": "x", "·": "*", "→": "->", "←": "<-",
+    "≤": "<=", "≥": ">=", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"',
+    "α": "alpha", "β": "beta", "γ": "gamma", "ε": "epsilon", "λ": "lambda",
     "μ": "mu", "π": "pi", "σ": "sigma", "τ": "tau",
-    "─": "-", "━": "-", "│": "|", "┃": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "├": "+", "┤": "+", "•": "*",
+    "─": "-", "━": "-", "│": "|", "┃": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+",
+    "├": "+", "┤": "+", "•": "*",
 }  # fmt: skip
 """Signs that have a usual spelling in ASCII."""
 
 
 def spell(text: str) -> str:
-    """Return `text` in ASCII: signs by their usual spelling, letters without their accents,
-    anything else as `?`.
+    """Return a text in ASCII.
+
+    Signs by their usual spelling, letters without their accents, anything else as `?`.
     """
     spelled = []
     for character in text:
@@ -32,13 +33,15 @@ def spell(text: str) -> str:
 
 
 def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
-    """The first character that cannot be written, as an error handler of `codecs` gives it."""
+    """Return the first character that cannot be written in ASCII, and where to go on.
+
+    An error handler of `codecs`.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
-    if (
-        "\udc80" <= character <= "\udcff"
-    ):  # a byte of a file's name, which was no text to the locale
+    if "\udc80" <= character <= "\udcff":
+        # A byte of a file's name, which was no text to the locale.
         return bytes([ord(character) - 0xDC00]), error.start + 1
     return spell(character), error.start + 1
 

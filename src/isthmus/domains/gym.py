@@ -10,13 +10,10 @@ The other way, Gymnasium's environments as domains, is `isthmus.domains.foreign`
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
@@ -30,71 +27,22 @@ from isthmus.domains.simulation import Simulation
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.parameters import find_parameter
 from isthmus.physics.random import Single, keys
-from isthmus.tasks.task import find_main_body
-from isthmus.types import BadValue, IsthmusError, Spaces
+from isthmus.rendering import CannotRender, RobotCamera
+from isthmus.types import BadValue, Spaces
 
 Info = dict[str, Any]
 """Of Gymnasium: numbers of one world or arrays of several, by name, in groups."""
 
 
-class CannotRender(IsthmusError):
-    """This machine, or this domain, has no pictures to give."""
-
-
-class Camera:
-    """Looks at the worlds of a simulation of ours and follows the robot. Raises CannotRender where
+def _open_camera(simulation: Simulation, size: tuple[int, int]) -> RobotCamera:
+    """Return a camera on a simulation of ours. Raises CannotRender for a foreign one, and where
     nothing renders.
     """
-
-    def __init__(self, simulation: Simulation, width: int = 480, height: int = 480):
-        if not isinstance(simulation, PhysicsSimulation):
-            raise CannotRender(
-                "only our own tasks can be rendered: a foreign environment draws its own pictures"
-            )
-        self.simulator: Any = simulation.simulator
-        model = self.simulator.model
-        self.data = mujoco.MjData(model)
-        self.camera = mujoco.MjvCamera()
-        mujoco.mjv_defaultFreeCamera(model, self.camera)
-        self.camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
-        bodies = [model.body(i).name for i in range(model.nbody)]
-        self.camera.trackbodyid = find_main_body(simulation.task, bodies)
-        mujoco.mj_forward(model, self.data)
-        parts = np.flatnonzero(model.geom_bodyid)
-        low, high = self.data.geom_xpos[parts].min(0), self.data.geom_xpos[parts].max(0)
-        reach = np.linalg.norm(high - low) / 2 + model.geom_rbound[parts].max()
-        flat = (high - low)[2] < 0.1 * np.linalg.norm(high - low)
-        self.camera.distance, self.camera.elevation = (4 * reach, -50) if flat else (3 * reach, -15)
-        try:
-            from mujoco.rendering.classic import gl_context
-
-            if sys.platform == "linux" and not any(
-                map(os.environ.get, ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"))
-            ):
-                # MuJoCo chose a window system when it was imported; without a screen only EGL can
-                # work.
-                from mujoco.egl import GLContext
-
-                gl_context.GLContext = GLContext
-            self.renderer = mujoco.Renderer(model, height, width)
-        except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CannotRender(
-                f"nothing renders here ({reason}); install a graphics driver with EGL, such as "
-                "Mesa's libegl1, or set "
-                "MUJOCO_GL to egl, osmesa or glfw, whichever this machine has"
-            ) from error
-
-    def frame(self, world: int = 0) -> np.ndarray:
-        """What the camera sees of one world, uint8 [height, width, 3]."""
-        self.data.qpos[:] = self.simulator.qpos[world]
-        mujoco.mj_forward(self.simulator.model, self.data)
-        self.renderer.update_scene(self.data, self.camera)
-        return self.renderer.render()
-
-    def close(self) -> None:
-        """Free the renderer."""
-        self.renderer.close()
+    if not isinstance(simulation, PhysicsSimulation):
+        raise CannotRender(
+            "only our own tasks can be rendered: a foreign environment draws its own pictures"
+        )
+    return RobotCamera(simulation, size)
 
 
 def _make_boxes(spaces: Spaces) -> tuple[Box, Box]:
@@ -170,7 +118,7 @@ class Environment(gymnasium.Env):
         self.metadata = {**self.metadata, "render_fps": round(1 / self.domain.step_seconds)}
         self.observation_space, self.action_space = _make_boxes(self.domain.spaces)
         self.live = SteppedWorlds.idle(self.domain, self.domain.build(1), keys(0, 1))
-        self._camera: Camera | None = None
+        self._camera: RobotCamera | None = None
         self._seeded = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
@@ -205,7 +153,7 @@ class Environment(gymnasium.Env):
         if self.render_mode is None:
             return None
         if self._camera is None:
-            self._camera = Camera(self.live.simulation, *self.size)
+            self._camera = _open_camera(self.live.simulation, self.size)
         return self._camera.frame()
 
     @property
@@ -253,7 +201,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
         if max_episode_steps is not None:
             self.live.simulation.time_limit = max_episode_steps
         self.ended = np.zeros(num_envs, bool)  # finished, and not begun anew yet
-        self._camera: Camera | None = None
+        self._camera: RobotCamera | None = None
         self._seeded = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
@@ -355,7 +303,7 @@ class VectorEnvironment(gymnasium.vector.VectorEnv):
         if self.render_mode is None:
             return None
         if self._camera is None:
-            self._camera = Camera(self.live.simulation, *self.size)
+            self._camera = _open_camera(self.live.simulation, self.size)
         return tuple(self._camera.frame(i) for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any):

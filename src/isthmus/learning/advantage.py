@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ def gae(
     discount: float,
     decay: float,
 ) -> Array:
-    """Advantages (T,) of one world: Eqs. 11 and 12 of Schulman et al. 2015 (arXiv 1506.02438).
+    """Return advantages (T,) of one world: Eqs. 11 and 12 of Schulman et al. 2015 (1506.02438).
 
     delta_t = r_t + discount V(s'_t) (0 where terminated) - V(s_t); A_t = delta_t + discount decay
     A_{t+1}, cut where an episode is `done`. At a time limit V(s'_t) stays: it is no death (Pardo et
@@ -34,21 +36,41 @@ def gae(
     return jax.lax.scan(back, jnp.zeros(()), (delta, carry), reverse=True)[1]
 
 
-def paid_yet(paid: Array, reward: Array) -> np.bool_:
-    """Return whether anything but 0 was paid, before (`paid`) or in `reward`.
+class ValuedRound(NamedTuple):
+    """A round's scaled rewards, the critic's values and where episodes end, [T, N] each."""
+
+    reward: Array
+    value: Array
+    next_value: Array
+    terminated: Array
+    done: Array
+
+    def advantages(self, discount: float, decay: float) -> Array:
+        """Return `gae` of every world, [T, N]."""
+        of_worlds = jax.vmap(gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
+        return of_worlds(*self, discount, decay)
+
+
+def scale_rewards(reward: Array, scale: Array) -> Array:
+    """Return rewards as critics learn them: scaled, and cut to -10..10."""
+    return jnp.clip(reward * scale, -10.0, 10.0)
+
+
+def any_reward(before: Array, reward: Array) -> np.bool_:
+    """Return whether any reward was not 0, `before` or in `reward`.
 
     Until then advantages are the residue of a critic, and standardizing makes a full step of any
     residue: the policy stays. Later a round without a reward may be an episode's beginning, and
     what the critic expects of it counts.
     """
-    return np.bool_(paid or np.any(np.asarray(reward) != 0))
+    return np.bool_(before or np.any(np.asarray(reward) != 0))
 
 
 def explained_variance(value: Array, target: Array) -> Array:
-    """1 - Var(target - value) / Var(target): 1 perfect, 0 no better than the mean."""
+    """Return 1 - Var(target - value) / Var(target): 1 perfect, 0 no better than the mean."""
     return 1 - jnp.var(target - value) / (jnp.var(target) + 1e-8)
 
 
 def flat(x: Array) -> Array:
-    """[T, N, ...] to [B, ...]."""
+    """Return [T, N, ...] as rows [B, ...]."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])

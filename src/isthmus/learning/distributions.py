@@ -12,25 +12,27 @@ from isthmus.types import Array
 
 
 def normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """The draws of `jax.random.normal`, in one long row: XLA unrolls short inner axes, which makes
-    updates of SAC with classifiers compile for half as long again.
+    """Return draws of `jax.random.normal`, made in one long row.
+
+    XLA unrolls short inner axes, which makes updates of SAC with classifiers compile for half as
+    long again.
     """
     return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
 def gaussian_log_prob(x: Array, mean: Array, log_std: Array) -> Array:
-    """log N(x; mean, exp(log_std)^2 I), x (A,)."""
+    """Return log N(x; mean, exp(log_std)^2 I), x (A,)."""
     z = (x - mean) * jnp.exp(-log_std)
     return -0.5 * jnp.sum(z * z) - jnp.sum(log_std) - 0.5 * x.shape[-1] * np.log(2 * np.pi)
 
 
 def gaussian_entropy(log_std: Array) -> Array:
-    """Differential entropy in nats of N(., exp(log_std)^2 I), log_std (A,)."""
+    """Return the differential entropy in nats of N(., exp(log_std)^2 I), log_std (A,)."""
     return jnp.sum(log_std + 0.5 * np.log(2 * np.pi * np.e))
 
 
 def gaussian_kl(mean: Array, log_std: Array, new_mean: Array, new_log_std: Array) -> Array:
-    """KL(old || new) in nats of two diagonal Gaussians, each (A,)."""
-    shrunk = jnp.exp(log_std - new_log_std)
-    moved = (new_mean - mean) * jnp.exp(-new_log_std)
-    return jnp.sum(new_log_std - log_std + 0.5 * (shrunk**2 + moved**2 - 1))
+    """Return KL(old || new) in nats of two diagonal Gaussians, each (A,)."""
+    ratio = jnp.exp(log_std - new_log_std)
+    shift = (new_mean - mean) * jnp.exp(-new_log_std)
+    return jnp.sum(new_log_std - log_std + 0.5 * (ratio**2 + shift**2 - 1))

@@ -1,23 +1,36 @@
-"""The contract of a learner that learns from its own transitions, and how its settings are checked."""
+"""The contract of a learner, which learns in one domain from its own transitions: arrays alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-import numpy as np
-
+from isthmus.learning.settings import Settings
 from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
+S = TypeVar("S")  # a learner's state: one tree of arrays
+Health = dict[str, Array]  # scalars by name, of an update inside jit
 
-class Learner(Protocol):
-    """A frozen dataclass of settings; what it learns is in its state, one tree of arrays."""
+
+class Learner(Protocol[S]):
+    """A frozen dataclass of settings; what it learns is in its state S, one tree of arrays.
+
+    `BaseLearner` has defaults for what few learners need: `privileged`, `random_steps`,
+    `check_rollout_shape` and `learn_each`.
+    """
 
     @property
     def privileged(self) -> bool:
-        """Whether the critic sees the drawn dynamics; a target's are NaN: `normalization.told` and
-        `known`.
+        """Whether the critic sees the drawn dynamics.
+
+        A target's are NaN: `normalization.normalize_with_missing` and `drop_unknown_rows`.
         """
+        ...
+
+    @property
+    def random_steps(self) -> int:
+        """Transitions in which `behaviour` acts at random, before anything is learned."""
         ...
 
     @property
@@ -29,57 +42,78 @@ class Learner(Protocol):
         """Raise BadValue where a round of so many worlds and steps is none to learn from."""
         ...
 
-    def init(self, spaces: Spaces, key: Array) -> Any: ...
-
-    def random(self, s: Any) -> Any:
-        """What collects before the first round."""
+    def with_num_worlds(self, worlds: int) -> Self:
+        """Return the same learner for another number of worlds."""
         ...
 
-    def observe(self, s: Any, tr: Transition) -> Any:
-        """The state with transitions [T, N, ...] merged into its moments."""
+    def init(self, spaces: Spaces, key: Array) -> S:
+        """Return the state before any transition."""
         ...
 
-    def behaviour(self, s: Any) -> Any:
-        """What collects."""
+    def random(self, s: S) -> Any:
+        """Return the behaviour that collects before the first round."""
         ...
 
-    def policy(self, s: Any) -> Any:
-        """What is deployed."""
+    def observe(self, s: S, tr: Transition) -> S:
+        """Return the state with transitions [T, N, ...] merged into its moments."""
         ...
 
-    def learn(self, s: Any, tr: Transition, key: Array) -> tuple[Any, Metrics]:
-        """One round: transitions [T, N, ...] to a new state."""
+    def behaviour(self, s: S) -> Any:
+        """Return the behaviour that collects, which explores."""
         ...
 
-    def warm_start(self, s: Any) -> Any:
-        """The state to go on with in other worlds."""
+    def policy(self, s: S) -> Any:
+        """Return the policy that is deployed."""
         ...
 
-    def with_num_worlds(self, worlds: int) -> Any:
-        """The same learner for another number of worlds."""
+    def learn(self, s: S, tr: Transition, key: Array) -> tuple[S, Metrics]:
+        """Learn one round: transitions [T, N, ...] to a new state, and metrics."""
+        ...
+
+    def learn_each(
+        self, states: Sequence[S], trs: Sequence[Transition], keys: Sequence[Array]
+    ) -> list[S]:
+        """Return what `learn` makes of each of several states, to the same bits."""
+        ...
+
+    def warm_start(self, s: S) -> S:
+        """Return the state with which to go on in other worlds."""
         ...
 
 
-def learn_each(
-    learner: Learner, states: list[Any], trs: list[Transition], keys: list[Array]
-) -> list[Any]:
-    """`learn` for each of several states, which may not change a bit of any: by the learner's own
-    `learn_each`, where it has one program for many.
-    """
-    if together := getattr(learner, "learn_each", None):
-        return together(states, trs, keys)
-    return [learner.learn(*each)[0] for each in zip(states, trs, keys, strict=True)]
+class BaseLearner(Settings, Generic[S]):
+    """What learners have in common, and defaults of the contract's optional parts."""
 
+    worlds: int
+    steps: int
+    privileged: bool = False
+    random_steps: int = 0
 
-WHOLE: tuple[Callable[[Any], Any], str] = (lambda x: x >= 1, "a whole number from 1 on")
-EVEN: tuple[Callable[[Any], Any], str] = (
-    lambda x: x >= 2 and x % 2 == 0,
-    "an even number from 2 on",
-)
-ABOVE_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 < x < np.inf, "a number above 0")
-FROM_ZERO: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x < np.inf, "a number from 0 on")
-FRACTION: tuple[Callable[[Any], Any], str] = (lambda x: 0 <= x <= 1, "a number in 0..1")
-FINITE: tuple[Callable[[Any], Any], str] = (np.isfinite, "a number")
+    @property
+    def rollout_shape(self) -> tuple[int, int]:
+        """(worlds, steps) of one round."""
+        return self.worlds, self.steps
+
+    def check_rollout_shape(self, worlds: int, steps: int) -> None:
+        """Do nothing: any round will do."""
+
+    def with_num_worlds(self, worlds: int) -> Self:
+        """Return the same learner for another number of worlds."""
+        return replace(self, worlds=worlds)  # pyright: ignore[reportArgumentType]
+
+    def learn(self, s: S, tr: Transition, key: Array) -> tuple[S, Metrics]:
+        """Learn one round: transitions [T, N, ...] to a new state, and metrics."""
+        raise NotImplementedError
+
+    def learn_each(
+        self, states: Sequence[S], trs: Sequence[Transition], keys: Sequence[Array]
+    ) -> list[S]:
+        """Return what `learn` makes of each of several states, one after the other.
+
+        A learner that has one program for many overrides this, without changing a bit of any.
+        """
+        rounds = zip(states, trs, keys, strict=True)
+        return [self.learn(s, tr, key)[0] for s, tr, key in rounds]
 
 
 def check_minibatch(minibatch: int, worlds: int, steps: int) -> None:
@@ -88,13 +122,3 @@ def check_minibatch(minibatch: int, worlds: int, steps: int) -> None:
         raise BadValue(
             f"minibatch={minibatch} is more than a round's {worlds * steps} transitions; lower it"
         )
-
-
-def check_settings(
-    learner: Any, *rules: tuple[Iterable[str], tuple[Callable[[Any], Any], str]], where: str = ""
-) -> None:
-    """Raise BadValue for the first setting that breaks its rule: names, and what their values need."""
-    for names, (good, needs) in rules:
-        for name in names:
-            if not good(value := getattr(learner, name)):
-                raise BadValue(f"{where}{name}={value}: needs {needs}")

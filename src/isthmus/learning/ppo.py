@@ -11,26 +11,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from isthmus.learning.advantage import explained_variance, flat, gae, paid_yet
-from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
-from isthmus.learning.learner import (
-    ABOVE_ZERO,
-    FINITE,
-    FRACTION,
-    FROM_ZERO,
-    WHOLE,
-    check_minibatch,
-    check_settings,
+from isthmus.learning.advantage import (
+    ValuedRound,
+    any_reward,
+    explained_variance,
+    flat,
+    scale_rewards,
 )
+from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
+from isthmus.learning.learner import BaseLearner, Health, S, check_minibatch
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import (
     Moments,
@@ -38,31 +37,44 @@ from isthmus.learning.normalization import (
     discounted_returns,
     drop_unknown_rows,
     normalize_with_missing,
+    reward_scale,
 )
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
+from isthmus.learning.settings import (
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    UnitFloat,
+)
 from isthmus.types import Array, Metrics, Spaces, Transition
 
-MEMBERS_PER_SHARD = (
-    8  # states whose rounds are one program's in `PPO.learn_each`; no bit depends on it
-)
+# States whose rounds are one program's in `PPO.learn_each`; no bit depends on it.
+MEMBERS_PER_SHARD = 8
+
+Networks = TypeVar("Networks")  # a tree with an actor, a critic and log deviations
+Rows = TypeVar("Rows")  # what an update learns from: a tree of rows (B, ...)
 
 
 class PPONetworks(NamedTuple):
+    """The policy's mean and deviations, and its value function."""
+
     actor: MLP
     log_std: Array
     critic: MLP
 
 
 class PPOState(NamedTuple):
+    """What is learned: networks, their optimizer, and running moments."""
+
     networks: PPONetworks
-    optimizer: Any
+    optimizer: optax.OptState
     obs_moments: Moments
     parameters: Moments  # of the dynamics, for a critic that sees them
     returns: Moments
     running: np.ndarray  # float64 [N], discounted rewards of the worlds' episodes so far
-    paid: (
-        np.bool_
-    )  # whether anything but 0 was paid since the state began or crossed to other worlds
+    paid: np.bool_  # whether any reward was not 0 since the state began or crossed elsewhere
     low: np.ndarray
     high: np.ndarray
 
@@ -78,60 +90,62 @@ class Rollout(NamedTuple):
     target: Array
 
 
+class _RoundArrays(NamedTuple):
+    """What a round's update takes of its transitions, [T, N, ...]."""
+
+    obs: Array
+    next_obs: Array
+    parameters: Array
+    sample: Array
+    reward: Array
+    terminated: Array
+    done: Array
+
+
+class _RoundInput(NamedTuple):
+    """All that a round learns from, but its key."""
+
+    networks: PPONetworks
+    optimizer: optax.OptState
+    normalize: Normalizer
+    normalize_parameters: Normalizer
+    scale: Array  # of rewards
+    any_reward: Array
+    arrays: _RoundArrays
+
+
 def surrogate(ratio: Array, advantage: Array, clip: float) -> Array:
-    """Eq. 7 of PPO: min(rho A, clip(rho, 1 - eps, 1 + eps) A), one sample."""
+    """Return Eq. 7 of PPO: min(rho A, clip(rho, 1 - eps, 1 + eps) A), one sample."""
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
 
 
 @dataclass(frozen=True)
-class Proximal:
-    """What PPO is for any network: its settings, and box lines 4 to 7; a kind adds `_optimizer` and
-    `loss(networks, minibatch)`, which ends in `objective`.
+class Proximal(BaseLearner[S], Generic[S, Networks, Rows]):
+    """What PPO is for any network: its settings, and box lines 4 to 7.
 
-    Raises BadValue for a setting that cannot learn.
+    A kind of it adds `loss(networks, minibatch)`, which ends in `objective`. Raises BadValue for a
+    setting that cannot learn.
     """
 
-    worlds: int = 64
-    steps: int = 64
+    worlds: PositiveInt = 64
+    steps: PositiveInt = 64
     hidden: tuple[int, ...] = (64, 64)
-    learning_rate: float = 3e-4
-    epochs: int = 10
-    minibatch: int = 64
-    discount: float = 0.99
-    gae_decay: float = 0.95
-    clip: float = 0.2
-    value_weight: float = 0.5
-    entropy_weight: float = 0.0
-    max_gradient: float = 0.5
-    initial_log_std: float = 0.0
-    annealing: int = (
-        0  # steps over which the learning rate falls, in a line, to a tenth; 0: it stays
-    )
-    target_kl: float = (
-        0.0  # stop a round's updates when the policy has moved this far (nats); 0: never
-    )
-    privileged: bool = (
-        False  # the critic sees the drawn dynamics; for a target's, their mean in training
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(
-            self,
-            (("worlds", "steps", "epochs", "minibatch"), WHOLE),
-            (("learning_rate", "clip", "max_gradient"), ABOVE_ZERO),
-            (("discount", "gae_decay"), FRACTION),
-            (("value_weight", "entropy_weight", "target_kl", "annealing"), FROM_ZERO),
-            (("initial_log_std",), FINITE),
-        )
-
-    @property
-    def rollout_shape(self) -> tuple[int, int]:
-        """(worlds, steps) of one round."""
-        return self.worlds, self.steps
-
-    def with_num_worlds(self, worlds: int) -> Self:
-        """The same learner for another number of worlds."""
-        return replace(self, worlds=worlds)
+    learning_rate: PositiveFloat = 3e-4
+    epochs: PositiveInt = 10
+    minibatch: PositiveInt = 64
+    discount: UnitFloat = 0.99
+    gae_decay: UnitFloat = 0.95
+    clip: PositiveFloat = 0.2
+    value_weight: NonNegativeFloat = 0.5
+    entropy_weight: NonNegativeFloat = 0.0
+    max_gradient: PositiveFloat = 0.5
+    initial_log_std: FiniteFloat = 0.0
+    # steps over which the learning rate falls, in a line, to a tenth; 0: it stays
+    annealing: NonNegativeInt = 0
+    # stop a round's updates when the policy has moved this far (nats); 0: never
+    target_kl: NonNegativeFloat = 0.0
+    # the critic sees the drawn dynamics; for a target's, their mean in training
+    privileged: bool = False
 
     def check_rollout_shape(self, worlds: int, steps: int) -> None:
         """Raise BadValue for a minibatch beyond a round."""
@@ -146,19 +160,20 @@ class Proximal:
             rate = optax.linear_schedule(rate, rate / 10, descents)
         return optax.chain(optax.clip_by_global_norm(self.max_gradient), optax.adam(rate, eps=1e-5))
 
-    def loss(self, networks: Any, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(self, networks: Networks, batch: Rows) -> tuple[Array, Health]:
+        """Return box line 5 over a minibatch, and metrics."""
         raise NotImplementedError
 
     def objective(
         self, batch: Rollout, mean: Array, log_std: Array, value: Array
-    ) -> tuple[Array, dict[str, Array]]:
-        """Box line 5, over a minibatch (B, ...) with advantages standardized in it, for new means
-        (B, A) and values (B,).
+    ) -> tuple[Array, Health]:
+        """Return box line 5 over a minibatch (B, ...), and metrics.
+
+        Advantages are standardized in it; means (B, A) and values (B,) are the new networks'.
         """
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
-        log_ratio = (
-            jax.vmap(gaussian_log_prob, (0, 0, None))(batch.sample, mean, log_std) - batch.log_prob
-        )
+        log_prob = jax.vmap(gaussian_log_prob, (0, 0, None))(batch.sample, mean, log_std)
+        log_ratio = log_prob - batch.log_prob
         ratio = jnp.exp(log_ratio)
         policy_loss = -surrogate(ratio, advantage, self.clip).mean()
         value_loss = jnp.square(value - batch.target).mean()
@@ -166,71 +181,76 @@ class Proximal:
         health = {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
-            "kl": (
-                ratio - 1 - log_ratio
-            ).mean(),  # Schulman's low-variance estimator of KL(old || new)
+            # Schulman's low-variance estimator of KL(old || new)
+            "kl": (ratio - 1 - log_ratio).mean(),
             "clip_fraction": (jnp.abs(ratio - 1) > self.clip).mean(),
         }
         return policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy, health
 
     def improve(
-        self, networks: Any, optimizer: Any, rows: Any, size: int, key: Array
-    ) -> tuple[Any, Any, Any]:
-        """Box lines 4 to 6, over a tree of rows (B, ...) in minibatches of `size`: networks,
-        optimizer, health.
+        self, networks: Networks, optimizer: optax.OptState, rows: Rows, size: int, key: Array
+    ) -> tuple[Networks, optax.OptState, Health]:
+        """Return networks, optimizer and health after box lines 4 to 6.
 
-        Health is the mean over all minibatches; kl that over the last epoch's.
+        `rows` is a tree of rows (B, ...), taken in minibatches of `size`. Health is the mean over
+        all minibatches; kl that over the last epoch's.
         """
         length = len(jax.tree.leaves(rows)[0])
         count = length // size
-        descent = self._optimizer
 
-        def minibatch(carry, batch):
-            networks, optimizer, stopped = carry
-            (_, health), gradient = jax.value_and_grad(self.loss, has_aux=True)(networks, batch)
-            updates, new_optimizer = descent.update(gradient, optimizer, networks)
-            new = optax.apply_updates(networks, updates)
-            if self.target_kl:
-                stopped = stopped | (health["kl"] > 1.5 * self.target_kl)
-                keep = lambda old, fresh: jnp.where(stopped, old, fresh)
-                new = jax.tree.map(keep, networks, new)
-                new_optimizer = jax.tree.map(keep, optimizer, new_optimizer)
-            return (new, new_optimizer, stopped), health
-
-        def epoch(carry, key):
+        def epoch(descent: Descent, key: Array) -> tuple[Descent, Health]:
             order = jax.random.permutation(key, length)[: count * size]
             batches = jax.tree.map(lambda x: x[order].reshape(count, size, *x.shape[1:]), rows)
-            return jax.lax.scan(minibatch, carry, batches)
+            return jax.lax.scan(self._descend, descent, batches)
 
-        keys = jax.random.split(key, self.epochs)
-        (networks, optimizer, _), health = jax.lax.scan(
-            epoch, (networks, optimizer, jnp.zeros((), bool)), keys
-        )
-        return (
-            networks,
-            optimizer,
-            {name: x.mean() for name, x in health.items()} | {"kl": health["kl"][-1].mean()},
-        )
+        start = Descent(networks, optimizer, jnp.zeros((), bool))
+        end, health = jax.lax.scan(epoch, start, jax.random.split(key, self.epochs))
+        means = {name: x.mean() for name, x in health.items()}
+        return end.networks, end.optimizer, means | {"kl": health["kl"][-1].mean()}
+
+    def _descend(self, descent: Descent, batch: Rows) -> tuple[Descent, Health]:
+        """Box line 6, one step of Adam; beyond `target_kl` networks and optimizer stay."""
+        networks, optimizer, stopped = descent
+        (_, health), gradient = jax.value_and_grad(self.loss, has_aux=True)(networks, batch)
+        updates, new_optimizer = self._optimizer.update(gradient, optimizer, networks)
+        new_networks = optax.apply_updates(networks, updates)
+        if self.target_kl:
+            stopped = stopped | (health["kl"] > 1.5 * self.target_kl)
+            new_networks = _keep_where(stopped, networks, new_networks)
+            new_optimizer = _keep_where(stopped, optimizer, new_optimizer)
+        return Descent(new_networks, new_optimizer, stopped), health
 
     def observe(self, s: Any, tr: Transition) -> Any:
-        """Box line 7: merge a round into the moments (also that of random steps before the first)."""
-        returns, running = discounted_returns(
-            s.running, tr.reward, tr.terminated | tr.truncated, self.discount
-        )
+        """Box line 7: merge a round into the moments, or the random steps before the first."""
+        done = tr.terminated | tr.truncated
+        returns, running = discounted_returns(s.running, tr.reward, done, self.discount)
+        parameters = s.parameters
+        if self.privileged:
+            parameters = parameters.merge(drop_unknown_rows(flat(tr.parameters)))
         return s._replace(
             obs_moments=s.obs_moments.merge(flat(tr.obs)),
-            parameters=s.parameters.merge(drop_unknown_rows(flat(tr.parameters)))
-            if self.privileged
-            else s.parameters,
+            parameters=parameters,
             returns=s.returns.merge(flat(returns)),
             running=running,
-            paid=paid_yet(s.paid, tr.reward),
+            paid=any_reward(s.paid, tr.reward),
         )
+
+
+class Descent(NamedTuple):
+    """What a minibatch changes, and whether `target_kl` has stopped the round's updates."""
+
+    networks: Any
+    optimizer: optax.OptState
+    stopped: Array  # bool
+
+
+def _keep_where(kept: Array, old: Any, new: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(kept, a, b), old, new)
 
 
 @dataclass(frozen=True)
-class PPO(Proximal):
-    """A learner. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round.
+class PPO(Proximal[PPOState, PPONetworks, Rollout]):
+    """PPO. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round.
 
     Raises BadValue for a setting that cannot learn.
     """
@@ -240,6 +260,7 @@ class PPO(Proximal):
         return optax.flatten(super()._optimizer)  # as one array: many short ones take longer
 
     def init(self, spaces: Spaces, key: Array) -> PPOState:
+        """Return the state before any transition; the last layer of the actor is small."""
         k_actor, k_critic = jax.random.split(key)
         extra = spaces.parameters if self.privileged else 0
         networks = PPONetworks(
@@ -260,9 +281,7 @@ class PPO(Proximal):
         )
 
     def warm_start(self, s: PPOState) -> PPOState:
-        """The state to go on with in other worlds: weights and moments stay, the optimizer begins
-        anew.
-        """
+        """Return the state for other worlds: weights and moments stay, not the optimizer's."""
         return s._replace(
             optimizer=self._optimizer.init(s.networks),
             running=np.zeros(self.worlds),
@@ -270,101 +289,126 @@ class PPO(Proximal):
         )
 
     def random(self, s: PPOState) -> UniformBehaviour:
-        """What collects before the first round."""
+        """Return the behaviour that collects before the first round."""
         return UniformBehaviour(s.low, s.high)
 
     def policy(self, s: PPOState) -> GaussianPolicy:
+        """Return the policy that is deployed."""
         return GaussianPolicy(Normalizer.of(s.obs_moments), s.networks.actor, s.low, s.high)
 
     def behaviour(self, s: PPOState) -> GaussianBehaviour:
+        """Return the behaviour that collects."""
         return GaussianBehaviour(self.policy(s), s.networks.log_std)
 
     def learn(self, s: PPOState, tr: Transition, key: Array) -> tuple[PPOState, Metrics]:
-        """One round: transitions [T, N, ...] to a new state."""
-        networks, optimizer, metrics = self._round(*self._given(s, tr), key)
+        """Learn one round: transitions [T, N, ...] to a new state, and metrics."""
+        networks, optimizer, metrics = self._round(self._gather(s, tr), key)
         s = self.observe(s._replace(networks=networks, optimizer=optimizer), tr)
         return s, {k: float(v) for k, v in metrics.items()}
 
     def learn_each(
-        self, states: list[PPOState], trs: list[Transition], keys: list[Array]
+        self, states: Sequence[PPOState], trs: Sequence[Transition], keys: Sequence[Array]
     ) -> list[PPOState]:
-        """`learner.learn_each`: one program for any number of states, `lax.map` over shards of a
-        fixed size.
+        """Return what `learn` makes of each state, by one program for any number of them.
+
+        It is `lax.map` over shards of a fixed size.
         """
-        rows = [jax.device_get(self._given(s, tr)) for s, tr in zip(states, trs, strict=True)]
+        inputs = [jax.device_get(self._gather(s, tr)) for s, tr in zip(states, trs, strict=True)]
         learned = []
-        for at in range(0, len(rows), MEMBERS_PER_SHARD):
-            count = len(rows[at : at + MEMBERS_PER_SHARD])
-            shard = [at + min(m, count - 1) for m in range(MEMBERS_PER_SHARD)]
-            given = jax.tree.map(lambda *x: np.stack(x), *[rows[m] for m in shard])
-            found = jax.device_get(
-                self._rounds(
-                    np.arange(MEMBERS_PER_SHARD) < count, given, jnp.stack([keys[m] for m in shard])
-                )
-            )
-            learned += [jax.tree.map(lambda x, m=m: x[m], found) for m in range(count)]
-        return [
-            self.observe(s._replace(networks=networks, optimizer=optimizer), tr)
-            for s, tr, (networks, optimizer) in zip(states, trs, learned, strict=True)
-        ]
+        for start in range(0, len(inputs), MEMBERS_PER_SHARD):
+            shard = slice(start, start + MEMBERS_PER_SHARD)
+            learned += self._learn_shard(inputs[shard], keys[shard])
+        after = []
+        for s, tr, (networks, optimizer) in zip(states, trs, learned, strict=True):
+            after.append(self.observe(s._replace(networks=networks, optimizer=optimizer), tr))
+        return after
 
-    def _given(self, s: PPOState, tr: Transition) -> tuple[Any, ...]:
-        """What a round learns from, but its key."""
-        self.check_rollout_shape(*reversed(tr.reward.shape))
-        arrays = (tr.obs, tr.next_obs, tr.parameters, tr.extra["sample"], tr.reward, tr.terminated,
-                  tr.terminated | tr.truncated)  # fmt: skip
-        scale = np.float32(1 / np.sqrt(s.returns.variance + 1e-8))
-        norms = (Normalizer.of(s.obs_moments), Normalizer.of(s.parameters))
-        return s.networks, s.optimizer, norms, scale, paid_yet(s.paid, tr.reward), arrays
+    def _learn_shard(
+        self, inputs: Sequence[_RoundInput], keys: Sequence[Array]
+    ) -> list[tuple[PPONetworks, optax.OptState]]:
+        """Return networks and optimizer after the rounds of at most MEMBERS_PER_SHARD states.
 
-    @partial(jax.jit, static_argnums=0)
-    def _rounds(self, used: Array, given: Any, keys: Array) -> tuple[PPONetworks, Any]:
-        """`_round` of those (SHARD, ...) that are used: the others only fill the shard up, and cost
-        nothing.
+        The last one fills the shard up.
         """
-        learn = lambda given, key: self._round(*given, key)[:2]
-        keep = lambda given, key: given[:2]
-        return jax.lax.map(lambda x: jax.lax.cond(x[0], learn, keep, *x[1:]), (used, given, keys))
+        count = len(inputs)
+        members = [min(m, count - 1) for m in range(MEMBERS_PER_SHARD)]
+        stacked = jax.tree.map(lambda *x: np.stack(x), *[inputs[m] for m in members])
+        used = np.arange(MEMBERS_PER_SHARD) < count
+        learned = self._rounds(used, stacked, jnp.stack([keys[m] for m in members]))
+        learned = jax.device_get(learned)
+        return [jax.tree.map(lambda x, m=m: x[m], learned) for m in range(count)]
+
+    def _gather(self, s: PPOState, tr: Transition) -> _RoundInput:
+        self.check_rollout_shape(*reversed(tr.reward.shape))
+        done = tr.terminated | tr.truncated
+        arrays = _RoundArrays(
+            tr.obs, tr.next_obs, tr.parameters, tr.extra["sample"], tr.reward, tr.terminated, done
+        )
+        return _RoundInput(
+            s.networks,
+            s.optimizer,
+            Normalizer.of(s.obs_moments),
+            Normalizer.of(s.parameters),
+            reward_scale(s.returns),
+            any_reward(s.paid, tr.reward),
+            arrays,
+        )
 
     @partial(jax.jit, static_argnums=0)
-    def _round(self, networks: PPONetworks, optimizer, norms, scale, paid, arrays, key):
-        obs, next_obs, parameters, sample, reward, terminated, done = arrays
-        reward = jnp.clip(reward * scale, -10.0, 10.0)
-        normalize, normalize_parameters = norms
-        obs, next_obs = normalize(obs), normalize(next_obs)
-        see = obs, next_obs
+    def _rounds(
+        self, used: Array, inputs: _RoundInput, keys: Array
+    ) -> tuple[PPONetworks, optax.OptState]:
+        """`_round` of those (SHARD, ...) that are used: the others cost nothing."""
+
+        def learn(inputs: _RoundInput, key: Array) -> tuple[PPONetworks, optax.OptState]:
+            return self._round(inputs, key)[:2]
+
+        def keep(inputs: _RoundInput, key: Array) -> tuple[PPONetworks, optax.OptState]:
+            return inputs[:2]
+
+        return jax.lax.map(lambda x: jax.lax.cond(x[0], learn, keep, *x[1:]), (used, inputs, keys))
+
+    @partial(jax.jit, static_argnums=0)
+    def _round(self, inputs: _RoundInput, key: Array) -> tuple[PPONetworks, optax.OptState, Health]:
+        arrays, networks = inputs.arrays, inputs.networks
+        reward = scale_rewards(arrays.reward, inputs.scale)
+        obs, next_obs = inputs.normalize(arrays.obs), inputs.normalize(arrays.next_obs)
+        critic_obs, next_critic_obs = obs, next_obs
         if self.privileged:
-            dynamics = normalize_with_missing(normalize_parameters, parameters)
-            see = tuple(jnp.concatenate([x, dynamics], -1) for x in see)
+            dynamics = normalize_with_missing(inputs.normalize_parameters, arrays.parameters)
+            critic_obs = jnp.concatenate([obs, dynamics], -1)
+            next_critic_obs = jnp.concatenate([next_obs, dynamics], -1)
         # 2.
-        value, next_value = (mlp(networks.critic, x)[..., 0] for x in see)
+        value = mlp(networks.critic, critic_obs)[..., 0]
+        next_value = mlp(networks.critic, next_critic_obs)[..., 0]
         # 3.
-        advantage = jax.vmap(gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)(
-            reward, value, next_value, terminated, done, self.discount, self.gae_decay
-        )
+        valued = ValuedRound(reward, value, next_value, arrays.terminated, arrays.done)
+        advantage = valued.advantages(self.discount, self.gae_decay)
         target = advantage + value
         log_prob = jax.vmap(gaussian_log_prob, (0, 0, None))(
-            flat(sample), mlp(networks.actor, flat(obs)), networks.log_std
+            flat(arrays.sample), mlp(networks.actor, flat(obs)), networks.log_std
         )
         rows = Rollout(
             flat(obs),
-            flat(see[0]),
-            flat(sample),
+            flat(critic_obs),
+            flat(arrays.sample),
             log_prob,
-            flat(jnp.where(paid, advantage, 0.0)),
+            flat(jnp.where(inputs.any_reward, advantage, 0.0)),
             flat(target),
         )
         # 4. to 6.
-        networks, optimizer, metrics = self.improve(networks, optimizer, rows, self.minibatch, key)
+        networks, optimizer, metrics = self.improve(
+            networks, inputs.optimizer, rows, self.minibatch, key
+        )
         metrics |= {
             "explained_variance": explained_variance(flat(value), rows.target),
             "entropy": gaussian_entropy(networks.log_std),
             "value": value.mean(),
-            "reward_scale": scale,
+            "reward_scale": inputs.scale,
         }
         return networks, optimizer, metrics
 
-    def loss(self, networks: PPONetworks, batch: Rollout) -> tuple[Array, dict[str, Array]]:
-        """Box line 5, over a minibatch."""
+    def loss(self, networks: PPONetworks, batch: Rollout) -> tuple[Array, Health]:
+        """Return box line 5 over a minibatch, and metrics."""
         value = mlp(networks.critic, batch.critic_obs)[:, 0]
         return self.objective(batch, mlp(networks.actor, batch.obs), networks.log_std, value)

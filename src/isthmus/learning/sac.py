@@ -14,9 +14,9 @@ arXiv 1812.05905).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,18 +25,22 @@ import optax
 
 from isthmus.learning.advantage import flat
 from isthmus.learning.distributions import gaussian_log_prob, normal
-from isthmus.learning.learner import ABOVE_ZERO, FRACTION, FROM_ZERO, WHOLE, check_settings
+from isthmus.learning.learner import BaseLearner, Health
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import Actor, SquashedBehaviour, SquashedPolicy, squashed_parameters
 from isthmus.learning.replay import Replay, ReplayView, sample
+from isthmus.learning.settings import NonNegativeInt, PositiveFloat, PositiveInt, UnitFloat
 from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
 Critics = tuple[MLP, MLP]
-CriticTerm = Callable[[Callable[[Array, Array], Array], "SACBatch", Array], Array]
+QFunction = Callable[[Array, Array], Array]  # observations and actions: (2, B)
+CriticTerm = Callable[[QFunction, "SACBatch", Array], Array]
+Carry = TypeVar("Carry")  # what a scan of updates changes
+Batch = TypeVar("Batch")
 
 
 class SACBatch(NamedTuple):
-    """Transitions (B, ...); the replay's rows are the same. Actions are the policy's own, in -1..1."""
+    """Transitions (B, ...), as the replay's rows are. Actions are the policy's own, in -1..1."""
 
     obs: Array
     action: Array
@@ -46,10 +50,9 @@ class SACBatch(NamedTuple):
 
 
 def rows(tr: Transition) -> SACBatch:
-    """Transitions [T, N, ...] as rows of the replay."""
-    return SACBatch(
-        *(flat(x) for x in (tr.obs, tr.extra["sample"], tr.reward, tr.next_obs, tr.terminated))
-    )
+    """Return transitions [T, N, ...] as rows of the replay."""
+    batch = SACBatch(tr.obs, tr.extra["sample"], tr.reward, tr.next_obs, tr.terminated)
+    return SACBatch(*map(flat, batch))
 
 
 class Learned(NamedTuple):
@@ -59,19 +62,22 @@ class Learned(NamedTuple):
     critics: Critics
     targets: Critics
     log_temperature: Array
-    optimizers: tuple[Any, Any, Any]  # of actor, critics, temperature
+    # of actor, critics, temperature
+    optimizers: tuple[optax.OptState, optax.OptState, optax.OptState]
 
 
 class SACState(NamedTuple):
+    """What is learned, and the replay it is learned from."""
+
     learned: Learned
-    replay: Replay  # of Batch
+    replay: Replay  # of SACBatch
     low: np.ndarray
     high: np.ndarray
     seen: np.int64  # transitions ever
 
 
 def squashed_log_prob(before: Array, mean: Array, log_std: Array) -> Array:
-    """log pi of tanh(before), one sample (A,): Eq. 21 of 1801.01290 (appendix C).
+    """Return log pi of tanh(before), one sample (A,): Eq. 21 of 1801.01290 (appendix C).
 
     log N(u) - sum log(1 - tanh(u)^2), the last as 2 (log 2 - u - softplus(-2 u)), which is exact
     where tanh(u) is 1.
@@ -82,8 +88,9 @@ def squashed_log_prob(before: Array, mean: Array, log_std: Array) -> Array:
 
 
 def squashed_sample(actor: Actor, obs: Array, noise: Array) -> tuple[Array, Array]:
-    """Actions in -1..1 (B, A) for observations (B, O) and standard normal noise (B, A); log
-    probabilities (B,).
+    """Return actions in -1..1 (B, A) and their log probabilities (B,).
+
+    They are for observations (B, O) and standard normal noise (B, A).
     """
     mean, log_std = squashed_parameters(actor, obs)
     before = mean + jnp.exp(log_std) * noise
@@ -91,7 +98,7 @@ def squashed_sample(actor: Actor, obs: Array, noise: Array) -> tuple[Array, Arra
 
 
 def q_values(critics: Critics, obs: Array, action: Array) -> Array:
-    """(2, B)"""
+    """Return the values of actions (B, A) by both critics, (2, B)."""
     x = jnp.concatenate([obs, action], -1)
     return jnp.stack([mlp(critic, x, jax.nn.relu)[..., 0] for critic in critics])
 
@@ -104,18 +111,26 @@ def soft_target(
     temperature: Array,
     discount: float,
 ) -> Array:
-    """Eqs. 2 and 3 of 1812.05905, one transition: r + gamma (1 - death) (min_i Q_i - alpha log pi),
-    next_q (2,).
+    """Return y of one transition, with next_q (2,): Eqs. 2 and 3 of 1812.05905.
+
+    r + gamma (1 - death) (min_i Q_i - alpha log pi)
     """
     return reward + discount * (1.0 - terminated) * (next_q.min() - temperature * next_log_prob)
 
 
-def updates(carry: Any, sample: Callable, update: Callable, n: int, key: Array) -> tuple[Any, Any]:
-    """n times `carry, metrics = update(carry, sample(key), key)` in one scan; metrics come back
-    with a leading n.
+def updates(
+    carry: Carry,
+    sample: Callable[[Array], Batch],
+    update: Callable[[Carry, Batch, Array], tuple[Carry, Any]],
+    n: int,
+    key: Array,
+) -> tuple[Carry, Any]:
+    """Do n times `carry, metrics = update(carry, sample(key), key)`, in one scan.
+
+    Metrics come back with a leading n.
     """
 
-    def step(carry: Any, key: Array) -> tuple[Any, Any]:
+    def step(carry: Carry, key: Array) -> tuple[Carry, Any]:
         k_sample, k_update = jax.random.split(key)
         return update(carry, sample(k_sample), k_update)
 
@@ -123,57 +138,45 @@ def updates(carry: Any, sample: Callable, update: Callable, n: int, key: Array) 
 
 
 @dataclass(frozen=True)
-class SAC:
-    """A learner. Defaults are the papers' and SB3's; `random_steps` is rl-baselines3-zoo's
-    `learning_starts`.
+class SAC(BaseLearner[SACState]):
+    """SAC. Defaults are the papers' and SB3's; `random_steps` is rl-zoo's `learning_starts`.
 
     A round is `worlds` x `steps` transitions and as many updates. Observations are not normalized.
     Each state carries a replay of `capacity` rows. Raises BadValue for a setting that cannot learn.
     """
 
-    privileged: ClassVar[bool] = False
-    worlds: int = 8
-    steps: int = 8
+    worlds: PositiveInt = 8
+    steps: PositiveInt = 8
     hidden: tuple[int, ...] = (256, 256)
-    actors: int = (
-        1  # networks that share the numbers of an action out; 2: DAP's "separate policies"
-    )
-    learning_rate: float = 3e-4
-    minibatch: int = 256
-    discount: float = 0.99
-    tau: float = 0.005
-    capacity: int = 1_000_000
-    random_steps: int = 10_000
-    reward_scale: float = 1.0
+    # networks that share the numbers of an action out; 2: DAP's "separate policies"
+    actors: PositiveInt = 1
+    learning_rate: PositiveFloat = 3e-4
+    minibatch: PositiveInt = 256
+    discount: UnitFloat = 0.99
+    tau: UnitFloat = 0.005
+    capacity: PositiveInt = 1_000_000
+    random_steps: NonNegativeInt = 10_000
+    reward_scale: PositiveFloat = 1.0
     soft_targets: bool = True  # whether entropy counts in y
 
     def __post_init__(self) -> None:
-        check_settings(
-            self,
-            (("worlds", "steps", "actors", "minibatch", "capacity"), WHOLE),
-            (("learning_rate", "reward_scale"), ABOVE_ZERO),
-            (("discount", "tau"), FRACTION),
-            (("random_steps",), FROM_ZERO),
-        )
+        super().__post_init__()
         if self.capacity < self.minibatch:
             raise BadValue(
                 f"capacity={self.capacity} is less than a minibatch of {self.minibatch}; raise it"
             )
 
     @property
-    def rollout_shape(self) -> tuple[int, int]:
-        """(worlds, steps) of one round."""
-        return self.worlds, self.steps
-
-    @property
     def _adam(self) -> optax.GradientTransformation:
         return optax.flatten(optax.adam(self.learning_rate))
 
-    def _optimizers(self, *learned: Any) -> tuple[Any, Any, Any]:
-        first, second, third = (self._adam.init(each) for each in learned)
-        return first, second, third
+    def _init_optimizers(
+        self, actor: Actor, critics: Critics, temperature: Array
+    ) -> tuple[optax.OptState, optax.OptState, optax.OptState]:
+        return self._adam.init(actor), self._adam.init(critics), self._adam.init(temperature)
 
     def init(self, spaces: Spaces, key: Array) -> SACState:
+        """Return the state before any transition. Raises BadValue for uneven `actors`."""
         k_actor, *k_critics = jax.random.split(key, 3)
         if spaces.action % self.actors:
             raise BadValue(
@@ -184,51 +187,49 @@ class SAC:
         sizes = (spaces.observation + spaces.action, *self.hidden, 1)
         critics = (init_mlp(k_critics[0], sizes, 1.0), init_mlp(k_critics[1], sizes, 1.0))
         temperature = jnp.zeros((), jnp.float32)
-        learned = Learned(
-            actor, critics, critics, temperature, self._optimizers(actor, critics, temperature)
-        )
-        obs, action = np.zeros(spaces.observation, np.float32), np.zeros(spaces.action, np.float32)
-        replay = Replay.empty(
-            self.capacity, SACBatch(obs, action, np.float32(0), obs, np.bool_(False))
-        )
+        optimizers = self._init_optimizers(actor, critics, temperature)
+        learned = Learned(actor, critics, critics, temperature, optimizers)
         low, high = np.asarray(spaces.low, np.float32), np.asarray(spaces.high, np.float32)
-        return SACState(learned, replay, low, high, np.int64(0))
+        return SACState(learned, self._init_replay(spaces), low, high, np.int64(0))
+
+    def _init_replay(self, spaces: Spaces) -> Replay:
+        obs, action = np.zeros(spaces.observation, np.float32), np.zeros(spaces.action, np.float32)
+        row = SACBatch(obs, action, np.float32(0), obs, np.bool_(False))
+        return Replay.empty(self.capacity, row)
 
     def warm_start(self, s: SACState) -> SACState:
-        """The state to go on with in other worlds: weights stay, the replay empties, the optimizers
-        begin anew.
+        """Return the state for other worlds.
+
+        The weights stay, the replay empties, the optimizers begin anew.
         """
         new = s.learned
-        new = new._replace(optimizers=self._optimizers(new.actor, new.critics, new.log_temperature))
-        return s._replace(learned=new, replay=s.replay.cleared(self.capacity))
-
-    def with_num_worlds(self, worlds: int) -> SAC:
-        """The same learner for another number of worlds."""
-        return replace(self, worlds=worlds)
-
-    def check_rollout_shape(self, worlds: int, steps: int) -> None:
-        """It learns from its replay: any round will do."""
+        optimizers = self._init_optimizers(new.actor, new.critics, new.log_temperature)
+        return s._replace(
+            learned=new._replace(optimizers=optimizers), replay=s.replay.cleared(self.capacity)
+        )
 
     def random(self, s: SACState) -> SquashedBehaviour:
-        """What collects before the first round."""
+        """Return the behaviour that collects before the first round."""
         return SquashedBehaviour(self.policy(s), np.bool_(True))
 
     def policy(self, s: SACState) -> SquashedPolicy:
+        """Return the policy that is deployed."""
         return SquashedPolicy(s.learned.actor, s.low, s.high)
 
     def behaviour(self, s: SACState) -> SquashedBehaviour:
+        """Return the behaviour that collects."""
         return SquashedBehaviour(self.policy(s), np.bool_(s.seen < self.random_steps))
 
     def observe(self, s: SACState, tr: Transition) -> SACState:
-        """Box line 2: transitions to the replay."""
+        """Box line 2: add transitions to the replay."""
         return s._replace(replay=s.replay.add(rows(tr)), seen=np.int64(s.seen + tr.reward.size))
 
     def ready(self, s: SACState) -> bool:
-        """Whether there is enough to learn from: not while actions are random."""
+        """Return whether there is enough to learn from: not while actions are random."""
         return bool(s.seen >= self.random_steps and s.replay.size >= self.minibatch)
 
     def learn(self, s: SACState, tr: Transition, key: Array) -> tuple[SACState, Metrics]:
-        """One round: transitions [T, N, ...] to a new state. No update while actions are random."""
+        """Learn one round: transitions [T, N, ...] to a new state. Random actions teach nothing."""
         s = self.observe(s, tr)
         if not self.ready(s):
             return s, {}
@@ -238,10 +239,9 @@ class SAC:
     @partial(jax.jit, static_argnums=(0, 3))
     def _round(
         self, learned: Learned, view: ReplayView, n: int, key: Array
-    ) -> tuple[Learned, dict[str, Array]]:
-        learned, health = updates(
-            learned, partial(sample, view, self.minibatch), self.update, n, key
-        )
+    ) -> tuple[Learned, Health]:
+        draw = partial(sample, view, self.minibatch)
+        learned, health = updates(learned, draw, self.update, n, key)
         return learned, {name: x.mean() for name, x in health.items()}
 
     def update(
@@ -252,8 +252,8 @@ class SAC:
         *,
         weight: Array | float = 1.0,
         critic_term: CriticTerm | None = None,
-    ) -> tuple[Learned, dict[str, Array]]:
-        """Box lines 4 to 8, one gradient step, on a batch (B, ...); pure.
+    ) -> tuple[Learned, Health]:
+        """Do box lines 4 to 8, one gradient step, on a batch (B, ...); pure.
 
         `weight` (B,) is on the critics' squared errors. `critic_term(q, batch, key)`, a scalar, is
         added to their loss; q(obs, action) gives (2, B).
@@ -261,13 +261,8 @@ class SAC:
         k_noise, k_term = jax.random.split(key)
         next_noise, noise = normal(k_noise, (2, *batch.action.shape))
         of_actor, of_critics, of_temperature = s.optimizers
-        temperature = jnp.exp(s.log_temperature)
         # 4.
-        next_action, next_log_prob = squashed_sample(s.actor, batch.next_obs, next_noise)
-        target = jax.vmap(soft_target, (0, 0, 1, 0, None, None))(
-            self.reward_scale * batch.reward, batch.terminated, q_values(s.targets, batch.next_obs, next_action),
-            next_log_prob, temperature * self.soft_targets, self.discount,
-        )  # fmt: skip
+        target = self._targets(s, batch, next_noise)
 
         # 5.
         def critic_loss(critics: Critics) -> tuple[Array, tuple[Array, Array]]:
@@ -278,13 +273,13 @@ class SAC:
 
         gradient, (loss, value) = jax.grad(critic_loss, has_aux=True)(s.critics)
         critics, of_critics = self._descend(s.critics, gradient, of_critics)
-
         # 6.
+        temperature = jnp.exp(s.log_temperature)
+
         def actor_loss(actor: Actor) -> tuple[Array, Array]:
             action, log_prob = squashed_sample(actor, batch.obs, noise)
-            return (
-                temperature * log_prob - q_values(critics, batch.obs, action).min(0)
-            ).mean(), log_prob.mean()
+            q = q_values(critics, batch.obs, action).min(0)
+            return (temperature * log_prob - q).mean(), log_prob.mean()
 
         gradient, log_prob = jax.grad(actor_loss, has_aux=True)(s.actor)
         actor, of_actor = self._descend(s.actor, gradient, of_actor)
@@ -302,6 +297,21 @@ class SAC:
         }
         return Learned(actor, critics, targets, log_temperature, optimizers), health
 
-    def _descend(self, weights: Any, gradient: Any, optimizer: Any) -> tuple[Any, Any]:
+    def _targets(self, s: Learned, batch: SACBatch, noise: Array) -> Array:
+        """Return y (B,), box line 4."""
+        temperature = jnp.exp(s.log_temperature)
+        next_action, next_log_prob = squashed_sample(s.actor, batch.next_obs, noise)
+        return jax.vmap(soft_target, (0, 0, 1, 0, None, None))(
+            self.reward_scale * batch.reward,
+            batch.terminated,
+            q_values(s.targets, batch.next_obs, next_action),
+            next_log_prob,
+            temperature * self.soft_targets,
+            self.discount,
+        )
+
+    def _descend(
+        self, weights: Carry, gradient: Carry, optimizer: optax.OptState
+    ) -> tuple[Carry, optax.OptState]:
         step, optimizer = self._adam.update(gradient, optimizer)
         return optax.apply_updates(weights, step), optimizer

@@ -1,8 +1,7 @@
-"""Telling two agents apart by the states they visit, and what either is paid for not being told
-apart.
+"""A discriminator of two agents by the states they visit, and rewards for not being told apart.
 
-Shape letter Z: numbers in one state sequence zeta. D -> 1 on the simulator (Wulfmeier et al. 2017,
-arXiv 1707.07907).
+Wulfmeier et al. 2017 (arXiv 1707.07907). D -> 1 on the simulator. Shape letter Z: numbers in one
+state sequence zeta.
 """
 
 from __future__ import annotations
@@ -10,156 +9,176 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from isthmus.learning.learner import Health
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import Moments, Normalizer
-from isthmus.types import Array, BadValue, Decision, UnknownName
+from isthmus.learning.settings import NonNegativeFloat, PositiveInt, Settings
+from isthmus.types import Array, Decision, Metrics, UnknownName
 
 
 def cross_entropy(simulator: Array, robot: Array) -> Array:
-    """-Eq. 2 of MATL: -E_S[log D] - E_R[log(1 - D)], from logits (B,) of each agent's sequences."""
+    """Return -Eq. 2 of MATL: -E_S[log D] - E_R[log(1 - D)], from logits (B,) of either agent."""
     return jax.nn.softplus(-simulator).mean() + jax.nn.softplus(robot).mean()
 
 
 def earth_mover(simulator: Array, robot: Array) -> Array:
-    """-(E_S[f] - E_R[f]): the Wasserstein distance's dual (Arjovsky et al. 2017), for an f that is
-    1-Lipschitz.
+    """Return -(E_S[f] - E_R[f]), for an f that is 1-Lipschitz.
+
+    The Wasserstein distance's dual (Arjovsky et al. 2017).
     """
     return robot.mean() - simulator.mean()
 
 
 def confusion_rewards(logit: Array) -> tuple[Array, Array]:
-    """Eqs. 4 and 5 of MATL: rho_S = -log D, rho_R = log D."""
+    """Return Eqs. 4 and 5 of MATL: rho_S = -log D, rho_R = log D."""
     return jax.nn.softplus(-logit), -jax.nn.softplus(-logit)
 
 
 def min_max_rewards(logit: Array) -> tuple[Array, Array]:
-    """Each agent's part of Eq. 2, to be minimized: rho_S = -log D, rho_R = -log(1 - D)."""
+    """Return each agent's part of Eq. 2, to be minimized: rho_S = -log D, rho_R = -log(1 - D)."""
     return jax.nn.softplus(-logit), jax.nn.softplus(logit)
 
 
 def wasserstein_rewards(value: Array) -> tuple[Array, Array]:
-    """rho_S = -f, rho_R = f."""
+    """Return rho_S = -f, rho_R = f."""
     return -value, value
 
 
-LOSSES: dict[str, tuple[Callable, Callable]] = {
-    "confusion": (cross_entropy, confusion_rewards),
-    "min_max": (cross_entropy, min_max_rewards),
-    "wasserstein": (earth_mover, wasserstein_rewards),
+class DiscriminatorLoss(NamedTuple):
+    """What the discriminator descends, and what the agents are paid."""
+
+    loss: Callable[[Array, Array], Array]  # of logits (B,) of simulator and robot
+    rewards: Callable[[Array], tuple[Array, Array]]  # of a logit: rho_S, rho_R
+
+
+LOSSES: dict[str, DiscriminatorLoss] = {
+    "confusion": DiscriminatorLoss(cross_entropy, confusion_rewards),
+    "min_max": DiscriminatorLoss(cross_entropy, min_max_rewards),
+    "wasserstein": DiscriminatorLoss(earth_mover, wasserstein_rewards),
 }
 
 
 class SequenceDiscriminatorState(NamedTuple):
+    """A network, its optimizer, and the moments of all sequences so far."""
+
     network: MLP
-    optimizer: Any
+    optimizer: optax.OptState
     sequences: Moments
 
 
+def score(network: MLP, x: Array) -> Array:
+    """Return the logit (...) of normalized sequences (..., Z)."""
+    return mlp(network, x)[..., 0]
+
+
 @dataclass(frozen=True)
-class SequenceDiscriminator:
-    """An MLP over normalized sequences, Adam. Wasserstein's f is kept 1-Lipschitz by a penalty on
-    slopes above 1 (Petzka et al. 2018, arXiv 1709.08894); one that also lifts slopes below
-    (Gulrajani et al. 2017) can hold f upside down.
+class SequenceDiscriminator(Settings):
+    """An MLP over normalized sequences, Adam.
+
+    Wasserstein's f is kept 1-Lipschitz by a penalty on slopes above 1 (Petzka et al. 2018, arXiv
+    1709.08894); one that also lifts slopes below (Gulrajani et al. 2017) can hold f upside down.
 
     Raises UnknownName for a loss that is not in LOSSES, BadValue for a number that cannot be.
     """
 
+    PREFIX: ClassVar[str] = "discriminator."
     loss: str = "confusion"
     hidden: tuple[int, ...] = (64, 64)
-    learning_rate: float = 1e-3
-    steps: int = 20  # gradient steps a round
-    minibatch: int = 256  # sequences of each agent
-    penalty: float = 10.0
+    learning_rate: NonNegativeFloat = 1e-3
+    steps: PositiveInt = 20  # gradient steps a round
+    minibatch: PositiveInt = 256  # sequences of each agent
+    penalty: NonNegativeFloat = 10.0
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise UnknownName("discriminator loss", self.loss, LOSSES)
-        for name, low in (("learning_rate", 0), ("steps", 1), ("minibatch", 1), ("penalty", 0)):
-            if not low <= (value := getattr(self, name)) < np.inf:
-                raise BadValue(f"discriminator.{name}={value}: needs a number from {low} on")
+        super().__post_init__()
 
     @property
     def _adam(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
     def init(self, numbers: int, key: Array) -> SequenceDiscriminatorState:
-        """A discriminator of sequences of so many numbers Z."""
+        """Return a discriminator of sequences of so many numbers Z."""
         network = init_mlp(key, (numbers, *self.hidden, 1), 0.1)
         return SequenceDiscriminatorState(network, self._adam.init(network), Moments.empty(numbers))
 
-    def learn(self, s: SequenceDiscriminatorState, simulator: Array, robot: Array, key: Array):
-        """Gradient steps on Eq. 2 with sequences of both agents, (B, Z) each; the new state and
-        metrics.
+    def learn(
+        self, s: SequenceDiscriminatorState, simulator: Array, robot: Array, key: Array
+    ) -> tuple[SequenceDiscriminatorState, Metrics]:
+        """Do gradient steps on Eq. 2 with sequences of both agents, (B, Z) each.
 
         `discriminator_accuracy` is measured before the steps, on sequences that it has not learned
         from: 0.5 where the agents cannot be told apart.
         """
         moments = s.sequences.merge(simulator).merge(robot)
-        out = self._learn(s.network, s.optimizer, Normalizer.of(moments), simulator, robot, key)
-        network, optimizer, metrics = out
-        return SequenceDiscriminatorState(network, optimizer, moments), {
-            k: float(v) for k, v in metrics.items()
-        }
+        s, metrics = self._learn(s, Normalizer.of(moments), simulator, robot, key)
+        return s._replace(sequences=moments), {k: float(v) for k, v in metrics.items()}
 
     @partial(jax.jit, static_argnums=0)
     def _learn(
-        self, network, optimizer, normalize, simulator, robot, key
-    ) -> tuple[MLP, Any, dict[str, Array]]:
+        self,
+        s: SequenceDiscriminatorState,
+        normalize: Normalizer,
+        simulator: Array,
+        robot: Array,
+        key: Array,
+    ) -> tuple[SequenceDiscriminatorState, Health]:
         simulator, robot = normalize(simulator), normalize(robot)
-        score = lambda network, x: mlp(network, x)[..., 0]
-        right = (score(network, simulator) > 0).mean(), (score(network, robot) <= 0).mean()
+        right_simulator = (score(s.network, simulator) > 0).mean()
+        right_robot = (score(s.network, robot) <= 0).mean()
 
-        def loss(network: MLP, a: Array, b: Array, key: Array) -> Array:
-            value = LOSSES[self.loss][0](score(network, a), score(network, b))
-            if self.loss != "wasserstein":
-                return value
-            between = a + jax.random.uniform(key, (len(a), 1)) * (b - a)
-            slope = jnp.sqrt(
-                jnp.square(jax.vmap(jax.grad(score, 1), (None, 0))(network, between)).sum(-1) + 1e-8
-            )
-            return value + self.penalty * jnp.square(jnp.maximum(slope - 1, 0)).mean()
-
-        def step(carry, key):
+        def step(
+            carry: tuple[MLP, optax.OptState], key: Array
+        ) -> tuple[tuple[MLP, optax.OptState], Array]:
             network, optimizer = carry
-            k_a, k_b, k_between = jax.random.split(key, 3)
-            a, b = (
-                x[jax.random.randint(k, (self.minibatch,), 0, len(x))]
-                for x, k in ((simulator, k_a), (robot, k_b))
-            )
-            value, gradient = jax.value_and_grad(loss)(network, a, b, k_between)
+            k_simulator, k_robot, k_between = jax.random.split(key, 3)
+            batch = self._draw(simulator, k_simulator), self._draw(robot, k_robot)
+            value, gradient = jax.value_and_grad(self._loss)(network, *batch, k_between)
             updates, optimizer = self._adam.update(gradient, optimizer)
             return (optax.apply_updates(network, updates), optimizer), value
 
-        (network, optimizer), values = jax.lax.scan(
-            step, (network, optimizer), jax.random.split(key, self.steps)
-        )
-        return (
-            network,
-            optimizer,
-            {"discriminator_accuracy": sum(right) / 2, "discriminator_loss": values[-1]},
-        )
+        start = (s.network, s.optimizer)
+        (network, optimizer), values = jax.lax.scan(step, start, jax.random.split(key, self.steps))
+        accuracy = (right_simulator + right_robot) / 2
+        health = {"discriminator_accuracy": accuracy, "discriminator_loss": values[-1]}
+        return s._replace(network=network, optimizer=optimizer), health
+
+    def _draw(self, sequences: Array, key: Array) -> Array:
+        return sequences[jax.random.randint(key, (self.minibatch,), 0, len(sequences))]
+
+    def _loss(self, network: MLP, simulator: Array, robot: Array, key: Array) -> Array:
+        value = LOSSES[self.loss].loss(score(network, simulator), score(network, robot))
+        if self.loss != "wasserstein":
+            return value
+        between = simulator + jax.random.uniform(key, (len(simulator), 1)) * (robot - simulator)
+        slopes = jax.vmap(jax.grad(score, 1), (None, 0))(network, between)
+        slope = jnp.sqrt(jnp.square(slopes).sum(-1) + 1e-8)
+        return value + self.penalty * jnp.square(jnp.maximum(slope - 1, 0)).mean()
 
     def rewards(
         self, s: SequenceDiscriminatorState, sequences: Array
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(rho_S, rho_R) of sequences (..., Z), float32."""
+        """Return (rho_S, rho_R) of sequences (..., Z), float32."""
         first, second = self._rewards(s.network, Normalizer.of(s.sequences), sequences)
         return np.asarray(first), np.asarray(second)
 
     @partial(jax.jit, static_argnums=0)
-    def _rewards(self, network, normalize, sequences):
-        return LOSSES[self.loss][1](mlp(network, normalize(sequences))[..., 0])
+    def _rewards(
+        self, network: MLP, normalize: Normalizer, sequences: Array
+    ) -> tuple[Array, Array]:
+        return LOSSES[self.loss].rewards(score(network, normalize(sequences)))
 
 
 class StateHistory(NamedTuple):
-    """What `Remembering` keeps of an episode."""
+    """The memory of `WithHistory`, of one episode."""
 
     memory: Any
     states: Array  # [nk + 1, O], the newest last
@@ -168,7 +187,7 @@ class StateHistory(NamedTuple):
 
 
 class WithHistory(NamedTuple):
-    """A behaviour that also hands back where its episode came from.
+    """A behaviour that also hands back the states that led to each transition.
 
     With each transition: `zeta` [n + 1, O] = (s_{t-nk}, ..., s_{t-k}, s_t), in which states before
     the episode's first are that first one; `start` [O] and `time` (steps since). It ends at t, so
@@ -182,24 +201,24 @@ class WithHistory(NamedTuple):
 
     @staticmethod
     def of(behaviour: Any, observation: int, n: int, k: int) -> WithHistory:
-        return WithHistory(
-            behaviour, np.zeros((n * k + 1, observation), np.float32), k * np.arange(n + 1)
-        )
+        """Return a behaviour with n + 1 states, k steps apart, of so many numbers each."""
+        empty = np.zeros((n * k + 1, observation), np.float32)
+        return WithHistory(behaviour, empty, k * np.arange(n + 1))
 
     def memory(self) -> StateHistory:
-        return StateHistory(
-            self.behaviour.memory(), self.empty, self.empty[0], np.zeros((), np.int32)
-        )
+        """Return the memory before an episode's first observation."""
+        inner = self.behaviour.memory()
+        return StateHistory(inner, self.empty, self.empty[0], np.zeros((), np.int32))
 
     def act(
         self, memory: StateHistory, observation: Array, key: Array
     ) -> tuple[Decision, StateHistory]:
+        """Return the behaviour's decision with the states, and the memory after it."""
         decision, inner = self.behaviour.act(memory.memory, observation, key)
         first = memory.time == 0
-        moved = jnp.concatenate([memory.states[1:], observation[None]])
-        states = jnp.where(first, jnp.broadcast_to(observation, moved.shape), moved)
+        shifted = jnp.concatenate([memory.states[1:], observation[None]])
+        states = jnp.where(first, jnp.broadcast_to(observation, shifted.shape), shifted)
         start = jnp.where(first, observation, memory.start)
-        told = {"zeta": states[self.picks], "start": start, "time": memory.time}
-        return decision._replace(extra={**decision.extra, **told}), StateHistory(
-            inner, states, start, memory.time + 1
-        )
+        history = {"zeta": states[self.picks], "start": start, "time": memory.time}
+        decision = decision._replace(extra={**decision.extra, **history})
+        return decision, StateHistory(inner, states, start, memory.time + 1)

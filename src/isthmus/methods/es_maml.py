@@ -1,15 +1,18 @@
-"""Meta-learning by evolution strategies with PPO as the adaptation (ES-sim2real, Spigler and
-Dalbagno; ES-MAML, Song et al. 2019, arXiv 1910.01215).
+"""Meta-learning by evolution strategies with PPO as the adaptation: ES-sim2real.
+
+Spigler and Dalbagno; ES-MAML, Song et al. 2019 (arXiv 1910.01215).
 
     input: source, uncertainty p(T), n pairs, sigma; U = K PPO updates, or another operator
 1.  theta <- initialize (policy, deviations, value function), or --start
     for each generation:
         for i = 1..n:
 2.          T_i ~ p(T), e_i ~ N(0, I)
-3.          f_i+-, the mean return in T_i of U(theta +- sigma e_i, T_i): antithetic, with the same random numbers
+3.          f_i+-, the mean return in T_i of U(theta +- sigma e_i, T_i): antithetic, with the same
+            random numbers
 4.      f <- centred ranks of all 2n, in -0.5..0.5
 5.      theta <- Adam on the estimated gradient 1 / (2 n sigma) sum_i (f_i+ - f_i-) e_i
-6.      what all members saw is merged into the moments; theta follows, so that policy and values stay what they are
+6.      all members' observations are merged into the moments; theta follows, so that policy and
+        values stay what they are
     deploy U(theta, target)
 
 evolution   evolution strategies alone, U does nothing: a control
@@ -17,7 +20,8 @@ evolution   evolution strategies alone, U does nothing: a control
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,34 +30,60 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
+from scipy.stats import rankdata
 
 from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import rollout_episodes
 from isthmus.domains.stepped_worlds import SteppedWorlds
-from isthmus.learning.learner import ABOVE_ZERO, EVEN, WHOLE, check_settings
 from isthmus.learning.normalization import Moments, popart_inputs, popart_outputs
 from isthmus.learning.ppo import PPO, PPOState
+from isthmus.learning.settings import EvenInt, PositiveFloat, PositiveInt, Settings
 from isthmus.methods.adaptation import GradientFewShot, update_seed
-from isthmus.methods.method import NoAdaptation, State, fold_key, start_in_source
-from isthmus.methods.operators import OPERATORS, Pay, hill_climb
+from isthmus.methods.method import MethodDefaults, State, fold_key, start_in_source
+from isthmus.methods.operators import OPERATORS, Members, MemberUsage, Search, hill_climb
 from isthmus.physics import random
 from isthmus.problems.problem import Access, Problem
-from isthmus.types import Array, BadValue, Metrics, UnknownName, Worlds
+from isthmus.types import Array, BadValue, Episodes, Metrics, Transition, UnknownName, Worlds
 
 EVALUATION_COUNTER = 2**32  # in place of an update's number, which it can never be
 PAIRS_PER_SHARD = 4  # pairs whose worlds are one batch, and one process's; no bit depends on it
 
 
 class ESState(NamedTuple):
+    """What is evolved, and its optimizer."""
+
     center: PPOState  # theta, and the moments
     optimizer: Any  # of theta as a vector
+
+
+class GainedMoments(NamedTuple):
+    """Moments of one member's observations, and of its returns while it adapted."""
+
+    obs_moments: Moments
+    returns: Moments
+
+    @staticmethod
+    def of(s: PPOState) -> GainedMoments:
+        """Return those of a learner's state."""
+        return GainedMoments(s.obs_moments, s.returns)
+
+    @staticmethod
+    def empty(s: PPOState) -> GainedMoments:
+        """Return moments of no rows, in the shapes of a learner's state."""
+        return GainedMoments(*[Moments.empty(x.mean.shape) for x in GainedMoments.of(s)])
+
+    def join(self, other: GainedMoments) -> GainedMoments:
+        """Return the moments of the rows of both."""
+        return GainedMoments(
+            self.obs_moments.join(other.obs_moments), self.returns.join(other.returns)
+        )
 
 
 class Evaluated(NamedTuple):
     """What came of one member."""
 
     fitness: float
-    gained: tuple[Moments, ...]  # of what it saw, and of returns while it adapted
+    gained: GainedMoments
     adapting: int  # steps
     playing: int
 
@@ -72,68 +102,122 @@ class AntitheticPair(NamedTuple):
 
     task: np.ndarray  # (P,) dynamics
     noise: Array  # like theta
-    seeds: tuple[int, int]  # of the worlds that they adapt in, and of those that they are judged in
+    seeds: tuple[int, int]  # of the worlds in which they adapt, and in which they are evaluated
     key: Array  # of their updates
     generation: int
 
+    def worlds(self, domain: Domain, n: int, seed: int) -> Worlds:
+        """Return n worlds of the pair's dynamics, at their begin."""
+        return domain.worlds(n, seed, np.tile(self.task, (n, 1)))
+
 
 def centred_ranks(fitness: np.ndarray) -> np.ndarray:
-    """-0.5 for the least to 0.5 for the most; equal ones share theirs."""
-    below, least = (
-        np.less(fitness[None], fitness[:, None]).sum(1),
-        np.less_equal(fitness[None], fitness[:, None]),
-    )
-    return (below + least.sum(1) - 1) / 2 / max(1, len(fitness) - 1) - 0.5
+    """Return -0.5 for the least to 0.5 for the most; equal ones share theirs."""
+    return (rankdata(fitness) - 1) / max(1, len(fitness) - 1) - 0.5
 
 
-MOMENTS = ("obs_moments", "returns")
-
-
-def moments_of(s: PPOState) -> tuple[Moments, ...]:
-    return s.obs_moments, s.returns
-
-
-def no_episodes(s: PPOState) -> tuple[Moments, ...]:
-    """Moments of no rows, as a state has them."""
-    return tuple(Moments.empty(moments.mean.shape) for moments in moments_of(s))
-
-
-def merge_gained_moments(gained: tuple[Moments, ...], rows: np.ndarray) -> tuple[Moments, ...]:
-    """With observations (B, O) that came of playing."""
-    observations, *others = gained
-    return observations.merge(rows), *others
-
-
-def joined(worlds: list[Worlds]) -> Worlds:
+def concatenate_worlds(worlds: Sequence[Worlds]) -> Worlds:
+    """Return all worlds as one batch, in order."""
     return jax.tree.map(lambda *x: np.concatenate(x), *worlds)
 
 
-@dataclass(frozen=True)
-class Evolution(NoAdaptation):
-    """Evolution strategies over the uncertainty, without an inner loop: the control that the
-    abstract leaves out.
+class PairMembers(Members):
+    """The members of pairs, two each, in worlds of the source under their pair's dynamics."""
 
-    The value function and the deviations drift with
+    def __init__(self, source: Domain, pairs: Sequence[AntitheticPair]):
+        super().__init__(source)
+        self.pairs = [pair for pair in pairs for _ in range(2)]
+
+    def worlds(self, n: int, update: int) -> Worlds:
+        """Return n worlds for each member to adapt in."""
+        seeds = [update_seed(pair.seeds[0], update) for pair in self.pairs]
+        return concatenate_worlds(
+            [pair.worlds(self.domain, n, seed) for pair, seed in zip(self.pairs, seeds)]
+        )
+
+    def evaluation_worlds(self, n: int) -> Worlds:
+        """Return n worlds for each member to be evaluated in."""
+        return concatenate_worlds(
+            [pair.worlds(self.domain, n, pair.seeds[1]) for pair in self.pairs]
+        )
+
+    def key(self, member: int, update: int) -> Array:
+        """Return the key of a member's update; the two of a pair share theirs."""
+        return jax.random.fold_in(self.pairs[member].key, update)
+
+
+class AdaptingMembers(PairMembers):
+    """Members that adapt, and the moments that each gains as it does."""
+
+    def __init__(
+        self, method: ESMAML, source: Domain, pairs: Sequence[AntitheticPair], s: PPOState
+    ):
+        super().__init__(source, pairs)
+        self.learner = method.learner.with_num_worlds(method.adaptation_worlds)
+        self._relabel = method.relabel_at(pairs[0].generation)
+        self.gained = [GainedMoments.empty(s)] * len(self.pairs)
+
+    def relabel(self, s: PPOState, tr: Transition) -> Transition:
+        """Return what a member learns from, as of the pairs' generation."""
+        return self._relabel(s, tr)
+
+    def record(self, member: int, s: PPOState, tr: Transition) -> None:
+        """Add an update's observations and returns to the member's moments."""
+        blank = s._replace(**GainedMoments.empty(s)._asdict())
+        of_update = GainedMoments.of(self.learner.observe(blank, tr))
+        self.gained[member] = self.gained[member].join(of_update)
+
+
+class Recording:
+    """Observations of an evaluation's steps, and which worlds were in their first episode."""
+
+    def __init__(self) -> None:
+        self.observations: list[np.ndarray] = []
+        self.alive: list[np.ndarray] = []
+
+    def record(self, live: SteppedWorlds, done: int) -> None:
+        """Take note of worlds before a step."""
+        self.observations.append(live.state["observation"].astype(np.float32))
+        self.alive.append(live.state["finished"] == 0)
+
+    def of_members(self, count: int) -> list[np.ndarray]:
+        """Return each member's observations (B, O) while its worlds were alive, in time's order."""
+        observations, alive = np.stack(self.observations), np.stack(self.alive)
+        shape = (len(alive), count, -1)
+        alive = alive.reshape(shape)
+        observations = observations.reshape(*alive.shape, observations.shape[-1])
+        return [observations[:, m][alive[:, m]] for m in range(count)]
+
+
+@dataclass(frozen=True)
+class Evolution(Settings, MethodDefaults):
+    """Evolution strategies over the uncertainty, without an inner loop: a control.
+
+    It is the one that the abstract leaves out. The value function and the deviations drift with
     their noise: a fitness that is played by the policy's mean does not depend on them. Raises
     BadValue for a learner other than PPO, whose networks are evolved, or a number that cannot be.
     """
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.NONE})
+    randomizes: ClassVar[bool] = True
+    shares_rounds: ClassVar[bool] = True
     learner: PPO = field(default_factory=PPO)
-    pairs: int = 16
-    sigma: float = 0.02
-    outer_rate: float = 3e-3
-    episodes: int = 2  # of each fitness, by the policy's mean
+    pairs: PositiveInt = 16
+    sigma: PositiveFloat = 0.02
+    outer_rate: PositiveFloat = 3e-3
+    episodes: PositiveInt = 2  # of each fitness, by the policy's mean
 
     def __post_init__(self) -> None:
         if not isinstance(self.learner, PPO):
             raise BadValue("this method evolves what PPO learns; leave learner=ppo")
-        check_settings(self, (("pairs", "episodes"), WHOLE), (("sigma", "outer_rate"), ABOVE_ZERO))
+        super().__post_init__()
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the source under what is believed of the target."""
         return problem.randomized_source
 
     def policy(self, s: State) -> Any:
+        """Return the policy of theta."""
         return self.learner.policy(s.learner.center)
 
     @property
@@ -141,209 +225,197 @@ class Evolution(NoAdaptation):
         return optax.adam(self.outer_rate)
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        """1."""
+        """Do box line 1."""
         s = start_in_source(self.learner, problem.randomized_source, seed, start)
         center = self.learner.warm_start(s.learner)
         theta, _ = ravel_pytree(center.networks)
         return s._replace(learner=ESState(center, self._adam.init(theta)), worlds=())
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
+        """Do box lines 2 to 6, one generation."""
         return self.merge(s, [self.work(problem, shard) for shard in self.shards(s)])
 
     def shards(self, s: State) -> list[Shard]:
-        """A generation's work in parts, for any process."""
+        """Return a generation's work in parts, for any process."""
         center = jax.tree.map(np.asarray, s.learner.center)
+        numbers = range(self.pairs)
         parts = [
-            range(at, min(at + PAIRS_PER_SHARD, self.pairs))
-            for at in range(0, self.pairs, PAIRS_PER_SHARD)
+            numbers[first : first + PAIRS_PER_SHARD]
+            for first in range(0, self.pairs, PAIRS_PER_SHARD)
         ]
         return [Shard(center, s.key, int(s.round), tuple(part)) for part in parts]
 
     def work(self, problem: Problem, shard: Shard) -> list[Evaluated]:
-        """3., two members a pair."""
-        return self.evaluate(
-            problem.randomized_source,
-            shard.center,
-            [self.pair(problem.randomized_source, shard, i) for i in shard.pairs],
-        )
+        """Do box lines 2 and 3, two members a pair."""
+        source = problem.randomized_source
+        pairs = [self.pair(source, shard, i) for i in shard.pairs]
+        return self.evaluate(source, shard.center, pairs)
 
     def merge(self, s: State, results: Sequence[list[Evaluated]]) -> tuple[State, Metrics]:
-        """4. to 6.; the results in the shards' order."""
+        """Do box lines 4 to 6; the results are in the shards' order."""
         center, optimizer = s.learner
         theta, unravel = ravel_pytree(center.networks)
-        found = [each for result in results for each in result]
-        fitness = np.array([each.fitness for each in found]).reshape(-1, 2)
+        members = list(itertools.chain.from_iterable(results))
+        fitness = np.array([member.fitness for member in members]).reshape(-1, 2)
         # 4.
         ranks = centred_ranks(fitness.ravel()).reshape(-1, 2)
         # 5.
-        weights = jnp.asarray(ranks[:, 0] - ranks[:, 1], jnp.float32)
-        noise = jnp.stack(
-            [self.noise(s.key, int(s.round), i, center.networks) for i in range(self.pairs)]
-        )
-        slope = weights @ noise / (2 * self.pairs * self.sigma)
+        slope = self._estimate_slope(s, ranks)
         move, optimizer = self._adam.update(-slope, optimizer, theta)
         center = center._replace(networks=unravel(optax.apply_updates(theta, move)))
         # 6.
-        before = moments_of(center)
-        for each in found:
-            center = center._replace(
-                **dict(
-                    zip(MOMENTS, map(Moments.join, moments_of(center), each.gained), strict=True)
-                )
-            )
-        center = center._replace(
-            networks=self.following(center.networks, before, moments_of(center))
-        )
-        played = sum(each.playing for each in found)
-        steps = played + sum(each.adapting for each in found)
-        return s._replace(
-            learner=ESState(center, optimizer), round=np.int64(s.round + 1),
-            source_steps=np.int64(s.source_steps + steps),
-        ), {
-            "training_return": float(fitness.mean()), "fitness_best": float(fitness.max()),
-            "fitness_sd": float(fitness.std()), "slope": float(jnp.linalg.norm(slope)),
-            "moved": float(jnp.linalg.norm(move)), "episodes": float(fitness.size * self.episodes),
+        center = self._merge_moments(center, members)
+        played = sum(member.playing for member in members)
+        steps = played + sum(member.adapting for member in members)
+        metrics = {
+            "training_return": float(fitness.mean()),
+            "fitness_best": float(fitness.max()),
+            "fitness_sd": float(fitness.std()),
+            "slope": float(jnp.linalg.norm(slope)),
+            "moved": float(jnp.linalg.norm(move)),
+            "episodes": float(fitness.size * self.episodes),
             "played_steps": float(played),
-        }  # fmt: skip
+        }
+        s = s._replace(learner=ESState(center, optimizer), round=np.int64(s.round + 1))
+        return s._replace(source_steps=np.int64(s.source_steps + steps)), metrics
 
-    def following(
-        self, networks: Any, before: tuple[Moments, ...], after: tuple[Moments, ...]
-    ) -> Any:
-        """The same policy and values under other moments. Without gradients nothing else would make
-        up for these: within thirty generations they moved by half a deviation, where a policy of
-        2,750 in Hopper's box is worth 170.
+    def _estimate_slope(self, s: State, ranks: np.ndarray) -> Array:
+        """Return box line 5's gradient, from ranks (n, 2)."""
+        networks, generation = s.learner.center.networks, int(s.round)
+        weights = jnp.asarray(ranks[:, 0] - ranks[:, 1], jnp.float32)
+        noise = [self.noise(s.key, generation, i, networks) for i in range(self.pairs)]
+        return weights @ jnp.stack(noise) / (2 * self.pairs * self.sigma)
+
+    def _merge_moments(self, center: PPOState, members: Sequence[Evaluated]) -> PPOState:
+        before = after = GainedMoments.of(center)
+        for member in members:
+            after = after.join(member.gained)
+        networks = self.follow_moments(center.networks, before, after)
+        return center._replace(networks=networks, **after._asdict())
+
+    def follow_moments(self, networks: Any, before: GainedMoments, after: GainedMoments) -> Any:
+        """Return networks that are the same policy and values under other moments.
+
+        Without gradients nothing else would make up for these: within thirty generations they moved
+        by half a deviation, where a policy of 2,750 in Hopper's box is worth 170.
         """
-        (seen, returns), (now_seen, now_returns) = before, after
-        actor, critic = (
-            popart_inputs(network, seen, now_seen) for network in (networks.actor, networks.critic)
-        )
-        return networks._replace(actor=actor, critic=popart_outputs(critic, returns, now_returns))
+        actor = popart_inputs(networks.actor, before.obs_moments, after.obs_moments)
+        critic = popart_inputs(networks.critic, before.obs_moments, after.obs_moments)
+        critic = popart_outputs(critic, before.returns, after.returns)
+        return networks._replace(actor=actor, critic=critic)
 
     def noise(self, key: Array, generation: int, i: int, networks: Any) -> Array:
-        """e_i, theta's size, keyed by the run, the generation and the pair alone, as all that a
-        pair draws.
+        """Return e_i, of theta's size.
+
+        Its key is the run, the generation and the pair alone, as of all that a pair draws.
         """
         size = sum(leaf.size for leaf in jax.tree.leaves(networks))
         return jax.random.normal(fold_key(key, 4, generation, i), (size,))
 
-    def pair(self, believed: Domain, shard: Shard, i: int) -> AntitheticPair:
-        """2."""
+    def pair(self, source: Domain, shard: Shard, i: int) -> AntitheticPair:
+        """Do box line 2."""
         key, generation = shard.key, shard.generation
         base = random.fold(np.array([int(key[0]) << 32 | int(key[1])], np.uint64), generation, i)
-        task = believed.draw(base, np.ones(1, np.int64))[0]
+        task = source.draw(base, np.ones(1, np.int64))[0]
         seeds = int(base[0]), int(random.fold(base, EVALUATION_COUNTER)[0])
         noise = self.noise(key, generation, i, shard.center.networks)
         return AntitheticPair(task, noise, seeds, fold_key(key, 3, generation, i), generation)
 
     def evaluate(
-        self, believed: Domain, center: PPOState, pairs: Sequence[AntitheticPair]
+        self, source: Domain, center: PPOState, pairs: Sequence[AntitheticPair]
     ) -> list[Evaluated]:
-        """3. The members of `pairs`, theta + sigma e before theta - sigma e."""
+        """Do box line 3: the members of `pairs`, theta + sigma e before theta - sigma e."""
         theta, unravel = ravel_pytree(center.networks)
-        twice = [pair for pair in pairs for _ in range(2)]
-        moved = [theta + sign * self.sigma * pair.noise for pair in pairs for sign in (1, -1)]
-        members = [center._replace(networks=unravel(each)) for each in moved]
-        members, gained, steps = self.adapted(members, believed, twice)
-        worlds = joined([believed.worlds(self.episodes, pair.seeds[1], np.tile(pair.task, (self.episodes, 1)))
-                         for pair in twice])  # fmt: skip
-        seen: list[np.ndarray] = []
-        alive: list[np.ndarray] = []
+        states = []
+        for pair in pairs:
+            for sign in (1, -1):
+                networks = unravel(theta + sign * self.sigma * pair.noise)
+                states.append(center._replace(networks=networks))
+        states, gained, steps = self.adapt_members(states, source, pairs)
+        worlds = PairMembers(source, pairs).evaluation_worlds(self.episodes)
+        policies = [self.learner.policy(s) for s in states]
+        recording = Recording()
+        episodes = rollout_episodes(source, worlds, policies, recording.record)
+        rows = recording.of_members(len(states))
+        return self._collect_results(episodes, gained, rows, steps)
 
-        def watch(live: SteppedWorlds, done: int) -> None:
-            seen.append(live.state["observation"].astype(np.float32))
-            alive.append(live.state["finished"] == 0)
+    def _collect_results(
+        self,
+        episodes: Episodes,
+        gained: Sequence[GainedMoments],
+        rows: Sequence[np.ndarray],
+        steps: np.ndarray,
+    ) -> list[Evaluated]:
+        """Return a result for each member; its observations (B, O) join the moments it gained."""
+        returns = episodes.returns.reshape(len(rows), -1)
+        lengths = episodes.lengths.reshape(len(rows), -1)
+        results = []
+        for m, (moments, observations) in enumerate(zip(gained, rows, strict=True)):
+            moments = moments._replace(obs_moments=moments.obs_moments.merge(observations))
+            fitness, played = float(returns[m].mean()), int(lengths[m].sum())
+            results.append(Evaluated(fitness, moments, int(steps[m]), played))
+        return results
 
-        played = rollout_episodes(
-            believed, worlds, [self.learner.policy(member) for member in members], watch
-        )
-        saw, living = (
-            np.stack(x).reshape(len(x), len(members), self.episodes, *x[0].shape[1:])
-            for x in (seen, alive)
-        )
-        returns, lengths = (x.reshape(len(members), -1) for x in (played.returns, played.lengths))
-        return [
-            Evaluated(
-                float(returns[m].mean()), merge_gained_moments(gained[m], saw[:, m][living[:, m]]), int(steps[m]),
-                int(lengths[m].sum()),
-            )
-            for m in range(len(members))
-        ]  # fmt: skip
+    def adapt_members(
+        self, states: list[PPOState], source: Domain, pairs: Sequence[AntitheticPair]
+    ) -> tuple[list[PPOState], list[GainedMoments], np.ndarray]:
+        """Return the members after U, the moments each gained, and the steps (M,) U took of each.
 
-    def adapted(
-        self, members: list[PPOState], believed: Domain, pairs: Sequence[AntitheticPair]
-    ) -> tuple[list[PPOState], list[tuple[Moments, ...]], np.ndarray]:
-        """U: the members after it, what it adds to the moments of each, and the steps (M,) that it
-        took of each.
+        Here U does nothing.
         """
-        return members, [no_episodes(members[0])] * len(members), np.zeros(len(members), np.int64)
+        count = len(states)
+        return states, [GainedMoments.empty(states[0])] * count, np.zeros(count, np.int64)
 
 
 @dataclass(frozen=True)
 class ESMAML(GradientFewShot, Evolution):
-    """U = K updates by `operator`: the learner's own on 4,096 steps each, the abstract's, or
-    another of ES-MAML's on `queries` episodes each, of actors perturbed by `radius`.
+    """U = K updates by `operator`: the learner's own on 4,096 steps each, the abstract's.
+
+    Or another of ES-MAML's on `queries` episodes each, of actors perturbed by `radius`.
     """
 
+    learner: PPO = field(default_factory=PPO)  # pyright: ignore[reportIncompatibleVariableOverride]
     operator: str = "ppo"
-    queries: int = 4
-    radius: float = 0.02
+    queries: EvenInt = 4
+    radius: PositiveFloat = 0.02
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_settings(self, (("queries",), EVEN), (("radius",), ABOVE_ZERO))
-        if self.operator not in (known := ("ppo", *OPERATORS)):
+        known = ("ppo", *OPERATORS)
+        if self.operator not in known:
             raise UnknownName("operator", self.operator, known)
 
     def check_update(self) -> None:
-        if self.operator == "ppo":  # the others know no minibatch
+        """Raise BadValue where an update is too small; other operators know no minibatch."""
+        if self.operator == "ppo":
             super().check_update()
 
     def learned(self, s: State) -> PPOState:
+        """Return theta's state, from which adaptation begins."""
         return s.learner.center
 
-    def pay(self, generation: int) -> Pay:
-        """What a member learns from."""
-        return self.paid
+    def relabel_at(self, generation: int) -> Callable[[PPOState, Transition], Transition]:
+        """Return `relabel`, as of a generation."""
+        return self.relabel
 
-    def operate(self, members, domain, begin, key, pay, watch=None, meter=None):
+    def operate(self, states: list[Any], members: Members) -> tuple[list[Any], MemberUsage]:
+        """Return the members after U, and what it took; in a target, by its meter."""
         if self.operator == "ppo":
-            return super().operate(members, domain, begin, key, pay, watch, meter)
-        operator = OPERATORS[self.operator]
-        return hill_climb(
-            self.learner,
-            members,
-            domain,
-            begin,
-            self.updates,
-            self.queries,
-            self.radius,
-            operator,
-            key,
-            meter,
-        )
+            return super().operate(states, members)
+        search = Search(OPERATORS[self.operator], self.queries, self.radius)
+        return hill_climb(self.learner, states, members, self.updates, search)
 
     def max_usage(self, target: Domain) -> tuple[int, int, str]:
+        """Return the most that adapting may take of a target, and the settings that decide it."""
         if self.operator == "ppo":
             return super().max_usage(target)
         episodes = self.updates * self.queries
         return episodes * target.time_limit, episodes, "updates or queries"
 
-    def adapted(self, members, believed, pairs):
-        gained = [no_episodes(member) for member in members]
-
-        def watch(m: int, before: PPOState, tr: Any) -> None:
-            blank = before._replace(**dict(zip(MOMENTS, no_episodes(before), strict=True)))
-            seen = self.learner.with_num_worlds(self.adaptation_worlds).observe(blank, tr)
-            gained[m] = tuple(map(Moments.join, gained[m], moments_of(seen)))
-
-        begin = lambda n, update: joined(
-            [
-                believed.worlds(n, update_seed(pair.seeds[0], update), np.tile(pair.task, (n, 1)))
-                for pair in pairs
-            ]
-        )
-        key = lambda m, update: jax.random.fold_in(pairs[m].key, update)
-        members, taken = self.operate(
-            members, believed, begin, key, self.pay(pairs[0].generation), watch
-        )
-        return members, gained, taken.steps
+    def adapt_members(
+        self, states: list[PPOState], source: Domain, pairs: Sequence[AntitheticPair]
+    ) -> tuple[list[PPOState], list[GainedMoments], np.ndarray]:
+        """Return the members after U, the moments each gained, and the steps (M,) that it took."""
+        members = AdaptingMembers(self, source, pairs, states[0])
+        states, taken = self.operate(states, members)
+        return states, members.gained, taken.steps

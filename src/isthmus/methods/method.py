@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
 
 from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import finished_returns, rollout_steps
+from isthmus.learning.learner import Learner
 from isthmus.problems.problem import Access, Problem, TargetUsage
 from isthmus.types import Array, BadValue, Metrics, Worlds
 
+L = TypeVar("L")  # a learner's state, or what a method holds around it
 
-class State(NamedTuple):
+
+class State(NamedTuple, Generic[L]):
     """All that a run's future depends on: one tree of arrays."""
 
-    learner: Any
+    learner: L
     worlds: Any  # Worlds, or a tree of several
     key: Array  # the run's own; rounds fold it with their number
     phase: np.int64
@@ -32,70 +35,159 @@ class SourceAndTarget(NamedTuple):
     """
 
     source: Worlds
-    target: Any
+    target: Worlds | None
 
 
-class Method(Protocol):
+class Method(Protocol[L]):
     """One algorithm box. Everything else (progress, evaluation, logging, checkpoints, budgets) is
     the training loop's.
 
-    `accepts` says which access suffices; a method that accepts `none` runs on every problem.
-
-    A method whose round is work that several processes can share says so by three more functions,
-    and its step is `merge(s, [work(problem, shard) for shard in shards(s)])`: `shards(s)`, parts of
-    a round, picklable; `work`, a pure function that simulates and never touches the target;
-    `merge`, which takes the results in the shards' order.
+    A method accepts the kinds of access that suffice for it; one that accepts `none` runs on every
+    problem. What a method may leave out has its default in `MethodDefaults`.
     """
 
-    accepts: frozenset[Access]
-    adapts: bool  # whether `adapt` does anything
-    has_source_action: bool  # whether what acts in the source is not what is deployed
+    @property
+    def accepts(self) -> frozenset[Access]:
+        """Return the kinds of access that suffice."""
+        ...
 
-    def init(self, problem: Problem, seed: int, start: Any = None) -> State:
-        """State before the first round; `start` is the learner's state of another run to begin
-        from, or None.
+    @property
+    def learner(self) -> Learner:
+        """Return the learner, a frozen dataclass of settings."""
+        ...
+
+    @property
+    def adapts(self) -> bool:
+        """Return whether `adapt` does anything."""
+        ...
+
+    @property
+    def explores(self) -> bool:
+        """Return whether the method keeps an exploring policy, `behaviour`."""
+        ...
+
+    @property
+    def has_source_action(self) -> bool:
+        """Return whether what acts in the source is not what is deployed."""
+        ...
+
+    @property
+    def randomizes(self) -> bool:
+        """Return whether the method draws dynamics from the problem's uncertainty."""
+        ...
+
+    @property
+    def shares_rounds(self) -> bool:
+        """Return whether processes can share a round: by `shards`, `work` and `merge`."""
+        ...
+
+    @property
+    def pretraining(self) -> int:
+        """Return the source steps of a first phase; 0 where the method has none."""
+        ...
+
+    def init(self, problem: Problem, seed: int, start: Any = None) -> State[L]:
+        """Return the state before the first round.
+
+        `start` is the learner's state of another run to begin from, or None.
         """
         ...
 
-    def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
-        """One round of the box."""
+    def step(self, problem: Problem, s: State[L]) -> tuple[State[L], Metrics]:
+        """Do one round of the box."""
         ...
 
-    def policy(self, s: State) -> Any:
-        """What is deployed."""
+    def policy(self, s: State[L]) -> Any:
+        """Return what is deployed."""
         ...
 
-    def source_policy(self, s: State) -> Any:
-        """What runs in the source: the deployed policy, but where a method has an action for each."""
+    def source_policy(self, s: State[L]) -> Any:
+        """Return what runs in the source: the deployed policy, but where there is an action for
+        each.
+        """
+        ...
+
+    def behaviour(self, s: State[L]) -> Any:
+        """Return the policy as it explores, where the method `explores`."""
+        ...
+
+    def learner_state(self, s: State[L]) -> Any:
+        """Return the learner's part of what the method holds: what another run may start from."""
         ...
 
     def trained_in(self, problem: Problem) -> Domain:
-        """Where the deployed policy learned: a landscape draws its box."""
+        """Return where the deployed policy learned: a landscape draws its box."""
         ...
+
+    def adapt(
+        self, s: State[L], problem: Problem, target: Domain, parameters: np.ndarray, seed: int
+    ) -> tuple[Sequence[Any], TargetUsage]:
+        """Return one policy for each of M targets, dynamics (M, P) of `target`, and what adapting
+        took from each of them.
+        """
+        ...
+
+    def shards(self, s: State[L]) -> Sequence[Any]:
+        """Return the parts of a round, picklable.
+
+        A step is `merge(s, [work(problem, shard) for shard in shards(s)])`.
+        """
+        ...
+
+    def work(self, problem: Problem, shard: Any) -> Any:
+        """Do one part: a pure function that simulates and never touches the target."""
+        ...
+
+    def merge(self, s: State[L], results: Sequence[Any]) -> tuple[State[L], Metrics]:
+        """Return the state after a round, from the parts' results in the shards' order."""
+        ...
+
+
+class MethodDefaults:
+    """What a method has that says nothing else: it deploys one policy everywhere, touches no target
+    to adapt, and does its rounds in one process.
+    """
+
+    adapts: ClassVar[bool] = False
+    explores: ClassVar[bool] = False
+    has_source_action: ClassVar[bool] = False
+    randomizes: ClassVar[bool] = False
+    shares_rounds: ClassVar[bool] = False
+    pretraining: int = 0  # a method that has a first phase makes it a setting
+
+    def policy(self, s: State) -> Any:
+        """Return what is deployed."""
+        raise NotImplementedError
+
+    def source_policy(self, s: State) -> Any:
+        """Return what runs in the source: the deployed policy."""
+        return self.policy(s)
+
+    def behaviour(self, s: State) -> Any:
+        """Return the policy as it explores."""
+        raise NotImplementedError
+
+    def learner_state(self, s: State) -> Any:
+        """Return the learner's part of what the method holds: all of it."""
+        return s.learner
 
     def adapt(
         self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
     ) -> tuple[Sequence[Any], TargetUsage]:
-        """One policy for each of M targets, dynamics (M, P) of `target`, and what adapting took
-        from each of them.
-        """
-        ...
+        """Return the deployed policy, which takes nothing of any target."""
+        return [self.policy(s)], TargetUsage()
 
-
-class NoAdaptation:
-    """The default: the deployed policy is the same everywhere and touches no target."""
-
-    adapts: ClassVar[bool] = False
-    has_source_action: ClassVar[bool] = False
-
-    def policy(self, s: State) -> Any:
+    def shards(self, s: State) -> Sequence[Any]:
+        """Return the parts of a round."""
         raise NotImplementedError
 
-    def source_policy(self, s: State) -> Any:
-        return self.policy(s)
+    def work(self, problem: Problem, shard: Any) -> Any:
+        """Do one part of a round."""
+        raise NotImplementedError
 
-    def adapt(self, s, problem, target, parameters, seed):
-        return [self.policy(s)], TargetUsage()
+    def merge(self, s: State, results: Sequence[Any]) -> tuple[State, Metrics]:
+        """Return the state after a round."""
+        raise NotImplementedError
 
 
 def initial_state(seed: int, learner: Any, worlds: Worlds, book: TargetUsage) -> State:

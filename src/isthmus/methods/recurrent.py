@@ -1,23 +1,26 @@
 """Policies with a memory: they may find out, while they act, which robot it is.
 
-recurrent_randomization  1. collect in the source, dynamics drawn per task from what is believed of the target
-                         2. recurrent PPO; the memory begins anew with each task, which is one episode       repeat
-rl2                      the same with tasks of K episodes, through which the memory is kept (RL^2, Duan et al. 2016,
-                         arXiv 1611.02779; Wang et al. 2016, arXiv 1611.05763)
-                         3. at deployment, K - 1 episodes in each target, metered; what is
-                            remembered of them is where the deployed policy begins
+recurrent_randomization  1. collect in the source, dynamics drawn per task from what is believed of
+                            the target
+                         2. recurrent PPO; the memory begins anew with each task, which is one
+                            episode       repeat
+rl2                      the same with tasks of K episodes, through which the memory is kept (RL^2,
+                         Duan et al. 2016, arXiv 1611.02779; Wang et al. 2016, arXiv 1611.05763)
+                         3. at deployment, K - 1 episodes in each target, metered; with the memory
+                            of them the deployed policy begins
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import rollout_full_episodes
-from isthmus.learning.learner import Learner, check_settings
+from isthmus.learning.learner import Learner
 from isthmus.learning.recurrent_ppo import RecurrentPPO
 from isthmus.methods.adaptation import FewShot, largest_usage
 from isthmus.methods.method import State
@@ -29,43 +32,38 @@ from isthmus.types import BadValue
 
 @dataclass(frozen=True)
 class RecurrentRandomization(DomainRandomization):
-    """Domain randomization of a policy that remembers (Peng et al. 2018).
+    """Domain randomization of a recurrent policy (Peng et al. 2018).
 
-    Raises BadValue for a learner that does not.
+    Raises BadValue for a learner without a memory.
     """
 
-    learner: Learner = field(default_factory=RecurrentPPO)
+    learner: Learner[Any] = field(default_factory=RecurrentPPO)
 
     def __post_init__(self) -> None:
         if not isinstance(self.learner, RecurrentPPO):
             raise BadValue("this method is about a memory; leave learner=recurrent_ppo")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
 class RL2(FewShot, RecurrentRandomization):
     """Learning to find out: a task's episodes share one robot and one memory."""
 
-    episodes_per_task: int = 2  # K
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_settings(
-            self, (("episodes_per_task",), (lambda x: 2 <= x <= 1000, "a whole number in 2..1000"))
-        )
+    episodes_per_task: Annotated[int, Ge(2), Le(1000)] = 2  # K
 
     def trained_in(self, problem: Problem) -> Domain:
+        """Return the domain in which the deployed policy learned."""
         return problem.randomized_source.shift(f"episodes_per_task={self.episodes_per_task}")
 
     def max_usage(self, target: Domain) -> tuple[int, int, str]:
+        """Return the most that adapting may take of a target, and the settings that decide it."""
         episodes = self.episodes_per_task - 1
         return episodes * target.time_limit, episodes, "episodes_per_task"
 
     def adapt(
         self, s: State, problem: Problem, target: Domain, parameters: np.ndarray, seed: int
     ) -> tuple[list[Any], TargetUsage]:
-        """3. Raises BudgetExceeded where a target's budget is less than the longest episodes would
-        take.
-        """
+        """Do box line 3. Raises BudgetExceeded where the longest episodes would exceed a budget."""
         meter, episodes = self.meter(problem, target), self.episodes_per_task - 1
         meter.begin(episodes * len(parameters))
         worlds = target.worlds(len(parameters), seed, parameters)

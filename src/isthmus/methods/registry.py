@@ -1,32 +1,51 @@
-"""Methods as rows of strings: nothing is imported until one is asked for."""
+"""Tables of methods and learners: nothing is imported until one is asked for.
+
+A method or a learner of one's own joins them by a decorator, in a file that is named with
+`--import` or in an installed package (`isthmus.plugins`):
+
+    @register_method("my_method", learners="PPO", citation="where it is from")
+    @dataclass(frozen=True)
+    class MyMethod(SourceOnly): ...
+
+    @register_learner("my_learner")
+    @dataclass(frozen=True)
+    class MyLearner: ...
+"""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import importlib
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+from isthmus.plugins import Registry
 from isthmus.types import BadValue, UnknownName
+
+Registered = TypeVar("Registered", bound=type)
 
 
 class MethodEntry(NamedTuple):
-    factory: str  # "module:Class"
+    """A row of the table of methods, as `isthmus methods` prints it."""
+
+    factory: str | type  # "module:Class", or the class
     access: str
     learners: str
     citation: str
 
 
-_HERE = "isthmus.methods.single_domain:"
-METHODS: dict[str, MethodEntry] = {
+_SINGLE_DOMAIN = "isthmus.methods.single_domain:"
+_METHODS: dict[str, MethodEntry] = {
     "source_only": MethodEntry(
-        _HERE + "SourceOnly", "none", "PPO, TRPO, SAC", "the floor: direct transfer"
+        _SINGLE_DOMAIN + "SourceOnly", "none", "PPO, TRPO, SAC", "the floor: direct transfer"
     ),
     "target_only": MethodEntry(
-        _HERE + "TargetOnly", "online", "PPO, TRPO, SAC", "the ceiling: RL on target"
+        _SINGLE_DOMAIN + "TargetOnly", "online", "PPO, TRPO, SAC", "the ceiling: RL on target"
     ),
     "domain_randomization": MethodEntry(
-        _HERE + "DomainRandomization",
+        _SINGLE_DOMAIN + "DomainRandomization",
         "none",
         "PPO, TRPO, SAC",
         "Peng et al. 2018, arXiv 1710.06537",
@@ -44,10 +63,10 @@ METHODS: dict[str, MethodEntry] = {
         "Duan et al. 2016, arXiv 1611.02779",
     ),
     "fine_tuning": MethodEntry(
-        _HERE + "FineTuning", "online", "PPO, TRPO, SAC", "source, then target"
+        _SINGLE_DOMAIN + "FineTuning", "online", "PPO, TRPO, SAC", "source, then target"
     ),
     "few_shot_ppo": MethodEntry(
-        _HERE + "FewShotPPO",
+        _SINGLE_DOMAIN + "FewShotPPO",
         "few_shot, online",
         "PPO, TRPO, SAC",
         "randomization, then K PPO updates; a control for ES-sim2real",
@@ -77,7 +96,10 @@ METHODS: dict[str, MethodEntry] = {
         "isthmus.methods.matl:MATLu", "online", "TRPO", "MATL, the robot alone aligned"
     ),
     "matlf": MethodEntry(
-        "isthmus.methods.matl:MATLf", "online", "TRPO", "MATL from a policy trained in the source"
+        "isthmus.methods.matl:MATLf",
+        "online",
+        "TRPO",
+        "MATL from a policy trained in the source",
     ),
     "state_alignment": MethodEntry(
         "isthmus.methods.state_alignment:StateAlignment",
@@ -116,53 +138,129 @@ METHODS: dict[str, MethodEntry] = {
         "Desai et al. 2020, arXiv 2008.01594",
     ),
 }
-LEARNERS = {
-    "ppo": "isthmus.learning.ppo:PPO",
-    "recurrent_ppo": "isthmus.learning.recurrent_ppo:RecurrentPPO",
-    "trpo": "isthmus.learning.trpo:TRPO",
-    "sac": "isthmus.learning.sac:SAC",
-}
+METHODS = Registry("method", "methods", _METHODS)
+LEARNERS: Registry[str | type] = Registry(
+    "learner",
+    "learners",
+    {
+        "ppo": "isthmus.learning.ppo:PPO",
+        "recurrent_ppo": "isthmus.learning.recurrent_ppo:RecurrentPPO",
+        "trpo": "isthmus.learning.trpo:TRPO",
+        "sac": "isthmus.learning.sac:SAC",
+    },
+)
+METHOD_PARTS = ("accepts", "init", "step", "policy", "trained_in", "adapt")
+LEARNER_PARTS = (
+    "rollout_shape", "check_rollout_shape", "with_num_worlds", "init", "random", "observe",
+    "behaviour", "policy", "learn", "warm_start",
+)  # fmt: skip
+
+
+_CONTRACTS = {"method": "methods.method.Method", "learner": "learning.learner.Learner"}
+
+
+def register_method(
+    name: str, *, access: str = "", learners: str = "", citation: str = ""
+) -> Callable[[Registered], Registered]:
+    """Return a class decorator that makes a method known by `name`.
+
+    `access`, `learners` and `citation` are what `isthmus methods` prints of it; `access` is, where
+    nothing is given, what the class `accepts`. The decorator raises BadValue for the name of a
+    built-in method and for a class that is no frozen dataclass or lacks a part of `Method`.
+    """
+
+    def register(method: Registered) -> Registered:
+        _check_declarations("method", name, method, METHOD_PARTS)
+        accepted = access or ", ".join(sorted(method.accepts))
+        METHODS.add(name, MethodEntry(method, accepted, learners, citation))
+        return method
+
+    return register
+
+
+def register_learner(name: str) -> Callable[[Registered], Registered]:
+    """Return a class decorator that makes a learner known by `name`.
+
+    The decorator raises BadValue for the name of a built-in learner and for a class that is no
+    frozen dataclass or lacks a part of `Learner`.
+    """
+
+    def register(learner: Registered) -> Registered:
+        _check_declarations("learner", name, learner, LEARNER_PARTS)
+        LEARNERS.add(name, learner)
+        return learner
+
+    return register
+
+
+def _check_declarations(kind: str, name: str, entry: type, parts: Sequence[str]) -> None:
+    """Raise BadValue where a class cannot be what it is registered as."""
+    if not re.fullmatch(r"[^\s/:,=]+", name):
+        raise BadValue(
+            f"the {kind} {entry.__name__} has the name {name!r}: needs a word without / : , ="
+        )
+    parameters = vars(entry).get("__dataclass_params__")  # its own, none that is inherited
+    if parameters is None or not parameters.frozen:
+        raise BadValue(
+            f"the {kind} {name} is no frozen dataclass: write @dataclass(frozen=True) below "
+            f"@register_{kind}"
+        )
+    for part in parts:
+        if not hasattr(entry, part):
+            raise BadValue(f"the {kind} {name} has no {part}: see isthmus.{_CONTRACTS[kind]}")
 
 
 def find_method(name: str) -> type:
-    """A method's class. Raises UnknownName with the nearest names."""
-    if name not in METHODS:
-        raise UnknownName("method", name, METHODS)
-    return _load(METHODS[name].factory)
+    """Return a method's class. Raises UnknownName with the nearest names."""
+    return _load(METHODS.find(name).factory)
 
 
 def find_learner(name: str) -> type:
-    """A learner's class. Raises UnknownName with the nearest names."""
-    if name not in LEARNERS:
-        raise UnknownName("learner", name, LEARNERS)
-    return _load(LEARNERS[name])
+    """Return a learner's class. Raises UnknownName with the nearest names."""
+    return _load(LEARNERS.find(name))
 
 
-def _load(factory: str) -> type:
+def name_learner(learner: Any) -> str:
+    """Return the name by which a learner's class is registered.
+
+    Raises BadValue where it is not: a run that another process could not build again.
+    """
+    kind = type(learner)
+    for name, factory in LEARNERS.items():
+        if factory in (kind, f"{kind.__module__}:{kind.__qualname__}"):
+            return name
+    raise BadValue(
+        f"the learner {kind.__name__} has no name: write @register_learner(...) above its class"
+    )
+
+
+def _load(factory: str | type) -> type:
+    if isinstance(factory, type):
+        return factory
     module, _, attribute = factory.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
 def build(name: str, settings: dict[str, Any] | None = None) -> Any:
-    """A method with settings changed, `{"learner": "trpo", "learner.max_kl": 0.02, "updates":
-    "5"}`.
+    """Return a method with settings changed.
 
-    The learner is chosen before any of its settings. Raises UnknownName or BadValue, in one line.
+    `{"learner": "trpo", "learner.max_kl": 0.02, "updates": "5"}`: the learner is chosen before any
+    of its settings. Raises UnknownName or BadValue, in one line.
     """
     method = with_learner(name, settings)
     known = settings_of(method)
     for key, value in (settings or {}).items():
         if key not in known:
             raise UnknownName(f"setting of {name}", key, known)
-        if key == "learner":
-            continue
-        method = _change(method, key.split("."), _convert(value, known[key], key))
+        if key != "learner":
+            method = _change(method, key.split("."), _convert(value, known[key], key))
     return method
 
 
 def with_learner(name: str, settings: dict[str, Any] | None = None) -> Any:
-    """A method with its defaults and the learner that `settings` choose: it says which settings
-    there are.
+    """Return a method with its defaults and the learner that `settings` choose.
+
+    This decides which settings there are.
     """
     method = find_method(name)()
     learner = (settings or {}).get("learner")
@@ -173,50 +271,51 @@ def with_learner(name: str, settings: dict[str, Any] | None = None) -> Any:
 
 
 def settings_of(method: Any, prefix: str = "") -> dict[str, Any]:
-    """All settings of a method, dotted, with their values; `learner` is the name of the chosen one."""
-    out: dict[str, Any] = {}
+    """Return all settings of a method, dotted, with their values.
+
+    `learner` is the name of the chosen one.
+    """
+    settings: dict[str, Any] = {}
     for field in dataclasses.fields(method):
-        value = getattr(method, field.name)
-        if dataclasses.is_dataclass(value):
-            if field.name == "learner":
-                out[prefix + field.name] = next(
-                    name for name in LEARNERS if isinstance(value, find_learner(name))
-                )
-            out |= settings_of(value, f"{prefix}{field.name}.")
-        else:
-            out[prefix + field.name] = value
-    return out
+        name, value = prefix + field.name, getattr(method, field.name)
+        if not dataclasses.is_dataclass(value):
+            settings[name] = value
+            continue
+        if field.name == "learner":
+            settings[name] = name_learner(value)
+        settings |= settings_of(value, f"{name}.")
+    return settings
 
 
-def _change(thing: Any, path: list[str], value: Any) -> Any:
+def _change(settings: Any, path: list[str], value: Any) -> Any:
     if len(path) > 1:
-        value = _change(getattr(thing, path[0]), path[1:], value)
-    return dataclasses.replace(thing, **{path[0]: value})
+        value = _change(getattr(settings, path[0]), path[1:], value)
+    return dataclasses.replace(settings, **{path[0]: value})
 
 
-def _convert(value: Any, like: Any, name: str) -> Any:
-    """A value from the command line (text) or Python, of the kind of `like`."""
-    if isinstance(value, str) and not isinstance(like, str):
-        try:
-            value = ast.literal_eval(value)
-        except (
-            ValueError,
-            SyntaxError,
-            TypeError,
-            MemoryError,
-            RecursionError,
-        ):  # all that it documents
-            raise BadValue(f"{name}={value!r}: needs a value like {like!r}") from None
-    if isinstance(like, tuple):
-        value = tuple(value) if isinstance(value, list | tuple) else (value,)
-        good = all(isinstance(v, int) and v > 0 for v in value)
-    elif isinstance(like, bool | str):
-        good = isinstance(value, type(like))
-    elif isinstance(like, int):
-        good = isinstance(value, int) and not isinstance(value, bool)
-    else:
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        value = float(value) if good else value
-    if not good:
-        raise BadValue(f"{name}={value!r}: needs a value like {like!r}")
-    return value
+def _convert(value: Any, default: object, name: str) -> Any:
+    """Return a value from the command line (text) or Python, of the kind of `default`."""
+    if isinstance(value, str) and not isinstance(default, str):
+        value = _parse(value, default, name)
+    if isinstance(default, tuple) and not isinstance(value, tuple):
+        value = tuple(value) if isinstance(value, list) else (value,)
+    if not _is_like(value, default):
+        raise BadValue(f"{name}={value!r}: needs a value like {default!r}")
+    return float(value) if isinstance(default, float) else value
+
+
+def _parse(text: str, default: Any, name: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all it documents
+        raise BadValue(f"{name}={text!r}: needs a value like {default!r}") from None
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Return whether a value is of the kind of `default`; bool, a kind of int, is none here."""
+    if isinstance(default, tuple):
+        return all(isinstance(size, int) and size > 0 for size in value)
+    if isinstance(default, bool | str):
+        return isinstance(value, type(default))
+    number = int if isinstance(default, int) else int | float
+    return isinstance(value, number) and not isinstance(value, bool)

@@ -1,7 +1,6 @@
-"""State-wise alignment of trajectories: the baseline that MATL's discussion sets aside; the form is
-ours.
+"""State-wise alignment of trajectories: the baseline that MATL's discussion sets aside.
 
-MATL's box without omega: line 3 falls away, and in line 4
+The form is ours. MATL's box without omega: line 3 falls away, and in line 4
     rho(s_t) = -|s_t - s'_t|, s'_t where the other agent was at time t, in its episode whose start
     was nearest
 """
@@ -13,23 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.learning.advantage import flat
 from isthmus.methods.matl import MATL
 from isthmus.methods.method import State
 from isthmus.problems.problem import Problem
-from isthmus.types import Metrics, Transition
+from isthmus.types import Array, Metrics, Transition
 
 
 @dataclass(frozen=True)
 class StateAlignment(MATL):
-    """Both agents are aligned, as by `matl`. States are measured in units of their spread over both
-    batches.
+    """Both agents are aligned, as by `matl`.
+
+    States are measured in units of their spread over both batches.
     """
 
-    def _judge(self, problem: Problem, s: State) -> Any:
+    def _init_discriminator(self, problem: Problem, s: State) -> tuple[()]:
         return ()
 
     def _discriminate(
-        self, omega: Any, tr_s: Transition, tr_r: Transition, key: Any
+        self, omega: Any, tr_s: Transition, tr_r: Transition, key: Array
     ) -> tuple[Any, Metrics]:
         return omega, {}
 
@@ -41,21 +42,22 @@ class StateAlignment(MATL):
 
 
 def distances(tr: Transition, other: Transition, scale: np.ndarray) -> np.ndarray:
-    """How far each state is from the other agent's at the same time, float32 [T, N], in units of
-    `scale` (O,).
+    """Return how far each state is from the other agent's at the same time, float32 [T, N].
 
-    Of the other agent's transitions with the same time since their episode began, the one counts
-    whose episode's start is nearest; where none lived so long, those of its latest time do.
+    In units of `scale` (O,). Of the other agent's transitions with the same time since their
+    episode began, the one counts whose episode's start is nearest; where none lived so long, those
+    of its latest time do.
     """
-    flat = lambda x: x.reshape(-1, *x.shape[2:])
-    time, there = tr.extra["time"].ravel(), other.extra["time"].ravel()
+    time, other_time = tr.extra["time"].ravel(), other.extra["time"].ravel()
     state, start = flat(tr.obs) / scale, flat(tr.extra["start"]) / scale
-    states, starts = flat(other.obs) / scale, flat(other.extra["start"]) / scale
+    other_state, other_start = flat(other.obs) / scale, flat(other.extra["start"]) / scale
     out = np.empty(len(time), np.float32)
-    known = np.unique(there)
+    known_times = np.unique(other_time)
     for t in np.unique(time):
-        here = np.flatnonzero(time == t)
-        rows = np.flatnonzero(there == known[max(np.searchsorted(known, t, "right") - 1, 0)])
-        apart = np.square(start[here, None] - starts[None, rows]).sum(-1)
-        out[here] = np.linalg.norm(state[here] - states[rows[apart.argmin(1)]], axis=-1)
+        rows = np.flatnonzero(time == t)
+        latest = max(np.searchsorted(known_times, t, "right") - 1, 0)
+        candidates = np.flatnonzero(other_time == known_times[latest])
+        apart = np.square(start[rows, None] - other_start[None, candidates]).sum(-1)
+        nearest = candidates[apart.argmin(1)]
+        out[rows] = np.linalg.norm(state[rows] - other_state[nearest], axis=-1)
     return out.reshape(tr.reward.shape)

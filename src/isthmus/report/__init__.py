@@ -1,1 +1,1 @@
-"""Pictures and pages of runs: landscapes, curves, rendered rollouts, and one self-contained report."""
+"""Pictures and pages of runs: landscapes, curves, rendered rollouts, one self-contained report."""

@@ -1,1 +1,1 @@
-"""Studies: one paper, one file; a table of units as data, and the analysis of what they wrote."""
+"""The engine of studies: a table of trials as data, what they wrote, and the claims it decides."""

@@ -1,27 +1,29 @@
-"""One experiment of a study: training curves of several approaches on one scale, and what is read
-off them.
+"""One experiment of a study: training curves of several approaches on one scale, and the scores
+that are read off them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from isthmus.evaluation import statistics
-from isthmus.studies.claims import UNTESTED, Contrast, Wanted, contrast
-from isthmus.studies.study import Results
+from isthmus.studies.contrasts import UNTESTED, Contrast, Wanted, contrast
+from isthmus.studies.results import Results
 
 Scores = dict[int, float]
 """A number a seed."""
 
+ResultsBySeed = dict[int, Results]
+
 
 @dataclass(frozen=True)
 class CurveSet:
-    """Curves [points, 2] by approach and seed, and the units' files behind them.
+    """Curves [points, 2] by approach and seed, and the results' files behind them.
 
     `raw` has what training cost (0..`horizon`) and the metric. Normalized, 0 is where the lowest
     mean curve of the `ranked` approaches is lowest and 1 where the highest is highest; with `top`,
@@ -31,168 +33,216 @@ class CurveSet:
     name: str
     horizon: float
     raw: dict[str, dict[int, np.ndarray]]
-    units: dict[str, dict[int, Results]]
+    results: dict[str, ResultsBySeed]
     ranked: tuple[str, ...]
     untrained: str
     top: float | None = None
 
     @cached_property
     def limits(self) -> tuple[float, float]:
-        """What 0 and 1 stand for."""
+        """The values of the metric that 0 and 1 stand for."""
         if self.top is not None:
             return 0.0, self.top
-        means = [mean(self.raw[a].values()) for a in self.ranked if a in self.raw]
-        low, high = min(m.min() for m in means), max(m.max() for m in means)
+        heights = self._ranked_means
+        low, high = heights.min(), heights.max()
         return float(low), float(high if high > low else low + 1)
 
     @cached_property
     def highest(self) -> float:
         """The largest mean of the metric that a ranked approach reaches at any time."""
-        return max(float(mean(self.raw[a].values()).max()) for a in self.ranked if a in self.raw)
+        return float(self._ranked_means.max())
+
+    @property
+    def _present(self) -> list[str]:
+        """The ranked approaches that were run."""
+        return [approach for approach in self.ranked if approach in self.raw]
+
+    @property
+    def _ranked_means(self) -> np.ndarray:
+        """All heights of the ranked approaches' mean curves."""
+        means = [average_curves(self.raw[approach].values()) for approach in self._present]
+        return np.concatenate(means)
 
     def curves(self, approach: str) -> dict[int, np.ndarray]:
-        """Normalized."""
+        """Return an approach's normalized curves, by seed."""
         low, high = self.limits
-        return {s: (c - [0, low]) / [1, high - low] for s, c in self.raw.get(approach, {}).items()}
+        curves = self.raw.get(approach, {})
+        return {seed: (curve - [0, low]) / [1, high - low] for seed, curve in curves.items()}
+
+    def _score(self, approach: str, score: Callable[[np.ndarray], float]) -> Scores:
+        return {seed: score(curve) for seed, curve in self.curves(approach).items()}
 
     def final(self, approach: str) -> Scores:
-        """J: the mean of a curve's last 10 %."""
-        return {s: statistics.final(c) for s, c in self.curves(approach).items()}
+        """Return J: the mean of a curve's last 10 %."""
+        return self._score(approach, statistics.final)
 
     def initial(self, approach: str) -> Scores:
-        return {s: float(c[0, 1]) for s, c in self.curves(approach).items()}
+        """Return a curve's first height."""
+        return self._score(approach, lambda curve: float(curve[0, 1]))
 
     def area(self, approach: str) -> Scores:
-        """AUC: a curve's mean height over the horizon."""
-        return {s: statistics.area(c, self.horizon) for s, c in self.curves(approach).items()}
+        """Return AUC: a curve's mean height over the horizon."""
+        return self._score(approach, lambda curve: statistics.area(curve, self.horizon))
 
     def slope(self, approach: str) -> Scores:
-        """What the first quarter of the horizon gains, a horizon."""
-        at = lambda curve, x: float(np.interp(x, *curve.T))
-        return {
-            s: 4 * (at(c, self.horizon / 4) - at(c, 0.0)) for s, c in self.curves(approach).items()
-        }
+        """Return what the first quarter of the horizon gains, a horizon."""
+
+        def gain(curve: np.ndarray) -> float:
+            first, last = np.interp([0.0, self.horizon / 4], *curve.T)
+            return 4 * (float(last) - float(first))
+
+        return self._score(approach, gain)
 
     def time(self, approach: str, share: float = 0.8) -> Scores:
-        """T80: until `share` of what the best approach's J is above an untrained policy, as a share
-        of the horizon; 1 where it never is there.
+        """Return T80: until `share` of what the best approach's J is above an untrained policy, as
+        a share of the horizon; 1 where it never is there.
         """
         level = self.start + share * (self.best[1] - self.start)
-        return {
-            s: min(statistics.first_time(c, level) / self.horizon, 1.0)
-            for s, c in self.curves(approach).items()
-        }
+
+        def reach(curve: np.ndarray) -> float:
+            return min(statistics.first_time(curve, level) / self.horizon, 1.0)
+
+        return self._score(approach, reach)
 
     @cached_property
     def start(self) -> float:
         """Where an untrained policy is: above 0 where a trained one is worse."""
-        return (
-            float(np.mean([*self.initial(self.untrained).values()]))
-            if self.untrained in self.raw
-            else 0.0
-        )
+        if self.untrained not in self.raw:
+            return 0.0
+        return float(np.mean([*self.initial(self.untrained).values()]))
 
     @property
     def margin(self) -> float:
         """What counts as equal: 10 % of the scale above an untrained policy, of all of it where
         `top` is given.
         """
-        return 0.1 if self.top is not None else 0.1 * max(1.0 - self.start, 0.0)
+        if self.top is not None:
+            return 0.1
+        return 0.1 * max(1.0 - self.start, 0.0)
 
     @cached_property
     def best(self) -> tuple[str, float]:
         """The ranked approach with the highest J, and its J (IQM over seeds)."""
-        found = {a: statistics.iqm([*self.final(a).values()]) for a in self.ranked if a in self.raw}
-        name = max(found, key=lambda a: found[a])
-        return name, found[name]
+        finals = {}
+        for approach in self._present:
+            finals[approach] = statistics.iqm([*self.final(approach).values()])
+        name = max(finals, key=lambda approach: finals[approach])
+        return name, finals[name]
 
     def measured(self, approach: str, key: str, kind: str = "measure") -> Scores:
-        """A number of the units' files, for the seeds that have it."""
-        has = lambda r: any(row["kind"] == kind and row["key"] == key for row in r.rows)
-        return {s: r.value(kind, key) for s, r in self.units.get(approach, {}).items() if has(r)}
+        """Return a number of the results' files, for the seeds that have it."""
+        scores = {}
+        for seed, result in self.results.get(approach, {}).items():
+            if result.has(kind, key):
+                scores[seed] = result.value(kind, key)
+        return scores
 
     @cached_property
     def inconclusive_because(self) -> str:
-        """Why nothing can be concluded here, if so: nobody is shown to get above the untrained
+        """Why nothing can be concluded, if so: no approach is shown to get above the untrained
         policy.
         """
         start = self.initial(self.untrained)
-        gains = [
-            compared("", self.final(a), start, shared=a == self.untrained)
-            for a in self.ranked
-            if a in self.raw
-        ]
-        if any(gain is None or gain.estimate.n < 2 or gain.estimate.low > 0 for gain in gains):
-            return ""
-        return f"{self.name}: too few seeds or too little training, nobody is shown to end above an untrained policy"
+        for approach in self._present:
+            shared = approach == self.untrained
+            gain = compare_scores("", self.final(approach), start, shared=shared)
+            if gain is None or gain.estimate.n < 2 or gain.estimate.low > 0:
+                return ""
+        return (
+            f"{self.name}: too few seeds or too little training, nobody is shown to end above an "
+            "untrained policy"
+        )
 
 
-def sooner(said: str, a: Scores, b: Scores, *, shared: bool = True) -> Contrast | None:
-    """How much later `a` is there than `b`, of `Frame.time`: times restricted to the horizon, which
-    a seed without one counts as. Where no seed has any, all that is known is that both take longer:
-    the contrast is censored.
+def scale_scores(factor: float, scores: Scores) -> Scores:
+    """Multiply the scores by a factor."""
+    return {seed: factor * score for seed, score in scores.items()}
+
+
+def subtract_scores(a: Scores, b: Scores) -> Scores:
+    """Return a - b on the seeds that both have."""
+    return {seed: a[seed] - b[seed] for seed in a.keys() & b.keys()}
+
+
+def scan_approaches(approaches: Iterable[str], prefix: str) -> dict[float, str]:
+    """Return the approaches that differ in one number alone, which follows the prefix, by that
+    number and in its order.
     """
-    found = compared(said, a, b, "below", shared=shared)
-    if not found:
+    scan = {}
+    for approach in approaches:
+        number = approach.removeprefix(prefix)
+        if number.replace(".", "").isdigit():
+            scan[float(number)] = approach
+    return dict(sorted(scan.items()))
+
+
+def compare_times(label: str, a: Scores, b: Scores, *, shared: bool = True) -> Contrast | None:
+    """Test that `a` is there sooner than `b`, of `CurveSet.time`: times restricted to the horizon,
+    which a seed without one counts as. Where no seed has any, all that is known is that both take
+    longer: the contrast is censored.
+    """
+    difference = compare_scores(label, a, b, "below", shared=shared)
+    if not difference:
         return None
     if shared:
         seeds = a.keys() & b.keys()
-        a, b = {s: a[s] for s in seeds}, {s: b[s] for s in seeds}
+        a, b = _select_seeds(a, seeds), _select_seeds(b, seeds)
     if min([*a.values(), *b.values()]) >= 1:
-        return replace(found, raw=UNTESTED, adjusted=UNTESTED, censored=True)
-    never = _tell_never(a, b, shared)
-    return replace(found, said=f"{said} ({never})") if never else found
+        return replace(difference, raw=UNTESTED, adjusted=UNTESTED, censored=True)
+    never = _describe_never(a, b, shared)
+    return replace(difference, label=f"{label} ({never})") if never else difference
 
 
-def _tell_never(a: Scores, b: Scores, shared: bool) -> str:
+def _select_seeds(scores: Scores, seeds: Iterable[int]) -> Scores:
+    return {seed: scores[seed] for seed in seeds}
+
+
+def _describe_never(a: Scores, b: Scores, shared: bool) -> str:
     """Return, in words, how many seeds were never there; empty where that is no matter."""
     if shared:
-        never = sum(a[s] >= 1 and b[s] >= 1 for s in a)
+        never = sum(min(a[seed], b[seed]) >= 1 for seed in a)
         return f"neither ever, in {never} of {len(a)} seeds" if never else ""
-    first, second = (sum(time >= 1 for time in times.values()) for times in (a, b))
+    first, second = _count_never(a), _count_never(b)
     if not first or not second:
         return ""
     return f"never, in {first} of {len(a)} seeds and in {second} of {len(b)}"
 
 
-def mean(curves: Iterable[np.ndarray]) -> np.ndarray:
-    """Mean heights over seeds, at the evaluations that all have."""
+def _count_never(times: Scores) -> int:
+    return sum(time >= 1 for time in times.values())
+
+
+def average_curves(curves: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the mean heights [points] over seeds, at the evaluations that all have."""
     curves = list(curves)
-    common = min(len(curve) for curve in curves)
+    common = min(map(len, curves))
     return np.mean([curve[:common, 1] for curve in curves], axis=0)
 
 
-def paired(
-    said: str,
-    a: Scores,
-    b: Scores,
-    wanted: Wanted = "above",
-    margin: float = math.nan,
+def compare_paired(
+    label: str, a: Scores, b: Scores, wanted: Wanted = "above", margin: float = math.nan
 ) -> Contrast | None:
-    """What `a` is above `b` on the seeds that both have; None where there is no such seed."""
+    """Test what `a` is above `b` on the seeds that both have; None where there is no such seed."""
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         return None
-    return contrast(said, [a[s] for s in seeds], [b[s] for s in seeds], wanted, margin)
+    a, b = _select_seeds(a, seeds), _select_seeds(b, seeds)
+    return contrast(label, [*a.values()], [*b.values()], wanted, margin)
 
 
-def unpaired(
-    said: str,
-    a: Scores,
-    b: Scores,
-    wanted: Wanted = "above",
-    margin: float = math.nan,
+def compare_unpaired(
+    label: str, a: Scores, b: Scores, wanted: Wanted = "above", margin: float = math.nan
 ) -> Contrast | None:
-    """What `a` is above `b` where their seeds share nothing, all that each has; None where either
-    has none.
+    """Test what `a` is above `b` where their seeds share nothing, on all that each has; None where
+    either has none.
     """
     if not a or not b:
         return None
-    return contrast(said, [*a.values()], [*b.values()], wanted, margin, paired=False)
+    return contrast(label, [*a.values()], [*b.values()], wanted, margin, paired=False)
 
 
-def compared(
-    said: str,
+def compare_scores(
+    label: str,
     a: Scores,
     b: Scores,
     wanted: Wanted = "above",
@@ -200,7 +250,9 @@ def compared(
     *,
     shared: bool,
 ) -> Contrast | None:
-    """What `a` is above `b`: paired where a seed of both stands on the same run or log (`shared`),
-    else unpaired. First weights of the same draw are nothing that a comparison could be paired by.
+    """Test what `a` is above `b`: paired where a seed of both stands on the same run or log
+    (`shared`), else unpaired. First weights of the same draw are nothing that a comparison could be
+    paired by.
     """
-    return paired(said, a, b, wanted, margin) if shared else unpaired(said, a, b, wanted, margin)
+    compare = compare_paired if shared else compare_unpaired
+    return compare(label, a, b, wanted, margin)

@@ -70,13 +70,8 @@ class KeptRun(Run):
             raise CheckpointError(
                 f"{self.folder}: {error}: use the version of Isthmus that wrote it"
             ) from None
-        return (
-            initial_state(self.seed, learner, None, None)._replace(  # pyright: ignore
-                source_steps=np.int64(self.steps)
-            ),
-            {},
-            [],
-        )  # pyright: ignore
+        state = initial_state(self.seed, learner, None, None)  # pyright: ignore[reportArgumentType]
+        return state._replace(source_steps=np.int64(self.steps)), {}, []
 
     def metrics(self) -> list[dict[str, Any]]:
         return []

@@ -1,1 +1,1 @@
-"""One paper's study."""
+"""ES-sim2real: meta-learning by evolution strategies, adaptation by a few updates in the target."""

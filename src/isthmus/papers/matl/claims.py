@@ -1,14 +1,26 @@
 """What MATL's paper claims, M1 to M30, and the comparisons that decide each. Scores are normalized
-a frame (`frames`), times are shares of the training's length, and equal means within 10 % of what
+by experiment, times are shares of the training's length, and equal means within 10 % of what
 can be learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
-from isthmus.studies.claims import Claim, Contrast, Wanted, adjust_p_values, best_among, tell_lacks
-from isthmus.studies.learning_curves import CurveSet, Scores, compared, paired, sooner, unpaired
+from isthmus.papers.matl.experiments import LAMBDAS
+from isthmus.studies.claims import Claim, adjust_p_values, describe_missing
+from isthmus.studies.contrasts import Contrast, Contrasts, Wanted, best_among
+from isthmus.studies.learning_curves import (
+    CurveSet,
+    Scores,
+    compare_paired,
+    compare_scores,
+    compare_times,
+    compare_unpaired,
+    scan_approaches,
+)
 
 SPARSE = ("cartpole-sparse", "reacher-sparse")
 UNINFORMATIVE = ("hopper-uninformative",)
@@ -20,380 +32,394 @@ BASELINES, UNILATERAL, MUTUAL, TUNED = (
 )  # fmt: skip
 MATLS = (UNILATERAL, MUTUAL, TUNED)
 
-Tests = Iterable[Contrast | None]
-Test = Callable[[list[CurveSet]], Tests]
+Test = Callable[[list[CurveSet]], Contrasts]
 
 
-def each(test: Callable[[CurveSet], Tests]) -> Test:
-    """The comparisons of every frame that a claim is about."""
-    return lambda frames: [contrast for frame in frames for contrast in test(frame)]
+def on_each_experiment(test: Callable[[CurveSet], Contrasts]) -> Test:
+    """Return the test of a claim that compares on every experiment that it is about."""
+
+    def test_each(curve_sets: list[CurveSet]) -> Contrasts:
+        for curves in curve_sets:
+            yield from test(curves)
+
+    return test_each
 
 
 def start_from_one_policy(a: str, b: str) -> bool:
-    """Whether seed i of both is, or starts from, one run: direct transfer's. All others begin from
-    nothing.
+    """Return whether seed i of both is, or starts from, one run: direct transfer's. All others
+    begin from nothing.
     """
     return {a, b} <= {"direct_transfer", "fine_tuning", TUNED}
 
 
-def _against(kind: str, wanted: Wanted) -> Callable[[CurveSet, str, str], Contrast | None]:
-    """A comparison of two approaches by a score of the frame's."""
-
-    def test(frame: CurveSet, a: str, b: str) -> Contrast | None:
-        score: Callable[[str], Scores] = {
-            "J": frame.final,
-            "AUC": frame.area,
-            "slope": frame.slope,
-        }[kind]
-        said, shared = f"{frame.name}: {kind} {a} - {b}", start_from_one_policy(a, b)
-        return compared(said, score(a), score(b), wanted, frame.margin, shared=shared)
-
-    return test
+def _compare_score(c: CurveSet, score: str, a: str, b: str, wanted: Wanted) -> Contrast | None:
+    """Compare two approaches by a score of the curves."""
+    read = {"J": c.final, "AUC": c.area, "slope": c.slope}[score]
+    label, shared = f"{c.name}: {score} {a} - {b}", start_from_one_policy(a, b)
+    return compare_scores(label, read(a), read(b), wanted, c.margin, shared=shared)
 
 
-def _sooner(frame: CurveSet, a: str, b: str) -> Contrast | None:
-    return sooner(
-        f"{frame.name}: T80 {a} - {b}",
-        frame.time(a),
-        frame.time(b),
-        shared=start_from_one_policy(a, b),
-    )
+def _higher(c: CurveSet, a: str, b: str) -> Contrast | None:
+    return _compare_score(c, "J", a, b, "above")
 
 
-HIGHER, LOWER = _against("J", "above"), _against("J", "below")
-MORE, LESS, AS_MUCH = _against("AUC", "above"), _against("AUC", "below"), _against("AUC", "equal")
+def _lower(c: CurveSet, a: str, b: str) -> Contrast | None:
+    return _compare_score(c, "J", a, b, "below")
 
 
-@each
-def _direct(f: CurveSet) -> Tests:
-    yield LOWER(f, "direct_transfer", "independent")
+def _more(c: CurveSet, a: str, b: str) -> Contrast | None:
+    return _compare_score(c, "AUC", a, b, "above")
 
 
-@each
-def _speed_up(f: CurveSet) -> Tests:
+def _less(c: CurveSet, a: str, b: str) -> Contrast | None:
+    return _compare_score(c, "AUC", a, b, "below")
+
+
+def _as_much(c: CurveSet, a: str, b: str) -> Contrast | None:
+    return _compare_score(c, "AUC", a, b, "equal")
+
+
+def _sooner(c: CurveSet, a: str, b: str) -> Contrast | None:
+    label, shared = f"{c.name}: T80 {a} - {b}", start_from_one_policy(a, b)
+    return compare_times(label, c.time(a), c.time(b), shared=shared)
+
+
+@on_each_experiment
+def _test_direct_transfer(c: CurveSet) -> Contrasts:
+    yield _lower(c, "direct_transfer", "independent")
+
+
+@on_each_experiment
+def _test_speed_up(c: CurveSet) -> Contrasts:
     for method in (MUTUAL, UNILATERAL):
-        yield MORE(f, method, "independent")
-        yield _sooner(f, method, "independent")
+        yield _more(c, method, "independent")
+        yield _sooner(c, method, "independent")
 
 
-@each
-def _fine_tuning(f: CurveSet) -> Tests:
-    yield _sooner(f, "fine_tuning", "independent")
-    near = f.time("fine_tuning", 0.95)
-    yield paired(
-        f"{f.name}: share until fine_tuning has 0.95 of the best J, - 0.1",
-        near,
-        dict.fromkeys(near, 0.1),
-        "below",
-    )
+@on_each_experiment
+def _test_fine_tuning(c: CurveSet) -> Contrasts:
+    yield _sooner(c, "fine_tuning", "independent")
+    times = c.time("fine_tuning", 0.95)
+    label = f"{c.name}: share until fine_tuning has 0.95 of the best J, - 0.1"
+    yield compare_paired(label, times, dict.fromkeys(times, 0.1), "below")
 
 
-@each
-def _fastest(f: CurveSet) -> Tests:
+@on_each_experiment
+def _test_fastest(c: CurveSet) -> Contrasts:
     for other in (*BASELINES, UNILATERAL, MUTUAL):
-        yield _sooner(f, TUNED, other)
+        yield _sooner(c, TUNED, other)
 
 
-@each
-def _stands_still(f: CurveSet) -> Tests:
-    zero = -f.limits[0] / (f.limits[1] - f.limits[0])
-    mine = f.final("independent")
-    yield paired(
-        f"{f.name}: distance of independent - 0", mine, dict.fromkeys(mine, zero), "equal", f.margin
-    )
-    low, high = f.limits
-    source = {
-        s: (v - low) / (high - low)
-        for s, v in f.measured("direct_transfer", "source_forward", "final").items()
-    }
-    yield unpaired(
-        f"{f.name}: distance of independent - the source policy's in the source",
-        mine,
-        source,
-        "below",
-    )
+@on_each_experiment
+def _test_stands_still(c: CurveSet) -> Contrasts:
+    low, high = c.limits
+    independent = c.final("independent")
+    zero = dict.fromkeys(independent, -low / (high - low))
+    label = f"{c.name}: distance of independent"
+    yield compare_paired(f"{label} - 0", independent, zero, "equal", c.margin)
+    source = c.measured("direct_transfer", "source_forward", "final")
+    for seed, distance in source.items():
+        source[seed] = (distance - low) / (high - low)
+    label = f"{label} - the source policy's in the source"
+    yield compare_unpaired(label, independent, source, "below")
 
 
-@each
-def _slightly(f: CurveSet) -> Tests:
+@on_each_experiment
+def _test_slightly_farther(c: CurveSet) -> Contrasts:
     for method in ("direct_transfer", "fine_tuning"):
-        yield HIGHER(f, method, "independent")
+        yield _higher(c, method, "independent")
 
 
-@each
-def _farther(f: CurveSet) -> Tests:
+@on_each_experiment
+def _test_farther(c: CurveSet) -> Contrasts:
     for method in MATLS:
         for other in BASELINES:
-            yield HIGHER(f, method, other)
+            yield _higher(c, method, other)
 
 
-@each
-def _best_tuned(f: CurveSet) -> Tests:
+@on_each_experiment
+def _test_tuned_is_best(c: CurveSet) -> Contrasts:
     for other in (*BASELINES, UNILATERAL, MUTUAL):
-        yield HIGHER(f, TUNED, other)
+        yield _higher(c, TUNED, other)
 
 
-@each
-def _learns(f: CurveSet) -> Tests:
+@on_each_experiment
+def _test_learns(c: CurveSet) -> Contrasts:
     for method in (MUTUAL, UNILATERAL):
-        yield paired(
-            f"{f.name}: {method}, final - initial",
-            f.final(method),
-            f.initial(method),
-            "above",
-            f.margin,
-        )
+        yield _compare_with_start(c, method, "above")
 
 
-@each
-def _no_progress(f: CurveSet) -> Tests:
+@on_each_experiment
+def _test_no_progress(c: CurveSet) -> Contrasts:
     for method in ("independent", "fine_tuning"):
-        yield paired(
-            f"{f.name}: {method}, final - initial",
-            f.final(method),
-            f.initial(method),
-            "equal",
-            f.margin,
-        )
+        yield _compare_with_start(c, method, "equal")
 
 
-@each
-def _dragged_down(f: CurveSet) -> Tests:
-    """And MATL and MATLu are not: M21's comparisons."""
-    yield LESS(f, TUNED, MUTUAL)
+def _compare_with_start(c: CurveSet, method: str, wanted: Wanted) -> Contrast | None:
+    label = f"{c.name}: {method}, final - initial"
+    return compare_paired(label, c.final(method), c.initial(method), wanted, c.margin)
+
+
+@on_each_experiment
+def _test_dragged_down(c: CurveSet) -> Contrasts:
+    """Test that MATLf is, and that MATL and MATLu are not: M21's comparisons."""
+    yield _less(c, TUNED, MUTUAL)
     for method in (MUTUAL, UNILATERAL):
-        yield MORE(f, method, "independent")
-        yield _sooner(f, method, "independent")
+        yield _more(c, method, "independent")
+        yield _sooner(c, method, "independent")
 
 
-@each
-def _mutual(f: CurveSet) -> Tests:
-    yield MORE(f, MUTUAL, UNILATERAL)
-    yield HIGHER(f, MUTUAL, UNILATERAL)
+@on_each_experiment
+def _test_mutual(c: CurveSet) -> Contrasts:
+    yield _more(c, MUTUAL, UNILATERAL)
+    yield _higher(c, MUTUAL, UNILATERAL)
 
 
-@each
-def _inhibited(f: CurveSet) -> Tests:
-    for key, said in (
-        ("entropy", "entropy in the first quarter"),
-        ("coverage", "states covered at first"),
-    ):
-        a, b = (f.measured(method, key) for method in ("fine_tuning", "independent"))
-        yield unpaired(f"{f.name}: {said}, fine_tuning - independent", a, b, "below")
-    yield _against("slope", "below")(f, "fine_tuning", "independent")
+@on_each_experiment
+def _test_inhibits_exploration(c: CurveSet) -> Contrasts:
+    tuned, independent = "fine_tuning", "independent"
+    label = f"{c.name}: entropy in the first quarter, {tuned} - {independent}"
+    yield _compare_measures(c, label, (tuned, "entropy"), (independent, "entropy"), "below")
+    label = f"{c.name}: states covered at first, {tuned} - {independent}"
+    yield _compare_measures(c, label, (tuned, "coverage"), (independent, "coverage"), "below")
+    yield _compare_score(c, "slope", tuned, independent, "below")
 
 
-@each
-def _losses(f: CurveSet) -> Tests:
-    shifted = {s: v - f.margin for s, v in f.area("matl_confusion").items()}
-    yield unpaired(
-        f"{f.name}: AUC confusion - independent - the margin",
-        shifted,
-        f.area("independent"),
-        "below",
-    )
-    yield MORE(f, MUTUAL, "independent")
+def _compare_measures(
+    c: CurveSet, label: str, a: tuple[str, str], b: tuple[str, str], wanted: Wanted = "above"
+) -> Contrast | None:
+    """Compare measures, each of an approach and by its key, of runs that share nothing."""
+    return compare_unpaired(label, c.measured(*a), c.measured(*b), wanted)
 
 
-@each
-def _aligned(f: CurveSet) -> Tests:
-    told = {m: f.measured(m, "accuracy") for m in ("independent", UNILATERAL, MUTUAL)}
+@on_each_experiment
+def _test_losses(c: CurveSet) -> Contrasts:
+    shifted = {seed: area - c.margin for seed, area in c.area("matl_confusion").items()}
+    label = f"{c.name}: AUC confusion - independent - the margin"
+    yield compare_unpaired(label, shifted, c.area("independent"), "below")
+    yield _more(c, MUTUAL, "independent")
+
+
+@on_each_experiment
+def _test_aligned(c: CurveSet) -> Contrasts:
     for a, b in (("independent", UNILATERAL), (UNILATERAL, MUTUAL)):
-        yield unpaired(f"{f.name}: accuracy of a fresh classifier {a} - {b}", told[a], told[b])
+        label = f"{c.name}: accuracy of a fresh classifier {a} - {b}"
+        yield _compare_measures(c, label, (a, "accuracy"), (b, "accuracy"))
 
 
-@each
-def _visited(f: CurveSet) -> Tests:
-    a, b = (f.measured(method, "visited_return") for method in (MUTUAL, UNILATERAL))
-    yield unpaired(f"{f.name}: the simulator's return from the robot's states, matl - matlu", a, b)
+@on_each_experiment
+def _test_visited_states(c: CurveSet) -> Contrasts:
+    key = "visited_return"
+    label = f"{c.name}: the simulator's return from the robot's states, matl - matlu"
+    yield _compare_measures(c, label, (MUTUAL, key), (UNILATERAL, key))
 
 
-@each
-def _gait(f: CurveSet) -> Tests:
-    a, b = f.measured(MUTUAL, "ankle_work"), f.measured("direct_transfer", "ankle_work")
-    yield unpaired(
-        f"{f.name}: ankle's work, matl in the target - source policy in the source", a, b
-    )
-    a, b = f.measured(MUTUAL, "speed"), f.measured("direct_transfer", "speed")
-    yield unpaired(
-        f"{f.name}: speed, matl in the target - source policy in the source", a, b, "below"
-    )
+@on_each_experiment
+def _test_gait(c: CurveSet) -> Contrasts:
+    sides = "matl in the target - source policy in the source"
+    robot, source = MUTUAL, "direct_transfer"
+    label = f"{c.name}: ankle's work, {sides}"
+    yield _compare_measures(c, label, (robot, "ankle_work"), (source, "ankle_work"))
+    label = f"{c.name}: speed, {sides}"
+    yield _compare_measures(c, label, (robot, "speed"), (source, "speed"), "below")
 
 
-def weights(f: CurveSet) -> dict[float, str]:
-    """The approaches that differ in lambda alone, by lambda."""
-    found = {a: a.removeprefix("matl_") for a in f.raw if a.startswith("matl_")}
-    return dict(
-        sorted((float(text), a) for a, text in found.items() if text.replace(".", "").isdigit())
-    )
-
-
-def _lambda(frames: list[CurveSet]) -> Tests:
-    hopper, cart = frames
-    found = {weight: hopper.final(a) for weight, a in weights(hopper).items()}
-    if 0.1 not in found or not weights(cart):
+def _test_lambda(curve_sets: list[CurveSet]) -> Contrasts:
+    hopper, cart = curve_sets
+    by_lambda = scan_approaches(hopper.raw, "matl_")
+    if not {*LAMBDAS} <= by_lambda.keys() or not scan_approaches(cart.raw, "matl_"):
         yield None
         return
-    average = {weight: sum(scores.values()) / len(scores) for weight, scores in found.items()}
-    if not {0.03, 0.1, 0.3, 1.0, 3.0} <= {*found}:
-        yield None
-        return
-    above = [w for w in average if w > 0.1]
-    best = max(above, key=lambda w: average[w])
-    largest = unpaired(
-        f"{hopper.name}: J of lambda {best:g} - of 0.1",
-        found[best],
-        found[0.1],
-        "above",
-        hopper.margin,
-    )
+    scores = {weight: hopper.final(approach) for weight, approach in by_lambda.items()}
+    above = [weight for weight in by_lambda if weight > 0.1]
+    best = max(above, key=lambda weight: sum(scores[weight].values()) / len(scores[weight]))
+    label = f"{hopper.name}: J of lambda {best:g} - of 0.1"
+    largest = compare_unpaired(label, scores[best], scores[0.1], "above", hopper.margin)
     yield largest and best_among(largest, len(above))
-
-    def spread(f: CurveSet) -> Scores:
-        each = [f.final(a) for a in weights(f).values()]
-        seeds = set.intersection(*(set(scores) for scores in each))
-        return {s: max(x[s] for x in each) - min(x[s] for x in each) for s in seeds}
-
-    yield unpaired(
+    yield compare_unpaired(
         "range of J over lambda, hopper-uninformative - cartpole-sparse",
-        spread(hopper),
-        spread(cart),
+        _measure_spread(hopper),
+        _measure_spread(cart),
     )
 
 
-@each
-def _state_wise(f: CurveSet) -> Tests:
-    yield LESS(f, "state_alignment", MUTUAL)
+def _measure_spread(c: CurveSet) -> Scores:
+    """Return the range of J over lambda, for the seeds that all lambdas have."""
+    scores = [c.final(approach) for approach in scan_approaches(c.raw, "matl_").values()]
+    spread = {}
+    for seed in set.intersection(*map(set, scores)):
+        finals = [of_lambda[seed] for of_lambda in scores]
+        spread[seed] = max(finals) - min(finals)
+    return spread
 
 
-@each
-def _adequate(f: CurveSet) -> Tests:
-    yield AS_MUCH(f, "state_alignment", MUTUAL)
+@on_each_experiment
+def _test_fine_tuning_is_worse(c: CurveSet) -> Contrasts:
+    yield _less(c, "fine_tuning", "independent")
 
 
-@each
-def _equal(f: CurveSet) -> Tests:
-    yield AS_MUCH(f, MUTUAL, UNILATERAL)
+@on_each_experiment
+def _test_state_wise(c: CurveSet) -> Contrasts:
+    yield _less(c, "state_alignment", MUTUAL)
 
 
-@each
-def _single(f: CurveSet) -> Tests:
-    yield AS_MUCH(f, MUTUAL, "matl_pairs")
+@on_each_experiment
+def _test_state_wise_is_adequate(c: CurveSet) -> Contrasts:
+    yield _as_much(c, "state_alignment", MUTUAL)
 
 
-@each
-def _confusion(f: CurveSet) -> Tests:
-    yield MORE(f, MUTUAL, "matl_min_max")
+@on_each_experiment
+def _test_mutual_equals_unilateral(c: CurveSet) -> Contrasts:
+    yield _as_much(c, MUTUAL, UNILATERAL)
 
 
-@each
-def _final(f: CurveSet) -> Tests:
-    yield HIGHER(f, MUTUAL, "independent")
+@on_each_experiment
+def _test_single_states(c: CurveSet) -> Contrasts:
+    yield _as_much(c, MUTUAL, "matl_pairs")
 
 
-TableRow = tuple[str, str, tuple[str, ...], str, str, Test | None]
-"""Claim, figure, experiments, text, statistic and comparisons."""
+@on_each_experiment
+def _test_confusion(c: CurveSet) -> Contrasts:
+    yield _more(c, MUTUAL, "matl_min_max")
 
-TABLE: tuple[TableRow, ...] = (
-    ("M1", "3", SPARSE, "Sparse: direct transfer is unsuited", "J(direct) - J(independent) < 0", _direct),
-    ("M2", "3", SPARSE, "Sparse: alignment speeds training up", "AUC and T80 vs independent", _speed_up),
-    ("M3", "3", SPARSE, "Sparse: fine tuning beats independent, near the best of all within a tenth of training",
-     "T80, and time until 0.95 of the best J", _fine_tuning),
-    ("M4", "3", SPARSE, "Sparse: MATLf is the fastest of all six", "T80(MATLf) - T80(each other) < 0", _fastest),
-    ("M5", "pairs", SPARSE, "Sparse: single states suffice the discriminator", "AUC(n=0) = AUC(t, t+4)", _single),
-    ("M6", "3", SPARSE, "Sparse: mutual is as good as unilateral", "AUC(MATL) = AUC(MATLu)", _equal),
-    ("M7", "4", UNINFORMATIVE, "Uninformative: independent stands still", "distance = 0, and below the source policy's",
-     _stands_still),
-    ("M8", "4", UNINFORMATIVE, "Uninformative: direct transfer and fine tuning move slightly farther than independent",
-     "distance differences > 0; how small: M9", _slightly),
-    ("M9", "4", UNINFORMATIVE, "Uninformative: every MATL moves farther than every baseline",
-     "9 distance differences > 0", _farther),
-    ("M10", "4", UNINFORMATIVE, "Uninformative: MATLf is best", "distance(MATLf) - each other > 0", _best_tuned),
-    ("M11", "4-lambda", ("hopper-uninformative", "cartpole-sparse"),
-     "Lambda is critical where rewards conflict; its best is above 0.1",
-     "J(best above 0.1) - J(0.1); range of J over lambda, against a sparse task's", _lambda),
-    ("M12", "4", UNINFORMATIVE, "The conflict gives a conservative, ankle-based gait",
-     "ankle's share of joint work, speed: MATL vs source policy", _gait),
-    ("M13", "5", NONE, "No robot reward: MATL and MATLu still learn", "ratio, final - initial > 0", _learns),
-    ("M14", "5", NONE, "No robot reward: MATLf wins everywhere", "ratio(MATLf) - each other > 0", _best_tuned),
-    ("M15", "5", NONE, "No robot reward: independent and fine tuning stay where they are", "final - initial = 0",
-     _no_progress),
-    ("M16", "4, 5, 6", HOPPERS, "Locomotion: mutual beats unilateral", "AUC and J, MATL - MATLu > 0", _mutual),
-    ("M17", "6", ENGINES, "Engines: direct transfer is low", "J(direct) - J(independent) < 0", _direct),
-    ("M18", "6", ENGINES, "Engines: fine tuning is worse than independent", "AUC(fine tuning) - AUC(independent) < 0",
-     each(lambda f: [LESS(f, "fine_tuning", "independent")])),
-    ("M19", "6", ENGINES, "Why: the overfitted policy inhibits exploration", "entropy, coverage, slope", _inhibited),
-    ("M20", "6", ENGINES, "Engines: MATLf is dragged down, MATL and MATLu are not",
-     "AUC(MATLf) - AUC(MATL) < 0, and M21's", _dragged_down),
-    ("M21", "6", ENGINES, "Engines: MATL and MATLu speed training up", "AUC and T80 vs independent", _speed_up),
-    ("M22", "6", ENGINES, "Engines: confusion brings no improvement, a Wasserstein loss does",
-     "AUC(loss) - AUC(independent): below a tenth, above 0", _losses),
-    ("M23", "losses", SPARSE, "Confusion suits better than min-max", "AUC(log D) - AUC(-log(1-D)) > 0", _confusion),
-    ("M24", "3", SPARSE, "Alignment brings the state distributions together",
-     "accuracy of a fresh classifier: independent > MATLu > MATL", _aligned),
-    ("M25", "3", SPARSE, "Mutual alignment makes the simulator's agent better where the robot goes",
-     "its return from the robot's states, MATL - MATLu > 0", _visited),
-    ("M26", "3, 4", SPARSE + UNINFORMATIVE, "Alignment can raise final performance", "J(MATL) - J(independent) > 0",
-     _final),
-    ("M27", "", (), "Works where direct transfer fails, given limited variation", "gain against shift size", None),
-    ("M28", "", (), "Adversarial training is unstable", "seed SD over lambda and discriminator steps", None),
-    ("M29", "state-wise", SPARSE + UNINFORMATIVE, "State-wise alignment brings little",
-     "AUC(state-wise) - AUC(MATL) < 0", _state_wise),
-    ("M30", "state-wise", ("ball",), "State-wise alignment is adequate for a ball in a plane",
-     "AUC(state-wise) = AUC(MATL)", _adequate),
+
+@on_each_experiment
+def _test_final(c: CurveSet) -> Contrasts:
+    yield _higher(c, MUTUAL, "independent")
+
+
+class MatlClaim(NamedTuple):
+    """What decides a claim: figure, experiments, and the test of those that were run (None: no
+    trial measures it).
+    """
+
+    id: str
+    figure: str
+    experiments: tuple[str, ...]
+    text: str
+    statistic: str
+    test: Test | None
+
+
+CLAIMS: tuple[MatlClaim, ...] = (
+    MatlClaim("M1", "3", SPARSE, "Sparse: direct transfer is unsuited",
+        "J(direct) - J(independent) < 0", _test_direct_transfer),
+    MatlClaim("M2", "3", SPARSE, "Sparse: alignment speeds training up",
+        "AUC and T80 vs independent", _test_speed_up),
+    MatlClaim("M3", "3", SPARSE,
+        "Sparse: fine tuning beats independent, near the best of all within a tenth of training",
+        "T80, and time until 0.95 of the best J", _test_fine_tuning),
+    MatlClaim("M4", "3", SPARSE, "Sparse: MATLf is the fastest of all six",
+        "T80(MATLf) - T80(each other) < 0", _test_fastest),
+    MatlClaim("M5", "pairs", SPARSE, "Sparse: single states suffice the discriminator",
+        "AUC(n=0) = AUC(t, t+4)", _test_single_states),
+    MatlClaim("M6", "3", SPARSE, "Sparse: mutual is as good as unilateral",
+        "AUC(MATL) = AUC(MATLu)", _test_mutual_equals_unilateral),
+    MatlClaim("M7", "4", UNINFORMATIVE, "Uninformative: independent stands still",
+        "distance = 0, and below the source policy's", _test_stands_still),
+    MatlClaim("M8", "4", UNINFORMATIVE,
+        "Uninformative: direct transfer and fine tuning move slightly farther than independent",
+        "distance differences > 0; how small: M9", _test_slightly_farther),
+    MatlClaim("M9", "4", UNINFORMATIVE,
+        "Uninformative: every MATL moves farther than every baseline", "9 distance differences > 0",
+        _test_farther),
+    MatlClaim("M10", "4", UNINFORMATIVE, "Uninformative: MATLf is best",
+        "distance(MATLf) - each other > 0", _test_tuned_is_best),
+    MatlClaim("M11", "4-lambda", ("hopper-uninformative", "cartpole-sparse"),
+        "Lambda is critical where rewards conflict; its best is above 0.1",
+        "J(best above 0.1) - J(0.1); range of J over lambda, against a sparse task's",
+        _test_lambda),
+    MatlClaim("M12", "4", UNINFORMATIVE, "The conflict gives a conservative, ankle-based gait",
+        "ankle's share of joint work, speed: MATL vs source policy", _test_gait),
+    MatlClaim("M13", "5", NONE, "No robot reward: MATL and MATLu still learn",
+        "ratio, final - initial > 0", _test_learns),
+    MatlClaim("M14", "5", NONE, "No robot reward: MATLf wins everywhere",
+        "ratio(MATLf) - each other > 0", _test_tuned_is_best),
+    MatlClaim("M15", "5", NONE, "No robot reward: independent and fine tuning stay where they are",
+        "final - initial = 0", _test_no_progress),
+    MatlClaim("M16", "4, 5, 6", HOPPERS, "Locomotion: mutual beats unilateral",
+        "AUC and J, MATL - MATLu > 0", _test_mutual),
+    MatlClaim("M17", "6", ENGINES, "Engines: direct transfer is low",
+        "J(direct) - J(independent) < 0", _test_direct_transfer),
+    MatlClaim("M18", "6", ENGINES, "Engines: fine tuning is worse than independent",
+        "AUC(fine tuning) - AUC(independent) < 0", _test_fine_tuning_is_worse),
+    MatlClaim("M19", "6", ENGINES, "Why: the overfitted policy inhibits exploration",
+        "entropy, coverage, slope", _test_inhibits_exploration),
+    MatlClaim("M20", "6", ENGINES, "Engines: MATLf is dragged down, MATL and MATLu are not",
+        "AUC(MATLf) - AUC(MATL) < 0, and M21's", _test_dragged_down),
+    MatlClaim("M21", "6", ENGINES, "Engines: MATL and MATLu speed training up",
+        "AUC and T80 vs independent", _test_speed_up),
+    MatlClaim("M22", "6", ENGINES,
+        "Engines: confusion brings no improvement, a Wasserstein loss does",
+        "AUC(loss) - AUC(independent): below a tenth, above 0", _test_losses),
+    MatlClaim("M23", "losses", SPARSE, "Confusion suits better than min-max",
+        "AUC(log D) - AUC(-log(1-D)) > 0", _test_confusion),
+    MatlClaim("M24", "3", SPARSE, "Alignment brings the state distributions together",
+        "accuracy of a fresh classifier: independent > MATLu > MATL", _test_aligned),
+    MatlClaim("M25", "3", SPARSE,
+        "Mutual alignment makes the simulator's agent better where the robot goes",
+        "its return from the robot's states, MATL - MATLu > 0", _test_visited_states),
+    MatlClaim("M26", "3, 4", SPARSE + UNINFORMATIVE, "Alignment can raise final performance",
+        "J(MATL) - J(independent) > 0", _test_final),
+    MatlClaim("M27", "", (), "Works where direct transfer fails, given limited variation",
+        "gain against shift size", None),
+    MatlClaim("M28", "", (), "Adversarial training is unstable",
+        "seed SD over lambda and discriminator steps", None),
+    MatlClaim("M29", "state-wise", SPARSE + UNINFORMATIVE, "State-wise alignment brings little",
+        "AUC(state-wise) - AUC(MATL) < 0", _test_state_wise),
+    MatlClaim("M30", "state-wise", ("ball",),
+        "State-wise alignment is adequate for a ball in a plane", "AUC(state-wise) = AUC(MATL)",
+        _test_state_wise_is_adequate),
 )  # fmt: skip
 ONCE = ("M26",)  # "can": one comparison suffices
 
 
-def claims(frames: dict[str, CurveSet], training: Mapping[str, str] | None = None) -> list[Claim]:
-    """Every claim with what the frames say of it; where experiments are missing it can fall, but
-    not hold. `training` says of an experiment how much shorter it was than at paper scale.
+def decide_matl_claims(
+    curve_sets: Mapping[str, CurveSet], training: Mapping[str, str] | None = None
+) -> list[Claim]:
+    """Return every claim with what the curves show of it; where experiments are missing it can
+    fall, but not hold. `training` gives, by experiment, how much shorter it was than at paper
+    scale.
     """
-    return adjust_p_values([_claim(row, frames, training or {}) for row in TABLE])
+    claims = [_decide_claim(claim, curve_sets, training or {}) for claim in CLAIMS]
+    return adjust_p_values(claims)
 
 
-def _claim(row: TableRow, frames: dict[str, CurveSet], training: Mapping[str, str]) -> Claim:
-    name, figure, needs, text, statistic, test = row
-    missing = [need for need in needs if need not in frames]
-    here = [frames[need] for need in needs if need in frames]
-    found = [*test(here)] if test and _comparable(name, here, missing) else []
-    contrasts = tuple(each for each in found if each)
-    lacks = tell_lacks(missing, incomplete=None in found)
-    if not contrasts:
-        return Claim(
-            name, text, statistic, figure, inconclusive_because=lacks or "no unit measures it"
-        )
-    scope = _tell_scope(here, training)
-    if name in ONCE:
-        return Claim(
-            name,
-            text,
-            statistic,
-            figure,
-            contrasts,
-            1,
-            partial=lacks,
-            planned=len(needs),
-            scope=scope,
-        )
-    blocked = next(filter(None, (frame.inconclusive_because for frame in here)), "")
-    return Claim(
-        name,
-        text,
-        statistic,
-        figure,
-        contrasts,
-        inconclusive_because=blocked,
+def _decide_claim(
+    claim: MatlClaim, curve_sets: Mapping[str, CurveSet], training: Mapping[str, str]
+) -> Claim:
+    missing = [name for name in claim.experiments if name not in curve_sets]
+    present = [curve_sets[name] for name in claim.experiments if name in curve_sets]
+    contrasts = _run_test(claim, present)
+    undecided = Claim(claim.id, claim.text, claim.statistic, claim.figure)
+    lacks = describe_missing(missing, incomplete=None in contrasts)
+    if not any(contrasts):
+        return replace(undecided, inconclusive_because=lacks or "no unit measures it")
+    decided = replace(
+        undecided,
+        contrasts=tuple(filter(None, contrasts)),
         partial=lacks,
-        scope=scope,
+        scope=_describe_scope(present, training),
     )
+    if claim.id in ONCE:
+        return replace(decided, need=1, planned=len(claim.experiments))
+    return replace(decided, inconclusive_because=_find_inconclusive(present))
 
 
-def _tell_scope(here: list[CurveSet], training: Mapping[str, str]) -> str:
+def _find_inconclusive(present: list[CurveSet]) -> str:
+    """Return why nothing can be concluded of the first experiment of which that is so."""
+    return next(filter(None, (curves.inconclusive_because for curves in present)), "")
+
+
+def _run_test(claim: MatlClaim, present: list[CurveSet]) -> Sequence[Contrast | None]:
+    """Return a claim's comparisons on the experiments that were run: M11 compares two."""
+    if not claim.test or not present:
+        return []
+    if claim.id == "M11" and len(present) < len(claim.experiments):
+        return []
+    return [*claim.test(present)]
+
+
+def _describe_scope(present: list[CurveSet], training: Mapping[str, str]) -> str:
     """Return of how much training a verdict is, in words."""
-    return ", ".join(training[frame.name] for frame in here if training.get(frame.name))
-
-
-def _comparable(name: str, here: list[CurveSet], missing: list[str]) -> bool:
-    """Whether the frames that are there can be tested: M11 compares two experiments."""
-    return bool(here) and not (missing and name == "M11")
+    return ", ".join(filter(None, (training.get(curves.name) for curves in present)))

@@ -1,18 +1,21 @@
-"""What MATL's claims need to know of a run besides its returns: exploration, how alike two agents
+"""Measures of a run that MATL's claims need besides its returns: exploration, how alike two agents
 are, a gait.
 
 entropy         of the policy, mean over the first quarter of its rounds, nats
-coverage        log determinant of the covariance of the target's states under the run's initial behaviour
-accuracy        of a fresh classifier that tells the simulator's states from the robot's, on worlds it has not learned
-                from; both agents as they train (stochastic). 0.5: not to be told apart
-visited_return  what the simulator's policy reaches in the source from states that the robot visits, moved there
-ankle_work      the foot joint's share of all joint work, speed in m/s: the deployed policy in the target (for
-                source_only in the source)
+coverage        log determinant of the covariance of the target's states under the run's initial
+                behaviour
+accuracy        of a fresh classifier that tells the simulator's states from the robot's, on worlds
+                that it has not learned from; both agents as they train (stochastic). 0.5: they
+                cannot be told apart
+visited_return  what the simulator's policy reaches in the source from states that the robot
+                visits, moved there
+ankle_work      the foot joint's share of all joint work, speed in m/s: the deployed policy in the
+                target (for source_only in the source)
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,101 +25,160 @@ from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.evaluate import SEED
 from isthmus.logs.record import Deterministic
 from isthmus.physics.random import keys
-from isthmus.studies.study import Row
+from isthmus.studies.results import Row, measure_row
 from isthmus.tasks.task import SimView
 from isthmus.training.run import Run
 from isthmus.types import Transition, Worlds
 
-WORLDS, MOST = 32, 250  # of a rollout: worlds and steps
-LEGS = ("hopper",)
+WORLDS, MAX_STEPS = 32, 250  # of a rollout
+LEGGED_TASKS = ("hopper",)
 
 
-def measure(run: Run, other: Run | None) -> list[Row]:
-    """The rows of a unit's file; `other` is the run whose policy is the simulator's agent, where
-    the run has none.
+class _Agents(NamedTuple):
+    """The states of a run's learners: the robot's, and the simulator's where there is one."""
+
+    robot: Any
+    simulator: Any
+    trained_together: bool
+
+
+def measure_matl_run(run: Run, reference: Run | None) -> list[Row]:
+    """Return the rows of a trial's file; `reference` is the run whose policy is the simulator's
+    agent, where the run has none.
     """
-    state, learner = run.state().learner, run.method.learner
-    problem, target = run.problem, run.problem.evaluation_target
-    both = hasattr(state, "robot")
-    found: dict[str, float] = {}
-    rounds = [row["entropy"] for row in run.metrics() if "entropy" in row]
-    if rounds:
-        found["entropy"] = float(np.mean(rounds[: -(-len(rounds) // 4)]))
-    robot = state.robot if both else state
-    simulator = state.simulator if both else other.state().learner if other else None
+    measures = _measure_entropy(run)
     if run.name != "source_only":
-        first = run.initial().learner
-        states = _states(target, learner.behaviour(first.robot if both else first))[0]
-        spread = np.cov(states.reshape(-1, states.shape[-1]).T) + 1e-6 * np.eye(states.shape[-1])
-        found["coverage"] = float(np.linalg.slogdet(spread)[1])
-    if simulator is not None:
-        visited, worlds = _states(target, learner.behaviour(robot))
-        simulated, _ = _states(problem.source, learner.behaviour(simulator))
-        found["accuracy"] = accuracy(simulated, visited)
-        if both and problem.source.engine == target.engine:
-            moved = move(target, problem.source, worlds)
-            found["visited_return"] = float(
-                rollout_episodes(problem.source, moved, learner.policy(simulator)).returns.mean()
-            )
-    if target.task in LEGS:
-        where = problem.source if run.name == "source_only" else target
-        _, tr = rollout_steps(
-            where, where.worlds(WORLDS, SEED + 2), Deterministic(run.policy), MOST
-        )
-        found |= gait(tr)
-    return [("measure", key, "", "", f"{value:.6g}") for key, value in found.items()]
+        measures["coverage"] = _measure_coverage(run)
+    agents = _find_agents(run, reference)
+    if agents.simulator is not None:
+        measures |= _compare_agents(run, agents)
+    if run.problem.evaluation_target.task in LEGGED_TASKS:
+        measures |= _measure_gait_of_policy(run)
+    return [measure_row(key, value) for key, value in measures.items()]
 
 
-def _states(domain: Domain, behaviour: Any) -> tuple[np.ndarray, list[Worlds]]:
-    """Observations [T, N, O] under a behaviour, and the worlds at ten moments on the way."""
-    worlds, out, at = domain.worlds(WORLDS, SEED + 2), [], []
+def _find_agents(run: Run, reference: Run | None) -> _Agents:
+    state = run.state().learner
+    if hasattr(state, "robot"):
+        return _Agents(state.robot, state.simulator, True)
+    return _Agents(state, reference.state().learner if reference else None, False)
+
+
+def _measure_entropy(run: Run) -> dict[str, float]:
+    entropies = [line["entropy"] for line in run.metrics() if "entropy" in line]
+    if not entropies:
+        return {}
+    first_quarter = -(-len(entropies) // 4)
+    return {"entropy": float(np.mean(entropies[:first_quarter]))}
+
+
+def _measure_coverage(run: Run) -> float:
+    first = run.initial().learner
+    behaviour = run.method.learner.behaviour(getattr(first, "robot", first))
+    states = _flatten(_visit_states(run.problem.evaluation_target, behaviour).observations)
+    spread = np.cov(states.T) + 1e-6 * np.eye(states.shape[-1])
+    return float(np.linalg.slogdet(spread)[1])
+
+
+def _compare_agents(run: Run, agents: _Agents) -> dict[str, float]:
+    """Return how alike two agents' states are, and what the simulator's is worth where the robot
+    goes.
+    """
+    learner, problem = run.method.learner, run.problem
+    source, target = problem.source, problem.evaluation_target
+    visited = _visit_states(target, learner.behaviour(agents.robot))
+    simulated = _visit_states(source, learner.behaviour(agents.simulator))
+    measures = {"accuracy": measure_accuracy(simulated.observations, visited.observations)}
+    if agents.trained_together and source.engine == target.engine:
+        moved = move_worlds(target, source, visited.worlds)
+        episodes = rollout_episodes(source, moved, learner.policy(agents.simulator))
+        measures["visited_return"] = float(episodes.returns.mean())
+    return measures
+
+
+def _measure_gait_of_policy(run: Run) -> dict[str, float]:
+    problem = run.problem
+    domain = problem.source if run.name == "source_only" else problem.evaluation_target
+    worlds = domain.worlds(WORLDS, SEED + 2)
+    _, transitions = rollout_steps(domain, worlds, Deterministic(run.policy), MAX_STEPS)
+    return measure_gait(transitions)
+
+
+class _Visit(NamedTuple):
+    """Observations [T, N, O], and the worlds at ten moments on the way."""
+
+    observations: np.ndarray
+    worlds: list[Worlds]
+
+
+def _visit_states(domain: Domain, behaviour: Any) -> _Visit:
+    """Roll a behaviour out and return the states that it visits."""
+    steps = max(1, min(domain.time_limit, MAX_STEPS) // 10)
+    worlds = domain.worlds(WORLDS, SEED + 2)
+    observations: list[np.ndarray] = []
+    moments: list[Worlds] = []
     for _ in range(10):
-        worlds, tr = rollout_steps(
-            domain, worlds, behaviour, max(1, min(domain.time_limit, MOST) // 10)
-        )
-        out.append(tr.obs)
-        at.append(worlds)
-    return np.concatenate(out), at
+        worlds, transitions = rollout_steps(domain, worlds, behaviour, steps)
+        observations.append(transitions.obs)
+        moments.append(worlds)
+    return _Visit(np.concatenate(observations), moments)
 
 
-def accuracy(first: np.ndarray, second: np.ndarray, steps: int = 500) -> float:
-    """How well a fresh MLP tells two agents' states [T, N, O] apart in the second half of the
-    worlds, which it has not learned from: the mean of both agents' shares of states told right.
+def _flatten(states: np.ndarray) -> np.ndarray:
+    """Return states [T, N, O] as rows [T N, O]."""
+    return states.reshape(-1, states.shape[-1])
+
+
+def measure_accuracy(first: np.ndarray, second: np.ndarray, steps: int = 500) -> float:
+    """Return how well a fresh MLP tells two agents' states [T, N, O] apart in the second half of
+    the worlds, which it has not learned from: the mean of both agents' shares of states told right.
     """
     import jax
 
     from isthmus.learning.sequence_discriminator import SequenceDiscriminator
 
-    rows = lambda x: x.reshape(-1, x.shape[-1])
-    n, judge = first.shape[1] // 2, SequenceDiscriminator(steps=steps)
-    state = judge.init(first.shape[-1], jax.random.key(0))
-    state, _ = judge.learn(state, rows(first[:, :n]), rows(second[:, :n]), jax.random.key(1))
-    _, told = judge.learn(state, rows(first[:, n:]), rows(second[:, n:]), jax.random.key(2))
-    return told["discriminator_accuracy"]
+    half, discriminator = first.shape[1] // 2, SequenceDiscriminator(steps=steps)
+
+    def learn(state: Any, worlds: slice, seed: int) -> tuple[Any, Any]:
+        batches = _flatten(first[:, worlds]), _flatten(second[:, worlds])
+        return discriminator.learn(state, *batches, jax.random.key(seed))
+
+    state = discriminator.init(first.shape[-1], jax.random.key(0))
+    state, _ = learn(state, slice(None, half), 1)
+    _, metrics = learn(state, slice(half, None), 2)
+    return metrics["discriminator_accuracy"]
 
 
-def move(target: Domain, source: Domain, visited: list[Worlds]) -> Worlds:
-    """Worlds of the source in the configurations of the target's worlds, an episode each from
-    there.
+def move_worlds(target: Domain, source: Domain, visited: list[Worlds]) -> Worlds:
+    """Return worlds of the source in the configurations of the target's worlds, an episode each
+    from there.
     """
-    qpos, qvel = [], []
+    qpos: list[np.ndarray] = []
+    qvel: list[np.ndarray] = []
     for worlds in visited:
-        here: Any = SteppedWorlds.resume(target, worlds, "play").simulation
-        qpos.append(np.array(here.simulator.qpos))
-        qvel.append(np.array(here.simulator.qvel))
+        simulator = _simulation(SteppedWorlds.resume(target, worlds, "play")).simulator
+        qpos.append(np.array(simulator.qpos))
+        qvel.append(np.array(simulator.qvel))
     positions, velocities = np.concatenate(qpos), np.concatenate(qvel)
-    live = SteppedWorlds.new(source, keys(SEED + 3, len(positions)), purpose="play")
-    simulation: Any = live.simulation
-    simulation.simulator.reset(live.all, positions, velocities)
-    view = SimView(simulation.simulator, live.all)
-    live.state["observation"][:] = simulation.task.observe(view)
-    live.state["task_memory"][:] = simulation.task.remember(view)
-    return live.worlds()
+    stepped = SteppedWorlds.new(source, keys(SEED + 3, len(positions)), purpose="play")
+    simulation = _simulation(stepped)
+    simulation.simulator.reset(stepped.all, positions, velocities)
+    view = SimView(simulation.simulator, stepped.all)
+    stepped.state["observation"][:] = simulation.task.observe(view)
+    stepped.state["task_memory"][:] = simulation.task.remember(view)
+    return stepped.worlds()
 
 
-def gait(tr: Transition) -> dict[str, float]:
-    """Of Hopper's transitions: the foot's share of sum |a w| over the joints, whose motors are
-    alike, and the speed.
+def _simulation(stepped: SteppedWorlds) -> Any:
+    """Return a simulation whose engine has `qpos` and `qvel`, which no contract asks for."""
+    return stepped.simulation
+
+
+def measure_gait(transitions: Transition) -> dict[str, float]:
+    """Return, of Hopper's transitions [T, N], the foot's share of sum |a w| over the joints, whose
+    motors are alike, and the speed.
     """
-    work = np.abs(tr.action * tr.next_obs[..., -3:]).sum((0, 1))
-    return {"ankle_work": float(work[2] / work.sum()), "speed": float(tr.next_obs[..., 5].mean())}
+    joint_speeds = transitions.next_obs[..., -3:]
+    work = np.abs(transitions.action * joint_speeds).sum((0, 1))
+    speed = transitions.next_obs[..., 5].mean()
+    return {"ankle_work": float(work[2] / work.sum()), "speed": float(speed)}

@@ -1,0 +1,231 @@
+"""Commands that train many runs and say what came out: comparisons, and papers' experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from tyro.conf import Positional, arg
+
+from isthmus.cli.console import print_text, screen
+from isthmus.cli.options import MethodOptions, ProblemOptions, TrainingsExecutorOptions
+from isthmus.types import BadValue
+
+if TYPE_CHECKING:
+    from isthmus.studies.study import Measurement, Study, Trial
+
+Scale = Literal["smoke", "laptop", "paper"]
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What is compared, how often and for how long each method trains, and how it is played."""
+
+    methods: Annotated[
+        tuple[str, ...], arg(help="besides the floor source_only and the ceiling target_only")
+    ]
+    seeds: int = 5
+    steps: int = 1_000_000
+    episodes: Annotated[int, arg(help="episodes a seed, in the target")] = 100
+    ceiling: Annotated[bool, arg(help="also train target_only, with free access to the target")] = (
+        True
+    )
+
+
+def run_compare(
+    problem: ProblemOptions,
+    configuration: MethodOptions,
+    comparison: ComparisonOptions,
+    trainings: TrainingsExecutorOptions,
+    out: Annotated[
+        Path, arg(help="the comparison's folder; the same command goes on in it")
+    ] = Path("runs/comparison"),
+) -> None:
+    """Train methods on several seeds and say, with intervals, which of them works in the target."""
+    configuration.load()
+    made = problem.make()
+    from isthmus.cli.progress import TrainingBars
+    from isthmus.cli.tables import tabulate_comparison
+    from isthmus.studies.compare import compare
+
+    with trainings.make() as executor, TrainingBars() as bars:
+        result = compare(
+            made,
+            comparison.methods,
+            seeds=comparison.seeds,
+            steps=comparison.steps,
+            out=out,
+            episodes=comparison.episodes,
+            settings=configuration.parse_settings(),
+            ceiling=comparison.ceiling,
+            executor=executor,
+            imports=configuration.imports,
+            poll=bars.poll,
+        )
+    screen.print(tabulate_comparison(result))
+    print_text(f"pictures: isthmus report {out} -o report.html")
+
+
+class _Reproduction(NamedTuple):
+    """What is asked of a study: its units at a scale, and where their files and runs are."""
+
+    study: Study
+    scale: Scale
+    figure: str | None
+    units: Sequence[Trial | Measurement]
+    results: Path
+    runs: Path
+
+    @property
+    def scenes(self) -> Sequence[tuple[str, str]] | None:
+        return self.study.scenes.get(self.figure or "")
+
+
+def run_reproduce(
+    study: Positional[str],
+    trainings: TrainingsExecutorOptions,
+    figure: Annotated[str | None, arg(help="one figure of the paper only")] = None,
+    scale: Annotated[
+        Scale,
+        arg(
+            help="smoke: does it run; laptop: hours to days, see --forecast; paper: the papers' "
+            "own sizes"
+        ),
+    ] = "laptop",
+    forecast: Annotated[
+        bool, arg(help="say what is left to run and what it costs, and stop")
+    ] = False,
+    report: Annotated[
+        bool, arg(help="run nothing: what comes out of the units that are there")
+    ] = False,
+    results: Annotated[Path, arg(help="where units' files are")] = Path("results"),
+    runs: Annotated[Path, arg(help="where runs are kept")] = Path("runs"),
+) -> None:
+    """A paper's experiment as a table of units: runs those that have no result file yet, then
+    writes what came out.
+    """
+    asked = _plan(study, figure, scale, results, runs)
+    if forecast or not report:
+        _print_state(asked)
+    if forecast:
+        _print_forecast(asked, trainings.workers)
+        return
+    if not report:
+        _run_missing(asked, trainings)
+    if asked.scenes:
+        _draw_scenes(asked, asked.scenes)
+    if asked.units:
+        _write_results(asked)
+
+
+def _plan(name: str, figure: str | None, scale: Scale, results: Path, runs: Path) -> _Reproduction:
+    """Return what is asked of a study. Raises BadValue where there is nothing to run or draw."""
+    from isthmus.papers.registry import find_study
+
+    study = find_study(name)
+    if figure and figure not in study.figures:
+        known = ", ".join(study.figures) or "none"
+        raise BadValue(f"{name} has no figure {figure} here; it has: {known}")
+    units = study.units(scale, figure)
+    asked = _Reproduction(study, scale, figure, units, results / name, runs / name)
+    if not units and not asked.scenes:
+        raise BadValue(
+            f"figure {figure} of {name} has nothing to run at {scale} scale; say --scale laptop"
+        )
+    return asked
+
+
+def _print_state(asked: _Reproduction) -> None:
+    """Print what there is to say of the units' files, and which units wait for others."""
+    from isthmus.studies.study import describe_waiting, find_waiting, read_units
+
+    _, notes = read_units(asked.units, asked.results)
+    waiting = find_waiting(asked.units, asked.results, asked.runs)
+    for line in [*notes, *describe_waiting(waiting, asked.results)]:
+        print_text(line)
+
+
+def _print_forecast(asked: _Reproduction, workers: int | None) -> None:
+    """Print what is left to run, and what it will cost."""
+    from isthmus.studies.study import forecast
+    from isthmus.training.executor import cpus
+
+    text = forecast(asked.units, asked.results, asked.runs, workers or cpus())
+    screen.print(text, markup=False)
+
+
+def _run_missing(asked: _Reproduction, trainings: TrainingsExecutorOptions) -> None:
+    """Run the units that have no file yet."""
+    from isthmus.cli.progress import TrainingBars
+    from isthmus.studies.study import run_units
+
+    folders = [asked.runs / unit.name for unit in asked.units]
+    with trainings.make() as executor, TrainingBars() as bars:
+        run_units(
+            asked.units,
+            asked.results,
+            asked.runs,
+            executor,
+            lambda: bars.poll(folders),
+            asked.study.measure,
+        )
+
+
+def _draw_scenes(asked: _Reproduction, scenes: Sequence[tuple[str, str]]) -> None:
+    """Draw the figure that shows robots as they move."""
+    from isthmus.domains.domain import Domain
+    from isthmus.report.scene_figures import plot_scenes
+    from isthmus.report.style import save_figure
+
+    figure = plot_scenes([(title, Domain.parse(text)) for title, text in scenes])
+    print_text(save_figure(figure, asked.results / f"figure{asked.figure}.png"))
+
+
+def _write_results(asked: _Reproduction) -> None:
+    """Write and print what came out: the report, the claims, the pictures.
+
+    Raises BadValue where no unit has a file.
+    """
+    from isthmus.studies.study import read_units
+    from isthmus.training.run import write_text
+
+    study, scale, folder = asked.study, asked.scale, asked.results
+    units = [*study.units(scale, None), *asked.units]  # other figures' too
+    done, notes = read_units(units, folder)
+    if not done:
+        raise BadValue(
+            f"no unit of {study.name} at {scale} scale has a file in {folder}; leave out --report "
+            "to run them"
+        )
+    lines = [*notes, *study.report(done)]
+    print_text("\n".join(lines))
+    claims = study.claims(done)
+    if claims:
+        lines += ["", *_write_claims(claims, folder / f"{scale}-claims.csv")]
+    write_text(folder / f"{scale}.txt", "\n".join(lines) + "\n")
+    for name, panels in study.pictures(done).items():
+        print_text(_draw_panels(panels, folder / f"{scale}-{name}"))
+
+
+def _write_claims(claims: Sequence[Any], path: Path) -> list[str]:
+    """Print the claims, write them as CSV, and return them as lines of text."""
+    from isthmus.cli.tables import tabulate_claims
+    from isthmus.studies import claims as judged
+    from isthmus.training.run import write_text
+
+    screen.print(tabulate_claims(claims))
+    write_text(path, judged.table(claims))
+    return judged.lines(claims)
+
+
+def _draw_panels(panels: Sequence[Any], path: Path) -> Path:
+    """Draw a study's panels of curves, or its landscapes."""
+    from isthmus.report.curve_figures import plot_panels
+    from isthmus.report.landscape_figures import plot_landscapes
+    from isthmus.report.style import save_figure
+    from isthmus.studies.study import Panel
+
+    plot = plot_panels if isinstance(panels[0], Panel) else plot_landscapes
+    return save_figure(plot(panels), path)

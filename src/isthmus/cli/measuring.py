@@ -1,0 +1,218 @@
+"""Commands that measure: the shift between the domains, and a policy in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from isthmus.cli.console import make_table, print_text, screen
+from isthmus.cli.options import Data, ImportOptions, ShiftOptions, open_run
+
+if TYPE_CHECKING:
+    from isthmus.domains.domain import Domain
+    from isthmus.evaluation.evaluate import Evaluation
+    from isthmus.evaluation.landscape import Landscape
+    from isthmus.problems.problem import Problem
+    from isthmus.training.run import Run
+
+EVALUATION_COLUMNS = ("domain", "episodes", "return", "sd", "fell", "success", "length")
+
+
+def run_audit(
+    shift: ShiftOptions,
+    code: ImportOptions,
+    data: Data = None,
+    policy: Annotated[
+        Path | None,
+        arg(metavar="RUN", help="act by this run's policy too; hold the log against it"),
+    ] = None,
+    seed: int = 0,
+) -> None:
+    """Is the shift real, how large, and in which states; the contact friction that results.
+
+    With --data also what the log covers; of a target that cannot be put into a given state, that
+    alone.
+    """
+    from isthmus.audit.audit import audit
+
+    code.load()
+    problem = shift.make(data)
+    run, acting = None, None
+    if policy:
+        run = open_run(policy)
+        acting = run.policy
+    lines = []
+    if not data or (problem.source.replayable and problem.target.replayable):
+        lines += audit(problem.source, problem.target, seed=seed, policy=acting).lines()
+    if data:
+        if lines:
+            lines.append("")
+        lines += _describe_log(problem, run, seed)
+    for line in lines:
+        print_text(line)
+
+
+def _describe_log(problem: Problem, run: Run | None, seed: int) -> list[str]:
+    """Say what the log of a problem's target covers, held against a run where one is given."""
+    from isthmus.audit.coverage import describe_coverage, log_in_source
+
+    if run is None:
+        return describe_coverage(problem.dataset, problem.target, None, None, None).lines()
+    source_log = log_in_source(problem.source, run.behaviour, problem.log().size, seed)
+    return describe_coverage(
+        problem.dataset, problem.target, run.policy, source_log, run.source_policy
+    ).lines()
+
+
+def run_evaluate(
+    run: Positional[Path],
+    code: ImportOptions,
+    domain: Annotated[
+        str | None, arg(help="where (default: the run's source, and its target by the true reward)")
+    ] = None,
+    episodes: int = 100,
+) -> None:
+    """Play a run's policy: mean return, its spread over episodes, falls, episodes that end at the
+    task's goal.
+
+    The target's return is by the source's reward, whatever the target paid in training. One run is
+    one seed: no interval.
+    """
+    code.load()
+    opened = open_run(run)
+    state = opened.state()
+    table = _make_evaluation_table(opened.method.adapts)
+    for place in _choose_domains(opened, domain):
+        in_source = not domain and place == opened.problem.source
+        evaluation = _evaluate_in(opened, state, place, episodes, in_source)
+        table.add_row(*_format_evaluation(evaluation, str(place), opened.method.adapts))
+    screen.print(table)
+    if opened.method.has_source_action:
+        actions = "by the deployed action"
+        if not domain:
+            actions = "in the source by the action that is simulated, elsewhere by the deployed one"
+        print_text(f"{opened.name}: {actions}")
+
+
+def _choose_domains(run: Run, domain: str | None) -> Sequence[Domain]:
+    """Return where to play: the domain that was named, or the run's source and target."""
+    from isthmus.domains.domain import Domain
+
+    if domain:
+        return [Domain.parse(domain)]
+    places = []
+    for place in dict.fromkeys((run.problem.source, run.problem.evaluation_target)):
+        if place.measurable:
+            places.append(place)
+        else:
+            print_text(
+                f"{place}: known only by its log, its return is not measured; --domain names one "
+                "to measure in"
+            )
+    return places
+
+
+def _make_evaluation_table(adapts: bool) -> Table:
+    """Return an empty table, in which a long domain's name folds, not the numbers."""
+    table = make_table(*EVALUATION_COLUMNS)
+    if adapts:
+        table.add_column("adaptation")
+    for i, column in enumerate(table.columns):
+        column.no_wrap = i > 0
+    return table
+
+
+def _evaluate_in(run: Run, state: Any, place: Domain, episodes: int, in_source: bool) -> Evaluation:
+    """Play a run's policy in a domain; in its source by the action that is simulated there."""
+    from isthmus.cli.progress import show_episodes
+    from isthmus.evaluation.evaluate import evaluate, evaluate_method
+
+    method = run.method
+    with show_episodes(str(place), episodes) as bar:
+        if in_source and method.has_source_action:
+            return evaluate(method.source_policy(state), place, episodes, on_step=bar)
+        return evaluate_method(method, state, run.problem, place, episodes, on_step=bar)
+
+
+def _format_evaluation(evaluation: Evaluation, place: str, adapts: bool) -> list[str]:
+    """Return a row of the table."""
+    played = evaluation.episodes
+    row = [
+        place,
+        str(len(played.returns)),
+        f"{evaluation.mean:.1f}",
+        f"{played.returns.std():.1f}",
+        f"{played.terminated.mean():.0%}",
+        f"{played.success.mean():.0%}",
+        f"{played.lengths.mean():.0f}",
+    ]
+    if adapts:
+        row.append(f"{int(evaluation.adaptation.transitions):,}")
+    return row
+
+
+def run_landscape(
+    run: Positional[Path],
+    code: ImportOptions,
+    over: Annotated[tuple[str, ...], arg(metavar="NAME=LOW..HIGH:COUNT", help="the two axes")],
+    episodes: Annotated[int, arg(help="episodes a cell")] = 20,
+    out: Annotated[
+        Path | None, arg(help="CSV; the picture lies beside it (default: in the run)")
+    ] = None,
+) -> None:
+    """Mean return over a grid of two parameters, the training box drawn: a CSV and a PNG."""
+    from isthmus.evaluation.landscape import make_grid
+    from isthmus.training.run import write_text
+
+    code.load()
+    opened = open_run(run)
+    grid = make_grid(opened.problem.evaluation_target, ",".join(over))
+    path = out or _name_landscape(opened, grid)
+    landscape = _play_grid(opened, grid, episodes)
+    write_text(path, landscape.csv())
+    from isthmus.report.landscape_figures import plot_landscapes
+    from isthmus.report.style import save_figure
+
+    title = f"{opened.name}, seed {opened.seed}"
+    picture = save_figure(plot_landscapes([(title, landscape)], grid), path.with_suffix(".png"))
+    screen.print(_summarize(landscape))
+    print_text(f"{path}\n{picture}")
+
+
+def _name_landscape(run: Run, grid: Domain) -> Path:
+    """Return a file in the run's folder; beside it, where the run is a kept one's file."""
+    folder = run.folder if run.folder.is_dir() else run.folder.parent
+    name = "-".join(filter(None, ["landscape", run.which, *grid.grid]))
+    return folder / f"{name}.csv"
+
+
+def _play_grid(run: Run, grid: Domain, episodes: int) -> Landscape:
+    """Play a run's policy in every cell of a grid."""
+    from isthmus.cli.progress import show_episodes
+    from isthmus.evaluation.landscape import landscape
+
+    cells = prod(map(len, grid.grid.values()))
+    adapting = (run.method, run.state(), run.problem) if run.method.adapts else None
+    with show_episodes(f"{cells} cells", cells * episodes) as bar:
+        return landscape(
+            run.policy,
+            grid,
+            episodes,
+            trained_in=run.method.trained_in(run.problem),
+            method=adapting,
+            on_step=bar,
+        )
+
+
+def _summarize(landscape: Landscape) -> str:
+    """Return the mean return in the training box and outside, or over all."""
+    inside, mean = landscape.inside, landscape.mean
+    if not inside.any() or inside.all():
+        return f"mean return {mean.mean():.0f}"
+    box, rest = mean[inside].mean(), mean[~inside].mean()
+    return f"mean return in the training box {box:.0f} ({inside.sum()} cells), outside {rest:.0f}"

@@ -1,0 +1,48 @@
+"""Commands that show runs: a clip, a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from isthmus.cli.console import print_text
+from isthmus.cli.options import ImportOptions, open_run
+from isthmus.types import BadValue
+
+
+def run_watch(
+    run: Positional[Path],
+    code: ImportOptions,
+    domain: Annotated[str | None, arg(help="another target to watch it in")] = None,
+    out: Annotated[Path, arg(aliases=["-o"], help=".webp, .gif or .png")] = Path("clip.webp"),
+    seconds: float = 10.0,
+    seed: int = 0,
+) -> None:
+    """Render a rollout of a run's policy, source beside target."""
+    from isthmus.domains.domain import Domain, check_fits
+
+    code.load()
+    opened = open_run(run)
+    source = opened.problem.source
+    target = Domain.parse(domain) if domain else opened.problem.target
+    check_fits(source, target)
+    from isthmus.report.watch import watch
+
+    print_text(watch(opened.policy, source, target, out, seconds, seed, opened.source_policy))
+
+
+def run_report(
+    runs: Positional[tuple[Path, ...]],
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("report.html"),
+    title: Annotated[str | None, arg(help="the page's (default: the problem's name)")] = None,
+) -> None:
+    """One self-contained page of runs or comparisons: tables, curves, landscapes, an animation,
+    provenance.
+    """
+    if not runs:
+        raise BadValue("name at least one run's or comparison's folder")
+    from isthmus.report.page import write_report
+
+    print_text(write_report(runs, out, title))
