@@ -128,13 +128,8 @@ def test_the_floor_moves_with_the_factor_that_stands_for_friction(tmp_path):
         found = of(
             "sledge/friction_scale=3,foot_friction=0.4", "sledge/friction_scale=3,foot_friction=0.2"
         )
-<<<<<<< HEAD:tests/contract/test_audit.py
-        assert inert_below(parse_domain("sledge/friction_scale=3"), "foot_friction") is None
-        assert inert_below(parse_domain("sledge"), "foot_friction") == 0.1
-=======
-        assert find_inert_limit(Domain.parse("sledge/friction_scale=3"), "foot_friction") is None
-        assert find_inert_limit(Domain.parse("sledge"), "foot_friction") == 0.1
->>>>>>> report:tests/unit/test_audit.py
+        assert find_inert_limit(parse_domain("sledge/friction_scale=3"), "foot_friction") is None
+        assert find_inert_limit(parse_domain("sledge"), "foot_friction") == 0.1
     finally:
         own.forget()
     assert found.points[0].contact["foot"] == (0.4, pytest.approx(0.3))

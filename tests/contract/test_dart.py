@@ -1317,13 +1317,8 @@ def test_a_robot_in_dart_is_filmed():
     except CannotRender as error:
         pytest.skip(str(error))
     still = Noise(np.zeros(3, np.float32))
-<<<<<<< HEAD:tests/contract/test_dart.py
-    clip = watching.film(
-        still, parse_domain("hopper"), parse_domain("hopper/engine=dart"), 0.4, size=(96, 72)
-=======
     clip = film(
-        still, Domain.parse("hopper"), Domain.parse("hopper/engine=dart"), 0.4, size=(96, 72)
->>>>>>> report:tests/unit/test_dart.py
+        still, parse_domain("hopper"), parse_domain("hopper/engine=dart"), 0.4, size=(96, 72)
     )
     assert "Target hopper/engine=dart: it fell" in clip.caption
     first, last = (np.asarray(clip.frames[i]).astype(int)[:, 112:] for i in (0, 10))

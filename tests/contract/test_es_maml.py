@@ -59,6 +59,16 @@ def test_centred_ranks() -> None:
     np.testing.assert_allclose(centred_ranks(np.array([7.0])), [-0.5])
 
 
+def test_centred_ranks_are_those_of_counting_to_the_bit() -> None:
+    random = np.random.default_rng(0)
+    for size in (2, 3, 32, 101):
+        fitness = random.integers(0, size, size) / 7
+        below = (fitness[None] < fitness[:, None]).sum(1)
+        up_to = (fitness[None] <= fitness[:, None]).sum(1)
+        counted = (below + up_to - 1) / 2 / (size - 1) - 0.5
+        np.testing.assert_array_equal(centred_ranks(fitness), counted)
+
+
 def test_it_climbs_a_hill_whose_top_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fitness -|theta - top|^2 in place of physics: ranks and Adam bring the distance to a small
     part of itself.

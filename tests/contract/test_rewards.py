@@ -17,15 +17,10 @@ from test_problem import poison
 
 import isthmus
 from isthmus.cli.main import main
-<<<<<<< HEAD
-from isthmus.cli.show import comparison_table
+from isthmus.cli.tables import tabulate_comparison
 from isthmus.domains.domain import RobotDomain
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.physics_simulation import PhysicsSimulation
-=======
-from isthmus.cli.tables import tabulate_comparison
-from isthmus.domains.domain import Domain, PhysicsSimulation
->>>>>>> report
 from isthmus.evaluation.evaluate import SEED, evaluate_method
 from isthmus.physics.mujoco import MujocoSimulator
 from isthmus.physics.random import Streams, keys

@@ -1,4 +1,4 @@
-"""A method and a learner of one's own, from outside the package: docs/own_method.md, done."""
+"""A method and a learner of one's own, from outside the package: docs/guide/own_method.md, done."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def forgotten():
 
 def documented() -> list[list[str]]:
     """The page's commands, in order."""
-    text = (DOCS / "own_method.md").read_text()
+    text = (DOCS / "guide" / "own_method.md").read_text()
     return [shlex.split(line) for line in re.findall(r"^    isthmus (.*)$", text, re.MULTILINE)]
 
 

@@ -167,11 +167,7 @@ def test_foot_friction_below_the_floors_is_marked() -> None:
     assert find_inert_limit(GRID, "foot_friction") == 1.0
     assert find_inert_limit(GRID, "torso_mass") is None
     assert (
-<<<<<<< HEAD
-        figures.inert_below(parse_domain("hopper/friction=0.5,foot_friction=2"), "foot_friction")
-=======
-        find_inert_limit(Domain.parse("hopper/friction=0.5,foot_friction=2"), "foot_friction")
->>>>>>> report
+        find_inert_limit(parse_domain("hopper/friction=0.5,foot_friction=2"), "foot_friction")
         is None
     )
     assert find_inert_limit(None, "foot_friction") is None
@@ -344,13 +340,8 @@ def test_a_legend_shows_a_level_as_it_is_drawn() -> None:
 
 
 def test_scenes_are_the_same_start_and_what_follows(tmp_path: Path) -> None:
-<<<<<<< HEAD
     scenes = [("as it is", parse_domain("hopper")), ("heavy", parse_domain("hopper/gravity=x5"))]
-    figure = figures.scenes_figure(scenes, (0.0, 0.2))
-=======
-    scenes = [("as it is", Domain.parse("hopper")), ("heavy", Domain.parse("hopper/gravity=x5"))]
     figure = plot_scenes(scenes, (0.0, 0.2))
->>>>>>> report
     first, second, other_first, other_second = (
         np.asarray(ax.images[0].get_array()) for ax in figure.axes
     )

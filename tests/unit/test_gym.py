@@ -20,21 +20,14 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-<<<<<<< HEAD
-from isthmus.domains import foreign_environment, foreign_simulation, gym
+from isthmus.domains import gym
 from isthmus.domains.domain import Domain
 from isthmus.domains.foreign import ForeignDomain
-from isthmus.domains.gym import CannotRender, Environment, VectorEnvironment
+from isthmus.domains.gym import Environment, VectorEnvironment
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.domains.simulation import START
 from isthmus.domains.stepped_worlds import SteppedWorlds
-=======
-from isthmus.domains import gym
-from isthmus.domains.domain import START, Domain
-from isthmus.domains.gym import Environment, ForeignDomain, VectorEnvironment
-from isthmus.domains.rollout import SteppedWorlds, rollout_episodes, rollout_steps
->>>>>>> report
 from isthmus.physics.parameters import parse_setting
 from isthmus.physics.random import Streams, fold, keys
 from isthmus.problems.problem import Access, Problem, TargetUsage, make_problem

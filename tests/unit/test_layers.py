@@ -16,12 +16,8 @@ import isthmus
 SOURCE = Path(__file__).parents[2] / "src" / "isthmus"
 
 ORDER = (
-<<<<<<< HEAD
-    "types < plugins < physics < tasks < domains < logs < problems < learning < "
+    "types < plugins < physics < tasks < rendering < domains < logs < problems < learning < "
     "evaluation < methods < audit < "
-=======
-    "types < plugins < physics < tasks < rendering < domains < logs < problems < learning < evaluation < methods < audit < "
->>>>>>> report
     "training < studies < papers < report < cli"
 )
 ROOT = "isthmus"  # the package's own face: it may import all, and no room imports it

@@ -10,14 +10,9 @@ import mujoco
 import numpy as np
 import pytest
 
-<<<<<<< HEAD
-from isthmus.cli.main import parameters as show_parameters
-from isthmus.domains.domain import RobotDomain
-=======
 from isthmus.cli.catalog import show_parameters
 from isthmus.cli.options import ImportOptions
-from isthmus.domains.domain import Domain, pairs
->>>>>>> report
+from isthmus.domains.domain import RobotDomain
 from isthmus.domains.effects import EFFECTS
 from isthmus.domains.grammar import read_pairs
 from isthmus.domains.parse import parse_domain

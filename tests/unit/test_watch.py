@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isthmus import rendering
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_episodes
-from isthmus import rendering
 from isthmus.rendering import CannotRender, PaperCamera, find_backend
 from isthmus.report import watch as watching
 from isthmus.report.clips import Clip
@@ -156,16 +156,8 @@ def test_one_draw_is_shown_and_said(renders: str) -> None:
     clip = film(STILL, domain, None, seconds=0.1, size=SMALL)
     parameters = domain.worlds(1, 0).parameters[0]
     drawn = dict(zip(domain.names, parameters, strict=True))
-<<<<<<< HEAD
-    said = (
-        f"(one draw: foot_friction {drawn['foot_friction']:.3g}, torso_mass "
-        f"{drawn['torso_mass']:.3g} kg)"
-    )
-    assert said in clip.said and "of which 0.1 s are shown" in clip.said
-=======
     said = f"(one draw: foot_friction {drawn['foot_friction']:.3g}, torso_mass {drawn['torso_mass']:.3g} kg)"
     assert said in clip.caption and "of which 0.1 s are shown" in clip.caption
->>>>>>> report
     assert len(clip.frames) == 3  # 0, 0.04 and 0.08 s
 
 

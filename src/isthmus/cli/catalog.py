@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from isthmus.tasks.task import Task
 
 
-def show_methods(name: Positional[str | None] = None) -> None:
+def show_methods(code: ImportOptions, name: Positional[str | None] = None) -> None:
     """What there is to train with; with a NAME, its algorithm box, its settings, their defaults."""
     from isthmus.methods import registry
 
+    code.load()
     if name:
         _show_method(name)
         return
@@ -27,6 +28,7 @@ def show_methods(name: Positional[str | None] = None) -> None:
     for key, row in registry.METHODS.items():
         table.add_row(key, row.access, row.learners, row.citation)
     screen.print(table)
+    print_text(f"\nlearners, by --set learner=NAME: {', '.join(registry.LEARNERS)}")
 
 
 def _show_method(name: str) -> None:
@@ -100,12 +102,12 @@ def show_parameters(code: ImportOptions, task: Positional[str] = "hopper") -> No
     Write them name=2 (absolute), name=x2 (relative), name=1..9 or name=log:0.1..10 or
     name=normal:6:1.5:3..9 (drawn per task), name=1..9:5 (a grid).
     """
-    from isthmus.domains.domain import Domain
     from isthmus.domains.effects import EFFECTS
+    from isthmus.domains.parse import parse_domain
 
     code.load()
     table = make_table("parameter", "default", "unit", "bounds", "what it changes")
-    for parameter in Domain.parse(task).table().values():
+    for parameter in parse_domain(task).table().values():
         bounds = f"{parameter.low:g}..{parameter.high:g}"
         default = f"{parameter.default:.4g}"
         table.add_row(escape(parameter.name), default, parameter.unit, bounds, parameter.meaning)

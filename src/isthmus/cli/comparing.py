@@ -14,7 +14,8 @@ from isthmus.cli.options import MethodOptions, ProblemOptions, TrainingsExecutor
 from isthmus.types import BadValue
 
 if TYPE_CHECKING:
-    from isthmus.studies.study import Measurement, Study, Trial
+    from isthmus.studies.study import Study
+    from isthmus.studies.trial import Measurement, Trial
 
 Scale = Literal["smoke", "laptop", "paper"]
 
@@ -128,7 +129,7 @@ def _plan(name: str, figure: str | None, scale: Scale, results: Path, runs: Path
     if figure and figure not in study.figures:
         known = ", ".join(study.figures) or "none"
         raise BadValue(f"{name} has no figure {figure} here; it has: {known}")
-    units = study.units(scale, figure)
+    units = study.trials(scale, figure)
     asked = _Reproduction(study, scale, figure, units, results / name, runs / name)
     if not units and not asked.scenes:
         raise BadValue(
@@ -139,9 +140,10 @@ def _plan(name: str, figure: str | None, scale: Scale, results: Path, runs: Path
 
 def _print_state(asked: _Reproduction) -> None:
     """Print what there is to say of the units' files, and which units wait for others."""
-    from isthmus.studies.study import describe_waiting, find_waiting, read_units
+    from isthmus.studies.results import read_results
+    from isthmus.studies.scheduling import describe_waiting, find_waiting
 
-    _, notes = read_units(asked.units, asked.results)
+    _, notes = read_results(asked.units, asked.results)
     waiting = find_waiting(asked.units, asked.results, asked.runs)
     for line in [*notes, *describe_waiting(waiting, asked.results)]:
         print_text(line)
@@ -149,7 +151,7 @@ def _print_state(asked: _Reproduction) -> None:
 
 def _print_forecast(asked: _Reproduction, workers: int | None) -> None:
     """Print what is left to run, and what it will cost."""
-    from isthmus.studies.study import forecast
+    from isthmus.studies.forecast import forecast
     from isthmus.training.executor import cpus
 
     text = forecast(asked.units, asked.results, asked.runs, workers or cpus())
@@ -159,11 +161,11 @@ def _print_forecast(asked: _Reproduction, workers: int | None) -> None:
 def _run_missing(asked: _Reproduction, trainings: TrainingsExecutorOptions) -> None:
     """Run the units that have no file yet."""
     from isthmus.cli.progress import TrainingBars
-    from isthmus.studies.study import run_units
+    from isthmus.studies.running import run_trials
 
     folders = [asked.runs / unit.name for unit in asked.units]
     with trainings.make() as executor, TrainingBars() as bars:
-        run_units(
+        run_trials(
             asked.units,
             asked.results,
             asked.runs,
@@ -175,11 +177,11 @@ def _run_missing(asked: _Reproduction, trainings: TrainingsExecutorOptions) -> N
 
 def _draw_scenes(asked: _Reproduction, scenes: Sequence[tuple[str, str]]) -> None:
     """Draw the figure that shows robots as they move."""
-    from isthmus.domains.domain import Domain
+    from isthmus.domains.parse import parse_domain
     from isthmus.report.scene_figures import plot_scenes
     from isthmus.report.style import save_figure
 
-    figure = plot_scenes([(title, Domain.parse(text)) for title, text in scenes])
+    figure = plot_scenes([(title, parse_domain(text)) for title, text in scenes])
     print_text(save_figure(figure, asked.results / f"figure{asked.figure}.png"))
 
 
@@ -188,12 +190,12 @@ def _write_results(asked: _Reproduction) -> None:
 
     Raises BadValue where no unit has a file.
     """
-    from isthmus.studies.study import read_units
+    from isthmus.studies.results import read_results
     from isthmus.training.run import write_text
 
     study, scale, folder = asked.study, asked.scale, asked.results
-    units = [*study.units(scale, None), *asked.units]  # other figures' too
-    done, notes = read_units(units, folder)
+    units = [*study.trials(scale, None), *asked.units]  # other figures' too
+    done, notes = read_results(units, folder)
     if not done:
         raise BadValue(
             f"no unit of {study.name} at {scale} scale has a file in {folder}; leave out --report "
@@ -212,12 +214,12 @@ def _write_results(asked: _Reproduction) -> None:
 def _write_claims(claims: Sequence[Any], path: Path) -> list[str]:
     """Print the claims, write them as CSV, and return them as lines of text."""
     from isthmus.cli.tables import tabulate_claims
-    from isthmus.studies import claims as judged
+    from isthmus.studies.claims_table import describe_claims, format_claims_csv
     from isthmus.training.run import write_text
 
     screen.print(tabulate_claims(claims))
-    write_text(path, judged.table(claims))
-    return judged.lines(claims)
+    write_text(path, format_claims_csv(claims))
+    return describe_claims(claims)
 
 
 def _draw_panels(panels: Sequence[Any], path: Path) -> Path:

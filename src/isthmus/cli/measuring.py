@@ -101,10 +101,10 @@ def run_evaluate(
 
 def _choose_domains(run: Run, domain: str | None) -> Sequence[Domain]:
     """Return where to play: the domain that was named, or the run's source and target."""
-    from isthmus.domains.domain import Domain
+    from isthmus.domains.parse import parse_domain
 
     if domain:
-        return [Domain.parse(domain)]
+        return [parse_domain(domain)]
     places = []
     for place in dict.fromkeys((run.problem.source, run.problem.evaluation_target)):
         if place.measurable:

@@ -21,12 +21,13 @@ def run_watch(
     seed: int = 0,
 ) -> None:
     """Render a rollout of a run's policy, source beside target."""
-    from isthmus.domains.domain import Domain, check_fits
+    from isthmus.domains.parse import parse_domain
+    from isthmus.domains.robots import check_fits
 
     code.load()
     opened = open_run(run)
     source = opened.problem.source
-    target = Domain.parse(domain) if domain else opened.problem.target
+    target = parse_domain(domain) if domain else opened.problem.target
     check_fits(source, target)
     from isthmus.report.watch import watch
 

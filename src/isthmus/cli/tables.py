@@ -63,7 +63,7 @@ def _format_steps(row: ComparisonRow) -> str:
 
 def tabulate_claims(claims: Sequence[Claim]) -> Table:
     """Return a paper's claims, with verdicts and the comparisons that speak least for them."""
-    from isthmus.studies.claims import span
+    from isthmus.studies.claims_table import describe_contrast
 
     table = make_table("", "claim", "verdict", "why", "weakest comparison", title="claims")
     missing = []
@@ -73,7 +73,7 @@ def tabulate_claims(claims: Sequence[Claim]) -> Table:
             continue
         color = _choose_color(claim.verdict)
         verdict = f"[{color}]{escape(claim.conclusion)}[/]"
-        weakest = span(claim.weakest) if claim.weakest else ""
+        weakest = describe_contrast(claim.weakest) if claim.weakest else ""
         table.add_row(claim.id, claim.text, verdict, escape(claim.why), escape(weakest))
     if missing:
         table.caption = f"not run: {', '.join(missing)}"
@@ -81,7 +81,7 @@ def tabulate_claims(claims: Sequence[Claim]) -> Table:
 
 
 def _choose_color(verdict: str) -> str:
-    from isthmus.studies.claims import HOLDS, NOT
+    from isthmus.studies.contrasts import HOLDS, NOT
 
     if verdict.endswith(HOLDS):
         return "green"

@@ -297,11 +297,15 @@ def _convert(value: Any, default: object, name: str) -> Any:
     """Return a value from the command line (text) or Python, of the kind of `default`."""
     if isinstance(value, str) and not isinstance(default, str):
         value = _parse(value, default, name)
-    if isinstance(default, tuple) and not isinstance(value, tuple):
-        value = tuple(value) if isinstance(value, list) else (value,)
+    if isinstance(default, tuple):
+        value = _as_tuple(value)
     if not _is_like(value, default):
         raise BadValue(f"{name}={value!r}: needs a value like {default!r}")
     return float(value) if isinstance(default, float) else value
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def _parse(text: str, default: Any, name: str) -> Any:

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.domain import Domain, PhysicsSimulation
-from isthmus.domains.stepped_worlds import SteppedWorlds, rollout_episodes
+from isthmus.domains.domain import Domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.rollout import rollout_episodes
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.parameters import Distribution, Grid
 from isthmus.rendering import Camera, ForeignCamera, PaperCamera
 from isthmus.report.numbers import format_number
