@@ -31,7 +31,7 @@ class Trial:
     beside: str | None = None
     log: str | None = None
     log_steps: int = 20_000
-    log_size: str = ""  # as in `isthmus.logs.datasets`: ":5000", ":1episode"
+    log_size: str = ""  # as in `isthmus.logs.paths`: ":5000", ":1episode"
     evaluations: int | None = None  # in training
     evaluation_episodes: int | None = None
     episodes: int = 100  # final evaluation, in either domain
