@@ -178,7 +178,9 @@ def test_starts_that_are_wide_say_nothing(tmp_path):
 
 
 def test_a_target_known_by_its_log_has_the_starts_of_its_domain():
-    known, logged = (StartBox.of(parse_domain(text)) for text in ("hopper", "log:hopper/gravity=x2"))
+    known, logged = (
+        StartBox.of(parse_domain(text)) for text in ("hopper", "log:hopper/gravity=x2")
+    )
     assert logged.known and np.array_equal(logged.low, known.low)
     assert not StartBox.of(FOREIGN).known
 
