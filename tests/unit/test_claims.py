@@ -535,7 +535,10 @@ def written(study: str) -> dict[str, tuple[str, str, str]]:
 @pytest.mark.parametrize("study", PAGES)
 def test_the_pages_list_every_verdict(study):
     """Each as the results have it: all of the undecided, and not 16 of 23."""
-    page, verdicts = (ROOT / "docs" / PAGES[study]).read_text(encoding="utf-8"), written(study)
+    page, verdicts = (
+        (ROOT / "docs" / "lab" / PAGES[study]).read_text(encoding="utf-8"),
+        written(study),
+    )
     for line in group_by_verdict(verdicts.values()):
         assert "| {} | {} |".format(*line.rsplit(": ", 1)) in page
     rows = [
@@ -586,6 +589,6 @@ def test_verdicts_that_moved_by_statistics_alone():
     """
     es, dap = written("es-sim2real"), written("dap")
     assert es["E1"][1] == HOLDS and dap["D4"][1] == dap["D5"][1] == NOT
-    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "guide" / "statistics.md").read_text(encoding="utf-8")
     assert "| E1 | undecided | holds |" in page
     assert all(f"| {d} | points to: does not hold | does not hold |" in page for d in ("D4", "D5"))
