@@ -54,7 +54,8 @@ class Bare:
         self._write(np.arange(self.n), self._rows(np.arange(self.n)))
 
     def _rows(self, ids: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: self.reference.batch.expand(name)[ids] for name in self.fields}
+        expand = self.reference.batch.expand  # pyright: ignore[reportAttributeAccessIssue]
+        return {name: expand(name)[ids] for name in self.fields}
 
     def _states(self, ids: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
         self.start.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)

@@ -124,7 +124,8 @@ def models(domain: Domain, parameters: np.ndarray) -> list[dict[str, list]]:
     simulator = simulation.simulator
     simulator.set_parameters(np.arange(len(parameters)), parameters)
     names = sorted({name for parameter in simulator.parameters for name in parameter.fields})
-    fields = {name: simulator.batch.expand(name) for name in names}
+    expand = simulator.batch.expand  # pyright: ignore[reportAttributeAccessIssue]
+    fields = {name: expand(name) for name in names}
     return [
         {name: rows[i].tolist() for name, rows in fields.items()} for i in range(len(parameters))
     ]

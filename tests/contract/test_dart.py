@@ -896,7 +896,7 @@ def test_what_is_left_out_of_the_robots_here():
     }
     assert found["ball"] == () and parse_domain("hopper").left_out() == ()
     joints = "thigh_joint, leg_joint, foot_joint"
-    assert found["hopper"] == (f"{ARMATURE_NOTE.format(joints)} (see docs/engines.md)",)
+    assert found["hopper"] == (f"{ARMATURE_NOTE.format(joints)} (see docs/guide/engines.md)",)
     assert [line.partition(":")[0] for line in found["half_cheetah"]] == [
         "DART has no joint armature", "DART has hard joint limits",
     ]  # fmt: skip

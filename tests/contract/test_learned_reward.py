@@ -149,6 +149,7 @@ def test_updates_leave_the_reward_alone_and_generations_do_not() -> None:
     assert isinstance(center.networks, Rewarded) and center.returns.count == 0
     pair = SMALL.pair(PROBLEM.randomized_source, SMALL.shards(s)[0], 0)
     (member,), _, _ = SMALL.adapt_members([center], PROBLEM.randomized_source, [pair])
+    assert isinstance(member.networks, Rewarded)
     assert digest(member.networks.reward) == digest(center.networks.reward)
     assert digest(member.networks.actor) != digest(center.networks.actor)
     after = SMALL.step(PROBLEM, s)[0].learner.center

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tiny
 
-from isthmus.domains.domain import PhysicsSimulation
-from isthmus.domains.rollout import SteppedWorlds
+from isthmus.domains.physics_simulation import PhysicsSimulation
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.methods.registry import METHODS, find_learner, find_method
 from isthmus.training import checkpoint
 from isthmus.training.run import Run

@@ -1,4 +1,4 @@
-"""A robot of one's own, from outside the package: what docs/own_task.md tells its reader to do,
+"""A robot of one's own, from outside the package: what docs/guide/own_task.md tells its reader to do,
 done.
 """
 
@@ -28,7 +28,7 @@ IMPORT = f"--import={DOCS / 'examples' / 'pendulum.py'}"
 
 def documented() -> list[list[str]]:
     """The page's commands, in order."""
-    text = (DOCS / "own_task.md").read_text()
+    text = (DOCS / "guide" / "own_task.md").read_text()
     return [shlex.split(line) for line in re.findall(r"^    isthmus (.*)$", text, re.MULTILINE)]
 
 

@@ -305,7 +305,9 @@ from isthmus.tasks.hopper import Hopper
 class Mine(Hopper):
     name = "mine_alone"
 """
-REGISTERED = OWN + "\ntask.register(Mine)\nassert task.find_task('mine_alone').name == 'mine_alone'\n"
+REGISTERED = (
+    OWN + "\ntask.register(Mine)\nassert task.find_task('mine_alone').name == 'mine_alone'\n"
+)
 
 
 def test_a_task_of_a_notebook_is_told_where_it_belongs(tmp_path):
@@ -426,9 +428,7 @@ class Here(Executor):
             yield i, function(pickle.loads(pickle.dumps(jobs[i])))
 
 
-@pytest.mark.parametrize(
-    "method", [name for name in METHODS if find_method(name).shares_rounds]
-)
+@pytest.mark.parametrize("method", [name for name in METHODS if find_method(name).shares_rounds])
 def test_what_is_sent_is_enough_and_cannot_touch_the_target(
     monkeypatch, tmp_path, small_shards, method
 ):

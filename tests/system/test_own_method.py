@@ -37,7 +37,7 @@ def forgotten():
     yield
     for table, entries in ((registry.METHODS, methods), (registry.LEARNERS, learners)):
         table._entries.clear()
-        table._entries.update(entries)
+        table._entries.update(entries)  # pyright: ignore[reportCallIssue, reportArgumentType]
     for name in [name for name in sys.modules if name.startswith("isthmus_import_")]:
         del sys.modules[name]
 

@@ -59,7 +59,7 @@ class FromPair(own.Leg):
 
 
 class Noisy(own.Leg):
-    """As docs/own_task.md has it."""
+    """As docs/guide/own_task.md has it."""
 
     keyframe = "home"
 

@@ -230,4 +230,3 @@ def _read_seconds(value: str) -> float:
     if not 0 < seconds < math.inf:
         raise BadValue(f"step_seconds={value}: needs a number above 0")
     return seconds
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,10 +37,7 @@ OnStep = Callable[[SteppedWorlds, int], None]
 class Adapter(Protocol):
     """What evaluation asks of a method: policies for targets, and what adapting to them took."""
 
-    @property
-    def adapts(self) -> bool:
-        """Return whether the method adapts to each target before it is measured."""
-        ...
+    adapts: ClassVar[bool]  # whether the method adapts to each target before it is measured
 
     def adapt(
         self, s: Any, problem: Problem, target: Domain, parameters: np.ndarray, seed: int

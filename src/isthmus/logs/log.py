@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.domain import Domain
-
 
 class Log(NamedTuple):
     """Transitions in the order in which they were made, one a row.
@@ -60,15 +58,6 @@ class Log(NamedTuple):
             header = f"{column.dtype.str}{column.shape}".encode()
             digest.update(header + np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
-
-    @staticmethod
-    def hollow(domain: Domain) -> Log:
-        """One transition of zeros, for states that are made only for their shapes."""
-        o, a = domain.spaces.observation, domain.spaces.action
-        obs, action, reward = (np.zeros(shape, np.float32) for shape in ((1, o), (1, a), 1))
-        return Log(
-            obs, action, reward, obs, np.zeros(1, bool), np.ones(1, bool), np.zeros(1, np.int64)
-        )
 
 
 class LogFile(NamedTuple):

@@ -91,7 +91,7 @@ class MATL(Settings, MethodDefaults):
     inner: NonNegativeInt = 10  # M
     extent: NonNegativeInt = 1  # n: zeta has n + 1 states
     stride: PositiveInt = 4  # k
-    offset: str = "floor"  # what is taken off rho, of OFFSETS: the trap in docs/matl.md
+    offset: str = "floor"  # what is taken off rho, of OFFSETS: the trap in docs/lab/matl.md
 
     def __post_init__(self) -> None:
         if not isinstance(self.learner, TRPO):

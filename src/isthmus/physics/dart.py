@@ -1,7 +1,7 @@
 """DART behind the engine contract: N worlds, stepped one after another.
 
 They are built in code from a compiled MuJoCo model. What is copied from it, and where DART differs
-from MuJoCo, stands in docs/engines.md.
+from MuJoCo, stands in docs/guide/engines.md.
 """
 
 from __future__ import annotations
@@ -201,4 +201,4 @@ class DartEngine(MujocoEngine):
     def left_out(self, path: Path) -> tuple[str, ...]:
         """Return what DART has not of the robot's joints: armature, soft limits."""
         lines = describe_left_out(load_model(path))
-        return tuple(f"{line} (see docs/engines.md)" for line in lines)
+        return tuple(f"{line} (see docs/guide/engines.md)" for line in lines)

@@ -2,7 +2,7 @@
 
 All else must be at MuJoCo's default. The table goes by the model's own fields, so that whatever an
 MJCF file says, and whatever a later MuJoCo adds, is read, known not to matter, or refused by name.
-What the engines do in their own way (SOLVER) is listed in docs/engines.md.
+What the engines do in their own way (SOLVER) is listed in docs/guide/engines.md.
 """
 
 from __future__ import annotations

@@ -290,7 +290,7 @@ def _check_same(run: Run, path: Path) -> None:
     raise BadValue(
         f"{run.folder} has other bits than the run that {path} tells of ({why}), and others stand "
         "on it: run the study anew with --results and --runs elsewhere, or put back what that run "
-        f"left, {kept_path(path.parent, path.stem)} (docs/reproducibility.md)"
+        f"left, {kept_path(path.parent, path.stem)} (docs/guide/reproducibility.md)"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from isthmus.logs.coverage import warn_if_small
+from isthmus.logs.checks import warn_if_small
 from isthmus.methods.method import Method, State
 from isthmus.problems.problem import Problem
 from isthmus.training.run import Run

@@ -118,7 +118,7 @@ def check_shared(folder: Path) -> None:
     if not folder.is_dir():
         raise BadValue(
             f"no folder {folder} on {platform.node()}: a cluster's machines must share it at the "
-            "same place, docs/scale_out.md"
+            "same place, docs/guide/scale_out.md"
         )
 
 

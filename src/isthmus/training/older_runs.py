@@ -15,7 +15,7 @@ import numpy as np
 
 from isthmus.domains.domain import Domain
 from isthmus.domains.simulation import SimulationStep
-from isthmus.logs.datasets import Log
+from isthmus.logs.log import Log
 from isthmus.methods.method import Method, State
 from isthmus.problems.problem import Access, Problem
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isthmus.logs.datasets import Log
+from isthmus.logs.log import Log
 from isthmus.methods import registry
 from isthmus.problems.problem import Access, Problem
 from isthmus.types import BadValue

@@ -139,7 +139,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
             raise BadValue(f"Ray does not start on this machine: {reason}") from None
         raise BadValue(
             f"no Ray cluster answers at {address} ({reason}); start one with ray start --head, "
-            "and give its token to this machine: docs/scale_out.md"
+            "and give its token to this machine: docs/guide/scale_out.md"
         ) from None
     if threading.current_thread() is threading.main_thread():
         # Ray took it; the training loop's saves.

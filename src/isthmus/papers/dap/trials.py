@@ -274,7 +274,7 @@ def _choose_settings(scale: str, variant: Variant) -> dict[str, Any]:
     smoke, method = scale == "smoke", variant.method
     if variant.approach == "ppo":
         return dict(TINY_PPO) if smoke else {}
-    if method == "garat":  # one grounding: docs/garat.md
+    if method == "garat":  # one grounding: docs/lab/garat.md
         return TINY_PPO | {"inner": 1} if smoke else {"updates": 10_000}
     settings = SCALES[scale].learner | METHOD_SETTINGS.get(method, {}) | variant.settings
     if smoke:

@@ -30,7 +30,7 @@ COARSE = GridAxes("0.5..10.5:6", "0.1..2.9:8")
 SMOKE = GridAxes("1..11:3", "0.5..2.5:3")
 UPDATES = (0, 1, 2, 3, 6)
 
-# Chosen on seeds that are not reported: docs/es_sim2real.md.
+# Chosen on seeds that are not reported: docs/lab/es_sim2real.md.
 PPO = {"learner.privileged": True, "learner.discount": 0.995}
 TINY = PPO | {"learner.worlds": 8, "learner.steps": 64, "learner.hidden": (8,), "learner.epochs": 2}
 RECURRENT = PPO | {

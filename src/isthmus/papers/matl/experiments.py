@@ -22,7 +22,7 @@ METHODS = {
     "matl": "matl",
     "matlf": "matlf",
 }
-# As these trials were run; today's defaults are others (docs/methods.md).
+# As these trials were run; today's defaults are others (docs/lab/ppo_trpo.md).
 LEARNER: dict[str, Any] = {
     "learner": "trpo",
     "learner.cg_iterations": 15,
