@@ -85,7 +85,7 @@ def settings_table(names: str) -> str:
 def find_comment(kind: type, name: str) -> str:
     """Return the comment behind, or above, the line that declares a setting; "" where none is."""
     for owner in kind.__mro__:
-        if name not in owner.__dict__.get("__annotations__", {}):
+        if name not in inspect.get_annotations(owner):
             continue
         lines = textwrap.dedent(inspect.getsource(owner)).splitlines()
         body = ast.parse("\n".join(lines)).body[0]

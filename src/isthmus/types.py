@@ -85,6 +85,7 @@ class Spaces(NamedTuple):
 
     @property
     def action(self) -> int:
+        """Return how many numbers an action has."""
         return len(self.low)
 
 
@@ -148,6 +149,7 @@ class Worlds(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Return how many worlds there are."""
         return len(self.key)
 
 

@@ -307,8 +307,8 @@ def test_a_unit_may_start_from_the_best(tmp_path, monkeypatch):
         **common,
     )
     second = Trial(
-        "second", "fine_tuning", steps=0, settings=tiny.settings("fine_tuning"), start="first", start_at="best",
-        access="online", **common,
+        "second", "fine_tuning", steps=0, settings=tiny.settings("fine_tuning"), start="first",
+        start_at="best", access="online", **common,
     )  # fmt: skip
     unit: Callable[[Trial], str] = lambda unit: run_trial(
         TrialJob(unit, tmp_path, tmp_path / "runs", measure_nothing)

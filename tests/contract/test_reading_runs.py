@@ -126,7 +126,7 @@ def test_a_class_of_ones_own_is_found_by_its_file(tmp_path):
     path = checkpoint.save(tmp_path, {"a": module.Wrapped(np.arange(3))}, extra={}, name=1)
     assert str(tmp_path) not in (path / "manifest.json").read_text(), "no path of this machine"
     del sys.modules[module.__name__]
-    with pytest.raises(checkpoint.CheckpointError, match="mine:Wrapped .* name with --import"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"mine:Wrapped .* name with --import"):
         checkpoint.load(path)
     import_files([str(second)])
     tree, _ = checkpoint.load(path)

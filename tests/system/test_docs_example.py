@@ -1,6 +1,4 @@
-"""A robot of one's own, from outside the package: what docs/guide/own_task.md tells its reader to do,
-done.
-"""
+"""A robot of one's own, from outside the package: what docs/guide/own_task.md says, done."""
 
 from __future__ import annotations
 

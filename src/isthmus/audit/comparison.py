@@ -20,7 +20,7 @@ from isthmus.audit.stepping import (
     ActionSequence,
     Episode,
     StepEngine,
-    StepOutcome,
+    VariantStep,
     count_episodes,
 )
 from isthmus.domains.behaviours import Policy
@@ -86,7 +86,7 @@ class ComparisonSide:
         """Begin the episodes with the simulator's first observations [C E, O]."""
         self.episode.begin(obs, self.engine.neutral_action())
 
-    def step(self, commanded: np.ndarray, t: int) -> StepOutcome:
+    def step(self, commanded: np.ndarray, t: int) -> VariantStep:
         """Step under commanded actions [C E, A] for the t-th time."""
         outcome = self.engine.step(commanded=commanded, applied=self.episode.apply(commanded))
         self.episode.sense(outcome.obs, t)
@@ -148,7 +148,7 @@ class ComparisonBatch:
         ended = [source.fell | source.diverged, target.fell | target.diverged]
         self.alive &= ~np.array(ended)
 
-    def _are_same(self, source: StepOutcome, target: StepOutcome) -> np.ndarray:
+    def _are_same(self, source: VariantStep, target: VariantStep) -> np.ndarray:
         """Return which worlds are equal to the bit after a step, bool [C E]."""
         own, other = self.source.engine.simulator, self.target.engine.simulator
         pairs = (

@@ -21,7 +21,7 @@ from isthmus.physics.random import Streams, fold
 WEAKEST_ACTIONS = 0.2  # of what the motors allow: the first episode's; the last one's are 1
 
 
-class StepOutcome(NamedTuple):
+class VariantStep(NamedTuple):
     """One step of n worlds: what they observe before any effect, and how it ended."""
 
     obs: np.ndarray  # [n, O]
@@ -73,12 +73,12 @@ class StepEngine:
             self.simulator.reset(self.everyone, other.simulator.qpos, other.simulator.qvel)
         self.memory = other.memory
 
-    def step(self, *, commanded: np.ndarray, applied: np.ndarray) -> StepOutcome:
+    def step(self, *, commanded: np.ndarray, applied: np.ndarray) -> VariantStep:
         """Step all worlds under actions (n, A)."""
         obs, reward, fell, _, diverged, self.memory = self.simulation.step(
             self.everyone, self.memory, commanded=commanded, applied=applied
         )
-        return StepOutcome(obs, reward, fell, diverged)
+        return VariantStep(obs, reward, fell, diverged)
 
 
 class Episode:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 SUCCESS_KEYS = ("success", "is_success")
 
 
-class Step(NamedTuple):
+class ForeignStep(NamedTuple):
     """What a step gave, as the contract says it."""
 
     observation: np.ndarray  # [O], of real numbers
@@ -56,7 +56,7 @@ def check_reset(task: str, result: object, shape: tuple[int, ...]) -> tuple[np.n
     return observation, info
 
 
-def check_step(task: str, result: object, shape: tuple[int, ...]) -> Step:
+def check_step(task: str, result: object, shape: tuple[int, ...]) -> ForeignStep:
     """Return a step's five values. Raises BadValue where one of them breaks the contract.
 
     An observation that is not finite is a simulation that blew up, which ends its episode; a reward
@@ -78,7 +78,7 @@ def check_step(task: str, result: object, shape: tuple[int, ...]) -> Step:
     terminated = _check_flag(task, "terminated", terminated)
     truncated = _check_flag(task, "truncated", truncated)
     _check_info(f"{task}: step", info)
-    return Step(observation, reward, terminated, truncated, info)
+    return ForeignStep(observation, reward, terminated, truncated, info)
 
 
 def read_success(task: str, info: Info) -> bool:

@@ -14,8 +14,8 @@ import gymnasium
 import numpy as np
 
 from isthmus.domains.foreign_contract import (
+    ForeignStep,
     Info,
-    Step,
     call_environment,
     check_reset,
     check_step,
@@ -116,7 +116,7 @@ class ForeignSimulation:
             memory=memory,
         )
 
-    def _step(self, i: int, action: np.ndarray) -> Step:
+    def _step(self, i: int, action: np.ndarray) -> ForeignStep:
         task, env = self.domain.task, self.envs[i]
         if not self.seconds_unchecked:
             result = call_environment(task, "step", lambda: env.step(action))

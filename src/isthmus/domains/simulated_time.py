@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 
 from isthmus.domains.foreign_contract import (
-    Step,
+    ForeignStep,
     call_environment,
     check_reset,
     check_step,
@@ -120,7 +120,7 @@ def measure_clocks(task: str, env: gymnasium.Env) -> float | None:
     return float(f"{gains[0]:.{SECONDS_DIGITS}g}")
 
 
-def _check_rehearsed(task: str, step: Step) -> None:
+def _check_rehearsed(task: str, step: ForeignStep) -> None:
     """Raise BadValue where a rehearsed step is not finite, or its info says no clear success."""
     if not np.isfinite(step.observation).all():
         raise BadValue(

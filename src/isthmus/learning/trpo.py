@@ -121,7 +121,7 @@ class _RoundInput(NamedTuple):
     arrays: _RoundArrays
 
 
-class Step(NamedTuple):
+class LineSearchStep(NamedTuple):
     """A step of the policy, and what it did."""
 
     networks: TRPONetworks
@@ -342,10 +342,10 @@ class TRPO(BaseLearner[TRPOState]):
         start, _ = ravel_pytree(networks)
 
         # 7.
-        def attempt(tried: Array) -> Step:
+        def attempt(tried: Array) -> LineSearchStep:
             new = unravel(start + self.shrink**tried * direction)
             after = Gaussians.of(new, obs)
-            return Step(new, surrogate(after) - gain, old.kl(after))
+            return LineSearchStep(new, surrogate(after) - gain, old.kl(after))
 
         tried, step = self._search(attempt)
         taken = step.is_taken(self.max_kl)
@@ -358,14 +358,14 @@ class TRPO(BaseLearner[TRPOState]):
             "entropy": gaussian_entropy(networks.log_std),
         }
 
-    def _search(self, attempt: Callable[[Array], Step]) -> tuple[Array, Step]:
+    def _search(self, attempt: Callable[[Array], LineSearchStep]) -> tuple[Array, LineSearchStep]:
         """Return the number of the first attempt that is taken, or of the last, and its step."""
 
-        def is_refused(carry: tuple[Array, Step]) -> Array:
+        def is_refused(carry: tuple[Array, LineSearchStep]) -> Array:
             tried, step = carry
             return ~step.is_taken(self.max_kl) & (tried < self.backtracks)
 
-        def try_next(carry: tuple[Array, Step]) -> tuple[Array, Step]:
+        def try_next(carry: tuple[Array, LineSearchStep]) -> tuple[Array, LineSearchStep]:
             tried = carry[0] + 1
             return tried, attempt(tried)
 

@@ -30,7 +30,7 @@ from isthmus.report.style import (
     choose_looks,
     count_along_x,
     in_style,
-    make_grid,
+    make_axes,
     measure_spread,
 )
 from isthmus.studies.study import Panel
@@ -131,7 +131,7 @@ def plot_panels(panels: Sequence[Panel]) -> Figure:
     looks = dict(zip(methods, choose_looks(methods), strict=True))
     legend_columns = 2 * columns  # as many names as fit over the panels
     height = 2.7 * ceil(len(panels) / columns) + 0.2 + 0.2 * ceil(len(methods) / legend_columns)
-    figure, axes = make_grid(len(panels), columns, (3.3 * columns + 0.3, height))
+    figure, axes = make_axes(len(panels), columns, (3.3 * columns + 0.3, height))
     for ax, panel in zip(axes, panels, strict=True):
         _draw_panel(ax, panel, looks)
     handles = list(map(_make_handle, looks.values(), methods.values()))
@@ -216,7 +216,7 @@ def plot_health(curves: Sequence[Curves]) -> Figure:
         raise BadValue("no health to draw: no round was logged yet")
     columns = min(len(metrics), 5)
     size = (2.15 * columns + 0.2, 1.75 * ceil(len(metrics) / columns) + 0.35)
-    figure, panels = make_grid(len(metrics), columns, size)
+    figure, panels = make_axes(len(metrics), columns, size)
     colors = [look["color"] for look in choose_looks(curves)]
     for ax, metric in zip(panels, metrics, strict=True):
         _draw_metric(ax, metric, curves, colors)

@@ -73,7 +73,7 @@ class HasRole(Protocol):
 
     @property
     def role(self) -> str:
-        """ "floor", "ceiling" or ""."""
+        """Return "floor", "ceiling" or ""."""
         ...
 
 
@@ -122,7 +122,7 @@ def render_svg(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def make_grid(panels: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+def make_axes(panels: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """Return a figure of a size in inches with so many panels, row by row."""
     figure = Figure(figsize=size)
     axes = list(figure.subplots(ceil(panels / columns), columns, squeeze=False).flat)

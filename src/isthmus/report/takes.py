@@ -41,7 +41,7 @@ class Take(NamedTuple):
         return t + 1e-9 >= self.end
 
 
-class Recorder:
+class TakeRecorder:
     """Takes pictures of world 0 while an episode is played: the `on_step` of a rollout."""
 
     def __init__(self, domain: Domain, seconds: float, size: tuple[int, int]):
@@ -84,7 +84,7 @@ def record_take(
     name: str, policy: Any, domain: Domain, seconds: float, seed: int, size: tuple[int, int]
 ) -> Take:
     """Play one episode, and take pictures of its first `seconds`."""
-    recorder = Recorder(domain, seconds, size)
+    recorder = TakeRecorder(domain, seconds, size)
     try:
         episodes = rollout_episodes(domain, domain.worlds(1, seed), policy, recorder)
     finally:

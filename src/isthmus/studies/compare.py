@@ -203,7 +203,7 @@ def _format_episodes(parameters: Sequence[str], e: Episodes) -> str:
     return text.getvalue()
 
 
-def compare(
+def compare(  # noqa: PLR0913 (keywords of the public API)
     problem: Problem,
     methods: Sequence[str],
     *,

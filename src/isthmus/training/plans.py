@@ -10,7 +10,7 @@ from isthmus.problems.problem import Access, Problem
 from isthmus.types import BadValue
 
 
-def check_numbers(seed: int, steps: int, fewest_steps: int) -> None:
+def check_run_numbers(seed: int, steps: int, fewest_steps: int) -> None:
     """Raise BadValue for a seed or a number of steps that cannot be."""
     if not 0 <= seed < 2**31:
         raise BadValue(f"seed={seed}: needs a whole number in 0..{2**31 - 1}")

@@ -23,7 +23,7 @@ from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
 from isthmus.physics.engine import find_engine
 from isthmus.problems.problem import Access, Problem
-from isthmus.training.plans import check_access, check_numbers, describe_log, describe_settings
+from isthmus.training.plans import check_access, check_run_numbers, describe_log, describe_settings
 from isthmus.training.run_files import (
     FORMAT,
     RunError,
@@ -109,7 +109,7 @@ class Run:
 
         Raises UnknownName or BadValue for a method, setting or problem that cannot run.
         """
-        check_numbers(seed, steps, fewest_steps=0 if start else 1)
+        check_run_numbers(seed, steps, fewest_steps=0 if start else 1)
         built = registry.build(method, settings)
         check_access(method, built.accepts, problem)
         problem.ready()

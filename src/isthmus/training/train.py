@@ -39,7 +39,7 @@ EVALUATIONS = 10  # a run, evenly spaced in steps, besides that of the initial p
 EVALUATION_EPISODES = 16
 
 
-def train(
+def train(  # noqa: PLR0913 (keywords of the public API)
     method: str,
     problem: Problem | str,
     *,
