@@ -307,9 +307,15 @@ def test_a_unit_may_start_from_the_best(tmp_path, monkeypatch):
         **common,
     )
     second = Trial(
-        "second", "fine_tuning", steps=0, settings=tiny.settings("fine_tuning"), start="first", start_at="best",
-        access="online", **common,
-    )  # fmt: skip
+        "second",
+        "fine_tuning",
+        steps=0,
+        settings=tiny.settings("fine_tuning"),
+        start="first",
+        start_at="best",
+        access="online",
+        **common,
+    )
     unit: Callable[[Trial], str] = lambda unit: run_trial(
         TrialJob(unit, tmp_path, tmp_path / "runs", measure_nothing)
     )

@@ -76,8 +76,12 @@ def test_no_true_reward_reaches_what_adapts(request: pytest.FixtureRequest) -> N
 def test_the_true_reward_is_annealed_out() -> None:
     method = replace(SMALL, annealing=4)
     s = method.init(PROBLEM, 0)
-    tr = Transition(*[np.zeros((3, 2, n), np.float32) for n in (11, 3)], np.ones((3, 2), np.float32),
-                    *[np.zeros(0)] * 4, {})  # fmt: skip
+    tr = Transition(
+        *[np.zeros((3, 2, n), np.float32) for n in (11, 3)],
+        np.ones((3, 2), np.float32),
+        *[np.zeros(0)] * 4,
+        {},
+    )
     learned = method.relabel(s.learner.center, tr).reward
     for generation, share in ((0, 1.0), (1, 0.75), (3, 0.25), (4, 0.0), (9, 0.0)):
         mixed = method.relabel_at(generation)(s.learner.center, tr).reward

@@ -89,7 +89,10 @@ def test_the_floor_and_the_ceiling_are_there(watched):
 def test_a_floor_that_learns_by_something_else_is_said(tmp_path):
     problem = isthmus.problem("hopper/gravity=x2", data=tiny.log("hopper/gravity=x2"))
     made = few(tmp_path / "c", ["darc", "dap"], problem=problem, seeds=1, steps=1, ceiling=False)
-    said = "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, --set learner=sac, or compare them apart."
+    said = (
+        "source_only, the floor, learned by ppo, darc, dap by sac: give both the same, "
+        "--set learner=sac, or compare them apart."
+    )
     assert made.unlike == said == str(tabulate_comparison(made).caption)
     assert said in write_lede(Group(made.folder, [], made))
 

@@ -20,7 +20,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from isthmus.domains import gym
+from isthmus.domains import foreign_environment, foreign_simulation, gym
 from isthmus.domains.domain import Domain
 from isthmus.domains.foreign import ForeignDomain
 from isthmus.domains.gym import Environment, VectorEnvironment
