@@ -156,7 +156,8 @@ def test_one_draw_is_shown_and_said(renders: str) -> None:
     clip = film(STILL, domain, None, seconds=0.1, size=SMALL)
     parameters = domain.worlds(1, 0).parameters[0]
     drawn = dict(zip(domain.names, parameters, strict=True))
-    said = f"(one draw: foot_friction {drawn['foot_friction']:.3g}, torso_mass {drawn['torso_mass']:.3g} kg)"
+    friction, mass = drawn["foot_friction"], drawn["torso_mass"]
+    said = f"(one draw: foot_friction {friction:.3g}, torso_mass {mass:.3g} kg)"
     assert said in clip.caption and "of which 0.1 s are shown" in clip.caption
     assert len(clip.frames) == 3  # 0, 0.04 and 0.08 s
 
