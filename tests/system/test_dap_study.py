@@ -185,7 +185,7 @@ def test_the_command(
                 log_steps=80, episodes=2, evaluations=1, evaluation_episodes=2)
         for u in list_dap_trials("smoke", "2")
         if u.name.split("-")[2] in ("source", "target", "dap")
-    ]  # fmt: skip
+    ]
     monkeypatch.setattr(
         studies, "find_study", lambda _: replace(STUDY, trials=lambda scale, figure: quick)
     )
