@@ -181,8 +181,15 @@ def test_the_command(
     monkeypatch.setattr(one_step_mismatch, "STEPS", 20)
     monkeypatch.setattr(perturbation, "WORLDS", 3)
     quick = [
-        replace(u, settings=u.settings | SMALL | ({"warmup": 100} if u.log else {}), steps=192,
-                log_steps=80, episodes=2, evaluations=1, evaluation_episodes=2)
+        replace(
+            u,
+            settings=u.settings | SMALL | ({"warmup": 100} if u.log else {}),
+            steps=192,
+            log_steps=80,
+            episodes=2,
+            evaluations=1,
+            evaluation_episodes=2,
+        )
         for u in list_dap_trials("smoke", "2")
         if u.name.split("-")[2] in ("source", "target", "dap")
     ]
