@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import shlex
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 
 import isthmus
-from isthmus.cli.main import main
+from isthmus.cli.main import COMMANDS, main
+from isthmus.cli.options import MethodOptions, ProblemOptions
 from isthmus.methods import registry
+from isthmus.tasks.imports import import_files
+from isthmus.tasks.task import TASKS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -22,6 +29,8 @@ PAGES = [
     *sorted(DOCS.rglob("*.md")),
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
 ]
+PAGES_WITH_COMMANDS = [page for page in PAGES if "\n    isthmus " in page.read_text()]
+TABLES = (registry.METHODS, registry.LEARNERS, TASKS)
 WITH_COMMANDS = [DOCS / "quickstart.md", *sorted((DOCS / "methods").glob("*.md"))]
 LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]*)(?:#([^)\s]+))?\)")
 FEWER = {"--episodes": "2", "--seeds": "1", "--steps": str(3 * tiny.ROUND), "--budget": "4000"}
@@ -99,14 +108,62 @@ def compared(command: list[str]) -> list[str]:
     return command[first:last]
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
-def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands, in order, as a reader would, with fewer of everything."""
     monkeypatch.chdir(tmp_path)
-    for command in commands(page):
-        for option in ("--out", "-o"):  # two commands of a page may share a folder
-            if option in command:
-                shutil.rmtree(command[command.index(option) + 1], ignore_errors=True)
+    for command in commands(DOCS / "quickstart.md"):
         main(shorten(command))
+    assert (tmp_path / "report.html").exists() and (tmp_path / "clip.webp").exists()
+
+
+def check_command(name: str, options: dict[str, Any]) -> None:
+    """Make the problem and the methods that a command asks for, and do no more."""
+    problem = options.get("problem")
+    if isinstance(problem, ProblemOptions):
+        access = problem.access or ("dataset" if problem.data else None)
+        problem = replace(problem, access=access, data=None)
+        made = problem.make() if access != "dataset" else replace(problem, access=None).make()
+        assert made.source.spaces.observation == made.target.spaces.observation
+    configuration = options.get("configuration")
+    if isinstance(configuration, MethodOptions):
+        settings = configuration.parse_settings()
+        methods = [options["method"]] if name == "train" else options["comparison"].methods
+        known = set()
+        for method in methods:
+            built = registry.build(
+                method, {"learner": settings["learner"]} if "learner" in settings else {}
+            )
+            known |= set(registry.settings_of(built))
+        assert settings.keys() <= known
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_ask_for_what_there_is(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command's words, its problem, its methods and their settings are known."""
+
+    def check(name: str) -> Callable[..., None]:
+        signature = inspect.signature(COMMANDS[name])
+
+        @functools.wraps(COMMANDS[name])
+        def checked(*args: Any, **named: Any) -> None:
+            check_command(name, signature.bind(*args, **named).arguments)
+
+        return checked
+
+    monkeypatch.setattr("isthmus.cli.main.COMMANDS", {name: check(name) for name in COMMANDS})
+    own = [f"{DOCS}/examples/{name}.py" for name in ("pendulum", "own_method", "own_learner")]
+    before = [dict(table._entries) for table in TABLES]
+    try:
+        import_files(own)
+        for command in commands(page):
+            if "..." not in command:  # else a reader fills it in
+                main([part.replace("runs/...", "runs/run") for part in command])
+    finally:
+        for table, entries in zip(TABLES, before, strict=True):
+            table._entries.clear()
+            table._entries.update(entries)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        for name in [name for name in sys.modules if name.startswith("isthmus_import_")]:
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize(
