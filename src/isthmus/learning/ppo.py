@@ -395,43 +395,45 @@ class PPO(Proximal[PPOState, PPONetworks, Rollout]):
 
     @partial(jax.jit, static_argnums=0)
     def _round(self, inputs: _RoundInput, key: Array) -> tuple[PPONetworks, optax.OptState, Health]:
-        arrays, networks = inputs.arrays, inputs.networks
-        reward = scale_rewards(arrays.reward, inputs.scale)
-        obs, next_obs = inputs.normalize(arrays.obs), inputs.normalize(arrays.next_obs)
-        critic_obs, next_critic_obs = obs, next_obs
-        if self.privileged:
-            dynamics = normalize_with_missing(inputs.normalize_parameters, arrays.parameters)
-            critic_obs = jnp.concatenate([obs, dynamics], -1)
-            next_critic_obs = jnp.concatenate([next_obs, dynamics], -1)
+        obs = self.normalize_obs(inputs)
         # 2.
-        value = mlp(networks.critic, critic_obs)[..., 0]
-        next_value = mlp(networks.critic, next_critic_obs)[..., 0]
+        valued = self._estimate_values(inputs, obs)
         # 3.
-        valued = ValuedRound(reward, value, next_value, arrays.terminated, arrays.done)
-        advantage = valued.advantages(self.discount, self.gae_decay)
-        target = advantage + value
-        log_prob = jax.vmap(gaussian_log_prob, (0, 0, None))(
-            flat(arrays.sample), mlp(networks.actor, flat(obs)), networks.log_std
-        )
-        rows = Rollout(
-            flat(obs),
-            flat(critic_obs),
-            flat(arrays.sample),
-            log_prob,
-            flat(jnp.where(inputs.any_reward, advantage, 0.0)),
-            flat(target),
-        )
+        rows = self._make_rows(inputs, obs, valued)
         # 4. to 6.
         networks, optimizer, metrics = self.improve(
-            networks, inputs.optimizer, rows, self.minibatch, key
+            inputs.networks, inputs.optimizer, rows, self.minibatch, key
         )
         metrics |= {
-            "explained_variance": explained_variance(flat(value), rows.target),
+            "explained_variance": explained_variance(flat(valued.value), rows.target),
             "entropy": gaussian_entropy(networks.log_std),
-            "value": value.mean(),
+            "value": valued.value.mean(),
             "reward_scale": inputs.scale,
         }
         return networks, optimizer, metrics
+
+    def _estimate_values(self, inputs: _RoundInput, obs: RoundObs) -> ValuedRound:
+        """Return box line 2."""
+        arrays, critic = inputs.arrays, inputs.networks.critic
+        reward = scale_rewards(arrays.reward, inputs.scale)
+        value = mlp(critic, obs.critic)[..., 0]
+        next_value = mlp(critic, obs.next_critic)[..., 0]
+        return ValuedRound(reward, value, next_value, arrays.terminated, arrays.done)
+
+    def _make_rows(self, inputs: _RoundInput, obs: RoundObs, valued: ValuedRound) -> Rollout:
+        """Return box line 3 with all else that an update learns from."""
+        networks, sample = inputs.networks, flat(inputs.arrays.sample)
+        advantage = valued.advantages(self.discount, self.gae_decay)
+        target = advantage + valued.value
+        mean = mlp(networks.actor, flat(obs.actor))
+        return Rollout(
+            flat(obs.actor),
+            flat(obs.critic),
+            sample,
+            jax.vmap(gaussian_log_prob, (0, 0, None))(sample, mean, networks.log_std),
+            flat(jnp.where(inputs.any_reward, advantage, 0.0)),
+            flat(target),
+        )
 
     def loss(self, networks: PPONetworks, batch: Rollout) -> tuple[Array, Health]:
         """Return box line 5 over a minibatch, and metrics."""
