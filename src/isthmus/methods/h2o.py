@@ -142,8 +142,9 @@ class H2O(Settings, MethodDefaults):
         k_classifiers, k_near, k_sac = jax.random.split(key, 3)
         # 3.
         source, logged = batches
+        transitions = without_rewards(source), without_rewards(logged)
         classifiers, metrics = self.classifiers.update(
-            carry.classifiers, without_rewards(source), without_rewards(logged), k_classifiers
+            carry.classifiers, *transitions, k_classifiers
         )
         carry = carry._replace(classifiers=classifiers)
         halves = jax.tree.map(lambda x: x[: self.learner.minibatch // 2], batches)
@@ -153,8 +154,8 @@ class H2O(Settings, MethodDefaults):
         w = jnp.clip(jnp.exp(self._log_ratio(classifiers, halves[0])), *IMPORTANCE_RANGE)
         # 6. and 7.
         learned, health = self._learn_conservatively(carry.learned, halves, u, w, k_sac)
-        health |= metrics | {"gap": u.mean(), "importance": w.mean()}
-        return carry._replace(learned=learned), health
+        metrics |= {"gap": u.mean(), "importance": w.mean()}
+        return carry._replace(learned=learned), health | metrics
 
     def _log_ratio(self, classifiers: ClassifiersState, batch: SACBatch) -> Array:
         """Return log p_tgt(s'|s,a) / p_src(s'|s,a), (B,)."""
