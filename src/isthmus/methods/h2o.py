@@ -141,21 +141,26 @@ class H2O(Settings, MethodDefaults):
         """Do box lines 3 to 7, a gradient step each, on batches of source and log."""
         k_classifiers, k_near, k_sac = jax.random.split(key, 3)
         # 3.
-        source, logged = batches
-        transitions = without_rewards(source), without_rewards(logged)
-        classifiers, metrics = self.classifiers.update(
-            carry.classifiers, *transitions, k_classifiers
-        )
-        carry = carry._replace(classifiers=classifiers)
+        carry, metrics = self._learn_classifiers(carry, batches, k_classifiers)
         halves = jax.tree.map(lambda x: x[: self.learner.minibatch // 2], batches)
         # 4.
         u = self._measure_gap(carry, halves[0], k_near)
         # 5.
-        w = jnp.clip(jnp.exp(self._log_ratio(classifiers, halves[0])), *IMPORTANCE_RANGE)
+        w = jnp.clip(jnp.exp(self._log_ratio(carry.classifiers, halves[0])), *IMPORTANCE_RANGE)
         # 6. and 7.
         learned, health = self._learn_conservatively(carry.learned, halves, u, w, k_sac)
         metrics |= {"gap": u.mean(), "importance": w.mean()}
         return carry._replace(learned=learned), health | metrics
+
+    def _learn_classifiers(
+        self, carry: H2OCarry, batches: tuple[SACBatch, SACBatch], key: Array
+    ) -> tuple[H2OCarry, Health]:
+        """Do box line 3, on whole batches."""
+        source, logged = batches
+        classifiers, metrics = self.classifiers.update(
+            carry.classifiers, without_rewards(source), without_rewards(logged), key
+        )
+        return carry._replace(classifiers=classifiers), metrics
 
     def _log_ratio(self, classifiers: ClassifiersState, batch: SACBatch) -> Array:
         """Return log p_tgt(s'|s,a) / p_src(s'|s,a), (B,)."""
