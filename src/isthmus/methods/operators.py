@@ -112,7 +112,7 @@ def _learn_each(
     learner: Learner[Any], states: Sequence[Any], members: Members, tr: Transition, update: int
 ) -> list[Any]:
     """Return the members' states after an update on the transitions [T, M n, ...] of all."""
-    n = tr.reward.shape[1] // len(states)
+    n = learner.rollout_shape[0]
     relabelled = [members.relabel(s, _columns(tr, m, n)) for m, s in enumerate(states)]
     for m, (s, own) in enumerate(zip(states, relabelled, strict=True)):
         members.record(m, s, own)
