@@ -215,7 +215,7 @@ def test_a_round_goes_on_where_the_last_one_stopped() -> None:
     still = replace(LEARNER, learning_rate=1e-30)
     s, tr = played(still)
     whole, _ = still.learn(s, tr, jax.random.key(0))
-    moments = s.observations
+    moments = s.obs_moments
     for half in (slice(None, 8), slice(8, None)):
         s, _ = still.learn(s, jax.tree.map(lambda x, half=half: x[half], tr), jax.random.key(0))
         s = s._replace(obs_moments=moments)

@@ -139,26 +139,31 @@ class Classifiers(Settings):
         look alike.
         """
         batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), source, target)
-        label = jnp.concatenate(
+        labels = jnp.concatenate(
             [jnp.full(len(source.obs), SOURCE), jnp.full(len(target.obs), TARGET)]
         )
-        noisy, other_noise = self._add_noise(batch, key)  # the same for all of the ensemble
+        noisy = self._add_noise(batch, key)  # the same for all of the ensemble
+        gradient, health = jax.grad(self._loss, has_aux=True)(s.pairs, *noisy, labels)
+        step, optimizer = self._adam.update(gradient, s.optimizer)
+        return ClassifiersState(optax.apply_updates(s.pairs, step), optimizer), health
 
-        def loss(pair: DomainClassifier) -> tuple[Array, Array]:
+    def _loss(
+        self,
+        pairs: DomainClassifier,
+        noisy: TransitionBatch,
+        other_noise: TransitionBatch,
+        labels: Array,
+    ) -> tuple[Array, Health]:
+        """Return the cross-entropies (labels (B,)), summed over the ensemble, and metrics."""
+
+        def pair_loss(pair: DomainClassifier) -> tuple[Array, Array]:
             first, second = logits(pair, noisy, other_noise, self.bound)
             entropy = optax.softmax_cross_entropy_with_integer_labels
-            right = (second.argmax(-1) == label).mean()
-            return entropy(first, label).mean() + entropy(second, label).mean(), right
+            right = (second.argmax(-1) == labels).mean()
+            return entropy(first, labels).mean() + entropy(second, labels).mean(), right
 
-        def total_loss(pairs: DomainClassifier) -> tuple[Array, tuple[Array, Array]]:
-            losses, right = jax.vmap(loss)(pairs)
-            return losses.sum(), (losses.mean(), right.mean())
-
-        gradient, (value, accuracy) = jax.grad(total_loss, has_aux=True)(s.pairs)
-        step, optimizer = self._adam.update(gradient, s.optimizer)
-        pairs = optax.apply_updates(s.pairs, step)
-        health = {"classifier_loss": value, "classifier_accuracy": accuracy}
-        return ClassifiersState(pairs, optimizer), health
+        losses, right = jax.vmap(pair_loss)(pairs)
+        return losses.sum(), {"classifier_loss": losses.mean(), "classifier_accuracy": right.mean()}
 
     def _add_noise(
         self, batch: TransitionBatch, key: Array

@@ -71,24 +71,27 @@ class InverseModels(Settings):
 
         Each member has batches of its own. Returns the models and the error of the last step.
         """
-        x = _normalize(s, obs, next_obs)
-
-        def loss(network: MLP, rows: Array) -> Array:
-            return jnp.square(mlp(network, x[rows], jax.nn.relu) - action[rows]).mean()
-
-        def step(s: InverseState, key: Array) -> tuple[InverseState, Array]:
-            rows = jax.random.randint(key, (self.members, self.minibatch), 0, len(x))
-
-            def total_loss(members: MLP) -> Array:
-                return jax.vmap(loss)(members, rows).sum()
-
-            value, gradient = jax.value_and_grad(total_loss)(s.members)
-            change, optimizer = self._adam.update(gradient, s.optimizer)
-            members = optax.apply_updates(s.members, change)
-            return s._replace(members=members, optimizer=optimizer), value / self.members
-
-        s, errors = jax.lax.scan(step, s, jax.random.split(key, steps))
+        descend = partial(self._descend, _normalize(s, obs, next_obs), action)
+        s, errors = jax.lax.scan(descend, s, jax.random.split(key, steps))
         return s, errors[-1]
+
+    def _descend(
+        self, x: Array, action: Array, s: InverseState, key: Array
+    ) -> tuple[InverseState, Array]:
+        """Do an Adam step of every member; also return their mean error before it."""
+        rows = jax.random.randint(key, (self.members, self.minibatch), 0, len(x))
+
+        def total_loss(members: MLP) -> Array:
+            return jax.vmap(_squared_error)(members, x[rows], action[rows]).sum()
+
+        error, gradient = jax.value_and_grad(total_loss)(s.members)
+        change, optimizer = self._adam.update(gradient, s.optimizer)
+        members = optax.apply_updates(s.members, change)
+        return s._replace(members=members, optimizer=optimizer), error / self.members
+
+
+def _squared_error(network: MLP, x: Array, action: Array) -> Array:
+    return jnp.square(mlp(network, x, jax.nn.relu) - action).mean()
 
 
 def _normalize(s: InverseState, obs: Array, next_obs: Array) -> Array:

@@ -114,6 +114,14 @@ class _RoundInput(NamedTuple):
     arrays: _RoundArrays
 
 
+class RoundObs(NamedTuple):
+    """A round's normalized observations [T, N, ...], as actor and critic see them."""
+
+    actor: Array
+    critic: Array
+    next_critic: Array
+
+
 def surrogate(ratio: Array, advantage: Array, clip: float) -> Array:
     """Return Eq. 7 of PPO: min(rho A, clip(rho, 1 - eps, 1 + eps) A), one sample."""
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
@@ -160,6 +168,16 @@ class Proximal(BaseLearner[S], Generic[S, Networks, Rows]):
             rate = optax.linear_schedule(rate, rate / 10, descents)
         return optax.chain(optax.clip_by_global_norm(self.max_gradient), optax.adam(rate, eps=1e-5))
 
+    def normalize_obs(self, inputs: Any) -> RoundObs:
+        """Return what the networks see of a round; a privileged critic also sees the dynamics."""
+        arrays = inputs.arrays
+        obs, next_obs = inputs.normalize(arrays.obs), inputs.normalize(arrays.next_obs)
+        if not self.privileged:
+            return RoundObs(obs, obs, next_obs)
+        dynamics = normalize_with_missing(inputs.normalize_parameters, arrays.parameters)
+        critic_obs = jnp.concatenate([obs, dynamics], -1)
+        return RoundObs(obs, critic_obs, jnp.concatenate([next_obs, dynamics], -1))
+
     def loss(self, networks: Networks, batch: Rows) -> tuple[Array, Health]:
         """Return box line 5 over a minibatch, and metrics."""
         raise NotImplementedError
@@ -178,14 +196,17 @@ class Proximal(BaseLearner[S], Generic[S, Networks, Rows]):
         policy_loss = -surrogate(ratio, advantage, self.clip).mean()
         value_loss = jnp.square(value - batch.target).mean()
         entropy = gaussian_entropy(log_std)
-        health = {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
+        loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
+        health = {"policy_loss": policy_loss, "value_loss": value_loss}
+        return loss, health | self._measure_change(ratio, log_ratio)
+
+    def _measure_change(self, ratio: Array, log_ratio: Array) -> Health:
+        """Return how far the policy has moved from the round's, by rho (B,) and its logarithm."""
+        return {
             # Schulman's low-variance estimator of KL(old || new)
             "kl": (ratio - 1 - log_ratio).mean(),
             "clip_fraction": (jnp.abs(ratio - 1) > self.clip).mean(),
         }
-        return policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy, health
 
     def improve(
         self, networks: Networks, optimizer: optax.OptState, rows: Rows, size: int, key: Array
@@ -195,13 +216,9 @@ class Proximal(BaseLearner[S], Generic[S, Networks, Rows]):
         `rows` is a tree of rows (B, ...), taken in minibatches of `size`. Health is the mean over
         all minibatches; kl that over the last epoch's.
         """
-        length = len(jax.tree.leaves(rows)[0])
-        count = length // size
 
         def epoch(descent: Descent, key: Array) -> tuple[Descent, Health]:
-            order = jax.random.permutation(key, length)[: count * size]
-            batches = jax.tree.map(lambda x: x[order].reshape(count, size, *x.shape[1:]), rows)
-            return jax.lax.scan(self._descend, descent, batches)
+            return jax.lax.scan(self._descend, descent, _draw_minibatches(rows, size, key))
 
         start = Descent(networks, optimizer, jnp.zeros((), bool))
         end, health = jax.lax.scan(epoch, start, jax.random.split(key, self.epochs))
@@ -242,6 +259,14 @@ class Descent(NamedTuple):
     networks: Any
     optimizer: optax.OptState
     stopped: Array  # bool
+
+
+def _draw_minibatches(rows: Any, size: int, key: Array) -> Any:
+    """Return a tree of rows (B, ...) in random order, [B // size, size, ...]."""
+    length = len(jax.tree.leaves(rows)[0])
+    count = length // size
+    order = jax.random.permutation(key, length)[: count * size]
+    return jax.tree.map(lambda x: x[order].reshape(count, size, *x.shape[1:]), rows)
 
 
 def _keep_where(kept: Array, old: Any, new: Any) -> Any:
@@ -370,43 +395,45 @@ class PPO(Proximal[PPOState, PPONetworks, Rollout]):
 
     @partial(jax.jit, static_argnums=0)
     def _round(self, inputs: _RoundInput, key: Array) -> tuple[PPONetworks, optax.OptState, Health]:
-        arrays, networks = inputs.arrays, inputs.networks
-        reward = scale_rewards(arrays.reward, inputs.scale)
-        obs, next_obs = inputs.normalize(arrays.obs), inputs.normalize(arrays.next_obs)
-        critic_obs, next_critic_obs = obs, next_obs
-        if self.privileged:
-            dynamics = normalize_with_missing(inputs.normalize_parameters, arrays.parameters)
-            critic_obs = jnp.concatenate([obs, dynamics], -1)
-            next_critic_obs = jnp.concatenate([next_obs, dynamics], -1)
+        obs = self.normalize_obs(inputs)
         # 2.
-        value = mlp(networks.critic, critic_obs)[..., 0]
-        next_value = mlp(networks.critic, next_critic_obs)[..., 0]
+        valued = self._estimate_values(inputs, obs)
         # 3.
-        valued = ValuedRound(reward, value, next_value, arrays.terminated, arrays.done)
-        advantage = valued.advantages(self.discount, self.gae_decay)
-        target = advantage + value
-        log_prob = jax.vmap(gaussian_log_prob, (0, 0, None))(
-            flat(arrays.sample), mlp(networks.actor, flat(obs)), networks.log_std
-        )
-        rows = Rollout(
-            flat(obs),
-            flat(critic_obs),
-            flat(arrays.sample),
-            log_prob,
-            flat(jnp.where(inputs.any_reward, advantage, 0.0)),
-            flat(target),
-        )
+        rows = self._make_rows(inputs, obs, valued)
         # 4. to 6.
         networks, optimizer, metrics = self.improve(
-            networks, inputs.optimizer, rows, self.minibatch, key
+            inputs.networks, inputs.optimizer, rows, self.minibatch, key
         )
         metrics |= {
-            "explained_variance": explained_variance(flat(value), rows.target),
+            "explained_variance": explained_variance(flat(valued.value), rows.target),
             "entropy": gaussian_entropy(networks.log_std),
-            "value": value.mean(),
+            "value": valued.value.mean(),
             "reward_scale": inputs.scale,
         }
         return networks, optimizer, metrics
+
+    def _estimate_values(self, inputs: _RoundInput, obs: RoundObs) -> ValuedRound:
+        """Return box line 2."""
+        arrays, critic = inputs.arrays, inputs.networks.critic
+        reward = scale_rewards(arrays.reward, inputs.scale)
+        value = mlp(critic, obs.critic)[..., 0]
+        next_value = mlp(critic, obs.next_critic)[..., 0]
+        return ValuedRound(reward, value, next_value, arrays.terminated, arrays.done)
+
+    def _make_rows(self, inputs: _RoundInput, obs: RoundObs, valued: ValuedRound) -> Rollout:
+        """Return box line 3 with all else that an update learns from."""
+        networks, sample = inputs.networks, flat(inputs.arrays.sample)
+        advantage = valued.advantages(self.discount, self.gae_decay)
+        target = advantage + valued.value
+        mean = mlp(networks.actor, flat(obs.actor))
+        return Rollout(
+            flat(obs.actor),
+            flat(obs.critic),
+            sample,
+            jax.vmap(gaussian_log_prob, (0, 0, None))(sample, mean, networks.log_std),
+            flat(jnp.where(inputs.any_reward, advantage, 0.0)),
+            flat(target),
+        )
 
     def loss(self, networks: PPONetworks, batch: Rollout) -> tuple[Array, Health]:
         """Return box line 5 over a minibatch, and metrics."""

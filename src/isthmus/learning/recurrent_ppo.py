@@ -45,11 +45,10 @@ from isthmus.learning.networks import (
 from isthmus.learning.normalization import (
     Moments,
     Normalizer,
-    normalize_with_missing,
     reward_scale,
 )
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.learning.ppo import Proximal, Rollout
+from isthmus.learning.ppo import Proximal, Rollout, RoundObs
 from isthmus.learning.settings import PositiveInt
 from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition, UnknownName
 
@@ -350,47 +349,54 @@ class RecurrentPPO(Proximal[RecurrentState, RecurrentNetworks, Sequences]):
 
     @partial(jax.jit, static_argnums=0)
     def _round(self, inputs: _RoundInput, key: Array) -> _RoundOutput:
-        arrays, (actor, log_std, critic) = inputs.arrays, inputs.networks
-        reward = scale_rewards(arrays.reward, inputs.scale)
-        obs, next_obs = inputs.normalize(arrays.obs), inputs.normalize(arrays.next_obs)
-        critic_obs, next_critic_obs = obs, next_obs
-        if self.privileged:
-            dynamics = normalize_with_missing(inputs.normalize_parameters, arrays.parameters)
-            critic_obs = jnp.concatenate([obs, dynamics], -1)
-            next_critic_obs = jnp.concatenate([next_obs, dynamics], -1)
+        obs = self.normalize_obs(inputs)
         # 2.
-        memories = unroll(critic.cell, inputs.critic_memory, critic_obs, arrays.fresh)
-        critic_memory = jnp.concatenate([inputs.critic_memory[None], memories[:-1]])
-        value = critic.read(memories)[..., 0]
-        next_value = critic.read(cell_step(critic.cell, memories, next_critic_obs))[..., 0]
+        memories, valued = self._estimate_values(inputs, obs)
         # 3.
-        valued = ValuedRound(reward, value, next_value, arrays.terminated, arrays.done)
-        valued = through_tasks(valued, arrays.fresh)
-        advantage = valued.advantages(self.discount, self.gae_decay)
-        target = advantage + value
-        advantage = jnp.where(inputs.any_reward, advantage, 0.0)
-        mean = actor.read(cell_step(actor.cell, arrays.actor_memory, obs))
-        of_steps = jax.vmap(jax.vmap(gaussian_log_prob, (0, 0, None)), (0, 0, None))
-        log_prob = of_steps(arrays.sample, mean, log_std)
+        steps = self._make_steps(inputs, obs, valued)
         # 4.
-        steps = Rollout(obs, critic_obs, arrays.sample, log_prob, advantage, target)
-        rows = Sequences(
-            jax.tree.map(self._cut, steps),
-            self._cut(arrays.fresh),
-            flat(arrays.actor_memory[:: self.sequence]),
-            flat(critic_memory[:: self.sequence]),
-        )
+        rows = self._cut_round(inputs, steps, memories)
         # 5.
         networks, optimizer, metrics = self.improve(
             inputs.networks, inputs.optimizer, rows, self.minibatch // self.sequence, key
         )
         metrics |= {
-            "explained_variance": explained_variance(flat(value), flat(target)),
+            "explained_variance": explained_variance(flat(valued.value), flat(steps.target)),
             "entropy": gaussian_entropy(networks.log_std),
-            "value": value.mean(),
+            "value": valued.value.mean(),
             "reward_scale": inputs.scale,
         }
         return _RoundOutput(networks, optimizer, memories[-1], metrics)
+
+    def _estimate_values(self, inputs: _RoundInput, obs: RoundObs) -> tuple[Array, ValuedRound]:
+        """Return box line 2: the critic's memory after each step, [T, N, M], and its values."""
+        arrays, critic = inputs.arrays, inputs.networks.critic
+        reward = scale_rewards(arrays.reward, inputs.scale)
+        memories = unroll(critic.cell, inputs.critic_memory, obs.critic, arrays.fresh)
+        value = critic.read(memories)[..., 0]
+        next_value = critic.read(cell_step(critic.cell, memories, obs.next_critic))[..., 0]
+        return memories, ValuedRound(reward, value, next_value, arrays.terminated, arrays.done)
+
+    def _make_steps(self, inputs: _RoundInput, obs: RoundObs, valued: ValuedRound) -> Rollout:
+        """Return box line 3 with all else that is learned of each step, [T, N, ...]."""
+        arrays, actor = inputs.arrays, inputs.networks.actor
+        advantage = through_tasks(valued, arrays.fresh).advantages(self.discount, self.gae_decay)
+        target = advantage + valued.value
+        advantage = jnp.where(inputs.any_reward, advantage, 0.0)
+        mean = actor.read(cell_step(actor.cell, arrays.actor_memory, obs.actor))
+        of_steps = jax.vmap(jax.vmap(gaussian_log_prob, (0, 0, None)), (0, 0, None))
+        log_prob = of_steps(arrays.sample, mean, inputs.networks.log_std)
+        return Rollout(obs.actor, obs.critic, arrays.sample, log_prob, advantage, target)
+
+    def _cut_round(self, inputs: _RoundInput, steps: Rollout, memories: Array) -> Sequences:
+        """Return box line 4, of steps [T, N, ...] and the critic's memories after each."""
+        critic_memory = jnp.concatenate([inputs.critic_memory[None], memories[:-1]])
+        return Sequences(
+            jax.tree.map(self._cut, steps),
+            self._cut(inputs.arrays.fresh),
+            flat(inputs.arrays.actor_memory[:: self.sequence]),
+            flat(critic_memory[:: self.sequence]),
+        )
 
     def _cut(self, x: Array) -> Array:
         """Return [T, N, ...] as sequences (C, k, ...)."""

@@ -20,12 +20,13 @@ def ridge(features: Array, target: Array, penalty: float) -> MLP:
     n, width = features.shape
     rows = jnp.concatenate([features, jnp.ones((n, 1)), target[:, None]], -1)
     stacked = jnp.concatenate([rows, jnp.sqrt(n * penalty) * jnp.eye(width + 1, width + 2)])
-
-    def eliminate(rest: Array, k: Array) -> tuple[Array, Array]:
-        q = rest[:, k] / jnp.linalg.norm(rest[:, k])
-        along = q @ rest
-        return rest - jnp.outer(q, along), along
-
-    _, r = jax.lax.scan(eliminate, stacked, jnp.arange(width + 1))
+    _, r = jax.lax.scan(_eliminate, stacked, jnp.arange(width + 1))
     weights = jax.scipy.linalg.solve_triangular(r[:, :-1], r[:, -1])
     return ((weights[:-1, None], weights[-1:]),)
+
+
+def _eliminate(rest: Array, k: Array) -> tuple[Array, Array]:
+    """Return what is left without the direction of column k, and row k of R."""
+    q = rest[:, k] / jnp.linalg.norm(rest[:, k])
+    along = q @ rest
+    return rest - jnp.outer(q, along), along

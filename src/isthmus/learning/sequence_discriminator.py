@@ -73,6 +73,20 @@ class SequenceDiscriminatorState(NamedTuple):
     sequences: Moments
 
 
+class _Sequences(NamedTuple):
+    """Normalized sequences (B, Z) of both agents."""
+
+    simulator: Array
+    robot: Array
+
+
+class _Descent(NamedTuple):
+    """What a gradient step changes."""
+
+    network: MLP
+    optimizer: optax.OptState
+
+
 def score(network: MLP, x: Array) -> Array:
     """Return the logit (...) of normalized sequences (..., Z)."""
     return mlp(network, x)[..., 0]
@@ -131,25 +145,22 @@ class SequenceDiscriminator(Settings):
         robot: Array,
         key: Array,
     ) -> tuple[SequenceDiscriminatorState, Health]:
-        simulator, robot = normalize(simulator), normalize(robot)
-        right_simulator = (score(s.network, simulator) > 0).mean()
-        right_robot = (score(s.network, robot) <= 0).mean()
+        sequences = _Sequences(normalize(simulator), normalize(robot))
+        accuracy = _measure_accuracy(s.network, sequences)
+        start, keys = _Descent(s.network, s.optimizer), jax.random.split(key, self.steps)
+        end, losses = jax.lax.scan(partial(self._descend, sequences), start, keys)
+        health = {"discriminator_accuracy": accuracy, "discriminator_loss": losses[-1]}
+        return s._replace(network=end.network, optimizer=end.optimizer), health
 
-        def step(
-            carry: tuple[MLP, optax.OptState], key: Array
-        ) -> tuple[tuple[MLP, optax.OptState], Array]:
-            network, optimizer = carry
-            k_simulator, k_robot, k_between = jax.random.split(key, 3)
-            batch = self._draw(simulator, k_simulator), self._draw(robot, k_robot)
-            value, gradient = jax.value_and_grad(self._loss)(network, *batch, k_between)
-            updates, optimizer = self._adam.update(gradient, optimizer)
-            return (optax.apply_updates(network, updates), optimizer), value
-
-        start = (s.network, s.optimizer)
-        (network, optimizer), values = jax.lax.scan(step, start, jax.random.split(key, self.steps))
-        accuracy = (right_simulator + right_robot) / 2
-        health = {"discriminator_accuracy": accuracy, "discriminator_loss": values[-1]}
-        return s._replace(network=network, optimizer=optimizer), health
+    def _descend(
+        self, sequences: _Sequences, descent: _Descent, key: Array
+    ) -> tuple[_Descent, Array]:
+        """Do one gradient step on a batch of both agents; also return the loss before it."""
+        k_simulator, k_robot, k_between = jax.random.split(key, 3)
+        batch = self._draw(sequences.simulator, k_simulator), self._draw(sequences.robot, k_robot)
+        loss, gradient = jax.value_and_grad(self._loss)(descent.network, *batch, k_between)
+        updates, optimizer = self._adam.update(gradient, descent.optimizer)
+        return _Descent(optax.apply_updates(descent.network, updates), optimizer), loss
 
     def _draw(self, sequences: Array, key: Array) -> Array:
         return sequences[jax.random.randint(key, (self.minibatch,), 0, len(sequences))]
@@ -175,6 +186,13 @@ class SequenceDiscriminator(Settings):
         self, network: MLP, normalize: Normalizer, sequences: Array
     ) -> tuple[Array, Array]:
         return LOSSES[self.loss].rewards(score(network, normalize(sequences)))
+
+
+def _measure_accuracy(network: MLP, sequences: _Sequences) -> Array:
+    """Return the share of sequences whose agent is told right, each agent counting half."""
+    right_simulator = (score(network, sequences.simulator) > 0).mean()
+    right_robot = (score(network, sequences.robot) <= 0).mean()
+    return (right_simulator + right_robot) / 2
 
 
 class StateHistory(NamedTuple):

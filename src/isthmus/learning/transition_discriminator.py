@@ -42,6 +42,20 @@ class TransitionDiscriminatorState(NamedTuple):
     deviation: Array
 
 
+class _Rows(NamedTuple):
+    """Standardized transitions (B, 2 O + A) of either side."""
+
+    real: Array  # the target's
+    fake: Array
+
+
+class _Descent(NamedTuple):
+    """What a gradient step changes."""
+
+    network: TransitionNetwork
+    optimizer: optax.OptState
+
+
 def slope_penalty(network: TransitionNetwork, target: Array, simulated: Array, key: Array) -> Array:
     """Return the mean of (|dD/dx| - 1)^2 at points between rows (B, ...) of either side.
 
@@ -105,23 +119,20 @@ class TransitionDiscriminator(Settings):
     ) -> tuple[TransitionDiscriminatorState, Health]:
         real, fake = jnp.concatenate(target, -1), jnp.concatenate(simulated, -1)
         mean, deviation = _pool_moments(real, fake)
-        real, fake = (real - mean) / deviation, (fake - mean) / deviation
-        right = (s.judge(real) > 0).mean() + (s.judge(fake) <= 0).mean()
+        rows = _Rows((real - mean) / deviation, (fake - mean) / deviation)
+        accuracy = _measure_accuracy(s.judge, rows)
+        start, keys = _Descent(s.judge, s.optimizer), jax.random.split(key, self.steps)
+        end, losses = jax.lax.scan(partial(self._descend, rows), start, keys)
+        health = {"discriminator_accuracy": accuracy, "discriminator_loss": losses[-1]}
+        return TransitionDiscriminatorState(end.network, end.optimizer, mean, deviation), health
 
-        def step(
-            carry: tuple[TransitionNetwork, optax.OptState], key: Array
-        ) -> tuple[tuple[TransitionNetwork, optax.OptState], Array]:
-            network, optimizer = carry
-            k_real, k_fake, k_between = jax.random.split(key, 3)
-            batch = self._draw(real, k_real), self._draw(fake, k_fake)
-            value, gradient = jax.value_and_grad(self._loss)(network, *batch, k_between)
-            change, optimizer = self._adam.update(gradient, optimizer, network)
-            return (optax.apply_updates(network, change), optimizer), value
-
-        start = (s.judge, s.optimizer)
-        (network, optimizer), values = jax.lax.scan(step, start, jax.random.split(key, self.steps))
-        health = {"discriminator_accuracy": right / 2, "discriminator_loss": values[-1]}
-        return TransitionDiscriminatorState(network, optimizer, mean, deviation), health
+    def _descend(self, rows: _Rows, descent: _Descent, key: Array) -> tuple[_Descent, Array]:
+        """Do one gradient step on a batch of either side; also return the loss before it."""
+        k_real, k_fake, k_between = jax.random.split(key, 3)
+        batch = self._draw(rows.real, k_real), self._draw(rows.fake, k_fake)
+        loss, gradient = jax.value_and_grad(self._loss)(descent.network, *batch, k_between)
+        change, optimizer = self._adam.update(gradient, descent.optimizer, descent.network)
+        return _Descent(optax.apply_updates(descent.network, change), optimizer), loss
 
     def _draw(self, rows: Array, key: Array) -> Array:
         return rows[jax.random.randint(key, (self.minibatch,), 0, len(rows))]
@@ -137,6 +148,11 @@ class TransitionDiscriminator(Settings):
     @partial(jax.jit, static_argnums=0)
     def _reward(self, s: TransitionDiscriminatorState, batch: TransitionBatch) -> Array:
         return jax.nn.softplus(s.judge((jnp.concatenate(batch, -1) - s.mean) / s.deviation))
+
+
+def _measure_accuracy(network: TransitionNetwork, rows: _Rows) -> Array:
+    """Return the share of rows whose side is told right, each side counting half."""
+    return ((network(rows.real) > 0).mean() + (network(rows.fake) <= 0).mean()) / 2
 
 
 def _pool_moments(real: Array, fake: Array) -> tuple[Array, Array]:

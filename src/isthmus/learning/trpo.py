@@ -283,33 +283,43 @@ class TRPO(BaseLearner[TRPOState]):
 
     @partial(jax.jit, static_argnums=0)
     def _round(self, inputs: _RoundInput, key: Array) -> tuple[TRPONetworks, _FittedCritic, Health]:
-        arrays, critic = inputs.arrays, inputs.fitted.critic
-        reward = scale_rewards(arrays.reward, inputs.scale)
-        obs, next_obs = inputs.normalize(arrays.obs), inputs.normalize(arrays.next_obs)
-        dynamics = None
-        if self.privileged:
-            dynamics = normalize_with_missing(inputs.normalize_parameters, arrays.parameters)
+        obs, sample = inputs.normalize(inputs.arrays.obs), flat(inputs.arrays.sample)
         # 2.
-        features = self._critic_features(obs, dynamics, arrays.age)
-        value = mlp(critic, features)[..., 0]
-        next_features = self._critic_features(next_obs, dynamics, arrays.age + 1)
-        next_value = mlp(critic, next_features)[..., 0]
+        features, valued = self._estimate_values(inputs, obs)
         # 3.
-        valued = ValuedRound(reward, value, next_value, arrays.terminated, arrays.done)
-        advantage = valued.advantages(self.discount, self.gae_decay)
-        target = flat(advantage + value)
-        advantage = jnp.where(inputs.any_reward, advantage, 0.0)
-        standard = (flat(advantage) - advantage.mean()) / (advantage.std() + 1e-8)
-        networks, metrics = self.improve(inputs.networks, flat(obs), flat(arrays.sample), standard)
+        advantage, target = self._estimate_advantages(inputs, valued)
+        # 4. to 7.
+        networks, metrics = self.improve(inputs.networks, flat(obs), sample, advantage)
         # 8.
         fitted, value_loss = self._fit(inputs.fitted, flat(features), target, key)
         metrics |= {
             "value_loss": value_loss,
-            "explained_variance": explained_variance(flat(value), target),
-            "value": value.mean(),
+            "explained_variance": explained_variance(flat(valued.value), target),
+            "value": valued.value.mean(),
             "reward_scale": inputs.scale,
         }
         return networks, fitted, metrics
+
+    def _estimate_values(self, inputs: _RoundInput, obs: Array) -> tuple[Array, ValuedRound]:
+        """Return box line 2: the critic's inputs [T, N, F], and its values."""
+        arrays, critic = inputs.arrays, inputs.fitted.critic
+        reward = scale_rewards(arrays.reward, inputs.scale)
+        next_obs = inputs.normalize(arrays.next_obs)
+        dynamics = None
+        if self.privileged:
+            dynamics = normalize_with_missing(inputs.normalize_parameters, arrays.parameters)
+        features = self._critic_features(obs, dynamics, arrays.age)
+        value = mlp(critic, features)[..., 0]
+        next_features = self._critic_features(next_obs, dynamics, arrays.age + 1)
+        next_value = mlp(critic, next_features)[..., 0]
+        return features, ValuedRound(reward, value, next_value, arrays.terminated, arrays.done)
+
+    def _estimate_advantages(self, inputs: _RoundInput, valued: ValuedRound) -> tuple[Array, Array]:
+        """Return box line 3, and what V is fitted to, (B,) each."""
+        advantage = valued.advantages(self.discount, self.gae_decay)
+        target = flat(advantage + valued.value)
+        advantage = jnp.where(inputs.any_reward, advantage, 0.0)
+        return (flat(advantage) - advantage.mean()) / (advantage.std() + 1e-8), target
 
     def improve(
         self, networks: TRPONetworks, obs: Array, sample: Array, advantage: Array
@@ -392,18 +402,20 @@ class TRPO(BaseLearner[TRPOState]):
             return _FittedCritic(critic, ()), jnp.square(
                 mlp(critic, features)[:, 0] - target
             ).mean()
-        count = len(target) // self.minibatch
 
         def epoch(fitted: _FittedCritic, key: Array) -> tuple[_FittedCritic, Array]:
-            # `permutation` sorts twice.
-            order = jnp.argsort(jax.random.bits(key, target.shape))[: count * self.minibatch]
-            batches = jax.tree.map(
-                lambda x: x[order].reshape(count, self.minibatch, *x.shape[1:]), (features, target)
-            )
+            batches = self._draw_minibatches((features, target), key)
             return jax.lax.scan(self._descend, fitted, batches)
 
         fitted, errors = jax.lax.scan(epoch, fitted, jax.random.split(key, self.epochs))
         return fitted, errors[-1].mean()
+
+    def _draw_minibatches(self, rows: tuple[Array, Array], key: Array) -> tuple[Array, Array]:
+        """Return rows (B, ...) in random order, [B // minibatch, minibatch, ...]."""
+        count = len(rows[0]) // self.minibatch
+        # `permutation` sorts twice.
+        order = jnp.argsort(jax.random.bits(key, rows[1].shape))[: count * self.minibatch]
+        return jax.tree.map(lambda x: x[order].reshape(count, self.minibatch, *x.shape[1:]), rows)
 
     def _descend(
         self, fitted: _FittedCritic, batch: tuple[Array, Array]

@@ -85,6 +85,20 @@ def halves(pair: Array) -> tuple[Array, Array]:
     return first, second
 
 
+class _ActionPair(NamedTuple):
+    """The same transitions (B, ...) by either action."""
+
+    applied: TransitionBatch  # a_src
+    deployed: TransitionBatch  # a_tgt
+
+    @staticmethod
+    def of(batch: SACBatch) -> _ActionPair:
+        """Return those of a policy with two actions."""
+        a_src, a_tgt = halves(batch.action)
+        applied = TransitionBatch(batch.obs, a_src, batch.next_obs)
+        return _ActionPair(applied, TransitionBatch(batch.obs, a_tgt, batch.next_obs))
+
+
 def dual_spaces(spaces: Spaces) -> Spaces:
     """Return the spaces of a policy with two actions."""
     return spaces._replace(low=np.tile(spaces.low, 2), high=np.tile(spaces.high, 2))
@@ -102,11 +116,7 @@ def half(policy: SquashedPolicy, which: int) -> SquashedPolicy:
     return SquashedPolicy((network,), policy.low[own], policy.high[own])
 
 
-def begin_dual(learner: SAC, problem: Problem, seed: int, start: Any) -> State:
-    """Return a state with a learner over A x A, fed by one round of random steps in the source.
-
-    Raises BadValue for a `start`.
-    """
+def _check_dual(learner: SAC, start: Any) -> None:
     if start is not None:
         raise BadValue("a policy with two actions can start from no other run; leave --start out")
     if learner.actors > 2:
@@ -114,6 +124,14 @@ def begin_dual(learner: SAC, problem: Problem, seed: int, start: Any) -> State:
             f"learner.actors={learner.actors}: 1 for one policy with two actions, 2 for a policy "
             "each"
         )
+
+
+def begin_dual(learner: SAC, problem: Problem, seed: int, start: Any) -> State:
+    """Return a state with a learner over A x A, fed by one round of random steps in the source.
+
+    Raises BadValue for a `start`, and for more than two actors.
+    """
+    _check_dual(learner, start)
     problem.log()  # raises for one that cannot be read
     n, steps = learner.rollout_shape
     s = initial_state(seed, None, problem.source.worlds(n, seed), TargetUsage())
@@ -192,26 +210,32 @@ class DAP(Settings, MethodDefaults):
         self, carry: DARCCarry, batches: tuple[SACBatch, SACBatch], key: Array
     ) -> tuple[DARCCarry, Health]:
         """Do box lines 3 to 5, a gradient step each, on batches of source and log."""
-        batch, logged = batches
-        a_src, a_tgt = halves(batch.action)
-        applied = TransitionBatch(batch.obs, a_src, batch.next_obs)
-        deployed = TransitionBatch(batch.obs, a_tgt, batch.next_obs)
+        source, logged = batches
+        pair = _ActionPair.of(source)
         # 3.
         classifiers, metrics = self.classifiers.update(
-            carry.classifiers, applied, without_rewards(logged), beside(key)
+            carry.classifiers, pair.applied, without_rewards(logged), beside(key)
         )
+        carry = carry._replace(classifiers=classifiers)
+        # 4. and 5.
+        reward, reward_metrics = self._correct_reward(carry, source.reward, pair)
+        learned, health = self.learner.update(carry.learned, source._replace(reward=reward), key)
+        return carry._replace(learned=learned), health | metrics | reward_metrics
+
+    def _correct_reward(
+        self, carry: DARCCarry, reward: Array, pair: _ActionPair
+    ) -> tuple[Array, Health]:
+        """Return the reward (B,) of box line 5, with line 4's delta, and metrics."""
         # 4.
-        delta = self.classifiers.delta(classifiers, applied, deployed)
+        delta = self.classifiers.delta(carry.classifiers, pair.applied, pair.deployed)
         # 5.
-        gap = jnp.square(a_src - a_tgt).sum(-1)
-        reward = batch.reward + carry.counts * delta - self.regularization * gap
-        learned, health = self.learner.update(carry.learned, batch._replace(reward=reward), key)
-        health |= metrics | {
+        gap = jnp.square(pair.applied.action - pair.deployed.action).sum(-1)
+        reward = reward + carry.counts * delta - self.regularization * gap
+        return reward, {
             "delta_reward": delta.mean(),
             "delta_reward_sd": delta.std(),
             "action_gap": gap.mean(),
         }
-        return DARCCarry(learned, classifiers, carry.counts), health
 
 
 @dataclass(frozen=True)

@@ -157,19 +157,15 @@ class DAPInverse(Settings, MethodDefaults):
         # 2.
         worlds, tr = rollout_steps(problem.source, s.worlds, self.behaviour(s), self.learner.steps)
         # 3.
-        learned = s.learner
-        cost = self.cost(learned.inverse, tr.obs, tr.extra["sample"], tr.next_obs)
+        cost = self.cost(s.learner.inverse, tr.obs, tr.extra["sample"], tr.next_obs)
         charge = np.float32(self.weight) * np.asarray(cost.disagreement + cost.beyond)
-        sac, metrics = self.learner.learn(learned.sac, tr._replace(reward=tr.reward - charge), key)
-        learned = learned._replace(sac=sac)
+        charged = tr._replace(reward=tr.reward - charge)
+        sac, metrics = self.learner.learn(s.learner.sac, charged, key)
+        learned = s.learner._replace(sac=sac)
         # 4.
         if self.learner.ready(sac):
             n = max(1, tr.reward.size // SAC_UPDATES_EACH)
-            carry = learned.translator, learned.optimizer
-            view = sac.replay.view()
-            carry, error = self._translate(carry, learned.inverse, view, n, beside(key))
-            learned = learned._replace(translator=carry[0], optimizer=carry[1])
-            metrics["translation_error"] = float(error)
+            learned, metrics["translation_error"] = self._learn_translator(learned, n, key)
         metrics |= {name: float(x.mean()) for name, x in cost._asdict().items()}
         returns = finished_returns(s.worlds, tr)
         metrics["episodes"] = float(len(returns))
@@ -204,24 +200,36 @@ class DAPInverse(Settings, MethodDefaults):
             jnp.square(g - action).sum(-1),
         )
 
+    def _learn_translator(
+        self, learned: DAPInverseState, n: int, key: Array
+    ) -> tuple[DAPInverseState, float]:
+        """Do box line 4, n times; also return the mean squared error."""
+        view = learned.sac.replay.view()
+        (translator, optimizer), error = self._translate(
+            (learned.translator, learned.optimizer), learned.inverse, view, n, beside(key)
+        )
+        return learned._replace(translator=translator, optimizer=optimizer), float(error)
+
     @partial(jax.jit, static_argnums=(0, 4))
     def _translate(
         self, carry: Translation, inverse: InverseState, view: ReplayView, n: int, key: Array
     ) -> tuple[Translation, Array]:
         """Do box line 4, n times; returns h and its optimizer, and the mean squared error."""
-
-        def update(carry: Translation, batch: SACBatch, key: Array) -> tuple[Translation, Array]:
-            translator, optimizer = carry
-            actions = self.inverse.actions(inverse, batch.obs, batch.next_obs)
-            g = jnp.clip(actions.mean(0), -1.0, 1.0)
-
-            def loss(network: MLP) -> Array:
-                return jnp.square(translate(network, batch.obs, batch.action) - g).mean()
-
-            value, gradient = jax.value_and_grad(loss)(translator)
-            step, optimizer = self._adam.update(gradient, optimizer)
-            return (optax.apply_updates(translator, step), optimizer), value
-
         draw = partial(sample, view, self.learner.minibatch)
-        carry, errors = updates(carry, draw, update, n, key)
+        carry, errors = updates(carry, draw, partial(self._descend, inverse), n, key)
         return carry, errors.mean()
+
+    def _descend(
+        self, inverse: InverseState, carry: Translation, batch: SACBatch, key: Array
+    ) -> tuple[Translation, Array]:
+        """Do box line 4 on a batch (B, ...); nothing is drawn by the key."""
+        translator, optimizer = carry
+        actions = self.inverse.actions(inverse, batch.obs, batch.next_obs)
+        g = jnp.clip(actions.mean(0), -1.0, 1.0)
+
+        def loss(network: MLP) -> Array:
+            return jnp.square(translate(network, batch.obs, batch.action) - g).mean()
+
+        error, gradient = jax.value_and_grad(loss)(translator)
+        change, optimizer = self._adam.update(gradient, optimizer)
+        return (optax.apply_updates(translator, change), optimizer), error

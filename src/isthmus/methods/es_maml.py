@@ -265,19 +265,24 @@ class Evolution(Settings, MethodDefaults):
         center = center._replace(networks=unravel(optax.apply_updates(theta, move)))
         # 6.
         center = self._merge_moments(center, members)
-        played = sum(member.playing for member in members)
-        steps = played + sum(member.adapting for member in members)
-        metrics = {
+        steps = sum(member.playing + member.adapting for member in members)
+        s = s._replace(learner=ESState(center, optimizer), round=np.int64(s.round + 1))
+        s = s._replace(source_steps=np.int64(s.source_steps + steps))
+        return s, self._describe_generation(members, fitness, slope, move)
+
+    def _describe_generation(
+        self, members: Sequence[Evaluated], fitness: np.ndarray, slope: Array, move: Array
+    ) -> Metrics:
+        """Return a generation's metrics; fitness is (n, 2)."""
+        return {
             "training_return": float(fitness.mean()),
             "fitness_best": float(fitness.max()),
             "fitness_sd": float(fitness.std()),
             "slope": float(jnp.linalg.norm(slope)),
             "moved": float(jnp.linalg.norm(move)),
             "episodes": float(fitness.size * self.episodes),
-            "played_steps": float(played),
+            "played_steps": float(sum(member.playing for member in members)),
         }
-        s = s._replace(learner=ESState(center, optimizer), round=np.int64(s.round + 1))
-        return s._replace(source_steps=np.int64(s.source_steps + steps)), metrics
 
     def _estimate_slope(self, s: State, ranks: np.ndarray) -> Array:
         """Return box line 5's gradient, from ranks (n, 2)."""

@@ -29,6 +29,7 @@ from isthmus.domains.domain import Domain
 from isthmus.learning.classifiers import Classifiers, ClassifiersState
 from isthmus.learning.distributions import normal
 from isthmus.learning.learner import Health
+from isthmus.learning.replay import ReplayView
 from isthmus.learning.sac import SAC, Learned, QFunction, SACBatch, SACState
 from isthmus.learning.settings import NonNegativeFloat, Settings
 from isthmus.methods.darc import check_learner, without_rewards
@@ -108,25 +109,31 @@ class H2O(Settings, MethodDefaults):
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         """Do box lines 2 to 7."""
         # 2.
-        sac, classifiers = s.learner
         worlds, sac, metrics = roll_out(
-            problem.source, s.worlds, self.learner, sac, self.behaviour(s)
+            problem.source, s.worlds, self.learner, s.learner.sac, self.behaviour(s)
         )
-        steps = self.learner.worlds * self.learner.steps
+        steps, learned = self.learner.worlds * self.learner.steps, s.learner._replace(sac=sac)
         if self.learner.ready(sac):
             # 3. to 7.
-            log = log_view(problem)
-            carry = H2OCarry(sac.learned, classifiers, log.old.obs.std(0))
-            key = fold_key(s.key, 1, int(s.phase), int(s.round))
-            carry, health = scan(self, steps, carry, sac.replay.view(), log, key)
-            sac, classifiers = sac._replace(learned=carry.learned), carry.classifiers
-            metrics |= {name: float(x) for name, x in health.items()}
+            learned, health = self._learn(steps, s, learned, log_view(problem))
+            metrics |= health
         return s._replace(
-            learner=H2OState(sac, classifiers),
+            learner=learned,
             worlds=worlds,
             round=np.int64(s.round + 1),
             source_steps=np.int64(s.source_steps + steps),
         ), metrics
+
+    def _learn(
+        self, n: int, s: State, learned: H2OState, log: ReplayView
+    ) -> tuple[H2OState, Metrics]:
+        """Do box lines 3 to 7, n times."""
+        sac = learned.sac
+        carry = H2OCarry(sac.learned, learned.classifiers, log.old.obs.std(0))
+        key = fold_key(s.key, 1, int(s.phase), int(s.round))
+        carry, health = scan(self, n, carry, sac.replay.view(), log, key)
+        metrics = {name: float(x) for name, x in health.items()}
+        return H2OState(sac._replace(learned=carry.learned), carry.classifiers), metrics
 
     def update(
         self, carry: H2OCarry, batches: tuple[SACBatch, SACBatch], key: Array
@@ -134,45 +141,56 @@ class H2O(Settings, MethodDefaults):
         """Do box lines 3 to 7, a gradient step each, on batches of source and log."""
         k_classifiers, k_near, k_sac = jax.random.split(key, 3)
         # 3.
+        carry, metrics = self._learn_classifiers(carry, batches, k_classifiers)
+        halves = jax.tree.map(lambda x: x[: self.learner.minibatch // 2], batches)
+        # 4.
+        u = self._measure_gap(carry, halves[0], k_near)
+        # 5.
+        w = jnp.clip(jnp.exp(self._log_ratio(carry.classifiers, halves[0])), *IMPORTANCE_RANGE)
+        # 6. and 7.
+        learned, health = self._learn_conservatively(carry.learned, halves, u, w, k_sac)
+        metrics |= {"gap": u.mean(), "importance": w.mean()}
+        return carry._replace(learned=learned), health | metrics
+
+    def _learn_classifiers(
+        self, carry: H2OCarry, batches: tuple[SACBatch, SACBatch], key: Array
+    ) -> tuple[H2OCarry, Health]:
+        """Do box line 3, on whole batches."""
         source, logged = batches
         classifiers, metrics = self.classifiers.update(
-            carry.classifiers, without_rewards(source), without_rewards(logged), k_classifiers
+            carry.classifiers, without_rewards(source), without_rewards(logged), key
         )
-        half = self.learner.minibatch // 2
-        source, logged = jax.tree.map(lambda x: x[:half], batches)
-        # 4.
-        noise = carry.spread * normal(k_near, (POLICY_DRAWS, *source.next_obs.shape))
-        u = self._gap(classifiers, source, noise)
-        log_omega = jnp.log(u) - jnp.log(u.sum())
-        # 5.
-        w = jnp.clip(jnp.exp(self._log_ratio(classifiers, source)), *IMPORTANCE_RANGE)
-
-        # 6.
-        def conservative(q: QFunction, batch: SACBatch, key: Array) -> Array:
-            simulated, real = jnp.split(q(batch.obs, batch.action), 2, axis=1)  # (2, B/2)
-            gap = jax.nn.logsumexp(simulated + log_omega, axis=1) - real.mean(1)
-            # Theirs is beside two means of squares, SAC's half mean has a fourth.
-            return self.weight / 4 * gap.sum()
-
-        batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), source, logged)
-        weight = jnp.concatenate([w, jnp.ones(half)])
-        # 7.
-        learned, health = self.learner.update(
-            carry.learned, batch, k_sac, weight=weight, critic_term=conservative
-        )
-        health |= metrics | {"gap": u.mean(), "importance": w.mean()}
-        return H2OCarry(learned, classifiers, carry.spread), health
+        return carry._replace(classifiers=classifiers), metrics
 
     def _log_ratio(self, classifiers: ClassifiersState, batch: SACBatch) -> Array:
         """Return log p_tgt(s'|s,a) / p_src(s'|s,a), (B,)."""
         transitions = without_rewards(batch)
         return self.classifiers.delta(classifiers, transitions, transitions)
 
-    def _gap(self, classifiers: ClassifiersState, source: SACBatch, noise: Array) -> Array:
-        """Return u (B,), box line 4, over next states that noise (K, B, O) moves."""
+    def _measure_gap(self, carry: H2OCarry, source: SACBatch, key: Array) -> Array:
+        """Return u (B,), box line 4."""
+        noise = carry.spread * normal(key, (POLICY_DRAWS, *source.next_obs.shape))
 
         def negative_ratio(noise: Array) -> Array:
             near = source._replace(next_obs=source.next_obs + noise)
-            return -self._log_ratio(classifiers, near)
+            return -self._log_ratio(carry.classifiers, near)
 
         return jnp.clip(jax.vmap(negative_ratio)(noise).mean(0), TINY, LARGEST)
+
+    def _learn_conservatively(
+        self, learned: Learned, halves: tuple[SACBatch, SACBatch], u: Array, w: Array, key: Array
+    ) -> tuple[Learned, Health]:
+        """Do box lines 6 and 7 on half a batch of either side, by its u and w (B/2,)."""
+        log_omega = jnp.log(u) - jnp.log(u.sum())
+
+        def conservative_term(q: QFunction, batch: SACBatch, key: Array) -> Array:
+            simulated, real = jnp.split(q(batch.obs, batch.action), 2, axis=1)  # (2, B/2)
+            gap = jax.nn.logsumexp(simulated + log_omega, axis=1) - real.mean(1)
+            # Theirs is beside two means of squares, SAC's half mean has a fourth.
+            return self.weight / 4 * gap.sum()
+
+        batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *halves)
+        weight = jnp.concatenate([w, jnp.ones(len(w))])
+        return self.learner.update(
+            learned, batch, key, weight=weight, critic_term=conservative_term
+        )

@@ -29,7 +29,7 @@ from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import Moments, Normalizer, discounted_returns, popart_inputs
 from isthmus.learning.ppo import PPOState
 from isthmus.learning.settings import NonNegativeInt
-from isthmus.methods.es_maml import ESMAML, GainedMoments
+from isthmus.methods.es_maml import ESMAML, ESState, GainedMoments
 from isthmus.methods.method import State, fold_key
 from isthmus.problems.problem import Problem
 from isthmus.types import Array, BadValue, Transition
@@ -42,6 +42,17 @@ class Rewarded(NamedTuple):
     log_std: Array
     critic: MLP
     reward: MLP
+
+
+Fit = tuple[MLP, optax.OptState]  # r_psi and its optimizer
+
+
+class RewardRows(NamedTuple):
+    """What a reward is fitted to, (B, ...)."""
+
+    obs: Array
+    action: Array
+    reward: Array
 
 
 class FittedReward(NamedTuple):
@@ -76,24 +87,34 @@ class LearnedReward(ESMAML):
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """Do box lines 0 and 1. Raises BadValue for a masked number that is not observed."""
+        self._check_masked(problem)
+        s = super().init(problem, seed, start)
+        # 0.
+        psi = self._init_reward(problem, seed, s)
+        # 1.
+        actor, log_std, critic = s.learner.center.networks
+        networks = Rewarded(actor, log_std, critic, psi.network)
+        center = s.learner.center._replace(networks=networks, returns=psi.returns)
+        theta, _ = ravel_pytree(networks)
+        evolved = ESState(self.learner.warm_start(center), self._adam.init(theta))
+        return s._replace(learner=evolved, source_steps=np.int64(s.source_steps + psi.steps))
+
+    def _check_masked(self, problem: Problem) -> None:
         size = problem.source.spaces.observation
         for number in self.masked:
             if not 1 <= number <= size:
                 raise BadValue(
                     f"masked={self.masked}: {problem.source} observes numbers 1 to {size}"
                 )
-        s = super().init(problem, seed, start)
-        center = s.learner.center
-        widths = (size + problem.source.spaces.action, *self.reward_hidden, 1)
-        psi = FittedReward(init_mlp(fold_key(s.key, 5), widths, 1.0), Moments.empty(()), 0)
-        if self.fitting:
-            psi = self._fit_to_source(psi.network, problem, seed, center, fold_key(s.key, 6))
-        actor, log_std, critic = center.networks
-        networks = Rewarded(actor, log_std, critic, psi.network)
-        center = self.learner.warm_start(center._replace(networks=networks, returns=psi.returns))
-        theta, _ = ravel_pytree(center.networks)
-        evolved = s.learner._replace(center=center, optimizer=self._adam.init(theta))
-        return s._replace(learner=evolved, source_steps=np.int64(s.source_steps + psi.steps))
+
+    def _init_reward(self, problem: Problem, seed: int, s: State) -> FittedReward:
+        """Return psi after box line 0, at random where nothing is to be fitted."""
+        spaces = problem.source.spaces
+        widths = (spaces.observation + spaces.action, *self.reward_hidden, 1)
+        network = init_mlp(fold_key(s.key, 5), widths, 1.0)
+        if not self.fitting:
+            return FittedReward(network, Moments.empty(()), 0)
+        return self._fit_to_source(network, problem, seed, s.learner.center, fold_key(s.key, 6))
 
     def _fit_to_source(
         self, network: MLP, problem: Problem, seed: int, center: PPOState, key: Array
@@ -106,8 +127,8 @@ class LearnedReward(ESMAML):
         behaviour = self.learner.behaviour(center)
         _, tr = rollout_steps(source, source.worlds(n, seed), behaviour, length)
         normalizer = Normalizer.of(center.obs_moments)
-        rows = flat(tr.obs), flat(tr.action), flat(tr.reward)
-        network = self._fit(network, normalizer, *rows, key)
+        rows = RewardRows(flat(tr.obs), flat(tr.action), flat(tr.reward))
+        network = self._fit(network, normalizer, rows, key)
         reward = np.asarray(self._reward(network, normalizer, tr.obs, tr.action))
         ends = tr.terminated | tr.truncated
         returns, _ = discounted_returns(np.zeros(n), reward, ends, self.learner.discount)
@@ -164,31 +185,23 @@ class LearnedReward(ESMAML):
         return shown
 
     @partial(jax.jit, static_argnums=0)
-    def _fit(
-        self,
-        network: MLP,
-        normalizer: Normalizer,
-        obs: Array,
-        action: Array,
-        reward: Array,
-        key: Array,
-    ) -> MLP:
+    def _fit(self, network: MLP, normalizer: Normalizer, rows: RewardRows, key: Array) -> MLP:
         """Fit by least squares, minibatches of 256, to rewards divided by their deviation."""
-        adam, scaled = optax.adam(1e-3), reward / (reward.std() + 1e-8)
+        adam = optax.adam(1e-3)
+        rows = rows._replace(reward=rows.reward / (rows.reward.std() + 1e-8))
 
-        def step(
-            carry: tuple[MLP, optax.OptState], key: Array
-        ) -> tuple[tuple[MLP, optax.OptState], None]:
-            network, optimizer = carry
-            rows = jax.random.randint(key, (256,), 0, len(obs))
-
-            def loss(network: MLP) -> Array:
-                predicted = self.reward(network, normalizer, obs[rows], action[rows])
-                return jnp.square(predicted - scaled[rows]).mean()
-
-            change, optimizer = adam.update(jax.grad(loss)(network), optimizer)
+        def descend(fit: Fit, key: Array) -> tuple[Fit, None]:
+            network, optimizer = fit
+            drawn = jax.random.randint(key, (256,), 0, len(rows.obs))
+            batch = jax.tree.map(lambda x: x[drawn], rows)
+            gradient = jax.grad(self._squared_error)(network, normalizer, batch)
+            change, optimizer = adam.update(gradient, optimizer)
             return (optax.apply_updates(network, change), optimizer), None
 
         start = (network, adam.init(network))
-        (network, _), _ = jax.lax.scan(step, start, jax.random.split(key, self.fitting))
+        (network, _), _ = jax.lax.scan(descend, start, jax.random.split(key, self.fitting))
         return network
+
+    def _squared_error(self, network: MLP, normalizer: Normalizer, rows: RewardRows) -> Array:
+        predicted = self.reward(network, normalizer, rows.obs, rows.action)
+        return jnp.square(predicted - rows.reward).mean()

@@ -149,36 +149,46 @@ class MATL(Settings, MethodDefaults):
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         """Do box lines 2 to 5, an outer iteration."""
-        theta, aligned, phi, omega = s.learner
+        theta, phi = s.learner.simulator, s.learner.robot
         # 2.
         source, tr_s = self._roll_out_source(problem, s.worlds.source, theta)
         usage, target, tr_r = problem.collect(
             s.usage, s.worlds.target, self._behaviour(phi, problem), self.learner.steps
         )
+        # 3. and 4.
+        agents, metrics = self._align_agents(s, tr_s, tr_r)
+        # 5.
+        source, theta = self._learn_unaligned(problem, s, source, agents.simulator)
+        return s._replace(
+            learner=agents._replace(simulator=theta),
+            worlds=SourceAndTarget(source, target),
+            round=np.int64(s.round + 1),
+            source_steps=np.int64(s.source_steps + (self.inner + 1) * tr_s.reward.size),
+            usage=usage,
+        ), metrics
+
+    def _align_agents(self, s: State, tr_s: Transition, tr_r: Transition) -> tuple[Agents, Metrics]:
+        """Do box lines 3 and 4 on both agents' rollouts."""
         # 3.
         key = fold_key(s.key, 6, int(s.phase), int(s.round))
-        omega, health = self._discriminate(omega, tr_s, tr_r, key)
+        omega, health = self._discriminate(s.learner.discriminator, tr_s, tr_r, key)
         # 4.
         rho_s, rho_r = self._auxiliary(omega, tr_s, tr_r)
         theta, aligned = self._learn_in_simulator(s, tr_s, rho_s)
-        phi, learned = self._learn_on_robot(s, tr_r, rho_r)
-        # 5.
+        phi, metrics = self._learn_on_robot(s, tr_r, rho_r)
+        metrics |= health | self._returns(s, tr_s, tr_r)
+        metrics |= _describe_rewards("simulator", rho_s, tr_s)
+        metrics |= _describe_rewards("robot", rho_r, tr_r)
+        return Agents(theta, aligned, phi, omega), metrics
+
+    def _learn_unaligned(
+        self, problem: Problem, s: State, source: Worlds, theta: TRPOState
+    ) -> tuple[Worlds, TRPOState]:
+        """Do box line 5."""
         for j in range(self.inner):
             source, tr = self._roll_out_source(problem, source, theta)
             theta, _ = self.learner.learn(theta, tr, self._update_key(s, j + 1))
-        metrics = self._returns(s, tr_s, tr_r)
-        for name, rho, tr in (("simulator", rho_s, tr_s), ("robot", rho_r, tr_r)):
-            metrics[f"{name}_auxiliary"] = float(rho.mean())
-            metrics[f"{name}_auxiliary_sd"] = float(rho.std())
-            metrics[f"{name}_reward_sd"] = float(tr.reward.std())
-        steps = (self.inner + 1) * tr_s.reward.size
-        return s._replace(
-            learner=Agents(theta, aligned, phi, omega),
-            worlds=SourceAndTarget(source, target),
-            round=np.int64(s.round + 1),
-            source_steps=np.int64(s.source_steps + steps),
-            usage=usage,
-        ), {**learned, **health, **metrics}
+        return source, theta
 
     def _update_key(self, s: State, update: int) -> Array:
         """Return the key of the simulator's update of this round, 0..M.
@@ -269,6 +279,15 @@ class MATL(Settings, MethodDefaults):
         rho_s, _ = self.discriminator.rewards(omega, _sequences(tr_s))
         _, rho_r = self.discriminator.rewards(omega, _sequences(tr_r))
         return rho_s, rho_r
+
+
+def _describe_rewards(agent: str, rho: np.ndarray, tr: Transition) -> Metrics:
+    """Return mean and deviation of an agent's auxiliary rewards, and its reward's deviation."""
+    return {
+        f"{agent}_auxiliary": float(rho.mean()),
+        f"{agent}_auxiliary_sd": float(rho.std()),
+        f"{agent}_reward_sd": float(tr.reward.std()),
+    }
 
 
 def _sequences(tr: Transition) -> np.ndarray:

@@ -26,7 +26,7 @@ from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.learning.learner import Learner
 from isthmus.learning.ppo import PPO, PPOState
 from isthmus.problems.problem import AdaptationMeter
-from isthmus.types import Array, Transition, Worlds
+from isthmus.types import Array, Episodes, Transition, Worlds
 
 
 class Members:
@@ -93,17 +93,31 @@ def adapt_by_updates(
         )
         if members.meter:
             members.meter.begin(int(worlds.episode.sum() - before.sum()))
-            begun = _sum_by_member(worlds.episode, count)
-            if update == updates - 1:  # those that begin with the last step are never played
-                begun = begun - _sum_by_member((tr.terminated | tr.truncated)[-1], count)
+            begun = _count_begun(worlds, tr, count, last=update == updates - 1)
             members.meter.allow((update + 1) * n * steps, int(begun.max()))
-        relabelled = [members.relabel(s, _columns(tr, m, n)) for m, s in enumerate(states)]
-        for m, (s, own) in enumerate(zip(states, relabelled, strict=True)):
-            members.record(m, s, own)
-        keys = [members.key(m, update) for m in range(count)]
-        states = learner.learn_each(states, relabelled, keys)
+        states = _learn_each(learner, states, members, tr, update)
     taken = np.full(count, updates * steps * n)
     return states, MemberUsage(taken, _sum_by_member(worlds.episode, count))
+
+
+def _count_begun(worlds: Worlds, tr: Transition, count: int, *, last: bool) -> np.ndarray:
+    """Return the episodes that each member has begun, (M,), after an update's transitions."""
+    begun = _sum_by_member(worlds.episode, count)
+    if last:  # those that begin with the last step are never played
+        return begun - _sum_by_member((tr.terminated | tr.truncated)[-1], count)
+    return begun
+
+
+def _learn_each(
+    learner: Learner[Any], states: Sequence[Any], members: Members, tr: Transition, update: int
+) -> list[Any]:
+    """Return the members' states after an update on the transitions [T, M n, ...] of all."""
+    n = learner.rollout_shape[0]
+    relabelled = [members.relabel(s, _columns(tr, m, n)) for m, s in enumerate(states)]
+    for m, (s, own) in enumerate(zip(states, relabelled, strict=True)):
+        members.record(m, s, own)
+    keys = [members.key(m, update) for m in range(len(states))]
+    return learner.learn_each(states, relabelled, keys)
 
 
 def _stack(trees: Sequence[Any]) -> Any:
@@ -200,21 +214,28 @@ def hill_climb(
     for update in range(updates):
         thetas = [ravel_pytree(s.networks.actor)[0] for s in states]
         actors = [search.propose(theta, members.key(m, update)) for m, theta in enumerate(thetas)]
-        policies = []
-        for s, tried in zip(states, actors, strict=True):
-            policies += [learner.policy(with_actor(s, theta)) for theta in tried]
-        members.begin_episodes(len(policies))
-        episodes = rollout_episodes(
-            members.domain,
-            members.worlds(queries, update),
-            policies,
-            before_step=members.before_step,
-        )
+        episodes = _play_actors(learner, states, actors, members, update)
         returns = jnp.asarray(episodes.returns, jnp.float32).reshape(count, queries)
         steps += episodes.lengths.reshape(count, queries).sum(1)
         thetas = map(search.operator.move, thetas, actors, returns)
         states = [with_actor(s, theta) for s, theta in zip(states, thetas, strict=True)]
     return states, MemberUsage(steps, np.full(count, updates * queries))
+
+
+def _play_actors(
+    learner: PPO,
+    states: Sequence[PPOState],
+    actors: Sequence[Array],
+    members: Members,
+    update: int,
+) -> Episodes:
+    """Play an episode with each of the actors (Q, D) that each member tries."""
+    policies = []
+    for s, tried in zip(states, actors, strict=True):
+        policies += [learner.policy(with_actor(s, theta)) for theta in tried]
+    members.begin_episodes(len(policies))
+    worlds = members.worlds(len(actors[0]), update)
+    return rollout_episodes(members.domain, worlds, policies, before_step=members.before_step)
 
 
 def with_actor(s: PPOState, theta: Array) -> PPOState:

@@ -8,7 +8,7 @@ The form is ours. MATL's box without omega: line 3 falls away, and in line 4
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,20 @@ from isthmus.methods.matl import MATL
 from isthmus.methods.method import State
 from isthmus.problems.problem import Problem
 from isthmus.types import Array, Metrics, Transition
+
+
+class _TimedStates(NamedTuple):
+    """Transitions as rows (B, ...); states in units of their spread."""
+
+    time: np.ndarray  # steps since the episode began
+    state: np.ndarray
+    start: np.ndarray  # the episode's first state
+
+    @staticmethod
+    def of(tr: Transition, scale: np.ndarray) -> _TimedStates:
+        """Return those of transitions [T, N, ...]."""
+        states, starts = flat(tr.obs) / scale, flat(tr.extra["start"]) / scale
+        return _TimedStates(tr.extra["time"].ravel(), states, starts)
 
 
 @dataclass(frozen=True)
@@ -48,16 +62,18 @@ def distances(tr: Transition, other: Transition, scale: np.ndarray) -> np.ndarra
     episode began, the one counts whose episode's start is nearest; where none lived so long, those
     of its latest time do.
     """
-    time, other_time = tr.extra["time"].ravel(), other.extra["time"].ravel()
-    state, start = flat(tr.obs) / scale, flat(tr.extra["start"]) / scale
-    other_state, other_start = flat(other.obs) / scale, flat(other.extra["start"]) / scale
-    out = np.empty(len(time), np.float32)
-    known_times = np.unique(other_time)
-    for t in np.unique(time):
-        rows = np.flatnonzero(time == t)
+    own, others = _TimedStates.of(tr, scale), _TimedStates.of(other, scale)
+    out = np.empty(len(own.time), np.float32)
+    known_times = np.unique(others.time)
+    for t in np.unique(own.time):
+        rows = np.flatnonzero(own.time == t)
         latest = max(np.searchsorted(known_times, t, "right") - 1, 0)
-        candidates = np.flatnonzero(other_time == known_times[latest])
-        apart = np.square(start[rows, None] - other_start[None, candidates]).sum(-1)
-        nearest = candidates[apart.argmin(1)]
-        out[rows] = np.linalg.norm(state[rows] - other_state[nearest], axis=-1)
+        candidates = np.flatnonzero(others.time == known_times[latest])
+        nearest = candidates[_find_nearest(own.start[rows], others.start[candidates])]
+        out[rows] = np.linalg.norm(own.state[rows] - others.state[nearest], axis=-1)
     return out.reshape(tr.reward.shape)
+
+
+def _find_nearest(points: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return the index of each point's (P, O) nearest candidate (C, O), (P,)."""
+    return np.square(points[:, None] - candidates[None]).sum(-1).argmin(1)

@@ -31,13 +31,7 @@ def forecast(trials: Sequence[AnyTrial], results: Path, runs: Path, workers: int
     rates = _read_rates(results, smoke)
     if not rates:
         return f"{amount}; no unit has been timed yet"
-    seconds = 0.0
-    of_methods, durations = _pool_by_method(trials, rates), _read_durations(results, smoke)
-    for trial in left:
-        if trial.steps:
-            seconds += trial.steps * _find_rate(trial, rates, of_methods)
-        else:
-            seconds += np.median(durations.get(_strip_scale_and_seed(trial.name), [0.0]))
+    seconds = _forecast_seconds(left, trials, rates, _read_durations(results, smoke))
     minutes = f"{seconds / 60 / workers:,.0f}"
     return f"{amount}: about {minutes} minutes, {workers} at once, at the rates of finished units"
 
@@ -59,6 +53,19 @@ def _describe_left(left: Sequence[AnyTrial], trials: Sequence[AnyTrial], results
             f" with those of {again} more whose runs others stand on and are not there any more"
         )
     return amount
+
+
+def _forecast_seconds(
+    left: Sequence[AnyTrial], trials: Sequence[AnyTrial], rates: Rates, durations: Rates
+) -> float:
+    """Return the seconds that what is left of the trials will take, one after another."""
+    seconds, of_methods = 0.0, _pool_by_method(trials, rates)
+    for trial in left:
+        if trial.steps:
+            seconds += trial.steps * _find_rate(trial, rates, of_methods)
+        else:
+            seconds += np.median(durations.get(_strip_scale_and_seed(trial.name), [0.0]))
+    return seconds
 
 
 def _find_rate(trial: AnyTrial, rates: Rates, of_methods: Rates) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,11 +61,18 @@ def shared_step(
     """
     problem = _without_target(problem)
     jobs = [(imports, pickle.dumps((method, problem, shard))) for shard in method.shards(s)]
+    return method.merge(s, _run_shards(executor, jobs, on_part))
+
+
+def _run_shards(
+    executor: Executor, jobs: Sequence[PickledJob], on_part: Callable[[int, int], None]
+) -> list[Any]:
+    """Return the jobs' results in their order, whichever ends first."""
     results: list[Any] = [None] * len(jobs)
     for done, (i, result) in enumerate(executor.map(run_shard, jobs), start=1):
         results[i] = result
         on_part(done, len(jobs))
-    return method.merge(s, results)
+    return results
 
 
 def run_shard(job: PickledJob) -> Any:

@@ -141,11 +141,7 @@ def measure_errors(seed: int, members: int, updates: int) -> dict[str, float]:
     log_anew = draw_log(random, HELD_OUT, TARGET_GAIN)
     held_out = draw_uniform(random, HELD_OUT, 1.0)
     classifiers = Classifiers(members=members, noise=CLASSIFIER_NOISE)
-    initial, key = _begin(classifiers, seed)
-    train = _update.lower(classifiers, updates, BATCH_SIZE, source, log, initial, key).compile()
-    start = time.perf_counter()
-    state, accuracy = jax.block_until_ready(train(source, log, initial, key))
-    seconds = time.perf_counter() - start
+    state, accuracy, seconds = _fit_and_time(classifiers, updates, source, log, seed)
     error = _measure_error(classifiers, state, held_out)
     led = _measure_error_where_led(random, classifiers, state, held_out.obs[:CHOICE_STATES])
     off = _find_off_support(log, log_anew, held_out)
@@ -160,6 +156,21 @@ def measure_errors(seed: int, members: int, updates: int) -> dict[str, float]:
         "classifier_accuracy": np.asarray(accuracy)[-500:].mean(),
         "microseconds": 1e6 * seconds / updates,
     }
+
+
+def _fit_and_time(
+    classifiers: Classifiers,
+    updates: int,
+    source: TransitionBatch,
+    target: TransitionBatch,
+    seed: int,
+) -> tuple[ClassifiersState, Array, float]:
+    """Return what `fit_classifiers` does, and the seconds that the updates took, compiled."""
+    initial, key = _begin(classifiers, seed)
+    train = _update.lower(classifiers, updates, BATCH_SIZE, source, target, initial, key).compile()
+    start = time.perf_counter()
+    state, accuracy = jax.block_until_ready(train(source, target, initial, key))
+    return state, accuracy, time.perf_counter() - start
 
 
 def _measure_error(
