@@ -1100,7 +1100,7 @@ def test_collect_refuses_in_one_line(tmp_path, run, monkeypatch):
         match="explored with its action for the source, not the deployed one; say --determ",
     ):
         log_target(run, isthmus.problem("hopper"), out, 10)
-    monkeypatch.delattr(SourceOnly, "behaviour")
+    monkeypatch.setattr(SourceOnly, "explores", False)
     with pytest.raises(
         BadValue, match="source_only keeps no exploring policy to log with; say --deterministic"
     ):

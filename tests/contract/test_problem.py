@@ -417,13 +417,13 @@ def test_the_targets_reward_is_not_seen(tmp_path, monkeypatch, method):
 @pytest.mark.parametrize("method", tiny.each(registry.METHODS))
 def test_evaluation_returns_are_not_seen(tmp_path, monkeypatch, method):
     clean = tiny.trained(method)
-    play = collecting.rollout_episodes
+    play = loop.rollout_episodes
 
     def poisoned(*arguments, **named):
         episodes = play(*arguments, **named)
         return episodes._replace(returns=np.full_like(episodes.returns, np.nan))
 
-    monkeypatch.setattr(collecting, "rollout_episodes", poisoned)
+    monkeypatch.setattr(loop, "rollout_episodes", poisoned)
     run = tiny.train(method, tmp_path / "poisoned")
     assert any(np.isnan(row.get("target_return", 0.0)) for row in tiny.lines(run)), (
         "the poison was there"

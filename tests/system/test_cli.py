@@ -172,7 +172,7 @@ def test_tables_in_a_pipe_do_not_fold(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     lines = said(capsys, "methods").splitlines()
     for name, row in registry.METHODS.items():
-        (line,) = [line for line in lines if line.split()[0] == name]
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
         assert row.citation in line
 
 
