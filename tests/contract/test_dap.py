@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from functools import cache, partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -378,3 +379,11 @@ def test_inverse_models_undo_stronger_motors() -> None:
     slope = (found * seen.action).sum() / np.square(seen.action).sum()
     assert slope == pytest.approx(1 / 1.5, abs=0.07)
     assert np.square(found - seen.action / 1.5).mean() < 0.25 * np.square(seen.action / 1.5).mean()
+
+
+@pytest.mark.parametrize("method", ["dap", "dap_u"])
+def test_no_run_can_be_started_from(method: str, tmp_path: Path) -> None:
+    """Nor from one of its own, whatever shapes its learner has."""
+    run = tiny.trained(method)
+    with pytest.raises(BadValue, match=f"{method} can start from no other run; leave --start out"):
+        tiny.train(method, tmp_path / "again", start=run.folder)

@@ -58,6 +58,12 @@ def test_a_run_is_read_without_being_begun(trained, monkeypatch, method):
     assert checkpoint.digest(best.state()) == best.digest
 
 
+def test_what_is_written_to_a_state_stays_with_the_caller(trained):
+    run = trained("source_only")
+    run.state().worlds.rows[:] = 0
+    assert checkpoint.digest(run.state()) == run.digest
+
+
 @pytest.mark.parametrize(
     "method", ["fine_tuning", "garat", "learned_reward", "matlf", "darc", "dap"]
 )
@@ -70,7 +76,7 @@ def test_a_run_of_an_older_version_is_read_too(trained, monkeypatch, tmp_path, m
         likes.append(like)
         return load(path, like, *rest, **named)
 
-    monkeypatch.setattr(checkpoint, "has_structure", lambda _: False)
+    monkeypatch.setattr(checkpoint, "has_structure", lambda *_: False)
     monkeypatch.setattr(checkpoint, "load", watched)
     assert checkpoint.digest(Run.open(run.folder).state()) == run.digest
     assert likes[0] is not None

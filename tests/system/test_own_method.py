@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import ClassVar
@@ -161,6 +161,13 @@ def test_what_cannot_be_a_method_is_refused():
         BadValue, match=r"own is no frozen dataclass: write @dataclass\(frozen=True"
     ):
         register_method("own")(Plain)
+
+    @dataclass(frozen=True)
+    class Required(SourceOnly):
+        strength: float = field(kw_only=True)
+
+    with pytest.raises(BadValue, match="own has no default for its setting strength"):
+        register_method("own")(Required)
 
     @dataclass(frozen=True)
     class Empty:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -641,6 +642,13 @@ class Layer:
     inner: tuple
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["size"])
+@dataclass(frozen=True)
+class Sized:
+    weights: np.ndarray
+    size: int
+
+
 @dataclass(frozen=True)
 class NoTree:
     weights: np.ndarray
@@ -677,6 +685,21 @@ def test_an_older_checkpoint_needs_a_tree_that_is_like_it(tmp_path):
         load(path, packages=HERE)
     assert "holds no structure" in one_line(error)
     assert_same(load(path, tree)[0], tree)
+
+
+def test_static_fields_are_not_taken_for_leaves(tmp_path):
+    """JAX keeps them beside the leaves, and no checkpoint holds them: the tree that a run makes
+    anew has them.
+    """
+    tree = {"a": Sized(np.arange(3.0), 5)}
+    path = save(tmp_path, tree, extra={}, name=1)
+    assert not checkpoint.has_structure(path)
+    assert load(path, {"a": Sized(np.zeros(3), 5)})[0]["a"].size == 5
+
+
+def test_classes_that_a_reader_does_not_know_are_told_before_they_are_needed(tmp_path):
+    path = save(tmp_path, {"a": Counters(np.int64(1), 2)}, extra={}, name=1)
+    assert checkpoint.has_structure(path, HERE) and not checkpoint.has_structure(path, ("optax",))
 
 
 def test_a_class_that_cannot_be_found_again_is_loaded_as_an_older_version_is(tmp_path):

@@ -491,7 +491,7 @@ def test_evaluation_and_collection_ask_before_anything_moves(tmp_path, name):
     source = domain("Quiet", "time_limit=30,step_seconds=0.1")
     run = SimpleNamespace(
         problem=Problem(source, source),
-        method=SimpleNamespace(behaviour=None, has_source_action=False),
+        method=SimpleNamespace(explores=True, has_source_action=False),
         behaviour=None,
     )
     with pytest.raises(BadValue, match=words):

@@ -178,7 +178,7 @@ def open_run(folder: Path) -> Run:
 
     run = Run.open(folder)
     try:
-        _ = run.problem
+        _ = run.problem, run.method
     except IsthmusError as error:
         if run.config.get("imports"):
             flags = " ".join(f"--import {name}" for name in run.config["imports"])

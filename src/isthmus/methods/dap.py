@@ -152,6 +152,7 @@ class DAP(Settings, MethodDefaults):
 
     accepts: ClassVar[frozenset[Access]] = frozenset({Access.DATASET})
     has_source_action: ClassVar[bool] = True
+    takes_start: ClassVar[bool] = False
     explores: ClassVar[bool] = True
     learner: SAC = field(default_factory=SAC)
     classifiers: Classifiers = field(default_factory=Classifiers)

@@ -53,6 +53,7 @@ class Method(Protocol[L]):
     has_source_action: ClassVar[bool]  # whether what acts in the source is not what is deployed
     randomizes: ClassVar[bool]  # whether dynamics are drawn from the problem's uncertainty
     shares_rounds: ClassVar[bool]  # whether processes can share a round: `shards`, `work`, `merge`
+    takes_start: ClassVar[bool]  # whether `init` takes another run's learner
 
     @property
     def learner(self) -> Learner:
@@ -131,6 +132,7 @@ class MethodDefaults:
     has_source_action: ClassVar[bool] = False
     randomizes: ClassVar[bool] = False
     shares_rounds: ClassVar[bool] = False
+    takes_start: ClassVar[bool] = True
     pretraining: int = 0  # a method that has a first phase makes it a setting
 
     def policy(self, s: State) -> Any:

@@ -205,6 +205,10 @@ def _check_declarations(kind: str, name: str, entry: type, parts: Sequence[str])
             f"the {kind} {name} is no frozen dataclass: write @dataclass(frozen=True) below "
             f"@register_{kind}"
         )
+    for setting in dataclasses.fields(entry):
+        has_default = setting.default is not setting.default_factory  # both are MISSING without one
+        if setting.init and not has_default:
+            raise BadValue(f"the {kind} {name} has no default for its setting {setting.name}")
     for part in parts:
         if not hasattr(entry, part):
             raise BadValue(f"the {kind} {name} has no {part}: see isthmus.{_CONTRACTS[kind]}")

@@ -226,11 +226,17 @@ def _check_fits(reader: Reader, like: Any, defaults: Mapping[str, Any]) -> None:
             )
 
 
-def has_structure(path: Path) -> bool:
-    """Return whether the checkpoint at `path` holds its tree's structure: those of older versions
-    do not. Raises CheckpointError.
+def has_structure(path: Path, packages: Collection[str] | None = None) -> bool:
+    """Return whether the checkpoint at `path` holds its tree's structure; given `packages`, also
+    whether these define its classes.
+
+    Those of older versions hold none, nor does one of a class with static fields. Raises
+    CheckpointError.
     """
-    return Reader(path).has_structure
+    reader = Reader(path)
+    if not reader.has_structure or packages is None:
+        return reader.has_structure
+    return reader.has_known_classes(packages, _stored_field)
 
 
 def latest(folder: Path) -> tuple[Path, list[str]]:

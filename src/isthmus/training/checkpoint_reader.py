@@ -77,6 +77,16 @@ class Reader:
                 "version of Isthmus that wrote it"
             ) from None
 
+    def has_known_classes(
+        self, packages: Collection[str], stored_name: Callable[[str], str]
+    ) -> bool:
+        """Return whether a tree can be made of the structure, by classes of `packages`."""
+        try:
+            build_tree(self._structure, packages, stored_name)
+        except StructureError:
+            return False
+        return True
+
     def leaf(self, name: str, kind: str) -> Any:
         """Return one leaf, of a kind of `leaves`."""
         try:

@@ -323,16 +323,22 @@ class Run:
         path, notes = self.checkpoint()
         method, problem = self.method, self.problem
         like = None
-        if not checkpoint.has_structure(path):
+        packages = {*STATE_PACKAGES, _package(method), _package(method.learner)}
+        if not checkpoint.has_structure(path, packages):
             phase = checkpoint.read_extra(path)["phase"]
             like = make_like(method, problem, self.seed, phase)
-        packages = {*STATE_PACKAGES, _package(method), _package(method.learner)}
         state, extra = checkpoint.load(path, like, NEW_FIELDS, packages=packages)
         return RestoredRun(state, extra, notes)
 
     def state(self) -> State:
-        """Return the state in `checkpoint`: read once, and again where a newer one was saved."""
-        return self._once("state", lambda: self.restore().state)
+        """Return the state in `checkpoint`: read once, and again where a newer one was saved.
+
+        Its NumPy arrays are copies: what is written to them stays with the caller.
+        """
+        import jax
+
+        state = self._once("state", lambda: self.restore().state)
+        return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, state)
 
     @property
     def policy(self) -> Any:

@@ -19,6 +19,8 @@ def take_start(run: Run, start: Run) -> Any:
 
     Raises BadValue where it holds another learner, or one of other shapes.
     """
+    if not run.method.takes_start:
+        raise BadValue(f"{run.name} can start from no other run; leave --start out")
     if start.method.has_source_action and start.name != run.name:
         raise BadValue(
             f"{start.folder} cannot be started from: {start.name} acts by another policy in the "

@@ -38,7 +38,8 @@ class StructureError(Exception):
 def describe_tree(tree: Any, stored_name: Callable[[str], str]) -> Node:
     """Return the description of a tree; `stored_name` gives a field's name on disk.
 
-    Raises StructureError where a part of the tree is of a class that cannot be found again.
+    Raises StructureError where a part of the tree is of a class that cannot be found again, or
+    has fields that are none of the tree (static to JAX), which no checkpoint holds.
     """
 
     def describe(node: Any) -> Node:
@@ -56,7 +57,22 @@ def describe_tree(tree: Any, stored_name: Callable[[str], str]) -> Node:
             fields[stored_name(name)] = describe(getattr(node, name))
         return {"class": _class_name(kind), "fields": fields}
 
-    return describe(tree)
+    node = describe(tree)
+    if _count_leaves(node) != len(jax.tree_util.tree_leaves(tree)):
+        raise StructureError("a class of the tree has static fields")
+    return node
+
+
+def _count_leaves(node: Node) -> int:
+    """Return how many leaves a description has."""
+    if node is None:
+        return 0
+    if isinstance(node, str):
+        return 1
+    children = next(node[key] for key in ("fields", "dict", "tuple", "list") if key in node)
+    if isinstance(children, dict):
+        children = children.values()
+    return sum(map(_count_leaves, children))
 
 
 def build_tree(node: Node, packages: Collection[str], stored_name: Callable[[str], str]) -> Any:
