@@ -19,17 +19,10 @@ from isthmus.training.run import Run
 LEARNERS = ("ppo", "recurrent_ppo", "trpo", "sac")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
-    """A run of a method, trained once."""
-    runs: dict[str, Run] = {}
-
-    def get(method: str) -> Run:
-        if method not in runs:
-            runs[method] = tiny.train(method, tmp_path_factory.mktemp("runs") / method, 5)
-        return runs[method]
-
-    return get
+@pytest.fixture
+def trained() -> Callable[[str], Run]:
+    """A run of a method, trained once a session."""
+    return tiny.trained
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
@@ -46,7 +39,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
         monkeypatch.setattr(find_learner(learner), "init", fail)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", tiny.each(METHODS))
 def test_a_run_is_read_without_being_begun(trained, monkeypatch, method):
     run = trained(method)
     forbid(monkeypatch, method)
@@ -86,7 +79,10 @@ def test_a_checkpoint_is_read_once_and_a_newer_one_anew(monkeypatch, tmp_path):
     run = tiny.train("source_only", tmp_path / "run", 3)
     opened = Run.open(run.folder)
     state = opened.state()
-    assert opened.state() is state and opened.policy is opened.policy
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "load", lambda *_, **__: pytest.fail("it was read again"))
+        assert checkpoint.digest(opened.state()) == checkpoint.digest(state)
+        assert opened.policy is opened.policy
     policy, newer = opened.policy, state._replace(round=np.int64(state.round + 1))
     extra = checkpoint.read_extra(opened.checkpoint()[0])
     checkpoint.save(run.folder / "checkpoints", newer, extra=extra, name=10**6)
