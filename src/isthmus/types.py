@@ -154,7 +154,7 @@ class Worlds(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """Finished episodes of `play`, one row an episode."""
+    """Finished episodes of `rollout_episodes`, one row an episode."""
 
     returns: Array  # float64 [E]
     lengths: Array  # int64 [E]

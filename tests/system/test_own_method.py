@@ -44,7 +44,7 @@ def forgotten():
 
 def documented() -> list[list[str]]:
     """The page's commands, in order."""
-    text = (DOCS / "guide" / "guide" / "own_method.md").read_text()
+    text = (DOCS / "guide" / "own_method.md").read_text()
     return [shlex.split(line) for line in re.findall(r"^    isthmus (.*)$", text, re.MULTILINE)]
 
 
@@ -71,7 +71,7 @@ def test_the_documented_commands(tmp_path, monkeypatch, capsys):
     """All of them, in order, as a reader would; only with fewer steps, seeds and episodes."""
     shutil.copytree(DOCS / "examples", tmp_path / "docs" / "examples")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("isthmus.cli.main.out._width", 200)
+    monkeypatch.setattr("isthmus.cli.console.screen._width", 200)
     commands = documented()
     assert [command[0] for command in commands] == [
         "methods", "train", "evaluate", "compare", "train", "evaluate"
@@ -92,7 +92,7 @@ def test_the_documented_commands(tmp_path, monkeypatch, capsys):
 
 
 def test_the_tables_show_what_was_imported(capsys, monkeypatch):
-    monkeypatch.setattr("isthmus.cli.main.out._width", 200)
+    monkeypatch.setattr("isthmus.cli.console.screen._width", 200)
     main(["methods", *IMPORTS])
     shown = capsys.readouterr().out
     assert re.search("^force_injection +none +PPO, TRPO, SAC +Valassakis", shown, re.MULTILINE)

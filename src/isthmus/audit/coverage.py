@@ -116,7 +116,7 @@ def describe_coverage(
     whole = fell | (log.lengths >= domain.time_limit)
     counted = whole | ~whole.any()
     return Coverage(
-        text=data.text,
+        data.text,
         domain=str(domain),
         made_by=_describe_maker(metadata),
         made_in=find_origin(metadata) or MADE_BY_UNKNOWN,

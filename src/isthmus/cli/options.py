@@ -68,7 +68,7 @@ class ProblemOptions:
     target: Target = ""
     access: Annotated[Access | None, arg(help="how training may touch the target")] = None
     uncertainty: Annotated[
-        str | None, arg(help="what you believe of the target, as laws: torso_mass=1..9")
+        str | None, arg(help="what you believe of the target, as distributions: torso_mass=1..9")
     ] = None
     data: Data = None
     budget: Annotated[int | None, arg(help="most target transitions that training may take")] = None

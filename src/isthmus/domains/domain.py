@@ -45,9 +45,10 @@ class Domain(ABC):
 
     A `RobotDomain` is a task in a physics engine, a `ForeignDomain` somebody else's environment, a
     `LoggedDomain` known only by its log. `settings` holds the physical parameters that are not the
-    robot's own: a value, a law (drawn per task) or grid values (drawn uniformly per task where the
-    domain trains or is played; a landscape visits them all). `reward` is what is paid for, of
-    `isthmus.tasks.task.VARIANTS`. Only a robot's domain has settings, another engine or reward.
+    robot's own: a value, a distribution (drawn per task) or grid values (drawn uniformly per task
+    where the domain trains or is played; a landscape visits them all). `reward` is what is paid
+    for, of `isthmus.tasks.task.VARIANTS`. Only a robot's domain has settings, another engine or
+    reward.
     """
 
     task: str

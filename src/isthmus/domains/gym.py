@@ -102,7 +102,7 @@ class Environment(gymnasium.Env):
     """One world of a domain as a Gymnasium environment.
 
     Observations are float64 (O,), actions float32 (A,). `reset(seed=...)` starts a built-in task
-    exactly as Gymnasium's v5 does; laws and effects draw from streams of their own.
+    exactly as Gymnasium's v5 does; distributions and effects draw from streams of their own.
     `reset(options={"parameters": {"torso_mass": 6}})` fixes dynamics that the domain varies for
     this episode. Infos hold `reward_terms`, `parameters`, `forward` (the task's own measure of
     progress) and `diverged`.

@@ -170,10 +170,10 @@ class MethodDefaults:
         raise NotImplementedError
 
 
-def initial_state(seed: int, learner: Any, worlds: Worlds, book: TargetUsage) -> State:
+def initial_state(seed: int, learner: Any, worlds: Worlds, usage: TargetUsage) -> State:
     """A state before its first round; the run's key comes from its seed."""
     key = np.asarray(jax.random.key_data(jax.random.key(seed)))
-    return State(learner, worlds, key, np.int64(0), np.int64(0), np.int64(0), book)
+    return State(learner, worlds, key, np.int64(0), np.int64(0), np.int64(0), usage)
 
 
 def fold_key(key: Array, *counters: int) -> Array:
@@ -247,8 +247,8 @@ def target_round(learner: Any, problem: Problem, s: State) -> tuple[State, Metri
     """
     _, steps = learner.rollout_shape
     before = s.learner
-    book, worlds, tr = problem.collect(s.usage, s.worlds, learner.behaviour(before), steps)
+    usage, worlds, tr = problem.collect(s.usage, s.worlds, learner.behaviour(before), steps)
     s, metrics = learn(learner, s, s.worlds, worlds, tr)
     if s.phase:
         s = s._replace(learner=hold_moments(before, s.learner))
-    return s._replace(usage=book), metrics
+    return s._replace(usage=usage), metrics

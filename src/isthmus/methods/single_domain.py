@@ -100,13 +100,13 @@ class TargetOnly(Settings, MethodDefaults):
         """Return the state before the first round."""
         n, steps = self.learner.rollout_shape
         self.learner.check_rollout_shape(n, steps)  # before anything is taken of the target
-        book, worlds = problem.target_worlds(TargetUsage(), n, seed, batch=steps)
-        s = initial_state(seed, None, worlds, book)
+        usage, worlds = problem.target_worlds(TargetUsage(), n, seed, batch=steps)
+        s = initial_state(seed, None, worlds, usage)
         if start is not None:
             return s._replace(learner=self.learner.warm_start(start), phase=np.int64(1))
         new = self.learner.init(problem.target.spaces, fold_key(s.key, 0))
-        book, worlds, tr = problem.collect(book, worlds, self.learner.random(new), steps)
-        return s._replace(learner=self.learner.observe(new, tr), worlds=worlds, usage=book)
+        usage, worlds, tr = problem.collect(usage, worlds, self.learner.random(new), steps)
+        return s._replace(learner=self.learner.observe(new, tr), worlds=worlds, usage=usage)
 
     def step(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         """Do one round of the box."""
@@ -145,10 +145,10 @@ class FineTuning(TargetOnly):
     def _cross(self, problem: Problem, s: State) -> State:
         """Go to the second phase: worlds of the target, which may have other shapes."""
         n, steps = self.learner.rollout_shape
-        book, worlds = problem.target_worlds(s.usage, n, int(s.key[-1]), batch=steps)
+        usage, worlds = problem.target_worlds(s.usage, n, int(s.key[-1]), batch=steps)
         learner = self.learner.warm_start(s.learner)
         return s._replace(
-            learner=learner, worlds=worlds, phase=np.int64(1), round=np.int64(0), usage=book
+            learner=learner, worlds=worlds, phase=np.int64(1), round=np.int64(0), usage=usage
         )
 
 

@@ -75,10 +75,10 @@ class Problem:
     """Two domains and what is allowed between them.
 
     `uncertainty` is what the user believes of the target: settings of the source's parameters as
-    laws, in the one grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the target's
-    log where access is `dataset` (`isthmus.logs.log`); `log()` is the only door to it, and the
-    target itself is then left to evaluation. `target.reward` is what training is paid there; what
-    methods are judged by is `true_target`.
+    distributions, in the one grammar (`torso_mass=1..9,foot_friction=1.5..2.5`). `data` names the
+    target's log where access is `dataset` (`isthmus.logs.log`); `log()` is the only door to it, and
+    the target itself is then left to evaluation. `target.reward` is what training is paid there;
+    what methods are judged by is `evaluation_target`.
     """
 
     source: Domain

@@ -22,7 +22,7 @@ class Take(NamedTuple):
 
     name: str  # "source" or "target"
     domain: str
-    dynamics: list[str]  # what the world drew from laws and grids, in words
+    dynamics: list[str]  # what the world drew from distributions and grids, in words
     times: list[float]  # seconds
     pictures: list[np.ndarray]  # uint8 [height, width, 3]
     returns: list[float]  # until each picture
@@ -118,7 +118,9 @@ def _describe_take(take: Take, seconds: float) -> str:
 
 
 def describe_dynamics(domain: Domain, values: np.ndarray) -> list[str]:
-    """Return what a world drew from laws and grids, in words; `values` [P] are the domain's."""
+    """Return what a world drew from distributions and grids, in words; `values` [P] are the
+    domain's.
+    """
     table = domain.table()
     drawn = []
     for (name, setting), value in zip(domain.settings, values, strict=True):

@@ -33,7 +33,7 @@ def log_target(
     The policy acts as it explored in training, as D4RL's logs are made (Fu et al. 2020, arXiv
     2004.07219), since a log without noise says nothing of actions that were not taken;
     `deterministic`: as it is deployed. Rewards are the target's own. What it took is in the file's
-    metadata and in no training's book. Raises BadValue where the policy is another robot's or
+    metadata and in no training's usage. Raises BadValue where the policy is another robot's or
     explored with another action than the deployed one, or `out` is there already.
     """
     check_fits(run.problem.source, problem.target)

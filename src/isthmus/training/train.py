@@ -280,7 +280,7 @@ class Recorder:
 def _evaluate(
     method: Method[Any], state: State, problem: Problem, episodes: int
 ) -> dict[str, float]:
-    """Return scores in the source and the true target, outside every book: evaluation is metered
+    """Return scores in the source and the true target, outside every count: evaluation is metered
     apart, and selects nothing but the best checkpoint, by the source's return alone.
 
     A target that cannot be replayed is not touched here: only `isthmus evaluate` does, when its
