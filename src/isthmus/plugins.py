@@ -77,7 +77,7 @@ def load_entry_points(group: str) -> None:
     for point in entry_points(group=f"isthmus.{group}"):
         try:
             point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             warnings.warn(
                 f"the entry point {point.name} = {point.value} of isthmus.{group} cannot be "
                 f"imported: {describe_error(error)}",

@@ -46,7 +46,12 @@ Address = Annotated[
 class ShiftOptions:
     """A problem, its domains changed."""
 
-    problem: Positional[str]
+    problem: Positional[
+        Annotated[
+            str,
+            arg(metavar="PROBLEM", help="a row of `isthmus problems`, or task/name=setting,..."),
+        ]
+    ]
     source: Source = ""
     target: Target = ""
 
