@@ -51,7 +51,8 @@ class Updates:
         return self.size.updates / seconds
 
     def _round(self) -> Any:
-        learned, _ = self.size.learner._round(self.learned, self.view, self.size.updates, self.key)
+        batches = self.size.learner.draw(self.view, self.size.updates, self.key)
+        learned, _ = self.size.learner.learn_batches(self.learned, batches, self.key)
         return jax.block_until_ready(learned)
 
 

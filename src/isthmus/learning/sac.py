@@ -233,15 +233,35 @@ class SAC(BaseLearner[SACState]):
         s = self.observe(s, tr)
         if not self.ready(s):
             return s, {}
-        learned, metrics = self._round(s.learned, s.replay.view(), tr.reward.size, key)
+        batches = self.draw(s.replay.view(), tr.reward.size, key)
+        learned, metrics = self.learn_batches(s.learned, batches, key)
         return s._replace(learned=learned), {k: float(v) for k, v in metrics.items()}
 
-    @partial(jax.jit, static_argnums=(0, 3))
-    def _round(
-        self, learned: Learned, view: ReplayView, n: int, key: Array
+    @partial(jax.jit, static_argnums=(0, 2))
+    def draw(self, view: ReplayView, n: int, key: Array) -> SACBatch:
+        """Return the minibatches of n updates, [n, B, ...], each drawn uniformly from all rows."""
+        keys = jax.vmap(lambda k: jax.random.split(k)[0])(jax.random.split(key, n))
+        return jax.lax.map(partial(sample, view, self.minibatch), keys)
+
+    def learn_batches(
+        self, learned: Learned, batches: SACBatch, key: Array
     ) -> tuple[Learned, Health]:
-        draw = partial(sample, view, self.minibatch)
-        learned, health = updates(learned, draw, self.update, n, key)
+        """Do box lines 4 to 8 on each of the minibatches [n, B, ...]; also return mean metrics.
+
+        `key` is that by which they were drawn.
+        """
+        return self._learn_batches(learned, batches, key)
+
+    @partial(jax.jit, static_argnums=0)
+    def _learn_batches(
+        self, learned: Learned, batches: SACBatch, key: Array
+    ) -> tuple[Learned, Health]:
+        def step(learned: Learned, inputs: tuple[SACBatch, Array]) -> tuple[Learned, Health]:
+            batch, key = inputs
+            return self.update(learned, batch, jax.random.split(key)[1])
+
+        keys = jax.random.split(key, len(batches.reward))
+        learned, health = jax.lax.scan(step, learned, (batches, keys))
         return learned, {name: x.mean() for name, x in health.items()}
 
     def update(
