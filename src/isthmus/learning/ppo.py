@@ -3,18 +3,19 @@
 1.  act with the policy, observations normalized by moments frozen for the round
 2.  V, V': values of all states and of their true next states
 3.  advantages by GAE, bootstrapped where a time limit cut the episode
-4.  for each epoch, for each minibatch:
-5.      L = E[-min(rho A, clip(rho, 1 +- eps) A)] + c_v E[(V - R)^2] - c_h H
-6.      Adam on L, gradients clipped by their global norm
+    policy and value function at once, which share no weights:
+4.  for each epoch, for each minibatch, the same for both:
+5.      L_pi = E[-min(rho A, clip(rho, 1 +- eps) A)] - c_h H;  L_V = c_v E[(V - R)^2]
+6.      Adam on each, each one's gradients clipped by their norm (the paper has one loss of both)
 7.  merge the round's observations and returns into the moments
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,33 +29,20 @@ from isthmus.learning.advantage import (
     flat,
     scale_rewards,
 )
-from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
-from isthmus.learning.learner import BaseLearner, Health, S, check_minibatch
+from isthmus.learning.distributions import gaussian_log_prob
+from isthmus.learning.learner import Health
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.normalization import (
     Moments,
     Normalizer,
-    discounted_returns,
-    drop_unknown_rows,
-    normalize_with_missing,
     reward_scale,
 )
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
-from isthmus.learning.settings import (
-    FiniteFloat,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    UnitFloat,
-)
+from isthmus.learning.proximal import Descended, Improved, Optimizers, Proximal, Rollout, RoundObs
 from isthmus.types import Array, Metrics, Spaces, Transition
 
 # States whose rounds are one program's in `PPO.learn_each`; no bit depends on it.
 MEMBERS_PER_SHARD = 8
-
-Networks = TypeVar("Networks")  # a tree with an actor, a critic and log deviations
-Rows = TypeVar("Rows")  # what an update learns from: a tree of rows (B, ...)
 
 
 class PPONetworks(NamedTuple):
@@ -66,10 +54,10 @@ class PPONetworks(NamedTuple):
 
 
 class PPOState(NamedTuple):
-    """What is learned: networks, their optimizer, and running moments."""
+    """What is learned: networks, their optimizers, and running moments."""
 
     networks: PPONetworks
-    optimizer: optax.OptState
+    optimizer: Optimizers
     obs_moments: Moments
     parameters: Moments  # of the dynamics, for a critic that sees them
     returns: Moments
@@ -77,17 +65,6 @@ class PPOState(NamedTuple):
     paid: np.bool_  # whether any reward was not 0 since the state began or crossed elsewhere
     low: np.ndarray
     high: np.ndarray
-
-
-class Rollout(NamedTuple):
-    """What one update needs, rows (B, ...)."""
-
-    obs: Array
-    critic_obs: Array
-    sample: Array
-    log_prob: Array
-    advantage: Array
-    target: Array
 
 
 class _RoundArrays(NamedTuple):
@@ -106,7 +83,7 @@ class _RoundInput(NamedTuple):
     """All that a round learns from, but its key."""
 
     networks: PPONetworks
-    optimizer: optax.OptState
+    optimizer: Optimizers
     normalize: Normalizer
     normalize_parameters: Normalizer
     scale: Array  # of rewards
@@ -114,167 +91,8 @@ class _RoundInput(NamedTuple):
     arrays: _RoundArrays
 
 
-class RoundObs(NamedTuple):
-    """A round's normalized observations [T, N, ...], as actor and critic see them."""
-
-    actor: Array
-    critic: Array
-    next_critic: Array
-
-
-def surrogate(ratio: Array, advantage: Array, clip: float) -> Array:
-    """Return Eq. 7 of PPO: min(rho A, clip(rho, 1 - eps, 1 + eps) A), one sample."""
-    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
-
-
 @dataclass(frozen=True)
-class Proximal(BaseLearner[S], Generic[S, Networks, Rows]):
-    """What PPO is for any network: its settings, and box lines 4 to 7.
-
-    A kind of it adds `loss(networks, minibatch)`, which ends in `objective`. Raises BadValue for a
-    setting that cannot learn.
-    """
-
-    worlds: PositiveInt = 64
-    steps: PositiveInt = 64
-    hidden: tuple[int, ...] = (64, 64)
-    learning_rate: PositiveFloat = 3e-4
-    epochs: PositiveInt = 10
-    minibatch: PositiveInt = 64
-    discount: UnitFloat = 0.99
-    gae_decay: UnitFloat = 0.95
-    clip: PositiveFloat = 0.2
-    value_weight: NonNegativeFloat = 0.5
-    entropy_weight: NonNegativeFloat = 0.0
-    max_gradient: PositiveFloat = 0.5
-    initial_log_std: FiniteFloat = 0.0
-    # steps over which the learning rate falls, in a line, to a tenth; 0: it stays
-    annealing: NonNegativeInt = 0
-    # stop a round's updates when the policy has moved this far (nats); 0: never
-    target_kl: NonNegativeFloat = 0.0
-    # the critic sees the drawn dynamics; for a target's, their mean in training
-    privileged: bool = False
-
-    def check_rollout_shape(self, worlds: int, steps: int) -> None:
-        """Raise BadValue for a minibatch beyond a round."""
-        check_minibatch(self.minibatch, worlds, steps)
-
-    @property
-    def _optimizer(self) -> optax.GradientTransformation:
-        rate = self.learning_rate
-        if self.annealing:
-            round_ = self.worlds * self.steps
-            descents = self.annealing * self.epochs * (round_ // self.minibatch) // round_
-            rate = optax.linear_schedule(rate, rate / 10, descents)
-        return optax.chain(optax.clip_by_global_norm(self.max_gradient), optax.adam(rate, eps=1e-5))
-
-    def normalize_obs(self, inputs: Any) -> RoundObs:
-        """Return what the networks see of a round; a privileged critic also sees the dynamics."""
-        arrays = inputs.arrays
-        obs, next_obs = inputs.normalize(arrays.obs), inputs.normalize(arrays.next_obs)
-        if not self.privileged:
-            return RoundObs(obs, obs, next_obs)
-        dynamics = normalize_with_missing(inputs.normalize_parameters, arrays.parameters)
-        critic_obs = jnp.concatenate([obs, dynamics], -1)
-        return RoundObs(obs, critic_obs, jnp.concatenate([next_obs, dynamics], -1))
-
-    def loss(self, networks: Networks, batch: Rows) -> tuple[Array, Health]:
-        """Return box line 5 over a minibatch, and metrics."""
-        raise NotImplementedError
-
-    def objective(
-        self, batch: Rollout, mean: Array, log_std: Array, value: Array
-    ) -> tuple[Array, Health]:
-        """Return box line 5 over a minibatch (B, ...), and metrics.
-
-        Advantages are standardized in it; means (B, A) and values (B,) are the new networks'.
-        """
-        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
-        log_prob = jax.vmap(gaussian_log_prob, (0, 0, None))(batch.sample, mean, log_std)
-        log_ratio = log_prob - batch.log_prob
-        ratio = jnp.exp(log_ratio)
-        policy_loss = -surrogate(ratio, advantage, self.clip).mean()
-        value_loss = jnp.square(value - batch.target).mean()
-        entropy = gaussian_entropy(log_std)
-        loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
-        health = {"policy_loss": policy_loss, "value_loss": value_loss}
-        return loss, health | self._measure_change(ratio, log_ratio)
-
-    def _measure_change(self, ratio: Array, log_ratio: Array) -> Health:
-        """Return how far the policy has moved from the round's, by rho (B,) and its logarithm."""
-        return {
-            # Schulman's low-variance estimator of KL(old || new)
-            "kl": (ratio - 1 - log_ratio).mean(),
-            "clip_fraction": (jnp.abs(ratio - 1) > self.clip).mean(),
-        }
-
-    def improve(
-        self, networks: Networks, optimizer: optax.OptState, rows: Rows, size: int, key: Array
-    ) -> tuple[Networks, optax.OptState, Health]:
-        """Return networks, optimizer and health after box lines 4 to 6.
-
-        `rows` is a tree of rows (B, ...), taken in minibatches of `size`. Health is the mean over
-        all minibatches; kl that over the last epoch's.
-        """
-
-        def epoch(descent: Descent, key: Array) -> tuple[Descent, Health]:
-            return jax.lax.scan(self._descend, descent, _draw_minibatches(rows, size, key))
-
-        start = Descent(networks, optimizer, jnp.zeros((), bool))
-        end, health = jax.lax.scan(epoch, start, jax.random.split(key, self.epochs))
-        means = {name: x.mean() for name, x in health.items()}
-        return end.networks, end.optimizer, means | {"kl": health["kl"][-1].mean()}
-
-    def _descend(self, descent: Descent, batch: Rows) -> tuple[Descent, Health]:
-        """Box line 6, one step of Adam; beyond `target_kl` networks and optimizer stay."""
-        networks, optimizer, stopped = descent
-        (_, health), gradient = jax.value_and_grad(self.loss, has_aux=True)(networks, batch)
-        updates, new_optimizer = self._optimizer.update(gradient, optimizer, networks)
-        new_networks = optax.apply_updates(networks, updates)
-        if self.target_kl:
-            stopped = stopped | (health["kl"] > 1.5 * self.target_kl)
-            new_networks = _keep_where(stopped, networks, new_networks)
-            new_optimizer = _keep_where(stopped, optimizer, new_optimizer)
-        return Descent(new_networks, new_optimizer, stopped), health
-
-    def observe(self, s: Any, tr: Transition) -> Any:
-        """Box line 7: merge a round into the moments, or the random steps before the first."""
-        done = tr.terminated | tr.truncated
-        returns, running = discounted_returns(s.running, tr.reward, done, self.discount)
-        parameters = s.parameters
-        if self.privileged:
-            parameters = parameters.merge(drop_unknown_rows(flat(tr.parameters)))
-        return s._replace(
-            obs_moments=s.obs_moments.merge(flat(tr.obs)),
-            parameters=parameters,
-            returns=s.returns.merge(flat(returns)),
-            running=running,
-            paid=any_reward(s.paid, tr.reward),
-        )
-
-
-class Descent(NamedTuple):
-    """What a minibatch changes, and whether `target_kl` has stopped the round's updates."""
-
-    networks: Any
-    optimizer: optax.OptState
-    stopped: Array  # bool
-
-
-def _draw_minibatches(rows: Any, size: int, key: Array) -> Any:
-    """Return a tree of rows (B, ...) in random order, [B // size, size, ...]."""
-    length = len(jax.tree.leaves(rows)[0])
-    count = length // size
-    order = jax.random.permutation(key, length)[: count * size]
-    return jax.tree.map(lambda x: x[order].reshape(count, size, *x.shape[1:]), rows)
-
-
-def _keep_where(kept: Array, old: Any, new: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(kept, a, b), old, new)
-
-
-@dataclass(frozen=True)
-class PPO(Proximal[PPOState, PPONetworks, Rollout]):
+class PPO(Proximal[PPOState]):
     """PPO. Defaults are CleanRL's and SB3's sizes, in 64 worlds of 64 steps a round.
 
     Raises BadValue for a setting that cannot learn.
@@ -295,7 +113,7 @@ class PPO(Proximal[PPOState, PPONetworks, Rollout]):
         )
         return PPOState(
             networks,
-            self._optimizer.init(networks),
+            self.init_optimizers(networks),
             Moments.empty(spaces.observation),
             Moments.empty(extra),
             Moments.empty(()),
@@ -308,7 +126,7 @@ class PPO(Proximal[PPOState, PPONetworks, Rollout]):
     def warm_start(self, s: PPOState) -> PPOState:
         """Return the state for other worlds: weights and moments stay, not the optimizer's."""
         return s._replace(
-            optimizer=self._optimizer.init(s.networks),
+            optimizer=self.init_optimizers(s.networks),
             running=np.zeros(self.worlds),
             paid=np.bool_(False),
         )
@@ -327,9 +145,13 @@ class PPO(Proximal[PPOState, PPONetworks, Rollout]):
 
     def learn(self, s: PPOState, tr: Transition, key: Array) -> tuple[PPOState, Metrics]:
         """Learn one round: transitions [T, N, ...] to a new state, and metrics."""
-        networks, optimizer, metrics = self._round(self._gather(s, tr), key)
-        s = self.observe(s._replace(networks=networks, optimizer=optimizer), tr)
-        return s, {k: float(v) for k, v in metrics.items()}
+        inputs = self._gather(s, tr)
+        # 2. and 3.
+        rows, metrics = self._prepare(inputs)
+        # 4. to 6.
+        after = self.improve(inputs, rows, self.minibatch, key)
+        s = self.observe(s._replace(networks=after.networks, optimizer=after.optimizer), tr)
+        return s, {k: float(v) for k, v in (metrics | after.health).items()}
 
     def learn_each(
         self, states: Sequence[PPOState], trs: Sequence[Transition], keys: Sequence[Array]
@@ -339,19 +161,19 @@ class PPO(Proximal[PPOState, PPONetworks, Rollout]):
         It is `lax.map` over shards of a fixed size.
         """
         inputs = [jax.device_get(self._gather(s, tr)) for s, tr in zip(states, trs, strict=True)]
-        learned = []
+        learned: list[Improved] = []
         for start in range(0, len(inputs), MEMBERS_PER_SHARD):
             shard = slice(start, start + MEMBERS_PER_SHARD)
             learned += self._learn_shard(inputs[shard], keys[shard])
         after = []
-        for s, tr, (networks, optimizer) in zip(states, trs, learned, strict=True):
-            after.append(self.observe(s._replace(networks=networks, optimizer=optimizer), tr))
+        for s, tr, new in zip(states, trs, learned, strict=True):
+            after.append(
+                self.observe(s._replace(networks=new.networks, optimizer=new.optimizer), tr)
+            )
         return after
 
-    def _learn_shard(
-        self, inputs: Sequence[_RoundInput], keys: Sequence[Array]
-    ) -> list[tuple[PPONetworks, optax.OptState]]:
-        """Return networks and optimizer after the rounds of at most MEMBERS_PER_SHARD states.
+    def _learn_shard(self, inputs: Sequence[_RoundInput], keys: Sequence[Array]) -> list[Improved]:
+        """Return what comes of the rounds of at most MEMBERS_PER_SHARD states.
 
         The last one fills the shard up.
         """
@@ -359,8 +181,14 @@ class PPO(Proximal[PPOState, PPONetworks, Rollout]):
         members = [min(m, count - 1) for m in range(MEMBERS_PER_SHARD)]
         stacked = jax.tree.map(lambda *x: np.stack(x), *[inputs[m] for m in members])
         used = np.arange(MEMBERS_PER_SHARD) < count
-        learned = self._rounds(used, stacked, jnp.stack([keys[m] for m in members]))
-        learned = jax.device_get(learned)
+        networks, optimizer = stacked.networks, stacked.optimizer
+        rows = self._prepare_each(stacked)
+        count = rows.target.shape[1]
+        orders = np.stack([self.draw_order(count, self.minibatch, keys[m]) for m in members])
+        policy = networks.actor, networks.log_std
+        of_policy = self._improve_policies(used, (policy, optimizer.policy, rows, orders))
+        of_critic = self._improve_critics(used, (networks.critic, optimizer.critic, rows, orders))
+        learned = jax.device_get(self.put_together(networks, of_policy, of_critic))
         return [jax.tree.map(lambda x, m=m: x[m], learned) for m in range(count)]
 
     def _gather(self, s: PPOState, tr: Transition) -> _RoundInput:
@@ -380,37 +208,33 @@ class PPO(Proximal[PPOState, PPONetworks, Rollout]):
         )
 
     @partial(jax.jit, static_argnums=0)
-    def _rounds(
-        self, used: Array, inputs: _RoundInput, keys: Array
-    ) -> tuple[PPONetworks, optax.OptState]:
-        """`_round` of those (SHARD, ...) that are used: the others cost nothing."""
-
-        def learn(inputs: _RoundInput, key: Array) -> tuple[PPONetworks, optax.OptState]:
-            return self._round(inputs, key)[:2]
-
-        def keep(inputs: _RoundInput, key: Array) -> tuple[PPONetworks, optax.OptState]:
-            return inputs[:2]
-
-        return jax.lax.map(lambda x: jax.lax.cond(x[0], learn, keep, *x[1:]), (used, inputs, keys))
-
-    @partial(jax.jit, static_argnums=0)
-    def _round(self, inputs: _RoundInput, key: Array) -> tuple[PPONetworks, optax.OptState, Health]:
+    def _prepare(self, inputs: _RoundInput) -> tuple[Rollout, Health]:
+        """Return box lines 2 and 3, and metrics."""
         obs = self.normalize_obs(inputs)
         # 2.
         valued = self._estimate_values(inputs, obs)
         # 3.
         rows = self._make_rows(inputs, obs, valued)
-        # 4. to 6.
-        networks, optimizer, metrics = self.improve(
-            inputs.networks, inputs.optimizer, rows, self.minibatch, key
-        )
-        metrics |= {
+        return rows, {
             "explained_variance": explained_variance(flat(valued.value), rows.target),
-            "entropy": gaussian_entropy(networks.log_std),
             "value": valued.value.mean(),
             "reward_scale": inputs.scale,
         }
-        return networks, optimizer, metrics
+
+    @partial(jax.jit, static_argnums=0)
+    def _prepare_each(self, inputs: _RoundInput) -> Rollout:
+        """Return the rows of a shard's states (SHARD, ...)."""
+        return jax.lax.map(lambda one: self._prepare(one)[0], inputs)
+
+    @partial(jax.jit, static_argnums=0)
+    def _improve_policies(self, used: Array, members: Any) -> Descended:
+        """`_improve_policy` of those (SHARD, ...) that are used: the others cost nothing."""
+        return _map_used(self._improve_policy, used, members)
+
+    @partial(jax.jit, static_argnums=0)
+    def _improve_critics(self, used: Array, members: Any) -> Descended:
+        """`_improve_critic` of those (SHARD, ...) that are used: the others cost nothing."""
+        return _map_used(self._improve_critic, used, members)
 
     def _estimate_values(self, inputs: _RoundInput, obs: RoundObs) -> ValuedRound:
         """Return box line 2."""
@@ -435,7 +259,25 @@ class PPO(Proximal[PPOState, PPONetworks, Rollout]):
             flat(target),
         )
 
-    def loss(self, networks: PPONetworks, batch: Rollout) -> tuple[Array, Health]:
-        """Return box line 5 over a minibatch, and metrics."""
-        value = mlp(networks.critic, batch.critic_obs)[:, 0]
-        return self.objective(batch, mlp(networks.actor, batch.obs), networks.log_std, value)
+    def read_means(self, actor: MLP, batch: Rollout) -> Array:
+        """Return the policy's means (B, A) over a minibatch."""
+        return mlp(actor, batch.obs)
+
+    def rows_of_critic(self, rows: Rollout) -> Rollout:
+        """Return rows without what only the policy learns from."""
+        return rows._replace(obs=None, sample=None, log_prob=None, advantage=None)
+
+    def read_values(self, critic: MLP, batch: Rollout) -> Array:
+        """Return the critic's values (B,) over a minibatch."""
+        return mlp(critic, batch.critic_obs)[:, 0]
+
+
+def _map_used(improve: Callable[..., Descended], used: Array, members: Any) -> Descended:
+    """Return `improve(*member)` of the members (SHARD, ...) that are used, one by one."""
+
+    def keep(weights: Any, optimizer: optax.OptState, *rest: Any) -> Descended:
+        made = jax.eval_shape(improve, weights, optimizer, *rest)
+        health = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), made.health)
+        return Descended(weights, optimizer, health)
+
+    return jax.lax.map(lambda x: jax.lax.cond(x[0], improve, keep, *x[1]), (used, members))

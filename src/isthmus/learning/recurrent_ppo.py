@@ -7,8 +7,9 @@
 3.  advantages by GAE, bootstrapped where a time limit cut the episode, and going on to the task's
     next
 4.  cut the round into sequences of k steps; each keeps the memories that it began with
-5.  for each epoch, for each minibatch of whole sequences: PPO's loss of the unrolled sequences,
-    blank where a task began, by backpropagation through their k steps; Adam
+5.  for each epoch, for each minibatch of whole sequences: PPO's losses of the unrolled sequences,
+    blank where a task began, by backpropagation through their k steps; Adam for policy and value
+    function each, at once
 6.  merge the round's observations and returns into the moments
 """
 
@@ -21,7 +22,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from isthmus.learning.advantage import (
     ValuedRound,
@@ -30,7 +30,7 @@ from isthmus.learning.advantage import (
     flat,
     scale_rewards,
 )
-from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
+from isthmus.learning.distributions import gaussian_log_prob
 from isthmus.learning.learner import Health
 from isthmus.learning.networks import (
     CELLS,
@@ -48,7 +48,7 @@ from isthmus.learning.normalization import (
     reward_scale,
 )
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.learning.ppo import Proximal, Rollout, RoundObs
+from isthmus.learning.proximal import Optimizers, Proximal, Rollout, RoundObs
 from isthmus.learning.settings import PositiveInt
 from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition, UnknownName
 
@@ -76,7 +76,7 @@ class RecurrentState(NamedTuple):
     """What is learned: networks, their optimizer, running moments, and the critic's memory."""
 
     networks: RecurrentNetworks
-    optimizer: optax.OptState
+    optimizer: Optimizers
     obs_moments: Moments
     parameters: Moments  # of the dynamics, for a critic that sees them
     returns: Moments
@@ -191,7 +191,7 @@ class _RoundInput(NamedTuple):
     """All that a round learns from, but its key."""
 
     networks: RecurrentNetworks
-    optimizer: optax.OptState
+    optimizer: Optimizers
     critic_memory: Array  # [N, M]
     normalize: Normalizer
     normalize_parameters: Normalizer
@@ -200,11 +200,10 @@ class _RoundInput(NamedTuple):
     arrays: _RoundArrays
 
 
-class _RoundOutput(NamedTuple):
-    """What comes of a round: networks, optimizer, the critic's memory [N, M], metrics."""
+class _Prepared(NamedTuple):
+    """What a round's update learns from, the critic's memory after it [N, M], metrics."""
 
-    networks: RecurrentNetworks
-    optimizer: optax.OptState
+    rows: Sequences
     critic_memory: Array
     metrics: Health
 
@@ -229,7 +228,7 @@ def through_tasks(valued: ValuedRound, fresh: Array) -> ValuedRound:
 
 
 @dataclass(frozen=True)
-class RecurrentPPO(Proximal[RecurrentState, RecurrentNetworks, Sequences]):
+class RecurrentPPO(Proximal[RecurrentState]):
     """PPO with a memory. Worlds, steps and epochs are those of sb3-contrib's RecurrentPPO.
 
     Its minibatches are larger, its cells smaller. `hidden` is behind the cell; `minibatch` counts
@@ -270,7 +269,7 @@ class RecurrentPPO(Proximal[RecurrentState, RecurrentNetworks, Sequences]):
         )
         return RecurrentState(
             networks,
-            self._optimizer.init(networks),
+            self.init_optimizers(networks),
             Moments.empty(spaces.observation),
             Moments.empty(extra),
             Moments.empty(()),
@@ -292,7 +291,7 @@ class RecurrentPPO(Proximal[RecurrentState, RecurrentNetworks, Sequences]):
     def warm_start(self, s: RecurrentState) -> RecurrentState:
         """Return the state for other worlds: weights and moments stay, not the optimizer's."""
         return s._replace(
-            optimizer=self._optimizer.init(s.networks),
+            optimizer=self.init_optimizers(s.networks),
             running=np.zeros(self.worlds),
             paid=np.bool_(False),
             remembered=self._blank_memory(s.networks),
@@ -317,11 +316,16 @@ class RecurrentPPO(Proximal[RecurrentState, RecurrentNetworks, Sequences]):
         self, s: RecurrentState, tr: Transition, key: Array
     ) -> tuple[RecurrentState, Metrics]:
         """Learn one round: transitions [T, N, ...] to a new state, and metrics."""
-        after = self._round(self._gather(s, tr), key)
+        inputs = self._gather(s, tr)
+        # 2. to 4.
+        rows, remembered, metrics = self._prepare(inputs)
+        # 5.
+        after = self.improve(inputs, rows, self.minibatch // self.sequence, key)
         learned = s._replace(
-            networks=after.networks, optimizer=after.optimizer, remembered=after.critic_memory
+            networks=after.networks, optimizer=after.optimizer, remembered=remembered
         )
-        return self.observe(learned, tr), {k: float(v) for k, v in after.metrics.items()}
+        metrics |= after.health
+        return self.observe(learned, tr), {k: float(v) for k, v in metrics.items()}
 
     def _gather(self, s: RecurrentState, tr: Transition) -> _RoundInput:
         self.check_rollout_shape(*reversed(tr.reward.shape))
@@ -348,7 +352,8 @@ class RecurrentPPO(Proximal[RecurrentState, RecurrentNetworks, Sequences]):
         )
 
     @partial(jax.jit, static_argnums=0)
-    def _round(self, inputs: _RoundInput, key: Array) -> _RoundOutput:
+    def _prepare(self, inputs: _RoundInput) -> _Prepared:
+        """Return box lines 2 to 4, and metrics."""
         obs = self.normalize_obs(inputs)
         # 2.
         memories, valued = self._estimate_values(inputs, obs)
@@ -356,17 +361,15 @@ class RecurrentPPO(Proximal[RecurrentState, RecurrentNetworks, Sequences]):
         steps = self._make_steps(inputs, obs, valued)
         # 4.
         rows = self._cut_round(inputs, steps, memories)
-        # 5.
-        networks, optimizer, metrics = self.improve(
-            inputs.networks, inputs.optimizer, rows, self.minibatch // self.sequence, key
+        return _Prepared(
+            rows,
+            memories[-1],
+            {
+                "explained_variance": explained_variance(flat(valued.value), flat(steps.target)),
+                "value": valued.value.mean(),
+                "reward_scale": inputs.scale,
+            },
         )
-        metrics |= {
-            "explained_variance": explained_variance(flat(valued.value), flat(steps.target)),
-            "entropy": gaussian_entropy(networks.log_std),
-            "value": valued.value.mean(),
-            "reward_scale": inputs.scale,
-        }
-        return _RoundOutput(networks, optimizer, memories[-1], metrics)
 
     def _estimate_values(self, inputs: _RoundInput, obs: RoundObs) -> tuple[Array, ValuedRound]:
         """Return box line 2: the critic's memory after each step, [T, N, M], and its values."""
@@ -403,13 +406,25 @@ class RecurrentPPO(Proximal[RecurrentState, RecurrentNetworks, Sequences]):
         x = x.reshape(-1, self.sequence, *x.shape[1:])
         return flat(jnp.swapaxes(x, 1, 2))
 
-    def loss(self, networks: RecurrentNetworks, batch: Sequences) -> tuple[Array, Health]:
-        """Return box line 5 over a minibatch of sequences, and metrics."""
-        steps, fresh = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (batch.steps, batch.fresh))
+    def read_means(self, actor: Recurrent, batch: Sequences) -> Array:
+        """Return the policy's means (B, A) over a minibatch of sequences, time first."""
+        return _read(actor, batch.actor, batch.steps.obs, batch.fresh)
 
-        def read(network: Recurrent, memory: Array, x: Array) -> Array:
-            return flat(network.read(unroll(network.cell, memory, x, fresh)))
+    def rows_of_critic(self, rows: Sequences) -> Sequences:
+        """Return rows without what only the policy learns from."""
+        steps = rows.steps._replace(obs=None, sample=None, log_prob=None, advantage=None)
+        return rows._replace(steps=steps, actor=None)
 
-        mean = read(networks.actor, batch.actor, steps.obs)
-        value = read(networks.critic, batch.critic, steps.critic_obs)[:, 0]
-        return self.objective(jax.tree.map(flat, steps), mean, networks.log_std, value)
+    def read_values(self, critic: Recurrent, batch: Sequences) -> Array:
+        """Return the critic's values (B,) over a minibatch of sequences, time first."""
+        return _read(critic, batch.critic, batch.steps.critic_obs, batch.fresh)[:, 0]
+
+    def read_rows(self, batch: Sequences) -> Rollout:
+        """Return a minibatch of sequences as rows (B, ...), time first."""
+        return jax.tree.map(lambda x: flat(jnp.swapaxes(x, 0, 1)), batch.steps)
+
+
+def _read(network: Recurrent, memory: Array, x: Array, fresh: Array) -> Array:
+    """Return outputs (B, ...) for sequences (C, k, ...), time first, from memories (C, M) on."""
+    x, fresh = jnp.swapaxes(x, 0, 1), jnp.swapaxes(fresh, 0, 1)
+    return flat(network.read(unroll(network.cell, memory, x, fresh)))
