@@ -7,6 +7,7 @@ from __future__ import annotations
 import atexit
 import gc
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +51,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOG = "MUJOCO_LOG.TXT"
 
+GROUPS = Path(os.environ["ISTHMUS_TEST_SESSION"]) / "groups.json"
+"""What pytest's workers collected: each test's group."""
+
 LONGEST = ("cli", "studies", "compare", "ray", "executor", "dap_study", "report", "matl_study")
 RANK = {f"test_{name}": i for i, name in enumerate(LONGEST)}
 
@@ -78,6 +83,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not of_method:
             item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=lambda item: places[group(item)])
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        partial = GROUPS.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps({item.nodeid: group(item) for item in items}))
+        partial.rename(GROUPS)
+
+
+@pytest.hookimpl(optionalhook=True)  # another session may do without xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return a scheduler that keeps a group in one process.
+
+    xdist 3.8 hands the groups on in the tests' ids, which pytest 9.2 no longer lets it change:
+    each test would be a group of its own, and each process compile what all need.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Grouped(LoadGroupScheduling):
+        groups: dict[str, str] | None = None
+
+        def _split_scope(self, nodeid: str) -> str:
+            if self.groups is None:
+                self.groups = json.loads(GROUPS.read_text())
+            return self.groups.get(nodeid) or super()._split_scope(nodeid)
+
+    return Grouped(config, log)
 
 
 @pytest.hookimpl(trylast=True)
