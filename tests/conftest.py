@@ -89,6 +89,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         partial.rename(GROUPS)
 
 
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of Python's garbage collections, and make them rarer: tracing
+    makes many objects and few cycles, and a group's end collects.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
 @pytest.hookimpl(optionalhook=True)  # another session may do without xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Return a scheduler that keeps a group in one process.

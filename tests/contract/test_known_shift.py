@@ -92,6 +92,7 @@ def test_the_closed_forms() -> None:
     )
 
 
+@pytest.mark.full  # DAP has the same classifiers, and a second action
 @probes.over_seeds
 def test_darc_takes_the_action_that_the_targets_dynamics_leave_worth_most(seeds: range) -> None:
     """A reward of a, less d^2 / 2 = 1.389 a^2, is greatest at a = 0.36; without delta_r at a =

@@ -5,6 +5,7 @@ known.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -190,7 +191,7 @@ def test_one_update_against_numpy() -> None:
     learner = replace(LEARNER, learning_rate=0.01, discount=0.8, tau=0.1, reward_scale=0.5)
     random, key = np.random.default_rng(0), jax.random.key(3)
     s, batch = linear(random, learner), a_batch(random, 16)
-    new, metrics = learner.update(s, batch, key)
+    new, metrics = jax.jit(learner.update)(s, batch, key)
 
     k_noise, _ = jax.random.split(key)
     next_noise, noise = double(jax.random.normal(k_noise, (2, 16, 1)))
@@ -265,8 +266,8 @@ def test_a_term_is_added_to_the_critics_loss_and_to_nothing_else() -> None:
     # Where the term is huge, the critics' first step has its sign: down both biases, and weights by
     # the mean row.
     term = lambda q, batch, key: 1e6 * q(batch.obs, batch.action).mean()
-    plain, metrics = LEARNER.update(s, batch, key)
-    pushed, told = LEARNER.update(s, batch, key, critic_term=term)
+    plain, metrics = jax.jit(LEARNER.update)(s, batch, key)
+    pushed, told = jax.jit(partial(LEARNER.update, critic_term=term))(s, batch, key)
     for old, new in zip(s.critics, pushed.critics):
         np.testing.assert_allclose(new[0][1], old[0][1] - 3e-3, rtol=1e-4)
         rows = np.concatenate([batch.obs, batch.action], -1).mean(0)
@@ -280,9 +281,12 @@ def test_a_term_is_added_to_the_critics_loss_and_to_nothing_else() -> None:
 def test_members_side_by_side_learn_as_alone() -> None:
     random = np.random.default_rng(3)
     members = [(linear(random, LEARNER), a_batch(random, 8), jax.random.key(i)) for i in range(2)]
-    together, _ = jax.vmap(LEARNER.update)(*jax.tree.map(lambda *x: jnp.stack(x), *members))
+    update = jax.jit(LEARNER.update)
+    together, _ = jax.jit(jax.vmap(LEARNER.update))(
+        *jax.tree.map(lambda *x: jnp.stack(x), *members)
+    )
     for i, member in enumerate(members):
-        alone, _ = LEARNER.update(*member)
+        alone, _ = update(*member)
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together)):
             np.testing.assert_allclose(a, b[i], rtol=2e-4, atol=1e-6)
 
