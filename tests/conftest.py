@@ -5,6 +5,8 @@ made once, rows of one method in one process, no log of MuJoCo's, and where Chro
 from __future__ import annotations
 
 import atexit
+import contextlib
+import ctypes
 import gc
 import hashlib
 import json
@@ -132,6 +134,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     tiny.forget_simulations()
     jax.clear_caches()
     gc.collect()
+    with contextlib.suppress(AttributeError):  # glibc keeps what is freed, unless asked
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)
