@@ -373,6 +373,7 @@ def test_settings_that_cannot_be(name: str, wrong: dict[str, Any]) -> None:
         registry.build(name, wrong)
 
 
+@pytest.mark.full  # the same fit as that of the numbers above, in a robot
 def test_inverse_models_undo_stronger_motors() -> None:
     """The cheetah's motors are 1.5 times as strong in the target: what a does in the source, a /
     1.5 does there.
@@ -389,6 +390,7 @@ def test_inverse_models_undo_stronger_motors() -> None:
     assert np.square(found - seen.action / 1.5).mean() < 0.25 * np.square(seen.action / 1.5).mean()
 
 
+@pytest.mark.represented("dap_u")
 @pytest.mark.parametrize("method", ["dap", "dap_u"])
 def test_no_run_can_be_started_from(method: str, tmp_path: Path) -> None:
     """Nor from one of its own, whatever shapes its learner has."""
