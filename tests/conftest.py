@@ -121,10 +121,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Grouped(config, log)
 
 
+KEPT_MEMORY = 1e9
+"""Bytes of a process up to which its programs stay in it; a group adds half as much again."""
+
+
+def measure_memory() -> float:
+    """Return the bytes that this process holds; infinitely many where nothing says so."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("inf")
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Give back what a group's tests leave in a process: programs are read from the disk again
-    where the next group needs the same, and simulations are built anew.
+    """Give back what a group's tests leave in a process: simulations are built anew, and where
+    programs take much memory, they are read from the disk again by the next group that needs them.
     """
     if nextitem is None or group(nextitem) == group(item) or "tiny" not in sys.modules:
         return
@@ -132,7 +145,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     import tiny
 
     tiny.forget_simulations()
-    jax.clear_caches()
+    if measure_memory() > KEPT_MEMORY:
+        jax.clear_caches()
     gc.collect()
     with contextlib.suppress(AttributeError):  # glibc keeps what is freed, unless asked
         ctypes.CDLL(None).malloc_trim(0)

@@ -152,6 +152,7 @@ def test_fine_tuning_without_a_reward_deploys_what_crossed(learner: str) -> None
     np.testing.assert_array_equal(deployed(method, s), deployed(method, crossing))
 
 
+@pytest.mark.represented("fine_tuning", "matlf")
 @pytest.mark.parametrize("name", ["fine_tuning", "target_only", "matlf", "matl"])
 def test_moments_stay_and_weights_move_where_a_target_pays(name: str) -> None:
     start = after_rounds(build("source_only", "trpo"), problem("dense"), 3).learner
