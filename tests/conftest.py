@@ -5,8 +5,11 @@ made once, rows of one method in one process, no log of MuJoCo's, and where Chro
 from __future__ import annotations
 
 import atexit
+import contextlib
+import ctypes
 import gc
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -15,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +53,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOG = "MUJOCO_LOG.TXT"
 
+GROUPS = Path(os.environ["ISTHMUS_TEST_SESSION"]) / "groups.json"
+"""What pytest's workers collected: each test's group."""
+
 LONGEST = ("cli", "studies", "compare", "ray", "executor", "dap_study", "report", "matl_study")
 RANK = {f"test_{name}": i for i, name in enumerate(LONGEST)}
 
@@ -78,12 +85,59 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not of_method:
             item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=lambda item: places[group(item)])
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        partial = GROUPS.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps({item.nodeid: group(item) for item in items}))
+        partial.rename(GROUPS)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of Python's garbage collections, and make them rarer: tracing
+    makes many objects and few cycles, and a group's end collects.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+@pytest.hookimpl(optionalhook=True)  # another session may do without xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return a scheduler that keeps a group in one process.
+
+    xdist 3.8 hands the groups on in the tests' ids, which pytest 9.2 no longer lets it change:
+    each test would be a group of its own, and each process compile what all need.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Grouped(LoadGroupScheduling):
+        groups: dict[str, str] | None = None
+
+        def _split_scope(self, nodeid: str) -> str:
+            if self.groups is None:
+                self.groups = json.loads(GROUPS.read_text())
+            return self.groups.get(nodeid) or super()._split_scope(nodeid)
+
+    return Grouped(config, log)
+
+
+KEPT_MEMORY = 1e9
+"""Bytes of a process up to which its programs stay in it; a group adds half as much again."""
+
+
+def measure_memory() -> float:
+    """Return the bytes that this process holds; infinitely many where nothing says so."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("inf")
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Give back what a group's tests leave in a process: programs are read from the disk again
-    where the next group needs the same, and simulations are built anew.
+    """Give back what a group's tests leave in a process: simulations are built anew, and where
+    programs take much memory, they are read from the disk again by the next group that needs them.
     """
     if nextitem is None or group(nextitem) == group(item) or "tiny" not in sys.modules:
         return
@@ -91,8 +145,11 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     import tiny
 
     tiny.forget_simulations()
-    jax.clear_caches()
+    if measure_memory() > KEPT_MEMORY:
+        jax.clear_caches()
     gc.collect()
+    with contextlib.suppress(AttributeError):  # glibc keeps what is freed, unless asked
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)

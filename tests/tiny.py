@@ -49,6 +49,11 @@ OWN = {
     "learner.sequence": 8,
     "inverse.hidden": (16, 16),
     "inverse.minibatch": 32,
+    "transformer.hidden": (16,),
+    "transformer.epochs": 2,
+    "transformer.minibatch": 32,
+    "discriminator.steps": 3,
+    "discriminator.minibatch": 16,
 }
 SAC = {
     "learner.hidden": (16, 16),

@@ -49,6 +49,7 @@ def trained(low: float = -1.0, noise: float = 0.0, gain: float = TARGET_GAIN) ->
     return Trained(classifiers, state, float(accuracy[-500:].mean()))
 
 
+@pytest.mark.represented("-1.0")
 @pytest.mark.parametrize("low", [-1.0, 0.0])
 def test_delta_r_is_the_ratio_of_the_dynamics_whatever_actions_were_taken(low: float) -> None:
     """On unseen transitions of the source, with actions that both domains have seen."""

@@ -20,6 +20,9 @@ from isthmus.problems.problem import Access, Problem
 from isthmus.training.checkpoint import digest
 
 f32 = np.float32
+# Learners of the same shapes: one process compiles them once.
+pytestmark = pytest.mark.xdist_group("probes")
+
 LEARNERS = {name: learner for name, learner in test_probes.LEARNERS.items() if name != "sac"}
 LATE = probes.EARLY_ACTION  # paid at the second of two steps
 
@@ -106,7 +109,7 @@ SMALL = {
     "learner.steps": 16,
     "learner.minibatch": 32,
     "learner.sequence": 8,
-    "learner.units": 8,
+    "learner.units": 16,
     "learner.epochs": 2,
     "inner": 1,
     "pretraining": 3 * 128,
@@ -149,6 +152,7 @@ def test_fine_tuning_without_a_reward_deploys_what_crossed(learner: str) -> None
     np.testing.assert_array_equal(deployed(method, s), deployed(method, crossing))
 
 
+@pytest.mark.represented("fine_tuning", "matlf")
 @pytest.mark.parametrize("name", ["fine_tuning", "target_only", "matlf", "matl"])
 def test_moments_stay_and_weights_move_where_a_target_pays(name: str) -> None:
     start = after_rounds(build("source_only", "trpo"), problem("dense"), 3).learner
@@ -183,7 +187,7 @@ def test_sac_crosses_without_moments_of_observations() -> None:
     method = build(
         "fine_tuning",
         "sac",
-        **{"learner.hidden": (8,), "learner.random_steps": 10**6, "learner.capacity": 512},
+        **{"learner.hidden": (16, 16), "learner.random_steps": 10**6, "learner.capacity": 512},
     )
     where = problem("none")
     crossing = after_rounds(method, where, 2)

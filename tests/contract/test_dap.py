@@ -70,6 +70,7 @@ def trained(name: str) -> State:
 # Two actions.
 
 
+@pytest.mark.represented("dap-2", "dap_u-1")
 @pytest.mark.parametrize(("name", "actors"), [("dap", 1), ("dap", 2), ("dap_u", 1)])
 def test_the_source_runs_one_half_of_the_policy_and_the_target_the_other(
     name: str, actors: int
@@ -94,7 +95,8 @@ def test_more_policies_than_actions() -> None:
 
 
 def test_the_first_action_is_executed_and_both_are_remembered() -> None:
-    method, s = build("dap"), trained("dap")
+    method = build("dap")
+    s = run(method, 0)
     decision, _ = method.behaviour(s).act((), np.zeros(11, np.float32), jax.random.key(3))
     plain, _ = method.learner.behaviour(s.learner.sac).act(
         (), np.zeros(11, np.float32), jax.random.key(3)
@@ -209,8 +211,11 @@ class Forbidden(RobotDomain):
 
 
 NAMES = ["darc", "dap", "dap_u", "dap_inverse"]
+OF_ALL = pytest.mark.represented("dap_u", "dap_inverse", "h2o")
+"""DARC and DAP are DAP+U's, with less."""
 
 
+@OF_ALL
 @pytest.mark.parametrize("name", [*NAMES, "h2o"])
 def test_the_target_is_known_by_its_log_alone(name: str) -> None:
     target = problem().target
@@ -218,6 +223,7 @@ def test_the_target_is_known_by_its_log_alone(name: str) -> None:
     assert digest(run(build(name), 4, problem(target=hidden))) == digest(trained(name))
 
 
+@OF_ALL
 @pytest.mark.parametrize("name", NAMES)
 def test_the_logs_rewards_are_not_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, log = digest(trained(name)), problem().log()
@@ -236,6 +242,7 @@ def test_a_logs_actions_are_read_in_the_policys_own_units() -> None:
     np.testing.assert_array_equal(view.old.obs, log.obs)
 
 
+@OF_ALL
 @pytest.mark.parametrize("name", [*NAMES, "h2o"])
 def test_the_log_teaches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, log = digest(trained(name).learner.sac), problem().log()
@@ -255,7 +262,8 @@ def test_darc_online_takes_a_step_of_the_target_for_every_ten() -> None:
         == s.learner.target.added
         == s.worlds.target.total.sum()
     )
-    one = run(build("darc", learner__worlds=1, learner__steps=4), 10, where)
+    few = {"learner__worlds": 1, "learner__steps": 4, "learner__random_steps": 10**6}
+    one = run(build("darc", **few), 10, where)
     assert one.usage.transitions == one.source_steps // 10 == 4, (
         "also where a round has fewer than ten"
     )
@@ -365,6 +373,7 @@ def test_settings_that_cannot_be(name: str, wrong: dict[str, Any]) -> None:
         registry.build(name, wrong)
 
 
+@pytest.mark.full  # the same fit as that of the numbers above, in a robot
 def test_inverse_models_undo_stronger_motors() -> None:
     """The cheetah's motors are 1.5 times as strong in the target: what a does in the source, a /
     1.5 does there.
@@ -381,6 +390,7 @@ def test_inverse_models_undo_stronger_motors() -> None:
     assert np.square(found - seen.action / 1.5).mean() < 0.25 * np.square(seen.action / 1.5).mean()
 
 
+@pytest.mark.represented("dap_u")
 @pytest.mark.parametrize("method", ["dap", "dap_u"])
 def test_no_run_can_be_started_from(method: str, tmp_path: Path) -> None:
     """Nor from one of its own, whatever shapes its learner has."""

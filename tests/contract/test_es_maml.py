@@ -73,13 +73,14 @@ def test_it_climbs_a_hill_whose_top_is_known(monkeypatch: pytest.MonkeyPatch) ->
     """Fitness -|theta - top|^2 in place of physics: ranks and Adam bring the distance to a small
     part of itself.
     """
-    method = Evolution(LEARNER, pairs=32, sigma=0.05, outer_rate=0.02)
+    method = Evolution(LEARNER, pairs=32, sigma=0.05, outer_rate=0.05)
     s = method.init(PROBLEM, 0)
     top = theta(s) + np.random.default_rng(0).normal(size=theta(s).shape).astype(np.float32) / 2
 
     def evaluate(self: Evolution, believed: Any, center: Any, pairs: Any) -> list[Evaluated]:
-        here, _ = ravel_pytree(center.networks)
-        members = [here + sign * self.sigma * pair.noise for pair in pairs for sign in (1, -1)]
+        here = np.asarray(ravel_pytree(center.networks)[0])
+        moves = [self.sigma * np.asarray(pair.noise) for pair in pairs]
+        members = [here + sign * move for move in moves for sign in (1, -1)]
         return [
             Evaluated(
                 -float(np.square(np.asarray(m) - top).sum()), GainedMoments.empty(center), 0, 5
@@ -89,10 +90,10 @@ def test_it_climbs_a_hill_whose_top_is_known(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Evolution, "evaluate", evaluate)
     first = np.linalg.norm(theta(s) - top)
-    for _ in range(120):
+    for _ in range(60):
         s, metrics = method.step(PROBLEM, s)
     assert np.linalg.norm(theta(s) - top) < 0.25 * first
-    assert s.source_steps == 64 + 120 * 64 * 5 and metrics["played_steps"] == 320
+    assert s.source_steps == 64 + 60 * 64 * 5 and metrics["played_steps"] == 320
 
 
 def test_the_slope_is_that_of_the_paper() -> None:
@@ -212,6 +213,13 @@ def test_what_a_target_cannot_give_is_told_before_the_training() -> None:
         SMALL.init(replace(PROBLEM, budget=Budget(transitions=63)), 0)
 
 
+class Still(PPO):
+    """A learner that adapts nothing: what it takes is counted all the same."""
+
+    def learn_each(self, states, transitions, keys):
+        return list(states)
+
+
 def test_an_episode_that_begins_with_the_last_step_is_not_counted_against_the_budget() -> None:
     cheetah = make_problem(
         "half_cheetah/gravity=x2",
@@ -219,7 +227,7 @@ def test_an_episode_that_begins_with_the_last_step_is_not_counted_against_the_bu
         budget=Budget(episodes=1),
         uncertainty="gravity=x1..x3",
     )
-    few = FewShotPPO(LEARNER, updates=1, adaptation_worlds=1, adaptation_steps=1000)
+    few = FewShotPPO(Still(**vars(LEARNER)), updates=1, adaptation_worlds=1, adaptation_steps=1000)
     few.adapt(few.init(cheetah, 0), cheetah, cheetah.target, np.zeros((1, 1)), 0)
     with pytest.raises(BudgetExceeded, match="takes up to 2 episodes"):
         longer = replace(few, adaptation_steps=1024)
@@ -238,10 +246,11 @@ def test_what_no_minibatch_is_drawn_from_may_be_small() -> None:
         replace(climbing, operator="ppo").init(PROBLEM, 0)
 
 
+@pytest.mark.represented("8")
 @pytest.mark.parametrize("updates", [1, 8])
 def test_episodes_that_adapting_began_are_refused_after_the_update(updates: int) -> None:
     """How many begin is up to the robot: with 2 worlds at least 2, and so many more as it falls."""
-    method = replace(SMALL, updates=updates, adaptation_steps=64 if updates > 1 else 512)
+    method = replace(SMALL, updates=updates, adaptation_steps=16 if updates > 1 else 512)
     s, task = method.init(PROBLEM, 0), np.array([[3.0]])
     _, book = method.adapt(s, PROBLEM, PROBLEM.randomized_source, task, 5)
     assert book.episodes > 4

@@ -37,21 +37,8 @@ from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, Decision, Spaces, Transition
 
 TEXT = "hopper/gravity=x2"
-ROUND = 4 * 8
-SMALL = {
-    "learner.worlds": 4,
-    "learner.steps": 8,
-    "learner.epochs": 2,
-    "learner.minibatch": 32,
-    "pretraining": ROUND,
-    "inner": 2,
-    "updates": 2,
-    "transformer.epochs": 2,
-    "transformer.minibatch": 32,
-    "transformer.hidden": (16,),
-    "discriminator.steps": 3,
-    "discriminator.minibatch": 16,
-}
+ROUND = tiny.ROUND
+SMALL = tiny.settings("garat") | {"pretraining": ROUND, "inner": 2, "updates": 2}
 
 
 def build(name: str = "garat", **changes: Any) -> Any:
@@ -126,8 +113,9 @@ def test_a_transformer_that_explores_and_one_that_does_not_share_no_noise_with_t
     obs, keys = np.zeros(11, np.float32), jax.random.split(jax.random.key(1), 2000)
     explores = method.transformer.behaviour(s.learner.transformer)
     grounded = method._make_grounded(problem(), method.behaviour(s), explores)
-    told = jax.vmap(lambda k: grounded.act((), obs, k)[0].extra)(keys)
-    alone = jax.vmap(lambda k: method.behaviour(s).act((), obs, k)[0].extra["sample"])(keys)
+    told = jax.jit(jax.vmap(lambda k: grounded.act((), obs, k)[0].extra))(keys)
+    behaviour = method.behaviour(s)
+    alone = jax.jit(jax.vmap(lambda k: behaviour.act((), obs, k)[0].extra["sample"]))(keys)
     np.testing.assert_array_equal(told["sample"], alone)  # the policy's draw is that of source_only
     assert np.abs(np.corrcoef(np.asarray(told["delta"]).T, np.asarray(alone).T)[:3, 3:]).max() < 0.1
 
@@ -328,6 +316,7 @@ def test_the_first_phase_is_source_only_or_another_run() -> None:
         assert digest(mine) == digest(theirs._replace(source_steps=mine.source_steps))
 
 
+@pytest.mark.represented("ppo")
 @pytest.mark.parametrize("learner", ["ppo", "trpo"])
 def test_nothing_compiles_in_the_second_grounding_step(learner: str) -> None:
     method, where = build(learner=learner), problem()
@@ -379,6 +368,7 @@ def known(obs: np.ndarray, action: np.ndarray) -> np.ndarray:
     return np.concatenate([obs, action, np.ones((len(obs), 1))], -1)
 
 
+@pytest.mark.full  # what it runs through is in all the others; this is how well
 def test_grounding_finds_motors_of_half_the_strength(tmp_path: Path) -> None:
     """clip(a + delta) should be 0.5 a. The policy acts at random; the transformer has 40 rounds of
     1,024 steps.

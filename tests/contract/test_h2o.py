@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -30,6 +31,10 @@ def batch(seed: int) -> SACBatch:
     return SACBatch(draw(8, 3), np.tanh(draw(8, 2)), draw(8), draw(8, 3), random.random(8) < 0.2)
 
 
+def softmax(x: np.ndarray) -> np.ndarray:
+    return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+
 def begun() -> H2OCarry:
     learned = SMALL.learner.init(SPACES, jax.random.key(0)).learned
     return H2OCarry(
@@ -53,10 +58,11 @@ def test_the_critics_gradient_is_that_of_the_paper() -> None:
     # u and w from the classifiers' odds; their learning rate is nothing, so that they stayed what
     # they were.
     pair = jax.tree.map(lambda x: x[0], carry.classifiers.pairs)
+    logits_of = jax.jit(partial(logits, bound=2.0))
 
     def odds(next_obs: Any) -> np.ndarray:  # p_tgt / p_src
-        sa, sas = logits(pair, TransitionBatch(first.obs, first.action, next_obs), bound=2.0)
-        sa, sas = (np.exp(np.asarray(jax.nn.log_softmax(x), np.float64)) for x in (sa, sas))
+        both = logits_of(pair, TransitionBatch(first.obs, first.action, next_obs))
+        sa, sas = (softmax(np.asarray(x, np.float64)) for x in both)
         return (sas[:, 1] * sa[:, 0]) / (sas[:, 0] * sa[:, 1])
 
     near = 0.5 * np.asarray(jax.random.normal(k_near, (10, 4, 3)))
@@ -67,6 +73,7 @@ def test_the_critics_gradient_is_that_of_the_paper() -> None:
     both = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, real)
 
     # y of SAC without entropy: with another temperature the same.
+    @jax.jit
     def target(learned: Any) -> Any:
         k_noise, _ = jax.random.split(k_sac)
         noise = jax.random.normal(k_noise, (2, 8, 2))[0]
@@ -85,7 +92,7 @@ def test_the_critics_gradient_is_that_of_the_paper() -> None:
         apart = jnp.log((u / u.sum() * jnp.exp(q[:, :4])).sum(1)) - q[:, 4:].mean(1)
         return errors + 0.3 * apart.sum()
 
-    gradient, _ = jax.flatten_util.ravel_pytree(jax.grad(loss)(carry.learned.critics))
+    gradient, _ = jax.flatten_util.ravel_pytree(jax.jit(jax.grad(loss))(carry.learned.critics))
     moments = [x for x in jax.tree.leaves(after.learned.optimizers[1]) if x.shape == gradient.shape]
     # SAC's loss is half the mean over both halves: a fourth of theirs, which Adam does not tell
     # from it.

@@ -92,6 +92,7 @@ def test_the_closed_forms() -> None:
     )
 
 
+@pytest.mark.full  # DAP has the same classifiers, and a second action
 @probes.over_seeds
 def test_darc_takes_the_action_that_the_targets_dynamics_leave_worth_most(seeds: range) -> None:
     """A reward of a, less d^2 / 2 = 1.389 a^2, is greatest at a = 0.36; without delta_r at a =
@@ -198,6 +199,7 @@ def train_h2o(weight: float, seed: int) -> tuple[list[float], dict[str, float]]:
     return [still, (left + right) / 2], last
 
 
+@pytest.mark.full  # its loss is held by hand in test_h2o.py
 @probes.over_seeds
 def test_h2o_believes_the_source_as_far_as_the_target_would_do_the_same(seeds: range) -> None:
     """Q(a) = w / (w + 1): 0.5 where the domains agree, at a = 0; 0.288 at a = 1, with w = 0.405."""

@@ -15,6 +15,9 @@ import test_recurrent_ppo
 import test_sac
 import test_trpo
 
+# Learners of the same shapes: one process compiles them once.
+pytestmark = pytest.mark.xdist_group("probes")
+
 LEARNERS = {
     "ppo": test_ppo.LEARNER,
     "recurrent_ppo": test_recurrent_ppo.LEARNER,

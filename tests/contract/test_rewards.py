@@ -270,6 +270,7 @@ def test_the_true_target_is_paid_by_the_sources_reward():
     ).evaluation_target == RobotDomain("hopper")
 
 
+@pytest.mark.represented("fine_tuning")
 @pytest.mark.parametrize("method", ["target_only", "fine_tuning"])
 def test_training_is_paid_by_the_target_and_never_sees_the_true_reward(
     tmp_path, monkeypatch, method

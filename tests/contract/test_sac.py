@@ -5,6 +5,7 @@ known.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ LEARNER = SAC(
     capacity=4096,
     random_steps=64,
 )
+update = jax.jit(SAC.update, static_argnums=0)
 SPACES = Spaces(2, np.array([-1.0, 0.0], f32), np.array([1.0, 4.0], f32))
 
 
@@ -190,7 +192,7 @@ def test_one_update_against_numpy() -> None:
     learner = replace(LEARNER, learning_rate=0.01, discount=0.8, tau=0.1, reward_scale=0.5)
     random, key = np.random.default_rng(0), jax.random.key(3)
     s, batch = linear(random, learner), a_batch(random, 16)
-    new, metrics = learner.update(s, batch, key)
+    new, metrics = update(learner, s, batch, key)
 
     k_noise, _ = jax.random.split(key)
     next_noise, noise = double(jax.random.normal(k_noise, (2, 16, 1)))
@@ -253,7 +255,7 @@ def test_an_update_is_pure_and_its_length_shows_in_adam() -> None:
     random, key = np.random.default_rng(1), jax.random.key(0)
     s, batch = linear(random, LEARNER), a_batch(random, 8)
     before = digest(s)
-    first, second = (LEARNER.update(s, batch, key)[0] for _ in range(2))
+    first, second = (update(LEARNER, s, batch, key)[0] for _ in range(2))
     assert digest(first) == digest(second) != before == digest(s)
     for optimizer in first.optimizers:
         assert [leaf for leaf in jax.tree.leaves(optimizer) if leaf.dtype == np.int32] == [1]
@@ -265,8 +267,8 @@ def test_a_term_is_added_to_the_critics_loss_and_to_nothing_else() -> None:
     # Where the term is huge, the critics' first step has its sign: down both biases, and weights by
     # the mean row.
     term = lambda q, batch, key: 1e6 * q(batch.obs, batch.action).mean()
-    plain, metrics = LEARNER.update(s, batch, key)
-    pushed, told = LEARNER.update(s, batch, key, critic_term=term)
+    plain, metrics = update(LEARNER, s, batch, key)
+    pushed, told = jax.jit(partial(LEARNER.update, critic_term=term))(s, batch, key)
     for old, new in zip(s.critics, pushed.critics):
         np.testing.assert_allclose(new[0][1], old[0][1] - 3e-3, rtol=1e-4)
         rows = np.concatenate([batch.obs, batch.action], -1).mean(0)
@@ -280,9 +282,11 @@ def test_a_term_is_added_to_the_critics_loss_and_to_nothing_else() -> None:
 def test_members_side_by_side_learn_as_alone() -> None:
     random = np.random.default_rng(3)
     members = [(linear(random, LEARNER), a_batch(random, 8), jax.random.key(i)) for i in range(2)]
-    together, _ = jax.vmap(LEARNER.update)(*jax.tree.map(lambda *x: jnp.stack(x), *members))
+    together, _ = jax.jit(jax.vmap(LEARNER.update))(
+        *jax.tree.map(lambda *x: jnp.stack(x), *members)
+    )
     for i, member in enumerate(members):
-        alone, _ = LEARNER.update(*member)
+        alone, _ = update(LEARNER, *member)
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together)):
             np.testing.assert_allclose(a, b[i], rtol=2e-4, atol=1e-6)
 
@@ -319,7 +323,7 @@ def test_a_time_limit_is_stored_as_life() -> None:
 
 
 def test_random_steps_come_first_and_no_update_with_them() -> None:
-    learner = replace(LEARNER, random_steps=128, minibatch=16)
+    learner = replace(LEARNER, random_steps=128, minibatch=16, capacity=300)
     s, key = learner.init(SPACES, jax.random.key(0)), jax.random.key(1)
     random = np.random.default_rng(0)
     assert learner.behaviour(s).random and learner.random(s).random
@@ -428,9 +432,8 @@ def test_the_temperature_falls_above_the_target_entropy_and_rises_below(
     random = np.random.default_rng(0)
     s, batch = linear(random, LEARNER), a_batch(random, 64)
     still = (((jnp.zeros((2, 2)), jnp.array([0.0, log_std])),),)
-    update = jax.jit(LEARNER.update)
     for i in range(10):
-        s, _ = update(s._replace(actor=still), batch, jax.random.key(i))
+        s, _ = update(LEARNER, s._replace(actor=still), batch, jax.random.key(i))
     assert sign * (float(s.log_temperature) + 0.7) == pytest.approx(10 * 3e-3, rel=0.1)
 
 

@@ -102,7 +102,9 @@ def test_the_fisher_matrix_is_taken_over_every_kth_state() -> None:
 
     def apart(obs: np.ndarray) -> float:
         """How far the two steps are from each other, in units of the first."""
-        steps = [TRPO(fisher_stride=k).improve(networks, obs, sample, advantage)[0] for k in (1, 2)]
+        steps = [
+            improve(TRPO(fisher_stride=k), networks, obs, sample, advantage)[0] for k in (1, 2)
+        ]
         first, second = (ravel_pytree(step)[0] - start for step in steps)
         return float(jnp.linalg.norm(first - second) / jnp.linalg.norm(first))
 

@@ -4,8 +4,10 @@ pinned.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import time
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -119,3 +121,14 @@ def test_every_dependency_is_pinned_once_on_each_python(python: str) -> None:
     for requirement in map(Requirement, wanted):
         (version,) = pinned[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version, prereleases=True)
+
+
+@pytest.mark.parametrize("row", range(8))
+def test_a_group_stays_in_one_process(row: int) -> None:
+    """Else each of pytest's workers compiles the programs of all methods."""
+    here = os.environ.get("PYTEST_XDIST_WORKER", "the only one")
+    seen = Path(os.environ["ISTHMUS_TEST_SESSION"]) / "workers"
+    with seen.open("a") as file:
+        file.write(f"{here}\n")
+    time.sleep(0.1)  # the others would take the next rows meanwhile
+    assert set(seen.read_text().splitlines()) == {here}
