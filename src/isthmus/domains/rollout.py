@@ -7,15 +7,15 @@ memory that is kept through episodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from isthmus.domains.behaviours import Behaviour, Memory, Policy
+from isthmus.domains.jitted import act_members, act_worlds, decide_members, decide_worlds
 from isthmus.domains.stepped_worlds import StepOutcome, SteppedWorlds
 from isthmus.physics.concurrency import check_jax_survived
-from isthmus.types import Array, BadValue, Decision, Episodes, Transition, Worlds
+from isthmus.types import Array, BadValue, Episodes, Transition, Worlds
 
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
@@ -52,7 +52,7 @@ def rollout_steps(
     if memory is None:
         memory = initial
     memory = _renew_memory(memory, initial, live.new_task)
-    decide = _decide_members() if members else _decide()
+    decide = decide_members() if members else decide_worlds()
     behaviour, keys = jax.device_put(behaviour), live.behaviour_keys(steps)
     record = _Record(live, steps)
     for t in range(steps):
@@ -216,7 +216,7 @@ class _Players:
         for rows in self._calls:
             obs = observation[rows.padded].astype(np.float32)
             memory = _take_rows(self.memory, rows.padded)
-            action, memory = _act_members()(self.policies, memory, obs)
+            action, memory = act_members()(self.policies, memory, obs)
             self.action[rows.worlds] = rows.unpad(action)
             _write_memory(self.memory, rows, memory)
         return self.action
@@ -307,10 +307,16 @@ class _RandomPlayer:
         for start in range(0, len(ids), MAX_BATCH):
             rows = _pad_rows(ids[start : start + MAX_BATCH], MAX_BATCH)
             memory, obs = _take_rows(self.memory, rows), observation[rows].astype(np.float32)
-            decision, memory = _decide()(self.behaviour, memory, obs, keys[rows])
+            decision, memory = decide_worlds()(self.behaviour, memory, obs, keys[rows])
             self.action[rows] = np.asarray(decision.action)
             _write_rows(self.memory, rows, memory)
         return self.action[ids]
+
+
+def act() -> Callable:
+    """Return the jitted call of a policy: shared parameters, one memory and observation a world."""
+    check_jax_survived()
+    return act_worlds()
 
 
 # Memories: trees with a leading axis of worlds
@@ -394,79 +400,3 @@ def _write_memory(memory: Memory, rows: _Rows, renewed: Memory) -> None:
 
     for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(renewed), strict=True):
         leaf[rows.worlds] = rows.unpad(new)
-
-
-# The jitted calls
-
-
-@cache
-def _decide() -> Callable:
-    """Return the jitted call of a behaviour on worlds.
-
-    Parameters are shared; each world has its own memory, observation and key.
-    """
-    import jax
-
-    @jax.jit
-    def decide(behaviour, memory, obs, keys):
-        def decide_one(m, o, k):
-            return behaviour.act(m, o, jax.random.wrap_key_data(k))
-
-        return jax.vmap(decide_one)(memory, obs, keys)
-
-    return decide
-
-
-@cache
-def _decide_members() -> Callable:
-    """Return the same with M stacked behaviours, worlds [M, N/M].
-
-    One member comes after the other, so that bits do not depend on M.
-    """
-    import jax
-
-    def decide_one(behaviour, memory, obs, key):
-        return behaviour.act(memory, obs, jax.random.wrap_key_data(key))
-
-    def decide_member(arguments):
-        return jax.vmap(decide_one, (None, 0, 0, 0))(*arguments)
-
-    @jax.jit
-    def decide(behaviours, *worlds):
-        members = len(jax.tree.leaves(behaviours)[0])
-
-        def split(x):
-            return x.reshape(-1, len(x) // members, *x.shape[1:])
-
-        out = jax.lax.map(decide_member, (behaviours, *jax.tree.map(split, worlds)))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
-
-    return decide
-
-
-def act() -> Callable:
-    """Return the jitted call of a policy: shared parameters, one memory and observation a world."""
-    check_jax_survived()
-    return _act()
-
-
-@cache
-def _act() -> Callable:
-    import jax
-
-    return jax.jit(lambda policy, memory, obs: jax.vmap(policy.act)(memory, obs))
-
-
-@cache
-def _act_members() -> Callable:
-    """Return the same of M stacked policies, rows [M, blocks, MAX_BATCH].
-
-    One member comes after the other, and one block, so that bits do not depend on their numbers.
-    """
-    import jax
-
-    def act_member(arguments):
-        policy, *rows = arguments
-        return jax.lax.map(lambda block: jax.vmap(policy.act)(*block), tuple(rows))
-
-    return jax.jit(lambda *arguments: jax.lax.map(act_member, arguments))
