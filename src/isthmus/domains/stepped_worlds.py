@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from isthmus.types import BadValue, Worlds
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
 
+T = TypeVar("T")
 GIVEN_TASK = -1
 """In place of a task's number: the world's dynamics were given, and are not drawn."""
 
@@ -41,6 +43,8 @@ class SteppedWorlds:
         self.all = np.arange(n)
         self.state: dict[str, Any] = {}
         self._folded: dict[int, np.ndarray] = {}  # the worlds' keys by purpose
+        self._dynamics = _Ahead(lambda task: domain.draw(self.state["key"], task))
+        self._starts = _Ahead(lambda episode: Streams(self._fold_keys(START), episode))
         self._rows_before = np.empty_like(simulation.rows)
         self.new_task = np.zeros(n, bool)
 
@@ -71,6 +75,8 @@ class SteppedWorlds:
         """Make worlds `ids` those of other keys (n,), whose first episode has not begun."""
         self.state["key"][ids] = key
         self._folded.clear()
+        self._dynamics.clear()
+        self._starts.clear()
         for count in ("task", "episode", "total", "finished", "diverged"):
             self.state[count][ids] = 0
 
@@ -124,7 +130,7 @@ class SteppedWorlds:
         if parameters is not None:
             s["parameters"][ids] = np.where(np.isnan(parameters), s["parameters"][ids], parameters)
         if random is None:
-            random = Streams(self._fold_keys(START)[ids], s["episode"][ids])
+            random = self._starts.find(ids, s["episode"]).select(ids)
         obs, memory = self.simulation.begin(ids, s["parameters"][ids], random)
         if s["task_memory"] is None:
             s["task_memory"] = np.zeros((len(self.all), memory.shape[1]))
@@ -147,7 +153,7 @@ class SteppedWorlds:
         s["episode"][ids], s["task"][ids] = episode + 1, task + draws
         if self.domain.settings and draws.any():
             drawn = ids[draws]
-            s["parameters"][drawn] = self.domain.draw(s["key"][drawn], s["task"][drawn])
+            s["parameters"][drawn] = self._dynamics.find(drawn, s["task"])[drawn]
         return new_task
 
     def _fold_keys(self, purpose: int) -> np.ndarray:
@@ -223,6 +229,30 @@ class SteppedWorlds:
         s = self.state
         counters = s["total"] + np.arange(steps)[:, None]
         return fold(self._fold_keys(BEHAVE), counters)[..., None].view(np.uint32)
+
+
+class _Ahead(Generic[T]):
+    """What worlds draw as they begin, by a counter of theirs: for all worlds at once.
+
+    Few worlds begin in a step, and for few it takes as many calls as for all.
+    """
+
+    def __init__(self, draw: Callable[[np.ndarray], T]):
+        self._draw = draw  # by counters (N,)
+        self._drawn: tuple[np.ndarray, T] | None = None
+
+    def clear(self) -> None:
+        """Forget what was drawn: the worlds have other keys."""
+        self._drawn = None
+
+    def find(self, ids: np.ndarray, counter: np.ndarray) -> T:
+        """Return what was drawn for all worlds; that of worlds `ids` is by their `counter` (N,)."""
+        if self._drawn is not None and (self._drawn[0][ids] == counter[ids]).all():
+            return self._drawn[1]
+        upcoming = counter + 1
+        upcoming[ids] = counter[ids]
+        self._drawn = upcoming, self._draw(upcoming)
+        return self._drawn[1]
 
 
 def _copy_state(state: dict[str, Any]) -> dict[str, Any]:

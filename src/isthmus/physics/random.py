@@ -71,16 +71,26 @@ class Streams:
         self._mixed: np.ndarray | None = None  # uint64 [n, 1]
         self._place: int | np.ndarray = 0  # one for all while none was left out, else int64 [n]
 
-    def _bits(self, size: int, where: np.ndarray | None) -> np.ndarray:
+    def select(self, ids: np.ndarray) -> Streams:
+        """Return streams of some (k,) of the keys, as they begin."""
+        streams = Streams(self._key)
+        streams._mixed = self._mix_keys()[ids]
+        return streams
+
+    def _mix_keys(self) -> np.ndarray:
         if self._mixed is None:
             self._mixed = mix(fold(self._key, *self._counters) + GOLDEN)[:, None]
+        return self._mixed
+
+    def _bits(self, size: int, where: np.ndarray | None) -> np.ndarray:
+        mixed = self._mix_keys()
         place = self._place
         if isinstance(place, int):
             steps = _count_places(place, size)
         else:
             steps = _count_steps(place[:, None] + np.arange(size))
         self._place = place + (size if where is None else size * where)
-        return _fold_steps(self._mixed, steps)
+        return _fold_steps(mixed, steps)
 
     def uniform(
         self, low: float, high: float, size: int, where: np.ndarray | None = None
