@@ -6,9 +6,11 @@ influence.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from typing import Any, NamedTuple
 
 import jax
@@ -591,6 +593,38 @@ def test_one_cpu_finds_the_same_episodes():
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found.append(done.stdout.split())
     assert found[0][0] == "1" and found[0][1] == found[1][1]
+
+
+def test_stepped_worlds_are_freed_at_once():
+    """Their arrays may be large, and nothing may wait for a collection of cycles."""
+    domain = parse_domain("hopper/torso_mass=1..9")
+    live = SteppedWorlds.resume(domain, domain.worlds(3, seed=0))
+    live.begin(live.all)
+    gone = weakref.ref(live)
+    gc.disable()
+    try:
+        del live
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_worlds_begin_as_their_own_counters_say_whoever_began_before():
+    """Dynamics and starts that were drawn ahead are those of the world's task and episode."""
+    domain = parse_domain("hopper/torso_mass=1..9")
+    worlds = domain.worlds(4, seed=0)
+    mixed, alone = (SteppedWorlds.resume(domain, worlds) for _ in range(2))
+    for ids in ([0, 2], [0], [1, 3], [0, 1, 2, 3], [2]):
+        mixed.begin(np.array(ids))
+    wanted = [int(n) for n in mixed.state["episode"]]
+    rows = mixed.simulation.rows.copy()
+    for i, episode in enumerate(wanted):
+        alone.state["episode"][i] = alone.state["task"][i] = episode - 1
+        alone.begin(np.array([i]))
+    assert wanted == [4, 3, 4, 3]
+    assert same(alone.state["parameters"], mixed.state["parameters"])
+    assert same(alone.state["observation"], mixed.state["observation"])
+    assert len(np.unique(rows[:, 1])) == 4
 
 
 def test_play_steps_living_worlds_only(monkeypatch):

@@ -43,8 +43,7 @@ class SteppedWorlds:
         self.all = np.arange(n)
         self.state: dict[str, Any] = {}
         self._folded: dict[int, np.ndarray] = {}  # the worlds' keys by purpose
-        self._dynamics = _Ahead(lambda task: domain.draw(self.state["key"], task))
-        self._starts = _Ahead(lambda episode: Streams(self._fold_keys(START), episode))
+        self._dynamics, self._starts = _Ahead[np.ndarray](), _Ahead[Streams]()
         self._rows_before = np.empty_like(simulation.rows)
         self.new_task = np.zeros(n, bool)
 
@@ -130,7 +129,7 @@ class SteppedWorlds:
         if parameters is not None:
             s["parameters"][ids] = np.where(np.isnan(parameters), s["parameters"][ids], parameters)
         if random is None:
-            random = self._starts.find(ids, s["episode"]).select(ids)
+            random = self._starts.find(ids, s["episode"], self._open_starts).select(ids)
         obs, memory = self.simulation.begin(ids, s["parameters"][ids], random)
         if s["task_memory"] is None:
             s["task_memory"] = np.zeros((len(self.all), memory.shape[1]))
@@ -153,7 +152,8 @@ class SteppedWorlds:
         s["episode"][ids], s["task"][ids] = episode + 1, task + draws
         if self.domain.settings and draws.any():
             drawn = ids[draws]
-            s["parameters"][drawn] = self._dynamics.find(drawn, s["task"])[drawn]
+            dynamics = self._dynamics.find(drawn, s["task"], self._draw_dynamics)
+            s["parameters"][drawn] = dynamics[drawn]
         return new_task
 
     def _fold_keys(self, purpose: int) -> np.ndarray:
@@ -161,6 +161,12 @@ class SteppedWorlds:
         if purpose not in self._folded:
             self._folded[purpose] = fold(self.state["key"], purpose)
         return self._folded[purpose]
+
+    def _draw_dynamics(self, task: np.ndarray) -> np.ndarray:
+        return self.domain.draw(self.state["key"], task)
+
+    def _open_starts(self, episode: np.ndarray) -> Streams:
+        return Streams(self._fold_keys(START), episode)
 
     def _sensing_streams(self, at: np.ndarray | slice) -> Streams:
         s = self.state
@@ -237,21 +243,20 @@ class _Ahead(Generic[T]):
     Few worlds begin in a step, and for few it takes as many calls as for all.
     """
 
-    def __init__(self, draw: Callable[[np.ndarray], T]):
-        self._draw = draw  # by counters (N,)
-        self._drawn: tuple[np.ndarray, T] | None = None
+    def __init__(self):
+        self._drawn: tuple[np.ndarray, T] | None = None  # the counters (N,), and what they gave
 
     def clear(self) -> None:
         """Forget what was drawn: the worlds have other keys."""
         self._drawn = None
 
-    def find(self, ids: np.ndarray, counter: np.ndarray) -> T:
-        """Return what was drawn for all worlds; that of worlds `ids` is by their `counter` (N,)."""
+    def find(self, ids: np.ndarray, counter: np.ndarray, draw: Callable[[np.ndarray], T]) -> T:
+        """Return what `draw` gives for counters (N,): in worlds `ids` for `counter`, (N,) too."""
         if self._drawn is not None and (self._drawn[0][ids] == counter[ids]).all():
             return self._drawn[1]
         upcoming = counter + 1
         upcoming[ids] = counter[ids]
-        self._drawn = upcoming, self._draw(upcoming)
+        self._drawn = upcoming, draw(upcoming)
         return self._drawn[1]
 
 
