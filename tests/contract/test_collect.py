@@ -6,6 +6,11 @@ influence.
 
 from __future__ import annotations
 
+import gc
+import os
+import subprocess
+import sys
+import weakref
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +19,7 @@ import numpy as np
 import pytest
 
 from isthmus.domains import domain as domains
+from isthmus.domains import rollout as rollouts
 from isthmus.domains.domain import Domain
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.physics_simulation import PhysicsSimulation
@@ -501,6 +507,124 @@ def test_an_episode_is_the_same_alone_and_among_200():
         alone = rollout_episodes(domain, some(worlds, [world]), policy)
         assert same(alone, jax.tree.map(lambda x, world=world: x[[world]], among))
     assert len(np.unique(among.returns)) == 200
+
+
+class Recalling(NamedTuple):
+    """A recurrent policy: tanh(V h), where h = tanh(W o + U h)."""
+
+    inputs: Any
+    recurrent: Any
+    outputs: Any
+
+    def memory(self):
+        return {"h": jnp.zeros(len(self.recurrent)), "count": jnp.int32(0)}
+
+    def act(self, memory, observation):
+        h = jnp.tanh(self.inputs @ observation + self.recurrent @ memory["h"])
+        action = jnp.tanh(self.outputs @ h) * jnp.cos(memory["count"])
+        return action, {"h": h, "count": memory["count"] + 1}
+
+    @staticmethod
+    def of(seed: int, domain: Domain) -> Recalling:
+        random, spaces = np.random.default_rng(seed), domain.spaces
+        shapes = ((64, spaces.observation), (64, 64), (spaces.action, 64))
+        return Recalling(*[np.float32(0.3 * random.normal(size=shape)) for shape in shapes])
+
+
+@pytest.mark.parametrize("make", [linear, Recalling.of])
+@pytest.mark.parametrize("members", [1, 2])
+def test_blocks_of_one_call_have_the_bits_of_a_call_each(monkeypatch, make, members):
+    domain = parse_domain("hopper/torso_mass=1..9")
+    policies = [make(seed, domain) for seed in range(members)]
+    worlds = domain.worlds(1380 * members, seed=0)  # 22 blocks a policy, the last one padded
+    act, calls = rollouts.act_members, []
+
+    def spy(policies, memory, obs):
+        calls.append(obs.shape[1])
+        return act()(policies, memory, obs)
+
+    monkeypatch.setattr(rollouts, "act_members", lambda: spy)
+    together = rollout_episodes(domain, worlds, policies)
+    assert calls[:4] == [16, 4, 1, 1] and set(calls) == {16, 4, 1}
+    calls.clear()
+    monkeypatch.setattr(rollouts, "BLOCKS", (1,))
+    assert same(rollout_episodes(domain, worlds, policies), together)
+    assert set(calls) == {1} and len(calls) > 22
+    assert len(np.unique(together.lengths)) > 1  # so that blocks are laid out anew
+
+
+ONE_CPU = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
+import hashlib
+import jax, jax.numpy as jnp, numpy as np
+from typing import Any, NamedTuple
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.rollout import rollout_episodes, rollout_steps
+from isthmus.physics.concurrency import count_cpus
+from isthmus.types import Decision
+
+class Linear(NamedTuple):
+    weights: Any
+    def memory(self):
+        return ()
+    def act(self, memory, observation, key=None):
+        action = jnp.tanh(self.weights @ observation)
+        return (action if key is None else Decision(action)), memory
+
+domain = parse_domain("hopper/torso_mass=1..9,observation_noise=0.01,action_delay=1")
+policy = Linear(np.random.default_rng(0).normal(size=(3, 11)).astype(np.float32))
+results = (
+    rollout_episodes(domain, domain.worlds(400, seed=0), policy),
+    rollout_steps(domain, domain.worlds(9, seed=0), policy, 300),
+)
+digest = hashlib.sha256()
+for leaf in jax.tree.leaves(results):
+    digest.update(np.asarray(leaf).tobytes())
+print(count_cpus(), digest.hexdigest())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no CPUs")
+def test_one_cpu_finds_the_same_episodes():
+    found = []
+    for cpus in ("1", "2"):
+        command = [sys.executable, "-c", ONE_CPU, cpus]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append(done.stdout.split())
+    assert found[0][0] == "1" and found[0][1] == found[1][1]
+
+
+def test_stepped_worlds_are_freed_at_once():
+    """Their arrays may be large, and nothing may wait for a collection of cycles."""
+    domain = parse_domain("hopper/torso_mass=1..9")
+    live = SteppedWorlds.resume(domain, domain.worlds(3, seed=0))
+    live.begin(live.all)
+    gone = weakref.ref(live)
+    gc.disable()
+    try:
+        del live
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_worlds_begin_as_their_own_counters_say_whoever_began_before():
+    """Dynamics and starts that were drawn ahead are those of the world's task and episode."""
+    domain = parse_domain("hopper/torso_mass=1..9")
+    worlds = domain.worlds(4, seed=0)
+    mixed, alone = (SteppedWorlds.resume(domain, worlds) for _ in range(2))
+    for ids in ([0, 2], [0], [1, 3], [0, 1, 2, 3], [2]):
+        mixed.begin(np.array(ids))
+    wanted = [int(n) for n in mixed.state["episode"]]
+    rows = mixed.simulation.rows.copy()
+    for i, episode in enumerate(wanted):
+        alone.state["episode"][i] = alone.state["task"][i] = episode - 1
+        alone.begin(np.array([i]))
+    assert wanted == [4, 3, 4, 3]
+    assert same(alone.state["parameters"], mixed.state["parameters"])
+    assert same(alone.state["observation"], mixed.state["observation"])
+    assert len(np.unique(rows[:, 1])) == 4
 
 
 def test_play_steps_living_worlds_only(monkeypatch):

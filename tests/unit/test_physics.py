@@ -239,6 +239,36 @@ def test_impossible_dynamics_diverge_and_are_told():
     assert told.tolist() == [False, False, False, True, False]
 
 
+BEYOND = np.nextafter(VELOCITY_BOUND, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "lost"),
+    [
+        ("qvel", VELOCITY_BOUND, True),
+        ("qvel", -BEYOND, True),
+        ("qvel", np.nextafter(VELOCITY_BOUND, 0), False),
+        ("qvel", np.nan, True),
+        ("qpos", np.inf, True),
+        ("qpos", np.nan, True),
+        ("qpos", 1e300, False),
+        ("control", np.nan, True),
+        ("control", -np.inf, True),
+    ],
+)
+@pytest.mark.parametrize("ids", [EVERYONE, np.array([1, 3])])
+def test_a_world_has_diverged_where_its_own_numbers_have(field, value, lost, ids, monkeypatch):
+    """Physics is left out: what is judged is what is written here. Two of 1e300 add up, too."""
+    simulator = make("hopper", names=())
+    begin("hopper", simulator)
+    monkeypatch.setattr(simulator, "_advance", lambda ids: None)
+    action = np.zeros((N, simulator.control.shape[1]))
+    numbers = {"qvel": simulator.qvel, "qpos": simulator.qpos, "control": action}[field]
+    numbers[3, :2] = value
+    want = lost & (ids == 3)
+    assert simulator.step(ids, action[ids]).tolist() == want.tolist()
+
+
 def test_the_velocity_bound_is_far_from_what_robots_do():
     for robot in ROBOTS:
         simulator = make(robot, names=())

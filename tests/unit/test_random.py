@@ -123,6 +123,19 @@ def test_a_world_draws_the_same_in_any_company(kind, size):
 
 
 @pytest.mark.parametrize("kind", DRAWS)
+def test_streams_of_counters_are_those_of_their_fold(kind):
+    key, episode, some = keys(4, 6), np.arange(6) * 7, np.array([1, 4])
+    want = Streams(fold(key, 3, episode))
+    whole = Streams(key, 3, episode)
+    for random in (whole.select(some), whole.select(some)):  # each from its begin
+        alone = Streams(fold(key, 3, episode)[some])
+        assert bits(DRAWS[kind](random, 5)) == bits(DRAWS[kind](alone, 5))
+    for random in (Streams(key, 3, episode), Streams(fold(key, 3), episode)):
+        assert bits(DRAWS[kind](random, 5)) == bits(DRAWS[kind](want, 5))
+        want = Streams(fold(fold(key, 3), episode))
+
+
+@pytest.mark.parametrize("kind", DRAWS)
 def test_streams_move_on(kind):
     """Two draws follow each other, and together they are one long draw of uniforms."""
     key = keys(2, 5)

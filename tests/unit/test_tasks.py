@@ -290,6 +290,43 @@ def test_a_view_of_some_worlds_is_a_part_of_the_whole(name):
         assert bits(values) == bits(terms[term][some]), term
 
 
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("ids", [np.arange(5), np.array([1, 4])])
+def test_a_moments_view_shows_what_a_live_one_does(name, ids):
+    task = tasks.find_task(name)
+    simulator, everyone = make(task, 5), np.arange(5)
+    simulator.reset(everyone, *task.start(simulator, Streams(keys(3, 5))))
+    chosen = np.full((5, simulator.control.shape[1]), 0.5, np.float32)
+    memory = task.remember(tasks.SimView(simulator, ids))
+    for _ in range(30):
+        simulator.step(everyone, chosen)
+    live, moment = tasks.SimView(simulator, ids), tasks.MomentView(simulator, ids)
+    for _ in range(2):  # what is kept is nobody's to write to
+        for method in (task.observe, task.terminated, task.remember, task.progress, task.at_goal):
+            assert bits(method(moment)) == bits(method(live))
+        terms = task.rewards(live, memory, chosen[ids])
+        for term, values in task.rewards(moment, memory, chosen[ids]).items():
+            assert bits(values) == bits(terms[term]), term
+
+
+@pytest.mark.parametrize("ids", [np.arange(3), np.array([0, 2])])
+def test_a_moments_view_computes_and_copies_once(ids):
+    task = tasks.find_task("hopper")
+    simulator, computed = make(task, 3), []
+    simulator.reset(np.arange(3), *task.start(simulator, Streams(keys(3, 3))))
+
+    def compute(view):
+        computed.append(len(view.ids))
+        return view.qpos[:, 0] + 1
+
+    moment, live = tasks.MomentView(simulator, ids), tasks.SimView(simulator, ids)
+    assert moment.once(compute) is moment.once(compute) and computed == [len(ids)]
+    assert moment.qpos is moment.qpos
+    simulator.qpos[:] += 1
+    assert bits(live.once(compute)) == bits(moment.once(compute) + 1)
+    assert computed == [len(ids)] * 2
+
+
 @pytest.mark.parametrize("name", ["hopper", "walker2d", "ant"])
 def test_falls_where_gymnasium_says(name):
     """On both sides of every bound, and on it."""

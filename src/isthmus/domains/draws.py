@@ -19,17 +19,18 @@ def draw_parameters(
     names = tuple(name for name, _ in settings)
     drawn = np.empty((len(key), len(settings)))
     streams = fold(key[:, None], DYNAMICS, task[:, None], _hash_names(names))
+    u = Streams(streams.T.ravel()).uniform(0.0, 1.0, 1).reshape(drawn.T.shape)
     for column, (_, setting) in enumerate(settings):
-        drawn[:, column] = _draw_setting(setting, Streams(streams[:, column]))
+        drawn[:, column] = _choose_value(setting, u[column])
     return drawn
 
 
-def _draw_setting(setting: ParameterSpec, random: Streams) -> np.ndarray | float:
-    """Draw a parameter of n worlds, (n,); of one that is fixed, its value."""
+def _choose_value(setting: ParameterSpec, u: np.ndarray) -> np.ndarray | float:
+    """Return a parameter's values (n,) at numbers `u` (n,) in 0..1; of a fixed one, its value."""
     if isinstance(setting, Distribution):
-        return setting.draw(random)
+        return setting.invert(u)
     if isinstance(setting, Grid):
-        index = (random.uniform(0, 1, 1)[:, 0] * len(setting.values)).astype(int)
+        index = (u * len(setting.values)).astype(int)
         return np.array(setting.values)[index]
     return setting
 

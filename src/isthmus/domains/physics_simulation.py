@@ -11,7 +11,7 @@ import numpy as np
 from isthmus.domains.simulation import SimulationStep
 from isthmus.physics.engine import Simulator, find_engine
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
-from isthmus.tasks.task import Random, SimView, Task, find_task, is_built_in
+from isthmus.tasks.task import MomentView, Random, SimView, Task, find_task, is_built_in
 
 if TYPE_CHECKING:
     from isthmus.domains.domain import RobotDomain
@@ -97,7 +97,7 @@ class PhysicsSimulation:
         """Begin episodes where the task says; return observations (n, O) and memory (n, ?)."""
         self._set_parameters(ids, parameters)
         self.simulator.reset(ids, *self.task.complete(self.task.start(self.simulator, random)))
-        view = SimView(self.simulator, ids)
+        view = MomentView(self.simulator, ids)
         obs = self.task.observe(view)
         if self._needs_check and not is_finite(obs):
             check_finite(self.task, view, obs, {}, np.ones(len(ids), bool))
@@ -114,7 +114,7 @@ class PhysicsSimulation:
     ) -> SimulationStep:
         """Step worlds, and pay for what was `commanded`."""
         diverged = self.simulator.step(ids, applied)
-        view = SimView(self.simulator, ids)
+        view = MomentView(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
             self.terms = self.rewards(view, memory, commanded)
             obs, reward = self.task.observe(view), self.task.total(self.terms)

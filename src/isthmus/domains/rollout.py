@@ -6,23 +6,26 @@ memory that is kept through episodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from isthmus.domains.behaviours import Behaviour, Memory, Policy
+from isthmus.domains.jitted import act_members, act_worlds, decide_members, decide_worlds
 from isthmus.domains.stepped_worlds import StepOutcome, SteppedWorlds
 from isthmus.physics.concurrency import check_jax_survived
-from isthmus.types import Array, BadValue, Decision, Episodes, Transition, Worlds
+from isthmus.types import Array, BadValue, Episodes, Transition, Worlds
 
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
 
 MAX_BATCH = 64
-"""Rows a policy call when playing: a row's bits depend on the batch's size (not on its neighbours),
-so it is fixed."""
+"""Rows of a block when playing: a row's bits depend on the batch's size (not on its neighbours), so
+it is fixed."""
+
+BLOCKS = (64, 16, 4, 1)
+"""Blocks of a policy call: a program each, compiled when first needed."""
 
 
 def rollout_steps(
@@ -44,11 +47,12 @@ def rollout_steps(
     check_jax_survived()
     live = SteppedWorlds.resume(domain, worlds)
     initial = _initial_memory(_list_behaviours(behaviour, members), worlds.size)
+    remembers = bool(jax.tree.leaves(initial))
     memory = live.state["behaviour_memory"]
     if memory is None:
         memory = initial
     memory = _renew_memory(memory, initial, live.new_task)
-    decide = _decide_members() if members else _decide()
+    decide = decide_members() if members else decide_worlds()
     behaviour, keys = jax.device_put(behaviour), live.behaviour_keys(steps)
     record = _Record(live, steps)
     for t in range(steps):
@@ -59,12 +63,13 @@ def rollout_steps(
         if before_step:
             before_step(worlds.size)
         outcome = live.step(live.all, commanded=action, applied=applied)
-        record.note_after(t, decision, outcome)
-        done = outcome.terminated | outcome.truncated
-        if done.any():
-            new_task = np.zeros(worlds.size, bool)
-            new_task[done] = live.begin(live.all[done])
-            memory = _renew_memory(memory, initial, new_task)
+        record.note_after(t, action, decision.extra, outcome)
+        ended = np.flatnonzero(outcome.terminated | outcome.truncated)
+        if len(ended):
+            began = live.begin(ended)
+            record.note_begun(ended)
+            if remembers:
+                memory = _renew_memory(memory, initial, _mark(ended[began], worlds.size))
     live.state["behaviour_memory"] = jax.tree.map(np.asarray, memory)
     return live.worlds(), record.transitions()
 
@@ -86,24 +91,34 @@ class _Record:
             "parameters": np.empty((*shape, len(live.domain.names)), np.float32),
         }
         self.extra: dict[str, np.ndarray] = {}
+        self.observation = live.state["observation"].astype(np.float32)
+        self.parameters = live.state["parameters"].astype(np.float32)
 
     def note_before(self, t: int) -> None:
         """Write what holds before step `t`."""
-        self.arrays["obs"][t] = self.live.state["observation"]
-        self.arrays["parameters"][t] = self.live.state["parameters"]
+        self.arrays["obs"][t] = self.observation
+        self.arrays["parameters"][t] = self.parameters
 
-    def note_after(self, t: int, decision: Decision, outcome: StepOutcome) -> None:
+    def note_after(
+        self, t: int, action: np.ndarray, extra: Mapping[str, Array], outcome: StepOutcome
+    ) -> None:
         """Write what was decided at step `t`, and what came of it."""
-        self.arrays["action"][t] = decision.action
+        self.observation[:] = self.live.state["observation"]
+        self.arrays["action"][t] = action
         self.arrays["reward"][t] = outcome.reward
-        self.arrays["next_obs"][t] = self.live.state["observation"]
+        self.arrays["next_obs"][t] = self.observation
         self.arrays["terminated"][t] = outcome.terminated
         self.arrays["truncated"][t] = outcome.truncated
-        for name, value in decision.extra.items():
+        for name, value in extra.items():
             value = np.asarray(value)
             if name not in self.extra:
                 self.extra[name] = np.empty((*self.shape, *value.shape[1:]), value.dtype)
             self.extra[name][t] = value
+
+    def note_begun(self, ids: np.ndarray) -> None:
+        """Note what holds in worlds whose episodes have begun."""
+        self.observation[ids] = self.live.state["observation"][ids]
+        self.parameters[ids] = self.live.state["parameters"][ids]
 
     def transitions(self) -> Transition:
         """Return the transitions as a value."""
@@ -190,20 +205,60 @@ class _Players:
         self.memory = _initial_memory(policies, n)
         self.policies = jax.device_put(jax.tree.map(_stack, *policies))
         self.action = np.zeros((n, action_size), np.float32)
+        self._ended = -1
+        self._calls: list[_Rows] = []
 
     def act(self, observation: np.ndarray, ended: np.ndarray) -> np.ndarray:
         """Return actions (N, A), new ones where the episode has not ended (bool [N])."""
+        count = np.count_nonzero(ended)
+        if count != self._ended:  # an episode that has ended stays so
+            self._ended, self._calls = count, self._share_out(ended)
+        for rows in self._calls:
+            obs = observation[rows.padded].astype(np.float32)
+            memory = _take_rows(self.memory, rows.padded)
+            action, memory = act_members()(self.policies, memory, obs)
+            self.action[rows.worlds] = rows.unpad(action)
+            _write_memory(self.memory, rows, memory)
+        return self.action
+
+    def _share_out(self, ended: np.ndarray) -> list[_Rows]:
+        """Return the rows of each call, those of worlds whose episode has not ended first."""
         living_first = np.argsort(ended[self.worlds], axis=1, kind="stable")
         worlds = np.take_along_axis(self.worlds, living_first, axis=1)
-        living = (~ended[self.worlds]).sum(1)
-        for start in range(0, int(living.max()), MAX_BATCH):
-            rows = worlds[:, start : start + MAX_BATCH]
-            padded = _pad_rows(rows)
-            obs = observation[padded].astype(np.float32)
-            action, memory = _act_members()(self.policies, _take_rows(self.memory, padded), obs)
-            self.action[rows] = np.asarray(action)[:, : rows.shape[1]]
-            _write_rows(self.memory, rows, memory)
-        return self.action
+        living = int((~ended[self.worlds]).sum(1).max())
+        calls, start = [], 0
+        for blocks in _split_blocks(-(-living // MAX_BATCH)):
+            calls.append(_Rows.of(worlds[:, start : start + blocks * MAX_BATCH], blocks))
+            start += blocks * MAX_BATCH
+        return calls
+
+
+def _split_blocks(count: int) -> list[int]:
+    """Return the blocks of each call, in sizes of few programs, that are `count` in all."""
+    calls = []
+    for size in BLOCKS:
+        calls += [size] * (count // size)
+        count %= size
+    return calls
+
+
+class _Rows(NamedTuple):
+    """The worlds whose rows go into a call."""
+
+    worlds: np.ndarray  # int [M, n]
+    padded: np.ndarray  # int [M, blocks, MAX_BATCH], the last world repeated
+
+    @staticmethod
+    def of(worlds: np.ndarray, blocks: int) -> _Rows:
+        """Lay worlds out in blocks."""
+        padded = _pad_rows(worlds, blocks * MAX_BATCH)
+        return _Rows(worlds, padded.reshape(*worlds.shape[:-1], blocks, MAX_BATCH))
+
+    def unpad(self, values: Array) -> np.ndarray:
+        """Return the rows (M, n, ...) of what a call gave, [M, blocks, MAX_BATCH, ...]."""
+        values = np.asarray(values)
+        flat = values.reshape(len(values), -1, *values.shape[3:])
+        return flat[:, : self.worlds.shape[1]]
 
 
 def rollout_full_episodes(
@@ -250,12 +305,18 @@ class _RandomPlayer:
         """Return actions (n, A) in worlds `ids`."""
         observation, keys = live.state["observation"], live.behaviour_keys(1)[0]
         for start in range(0, len(ids), MAX_BATCH):
-            rows = _pad_rows(ids[start : start + MAX_BATCH])
+            rows = _pad_rows(ids[start : start + MAX_BATCH], MAX_BATCH)
             memory, obs = _take_rows(self.memory, rows), observation[rows].astype(np.float32)
-            decision, memory = _decide()(self.behaviour, memory, obs, keys[rows])
+            decision, memory = decide_worlds()(self.behaviour, memory, obs, keys[rows])
             self.action[rows] = np.asarray(decision.action)
             _write_rows(self.memory, rows, memory)
         return self.action[ids]
+
+
+def act() -> Callable:
+    """Return the jitted call of a policy: shared parameters, one memory and observation a world."""
+    check_jax_survived()
+    return act_worlds()
 
 
 # Memories: trees with a leading axis of worlds
@@ -307,10 +368,16 @@ def _renew_memory(memory: Memory, initial: Memory, renewed: np.ndarray) -> Memor
     return jax.tree.map(renew, memory, initial)
 
 
-def _pad_rows(rows: np.ndarray) -> np.ndarray:
-    """Return rows [..., MAX_BATCH], the last one repeated."""
-    missing = MAX_BATCH - rows.shape[-1]
-    return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)], mode="edge")
+def _mark(ids: np.ndarray, n: int) -> np.ndarray:
+    """Return bool [n], true at `ids`."""
+    marked = np.zeros(n, bool)
+    marked[ids] = True
+    return marked
+
+
+def _pad_rows(rows: np.ndarray, size: int) -> np.ndarray:
+    """Return rows [..., size], the last one repeated."""
+    return rows[..., np.minimum(np.arange(size), rows.shape[-1] - 1)]
 
 
 def _take_rows(memory: Memory, rows: np.ndarray) -> Memory:
@@ -320,85 +387,16 @@ def _take_rows(memory: Memory, rows: np.ndarray) -> Memory:
 
 
 def _write_rows(memory: Memory, rows: np.ndarray, renewed: Memory) -> None:
-    """Write what is remembered of `rows` ([n] or [M, n]), which may be padded there, in place."""
+    """Write what is remembered of `rows` (n,), which may be repeated, in place."""
     import jax
 
     for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(renewed), strict=True):
-        unpadded = (slice(None),) * (rows.ndim - 1) + (slice(rows.shape[-1]),)
-        leaf[rows] = np.asarray(new)[unpadded]
+        leaf[rows] = np.asarray(new)
 
 
-# The jitted calls
-
-
-@cache
-def _decide() -> Callable:
-    """Return the jitted call of a behaviour on worlds.
-
-    Parameters are shared; each world has its own memory, observation and key.
-    """
+def _write_memory(memory: Memory, rows: _Rows, renewed: Memory) -> None:
+    """Write what is remembered in the worlds of a call, in place."""
     import jax
 
-    @jax.jit
-    def decide(behaviour, memory, obs, keys):
-        def decide_one(m, o, k):
-            return behaviour.act(m, o, jax.random.wrap_key_data(k))
-
-        return jax.vmap(decide_one)(memory, obs, keys)
-
-    return decide
-
-
-@cache
-def _decide_members() -> Callable:
-    """Return the same with M stacked behaviours, worlds [M, N/M].
-
-    One member comes after the other, so that bits do not depend on M.
-    """
-    import jax
-
-    def decide_one(behaviour, memory, obs, key):
-        return behaviour.act(memory, obs, jax.random.wrap_key_data(key))
-
-    def decide_member(arguments):
-        return jax.vmap(decide_one, (None, 0, 0, 0))(*arguments)
-
-    @jax.jit
-    def decide(behaviours, *worlds):
-        members = len(jax.tree.leaves(behaviours)[0])
-
-        def split(x):
-            return x.reshape(-1, len(x) // members, *x.shape[1:])
-
-        out = jax.lax.map(decide_member, (behaviours, *jax.tree.map(split, worlds)))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
-
-    return decide
-
-
-def act() -> Callable:
-    """Return the jitted call of a policy: shared parameters, one memory and observation a world."""
-    check_jax_survived()
-    return _act()
-
-
-@cache
-def _act() -> Callable:
-    import jax
-
-    return jax.jit(lambda policy, memory, obs: jax.vmap(policy.act)(memory, obs))
-
-
-@cache
-def _act_members() -> Callable:
-    """Return the same of M stacked policies, rows [M, MAX_BATCH].
-
-    One member comes after the other, so that bits do not depend on M.
-    """
-    import jax
-
-    def act_member(arguments):
-        policy, memory, obs = arguments
-        return jax.vmap(policy.act)(memory, obs)
-
-    return jax.jit(lambda *arguments: jax.lax.map(act_member, arguments))
+    for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(renewed), strict=True):
+        leaf[rows.worlds] = rows.unpad(new)

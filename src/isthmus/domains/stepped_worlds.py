@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from isthmus.types import BadValue, Worlds
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
 
+T = TypeVar("T")
 GIVEN_TASK = -1
 """In place of a task's number: the world's dynamics were given, and are not drawn."""
 
@@ -40,6 +42,9 @@ class SteppedWorlds:
         self.effects = domain.effect_chain()
         self.all = np.arange(n)
         self.state: dict[str, Any] = {}
+        self._folded: dict[int, np.ndarray] = {}  # the worlds' keys by purpose
+        self._dynamics, self._starts = _Ahead[np.ndarray](), _Ahead[Streams]()
+        self._rows_before = np.empty_like(simulation.rows)
         self.new_task = np.zeros(n, bool)
 
     @staticmethod
@@ -68,6 +73,9 @@ class SteppedWorlds:
     def rekey(self, ids: np.ndarray, key: np.ndarray) -> None:
         """Make worlds `ids` those of other keys (n,), whose first episode has not begun."""
         self.state["key"][ids] = key
+        self._folded.clear()
+        self._dynamics.clear()
+        self._starts.clear()
         for count in ("task", "episode", "total", "finished", "diverged"):
             self.state[count][ids] = 0
 
@@ -121,7 +129,7 @@ class SteppedWorlds:
         if parameters is not None:
             s["parameters"][ids] = np.where(np.isnan(parameters), s["parameters"][ids], parameters)
         if random is None:
-            random = Streams(fold(s["key"][ids], START, s["episode"][ids]))
+            random = self._starts.find(ids, s["episode"], self._open_starts).select(ids)
         obs, memory = self.simulation.begin(ids, s["parameters"][ids], random)
         if s["task_memory"] is None:
             s["task_memory"] = np.zeros((len(self.all), memory.shape[1]))
@@ -138,17 +146,31 @@ class SteppedWorlds:
     def _count_begin(self, ids: np.ndarray) -> np.ndarray:
         """Count the episodes of worlds `ids`, and draw the dynamics of those with a new task."""
         s = self.state
-        new_task = s["episode"][ids] % self.domain.episodes_per_task == 0
-        drawn = ids[new_task & (s["task"][ids] != GIVEN_TASK)]
-        s["task"][drawn] += 1
-        s["episode"][ids] += 1
-        if len(drawn) and self.domain.settings:
-            s["parameters"][drawn] = self.domain.draw(s["key"][drawn], s["task"][drawn])
+        episode, task = s["episode"][ids], s["task"][ids]
+        new_task = episode % self.domain.episodes_per_task == 0
+        draws = new_task & (task != GIVEN_TASK)
+        s["episode"][ids], s["task"][ids] = episode + 1, task + draws
+        if self.domain.settings and draws.any():
+            drawn = ids[draws]
+            dynamics = self._dynamics.find(drawn, s["task"], self._draw_dynamics)
+            s["parameters"][drawn] = dynamics[drawn]
         return new_task
 
-    def _sensing_streams(self, ids: np.ndarray) -> Streams:
+    def _fold_keys(self, purpose: int) -> np.ndarray:
+        """Return the worlds' keys (N,) for a purpose."""
+        if purpose not in self._folded:
+            self._folded[purpose] = fold(self.state["key"], purpose)
+        return self._folded[purpose]
+
+    def _draw_dynamics(self, task: np.ndarray) -> np.ndarray:
+        return self.domain.draw(self.state["key"], task)
+
+    def _open_starts(self, episode: np.ndarray) -> Streams:
+        return Streams(self._fold_keys(START), episode)
+
+    def _sensing_streams(self, at: np.ndarray | slice) -> Streams:
         s = self.state
-        return Streams(fold(s["key"][ids], SENSE, s["episode"][ids], s["step"][ids]))
+        return Streams(self._fold_keys(SENSE)[at], s["episode"][at], s["step"][at])
 
     def step(
         self, ids: np.ndarray, *, commanded: np.ndarray, applied: np.ndarray | None = None
@@ -167,26 +189,33 @@ class SteppedWorlds:
             _check_finite(applied)
         # All of them are views, where an index array would copy.
         at = slice(None) if len(ids) == len(self.all) else ids
-        rows_before = self.simulation.rows[at].copy()
+        rows_before = self._copy_rows(at)
         effect_memory = s["effect_memory"][at]
         applied = self.effects.act(effect_memory, commanded=commanded, applied=applied)
         result = self.simulation.step(
             ids, s["task_memory"][at], commanded=commanded, applied=applied
         )
-        s["step"][at] += 1
-        s["total"][at] += 1
+        step = _add(s["step"], at, 1)
+        _add(s["total"], at, 1)
         if self.effects.effects:
-            obs = self.effects.sense(effect_memory, result.observation, self._sensing_streams(ids))
+            obs = self.effects.sense(effect_memory, result.observation, self._sensing_streams(at))
             s["effect_memory"][at] = effect_memory
             result = result._replace(observation=obs)
         if result.diverged.any():
             result = self._contain_divergence(ids, result, rows_before)
         s["observation"][at], s["task_memory"][at] = result.observation, result.memory
-        s["returns"][at] += result.reward
-        timeout = s["step"][at] >= self.simulation.time_limit
+        _add(s["returns"], at, result.reward)
+        timeout = step >= self.simulation.time_limit
         truncated = (result.truncated | timeout) & ~result.terminated
-        s["finished"][at] += result.terminated | truncated
+        _add(s["finished"], at, result.terminated | truncated)
         return StepOutcome(result.reward, result.terminated, truncated)
+
+    def _copy_rows(self, at: np.ndarray | slice) -> np.ndarray:
+        """Return a copy of rows; that of all of them holds until the next."""
+        if not isinstance(at, slice):
+            return self.simulation.rows[at]
+        np.copyto(self._rows_before, self.simulation.rows)
+        return self._rows_before
 
     def _contain_divergence(
         self, ids: np.ndarray, result: SimulationStep, rows_before: np.ndarray
@@ -205,7 +234,30 @@ class SteppedWorlds:
         """Return raw JAX keys uint32 [steps, N, 2] for the worlds' next decisions."""
         s = self.state
         counters = s["total"] + np.arange(steps)[:, None]
-        return fold(s["key"], BEHAVE, counters)[..., None].view(np.uint32)
+        return fold(self._fold_keys(BEHAVE), counters)[..., None].view(np.uint32)
+
+
+class _Ahead(Generic[T]):
+    """What worlds draw as they begin, by a counter of theirs: for all worlds at once.
+
+    Few worlds begin in a step, and for few it takes as many calls as for all.
+    """
+
+    def __init__(self):
+        self._drawn: tuple[np.ndarray, T] | None = None  # the counters (N,), and what they gave
+
+    def clear(self) -> None:
+        """Forget what was drawn: the worlds have other keys."""
+        self._drawn = None
+
+    def find(self, ids: np.ndarray, counter: np.ndarray, draw: Callable[[np.ndarray], T]) -> T:
+        """Return what `draw` gives for counters (N,): in worlds `ids` for `counter`, (N,) too."""
+        if self._drawn is not None and (self._drawn[0][ids] == counter[ids]).all():
+            return self._drawn[1]
+        upcoming = counter + 1
+        upcoming[ids] = counter[ids]
+        self._drawn = upcoming, draw(upcoming)
+        return self._drawn[1]
 
 
 def _copy_state(state: dict[str, Any]) -> dict[str, Any]:
@@ -214,6 +266,15 @@ def _copy_state(state: dict[str, Any]) -> dict[str, Any]:
     for name, value in state.items():
         copied[name] = value if name == "behaviour_memory" else np.array(value)
     return copied
+
+
+def _add(values: np.ndarray, at: np.ndarray | slice, amount: np.ndarray | int) -> np.ndarray:
+    """Add to the values of worlds, in place; return them."""
+    if isinstance(at, slice):
+        values += amount
+        return values
+    values[at] = sums = values[at] + amount
+    return sums
 
 
 def _check_finite(action: np.ndarray) -> None:

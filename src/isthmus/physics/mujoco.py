@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -205,6 +206,8 @@ class MujocoSimulator(Simulator):
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Give worlds the dynamics `values` (n, P). Raises ForkedError after a fork."""
+        if not self.parameters:
+            return
         changed = self._dynamics.find_changed(ids, values)
         if not changed.any():
             return
@@ -226,7 +229,8 @@ class MujocoSimulator(Simulator):
             if values is not None:
                 self._state[field][ids] = values
         self._begin_control(ids, ctrl, settles=act is None)
-        self._forces_known[ids] = False
+        if self._data is not None:
+            self._forces_known[ids] = False
 
     def _begin_control(self, ids: np.ndarray, ctrl: np.ndarray | None, settles: bool) -> None:
         """Write the last control before a start, and compute what derives from the state.
@@ -292,14 +296,19 @@ class MujocoSimulator(Simulator):
         Raises ForkedError after a fork.
         """
         self._check_threads()
-        self.control[ids] = control
-        # Of all worlds, numbers are read without a copy.
-        rows: np.ndarray | slice = slice(None) if len(ids) == self.n else ids
-        failed = self._advance(None if isinstance(rows, slice) else ids)
-        self._forces_known[ids] = False
+        everyone = len(ids) == self.n
+        # Of all worlds, numbers are written and read without a copy.
+        rows: np.ndarray | slice = slice(None) if everyone else ids
+        self.control[rows] = control
+        failed = self._advance(None if everyone else ids)
+        if self._data is not None:
+            self._forces_known[rows] = False
+        qpos, qvel = self.qpos[rows], self.qvel[rows]
+        if failed is None and _are_sound(qpos, qvel, control):
+            return np.zeros(len(ids), bool)
         with np.errstate(invalid="ignore"):
-            slow = (np.abs(self.qvel[rows]) < VELOCITY_BOUND).all(1)
-            good = np.isfinite(self.qpos[rows]).all(1) & slow
+            slow = (np.abs(qvel) < VELOCITY_BOUND).all(1)
+            good = np.isfinite(qpos).all(1) & slow
         good &= np.isfinite(control).all(1)  # MuJoCo would take NaN for zero
         if failed is not None:
             good &= ~np.isin(ids, failed)
@@ -345,6 +354,16 @@ class MujocoSimulator(Simulator):
     def world_model(self, world: int) -> mujoco.MjModel:
         """Return a model with one world's own dynamics."""
         return self.batch.get_model(world)
+
+
+def _are_sound(qpos: np.ndarray, qvel: np.ndarray, control: np.ndarray) -> bool:
+    """Return whether no world has diverged, in one pass over each array.
+
+    A sum may overflow and say no where all is well, but never the reverse.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        fastest = np.abs(qvel).max(initial=0.0)
+        return bool(fastest < VELOCITY_BOUND) and math.isfinite(qpos.sum() + control.sum())
 
 
 class MujocoEngine(Engine):

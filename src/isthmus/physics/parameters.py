@@ -71,7 +71,10 @@ class Distribution:
 
     def draw(self, random: Streams) -> np.ndarray:
         """Return one value a stream, float64 [n]."""
-        u = random.uniform(0.0, 1.0, 1)[:, 0]
+        return self.invert(random.uniform(0.0, 1.0, 1)[:, 0])
+
+    def invert(self, u: np.ndarray) -> np.ndarray:
+        """Return the quantiles at `u` (n,) in 0..1, float64 [n]."""
         if self.kind == "uniform":
             value = self.low + u * (self.high - self.low)
         elif self.kind == "log":

@@ -7,6 +7,8 @@ with Gymnasium's own bits.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -27,13 +29,29 @@ def mix(x: np.ndarray) -> np.ndarray:
 def fold(key: np.ndarray, *counters: np.ndarray | int) -> np.ndarray:
     """Return keys (uint64 [N]) derived from keys and counters (broadcast).
 
-    Equal inputs give equal keys.
+    Equal inputs give equal keys, and a fold by two counters is a fold by the first, then the other.
     """
     key = np.asarray(key, np.uint64)
     with np.errstate(over="ignore"):
         for counter in counters:
-            key = mix(mix(key + GOLDEN) + np.asarray(counter).astype(np.uint64) * GOLDEN)
+            key = _fold_steps(mix(key + GOLDEN), _count_steps(counter))
     return key
+
+
+def _count_steps(counter: np.ndarray | int) -> np.ndarray:
+    """Return the step of splitmix64 that a counter is."""
+    return np.asarray(counter).astype(np.uint64) * GOLDEN
+
+
+def _fold_steps(mixed: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return keys of mixed keys and steps (broadcast)."""
+    return mix(mixed + steps)
+
+
+@lru_cache(maxsize=256)
+def _count_places(first: int, size: int) -> np.ndarray:
+    """Return the steps of `size` places of a stream, from the `first` on, uint64 [size]."""
+    return _count_steps(np.arange(first, first + size))
 
 
 def keys(seed: int, n: int) -> np.ndarray:
@@ -47,15 +65,32 @@ class Streams:
     Worlds that are left out by `where` (bool [n]) keep their place in the stream.
     """
 
-    def __init__(self, key: np.ndarray):
-        self.key = np.asarray(key, np.uint64)  # [n]
-        self.drawn = np.zeros(len(self.key), np.int64)
+    def __init__(self, key: np.ndarray, *counters: np.ndarray | int):
+        """Make streams of the keys (n,) that `fold` gives: once something is drawn."""
+        self._key, self._counters = key, counters
+        self._mixed: np.ndarray | None = None  # uint64 [n, 1]
+        self._place: int | np.ndarray = 0  # one for all while none was left out, else int64 [n]
+
+    def select(self, ids: np.ndarray) -> Streams:
+        """Return streams of some (k,) of the keys, as they begin."""
+        streams = Streams(self._key)
+        streams._mixed = self._mix_keys()[ids]
+        return streams
+
+    def _mix_keys(self) -> np.ndarray:
+        if self._mixed is None:
+            self._mixed = mix(fold(self._key, *self._counters) + GOLDEN)[:, None]
+        return self._mixed
 
     def _bits(self, size: int, where: np.ndarray | None) -> np.ndarray:
-        place = self.drawn[:, None] + np.arange(size)
-        used = size if where is None else size * where
-        self.drawn = self.drawn + used
-        return fold(self.key[:, None], place)
+        mixed = self._mix_keys()
+        place = self._place
+        if isinstance(place, int):
+            steps = _count_places(place, size)
+        else:
+            steps = _count_steps(place[:, None] + np.arange(size))
+        self._place = place + (size if where is None else size * where)
+        return _fold_steps(mixed, steps)
 
     def uniform(
         self, low: float, high: float, size: int, where: np.ndarray | None = None

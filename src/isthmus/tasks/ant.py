@@ -49,12 +49,12 @@ class Ant(Task):
 
     def observe(self, view):
         """Return the height, quaternion, angles, velocities and clipped contact forces."""
-        forces = self._forces(view)[:, 1:].reshape(len(view.ids), -1)
+        forces = view.once(self._clip_forces)[:, 1:].reshape(len(view.ids), -1)
         return np.concatenate([view.qpos[:, 2:], view.qvel, forces], axis=1)
 
     def rewards(self, view, memory, action):
         """Return the forward speed, 1 for standing, and the costs of control and contact."""
-        forces = self._forces(view).reshape(len(view.ids), -1)
+        forces = view.once(self._clip_forces).reshape(len(view.ids), -1)
         return {
             "forward": (view.position("torso")[:, 0] - memory[:, 0]) / view.dt,
             "alive": 1.0 * ~self.terminated(view),
@@ -64,6 +64,9 @@ class Ant(Task):
 
     def terminated(self, view):
         """Return which torsos are below 0.2 m, above 1 m or not finite."""
+        return view.once(self._find_fallen)
+
+    def _find_fallen(self, view):
         z = view.qpos[:, 2]
         finite = np.isfinite(view.qpos).all(1) & np.isfinite(view.qvel).all(1)
         return ~(finite & (z >= 0.2) & (z <= 1))
@@ -76,6 +79,6 @@ class Ant(Task):
         """Return which torsos have come GOAL_DISTANCE far."""
         return view.qpos[:, 0] >= GOAL_DISTANCE
 
-    def _forces(self, view) -> np.ndarray:
+    def _clip_forces(self, view) -> np.ndarray:
         """Return contact forces [n, bodies, 6], clipped to -1..1."""
         return np.clip(view.contact_forces, -1, 1)

@@ -54,21 +54,50 @@ class SimView:
     @property
     def qpos(self) -> np.ndarray:
         """Positions, float64 [n, nq]."""
-        return self.simulator.qpos[self._rows]
+        return self._select("qpos", self.simulator.qpos)
 
     @property
     def qvel(self) -> np.ndarray:
         """Velocities, float64 [n, nv]."""
-        return self.simulator.qvel[self._rows]
+        return self._select("qvel", self.simulator.qvel)
 
     def position(self, body: str) -> np.ndarray:
         """Return the world positions of a body, float64 [n, 3]."""
-        return self.simulator.position(body)[self._rows]
+        return self._select(f"position {body}", self.simulator.position(body))
 
     @property
     def contact_forces(self) -> np.ndarray:
         """External contact forces, float64 [n, bodies, 6]; only for a task that has `forces`."""
         return self.simulator.contact_forces(self.ids)
+
+    def once(self, compute: Callable[[SimView], np.ndarray]) -> np.ndarray:
+        """Return `compute(view)`, which several methods of a task need; do not write to it."""
+        return compute(self)
+
+    def _select(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return the view's rows of `values` [N, ...], which are called `name`."""
+        return values[self._rows]
+
+
+class MomentView(SimView):
+    """Worlds between two steps: what is asked for again is neither copied nor computed again."""
+
+    def __init__(self, simulator: Simulator, ids: np.ndarray):
+        super().__init__(simulator, ids)
+        self._kept: dict[object, np.ndarray] = {}
+
+    def once(self, compute: Callable[[SimView], np.ndarray]) -> np.ndarray:
+        """Return `compute(view)`, computed once; do not write to it."""
+        if compute not in self._kept:
+            self._kept[compute] = compute(self)
+        return self._kept[compute]
+
+    def _select(self, name: str, values: np.ndarray) -> np.ndarray:
+        if isinstance(self._rows, slice):
+            return values
+        if name not in self._kept:
+            self._kept[name] = values[self._rows]
+        return self._kept[name]
 
 
 class Task:

@@ -49,6 +49,9 @@ class Walker2d(Task):
 
     def terminated(self, view):
         """Return which robots are out of 0.8..2 m of height or lean beyond 1 rad."""
+        return view.once(self._find_fallen)
+
+    def _find_fallen(self, view):
         z, angle = view.qpos[:, 1], view.qpos[:, 2]
         return ~((z > 0.8) & (z < 2) & (np.abs(angle) < 1))
 
