@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def set_options_on_import() -> None:
     """Set jax's options, at once where it is imported, else when it is."""
-    jax = sys.modules.get("jax")
-    if jax is not None:
+    if "jax" in sys.modules:
+        import jax  # where another thread imports it now, this waits
+
         _set_options(jax)
     else:
         sys.meta_path.insert(0, _JaxFinder())
