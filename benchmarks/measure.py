@@ -54,8 +54,8 @@ class Row:
             "aim": self.aim,
             "unit": f"{self.unit}/s",
             "ratios": [round(r, 3) for r in self.ratios],
-            "ours": [round(v, 1) for v in self.ours],
-            "theirs": [round(v, 1) for v in self.theirs],
+            "ours": [round(v, 1 if v >= 10 else 3) for v in self.ours],
+            "theirs": [round(v, 1 if v >= 10 else 3) for v in self.theirs],
             "sizes": dict(self.sizes),
             "versions": dict(versions),
         }
@@ -78,6 +78,10 @@ def alternate(title: str, pairs: int, *sides: Callable[[], float]) -> list[list[
     return [list(side) for side in zip(*results, strict=True)]
 
 
+def format_speed(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}"
+
+
 def table(rows: Sequence[Row]) -> Table:
     out = Table(title="ours / theirs, pair by pair", title_justify="left")
     for name in ("", "work", "against"):
@@ -90,7 +94,7 @@ def table(rows: Sequence[Row]) -> Table:
             row.work,
             row.against,
             *(
-                f"{statistics.median(speeds):,.0f} {row.unit}/s"
+                f"{format_speed(statistics.median(speeds))} {row.unit}/s"
                 for speeds in (row.ours, row.theirs)
             ),
             f"{min(row.ratios):.2f}",

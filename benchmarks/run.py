@@ -24,6 +24,7 @@ import member_updates
 import ppo_training
 import recurrent_training
 import sac_updates
+import startup
 import trpo_training
 from measure import Row, console, report
 from sb3 import Peer, PeerError
@@ -42,6 +43,7 @@ COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
     "member_updates": lambda peer: member_updates.compare(member_updates.Sizes()),
     "es_generation": lambda peer: es_generation.compare(es_generation.Sizes()),
     "landscapes": lambda peer: landscapes.compare(landscapes.Sizes(), peer),
+    "startup": lambda peer: startup.compare(startup.Sizes()),
 }
 
 

@@ -8,10 +8,8 @@ import atexit
 import contextlib
 import ctypes
 import gc
-import hashlib
 import json
 import os
-import platform
 import shutil
 import signal
 import sys
@@ -30,24 +28,10 @@ if "ISTHMUS_TEST_SESSION" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["ISTHMUS_TEST_SESSION"], ignore_errors=True)
 
 
-def describe_cpu() -> str:
-    """Return what programs are compiled for, short enough for a folder's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        features = next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        features = platform.processor()
-    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
-
-
-# Programs are kept for the next session on the same kind of CPU, by what they say and by jaxlib's
-# version.
+# Programs are kept for the next session, in a folder for each kind of CPU.
 os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR",
-    str(Path(__file__).parents[1] / ".pytest_cache" / f"compiled-{describe_cpu()}"),
+    "ISTHMUS_COMPILE_CACHE", str(Path(__file__).parents[1] / ".pytest_cache" / "programs")
 )
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # A shell's background job would hand it on as ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

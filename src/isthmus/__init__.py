@@ -12,6 +12,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from isthmus.jax_options import set_options_on_import
+
 if TYPE_CHECKING:
     from isthmus.audit.audit import audit
     from isthmus.domains.domain import Domain
@@ -40,6 +42,7 @@ os.environ.setdefault("NPROC", "1")
 _ONE_BY_ONE = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 if _ONE_BY_ONE not in os.environ.get("XLA_FLAGS", ""):  # as in a process that another of ours began
     os.environ["XLA_FLAGS"] = f"{_ONE_BY_ONE} {os.environ.get('XLA_FLAGS', '')}".strip()
+set_options_on_import()
 
 _ATTRIBUTES = {
     # A problem and its domains.

@@ -38,6 +38,7 @@ NAMES = (
     "landscapes",
     "member_updates",
     "es_generation",
+    "startup",
     "run",
 )
 
@@ -178,6 +179,27 @@ def test_members_updates_are_the_same_work(bench) -> None:
         bench.member_updates.Sizes(worlds=2, steps=(32,), epochs=1, pairs=2)
     )
     assert len(row.ratios) == 2 and row.ratio > 0 and row.sizes["members"] == 8
+
+
+def test_commands_from_the_first_to_the_last(bench, monkeypatch) -> None:
+    """Warm against cold; where a checkout is named, its commands too."""
+    monkeypatch.delenv(bench.startup.PEER, raising=False)
+    settings = ("learner.worlds=8", "learner.steps=16", "learner.epochs=1", "learner.minibatch=32")
+    size = bench.startup.Sizes(settings=settings, steps=256, pairs=1)
+    rows = list(bench.startup.compare(size))
+    assert [row.work for row in rows] == ["isthmus train, warm", "isthmus evaluate, warm"]
+    assert all(row.ratio > 0 and row.against == "the same, cold" for row in rows)
+    monkeypatch.setenv(bench.startup.PEER, str(BENCHMARKS.parent))
+    timed: list[tuple[str, bool]] = []
+
+    def run(side, *arguments: str) -> float:
+        timed.append((arguments[-1], side.warm))
+        return 2.0 if side.warm else 4.0
+
+    monkeypatch.setattr(bench.startup.Side, "run", run)
+    against_commit = list(bench.startup.compare(size))
+    assert [row.ratio for row in against_commit] == [2, 1, 2, 1, 2, 2]
+    assert timed[-2:] == [("--help", True), ("--help", False)]
 
 
 def test_sac_updates_against_the_faster_peer(bench) -> None:

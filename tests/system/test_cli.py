@@ -531,10 +531,11 @@ def test_doctor(monkeypatch, capsys):
         "mujoco 4" in text
         and "NPROC=1" in text
         and "the same bits" in text
+        and " compiled programs, " in text
         and "renders by egl" in text
     )
     engines = 1 + (importlib.util.find_spec("dartpy") is not None)
-    assert text.count("ok  ") == len(text.splitlines()) == 5 + engines
+    assert text.count("ok  ") == len(text.splitlines()) == 6 + engines
 
     def nothing() -> str:
         raise CannotRender("no headless rendering here; install a driver")

@@ -35,6 +35,7 @@ def _examine() -> Iterator[Finding]:
     import jax
 
     yield Finding(True, f"jax computes on {jax.default_backend()}")
+    from isthmus.compile_cache import describe_compile_cache
     from isthmus.physics.concurrency import count_cpus
     from isthmus.physics.mujoco import threads
 
@@ -43,6 +44,7 @@ def _examine() -> Iterator[Finding]:
         f"{count_cpus()} CPUs; MuJoCo steps on {threads()} threads (ISTHMUS_THREADS changes speed, "
         "not bits)",
     )
+    yield Finding(True, describe_compile_cache(jax))
     yield from _describe_engines()
     yield _compare_bits()
     yield _check_rendering()

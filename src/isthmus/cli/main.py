@@ -4,8 +4,10 @@ instant.
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes
@@ -45,6 +47,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
 GOES_ON = ("compare", "reproduce", "demo")
 """Commands that go on where they were stopped, when they are given again."""
 
+COLLECT_AFTER = 10_000
+"""New objects before Python looks for garbage that only circles keep. After 700, its default, it
+would look a thousand times while jax is imported and traces, which takes a tenth of a command."""
+
 DESCRIPTION = (
     "Sim-to-real reinforcement learning: does a policy that learned in a source work in a target? "
     "Begin with: isthmus demo"
@@ -56,7 +62,8 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     accept_any_text()
     try:
-        _run_command(args)
+        with _collect_less_often():
+            _run_command(args)
     except (IsthmusError, MemoryError) as error:
         message = " ".join(str(error).split())
         print_error(message or "not enough memory for so much at once")
@@ -72,6 +79,17 @@ def main(args: list[str] | None = None) -> None:
     except BrokenPipeError:  # | head
         sys.stdout = None
         raise SystemExit(0) from None
+
+
+@contextmanager
+def _collect_less_often() -> Iterator[None]:
+    """Look for garbage less often within the context."""
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _run_command(args: list[str]) -> None:

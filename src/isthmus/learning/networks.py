@@ -16,10 +16,6 @@ from isthmus.types import Array
 
 MLP = tuple[tuple[Array, Array], ...]
 
-# Physics waits for each call of a policy, and to hand so short a one to another thread takes longer
-# than the call. It can only be said before anything is computed; no bit depends on it.
-jax.config.update("jax_cpu_enable_async_dispatch", False)
-
 
 def orthogonal(key: Array, shape: tuple[int, int], scale: float = 1.0) -> Array:
     """Return weights (in, out) with orthogonal rows or columns of length `scale`.

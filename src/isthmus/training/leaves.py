@@ -54,7 +54,8 @@ def restore_leaf(kind: str, record: Mapping[str, Any], data: np.ndarray) -> Any:
         implementation = record["kind"].removeprefix("key<").removesuffix(">")
         return jax.random.wrap_key_data(jnp.array(data), impl=implementation)
     if kind == "jax":
-        return jnp.array(data)  # a copy: JAX may reuse its buffer
+        # A copy, for JAX may reuse its buffer; `jnp.array` would make a program of each shape.
+        return jax.device_put(data.copy())
     if kind == "numpy":
         return data
     if kind == "number":
