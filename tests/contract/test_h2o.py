@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isthmus.learning.classifiers import Classifiers, TransitionBatch, logits
+from isthmus.learning.classifiers import Classifiers
+from isthmus.learning.networks import mlp
 from isthmus.learning.sac import SAC, SACBatch, q_values, squashed_sample
 from isthmus.methods import registry
 from isthmus.methods.h2o import H2O, H2OCarry
@@ -55,7 +56,9 @@ def test_the_critics_gradient_is_that_of_the_paper() -> None:
     pair = jax.tree.map(lambda x: x[0], carry.classifiers.pairs)
 
     def odds(next_obs: Any) -> np.ndarray:  # p_tgt / p_src
-        sa, sas = logits(pair, TransitionBatch(first.obs, first.action, next_obs), bound=2.0)
+        seen = np.concatenate([first.obs, first.action], 1), next_obs
+        sa = 2 * np.tanh(mlp(pair.of_action, seen[0], jax.nn.relu))
+        sas = sa + 2 * np.tanh(mlp(pair.of_transition, np.concatenate(seen, 1), jax.nn.relu))
         sa, sas = (np.exp(np.asarray(jax.nn.log_softmax(x), np.float64)) for x in (sa, sas))
         return (sas[:, 1] * sa[:, 0]) / (sas[:, 0] * sa[:, 1])
 

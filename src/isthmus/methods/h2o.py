@@ -129,7 +129,7 @@ class H2O(Settings, MethodDefaults):
     ) -> tuple[H2OState, Metrics]:
         """Do box lines 3 to 7, n times."""
         sac = learned.sac
-        carry = H2OCarry(sac.learned, learned.classifiers, log.old.obs.std(0))
+        carry = H2OCarry(sac.learned, learned.classifiers, np.asarray(log.old.obs).std(0))
         key = fold_key(s.key, 1, int(s.phase), int(s.round))
         carry, health = scan(self, n, carry, sac.replay.view(), log, key)
         metrics = {name: float(x) for name, x in health.items()}
