@@ -8,13 +8,13 @@ By p_src and p_tgt of one step, with d = (GAIN - 1) |a| / SD deviations between 
 
 Means (deviations) over ten seeds, with AVX-512:
 
-    DARC   action                     0.359 (0.041)   closed form 0.360
-           without delta_r            0.915 (0.008)   1, which tanh does not reach
-           delta_r                   -0.449 (0.012)   -0.463
-    DAP    a_src                      0.692 (0.025)   0.7
-           a_tgt / a_src              0.514 (0.036)   0.525
-    H2O    Q(0)                       0.484 (0.015)   0.5
-           Q(1)                       0.301 (0.014)   0.288
+    DARC   action                     0.318 (0.031)   closed form 0.360; 0.333 (0.044) over thirty
+           without delta_r            0.917 (0.004)   1, which tanh does not reach
+           delta_r                   -0.444 (0.014)   -0.463
+    DAP    a_src                      0.694 (0.023)   0.7
+           a_tgt / a_src              0.510 (0.035)   0.525
+    H2O    Q(0)                       0.486 (0.015)   0.5
+           Q(1)                       0.300 (0.014)   0.288
            importance                 0.679 (0.007)   0.686
            gap                        0.610 (0.016)   0.620
            Q(1), conservative, less  -0.070 (0.010)
