@@ -242,6 +242,16 @@ def test_an_update_descends_both_cross_entropies() -> None:
     assert told["classifier_loss"] == pytest.approx(float(loss(state.pairs)) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("bound", [0.0, 2.0])
+def test_delta_r_of_equal_actions_is_what_the_second_head_adds(bound: float) -> None:
+    classifiers = Classifiers(members=3, bound=bound)
+    state = classifiers.init(1, 1, jax.random.key(0))
+    seen = draw_uniform(np.random.default_rng(9), 64, 1.0)
+    ratio = np.asarray(classifiers.log_ratio(state, seen))
+    assert ratio.std() > 0.1
+    np.testing.assert_allclose(classifiers.delta(state, seen, seen), ratio, rtol=1e-4, atol=1e-5)
+
+
 def test_noise_is_gaussian() -> None:
     """Its moments, its distribution and that no draw tells of another."""
     drawn = np.asarray(coarse_normal(jax.random.key(3), (1000, 1001)))

@@ -167,8 +167,9 @@ class Classifiers(Settings):
         ) -> tuple[ClassifiersState, tuple[Array, Health]]:
             source, target, deployed, key = inputs
             s, health = self.update(s, source, target, key)
-            other = source if deployed is None else source._replace(action=deployed)
-            return s, (self.delta(s, source, other), health)
+            if deployed is None:
+                return s, (self.log_ratio(s, source), health)
+            return s, (self.delta(s, source, source._replace(action=deployed)), health)
 
         keys = jax.random.split(key, len(source.obs))
         s, (delta, health) = jax.lax.scan(step, s, (source, target, deployed, keys))
@@ -218,6 +219,14 @@ class Classifiers(Settings):
     def delta(self, s: ClassifiersState, source: TransitionBatch, target: TransitionBatch) -> Array:
         """Return `delta_reward` (B,), the mean over the ensemble."""
         return delta_reward(s.pairs, source, target, self.bound).mean(0)
+
+    def log_ratio(self, s: ClassifiersState, batch: TransitionBatch) -> Array:
+        """Return log p_tgt(s'|s,a) - log p_src(s'|s,a), (B,), the mean over the ensemble.
+
+        It is `delta` where the actions are equal, and what the second's own head adds.
+        """
+        _, of_transition = _join(batch)
+        return log_odds(s.pairs.of_transition, of_transition, self.bound).mean(0)
 
 
 def disagreement(pairs: DomainClassifier, obs: Array, action: Array) -> Array:
