@@ -56,14 +56,14 @@ def log_odds(network: MLP, x: Array, bound: float = 0.0) -> Array:
     """
     layers = network if bound else (*network[:-1], _subtract_logits(network[-1]))
     (weights, bias), *others = layers
-    # Units before rows: all members' first layers are one product, later ones find long rows.
-    y = jnp.einsum("nio,bi->nob", weights, x) + bias[..., None]
+    # The first layers of all members are one product.
+    y = jnp.einsum("nio,bi->nbo", weights, x) + bias[:, None]
     for weights, bias in others:
-        y = jnp.einsum("nio,nib->nob", weights, jax.nn.relu(y)) + bias[..., None]
+        y = jnp.einsum("nio,nbi->nbo", weights, jax.nn.relu(y)) + bias[:, None]
     if bound:
         y = bound * jnp.tanh(y)
-        return y[:, TARGET] - y[:, SOURCE]
-    return y[:, 0]
+        return y[..., TARGET] - y[..., SOURCE]
+    return y[..., 0]
 
 
 def _subtract_logits(layer: tuple[Array, Array]) -> tuple[Array, Array]:
