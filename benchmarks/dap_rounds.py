@@ -1,4 +1,4 @@
-"""DAP+U: whole rounds, a step and an update each, against our SAC's of the same sizes."""
+"""DARC, DAP, DAP+U: rounds, a step and an update each, against our SAC's of the same sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from isthmus.problems.problem import make_problem
 @dataclass(frozen=True)
 class Sizes:
     task: str = "half_cheetah-dap"
-    logged: int = 2_000  # transitions
+    logged: int = 10_000  # transitions
     rounds: int = 4  # a turn
     pairs: int = 9
     learner: tuple[tuple[str, Any], ...] = (
@@ -50,27 +50,45 @@ class Rounds:
         self.state, _ = self.method.step(self.problem, self.state)
 
 
+@dataclass(frozen=True)
+class Work:
+    """A method, and how many times as long as SAC's own its rounds may take."""
+
+    name: str
+    title: str
+    at_most: float
+
+
+WORKS = (Work("darc", "DARC", 1.3), Work("dap", "DAP", 1.5), Work("dap_u", "DAP+U", 1.8))
+
+
 def compare(size: Sizes) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.npz"
         target = make_problem(size.task).target
         random = UniformBehaviour(target.spaces.low, target.spaces.high)
         write_log(log, record_log(target, random, size.logged), {}, target)
-        floor, ours = Rounds("source_only", size, log), Rounds("dap_u", size, log)
-        a, b = alternate("DAP+U", size.pairs, ours.turn, floor.turn)
+        floor = Rounds("source_only", size, log)
+        for work in WORKS:
+            yield compare_one(work, floor, Rounds(work.name, size, log), size)
+
+
+def compare_one(work: Work, floor: Rounds, ours: Rounds, size: Sizes) -> Row:
+    a, b = alternate(work.title, size.pairs, ours.turn, floor.turn)
     learner = ours.method.learner
     sizes = {
         "members": ours.method.classifiers.members,
         "hidden": list(learner.hidden),
         "minibatch": learner.minibatch,
         "worlds": learner.worlds,
+        "logged": size.logged,
         "rounds": size.rounds,
         "pairs": size.pairs,
     }
-    yield Row(
-        "DAP+U, HalfCheetah, a step and an update",
+    return Row(
+        f"{work.title}, HalfCheetah, a step and an update",
         "our SAC",
-        round(1 / 1.8, 3),
+        round(1 / work.at_most, 3),
         "steps",
         a,
         b,

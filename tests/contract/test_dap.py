@@ -4,6 +4,8 @@ paid, what is seen.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import fields, replace
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +28,7 @@ from isthmus.learning.sac import SAC, SACBatch
 from isthmus.logs.record import record_log
 from isthmus.methods import registry
 from isthmus.methods.dap_inverse import translate
-from isthmus.methods.darc import DARCCarry
+from isthmus.methods.darc import learn_batches
 from isthmus.methods.logged import log_view
 from isthmus.methods.method import State
 from isthmus.problems.problem import Access, Problem, make_problem
@@ -137,58 +139,68 @@ def test_a_policy_with_two_actions_starts_from_none_that_has_one() -> None:
 # What is paid.
 
 
-def batch(action: int, n: int = 32) -> SACBatch:
-    random = np.random.default_rng(1)
+def batch(action: int, n: int = 32, seed: int = 1) -> SACBatch:
+    random = np.random.default_rng(seed)
     draw = lambda *shape: random.normal(size=shape).astype(np.float32)
     return SACBatch(
         draw(n, 11), np.tanh(draw(n, action)), draw(n), draw(n, 11), random.random(n) < 0.1
     )
 
 
-class Told(SAC):
-    """SAC whose update gives back what it was told to learn from."""
+def stack(batches: list[SACBatch]) -> SACBatch:
+    return jax.tree.map(lambda *x: np.stack(x), *batches)
 
-    def update(self, s: Any, batch: SACBatch, key: Any, **more: Any) -> tuple[Any, dict[str, Any]]:
-        return (s, batch, key), more
+
+class Told(SAC):
+    """SAC that gives back what it was told to learn from."""
+
+    def learn_batches(self, learned: Any, batches: Any, key: Any) -> tuple[Any, dict[str, Any]]:
+        return (learned, batches, key), {}
 
 
 @pytest.mark.represented("dap_u-0.7")
 @pytest.mark.parametrize(("name", "weight"), [("darc", 0.0), ("dap", 0.7), ("dap_u", 0.7)])
 def test_sac_is_paid_by_the_box(name: str, weight: float) -> None:
-    """An update is SAC's own with the batch's reward changed, and the classifiers' own."""
+    """A round is SAC's own with the rewards changed: each batch's by the classifiers after their
+    step on it.
+    """
     method = build(name) if name == "darc" else build(name, regularization=weight)
     method = replace(method, learner=Told(**vars(method.learner)))
-    sac, classifiers, _ = trained(name).learner
-    mine, logged, key = batch(3 if name == "darc" else 6), batch(3), jax.random.key(5)
+    before, key = trained(name).learner, jax.random.key(5)
+    width = 3 if name == "darc" else 6
+    mine, logged = (stack([batch(n, seed=s) for s in (1, 2)]) for n in (width, 3))
     first, second = (mine.action, mine.action) if name == "darc" else np.split(mine.action, 2, -1)
-    seen = [TransitionBatch(mine.obs, a, mine.next_obs) for a in (first, second)]
+    applied, deployed = (TransitionBatch(mine.obs, a, mine.next_obs) for a in (first, second))
+    target = TransitionBatch(logged.obs, logged.action, logged.next_obs)
 
-    @jax.jit  # both in one, which XLA has half as much to do for
-    def update(before: DARCCarry) -> tuple[Any, ...]:
-        target = TransitionBatch(logged.obs, logged.action, logged.next_obs)
-        after, _ = method.classifiers.update(before.classifiers, seen[0], target, beside(key))
-        return (
-            *method.update(before, (mine, logged), key),
-            after,
-            method.classifiers.delta(after, *seen),
-        )
+    @jax.jit
+    def learn_one(classifiers: Any, *batches: Any) -> tuple[Any, Any]:
+        *seen, logged, key = batches
+        after, _ = method.classifiers.update(classifiers, seen[0], logged, key)
+        return after, method.classifiers.delta(after, *seen)
 
+    after, deltas = before.classifiers, []
+    for i, k in enumerate(jax.random.split(beside(key), 2)):
+        rows = (jax.tree.map(lambda x, i=i: x[i], b) for b in (applied, deployed, target))
+        after, delta = learn_one(after, *rows, k)
+        deltas.append(np.asarray(delta))
+    paid = np.stack(deltas)
+    assert np.abs(paid).min() > 0
     for counts in (np.float32(0), np.float32(1)):
-        carry, told, after, delta = update(DARCCarry(sac.learned, classifiers, counts))
-        reward = (
-            mine.reward + counts * np.asarray(delta) - weight * np.square(first - second).sum(-1)
-        )
-        np.testing.assert_allclose(carry.learned[1].reward, reward, rtol=1e-5, atol=1e-6)
-        others = mine._replace(reward=carry.learned[1].reward)
-        assert (
-            digest(carry.learned) == digest((sac.learned, others, key)) and carry.counts == counts
-        )
+        learned, told = learn_batches(method, before, (mine, logged), counts, key)
+        back: Any = learned.sac.learned
+        sac, others, sac_key = back
+        reward = mine.reward + counts * paid - weight * np.square(first - second).sum(-1)
+        np.testing.assert_allclose(others.reward, reward, rtol=1e-5, atol=1e-6)
+        expected = before.sac.learned, mine._replace(reward=others.reward), key
+        assert digest((sac, others, sac_key)) == digest(expected)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
-            carry.classifiers,
+            learned.classifiers,
             after,
         )
-        assert told["delta_reward"] == pytest.approx(float(delta.mean()), rel=1e-5)
+        assert told["delta_reward"] == pytest.approx(paid.mean(), rel=1e-5)
+        assert told["delta_reward_sd"] == pytest.approx(paid.std(1).mean(), rel=1e-5)
 
 
 def test_before_its_warm_up_darc_is_source_only() -> None:
@@ -240,6 +252,25 @@ def test_a_logs_actions_are_read_in_the_policys_own_units() -> None:
     view = log_view(where)
     np.testing.assert_array_equal(view.old.action, np.full((60, 3), -0.5))
     np.testing.assert_array_equal(view.old.obs, log.obs)
+
+
+def test_a_log_is_prepared_once_and_forgotten_with_it() -> None:
+    """And another one's arrays are never taken for its own."""
+    spaces = Spaces(11, -np.ones(3, np.float32), np.ones(3, np.float32))
+    copied = lambda: problem().log()._replace(reward=np.full(60, 7, np.float32))
+    where: Any = SimpleNamespace(log=lambda: log, target=SimpleNamespace(spaces=spaces))
+    log = copied()
+    view = log_view(where)
+    assert log_view(where) is view and isinstance(view.old.obs, jax.Array)
+    wider = SimpleNamespace(spaces=spaces._replace(high=3 * spaces.high))
+    other: Any = SimpleNamespace(log=lambda: log, target=wider)
+    assert np.abs(log_view(other).old.action - view.old.action).max() > 0.1
+    gone = weakref.ref(view.old.reward)
+    del view
+    log = log._replace(reward=np.full(60, 8, np.float32))
+    assert log_view(where).old.reward[0] == 8
+    gc.collect()
+    assert gone() is None
 
 
 @OF_ALL

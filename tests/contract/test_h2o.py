@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isthmus.learning.classifiers import Classifiers, TransitionBatch, logits
+from isthmus.learning.classifiers import Classifiers
+from isthmus.learning.networks import mlp
 from isthmus.learning.sac import SAC, SACBatch, q_values, squashed_sample
 from isthmus.methods import registry
 from isthmus.methods.h2o import H2O, H2OCarry
@@ -58,11 +58,16 @@ def test_the_critics_gradient_is_that_of_the_paper() -> None:
     # u and w from the classifiers' odds; their learning rate is nothing, so that they stayed what
     # they were.
     pair = jax.tree.map(lambda x: x[0], carry.classifiers.pairs)
-    logits_of = jax.jit(partial(logits, bound=2.0))
+
+    @jax.jit
+    def judge(seen: Any, next_obs: Any) -> tuple[jax.Array, jax.Array]:
+        sa = 2 * jnp.tanh(mlp(pair.of_action, seen, jax.nn.relu))
+        after = jnp.concatenate([seen, next_obs], 1)
+        return sa, sa + 2 * jnp.tanh(mlp(pair.of_transition, after, jax.nn.relu))
 
     def odds(next_obs: Any) -> np.ndarray:  # p_tgt / p_src
-        both = logits_of(pair, TransitionBatch(first.obs, first.action, next_obs))
-        sa, sas = (softmax(np.asarray(x, np.float64)) for x in both)
+        seen = np.concatenate([first.obs, first.action], 1), next_obs
+        sa, sas = (softmax(np.asarray(x, np.float64)) for x in judge(*seen))
         return (sas[:, 1] * sa[:, 0]) / (sas[:, 0] * sa[:, 1])
 
     near = 0.5 * np.asarray(jax.random.normal(k_near, (10, 4, 3)))

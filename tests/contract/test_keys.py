@@ -22,6 +22,7 @@ import tiny
 from isthmus.learning.keys import BESIDE_COUNTER, beside
 from isthmus.learning.policies import UniformBehaviour
 from isthmus.learning.ppo import PPO
+from isthmus.learning.replay import ReplayView
 from isthmus.learning.sac import SAC
 from isthmus.methods import darc, garat, h2o, registry
 from isthmus.methods.logged import log_view, scan
@@ -112,12 +113,16 @@ def book(monkeypatch: pytest.MonkeyPatch) -> KeyBook:
         return call
 
     def scan_over_keys(step: Callable, carry: Any, xs: Any, **named: Any) -> Any:
-        """As a loop where `xs` are the keys of a split, for a scan would trace them."""
-        if not isinstance(xs, list):
+        """As a loop where `xs`, or the last of them, are the keys of a split, for a scan would
+        trace them.
+        """
+        arrays, keys = (xs[:-1], xs[-1]) if isinstance(xs, tuple) else ((), xs)
+        if not isinstance(keys, list):
             return real_scan(step, carry, xs, **named)
         rows = []
-        for key in xs:
-            carry, row = step(carry, key)
+        for i, key in enumerate(keys):
+            now = jax.tree.map(lambda x, i=i: x[i], arrays)
+            carry, row = step(carry, (*now, key) if isinstance(xs, tuple) else key)
             rows.append(row)
         return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
@@ -173,21 +178,42 @@ def test_policies_of_two_networks_begin_with_keys_of_their_own(book: KeyBook) ->
     book.check()
 
 
-@pytest.mark.parametrize("name", ["darc", "dap", "dap_u", "h2o"])
-def test_updates_beside_a_log_draw_from_keys_of_their_own(name: str, book: KeyBook) -> None:
-    method, where = build(name), problem()
-    s = method.init(where, 0)
-    sac, classifiers = s.learner[:2]
-    log = log_view(where)
-    if name == "h2o":
-        carry = h2o.H2OCarry(sac.learned, classifiers, log.old.obs.std(0))
-    else:
-        carry = darc.DARCCarry(sac.learned, classifiers, f32(1))
+def test_h2os_updates_draw_from_keys_of_their_own(book: KeyBook) -> None:
+    method, where = build("h2o"), problem()
+    s, log = method.init(where, 0), log_view(where)
+    sac, classifiers = s.learner
+    carry = h2o.H2OCarry(sac.learned, classifiers, log.old.obs.std(0))
     book.trace(scan.__wrapped__, method, 3, carry, sac.replay.view(), log, jax.random.key(5))
     book.check()
-    assert (
-        len(book.drawn) >= 3 * 5
-    )  # two batches, two noises and what SAC draws, in each of the updates
+    assert len(book.drawn) >= 3 * 5  # two batches, two noises and SAC's draws, in each update
+
+
+@pytest.mark.parametrize("name", ["darc", "dap", "dap_u"])
+def test_updates_beside_a_log_draw_from_keys_of_their_own(
+    name: str, book: KeyBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SAC splits the key of a round into those of its updates, and each of these in two."""
+
+    def draw(learner: SAC, view: ReplayView, n: int, key: Any) -> Any:
+        return jax.tree.map(lambda x: jnp.zeros((n, learner.minibatch, *x.shape[1:])), view.recent)
+
+    def learn_batches(learner: SAC, learned: Any, batches: Any, key: Any) -> tuple[Any, dict]:
+        for i, each in enumerate(jax.random.split(key, len(batches.reward))):
+            k_sample, k_update = jax.random.split(each)
+            jax.random.bits(k_sample)
+            batch = jax.tree.map(lambda x, i=i: x[i], batches)
+            learned, _ = learner.update(learned, batch, k_update)
+        return learned, {}
+
+    method, where = build(name), problem()
+    s, log, key = method.init(where, 0), log_view(where), jax.random.key(5)
+    monkeypatch.setattr(SAC, "draw", draw)
+    monkeypatch.setattr(SAC, "learn_batches", learn_batches)
+    monkeypatch.setattr(darc, "fold_key", lambda *_: key)
+    monkeypatch.setattr(darc, "float", lambda x: x, raising=False)  # nothing is worked out
+    book.trace(lambda: darc.learn_with_classifiers(method, 3, s, s.learner, log)[0].classifiers)
+    book.check()
+    assert len(book.drawn) >= 3 * 4  # two batches, a noise and SAC's draws, in each update
 
 
 def test_dap_u_redraws_by_a_key_of_its_own(book: KeyBook) -> None:

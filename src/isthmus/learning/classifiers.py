@@ -11,13 +11,14 @@ difference is that of the dynamics:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from isthmus.learning.distributions import normal
+from isthmus.learning.distributions import coarse_normal
 from isthmus.learning.learner import Health
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
@@ -48,37 +49,46 @@ class TransitionBatch(NamedTuple):
     next_obs: Array
 
 
-def logits(
-    pair: DomainClassifier,
-    batch: TransitionBatch,
-    other_noise: TransitionBatch | None = None,
-    bound: float = 0.0,
-) -> tuple[Array, Array]:
-    """Return the logits of q(. | s, a) and q(. | s, a, s'), (B, 2) each.
+def log_odds(network: MLP, x: Array, bound: float = 0.0) -> Array:
+    """Return log q(tgt | x) - log q(src | x), (N, B), by an ensemble's networks of x (B, I).
 
-    The second's own head may see the same transitions with `other_noise`. `bound` b, if not 0,
-    makes each head's output b tanh(.), as H2O does.
+    It is the difference of the two logits. `bound` b, if not 0, makes each b tanh(.), as H2O does.
     """
-    whole = batch if other_noise is None else other_noise
-    first = mlp(pair.of_action, jnp.concatenate(batch[:2], -1), jax.nn.relu)
-    second = mlp(pair.of_transition, jnp.concatenate(whole, -1), jax.nn.relu)
+    layers = network if bound else (*network[:-1], _subtract_logits(network[-1]))
+    (weights, bias), *others = layers
+    # The first layers of all members are one product.
+    y = jnp.einsum("nio,bi->nbo", weights, x) + bias[:, None]
+    for weights, bias in others:
+        y = jnp.einsum("nio,nbi->nbo", weights, jax.nn.relu(y)) + bias[:, None]
     if bound:
-        first, second = bound * jnp.tanh(first), bound * jnp.tanh(second)
-    return first, first + second
+        y = bound * jnp.tanh(y)
+        return y[..., TARGET] - y[..., SOURCE]
+    return y[..., 0]
 
 
-def log_q(
-    pair: DomainClassifier, batch: TransitionBatch, bound: float = 0.0
+def _subtract_logits(layer: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return the layer whose one output is the difference of the two of `layer`."""
+    weights, bias = (x[..., TARGET:] - x[..., :TARGET] for x in layer)
+    return weights, bias
+
+
+def both_log_odds(
+    pairs: DomainClassifier, of_action: Array, of_transition: Array, bound: float = 0.0
 ) -> tuple[Array, Array]:
-    """Return log q(. | s, a) and log q(. | s, a, s'), (B, 2) each."""
-    first, second = logits(pair, batch, bound=bound)
-    return jax.nn.log_softmax(first), jax.nn.log_softmax(second)
+    """Return the log odds of q(. | s, a) and of q(. | s, a, s'), (N, B) each.
+
+    They are for (s, a) as `of_action` (B, O + A) has it and for (s, a, s') as `of_transition`
+    (B, O + A + O) has it; in training the two may have noise of their own.
+    """
+    first = log_odds(pairs.of_action, of_action, bound)
+    return first, first + log_odds(pairs.of_transition, of_transition, bound)
 
 
 def delta_reward(
-    pair: DomainClassifier, source: TransitionBatch, target: TransitionBatch, bound: float = 0.0
+    pairs: DomainClassifier, source: TransitionBatch, target: TransitionBatch, bound: float = 0.0
 ) -> Array:
-    """Return DAP's Eq. 3 (B,), of the same transitions with the `source`'s and `target`'s actions.
+    """Return DAP's Eq. 3 (N, B), of the same transitions with the `source`'s and `target`'s
+    actions.
 
     log q(tgt|s,a_tgt,s') - log q(tgt|s,a_tgt) - log q(src|s,a_src,s') + log q(src|s,a_src)
 
@@ -86,19 +96,26 @@ def delta_reward(
     log p_tgt(s'|s,a_tgt) - log p_src(s'|s,a_src), which by Bayes' rule is this plus
     log p(s'|s,a_tgt) - log p(s'|s,a_src), p the mixture of both domains.
     """
-    (sa_t, sas_t), (sa_s, sas_s) = log_q(pair, target, bound), log_q(pair, source, bound)
-    return sas_t[:, TARGET] - sa_t[:, TARGET] - sas_s[:, SOURCE] + sa_s[:, SOURCE]
+    sa_t, sas_t = both_log_odds(pairs, *_join(target), bound)
+    sa_s, sas_s = both_log_odds(pairs, *_join(source), bound)
+    log_q = jax.nn.log_sigmoid  # of the target; of the source by -log odds
+    return log_q(sas_t) - log_q(sa_t) - log_q(-sas_s) + log_q(-sa_s)
+
+
+def _join(batch: TransitionBatch) -> tuple[Array, Array]:
+    """Return (s, a) and (s, a, s') in one row each."""
+    return jnp.concatenate(batch[:2], -1), jnp.concatenate(batch, -1)
 
 
 @dataclass(frozen=True)
 class Classifiers(Settings):
     """Pairs of classifiers that differ in their first weights. Defaults are those of DARC's code.
 
-    Gaussian `noise` is added to their inputs in training, and to nothing when they are asked. It
-    is drawn apart for the two and for each part, so that the second sees (s, a) anew and adds to
-    delta_r how much likelier (s, a) is in the target's data. With `shared_noise`, ours, both see
-    one draw, s' moves as s does and a stays: where s' - s does not depend on s nothing of that is
-    left; where it does, s' - s gives s away.
+    Gaussian `noise` (`coarse_normal`) is added to their inputs in training, and to nothing when
+    they are asked. It is drawn apart for the two and for each part, so that the second sees (s, a)
+    anew and adds to delta_r how much likelier (s, a) is in the target's data. With `shared_noise`,
+    ours, both see one draw, s' moves as s does and a stays: where s' - s does not depend on s
+    nothing of that is left; where it does, s' - s gives s away.
 
     Raises BadValue for a number that cannot be.
     """
@@ -130,6 +147,34 @@ class Classifiers(Settings):
             init_mlp(second, (2 * observation + action, *self.hidden, 2), 1.0),
         )
 
+    @partial(jax.jit, static_argnums=0)
+    def learn(
+        self,
+        s: ClassifiersState,
+        source: TransitionBatch,
+        target: TransitionBatch,
+        key: Array,
+        deployed: Array | None = None,
+    ) -> tuple[ClassifiersState, Array, Health]:
+        """Do `update` on each of the minibatches [n, B, ...] of either domain.
+
+        Also returns the `delta` [n, B] of the source's, each by the classifiers after their step
+        on it, and mean metrics. `deployed` [n, B, A] are the target's actions, if they differ.
+        """
+
+        def step(
+            s: ClassifiersState, inputs: tuple[TransitionBatch, TransitionBatch, Array, Array]
+        ) -> tuple[ClassifiersState, tuple[Array, Health]]:
+            source, target, deployed, key = inputs
+            s, health = self.update(s, source, target, key)
+            if deployed is None:
+                return s, (self.log_ratio(s, source), health)
+            return s, (self.delta(s, source, source._replace(action=deployed)), health)
+
+        keys = jax.random.split(key, len(source.obs))
+        s, (delta, health) = jax.lax.scan(step, s, (source, target, deployed, keys))
+        return s, delta, jax.tree.map(jnp.mean, health)
+
     def update(
         self, s: ClassifiersState, source: TransitionBatch, target: TransitionBatch, key: Array
     ) -> tuple[ClassifiersState, Health]:
@@ -139,55 +184,49 @@ class Classifiers(Settings):
         look alike.
         """
         batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), source, target)
-        labels = jnp.concatenate(
-            [jnp.full(len(source.obs), SOURCE), jnp.full(len(target.obs), TARGET)]
-        )
+        of_target = jnp.arange(len(batch.obs)) >= len(source.obs)
         noisy = self._add_noise(batch, key)  # the same for all of the ensemble
-        gradient, health = jax.grad(self._loss, has_aux=True)(s.pairs, *noisy, labels)
+        gradient, health = jax.grad(self._loss, has_aux=True)(s.pairs, *noisy, of_target)
         step, optimizer = self._adam.update(gradient, s.optimizer)
         return ClassifiersState(optax.apply_updates(s.pairs, step), optimizer), health
 
     def _loss(
-        self,
-        pairs: DomainClassifier,
-        noisy: TransitionBatch,
-        other_noise: TransitionBatch,
-        labels: Array,
+        self, pairs: DomainClassifier, of_action: Array, of_transition: Array, of_target: Array
     ) -> tuple[Array, Health]:
-        """Return the cross-entropies (labels (B,)), summed over the ensemble, and metrics."""
+        """Return the cross-entropies, summed over the ensemble, and metrics.
 
-        def pair_loss(pair: DomainClassifier) -> tuple[Array, Array]:
-            first, second = logits(pair, noisy, other_noise, self.bound)
-            entropy = optax.softmax_cross_entropy_with_integer_labels
-            right = (second.argmax(-1) == labels).mean()
-            return entropy(first, labels).mean() + entropy(second, labels).mean(), right
+        `of_target` (B,) says whose each row is.
+        """
+        first, second = both_log_odds(pairs, of_action, of_transition, self.bound)
+        against = jnp.where(of_target, -1.0, 1.0)  # -log q of the right domain is softplus(+-odds)
+        entropies = [jax.nn.softplus(against * odds).mean(1) for odds in (first, second)]
+        losses = entropies[0] + entropies[1]
+        accuracy = ((second > 0) == of_target).mean()
+        return losses.sum(), {"classifier_loss": losses.mean(), "classifier_accuracy": accuracy}
 
-        losses, right = jax.vmap(pair_loss)(pairs)
-        return losses.sum(), {"classifier_loss": losses.mean(), "classifier_accuracy": right.mean()}
-
-    def _add_noise(
-        self, batch: TransitionBatch, key: Array
-    ) -> tuple[TransitionBatch, TransitionBatch]:
-        """Return what either head sees in training."""
-        first, second = jax.random.split(key)
+    def _add_noise(self, batch: TransitionBatch, key: Array) -> tuple[Array, Array]:
+        """Return (s, a) and (s, a, s') as either head sees them in training."""
+        if not self.noise:
+            return _join(batch)
         if self.shared_noise:
-            noise = self.noise * normal(first, batch.obs.shape)
-            noisy = batch._replace(obs=batch.obs + noise, next_obs=batch.next_obs + noise)
-            return noisy, noisy
-        return self._add_noise_to_parts(batch, first), self._add_noise_to_parts(batch, second)
-
-    def _add_noise_to_parts(self, batch: TransitionBatch, key: Array) -> TransitionBatch:
-        keys = TransitionBatch(*jax.random.split(key, 3))
-        return TransitionBatch(
-            batch.obs + self.noise * normal(keys.obs, batch.obs.shape),
-            batch.action + self.noise * normal(keys.action, batch.action.shape),
-            batch.next_obs + self.noise * normal(keys.next_obs, batch.next_obs.shape),
-        )
+            noise = self.noise * coarse_normal(key, batch.obs.shape)
+            return _join(batch._replace(obs=batch.obs + noise, next_obs=batch.next_obs + noise))
+        of_action, of_transition = _join(batch)
+        rows, split = of_action.shape
+        noise = self.noise * coarse_normal(key, (rows, split + of_transition.shape[1]))
+        return of_action + noise[:, :split], of_transition + noise[:, split:]
 
     def delta(self, s: ClassifiersState, source: TransitionBatch, target: TransitionBatch) -> Array:
         """Return `delta_reward` (B,), the mean over the ensemble."""
-        of_pairs = jax.vmap(delta_reward, (0, None, None, None))
-        return of_pairs(s.pairs, source, target, self.bound).mean(0)
+        return delta_reward(s.pairs, source, target, self.bound).mean(0)
+
+    def log_ratio(self, s: ClassifiersState, batch: TransitionBatch) -> Array:
+        """Return log p_tgt(s'|s,a) - log p_src(s'|s,a), (B,), the mean over the ensemble.
+
+        It is `delta` where the actions are equal, and what the second's own head adds.
+        """
+        _, of_transition = _join(batch)
+        return log_odds(s.pairs.of_transition, of_transition, self.bound).mean(0)
 
 
 def disagreement(pairs: DomainClassifier, obs: Array, action: Array) -> Array:

@@ -6,18 +6,22 @@
 2.      (a_src, a_tgt) ~ pi(s); DAP+U redraws each from Normal(a, beta u),
         u = std_i log q_SA^i(tgt | s, a)    (Eq. 5)
         a_src is applied in the source; (s, a_src, a_tgt, r, s') into D_src
-        for each source step:
+        for each source step, on batches of D_src and of the log:
 3.          q^i <- a gradient step on their cross-entropies: (s, a_src, s') of D_src against
             (s, a, s') of the log
 4.          delta_r(s, a_src, a_tgt, s') of the batch of D_src by Eq. 3, anew each time; 0 before
             `warmup` source steps
+        for each of the batches of D_src:
 5.          pi <- SAC's update with r + delta_r - lambda |a_src - a_tgt|^2    (Eq. 4)
     deploy a_tgt, as pi says
+
+As in DARC the two loops are what one would be.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -28,6 +32,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.learning.classifiers import (
     Classifiers,
+    ClassifiersState,
     DomainClassifier,
     TransitionBatch,
     disagreement,
@@ -38,10 +43,10 @@ from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy
 from isthmus.learning.sac import SAC, SACBatch
 from isthmus.learning.settings import NonNegativeFloat, NonNegativeInt, Settings
 from isthmus.methods.darc import (
-    DARCCarry,
     DARCState,
     check_learner,
     learn_with_classifiers,
+    summarize_delta,
     without_rewards,
 )
 from isthmus.methods.logged import log_view, roll_out
@@ -83,20 +88,6 @@ def halves(pair: Array) -> tuple[Array, Array]:
     """Return a_src and a_tgt, (..., A) each, of (..., 2 A)."""
     first, second = jnp.split(pair, 2, -1)
     return first, second
-
-
-class _ActionPair(NamedTuple):
-    """The same transitions (B, ...) by either action."""
-
-    applied: TransitionBatch  # a_src
-    deployed: TransitionBatch  # a_tgt
-
-    @staticmethod
-    def of(batch: SACBatch) -> _ActionPair:
-        """Return those of a policy with two actions."""
-        a_src, a_tgt = halves(batch.action)
-        applied = TransitionBatch(batch.obs, a_src, batch.next_obs)
-        return _ActionPair(applied, TransitionBatch(batch.obs, a_tgt, batch.next_obs))
 
 
 def dual_spaces(spaces: Spaces) -> Spaces:
@@ -207,36 +198,31 @@ class DAP(Settings, MethodDefaults):
             source_steps=np.int64(s.source_steps + steps),
         ), metrics
 
-    def update(
-        self, carry: DARCCarry, batches: tuple[SACBatch, SACBatch], key: Array
-    ) -> tuple[DARCCarry, Health]:
-        """Do box lines 3 to 5, a gradient step each, on batches of source and log."""
-        source, logged = batches
-        pair = _ActionPair.of(source)
-        # 3.
-        classifiers, metrics = self.classifiers.update(
-            carry.classifiers, pair.applied, without_rewards(logged), beside(key)
-        )
-        carry = carry._replace(classifiers=classifiers)
-        # 4. and 5.
-        reward, reward_metrics = self._correct_reward(carry, source.reward, pair)
-        learned, health = self.learner.update(carry.learned, source._replace(reward=reward), key)
-        return carry._replace(learned=learned), health | metrics | reward_metrics
+    @partial(jax.jit, static_argnums=0)
+    def learn_classifiers(
+        self, classifiers: ClassifiersState, source: SACBatch, logged: SACBatch, key: Array
+    ) -> tuple[ClassifiersState, Array, Health]:
+        """Do box lines 3 and 4 on a round's batches [n, B, ...] of source and log.
 
-    def _correct_reward(
-        self, carry: DARCCarry, reward: Array, pair: _ActionPair
-    ) -> tuple[Array, Health]:
-        """Return the reward (B,) of box line 5, with line 4's delta, and metrics."""
-        # 4.
-        delta = self.classifiers.delta(carry.classifiers, pair.applied, pair.deployed)
-        # 5.
-        gap = jnp.square(pair.applied.action - pair.deployed.action).sum(-1)
-        reward = reward + carry.counts * delta - self.regularization * gap
-        return reward, {
-            "delta_reward": delta.mean(),
-            "delta_reward_sd": delta.std(),
-            "action_gap": gap.mean(),
-        }
+        Returns the classifiers, delta_r [n, B] and mean metrics.
+        """
+        a_src, a_tgt = halves(source.action)
+        applied = TransitionBatch(source.obs, a_src, source.next_obs)
+        return self.classifiers.learn(classifiers, applied, without_rewards(logged), key, a_tgt)
+
+    @partial(jax.jit, static_argnums=0)
+    def correct_rewards(
+        self, source: SACBatch, delta: Array, counts: Array
+    ) -> tuple[SACBatch, Health]:
+        """Return a round's batches [n, B, ...] as box line 5 pays them, and mean metrics.
+
+        `counts`, 0 or 1, is whether delta_r [n, B] counts yet.
+        """
+        a_src, a_tgt = halves(source.action)
+        gap = jnp.square(a_src - a_tgt).sum(-1)
+        reward = source.reward + counts * delta - self.regularization * gap
+        metrics = summarize_delta(delta) | {"action_gap": gap.mean()}
+        return source._replace(reward=reward), metrics
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,25 @@
     repeat:
 2.      roll out pi in the source, into D_src; online also in the target, into D_tgt, a step for
         every ten
-        for each source step:
-3.          q_SA, q_SAS <- a gradient step on their cross-entropies, over batches of D_src and D_tgt
+        for each source step, on batches of D_src and D_tgt:
+3.          q_SA, q_SAS <- a gradient step on their cross-entropies
 4.          delta_r(s, a, s') of the batch of D_src (Eq. 2), anew each time; 0 before `warmup`
             source steps
+        for each of the batches of D_src:
 5.          pi <- SAC's update with r + delta_r
     deploy pi
+
+A round's batches are drawn first, and what is in them does not depend on what pi learns from them:
+so the two loops are what one would be.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import numpy as np
 
 from isthmus.domains.domain import Domain
@@ -25,9 +31,9 @@ from isthmus.learning.classifiers import Classifiers, ClassifiersState, Transiti
 from isthmus.learning.keys import beside
 from isthmus.learning.learner import Health
 from isthmus.learning.replay import ReplayView
-from isthmus.learning.sac import SAC, Learned, SACBatch, SACState, rows
+from isthmus.learning.sac import SAC, SACBatch, SACState, rows
 from isthmus.learning.settings import NonNegativeInt, Settings
-from isthmus.methods.logged import log_view, roll_out, scan
+from isthmus.methods.logged import draw_batches, log_view, roll_out
 from isthmus.methods.method import (
     MethodDefaults,
     SourceAndTarget,
@@ -46,14 +52,6 @@ class DARCState(NamedTuple):
     sac: SACState
     classifiers: ClassifiersState
     target: Any  # SAC's replay of it; None where it is known by its log
-
-
-class DARCCarry(NamedTuple):
-    """What an update changes, and whether delta_r counts yet."""
-
-    learned: Learned
-    classifiers: ClassifiersState
-    counts: Array  # float32, 0 or 1
 
 
 def without_rewards(batch: SACBatch) -> TransitionBatch:
@@ -158,33 +156,60 @@ class DARC(Settings, MethodDefaults):
             usage=usage,
         )
 
-    def update(
-        self, carry: DARCCarry, batches: tuple[SACBatch, SACBatch], key: Array
-    ) -> tuple[DARCCarry, Health]:
-        """Do box lines 3 to 5, a gradient step each, on batches of source and target."""
-        batch, logged = batches
-        transitions = without_rewards(batch)
-        # 3.
-        classifiers, metrics = self.classifiers.update(
-            carry.classifiers, transitions, without_rewards(logged), beside(key)
+    @partial(jax.jit, static_argnums=0)
+    def learn_classifiers(
+        self, classifiers: ClassifiersState, source: SACBatch, logged: SACBatch, key: Array
+    ) -> tuple[ClassifiersState, Array, Health]:
+        """Do box lines 3 and 4 on a round's batches [n, B, ...] of source and target.
+
+        Returns the classifiers, delta_r [n, B] and mean metrics.
+        """
+        return self.classifiers.learn(
+            classifiers, without_rewards(source), without_rewards(logged), key
         )
-        # 4.
-        delta = self.classifiers.delta(classifiers, transitions, transitions)
-        # 5.
-        corrected = batch._replace(reward=batch.reward + carry.counts * delta)
-        learned, health = self.learner.update(carry.learned, corrected, key)
-        health |= metrics | {"delta_reward": delta.mean(), "delta_reward_sd": delta.std()}
-        return DARCCarry(learned, classifiers, carry.counts), health
+
+    @partial(jax.jit, static_argnums=0)
+    def correct_rewards(
+        self, source: SACBatch, delta: Array, counts: Array
+    ) -> tuple[SACBatch, Health]:
+        """Return a round's batches [n, B, ...] as box line 5 pays them, and mean metrics.
+
+        `counts`, 0 or 1, is whether delta_r [n, B] counts yet.
+        """
+        return source._replace(reward=source.reward + counts * delta), summarize_delta(delta)
+
+
+def summarize_delta(delta: Array) -> Health:
+    """Return metrics of delta_r [n, B]: means over the n batches."""
+    return {"delta_reward": delta.mean(), "delta_reward_sd": delta.std(1).mean()}
+
+
+def learn_batches(
+    method: Any, s: DARCState, batches: tuple[SACBatch, SACBatch], counts: Array, key: Array
+) -> tuple[DARCState, Health]:
+    """Do box lines 3 to 5 on a round's batches [n, B, ...] of source and target.
+
+    Also returns mean metrics. `key` is that by which SAC drew the source's.
+    """
+    source, logged = batches
+    # 3. and 4.
+    classifiers, delta, metrics = method.learn_classifiers(
+        s.classifiers, source, logged, beside(key)
+    )
+    # 5.
+    corrected, paid = method.correct_rewards(source, delta, counts)
+    learned, health = method.learner.learn_batches(s.sac.learned, corrected, key)
+    sac = s.sac._replace(learned=learned)
+    return s._replace(sac=sac, classifiers=classifiers), health | metrics | paid
 
 
 def learn_with_classifiers(
     method: Any, steps: int, s: State, learned: DARCState, target: ReplayView
 ) -> tuple[DARCState, Metrics]:
-    """Return what is learned after as many of `method.update` as there were source steps."""
-    counts = np.float32(s.source_steps >= method.warmup)
-    carry = DARCCarry(learned.sac.learned, learned.classifiers, counts)
+    """Draw as many batches as there were source steps; return what is learned from them."""
     key = fold_key(s.key, 1, int(s.phase), int(s.round))
-    carry, health = scan(method, steps, carry, learned.sac.replay.view(), target, key)
-    sac = learned.sac._replace(learned=carry.learned)
-    metrics = {name: float(x) for name, x in health.items()}
-    return learned._replace(sac=sac, classifiers=carry.classifiers), metrics
+    source = method.learner.draw(learned.sac.replay.view(), steps, key)
+    logged = draw_batches(target, method.learner.minibatch, steps, beside(beside(key)))
+    counts = np.float32(s.source_steps >= method.warmup)
+    learned, health = learn_batches(method, learned, (source, logged), counts, key)
+    return learned, {name: float(x) for name, x in health.items()}

@@ -129,7 +129,7 @@ class H2O(Settings, MethodDefaults):
     ) -> tuple[H2OState, Metrics]:
         """Do box lines 3 to 7, n times."""
         sac = learned.sac
-        carry = H2OCarry(sac.learned, learned.classifiers, log.old.obs.std(0))
+        carry = H2OCarry(sac.learned, learned.classifiers, np.asarray(log.old.obs).std(0))
         key = fold_key(s.key, 1, int(s.phase), int(s.round))
         carry, health = scan(self, n, carry, sac.replay.view(), log, key)
         metrics = {name: float(x) for name, x in health.items()}
@@ -164,18 +164,16 @@ class H2O(Settings, MethodDefaults):
 
     def _log_ratio(self, classifiers: ClassifiersState, batch: SACBatch) -> Array:
         """Return log p_tgt(s'|s,a) / p_src(s'|s,a), (B,)."""
-        transitions = without_rewards(batch)
-        return self.classifiers.delta(classifiers, transitions, transitions)
+        return self.classifiers.log_ratio(classifiers, without_rewards(batch))
 
     def _measure_gap(self, carry: H2OCarry, source: SACBatch, key: Array) -> Array:
         """Return u (B,), box line 4."""
         noise = carry.spread * normal(key, (POLICY_DRAWS, *source.next_obs.shape))
-
-        def negative_ratio(noise: Array) -> Array:
-            near = source._replace(next_obs=source.next_obs + noise)
-            return -self._log_ratio(carry.classifiers, near)
-
-        return jnp.clip(jax.vmap(negative_ratio)(noise).mean(0), TINY, LARGEST)
+        # All draws in one batch, which is one product a layer.
+        near = jax.tree.map(lambda x: jnp.concatenate([x] * POLICY_DRAWS), source)
+        near = near._replace(next_obs=near.next_obs + noise.reshape(near.next_obs.shape))
+        ratio = self._log_ratio(carry.classifiers, near).reshape(POLICY_DRAWS, -1)
+        return jnp.clip(-ratio.mean(0), TINY, LARGEST)
 
     def _learn_conservatively(
         self, learned: Learned, halves: tuple[SACBatch, SACBatch], u: Array, w: Array, key: Array

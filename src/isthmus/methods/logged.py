@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from isthmus.learning.learner import Health
 from isthmus.learning.replay import ReplayView, sample
 from isthmus.learning.sac import SAC, Carry, SACBatch, SACState, updates
 from isthmus.problems.problem import Problem
-from isthmus.types import Array, Metrics, Worlds
+from isthmus.types import Array, Metrics, Spaces, Worlds
 
 
 def roll_out(
@@ -29,13 +30,43 @@ def roll_out(
     return after, learner.observe(sac, tr), metrics | {"episodes": float(len(returns))}
 
 
+_log_views: dict[tuple[Any, ...], ReplayView] = {}
+
+
 def log_view(problem: Problem) -> ReplayView:
-    """Return the target's log as `sample` takes it: rows of SACBatch, actions in -1..1."""
+    """Return the target's log as `sample` takes it: rows of SACBatch, actions in -1..1.
+
+    It is on the device, and made once for as long as the log lives.
+    """
     log, spaces = problem.log(), problem.target.spaces
+    columns = log.obs, log.action, log.reward, log.next_obs, log.terminated
+    name = *map(id, columns), spaces.low.tobytes(), spaces.high.tobytes()
+    if name not in _log_views:
+        _log_views[name] = _make_log_view(SACBatch(*columns), spaces)
+        for column in columns:  # an id names another array when this one is gone
+            weakref.finalize(column, _log_views.pop, name, None)
+    return _log_views[name]
+
+
+def _make_log_view(log: SACBatch, spaces: Spaces) -> ReplayView:
     action = 2 * (log.action - spaces.low) / (spaces.high - spaces.low) - 1
-    rows = SACBatch(log.obs, action, log.reward, log.next_obs, log.terminated)
+    # Copies: what aliased an array of the log would keep it alive.
+    rows = jax.block_until_ready(jax.tree.map(jnp.array, log._replace(action=action)))
     none = np.int32(0)
-    return ReplayView(rows, jax.tree.map(lambda x: x[:1], rows), none, none, np.int32(log.size))
+    return ReplayView(
+        rows, jax.tree.map(lambda x: x[:1], rows), none, none, np.int32(len(log.reward))
+    )
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def draw_batches(view: ReplayView, size: int, n: int, key: Array) -> SACBatch:
+    """Return n minibatches [n, size, ...], each drawn uniformly from all rows."""
+
+    def draw(_: None, key: Array) -> tuple[None, SACBatch]:
+        return None, sample(view, size, key)
+
+    _, batches = jax.lax.scan(draw, None, jax.random.split(key, n))
+    return batches
 
 
 # Equal methods share what is compiled; their bound `update`s are not equal.
