@@ -38,10 +38,15 @@ class Blocks:
 
     @staticmethod
     def split(whole: Array | np.ndarray) -> Blocks:
-        """Return an array in blocks, which are copies: the whole can go."""
+        """Return an array in blocks, which are copies: the whole can go. Zeros share memory."""
         whole = np.asarray(whole)
-        starts = range(0, len(whole), BLOCK_ROWS)
-        return Blocks(tuple(whole[start : start + BLOCK_ROWS].copy() for start in starts))
+        blocks = Blocks.zeros(len(whole), whole.shape[1:], whole.dtype)
+        parts = []
+        for index, zeros in enumerate(blocks.parts):
+            start = index * blocks.block_rows
+            part = whole[start : start + len(zeros)].copy()
+            parts.append(part if part.view(np.uint8).any() else zeros)  # bits: -0.0 is not 0.0
+        return Blocks(tuple(parts))
 
     @property
     def block_rows(self) -> int:
@@ -95,29 +100,29 @@ class Blocks:
 
 
 class Gathering(NamedTuple):
-    """Which rows (n,) to take from which of several arrays, sorted by the array."""
+    """Which rows (n,) to take from which of several arrays: sorted by the array, then put back."""
 
-    count: int
-    takes: list[tuple[int, np.ndarray, np.ndarray]]  # the array, places in the result, its rows
+    takes: list[tuple[int, np.ndarray]]  # an array, and the rows of it
+    places: np.ndarray  # of the n rows in what was taken
 
     @staticmethod
     def plan(owners: np.ndarray, rows: np.ndarray, arrays: int) -> Gathering:
         """Return how to take row `rows[i]` of array `owners[i]`, one of `arrays`, for each i."""
         order = np.argsort(owners.astype(np.uint16), kind="stable")  # in 16 bits: a radix sort
+        places = np.empty_like(order)
+        places[order] = np.arange(len(order))
+        ordered = rows[order].astype(np.intp)  # what `take` would make of them, once for all
         ends = np.cumsum(np.bincount(owners, minlength=arrays)).tolist()
         takes = []
         for index, (start, end) in enumerate(pairwise([0, *ends])):
-            places = order[start:end]
-            if len(places):
-                takes.append((index, places, rows[places]))
-        return Gathering(len(rows), takes)
+            if end > start:
+                takes.append((index, ordered[start:end]))
+        return Gathering(takes, places)
 
     def take(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Return the rows (n, ...)."""
-        taken = np.empty((self.count, *arrays[0].shape[1:]), arrays[0].dtype)
-        for index, places, rows in self.takes:
-            taken[places] = arrays[index][rows]
-        return taken
+        taken = np.concatenate([arrays[index].take(rows, axis=0) for index, rows in self.takes])
+        return taken.take(self.places, axis=0)
 
 
 def is_blocks(node: Any) -> bool:
