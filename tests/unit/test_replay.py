@@ -4,6 +4,8 @@ checkpoints cost.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 from tiny import compilations
 
+from isthmus.learning import blocks
 from isthmus.learning import replay as module
+from isthmus.learning.blocks import Blocks
 from isthmus.learning.replay import Replay, sample
 from isthmus.training.checkpoint import digest, load, save
 
@@ -35,6 +39,7 @@ def drawn(replay: Replay, n: int = 4000, seed: int = 0) -> dict[str, np.ndarray]
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RECENT_ROWS", 8)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 6)
 
 
 @pytest.mark.parametrize("capacity", [5, 8, 20, 21])
@@ -95,6 +100,60 @@ def test_adding_copies_the_recent_rows_alone() -> None:
     assert {leaf.shape[0] for leaf in jax.tree.leaves(more.recent)} == {8}
 
 
+def test_a_merge_copies_the_blocks_that_it_falls_into_alone() -> None:
+    replay = Replay.empty(20, ROW).add(rows(0, 20))
+    merged = replay._merge().add(rows(20, 3))._merge()
+    before, after = replay._merge().old["pair"].parts, merged.old["pair"].parts
+    assert [len(part) for part in after] == [6, 6, 6, 2]
+    assert len({id(part) for part in Replay.empty(20, ROW).old["name"].parts[:3]}) == 1
+    held = replay.old["pair"].parts
+    assert [a is b for a, b in zip(held, replay._merge().old["pair"].parts)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    np.testing.assert_array_equal(before[0][:3], rows(0, 3)["pair"])
+    np.testing.assert_array_equal(after[0][:3], rows(20, 3)["pair"])
+
+
+@pytest.mark.parametrize("count", [5, 14, 20, 27, 61])
+def test_minibatches_are_what_sample_draws(count: int) -> None:
+    """To the bit, from rows in `recent`, in blocks, and in both."""
+    replay = Replay.empty(20, ROW)
+    for first in range(0, count, 3):
+        replay = replay.add(rows(first, min(3, count - first)))
+    keys = jax.random.split(jax.random.key(3), 4)
+    batches, view = replay.draw(50, keys), replay.view()
+    for i, key in enumerate(keys):
+        assert digest(jax.tree.map(lambda x, i=i: x[i], batches)) == digest(draw(view, 50, key))
+    assert len(np.unique(batches["name"])) > min(count, 20) // 2
+
+
+def test_a_replay_of_whole_arrays_goes_on_as_one_in_blocks() -> None:
+    """As older checkpoints hold it."""
+    replay = Replay.empty(20, ROW).add(rows(0, 30))
+    older, keys = replay._replace(old=replay.view().old), jax.random.split(jax.random.key(3), 4)
+    assert all(isinstance(leaf, jax.Array) for leaf in older.old.values())
+    assert digest(older) == digest(replay) and older.capacity == 20
+    assert digest(older.draw(50, keys)) == digest(replay.draw(50, keys))
+    assert digest(older.add(rows(30, 9))) == digest(replay.add(rows(30, 9)))
+    assert digest(older.view()) == digest(replay.view())
+
+
+def test_blocks_are_the_array_that_they_were_made_of() -> None:
+    whole = np.arange(40, dtype=np.float32).reshape(20, 2)
+    whole[6:12] = -0.0
+    split = Blocks.split(whole)
+    assert np.asarray(split).tobytes() == whole.tobytes() == np.asarray(split.whole).tobytes()
+    assert (split.shape, split.dtype, split.nbytes) == (whole.shape, whole.dtype, whole.nbytes)
+    for start in range(20):
+        for stop in range(start, 24):
+            np.testing.assert_array_equal(split[start:stop], whole[start:stop])
+    zeros = Blocks.split(np.zeros((20, 2), np.float32)).parts
+    assert zeros[0] is zeros[1] is zeros[2]
+
+
 def test_cleared_is_as_new() -> None:
     new = Replay.empty(20, ROW)
     assert digest(new.add(rows(0, 30)).cleared()) == digest(new)
@@ -146,3 +205,58 @@ def test_a_save_after_one_round_writes_few_new_bytes(
     restored, _ = load(tmp_path / f"{3:012d}", merged)
     assert digest(restored) == digest(merged)
     assert digest(restored.add(some(1)).view()[1:]) != digest(merged.view()[1:])
+
+
+def test_a_checkpoint_of_whole_arrays_and_one_of_blocks_are_the_same(tmp_path: Path) -> None:
+    replay = Replay.empty(20, ROW).add(rows(0, 30))
+    older = replay._replace(old=replay.view().old)
+    for name, each in enumerate((replay, older)):
+        path = save(tmp_path, each, extra={}, name=name)
+        for like in (None, replay, older):
+            restored, _ = load(path, like, packages=["isthmus"])
+            assert digest(restored) == digest(path) == digest(replay)
+            assert digest(restored.add(rows(30, 9))) == digest(replay.add(rows(30, 9)))
+
+
+PEAK = """
+import sys, tempfile
+from pathlib import Path
+import jax, numpy as np
+from isthmus.learning.replay import Replay
+from isthmus.training.checkpoint import save
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+def fill(capacity):
+    replay = Replay.empty(capacity, {"obs": np.zeros(32, "f"), "next_obs": np.zeros(32, "f")})
+    rows = {name: np.ones((4096, 32), "f") for name in replay.old}
+    for _ in range(capacity // 4096 + 6):
+        past, replay = replay, replay.add(rows)
+    replay.draw(256, jax.random.split(jax.random.key(0), 64))
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), replay, extra={}, name=1)
+    return past, replay
+
+def test():
+    fill(5000)
+    base, capacity = peak(), 500_000
+    empty = Replay.empty(capacity, {"obs": np.zeros(64, "f")})
+    unused = peak() - base
+    states = fill(capacity)
+    print(unused / (256 * capacity), (peak() - base) / (256 * capacity))
+
+test()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux")
+def test_a_full_replay_takes_the_memory_of_its_rows() -> None:
+    """Two values at once, merged, drawn from and saved; 128 MB of rows."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True, timeout=300
+    )
+    unused, full = map(float, done.stdout.split())
+    assert unused < 0.05
+    assert 0.9 < full < 1.5

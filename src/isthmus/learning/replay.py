@@ -1,18 +1,23 @@
 """A replay buffer that is a value: adding gives a new one, and neither costs a copy of all.
 
 The newest rows lie in `recent`, a few thousand, which each addition copies; the rest in `old`, a
-ring of `capacity` rows on the device. When `recent` is full it is merged into the ring: one copy of
-all in some thousand steps.
+ring of `capacity` rows in blocks. When `recent` is full it is merged into the ring, which copies
+the blocks that it falls into; the others are shared. Blocks without rows take no memory.
+
+Minibatches are gathered on the host. `sample` does the same inside jit, of whole arrays: a log, or
+a replay's `view`, which costs a copy of all after each merge.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isthmus.learning.blocks import Blocks, Gathering, is_blocks
 from isthmus.types import Array
 
 RECENT_ROWS = 4096  # rows
@@ -34,7 +39,7 @@ class ReplayView(NamedTuple):
 class Replay(NamedTuple):
     """The last `capacity` rows of a tree of arrays (rows, ...), in the order of their addition."""
 
-    old: Any  # JAX arrays (capacity, ...); row i is ring slot i
+    old: Any  # Blocks of (capacity, ...); row i is ring slot i; whole arrays in older checkpoints
     recent: Any  # NumPy arrays
     added: np.int64  # rows, ever
     merged: np.int64  # of them, those in `old`
@@ -42,9 +47,12 @@ class Replay(NamedTuple):
     @staticmethod
     def empty(capacity: int, row: Any) -> Replay:
         """Return a replay of no rows; `row` is a tree of one row's arrays, for their types."""
-        old = jax.tree.map(jnp.asarray, _zero_rows(capacity, row))
+
+        def make_ring(x: Any) -> Blocks:
+            return Blocks.zeros(capacity, np.shape(x), np.asarray(x).dtype)
+
         recent = _zero_rows(min(RECENT_ROWS, capacity), row)
-        return Replay(old, recent, np.int64(0), np.int64(0))
+        return Replay(jax.tree.map(make_ring, row), recent, np.int64(0), np.int64(0))
 
     @property
     def capacity(self) -> int:
@@ -62,7 +70,7 @@ class Replay(NamedTuple):
 
     def add(self, rows: Any) -> Replay:
         """Return the replay with rows (B, ...) added, the oldest forgotten."""
-        replay, room = self, _count_rows(self.recent)
+        replay, room = self._in_blocks(), _count_rows(self.recent)
         for start in range(0, _count_rows(rows), room):
             part = slice(start, start + room)
             replay = replay._add(jax.tree.map(lambda x, part=part: x[part], rows))
@@ -86,19 +94,57 @@ class Replay(NamedTuple):
     def _merge(self) -> Replay:
         slots = np.arange(self.merged, self.added) % self.capacity
 
-        def put(old: Array, recent: np.ndarray) -> Array:
-            whole = np.array(old)
-            whole[slots] = recent[: len(slots)]
-            return jnp.asarray(whole)
+        def put(recent: np.ndarray, old: Blocks) -> Blocks:
+            return old.put(slots, recent[: len(slots)])
 
-        return self._replace(old=jax.tree.map(put, self.old, self.recent), merged=self.added)
+        return self._replace(old=jax.tree.map(put, self.recent, self.old), merged=self.added)
+
+    def _in_blocks(self) -> Replay:
+        """Return the replay with its ring in blocks, where an older checkpoint held it whole."""
+        if all(map(is_blocks, jax.tree.leaves(self.old, is_leaf=is_blocks))):
+            return self
+
+        def split(old: Any) -> Blocks:
+            return old if is_blocks(old) else Blocks.split(old)
+
+        return self._replace(old=jax.tree.map(split, self.old, is_leaf=is_blocks))
 
     def view(self) -> ReplayView:
-        """Return what `sample` draws from."""
+        """Return what `sample` draws from, of whole arrays."""
+
+        def join(old: Any) -> Array:
+            return old.whole if is_blocks(old) else old
+
+        old = jax.tree.map(join, self.old, is_leaf=is_blocks)
+        return ReplayView(old, self.recent, *self._bounds())
+
+    def _bounds(self) -> tuple[np.int32, np.int32, np.int32]:
+        """Return `begin`, `fresh` and `size` of a ReplayView."""
         begin, fresh = self.merged % self.capacity, self.added - self.merged
-        return ReplayView(
-            self.old, self.recent, np.int32(begin), np.int32(fresh), np.int32(self.size)
+        return np.int32(begin), np.int32(fresh), np.int32(self.size)
+
+    def draw(self, n: int, keys: Array) -> Any:
+        """Return minibatches (K, n, ...) on the host, by each of K keys the rows that `sample`
+        draws from the `view`.
+        """
+        replay = self._in_blocks()
+        begin, fresh, size = replay._bounds()
+        slots = np.asarray(_draw_slots(n, size, keys))
+        rings = jax.tree.leaves(replay.old, is_leaf=is_blocks)
+        block_rows, blocks = rings[0].block_rows, len(rings[0].parts)
+        slot = slots.ravel()
+        place = (slot - begin) % replay.capacity
+        newer = place < fresh
+        owners = np.where(newer, blocks, slot // block_rows)
+        gathering = Gathering.plan(
+            owners, np.where(newer, place, slot % block_rows), arrays=blocks + 1
         )
+
+        def take(recent: np.ndarray, old: Blocks) -> np.ndarray:
+            taken = gathering.take([*old.parts, recent])
+            return taken.reshape(*slots.shape, *recent.shape[1:])
+
+        return jax.tree.map(take, replay.recent, replay.old)
 
 
 def _zero_rows(count: int, row: Any) -> Any:
@@ -106,13 +152,23 @@ def _zero_rows(count: int, row: Any) -> Any:
 
 
 def _count_rows(rows: Any) -> int:
-    return len(jax.tree.leaves(rows)[0])
+    return len(jax.tree.leaves(rows, is_leaf=is_blocks)[0])
+
+
+@partial(jax.jit, static_argnums=0)
+def _draw_slots(n: int, size: Array, keys: Array) -> Array:
+    """Return n of `size` slots by each of K keys, (K, n)."""
+    return jax.vmap(partial(_draw_slot, n, size))(keys)
+
+
+def _draw_slot(n: int, size: Array, key: Array) -> Array:
+    return jax.random.randint(key, (n,), 0, size)
 
 
 def sample(view: ReplayView, n: int, key: Array) -> Any:
     """Return n rows, each drawn uniformly from all, with replacement; for use inside jit."""
     capacity = _count_rows(view.old)
-    slot = jax.random.randint(key, (n,), 0, view.size)
+    slot = _draw_slot(n, view.size, key)
     place = (slot - view.begin) % capacity
     newer = place < view.fresh
 

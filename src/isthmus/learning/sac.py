@@ -28,7 +28,7 @@ from isthmus.learning.distributions import gaussian_log_prob, normal
 from isthmus.learning.learner import BaseLearner, Health
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import Actor, SquashedBehaviour, SquashedPolicy, squashed_parameters
-from isthmus.learning.replay import Replay, ReplayView, sample
+from isthmus.learning.replay import Replay
 from isthmus.learning.settings import NonNegativeInt, PositiveFloat, PositiveInt, UnitFloat
 from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
@@ -137,6 +137,12 @@ def updates(
     return jax.lax.scan(step, carry, jax.random.split(key, n))
 
 
+@partial(jax.jit, static_argnums=0)
+def _sample_keys(n: int, key: Array) -> Array:
+    """Return the keys [n] by which `updates` samples."""
+    return jax.vmap(lambda k: jax.random.split(k)[0])(jax.random.split(key, n))
+
+
 @dataclass(frozen=True)
 class SAC(BaseLearner[SACState]):
     """SAC. Defaults are the papers' and SB3's; `random_steps` is rl-zoo's `learning_starts`.
@@ -233,15 +239,13 @@ class SAC(BaseLearner[SACState]):
         s = self.observe(s, tr)
         if not self.ready(s):
             return s, {}
-        batches = self.draw(s.replay.view(), tr.reward.size, key)
+        batches = self.draw(s.replay, tr.reward.size, key)
         learned, metrics = self.learn_batches(s.learned, batches, key)
         return s._replace(learned=learned), {k: float(v) for k, v in metrics.items()}
 
-    @partial(jax.jit, static_argnums=(0, 2))
-    def draw(self, view: ReplayView, n: int, key: Array) -> SACBatch:
+    def draw(self, replay: Replay, n: int, key: Array) -> SACBatch:
         """Return the minibatches of n updates, [n, B, ...], each drawn uniformly from all rows."""
-        keys = jax.vmap(lambda k: jax.random.split(k)[0])(jax.random.split(key, n))
-        return jax.lax.map(partial(sample, view, self.minibatch), keys)
+        return replay.draw(self.minibatch, _sample_keys(n, key))
 
     def learn_batches(
         self, learned: Learned, batches: SACBatch, key: Array

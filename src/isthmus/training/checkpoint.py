@@ -31,8 +31,10 @@ import jax
 import numpy as np
 from safetensors.numpy import save as to_safetensors
 
+from isthmus.learning.blocks import is_blocks
 from isthmus.training.checkpoint_reader import FORMAT, MANIFEST, Reader, hash_json, piece_name
 from isthmus.training.leaves import (
+    BlocksLeaf,
     CheckpointError,
     describe_record,
     leaf_bits,
@@ -130,7 +132,7 @@ def _write_checkpoint(
         "extra": json.loads(json.dumps(extra, default=np.generic.item)),
     }
     with contextlib.suppress(StructureError):  # such a tree is loaded as an older version's is
-        body["structure"] = describe_tree(tree, _stored_field)
+        body["structure"] = describe_tree(_mark_blocks(tree), _stored_field)
     _write(folder / MANIFEST, json.dumps(body | {"sha256": hash_json(body)}, indent=1).encode())
     _sync(folder)
 
@@ -185,7 +187,7 @@ def load(
         kinds = reader.kinds(packages, _stored_field)
         _check_names(reader, kinds, known)
     else:
-        kinds = jax.tree.map(leaf_kind, like)
+        kinds = jax.tree.map(leaf_kind, like, is_leaf=is_blocks)
         _check_fits(reader, like, known)
     leaves = []
     for name, kind in _named(kinds):
@@ -328,7 +330,7 @@ def to_arrays(tree: Any) -> dict[str, np.ndarray]:
     """Return a tree's leaves as C-ordered arrays, by their path in the tree. Raises CheckpointError
     as `save` does.
     """
-    return {name: leaf_bits(name, leaf)[0] for name, leaf in _named(tree)}
+    return {name: np.asarray(leaf_bits(name, leaf)[0]) for name, leaf in _named(tree)}
 
 
 def from_arrays(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -345,18 +347,28 @@ def from_arrays(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             raise CheckpointError(f"leaf {name} is {_bits_of(data)} in the file and {wanted} here")
     for name, data in arrays.items():
         named[name] = restore_leaf(leaf_kind(named[name]), records[name], data)
-    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), list(named.values()))
+    structure = jax.tree_util.tree_structure(like, is_leaf=is_blocks)
+    return jax.tree_util.tree_unflatten(structure, list(named.values()))
 
 
 def _bits_of(data: np.ndarray) -> str:
     return f"{data.dtype.name}{list(data.shape)}"
 
 
+def _mark_blocks(tree: Any) -> Any:
+    """Return a tree with a leaf in the place of Blocks: on disk they are one array."""
+
+    def mark(node: Any) -> Any:
+        return BlocksLeaf() if is_blocks(node) else node
+
+    return jax.tree.map(mark, tree, is_leaf=is_blocks)
+
+
 def _named(tree: Any) -> list[tuple[str, Any]]:
     """Return a tree's leaves with their names on disk, which stay what they were when a field is
     renamed.
     """
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_blocks)[0]
     return [(_stored_name(jax.tree_util.keystr(path)), leaf) for path, leaf in leaves]
 
 
@@ -393,7 +405,7 @@ def _pack(tree: Any, put: Callable[[str, bytes], None]) -> list[dict[str, Any]]:
             )
         data, kind = leaf_bits(name, leaf)
         if data.nbytes <= PIECE:
-            small[name], pieces = data, []
+            small[name], pieces = np.asarray(data), []
         else:
             rows = max(1, PIECE * len(data) // data.nbytes)
             pieces = [piece({name: data[i : i + rows]}) for i in range(0, len(data), rows)]

@@ -9,30 +9,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isthmus.learning.blocks import Blocks
 from isthmus.types import IsthmusError
 
 SCALAR_TYPES = {bool: np.bool_, int: np.int64, float: np.float64}
-LEAF_KINDS = ("jax", "key", "numpy", "number", "bool", "int", "float")
-"""A JAX array, a typed PRNG key, a NumPy array, a NumPy number, and Python's own numbers."""
+LEAF_KINDS = ("jax", "key", "numpy", "blocks", "number", "bool", "int", "float")
+"""A JAX array, a typed PRNG key, a NumPy array, one in Blocks, a NumPy number, and Python's own
+numbers."""
 
 
 class CheckpointError(IsthmusError):
     """A checkpoint that cannot be written, found, trusted, or used for this run."""
 
 
+class BlocksLeaf:
+    """Stands for Blocks in a tree that is described: a leaf, which Blocks are not to JAX."""
+
+
 def leaf_kind(leaf: Any) -> str:
     """Return which of LEAF_KINDS a leaf is; of anything else, its type's name."""
     if _is_key(leaf):
         return "key"
+    if isinstance(leaf, Blocks | BlocksLeaf):
+        return "blocks"
     for kind, leaf_type in (("jax", jax.Array), ("numpy", np.ndarray), ("number", np.generic)):
         if isinstance(leaf, leaf_type):
             return kind
     return type(leaf).__name__
 
 
-def leaf_bits(name: str, leaf: Any) -> tuple[np.ndarray, str]:
-    """Return a leaf's bits as a C-ordered array, and what they are: "array" or, for typed keys,
-    "key<implementation>".
+def leaf_bits(name: str, leaf: Any) -> tuple[np.ndarray | Blocks, str]:
+    """Return a leaf's bits as a C-ordered array, in blocks where it is, and what they are: "array"
+    or, for typed keys, "key<implementation>".
 
     Raises CheckpointError for a leaf that cannot be stored.
     """
@@ -40,6 +48,9 @@ def leaf_bits(name: str, leaf: Any) -> tuple[np.ndarray, str]:
         return np.asarray(jax.random.key_data(leaf)), f"key<{jax.random.key_impl(leaf)}>"
     if type(leaf) in SCALAR_TYPES:
         return _scalar_bits(name, leaf), "array"
+    if isinstance(leaf, Blocks):
+        _check_array(name, leaf.parts[0])
+        return leaf, "array"
     _check_array(name, leaf)
     return np.asarray(leaf, order="C"), "array"
 
@@ -58,13 +69,15 @@ def restore_leaf(kind: str, record: Mapping[str, Any], data: np.ndarray) -> Any:
         return jax.device_put(data.copy())
     if kind == "numpy":
         return data
+    if kind == "blocks":
+        return Blocks.split(data)
     if kind == "number":
         return data[()]
     return data.item()
 
 
 def make_record(
-    name: str, data: np.ndarray, kind: str, pieces: Sequence[str] = ()
+    name: str, data: np.ndarray | Blocks, kind: str, pieces: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return a leaf's entry in a manifest."""
     return {
