@@ -42,7 +42,7 @@ class Updates:
             domain, domain.worlds(learner.worlds, seed), learner.random(s), 1000 // learner.worlds
         )
         s = learner.observe(s, tr)
-        self.learned, self.view = s.learned, s.replay.view()
+        self.learned, self.replay = s.learned, s.replay
         self.turn()  # compiles
 
     def turn(self) -> float:
@@ -51,7 +51,7 @@ class Updates:
         return self.size.updates / seconds
 
     def _round(self) -> Any:
-        batches = self.size.learner.draw(self.view, self.size.updates, self.key)
+        batches = self.size.learner.draw(self.replay, self.size.updates, self.key)
         learned, _ = self.size.learner.learn_batches(self.learned, batches, self.key)
         return jax.block_until_ready(learned)
 

@@ -21,9 +21,9 @@ import tiny
 
 from isthmus.learning.keys import BESIDE_COUNTER, beside
 from isthmus.learning.policies import UniformBehaviour
-from isthmus.learning.ppo import PPO
+from isthmus.learning.proximal import _draw_bits
 from isthmus.learning.replay import ReplayView
-from isthmus.learning.sac import SAC
+from isthmus.learning.sac import SAC, _sample_keys
 from isthmus.methods import darc, garat, h2o, registry
 from isthmus.methods.logged import log_view, scan
 from isthmus.problems.problem import Problem, make_problem
@@ -183,7 +183,10 @@ def test_h2os_updates_draw_from_keys_of_their_own(book: KeyBook) -> None:
     s, log = method.init(where, 0), log_view(where)
     sac, classifiers = s.learner
     carry = h2o.H2OCarry(sac.learned, classifiers, log.old.obs.std(0))
-    book.trace(scan.__wrapped__, method, 3, carry, sac.replay.view(), log, jax.random.key(5))
+    source = method.learner.draw(sac.replay.add(sac.replay.recent), 3, jax.random.key(5))
+    book.trace(scan.__wrapped__, method, carry, source, log, jax.random.key(5))
+    for key in _sample_keys(3, jax.random.key(5)):
+        book.write("bits", key)
     book.check()
     assert len(book.drawn) >= 3 * 5  # two batches, two noises and SAC's draws, in each update
 
@@ -243,15 +246,16 @@ def test_the_translator_of_dap_inverse_learns_by_a_key_of_its_own(
         jax.random.split(key, tr.reward.size)
         return learner.observe(s, tr), {}
 
-    def translate(
-        method: Any, carry: Any, inverse: Any, view: Any, n: int, key: Any
-    ) -> tuple[Any, Any]:
-        jax.random.bits(key)
+    def translate(method: Any, carry: Any, inverse: Any, batches: Any) -> tuple[Any, Any]:
         return carry, f32(0)
+
+    def draw(learner: SAC, replay: Any, n: int, key: Any) -> None:
+        jax.random.bits(key)
 
     method, where = replace(build("dap_inverse"), fitting=0), problem()
     s = method.init(where, 0)
     monkeypatch.setattr(SAC, "learn", learn)
+    monkeypatch.setattr(SAC, "draw", draw)
     monkeypatch.setattr(type(method), "_translate", translate)
     book.clear()
     method.step(where, s)
@@ -264,13 +268,18 @@ def test_a_round_of_a_learner_draws_from_keys_of_its_own(name: str, book: KeyBoo
     learner = test_probes.LEARNERS[name]
     s = learner.init(probes.SPACES, jax.random.key(0))
     if name == "sac":
-        book.trace(
-            SAC._round.__wrapped__, learner, s.learned, s.replay.view(), 3, jax.random.key(1)
-        )
+        batches = learner.draw(s.replay.add(s.replay.recent), 3, jax.random.key(1))
+        book.trace(SAC._learn_batches.__wrapped__, learner, s.learned, batches, jax.random.key(1))
+        for key in _sample_keys(3, jax.random.key(1)):
+            book.write("bits", key)
     else:
         random = np.random.default_rng(0)
         _, tr = probes.collect(
             probes.ACTION, probes.Played.begin(16, random), learner.behaviour(s), 16, random
         )
-        book.trace(PPO._round.__wrapped__, learner, learner._gather(s, tr), jax.random.key(1))
+
+        def descend(inputs: Any, key: Any) -> Any:
+            return learner._prepare(inputs), _draw_bits(key, learner.epochs, 256)
+
+        book.trace(descend, learner._gather(s, tr), jax.random.key(1))
     book.check()

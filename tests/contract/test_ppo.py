@@ -20,7 +20,8 @@ from isthmus.learning.distributions import gaussian_entropy, gaussian_log_prob
 from isthmus.learning.networks import mlp
 from isthmus.learning.normalization import Moments, Normalizer
 from isthmus.learning.policies import GaussianBehaviour, GaussianPolicy, UniformBehaviour
-from isthmus.learning.ppo import MEMBERS_PER_SHARD, PPO, PPONetworks, PPOState, Rollout, surrogate
+from isthmus.learning.ppo import MEMBERS_PER_SHARD, PPO, PPONetworks, PPOState
+from isthmus.learning.proximal import Rollout, surrogate
 from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, Spaces, Transition
 
@@ -206,8 +207,15 @@ def actor_gradient(
     return -(obs.T @ slope) / len(obs), -slope.mean(0), -(weight[:, None] * (z**2 - 1)).mean(0)
 
 
+def both_losses(learner: PPO, networks: PPONetworks, batch: Rollout) -> tuple[Any, dict]:
+    """Of policy and critic, added."""
+    of_policy, health = learner.policy_loss((networks.actor, networks.log_std), batch)
+    of_critic, more = learner.critic_loss(networks.critic, batch)
+    return of_policy + of_critic, health | more
+
+
 def loss_gradient(learner: PPO, networks: PPONetworks, batch: Rollout) -> PPONetworks:
-    return jax.grad(lambda n: learner.loss(n, batch)[0])(networks)
+    return jax.grad(lambda n: both_losses(learner, n, batch)[0])(networks)
 
 
 def check_actor(found: PPONetworks, expected: tuple[np.ndarray, ...]) -> None:
@@ -253,7 +261,8 @@ def test_loss_and_health_by_hand() -> None:
     random = np.random.default_rng(3)
     networks = linear(random)
     batch = batch_at(networks, np.array([1.5, 0.5]), [3.0, 1.0], random)
-    loss, health = replace(LINEAR, value_weight=0.25, entropy_weight=0.1).loss(networks, batch)
+    learner = replace(LINEAR, value_weight=0.25, entropy_weight=0.1)
+    loss, health = both_losses(learner, networks, batch)
     np.testing.assert_allclose(health["policy_loss"], -0.2, rtol=1e-5)
     np.testing.assert_allclose(health["kl"], 0.143841, rtol=1e-5)
     np.testing.assert_allclose(health["clip_fraction"], 1.0)
@@ -327,6 +336,13 @@ def state_for(learner: PPO, networks: PPONetworks) -> PPOState:
 CASES = {"nothing ends": (False, False), "death": (True, False), "time limit": (False, True)}
 
 
+def check_first_step(moved: Any, gradient: np.ndarray) -> None:
+    """Adam's, by a gradient that is cut to a length of 1e-6."""
+    gradient = gradient * (1e-6 / np.linalg.norm(gradient))
+    found = np.concatenate([np.ravel(x) for x in jax.tree.leaves(moved)])
+    np.testing.assert_allclose(found, -gradient / (np.abs(gradient) + 1e-5), rtol=2e-3, atol=2e-5)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_one_round_against_numpy(case: str) -> None:
     """Linear networks and one minibatch of all rows: the new weights by formulas, in float64.
@@ -359,12 +375,10 @@ def test_one_round_against_numpy(case: str) -> None:
     weights, bias, log_std = actor_gradient(networks, batch, standard)
     # R - V is the advantage itself.
     critic = -0.6 * (advantage[:, None] * batch.obs).mean(0), -0.6 * advantage.mean()
-    gradient = np.concatenate([weights.ravel(), bias, log_std - 0.05, critic[0], critic[1:]])
-    gradient *= 1e-6 / np.linalg.norm(gradient)
-    moved = np.concatenate([np.ravel(x) for x in jax.tree.leaves(new.networks)]) - np.concatenate(
-        [np.ravel(x) for x in jax.tree.leaves(networks)]
-    )
-    np.testing.assert_allclose(moved, -gradient / (np.abs(gradient) + 1e-5), rtol=2e-3, atol=2e-5)
+    moved = jax.tree.map(np.subtract, new.networks, networks)
+    gradient = np.concatenate([weights.ravel(), bias, log_std - 0.05])
+    check_first_step((moved.actor, moved.log_std), gradient)
+    check_first_step(moved.critic, np.concatenate([critic[0], critic[1:]]))
 
     np.testing.assert_allclose(metrics["value_loss"], np.mean(advantage**2), rtol=1e-4)
     np.testing.assert_allclose(metrics["value"], value.mean(), rtol=1e-4)
@@ -408,8 +422,8 @@ def test_rewards_are_clipped_after_scaling() -> None:
 class Tally(PPO):
     """Adds up powers of two that name the rows, over each minibatch."""
 
-    def loss(self, networks: PPONetworks, batch: Rollout):
-        loss, health = super().loss(networks, batch)
+    def policy_loss(self, policy: Any, batch: Rollout) -> tuple[Any, dict]:
+        loss, health = super().policy_loss(policy, batch)
         return loss, health | {"rows": batch.sample.sum()}
 
 
@@ -427,8 +441,7 @@ def test_an_epoch_takes_each_row_at_most_once(minibatch: int, count: int) -> Non
         assert total == pytest.approx(2**12 - 1)
     else:  # two of twelve are left out each time
         assert total < 2**12 - 3
-    (steps,) = (leaf for leaf in jax.tree.leaves(new.optimizer) if leaf.dtype == np.int32)
-    assert steps == 5 * count
+    assert updates(new) == (5 * count, 5 * count)
 
 
 # What collects, and what is deployed.
@@ -611,9 +624,12 @@ def distance(a: Any, b: Any) -> float:
     return sum(jax.tree.leaves(squares)) ** 0.5
 
 
-def updates(s: PPOState) -> int:
-    (count,) = (leaf for leaf in jax.tree.leaves(s.optimizer) if leaf.dtype == np.int32)
-    return int(count)
+def updates(s: PPOState) -> tuple[int, int]:
+    """Of the policy and of the critic."""
+    of_policy, of_critic = (
+        int(leaf) for leaf in jax.tree.leaves(s.optimizer) if leaf.dtype == np.int32
+    )
+    return of_policy, of_critic
 
 
 def test_a_target_kl_stops_the_updates_of_a_round() -> None:
@@ -621,8 +637,10 @@ def test_a_target_kl_stops_the_updates_of_a_round() -> None:
     held = replace(LEARNER, target_kl=1e-4)
     start, stopped, held_metrics = after_one_round(held)
     assert bits(start.networks) == bits(s.networks)
-    assert updates(free) == 16
-    assert 1 <= updates(stopped) < 16
+    assert updates(free) == (16, 16)
+    of_policy, of_critic = updates(stopped)
+    assert 1 <= of_policy < of_critic == 16
+    assert bits(stopped.networks.critic) == bits(free.networks.critic)
     assert 0 < distance(stopped.networks, s.networks) < distance(free.networks, s.networks)
     assert held_metrics["kl"] < metrics["kl"]
     health = {

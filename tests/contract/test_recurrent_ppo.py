@@ -161,8 +161,8 @@ def test_what_a_behaviour_remembered_is_what_its_steps_make(kind: str) -> None:
 class Told(RecurrentPPO):
     """Tells the targets and values of a round, whose minibatch is all of it."""
 
-    def loss(self, networks, batch):
-        loss, health = super().loss(networks, batch)
+    def critic_loss(self, critic, batch):
+        loss, health = super().critic_loss(critic, batch)
         return loss, health | {"target": (batch.steps.target**2).mean()}
 
 

@@ -16,6 +16,7 @@ import pytest
 from tiny import compilations
 
 from isthmus.learning.policies import SquashedBehaviour, SquashedPolicy, squashed_parameters
+from isthmus.learning.replay import Replay
 from isthmus.learning.sac import (
     SAC,
     Learned,
@@ -24,7 +25,6 @@ from isthmus.learning.sac import (
     soft_target,
     squashed_log_prob,
     squashed_sample,
-    updates,
 )  # fmt: skip
 from isthmus.training.checkpoint import digest
 from isthmus.types import BadValue, Spaces, Transition
@@ -121,19 +121,12 @@ def test_critics_have_relu_layers_and_see_the_action() -> None:
     np.testing.assert_array_equal(found, [[7.0], [-3.0]])
 
 
-def test_updates_draw_a_batch_for_each_step() -> None:
-    keys = []
-
-    def sample(key: Any) -> Any:
-        return jax.random.uniform(key)
-
-    def update(carry: Any, batch: Any, key: Any) -> tuple[Any, Any]:
-        keys.append(key)
-        return carry + batch, batch
-
-    total, drawn = updates(jnp.zeros(()), sample, update, 5, jax.random.key(0))
-    assert len(set(np.asarray(drawn).tolist())) == 5
-    np.testing.assert_allclose(total, np.sum(drawn), rtol=1e-6)
+def test_each_update_has_a_batch_of_its_own() -> None:
+    learner = SAC(minibatch=3, capacity=100)
+    replay = Replay.empty(100, f32(0)).add(np.arange(100, dtype=f32))
+    drawn: Any = learner.draw(replay, 5, jax.random.key(0))
+    assert drawn.shape == (5, 3)
+    assert len({row.tobytes() for row in drawn}) == 5
 
 
 def test_actors_share_the_numbers_of_an_action_out() -> None:

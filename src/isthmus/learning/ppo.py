@@ -183,8 +183,8 @@ class PPO(Proximal[PPOState]):
         used = np.arange(MEMBERS_PER_SHARD) < count
         networks, optimizer = stacked.networks, stacked.optimizer
         rows = self._prepare_each(stacked)
-        count = rows.target.shape[1]
-        orders = np.stack([self.draw_order(count, self.minibatch, keys[m]) for m in members])
+        batch = rows.target.shape[1]
+        orders = np.stack([self.draw_order(batch, self.minibatch, keys[m]) for m in members])
         policy = networks.actor, networks.log_std
         of_policy = self._improve_policies(used, (policy, optimizer.policy, rows, orders))
         of_critic = self._improve_critics(used, (networks.critic, optimizer.critic, rows, orders))

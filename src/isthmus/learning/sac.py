@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -118,28 +118,9 @@ def soft_target(
     return reward + discount * (1.0 - terminated) * (next_q.min() - temperature * next_log_prob)
 
 
-def updates(
-    carry: Carry,
-    sample: Callable[[Array], Batch],
-    update: Callable[[Carry, Batch, Array], tuple[Carry, Any]],
-    n: int,
-    key: Array,
-) -> tuple[Carry, Any]:
-    """Do n times `carry, metrics = update(carry, sample(key), key)`, in one scan.
-
-    Metrics come back with a leading n.
-    """
-
-    def step(carry: Carry, key: Array) -> tuple[Carry, Any]:
-        k_sample, k_update = jax.random.split(key)
-        return update(carry, sample(k_sample), k_update)
-
-    return jax.lax.scan(step, carry, jax.random.split(key, n))
-
-
 @partial(jax.jit, static_argnums=0)
 def _sample_keys(n: int, key: Array) -> Array:
-    """Return the keys [n] by which `updates` samples."""
+    """Return the keys [n] by which the minibatches of n updates are drawn."""
     return jax.vmap(lambda k: jax.random.split(k)[0])(jax.random.split(key, n))
 
 

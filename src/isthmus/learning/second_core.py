@@ -44,7 +44,9 @@ def run_both(first: Callable[[], A], second: Callable[..., B], *args: Any) -> tu
 
 def is_wanted() -> bool:
     """Return whether a second process would have a core, and may be begun."""
-    if os.environ.get("ISTHMUS_SECOND_CORE") == "off" or os.environ.get("ISTHMUS_THREADS") == "1":
+    if os.environ.get("ISTHMUS_SECOND_CORE") == "off":
+        return False
+    if os.environ.get("ISTHMUS_THREADS") == "1":
         return False
     return cpu_count() > 1
 
@@ -69,7 +71,7 @@ class SecondCore:
 
         Where it could be but for a program that is not compiled yet, let the process compile it.
         """
-        if self._closed or self.work_seconds < PATIENCE or not is_wanted():
+        if not self._may_begin():
             return False
         kind = _describe_kind(second, args)
         if kind not in self._programs:
@@ -84,20 +86,22 @@ class SecondCore:
             return False
         return True
 
+    def _may_begin(self) -> bool:
+        if self._closed:
+            return False
+        return self.work_seconds >= PATIENCE and is_wanted()
+
     def submit(self, second: Callable[..., B], args: tuple[Any, ...]) -> Future:
         """Give work away."""
-        executor = self._executor or self._begin()
+        executor = self._executor
+        if executor is None:
+            executor = self._executor = _begin()
         try:
             return executor.submit(_compute, second, jax.device_get(args))
         except (BrokenExecutor, RuntimeError) as error:
             future = Future()
             future.set_exception(error)
             return future
-
-    def _begin(self) -> ProcessPoolExecutor:
-        environment = {"ISTHMUS_THREADS": "1"}
-        self._executor = ProcessPoolExecutor(1, initializer=_leave_ctrl_c, env=environment)
-        return self._executor
 
     def receive(self, future: Future, second: Callable[..., B], args: tuple[Any, ...]) -> B:
         """Return what came of work that was given away; do it here if the process has ended."""
@@ -123,6 +127,10 @@ class SecondCore:
             self._executor.shutdown(wait=False, kill_workers=True)
 
 
+def _begin() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, initializer=_leave_ctrl_c, env={"ISTHMUS_THREADS": "1"})
+
+
 def _leave_ctrl_c() -> None:
     """Leave a terminal's Ctrl-C to the process that gives the work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -139,4 +147,6 @@ def _describe_kind(second: Callable[..., Any], args: tuple[Any, ...]) -> Hashabl
 
 
 def _describe_leaf(x: Any) -> Hashable:
-    return (x.shape, str(x.dtype)) if hasattr(x, "shape") else x
+    if hasattr(x, "shape"):
+        return x.shape, str(x.dtype)
+    return x

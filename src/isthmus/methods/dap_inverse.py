@@ -32,8 +32,7 @@ from isthmus.learning.inverse import InverseModels, InverseState
 from isthmus.learning.keys import beside
 from isthmus.learning.networks import MLP, init_mlp, mlp
 from isthmus.learning.policies import SquashedPolicy, squashed_parameters
-from isthmus.learning.replay import ReplayView, sample
-from isthmus.learning.sac import SAC, SACBatch, SACState, updates
+from isthmus.learning.sac import SAC, SACBatch, SACState
 from isthmus.learning.settings import NonNegativeFloat, NonNegativeInt, Settings
 from isthmus.methods.darc import check_learner
 from isthmus.methods.logged import log_view
@@ -204,25 +203,27 @@ class DAPInverse(Settings, MethodDefaults):
         self, learned: DAPInverseState, n: int, key: Array
     ) -> tuple[DAPInverseState, float]:
         """Do box line 4, n times; also return the mean squared error."""
-        view = learned.sac.replay.view()
+        batches = self.learner.draw(learned.sac.replay, n, beside(key))
         (translator, optimizer), error = self._translate(
-            (learned.translator, learned.optimizer), learned.inverse, view, n, beside(key)
+            (learned.translator, learned.optimizer), learned.inverse, batches
         )
         return learned._replace(translator=translator, optimizer=optimizer), float(error)
 
-    @partial(jax.jit, static_argnums=(0, 4))
+    @partial(jax.jit, static_argnums=0)
     def _translate(
-        self, carry: Translation, inverse: InverseState, view: ReplayView, n: int, key: Array
+        self, carry: Translation, inverse: InverseState, batches: SACBatch
     ) -> tuple[Translation, Array]:
-        """Do box line 4, n times; returns h and its optimizer, and the mean squared error."""
-        draw = partial(sample, view, self.learner.minibatch)
-        carry, errors = updates(carry, draw, partial(self._descend, inverse), n, key)
+        """Do box line 4 on each of the batches [n, B, ...].
+
+        Returns h and its optimizer, and the mean squared error.
+        """
+        carry, errors = jax.lax.scan(partial(self._descend, inverse), carry, batches)
         return carry, errors.mean()
 
     def _descend(
-        self, inverse: InverseState, carry: Translation, batch: SACBatch, key: Array
+        self, inverse: InverseState, carry: Translation, batch: SACBatch
     ) -> tuple[Translation, Array]:
-        """Do box line 4 on a batch (B, ...); nothing is drawn by the key."""
+        """Do box line 4 on a batch (B, ...)."""
         translator, optimizer = carry
         actions = self.inverse.actions(inverse, batch.obs, batch.next_obs)
         g = jnp.clip(actions.mean(0), -1.0, 1.0)

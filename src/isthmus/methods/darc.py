@@ -208,7 +208,7 @@ def learn_with_classifiers(
 ) -> tuple[DARCState, Metrics]:
     """Draw as many batches as there were source steps; return what is learned from them."""
     key = fold_key(s.key, 1, int(s.phase), int(s.round))
-    source = method.learner.draw(learned.sac.replay.view(), steps, key)
+    source = method.learner.draw(learned.sac.replay, steps, key)
     logged = draw_batches(target, method.learner.minibatch, steps, beside(beside(key)))
     counts = np.float32(s.source_steps >= method.warmup)
     learned, health = learn_batches(method, learned, (source, logged), counts, key)

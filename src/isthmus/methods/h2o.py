@@ -131,7 +131,8 @@ class H2O(Settings, MethodDefaults):
         sac = learned.sac
         carry = H2OCarry(sac.learned, learned.classifiers, np.asarray(log.old.obs).std(0))
         key = fold_key(s.key, 1, int(s.phase), int(s.round))
-        carry, health = scan(self, n, carry, sac.replay.view(), log, key)
+        source = self.learner.draw(sac.replay, n, key)
+        carry, health = scan(self, carry, source, log, key)
         metrics = {name: float(x) for name, x in health.items()}
         return H2OState(sac._replace(learned=carry.learned), carry.classifiers), metrics
 

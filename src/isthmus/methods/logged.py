@@ -15,7 +15,7 @@ from isthmus.domains.rollout import finished_returns, rollout_steps
 from isthmus.learning.keys import beside
 from isthmus.learning.learner import Health
 from isthmus.learning.replay import ReplayView, sample
-from isthmus.learning.sac import SAC, Carry, SACBatch, SACState, updates
+from isthmus.learning.sac import SAC, Carry, SACBatch, SACState
 from isthmus.problems.problem import Problem
 from isthmus.types import Array, Metrics, Spaces, Worlds
 
@@ -70,19 +70,22 @@ def draw_batches(view: ReplayView, size: int, n: int, key: Array) -> SACBatch:
 
 
 # Equal methods share what is compiled; their bound `update`s are not equal.
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def scan(
-    method: Any, n: int, carry: Carry, source: ReplayView, target: ReplayView, key: Array
+    method: Any, carry: Carry, source: SACBatch, target: ReplayView, key: Array
 ) -> tuple[Carry, Health]:
-    """Do n times `method.update(carry, (batch of the source, batch of the target), key)`.
+    """Do `method.update(carry, (batch of the source, batch of the target), key)` n times.
 
-    Returns the carry and the means of the metrics. The source's batches, and the keys, are those
-    that SAC's own rounds would draw.
+    The source's batches [n, B, ...] are those that `SAC.draw` made by the same key. Returns the
+    carry and the means of the metrics.
     """
 
-    def draw(key: Array) -> tuple[SACBatch, SACBatch]:
-        size = method.learner.minibatch
-        return sample(source, size, key), sample(target, size, beside(key))
+    def step(carry: Carry, inputs: tuple[SACBatch, Array]) -> tuple[Carry, Health]:
+        batch, key = inputs
+        k_sample, k_update = jax.random.split(key)
+        logged = sample(target, method.learner.minibatch, beside(k_sample))
+        return method.update(carry, (batch, logged), k_update)
 
-    carry, health = updates(carry, draw, method.update, n, key)
+    keys = jax.random.split(key, len(source.reward))
+    carry, health = jax.lax.scan(step, carry, (source, keys))
     return carry, jax.tree.map(jnp.mean, health)
