@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import tiny
+from jax.flatten_util import ravel_pytree
 
 from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.domains.stepped_worlds import SteppedWorlds
+from isthmus.learning.ppo import PPOState
 from isthmus.methods.registry import METHODS, find_learner, find_method
 from isthmus.training import checkpoint
 from isthmus.training.run import Run
@@ -57,11 +61,35 @@ def test_what_is_written_to_a_state_stays_with_the_caller(trained):
     assert checkpoint.digest(run.state()) == run.digest
 
 
+def as_older(state: Any) -> Any:
+    """The state of PPO as an older version had it: one Adam of policy and critic, one array."""
+
+    def join(node: Any) -> Any:
+        if not isinstance(node, PPOState):
+            return node
+        clip, (of_policy, rate) = node.optimizer.policy
+        _, (of_critic, _) = node.optimizer.critic
+        networks = node.networks
+        _, policy_tree = ravel_pytree((networks.actor, networks.log_std))
+        _, critic_tree = ravel_pytree(networks.critic)
+
+        def both(policy: Any, critic: Any) -> Any:
+            actor, log_std = policy_tree(policy)
+            whole = networks._replace(actor=actor, log_std=log_std, critic=critic_tree(critic))
+            return ravel_pytree(whole)[0]
+
+        mu, nu = both(of_policy.mu, of_critic.mu), both(of_policy.nu, of_critic.nu)
+        return node._replace(optimizer=(clip, (of_policy._replace(mu=mu, nu=nu), rate)))
+
+    return jax.tree.map(join, state, is_leaf=lambda x: isinstance(x, PPOState))
+
+
+@pytest.mark.parametrize("structured", [False, True])
 @pytest.mark.parametrize(
     "method", ["fine_tuning", "garat", "learned_reward", "matlf", "darc", "dap"]
 )
-def test_a_run_of_an_older_version_is_read_too(trained, monkeypatch, tmp_path, method):
-    """Its checkpoints hold no structure."""
+def test_a_run_of_an_older_version_is_read_too(trained, monkeypatch, tmp_path, method, structured):
+    """The oldest checkpoints hold no structure, and PPO had one optimizer."""
     run = trained(method)
     load, likes = checkpoint.load, []
 
@@ -69,10 +97,17 @@ def test_a_run_of_an_older_version_is_read_too(trained, monkeypatch, tmp_path, m
         likes.append(like)
         return load(path, like, *rest, **named)
 
-    monkeypatch.setattr(checkpoint, "has_structure", lambda *_: False)
     monkeypatch.setattr(checkpoint, "load", watched)
-    assert checkpoint.digest(Run.open(run.folder).state()) == run.digest
-    assert likes[0] is not None
+    older = tmp_path / "run"
+    shutil.copytree(run.folder, older)
+    path, _ = run.checkpoint()
+    extra = checkpoint.read_extra(path)
+    checkpoint.save(older / "checkpoints", as_older(run.state()), extra=extra, name=10**6)
+    if not structured:
+        monkeypatch.setattr(checkpoint, "has_structure", lambda *_: False)
+    likes.clear()
+    assert checkpoint.digest(Run.open(older).state()) == run.digest
+    assert (likes[0] is None) == structured
 
 
 def test_a_checkpoint_is_read_once_and_a_newer_one_anew(monkeypatch, tmp_path):

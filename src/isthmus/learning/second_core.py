@@ -6,7 +6,7 @@ computed here, by the same program, and no bit depends on it: where it is missin
 has not compiled a program yet, or has ended, the work is done here.
 
 It is begun once a process has learned for some seconds, where a core is free: not where
-ISTHMUS_THREADS=1 (as in a worker of many), and not with ISTHMUS_SECOND_CORE=off.
+ISTHMUS_THREADS=1 (as in a worker of many), not on a GPU, not with ISTHMUS_SECOND_CORE=off.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def is_wanted() -> bool:
     if os.environ.get("ISTHMUS_SECOND_CORE") == "off":
         return False
     if os.environ.get("ISTHMUS_THREADS") == "1":
+        return False
+    if jax.default_backend() != "cpu":
         return False
     return cpu_count() > 1
 

@@ -8,13 +8,18 @@ cannot be replayed does not move meanwhile, and a log is not read.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from isthmus.domains.domain import Domain
 from isthmus.domains.simulation import SimulationStep
+from isthmus.learning.ppo import PPOState
+from isthmus.learning.proximal import Optimizers
+from isthmus.learning.recurrent_ppo import RecurrentState
 from isthmus.logs.log import Log
 from isthmus.methods.method import Method, State
 from isthmus.problems.problem import Access, Problem
@@ -32,7 +37,65 @@ def make_like(method: Method, problem: Problem, seed: int, phase: int) -> State:
     """
     problem = keep_shapes(problem)
     state = method.init(problem, seed)
-    return state if phase == state.phase else method.init(problem, seed, state.learner)
+    if phase != state.phase:
+        state = method.init(problem, seed, state.learner)
+    return join_optimizers(state)
+
+
+def split_optimizers(state: Any) -> Any:
+    """Return a state in which each learner of PPO's kind has an Adam for its policy and one for its
+    critic, in place of an older version's for both.
+    """
+
+    def split(node: Any) -> Any:
+        if not _is_proximal(node) or isinstance(node.optimizer, Optimizers):
+            return node
+        clip, (adam, rate) = node.optimizer
+
+        def select(part: Callable[[Any], Any]) -> Any:
+            mu = _select(part, adam.mu, node.networks)
+            nu = _select(part, adam.nu, node.networks)
+            return clip, (adam._replace(mu=mu, nu=nu), rate)
+
+        return node._replace(optimizer=Optimizers(select(_policy_of), select(_critic_of)))
+
+    return jax.tree.map(split, state, is_leaf=_is_proximal)
+
+
+def join_optimizers(state: Any) -> Any:
+    """Return a state of the shapes that an older version's had: one Adam for both."""
+
+    def join(node: Any) -> Any:
+        if not _is_proximal(node):
+            return node
+        clip, (adam, rate) = node.optimizer.policy
+        moments = jax.tree.map(np.zeros_like, node.networks)
+        if isinstance(adam.mu, jax.Array):  # one array of all
+            moments, _ = ravel_pytree(moments)
+        return node._replace(optimizer=(clip, (adam._replace(mu=moments, nu=moments), rate)))
+
+    return jax.tree.map(join, state, is_leaf=_is_proximal)
+
+
+def _is_proximal(node: Any) -> bool:
+    return isinstance(node, PPOState | RecurrentState)
+
+
+def _policy_of(networks: Any) -> Any:
+    return networks.actor, networks.log_std
+
+
+def _critic_of(networks: Any) -> Any:
+    return networks.critic
+
+
+def _select(part: Callable[[Any], Any], moments: Any, networks: Any) -> Any:
+    """Return a part of Adam's moments of networks: a tree like them, or one array of all."""
+    if isinstance(moments, type(networks)):
+        return part(moments)
+    _, unravel = ravel_pytree(networks)
+    selected, _ = ravel_pytree(part(unravel(moments)))
+    return selected
 
 
 def keep_shapes(problem: Problem) -> Problem:

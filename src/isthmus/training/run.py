@@ -318,7 +318,7 @@ class Run:
         """
         check_jax_survived()
         from isthmus.training import checkpoint
-        from isthmus.training.older_runs import NEW_FIELDS, make_like
+        from isthmus.training.older_runs import NEW_FIELDS, make_like, split_optimizers
 
         path, notes = self.checkpoint()
         method, problem = self.method, self.problem
@@ -328,7 +328,7 @@ class Run:
             phase = checkpoint.read_extra(path)["phase"]
             like = make_like(method, problem, self.seed, phase)
         state, extra = checkpoint.load(path, like, NEW_FIELDS, packages=packages)
-        return RestoredRun(state, extra, notes)
+        return RestoredRun(split_optimizers(state), extra, notes)
 
     def state(self) -> State:
         """Return the state in `checkpoint`: read once, and again where a newer one was saved.
