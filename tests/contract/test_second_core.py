@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -110,3 +112,53 @@ def test_it_is_begun_only_where_it_has_a_core(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("ISTHMUS_THREADS")
     monkeypatch.setattr(second_core, "cpu_count", lambda: 1)
     assert not second_core.is_wanted()
+
+
+ONE_CORE = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
+import jax
+from isthmus.domains.parse import parse_domain
+from isthmus.domains.rollout import rollout_steps
+from isthmus.learning import second_core
+from isthmus.methods.registry import find_learner
+from isthmus.training.checkpoint import digest
+
+second_core.PATIENCE = 0.0
+given, submit = [], second_core.SecondCore.submit
+
+def counted(core, *work):
+    given.append(work)
+    future = submit(core, *work)
+    future.exception(120)  # compiled by the next round
+    return future
+
+second_core.SecondCore.submit = counted
+small = dict(worlds=8, steps=16, hidden=(16, 16), minibatch=32)
+more = {"sac": dict(random_steps=128), "recurrent_ppo": dict(sequence=8)}
+domain = parse_domain("hopper")
+for name in ("ppo", "recurrent_ppo", "trpo", "sac"):
+    learner = find_learner(name)(**small, **more.get(name, {}))
+    s, worlds = learner.init(domain.spaces, jax.random.key(0)), domain.worlds(8, seed=0)
+    for step in range(4):
+        worlds, tr = rollout_steps(domain, worlds, learner.behaviour(s), 16)
+        s, _ = learner.learn(s, tr, jax.random.key(step))
+    print(name, len(given), digest(s))
+"""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no CPUs")
+def test_every_learner_finds_the_same_bits_on_one_core() -> None:
+    found = []
+    for cores in ("1", "2"):
+        command = [sys.executable, "-c", ONE_CORE, cores]
+        environment = {k: v for k, v in os.environ.items() if k != "ISTHMUS_THREADS"}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        found.append([line.split() for line in done.stdout.splitlines()])
+    one, two = found
+    assert [line[1] for line in one] == ["0"] * 4, "nothing is given away"
+    assert [name for name, _, _ in one] == ["ppo", "recurrent_ppo", "trpo", "sac"]
+    assert [line[2] for line in one] == [line[2] for line in two]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert int(two[0][1]) == 4 and int(two[1][1]) == 8, "each of PPO's rounds"
