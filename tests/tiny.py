@@ -49,6 +49,12 @@ OWN = {
     "learner.sequence": 8,
     "inverse.hidden": (16, 16),
     "inverse.minibatch": 32,
+    "informed_steps": ROUND,
+    "history": 4,
+    "estimator.hidden": (16, 16),
+    "estimator.updates": 4,
+    "estimator.kept": 32,
+    "estimator.capacity": 80,  # less than a run
 }
 SAC = {
     "learner.hidden": (16, 16),
@@ -131,6 +137,8 @@ REPRESENTATIVES = {
     "fine_tuning+sac",
     "few_shot_ppo",
     "rl2",
+    "up_osi",
+    "rma",
     "garat",
     "matlf",
     "dap_u",
