@@ -21,7 +21,7 @@ from isthmus.domains.domain import Domain
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import rollout_episodes, rollout_steps
 from isthmus.domains.simulation import SimulationStep
-from isthmus.learning.estimator import Estimator, EstimatorRows, History, Regression
+from isthmus.learning.estimator import Estimator, EstimatorRows, PairHistory, Regression
 from isthmus.learning.networks import init_mlp
 from isthmus.learning.normalization import Normalizer
 from isthmus.learning.policies import GaussianPolicy
@@ -96,7 +96,7 @@ def test_an_encoder_is_learned_by_ppo_alone(learner: str) -> None:
 
 
 def test_a_history_holds_the_last_pairs_and_is_filled_from_its_end() -> None:
-    history = History.empty(2, 3)
+    history = PairHistory.empty(2, 3)
     for t in range(1, 4):
         history = history.append(np.full(2, t, np.float32), np.full(1, 10 * t, np.float32))
         assert history.age == min(t, 2)
@@ -106,7 +106,7 @@ def test_a_history_holds_the_last_pairs_and_is_filled_from_its_end() -> None:
 def test_what_has_not_been_is_the_mean_pair_and_the_share_says_so() -> None:
     normalizer = Normalizer(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 2.0]))
     estimator = Estimator(init_mlp(jax.random.key(0), (9, 1), 1.0), normalizer, np.float32(1))
-    history, obs = History.empty(2, 3), np.array([2.0, 2.0])
+    history, obs = PairHistory.empty(2, 3), np.array([2.0, 2.0])
     np.testing.assert_allclose(estimator.inputs(history, obs), [0, 0, 0, 0, 0, 0, 1, 0, 0])
     history = history.append(np.array([3.0, 2.0]), np.array([7.0]))
     np.testing.assert_allclose(estimator.inputs(history, obs), [0, 0, 0, 2, 0, 2, 1, 0, 0.5])
@@ -117,14 +117,14 @@ def test_what_has_not_been_is_the_mean_pair_and_the_share_says_so() -> None:
 def test_an_estimate_stays_within_its_limit() -> None:
     network = ((np.zeros((4, 1), np.float32), np.array([7.0], np.float32)),)
     estimator = Estimator(network, Normalizer(np.zeros(2), np.ones(2)), np.float32(1))
-    assert estimator(History.empty(1, 2), np.zeros(1))[0] == 1
+    assert estimator(PairHistory.empty(1, 2), np.zeros(1))[0] == 1
 
 
 def test_the_estimator_forgets_the_oldest_rows() -> None:
     regression = Regression(hidden=(4,), updates=1, minibatch=8, kept=3, capacity=6)
     s = regression.init(2, Spaces(1, np.array([-1.0]), np.array([1.0])), 1, jax.random.key(0))
     for i in range(4):
-        empty = jax.tree.map(lambda x: np.repeat(x[None], 5, 0), History.empty(2, 2))
+        empty = jax.tree.map(lambda x: np.repeat(x[None], 5, 0), PairHistory.empty(2, 2))
         rows = EstimatorRows(empty, np.zeros((5, 1), np.float32), np.full((5, 1), i, np.float32))
         s, metrics = regression.learn(s, rows, jax.random.key(i))
     assert s.rows.added == 12 and metrics["estimation_spread"] == 0

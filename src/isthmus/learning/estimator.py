@@ -25,22 +25,22 @@ from isthmus.types import Array, Decision, Metrics, Spaces, Transition
 LIMIT = 10.0  # of an estimate's numbers, as of a normalizer's
 
 
-class History(NamedTuple):
+class PairHistory(NamedTuple):
     """The last H pairs of an observation and the action that followed it, of one task."""
 
     pairs: Array  # float32 (..., H, O + A), the newest last; zeros before the task's first
     age: Array  # int32 (...), pairs since the task began, H at most
 
     @staticmethod
-    def empty(length: int, size: int) -> History:
+    def empty(length: int, size: int) -> PairHistory:
         """Return the history at the begin of a task, of pairs of so many numbers."""
-        return History(np.zeros((length, size), np.float32), np.zeros((), np.int32))
+        return PairHistory(np.zeros((length, size), np.float32), np.zeros((), np.int32))
 
-    def append(self, observation: Array, action: Array) -> History:
+    def append(self, observation: Array, action: Array) -> PairHistory:
         """Return the history after one more pair; the oldest is forgotten."""
         pair = jnp.concatenate([observation, action])
         pairs = jnp.concatenate([self.pairs[1:], pair[None]])
-        return History(pairs, jnp.minimum(self.age + 1, len(pairs)))
+        return PairHistory(pairs, jnp.minimum(self.age + 1, len(pairs)))
 
 
 class Estimator(NamedTuple):
@@ -54,11 +54,11 @@ class Estimator(NamedTuple):
     normalizer: Normalizer  # of pairs
     limit: Array  # of the estimate's numbers, either way
 
-    def __call__(self, history: History, observation: Array) -> Array:
+    def __call__(self, history: PairHistory, observation: Array) -> Array:
         """Return the estimate (..., K) by histories (..., H, O + A) and observations (..., O)."""
         return self.estimate(self.inputs(history, observation))
 
-    def inputs(self, history: History, observation: Array) -> Array:
+    def inputs(self, history: PairHistory, observation: Array) -> Array:
         """Return what the network sees, (..., I)."""
         length, size = history.pairs.shape[-2], observation.shape[-1]
         is_filled = jnp.arange(length) >= length - history.age[..., None]
@@ -77,7 +77,7 @@ class Remembered(NamedTuple):
     """A memory: that of the policy inside, and the history."""
 
     inner: Any
-    history: History
+    history: PairHistory
 
 
 class EstimatingPolicy(NamedTuple):
@@ -85,7 +85,7 @@ class EstimatingPolicy(NamedTuple):
 
     policy: Any
     estimator: Estimator
-    empty: History
+    empty: PairHistory
 
     def memory(self) -> Remembered:
         """Return the memory at the begin of a task."""
@@ -104,7 +104,7 @@ class EstimatingBehaviour(NamedTuple):
 
     behaviour: Any
     estimator: Estimator
-    empty: History
+    empty: PairHistory
 
     def memory(self) -> Remembered:
         """Return the memory at the begin of a task."""
@@ -135,7 +135,7 @@ def decide_with_history(
 class EstimatorRows(NamedTuple):
     """What is learned from, rows (B, ...)."""
 
-    history: History
+    history: PairHistory
     obs: Array  # (B, O)
     target: Array  # (B, K)
 
@@ -144,7 +144,7 @@ class EstimatorRows(NamedTuple):
         """Return the rows of transitions [T, N, ...] with histories, and what is to be estimated,
         [T, N, K].
         """
-        history = History(flat(tr.extra["pairs"]), flat(tr.extra["age"]))
+        history = PairHistory(flat(tr.extra["pairs"]), flat(tr.extra["age"]))
         return EstimatorRows(history, flat(tr.obs), flat(np.asarray(target, np.float32)))
 
 
@@ -188,7 +188,7 @@ class Regression(Settings):
 
         Its last layer is small: before it is fitted it says next to nothing, about zeros.
         """
-        history = History.empty(length, spaces.observation + spaces.action)
+        history = PairHistory.empty(length, spaces.observation + spaces.action)
         width = history.pairs.size + spaces.observation + 1
         network = init_mlp(key, (width, *self.hidden, numbers), 0.01)
         zeros = np.zeros(spaces.observation, np.float32), np.zeros(numbers, np.float32)

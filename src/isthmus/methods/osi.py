@@ -37,7 +37,7 @@ from isthmus.learning.estimator import (
     Estimator,
     EstimatorRows,
     EstimatorState,
-    History,
+    PairHistory,
     Regression,
     Remembered,
     decide_with_history,
@@ -106,7 +106,7 @@ class InformedBehaviour(NamedTuple):
 
     behaviour: Any
     law: Law
-    empty: History
+    empty: PairHistory
 
     def memory(self) -> Remembered:
         """Return the memory at the begin of a task."""
@@ -245,10 +245,10 @@ class UPOSI(Settings, MethodDefaults):
         steps = self.learner.rollout_shape[1]
         return rollout_steps(domain, s.worlds, informed, steps, informed=True)
 
-    def _estimator(self, s: State) -> tuple[Estimator, History]:
+    def _estimator(self, s: State) -> tuple[Estimator, PairHistory]:
         """Return phi, and the history at the begin of a task."""
         learned = s.learner.estimator
-        empty = History.empty(self.history, len(learned.moments.mean))
+        empty = PairHistory.empty(self.history, len(learned.moments.mean))
         return self.estimator.estimator(learned, self.limit), empty
 
     def policy(self, s: State) -> EstimatingPolicy:
