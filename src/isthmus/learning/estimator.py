@@ -175,9 +175,9 @@ class Regression(Settings):
     hidden: tuple[int, ...] = (128, 128)
     learning_rate: PositiveFloat = 1e-3
     minibatch: PositiveInt = 256
-    updates: PositiveInt = 100  # gradient steps a round
-    kept: PositiveInt = 1024  # histories of a round, drawn at random
-    capacity: PositiveInt = 20_480  # histories, the newest
+    updates: PositiveInt = 200  # gradient steps a round
+    kept: PositiveInt = 2048  # histories of a round, drawn at random
+    capacity: PositiveInt = 50_000  # histories, the newest
 
     @property
     def _adam(self) -> optax.GradientTransformation:

@@ -13,8 +13,8 @@
     deploy pi(o, phi(h))
 
 up_osi   as it stands: universal policy with online system identification (Yu, Tan, Liu and Turk
-         2017, arXiv 1702.02453, Algorithms 1 and 2)
-rma      rapid motor adaptation (Kumar, Fu, Pathak and Malik 2021, arXiv 2107.04034, Algorithm 1):
+         2017, arXiv 1702.02453)
+rma      rapid motor adaptation (Kumar, Fu, Pathak and Malik 2021, arXiv 2107.04034):
          pi(o, z), z = e(mu); 3. learns the encoder e together with pi; 4. and 5. are about z in the
          place of mu, from the first step on
 """
