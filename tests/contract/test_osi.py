@@ -103,20 +103,28 @@ def test_a_history_holds_the_last_pairs_and_is_filled_from_its_end() -> None:
     np.testing.assert_array_equal(history.pairs, [[2, 2, 20], [3, 3, 30]])
 
 
-def test_what_has_not_been_is_the_mean_pair_and_the_share_says_so() -> None:
-    normalizer = Normalizer(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 2.0]))
-    estimator = Estimator(init_mlp(jax.random.key(0), (9, 1), 1.0), normalizer, np.float32(1))
+def test_what_has_not_been_is_the_mean_step_and_the_share_says_so() -> None:
+    """Two observed numbers and an action: a step is those and the observed numbers' changes."""
+    mean, std = np.array([1.0, 2.0, 3.0, 0.0, 1.0]), np.array([1.0, 1.0, 2.0, 0.5, 0.1])
+    network = init_mlp(jax.random.key(0), (13, 1), 1.0)
+    estimator = Estimator(network, Normalizer(mean, std), np.float32(1))
     history, obs = PairHistory.empty(2, 3), np.array([2.0, 2.0])
-    np.testing.assert_allclose(estimator.inputs(history, obs), [0, 0, 0, 0, 0, 0, 1, 0, 0])
+    missing = [0, 0, 0, 0, 0]
+    np.testing.assert_allclose(estimator.inputs(history, obs), [*missing, *missing, 1, 0, 0])
     history = history.append(np.array([3.0, 2.0]), np.array([7.0]))
-    np.testing.assert_allclose(estimator.inputs(history, obs), [0, 0, 0, 2, 0, 2, 1, 0, 0.5])
+    obs = np.array([2.0, 3.0])  # the first number fell by 1, the second rose by 1
+    found = estimator.inputs(history, obs)
+    np.testing.assert_allclose(found, [*missing, 2, 0, 2, -2, 0, 1, 1, 0.5], atol=1e-5)
+    history = history.append(obs, np.array([3.0]))
+    found = estimator.inputs(history, np.array([2.0, 4.1]))
+    np.testing.assert_allclose(found, [2, 0, 2, -2, 0, 1, 1, 0, 0, 1, 1, 2.1, 1], atol=1e-5)
     many = jax.tree.map(lambda x: np.stack([x, x]), history)
     assert estimator(many, np.stack([obs, obs])).shape == (2, 1)
 
 
 def test_an_estimate_stays_within_its_limit() -> None:
-    network = ((np.zeros((4, 1), np.float32), np.array([7.0], np.float32)),)
-    estimator = Estimator(network, Normalizer(np.zeros(2), np.ones(2)), np.float32(1))
+    network = ((np.zeros((5, 1), np.float32), np.array([7.0], np.float32)),)
+    estimator = Estimator(network, Normalizer(np.zeros(3), np.ones(3)), np.float32(1))
     assert estimator(PairHistory.empty(1, 2), np.zeros(1))[0] == 1
 
 

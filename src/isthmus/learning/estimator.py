@@ -46,12 +46,13 @@ class PairHistory(NamedTuple):
 class Estimator(NamedTuple):
     """A network over a history and the observation that came of it, and its normalizer.
 
-    Its inputs are H normalized pairs, in which a pair that has not been is zeros as the mean one
-    is, the newest observation, and the share of the history that is filled.
+    Its inputs are H normalized steps (o, a, o' - o), in which a step that has not been is zeros as
+    the mean one is, the newest observation, and the share of the history that is filled. A change
+    is no news beside both observations, but it is small beside their spread, and says most.
     """
 
     network: MLP
-    normalizer: Normalizer  # of pairs
+    normalizer: Normalizer  # of steps (o, a, o' - o)
     limit: Array  # of the estimate's numbers, either way
 
     def __call__(self, history: PairHistory, observation: Array) -> Array:
@@ -61,12 +62,15 @@ class Estimator(NamedTuple):
     def inputs(self, history: PairHistory, observation: Array) -> Array:
         """Return what the network sees, (..., I)."""
         length, size = history.pairs.shape[-2], observation.shape[-1]
+        before = history.pairs[..., :size]
+        after = jnp.concatenate([before[..., 1:, :], observation[..., None, :]], -2)
+        steps = self.normalizer(jnp.concatenate([history.pairs, after - before], -1))
         is_filled = jnp.arange(length) >= length - history.age[..., None]
-        pairs = jnp.where(is_filled[..., None], self.normalizer(history.pairs), 0.0)
+        steps = jnp.where(is_filled[..., None], steps, 0.0)
         mean, std = self.normalizer
         newest = Normalizer(mean[:size], std[:size])(observation)
         share = history.age[..., None] / np.float32(length)
-        return jnp.concatenate([pairs.reshape(*pairs.shape[:-2], -1), newest, share], -1)
+        return jnp.concatenate([steps.reshape(*steps.shape[:-2], -1), newest, share], -1)
 
     def estimate(self, inputs: Array) -> Array:
         """Return the estimate (..., K) by what the network sees."""
@@ -153,7 +157,7 @@ class EstimatorState(NamedTuple):
 
     network: MLP
     optimizer: optax.OptState
-    moments: Moments  # of pairs (O + A,)
+    moments: Moments  # of steps (O + A + O,)
     rows: Replay  # of EstimatorRows
 
 
@@ -189,17 +193,22 @@ class Regression(Settings):
         Its last layer is small: before it is fitted it says next to nothing, about zeros.
         """
         history = PairHistory.empty(length, spaces.observation + spaces.action)
-        width = history.pairs.size + spaces.observation + 1
+        width = history.pairs.size + (length + 1) * spaces.observation + 1
         network = init_mlp(key, (width, *self.hidden, numbers), 0.01)
         zeros = np.zeros(spaces.observation, np.float32), np.zeros(numbers, np.float32)
         rows = Replay.empty(self.capacity, EstimatorRows(history, *zeros))
-        moments = Moments.empty(history.pairs.shape[-1])
+        moments = Moments.empty(history.pairs.shape[-1] + spaces.observation)
         return EstimatorState(network, self._adam.init(network), moments, rows)
 
     def observe(self, s: EstimatorState, tr: Transition) -> EstimatorState:
-        """Return the state with the pairs of transitions [T, N, ...] merged into its moments."""
-        pairs = np.concatenate([flat(tr.obs), flat(tr.action)], -1)
-        return s._replace(moments=s.moments.merge(pairs))
+        """Return the state with the steps of transitions [T, N, ...] merged into its moments."""
+        changes = flat(tr.next_obs) - flat(tr.obs)
+        steps = np.concatenate([flat(tr.obs), flat(tr.action), changes], -1)
+        return s._replace(moments=s.moments.merge(steps))
+
+    def empty_history(self, s: EstimatorState) -> PairHistory:
+        """Return the history at the begin of a task."""
+        return PairHistory.empty(*s.rows.recent.history.pairs.shape[1:])
 
     def estimator(self, s: EstimatorState, limit: float = LIMIT) -> Estimator:
         """Return the estimator, whose numbers are within -limit..limit."""

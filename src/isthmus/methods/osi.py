@@ -52,7 +52,7 @@ from isthmus.logs.record import Deterministic
 from isthmus.methods.method import MethodDefaults, State, fold_key, initial_state, learn
 from isthmus.physics.parameters import Distribution, Grid, ParameterSpec
 from isthmus.problems.problem import Access, Problem, TargetUsage
-from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition
+from isthmus.types import Array, BadValue, Decision, Metrics, Spaces, Transition, Worlds
 
 # Phases: box lines 2 and 3; 4 and 5 on mu; 4 and 5 on its estimate.
 POLICY, INFORMED, ESTIMATED = 0, 1, 2
@@ -215,16 +215,15 @@ class UPOSI(Settings, MethodDefaults):
 
     def _learn_estimator(self, problem: Problem, s: State) -> tuple[State, Metrics]:
         # 4.
-        agent, domain = s.learner.agent, self.trained_in(problem)
+        agent = s.learner.agent
         if s.phase == INFORMED:
             acting = Deterministic(self.learner.policy(agent))
             worlds, tr = self._roll_out_informed(problem, s, acting)
         else:
-            acting = Deterministic(self.conditioned_policy(agent))
-            behaviour = EstimatingBehaviour(acting, *self._estimator(s))
-            worlds, tr = rollout_steps(domain, s.worlds, behaviour, self.learner.rollout_shape[1])
+            worlds, tr = self._roll_out_estimating(problem, s)
         # 5.
-        rows = EstimatorRows.of(tr, self.targets(agent, Law.of(domain)(tr.parameters)))
+        mu = Law.of(self.trained_in(problem))(tr.parameters)
+        rows = EstimatorRows.of(tr, self.targets(agent, mu))
         key = fold_key(s.key, 6, int(s.phase), int(s.round))
         estimator, metrics = self.estimator.learn(s.learner.estimator, rows, key)
         returns = finished_returns(s.worlds, tr)
@@ -238,7 +237,16 @@ class UPOSI(Settings, MethodDefaults):
             source_steps=np.int64(s.source_steps + tr.reward.size),
         ), metrics
 
-    def _roll_out_informed(self, problem: Problem, s: State, behaviour: Any) -> Any:
+    def _roll_out_estimating(self, problem: Problem, s: State) -> tuple[Worlds, Transition]:
+        """Return the worlds after, and transitions of the policy as it is deployed."""
+        acting = Deterministic(self.conditioned_policy(s.learner.agent))
+        behaviour = EstimatingBehaviour(acting, *self._estimator(s))
+        steps = self.learner.rollout_shape[1]
+        return rollout_steps(self.trained_in(problem), s.worlds, behaviour, steps)
+
+    def _roll_out_informed(
+        self, problem: Problem, s: State, behaviour: Any
+    ) -> tuple[Worlds, Transition]:
         """Return the worlds after, and transitions of a behaviour that observes (o, mu)."""
         domain = self.trained_in(problem)
         informed = InformedBehaviour(behaviour, Law.of(domain), self._estimator(s)[1])
@@ -248,8 +256,8 @@ class UPOSI(Settings, MethodDefaults):
     def _estimator(self, s: State) -> tuple[Estimator, PairHistory]:
         """Return phi, and the history at the begin of a task."""
         learned = s.learner.estimator
-        empty = PairHistory.empty(self.history, len(learned.moments.mean))
-        return self.estimator.estimator(learned, self.limit), empty
+        estimator = self.estimator.estimator(learned, self.limit)
+        return estimator, self.estimator.empty_history(learned)
 
     def policy(self, s: State) -> EstimatingPolicy:
         """Return the policy that is deployed."""
