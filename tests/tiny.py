@@ -54,6 +54,12 @@ OWN = {
     "transformer.minibatch": 32,
     "discriminator.steps": 3,
     "discriminator.minibatch": 16,
+    "informed_steps": ROUND,
+    "history": 4,
+    "estimator.hidden": (16, 16),
+    "estimator.updates": 4,
+    "estimator.kept": 32,
+    "estimator.capacity": 80,  # less than a run
 }
 SAC = {
     "learner.hidden": (16, 16),
@@ -136,6 +142,8 @@ REPRESENTATIVES = {
     "fine_tuning+sac",
     "few_shot_ppo",
     "rl2",
+    "up_osi",
+    "rma",
     "garat",
     "matlf",
     "dap_u",

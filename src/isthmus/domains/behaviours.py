@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from isthmus.types import Array, Decision
 
@@ -32,3 +32,10 @@ class Behaviour(Protocol):
     def act(self, memory: Memory, observation: Array, key: Array, /) -> tuple[Decision, Memory]:
         """Return a decision and what is remembered."""
         ...
+
+
+class InformedObservation(NamedTuple):
+    """What a behaviour is given that sees more than a deployed policy can: in training alone."""
+
+    observation: Array  # (O,)
+    dynamics: Array  # (P,), the parameters drawn for the world's task

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.behaviours import Behaviour, Memory, Policy
+from isthmus.domains.behaviours import Behaviour, InformedObservation, Memory, Policy
 from isthmus.domains.jitted import act_members, act_worlds, decide_members, decide_worlds
 from isthmus.domains.stepped_worlds import StepOutcome, SteppedWorlds
 from isthmus.physics.concurrency import check_jax_survived
@@ -35,12 +35,14 @@ def rollout_steps(
     steps: int,
     members: bool = False,
     before_step: Callable[[int], None] | None = None,
+    informed: bool = False,
 ) -> tuple[Worlds, Transition]:
     """Step all N worlds under `behaviour`; return the worlds after, and transitions [T, N, ...].
 
     A world whose episode ends begins the next one at once; a behaviour's memory begins anew with a
     new task. With `members` the behaviour's leaves have a leading axis M, and worlds [0, N/M)
-    follow the first. `before_step(n)` is called before each step, which makes n transitions.
+    follow the first. `before_step(n)` is called before each step, which makes n transitions. An
+    `informed` behaviour is given `InformedObservation`s: it also sees the dynamics in force.
     """
     import jax
 
@@ -57,7 +59,10 @@ def rollout_steps(
     record = _Record(live, steps)
     for t in range(steps):
         record.note_before(t)
-        decision, memory = decide(behaviour, memory, record.arrays["obs"][t], keys[t])
+        observation = record.arrays["obs"][t]
+        if informed:
+            observation = InformedObservation(observation, record.arrays["parameters"][t])
+        decision, memory = decide(behaviour, memory, observation, keys[t])
         action = np.asarray(decision.action)
         applied = None if decision.applied is None else np.asarray(decision.applied)
         if before_step:

@@ -62,6 +62,15 @@ _METHODS: dict[str, MethodEntry] = {
         "RecurrentPPO",
         "Duan et al. 2016, arXiv 1611.02779",
     ),
+    "up_osi": MethodEntry(
+        "isthmus.methods.osi:UPOSI",
+        "none",
+        "PPO, TRPO, SAC, RecurrentPPO",
+        "Yu et al. 2017, arXiv 1702.02453",
+    ),
+    "rma": MethodEntry(
+        "isthmus.methods.osi:RMA", "none", "PPO", "Kumar et al. 2021, arXiv 2107.04034"
+    ),
     "fine_tuning": MethodEntry(
         _SINGLE_DOMAIN + "FineTuning", "online", "PPO, TRPO, SAC", "source, then target"
     ),
