@@ -16,7 +16,7 @@ import isthmus
 SOURCE = Path(__file__).parents[2] / "src" / "isthmus"
 
 ORDER = (
-    "types < plugins < physics < tasks < rendering < domains < logs < problems < learning < "
+    "types < plugins < physics < tasks < rendering < domains < logs < identification < problems < learning < "
     "evaluation < methods < audit < "
     "training < studies < papers < report < cli"
 )

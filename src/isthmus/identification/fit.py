@@ -107,7 +107,8 @@ class Fit:
                 parts.append(f"{parameter.name}={format_setting(parameter.value)}")
                 continue
             mean = min(max(parameter.value, low), high)
-            law = JointLaw("fit", low, high, mean, sd, parameter.offset, tuple(row))
+            loads = tuple(float(f"{loading:.6g}") for loading in row)
+            law = JointLaw("fit", low, high, mean, sd, parameter.offset, loads)
             parts.append(f"{parameter.name}={format_setting(law)}")
         return ",".join([*parts, *self._delays()])
 

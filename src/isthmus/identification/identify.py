@@ -24,7 +24,12 @@ from isthmus.domains.parse import as_domain
 from isthmus.identification.delays import split_delay
 from isthmus.identification.fit import Fit
 from isthmus.identification.intervals import measure_spread
-from isthmus.identification.least_squares import Solution, solve
+from isthmus.identification.least_squares import (
+    SMALL_GAIN,
+    SMALL_NOISY_GAIN,
+    Solution,
+    solve,
+)
 from isthmus.identification.log_space import LogSpace, choose_parameters
 from isthmus.identification.residual import Predictor
 from isthmus.identification.segments import Segments, cut_segments
@@ -349,12 +354,14 @@ def _fit_fully(
     if not coarse.is_exact and given is not None:
         sd = np.where(np.isfinite(usual), np.maximum(given, ROUNDING * usual), np.inf)
         return solve(predictor, coarse.u, start, sd, job.tell("all of the log")), sd
-    solution = solve(predictor, coarse.u, start, sd, job.tell("all of the log"))
+    small_gain = SMALL_GAIN if coarse.is_exact else SMALL_NOISY_GAIN
+    solution = solve(predictor, coarse.u, start, sd, job.tell("all of the log"), small_gain)
     for _ in range(1 if coarse.is_exact else MAX_NOISE_ROUNDS):
         newer = _measure_sd(solution, usual)
         settled = np.abs(np.log(newer / sd))[np.isfinite(usual)].max(initial=0) < NOISE_SETTLED
         sd = newer
         if settled:
             break
-        solution = solve(predictor, solution.u, solution.start, sd, job.tell("its noise"))
+        tell = job.tell("its noise")
+        solution = solve(predictor, solution.u, solution.start, sd, tell, small_gain)
     return solution, sd

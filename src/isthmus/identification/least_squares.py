@@ -20,7 +20,8 @@ HUBER = 3.0  # standard deviations beyond which a residual counts linearly
 MAX_ITERATIONS = 30
 MAX_REJECTIONS = 8  # of steps in a row
 SMALL_STEP = 1e-6  # in u: the fit has converged
-SMALL_GAIN = 1e-7  # of the cost: nothing is won any more
+SMALL_GAIN = 1e-6  # of the cost: nothing is won any more
+SMALL_NOISY_GAIN = 1e-4  # likewise where noise decides
 FIRST_DAMPING = 1e-4
 OUTLIER = 1e3  # standard deviations beyond which a residual has no more to say
 MAX_PARAMETER_STEP = 0.7  # in u, of one iteration: a factor of 2
@@ -58,11 +59,12 @@ def solve(
     start: np.ndarray,
     sd: np.ndarray,
     on_iteration: OnIteration | None = None,
+    small_gain: float = SMALL_GAIN,
 ) -> Solution:
     """Fit u [P] and starts [S, D] under noise of standard deviations sd [O].
 
-    An observed number whose sd is infinite does not count. `on_iteration(cost)` is called after
-    each one.
+    An observed number whose sd is infinite does not count. `on_iteration(cost)` is called before
+    each iteration; the last one wins less than `small_gain` of the cost.
     """
     space, targets = predictor.space, predictor.targets
     damping = FIRST_DAMPING
@@ -71,30 +73,42 @@ def solve(
     for _ in range(MAX_ITERATIONS):
         if on_iteration:
             on_iteration(cost)
-        blocks = _Blocks(line, targets, sd)
-        accepted = None
-        for _ in range(MAX_REJECTIONS):
-            step = blocks.solve(u, space.low, space.high, damping)
-            new_u = np.clip(u + step.parameters, space.low, space.high)
-            new_start = start + step.starts
-            new_cost = measure_cost(predictor.predict(new_u, new_start) - targets, sd)
-            if new_cost < cost:
-                accepted = new_u, new_start, new_cost
-                damping = max(damping / 10, 1e-12)
-                break
-            damping *= 10
-            if np.abs(step.parameters).max(initial=0) < SMALL_STEP:
-                break
-        if accepted is None:
+        step = _descend(predictor, _Blocks(line, targets, sd), _Point(u, start, cost), sd, damping)
+        if step is None:
             break
-        moved = np.abs(accepted[0] - u).max(initial=0)
-        gain = (cost - accepted[2]) / max(cost, 1e-300)
-        u, start, cost = accepted
+        (new_u, new_start, new_cost), damping = step
+        moved = np.abs(new_u - u).max(initial=0)
+        gain = (cost - new_cost) / max(cost, 1e-300)
+        u, start, cost = new_u, new_start, new_cost
         line = predictor.linearize(u, start)
-        if moved < SMALL_STEP or gain < SMALL_GAIN:
+        if gain < small_gain or (moved < SMALL_STEP and not predictor.starts.size):
             break
     residual = line.predicted - targets
     return Solution(u, start, cost, residual, _Blocks(line, targets, sd).eliminate())
+
+
+class _Point(NamedTuple):
+    u: np.ndarray  # [P]
+    start: np.ndarray  # [S, D]
+    cost: float
+
+
+def _descend(
+    predictor: Predictor, blocks: _Blocks, point: _Point, sd: np.ndarray, damping: float
+) -> tuple[_Point, float] | None:
+    """Return the next point and damping; None where no step leads down."""
+    space = predictor.space
+    for _ in range(MAX_REJECTIONS):
+        step = blocks.solve(point.u, space.low, space.high, damping)
+        u = np.clip(point.u + step.parameters, space.low, space.high)
+        start = point.start + step.starts
+        cost = measure_cost(predictor.predict(u, start) - predictor.targets, sd)
+        if cost < point.cost:
+            return _Point(u, start, cost), max(damping / 10, 1e-12)
+        damping *= 10
+        if not predictor.starts.size and np.abs(step.parameters).max(initial=0) < SMALL_STEP:
+            return None
+    return None
 
 
 def measure_cost(residual: np.ndarray, sd: np.ndarray) -> float:
