@@ -55,6 +55,11 @@ class ExplainedGap:
     by_fit: float
     explained: float  # 1 - (by_fit / by_default)^2
 
+    @property
+    def left(self) -> float:
+        """What is left of the error, of the default's; 0 where there was none."""
+        return self.by_fit / self.by_default if self.by_default else 0.0
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -115,6 +120,19 @@ class Fit:
     def _delays(self) -> list[str]:
         delays = {"action_delay": self.action_delay, "observation_delay": self.observation_delay}
         return [f"{name}={steps}" for name, steps in delays.items() if steps]
+
+    def describe(self) -> list[str]:
+        """Return what a table does not show, in lines."""
+        lines = [combination.text for combination in self.combinations]
+        how = "their starts fitted" if self.fitted_starts else "from the logged states"
+        steps = "1 step" if self.horizon == 1 else f"{self.horizon} steps"
+        lines.append(f"segments of {steps}, {how}; {self.blocks} independent blocks")
+        tried = ", ".join(f"{steps}: {loss:.3g}" for steps, loss in self.delay_losses)
+        delays = " ".join(self._delays()) or "none"
+        lines.append(f"delay: {delays} (loss by steps from command to observation: {tried})")
+        worst = max(self.held_out, key=lambda gap: gap.left)
+        lines.append(f"what is left is largest in {worst.name}: {worst.left:.1%} of its error")
+        return lines
 
     def check_task(self, task: str) -> None:
         """Raise BadValue where a fit is of another task."""
