@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from isthmus.domains.parse import parse_domain
     from isthmus.evaluation.evaluate import evaluate
     from isthmus.evaluation.landscape import landscape
+    from isthmus.identification.fit import Fit
+    from isthmus.identification.identify import identify
     from isthmus.methods.registry import register_learner, register_method
     from isthmus.physics.engine import Start, register_engine
     from isthmus.problems.problem import Access, Budget, Problem
@@ -56,6 +58,8 @@ _ATTRIBUTES = {
     "audit": "isthmus.audit.audit:audit",
     "collect_log": "isthmus.training.collect:log_target",
     "compare": "isthmus.studies.compare:compare",
+    "Fit": "isthmus.identification.fit:Fit",
+    "identify": "isthmus.identification.identify:identify",
     "evaluate": "isthmus.evaluation.evaluate:evaluate",
     "landscape": "isthmus.evaluation.landscape:landscape",
     "Processes": "isthmus.training.executor:Processes",
@@ -86,6 +90,7 @@ __all__ = [
     "Domain",
     "Effect",
     "Episodes",
+    "Fit",
     "IsthmusError",
     "Problem",
     "Processes",
@@ -99,6 +104,7 @@ __all__ = [
     "compare",
     "control_cost",
     "evaluate",
+    "identify",
     "landscape",
     "parse_domain",
     "problem",

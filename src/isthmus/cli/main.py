@@ -18,6 +18,7 @@ from isthmus.cli.comparing import run_compare, run_reproduce
 from isthmus.cli.console import error_screen, print_error
 from isthmus.cli.demo import run_demo
 from isthmus.cli.doctor import run_doctor
+from isthmus.cli.identifying import run_identify
 from isthmus.cli.measuring import run_audit, run_evaluate, run_landscape
 from isthmus.cli.output import accept_any_text
 from isthmus.cli.showing import run_report, run_watch
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tasks": show_tasks,
     "parameters": show_parameters,
     "audit": run_audit,
+    "identify": run_identify,
     "collect": run_collect,
     "train": run_train,
     "resume": run_resume,

@@ -57,6 +57,15 @@ def show_steps(text: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bars.update(task, completed=done)
 
 
+@contextmanager
+def show_stages() -> Iterator[Callable[[str], None]]:
+    """Show work whose end is not known: call it with what is being done."""
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with _make_bars(*columns, transient=True) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda text: bars.update(task, description=escape(text))
+
+
 class RunProgress(NamedTuple):
     """How far a run has come, from its files; zeros where it has none yet."""
 

@@ -8,8 +8,11 @@ from functools import lru_cache
 import numpy as np
 
 from isthmus.domains.simulation import DYNAMICS
-from isthmus.physics.parameters import Distribution, Grid, ParameterSpec
+from isthmus.physics.parameters import Distribution, Grid, JointLaw, ParameterSpec
 from isthmus.physics.random import Streams, fold
+
+FACTORS = "factors of a joint law"
+"""The name by which their draws are kept apart from those of parameters."""
 
 
 def draw_parameters(
@@ -21,8 +24,17 @@ def draw_parameters(
     streams = fold(key[:, None], DYNAMICS, task[:, None], _hash_names(names))
     u = Streams(streams.T.ravel()).uniform(0.0, 1.0, 1).reshape(drawn.T.shape)
     for column, (_, setting) in enumerate(settings):
-        drawn[:, column] = _choose_value(setting, u[column])
+        if isinstance(setting, JointLaw):
+            drawn[:, column] = setting.draw_jointly(_draw_factors(key, task, len(setting.loadings)))
+        else:
+            drawn[:, column] = _choose_value(setting, u[column])
     return drawn
+
+
+def _draw_factors(key: np.ndarray, task: np.ndarray, count: int) -> np.ndarray:
+    """Draw the standard normal factors (n, K) that the joint laws of a world's task share."""
+    stream = Streams(fold(key, DYNAMICS, task, _hash_name(FACTORS)))
+    return stream.standard_normal(count)
 
 
 def _choose_value(setting: ParameterSpec, u: np.ndarray) -> np.ndarray | float:

@@ -27,6 +27,9 @@ from isthmus.types import BadValue, UnknownName
 
 MAX_WARNINGS = 1000
 
+DERIVED_FIELDS = tuple(sorted(mujoco.MjModel._setconst_outputs))
+"""Model fields that `set_const` may write, of which a batch expands those that it does."""
+
 warnings: list[str] = []
 """What MuJoCo warned of, newest last (at most MAX_WARNINGS).
 
@@ -214,10 +217,27 @@ class MujocoSimulator(Simulator):
         self._check_threads()
         ids, values = ids[changed], values[changed]
         self.values[ids] = values
-        for field, rows in self._dynamics.compute_fields(self._defaults, values).items():
-            self._fields[field][ids] = rows
+        # Worlds of equal dynamics share one computation, which gives each the bits of its own.
+        distinct, first, kind = np.unique(values, axis=0, return_index=True, return_inverse=True)
+        kind = kind.reshape(-1)
+        for field, rows in self._dynamics.compute_fields(self._defaults, distinct).items():
+            self._fields[field][ids] = rows[kind]
         if self._has_constants:
-            self.batch.set_const(ids)
+            self._set_constants(ids, first, kind)
+
+    def _set_constants(self, ids: np.ndarray, first: np.ndarray, kind: np.ndarray) -> None:
+        """Compute the derived constants of worlds: once for those of one kind (n,).
+
+        `first` are the places in `ids` where each kind is first met.
+        """
+        models = ids[first]
+        self.batch.set_const(np.sort(models))
+        if len(models) == len(ids):
+            return
+        for field in DERIVED_FIELDS:
+            if self.batch.expanded(field) is not None:
+                rows = self.batch.expand(field)
+                rows[ids] = rows[models[kind]]
 
     def reset(self, ids, qpos, qvel, act=None, ctrl=None, mocap_pos=None, mocap_quat=None) -> None:
         """Put worlds where a `Start` says. Raises ForkedError after a fork."""

@@ -7,6 +7,7 @@
     damping=log:0.1..10            log-uniform
     torso_mass=normal:6:1.5:3..9   normal, truncated to 3..9
     torso_mass=0.5..11.5:12        a grid of 12 values (only for targets and landscapes)
+    damping=fit:3:0:0.02;0.01:2.8..3.2   a fit's law, joint with the other parameters' (`JointLaw`)
 
 A parameter is always applied to the model's defaults, never to a value that was already changed.
 Parameters of the whole robot come before those of its parts, whatever the order they are named in:
@@ -92,6 +93,34 @@ class Distribution:
 
 
 @dataclass(frozen=True)
+class JointLaw(Distribution):
+    """A parameter's part of a joint law: log-normal, truncated to low..high.
+
+    log(value + offset) is normal around log(mean + offset), by the `loadings` [K] on K standard
+    normal factors that all parameters of a world's task share: what is in one parameter's law is
+    its own, and the correlation is there nevertheless. Truncation maps the quantiles, so that each
+    parameter alone is exactly a truncated log-normal.
+    """
+
+    offset: float = 0.0
+    loadings: tuple[float, ...] = ()
+
+    def draw_jointly(self, factors: np.ndarray) -> np.ndarray:
+        """Return one value a row of standard normal factors (n, K or more), float64 [n]."""
+        from scipy.special import ndtr, ndtri
+
+        # A sum over columns, one after the other: the same bits in any batch.
+        total = np.zeros(len(factors))
+        for k, loading in enumerate(self.loadings):
+            total = total + loading * factors[:, k]
+        centre = math.log(self.mean + self.offset)
+        a = ndtr((math.log(self.low + self.offset) - centre) / self.sd)
+        b = ndtr((math.log(self.high + self.offset) - centre) / self.sd)
+        z = ndtri(a + ndtr(total / self.sd) * (b - a))
+        return np.clip(np.exp(centre + self.sd * z) - self.offset, self.low, self.high)
+
+
+@dataclass(frozen=True)
 class Grid:
     """A grid axis: the values a parameter takes, in absolute units."""
 
@@ -110,6 +139,11 @@ NORMAL = re.compile(
     rf"normal:(?P<mean>{NUMBER}):(?P<sd>{NUMBER}):(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})"
 )
 
+JOINT = re.compile(
+    rf"fit:(?P<mean>{NUMBER}):(?P<offset>{NUMBER}):(?P<loadings>{NUMBER}(?:;{NUMBER})*)"
+    rf":(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})"
+)
+
 
 def parse_setting(text: str, parameter: Parameter) -> ParameterSpec:
     """Return what the right side of `name=...` says; relative values (x2) become absolute.
@@ -122,6 +156,8 @@ def parse_setting(text: str, parameter: Parameter) -> ParameterSpec:
         return _parse_range(match, parameter)
     if match := NORMAL.fullmatch(text):
         return _parse_normal(match, parameter)
+    if match := JOINT.fullmatch(text):
+        return _parse_joint(match, parameter)
     raise BadValue(
         f"{parameter.name}={text!r} is no setting; write a number (2), a relative one (x2), "
         "a distribution (1..9, log:1..9, normal:6:1.5:3..9) or a grid (1..9:5)"
@@ -174,6 +210,19 @@ def _parse_normal(match: re.Match[str], parameter: Parameter) -> Distribution:
     return Distribution("normal", low, high, mean, sd)
 
 
+def _parse_joint(match: re.Match[str], parameter: Parameter) -> JointLaw:
+    low, high = _parse_ends(match, parameter)
+    mean, offset = _parse_number(match["mean"], parameter), float(match["offset"])
+    loadings = tuple(map(float, match["loadings"].split(";")))
+    sd = math.hypot(*loadings)
+    if not (low < high and low <= mean <= high and sd > 0 and low + offset > 0):
+        raise BadValue(
+            f"{parameter.name}={match.string}: fit:MEAN:OFFSET:LOADINGS:LOW..HIGH needs "
+            "LOW <= MEAN <= HIGH, LOW + OFFSET > 0, and a loading that is not 0"
+        )
+    return JointLaw("fit", low, high, mean, sd, offset, loadings)
+
+
 def format_setting(setting: ParameterSpec) -> str:
     """Return the canonical text of a setting: `parse_setting` reads it back to an equal one."""
     if isinstance(setting, Grid):
@@ -193,6 +242,9 @@ def _format_grid(values: np.ndarray) -> str:
 
 def _format_distribution(distribution: Distribution) -> str:
     span = f"{distribution.low!r}..{distribution.high!r}"
+    if isinstance(distribution, JointLaw):
+        loadings = ";".join(map(repr, distribution.loadings))
+        return f"fit:{distribution.mean!r}:{distribution.offset!r}:{loadings}:{span}"
     if distribution.kind == "normal":
         return f"normal:{distribution.mean!r}:{distribution.sd!r}:{span}"
     return span if distribution.kind == "uniform" else f"log:{span}"

@@ -17,6 +17,7 @@ import numpy as np
 from isthmus.domains.behaviours import Behaviour
 from isthmus.domains.domain import Domain
 from isthmus.domains.parse import parse_domain
+from isthmus.identification.fit import Fit, is_fit_file
 from isthmus.logs.log import DataSet, Log
 from isthmus.logs.paths import resolve_path
 from isthmus.logs.read import read_log
@@ -358,7 +359,9 @@ def make_problem(
     `text` is a row of the catalog, or a target written `task/shift`, whose source is then the task
     as it is. `source` and `target` change either domain by further settings, or name another one
     (`target="gym:Hopper-v5"`); the other arguments override the row's. `data` is the target's log,
-    `PATH[:size]`, and means access `dataset` where none is said; `target="log"` is a target of
+    `PATH[:size]`, and means access `dataset` where none is said; a fit's file as `source` or
+    `target` gives the fitted values, as `uncertainty` their law (the problem holds the numbers, not
+    the path); `target="log"` is a target of
     which nothing else is known. A number as `budget` is one of transitions.
     """
     text = decode_text(text)
@@ -379,7 +382,7 @@ def make_problem(
         target=target_domain,
         access=Access.parse(access),
         budget=budget,
-        uncertainty=entry.uncertainty if uncertainty is None else uncertainty,
+        uncertainty=_read_uncertainty(entry, uncertainty, source_domain),
         data=resolve_path(data) if data else None,
         name=text,
     )
@@ -396,11 +399,29 @@ def _find_entry(text: str) -> CatalogEntry:
     return CatalogEntry(str(target.without_settings()), str(target), "online", "", "")
 
 
+def _read_uncertainty(entry: CatalogEntry, text: str | None, source: Domain) -> str:
+    """Return the settings that are meant: the row's, the given ones, or a fit's law."""
+    if text is None:
+        return entry.uncertainty
+    if is_fit_file(decode_text(text)):
+        return _load_fit(text, source).law()
+    return text
+
+
+def _load_fit(path: str, domain: Domain) -> Fit:
+    """Read the fit of a domain's robot. Raises BadValue."""
+    fit = Fit.load(path)
+    fit.check_task(domain.task)
+    return fit
+
+
 def _change_domain(domain: Domain, text: str) -> Domain:
     """Return the domain by further settings, or the other one that the text names.
 
-    It names one if it begins with a task, `gym:` or `module:`.
+    It names one if it begins with a task, `gym:` or `module:`; a fit's file gives its values.
     """
+    if is_fit_file(decode_text(text)):
+        return domain.shift(_load_fit(text, domain).settings())
     text = decode_text(text)
     head = text.partition("/")[0]
     if "=" not in head and (":" in head or head in list_tasks()):

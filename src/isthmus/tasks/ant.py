@@ -52,6 +52,11 @@ class Ant(Task):
         forces = view.once(self._clip_forces)[:, 1:].reshape(len(view.ids), -1)
         return np.concatenate([view.qpos[:, 2:], view.qvel, forces], axis=1)
 
+    def state_of(self, obs):
+        """Return the state, x and y at 0."""
+        place = np.zeros((len(obs), 2))
+        return np.concatenate([place, obs[:, :13]], axis=1), obs[:, 13:27].astype(float)
+
     def rewards(self, view, memory, action):
         """Return the forward speed, 1 for standing, and the costs of control and contact."""
         forces = view.once(self._clip_forces).reshape(len(view.ids), -1)

@@ -38,6 +38,10 @@ class Ball(Task):
         """Return the position and the velocity."""
         return np.concatenate([view.qpos, view.qvel], axis=1)
 
+    def state_of(self, obs):
+        """Return the state."""
+        return obs[:, :2].astype(float), obs[:, 2:].astype(float)
+
     def rewards(self, view, memory, action):
         """Return minus the distance to the goal, and the cost of control."""
         return {"distance": -self.progress(view), "control": control_cost(0.01, action)}

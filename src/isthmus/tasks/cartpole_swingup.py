@@ -46,6 +46,10 @@ class CartpoleSwingup(Task):
         angle = (view.qpos[:, 1] + np.pi) % (2 * np.pi) - np.pi
         return np.stack([view.qpos[:, 0], view.qvel[:, 0], angle, view.qvel[:, 1]], axis=1)
 
+    def state_of(self, obs):
+        """Return the state, the angle in -pi..pi."""
+        return obs[:, [0, 2]].astype(float), obs[:, [1, 3]].astype(float)
+
     def rewards(self, view, memory, action):
         """Return the cosine of the pole's angle, and -100 where the cart has left the track."""
         off_track = self.terminated(view)

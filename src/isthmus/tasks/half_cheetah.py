@@ -38,6 +38,11 @@ class HalfCheetah(Task):
         """Return the positions but x, and the velocities."""
         return np.concatenate([view.qpos[:, 1:], view.qvel], axis=1)
 
+    def state_of(self, obs):
+        """Return the state, x at 0."""
+        x = np.zeros((len(obs), 1))
+        return np.concatenate([x, obs[:, :8]], axis=1), obs[:, 8:].astype(float)
+
     def rewards(self, view, memory, action):
         """Return the forward speed, and the cost of control."""
         return {

@@ -50,6 +50,13 @@ class Reacher(Task):
         goal, speeds, miss = view.qpos[:, 2:], view.qvel[:, :2], self._miss(view)[:, :2]
         return np.concatenate([np.cos(angles), np.sin(angles), goal, speeds, miss], axis=1)
 
+    def state_of(self, obs):
+        """Return the arm's state and the goal, which stays."""
+        angles = np.arctan2(obs[:, 2:4], obs[:, 0:2])
+        at_rest = np.zeros((len(obs), 2))
+        qpos = np.concatenate([angles, obs[:, 4:6]], axis=1)
+        return qpos.astype(float), np.concatenate([obs[:, 6:8], at_rest], axis=1).astype(float)
+
     def rewards(self, view, memory, action):
         """Return minus the distance to the goal, and the cost of control."""
         return {"distance": -_length(self._miss(view)), "control": control_cost(1, action)}

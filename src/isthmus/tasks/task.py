@@ -174,6 +174,15 @@ class Task:
         """Return observations, float64 [n, O]."""
         raise NotImplementedError
 
+    def state_of(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions [n, nq] and velocities [n, nv] that observations [n, O] tell.
+
+        float64; NaN where a coordinate is not told, by any row or by this one (a number that was
+        clipped). A coordinate on which nothing depends, a runner's x, is any constant. It is what
+        `isthmus identify` needs of a task; the built-in ones have it. Raises NotImplementedError.
+        """
+        raise NotImplementedError
+
     def rewards(self, view: SimView, memory: np.ndarray, action: np.ndarray) -> Terms:
         """Return named reward terms, [n] each, after a step.
 

@@ -1,0 +1,1 @@
+"""Parameters from a log: fitted, with intervals, and what the log cannot tell."""

@@ -1,0 +1,57 @@
+"""Intervals that hold where residuals of one block depend on each other, and what no log tells."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from isthmus.identification.least_squares import NormalEquations
+
+LEVEL = 0.95
+UNTOLD_SD = float(np.log(2) / 1.96)
+"""In u: what a parameter keeps along a direction that is not told, a factor of 2 either way."""
+
+UNTOLD_RATIO = 5e-4
+"""Of the largest singular value of the scaled Jacobian: below, differences are rounding."""
+
+
+class Spread(NamedTuple):
+    """What is known of P parameters, in u."""
+
+    covariance: np.ndarray  # [P, P]
+    quantile: float  # standard deviations of a 95 % interval
+    singular_values: np.ndarray  # [P], descending, of the Jacobian in standard deviations
+    directions: np.ndarray  # [P, P], a row a singular vector
+    untold: np.ndarray  # bool [P], which directions the log does not tell
+
+
+def measure_spread(normal: NormalEquations, block: np.ndarray) -> Spread:
+    """Return the spread of the fit, by the sandwich over blocks (int64 [S]) of segments.
+
+    Liang and Zeger 1986: bread is the inverse of the normal matrix, filling the sum over blocks
+    of the outer products of their gradients. Directions that the log does not tell keep UNTOLD_SD.
+    """
+    from scipy.stats import t
+
+    eigenvalues, vectors = np.linalg.eigh(normal.matrix)
+    order = np.argsort(eigenvalues)[::-1]
+    eigenvalues, vectors = np.maximum(eigenvalues[order], 0.0), vectors[:, order]
+    blocks = np.unique(block, return_inverse=True)[1].reshape(-1)
+    count = int(blocks.max()) + 1
+    scores = np.zeros((count, len(eigenvalues)))
+    np.add.at(scores, blocks, normal.scores)
+    scores = (scores - scores.mean(axis=0)) @ vectors  # in the singular directions
+    filling = scores.T @ scores * count / max(count - 1, 1)
+    singular = np.sqrt(eigenvalues)
+    inverse = 1 / np.maximum(eigenvalues, 1e-300)
+    inner = filling * inverse[:, None] * inverse[None, :]
+    untold = singular <= UNTOLD_RATIO * singular[0]
+    untold |= np.sqrt(np.diag(inner)) > UNTOLD_SD
+    inner[untold, :] = 0.0
+    inner[:, untold] = 0.0
+    # The parameter of the largest part spans the whole factor.
+    inner[untold, untold] = (UNTOLD_SD / np.abs(vectors).max(axis=0)[untold]) ** 2
+    covariance = vectors @ inner @ vectors.T
+    quantile = float(t.ppf(0.5 + LEVEL / 2, max(count - 1, 1)))
+    return Spread((covariance + covariance.T) / 2, quantile, singular, vectors.T, untold)
