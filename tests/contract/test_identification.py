@@ -444,7 +444,9 @@ def test_a_mistake_writes_nothing(tmp_path, monkeypatch, capsys, options, messag
     data = write_log(tmp_path / "log.npz", make_log("hopper/density=x1.5"))
     given = {"--data": data, "-o": "fit.json", **options}
     with pytest.raises(SystemExit) as end:
-        main(["identify", "hopper/density=x1.5", *[part for pair in given.items() for part in pair]])
+        main(
+            ["identify", "hopper/density=x1.5", *[part for pair in given.items() for part in pair]]
+        )
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

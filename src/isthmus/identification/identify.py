@@ -153,7 +153,9 @@ def _prepare(
         raise BadValue(f"{source} cannot be fitted: it is no robot in a physics engine of ours")
     if source.effects:
         names = ", ".join(effect.name for effect in source.effects)
-        raise BadValue(f"a fit starts from a robot without effects; leave {names} out of the source")
+        raise BadValue(
+            f"a fit starts from a robot without effects; leave {names} out of the source"
+        )
     if not all(isinstance(setting, float | int) for _, setting in source.settings):
         raise BadValue(f"a fit starts from one robot; {source} draws its parameters")
     source.ready()
@@ -183,9 +185,7 @@ def _check_log(source: RobotDomain, log: Log) -> None:
             f"{spaces.observation} and {spaces.action}; is it of another robot?"
         )
     if log.size < MIN_TRANSITIONS:
-        raise BadValue(
-            f"the log has {log.size} transitions; a fit needs {MIN_TRANSITIONS} or more"
-        )
+        raise BadValue(f"the log has {log.size} transitions; a fit needs {MIN_TRANSITIONS} or more")
     for column in (log.obs, log.action, log.next_obs):
         if not np.isfinite(column).all():
             raise BadValue("the log holds NaN or infinity; leave those rows out")

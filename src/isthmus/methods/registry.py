@@ -71,6 +71,12 @@ _METHODS: dict[str, MethodEntry] = {
     "rma": MethodEntry(
         "isthmus.methods.osi:RMA", "none", "PPO", "Kumar et al. 2021, arXiv 2107.04034"
     ),
+    "system_identification": MethodEntry(
+        "isthmus.methods.system_identification:SystemIdentification",
+        "dataset, online",
+        "PPO, TRPO, SAC, RecurrentPPO",
+        "Chebotar et al. 2019, arXiv 1810.05687 (SimOpt), by least squares",
+    ),
     "fine_tuning": MethodEntry(
         _SINGLE_DOMAIN + "FineTuning", "online", "PPO, TRPO, SAC", "source, then target"
     ),
