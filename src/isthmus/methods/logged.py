@@ -16,7 +16,7 @@ from isthmus.learning.learner import Health
 from isthmus.learning.replay import ReplayView, sample
 from isthmus.learning.sac import SAC, Carry, SACBatch, SACState, updates
 from isthmus.problems.problem import Problem
-from isthmus.types import Array, Metrics, Worlds
+from isthmus.types import Array, BadValue, Metrics, Worlds
 
 
 def roll_out(
@@ -27,6 +27,15 @@ def roll_out(
     returns = finished_returns(worlds, tr)
     metrics = {"training_return": float(returns.mean())} if len(returns) else {}
     return after, learner.observe(sac, tr), metrics | {"episodes": float(len(returns))}
+
+
+def check_has_rewards(problem: Problem) -> None:
+    """Raise BadValue where a method needs the log's rewards, and nobody knows them."""
+    if not problem.log().has_rewards:
+        raise BadValue(
+            f"{problem.data} has no rewards, and this method learns from them: take one that reads "
+            "states and actions alone (dap, dap_inverse, darc, garat), or write rewards into it"
+        )
 
 
 def log_view(problem: Problem) -> ReplayView:
