@@ -21,6 +21,10 @@ FRESH_INTERVALS = 1.5
 """Usual intervals for which the last value before a gap still holds."""
 
 
+TIE_SECONDS = 1e-9
+"""By which a stamp may lie behind a decision and be of its moment: sums of seconds are rounded."""
+
+
 class Decisions(NamedTuple):
     """When a controller decided, in one take."""
 
@@ -86,11 +90,16 @@ def choose_decision_topic(take: Take, topics: Sequence[str]) -> str:
 
 
 def _find_usual_age(sorted_stamps: np.ndarray, times: np.ndarray) -> float:
-    index = np.searchsorted(sorted_stamps, times, side="right") - 1
+    index = find_latest(sorted_stamps, times)
     known = index >= 0
     if not known.any():
         return np.inf
     return float(np.median(times[known] - sorted_stamps[index[known]]))
+
+
+def find_latest(sorted_stamps: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return the index of the last stamp at or before each time, int [K]; -1 where none is."""
+    return np.searchsorted(sorted_stamps, times + TIE_SECONDS, side="right") - 1
 
 
 def sample_signal(
@@ -109,7 +118,7 @@ def sample_signal(
     stamps, recorded = stamps[known], recorded[known]
     if not len(stamps):
         return SampledSignal(np.full(len(times), np.nan), np.zeros(len(times), bool), missing)
-    index = np.searchsorted(stamps, times, side="right") - 1
+    index = find_latest(stamps, times)
     has_begun = index >= 0
     index = np.maximum(index, 0)
     silence = np.append(np.diff(stamps), np.inf)[index]
