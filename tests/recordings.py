@@ -112,10 +112,10 @@ def messages_of(truth: Truth, *, permute: bool = False, seed: int = 1) -> list[M
             order = rng.permutation(2) if permute else np.arange(2)
             values = truth.at(field, stamp)[order]
             names = [JOINTS[i] for i in order]
-            ns = BEGIN + int(round(stamp * 1000)) * 1_000_000
+            ns = BEGIN + round(stamp * 1000) * 1_000_000
             out.append((ns, topic, joint_state(ns, names, **{field: values})))
     for time, action in zip(truth.times, truth.action):
-        out.append((BEGIN + int(round(time * 1000)) * 1_000_000, "/commands", command(action)))
+        out.append((BEGIN + round(time * 1000) * 1_000_000, "/commands", command(action)))
     return sorted(out, key=lambda message: message[0])
 
 

@@ -283,7 +283,7 @@ def test_a_slow_command_holds(tmp_path: Path) -> None:
     action = np.repeat(np.linspace(-0.5, 0.5, 50), 4)
     messages = []
     for time, value in zip(times, action):
-        ns = recordings.BEGIN + int(round(time * 1e9))
+        ns = recordings.BEGIN + round(time * 1e9)
         for topic, field in (("/joint_states", "position"), ("/speeds", "velocity")):
             state = recordings.joint_state(ns, recordings.JOINTS, **{field: [time, -time]})
             messages.append((ns, topic, state))
@@ -300,7 +300,7 @@ def test_of_several_command_topics_the_last_decides(tmp_path: Path) -> None:
     truth = simulate(10)
     messages = [m for m in messages_of(truth) if m[1] != "/commands"]
     for time, action in zip(truth.times, truth.action):
-        ns = recordings.BEGIN + int(round(time * 1000)) * 1_000_000
+        ns = recordings.BEGIN + round(time * 1000) * 1_000_000
         messages.append((ns - 2_000_000, "/north", recordings.command(action[1:])))
         messages.append((ns, "/east", recordings.command(action[:1])))
     text = recordings.MAP.replace("/commands.data[0]", "/east.data[0]")

@@ -29,13 +29,13 @@ Take = dict[str, Stream]
 """The streams of one stretch of recording, by topic."""
 
 
-class Recording(NamedTuple):
+class RobotRecording(NamedTuple):
     """All takes of a recording; no transition reaches from one into the next."""
 
     takes: list[Take]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    unused: dict[str, int]  # messages of the topics that the map does not name
     claimed_rate: float | None = None  # Hz, as the files say
-    unused: dict[str, int] = {}  # messages of the topics that the map does not name
 
 
 class TableColumns(NamedTuple):

@@ -6,6 +6,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,8 @@ class RobotMap:
     @property
     def sources(self) -> list[str]:
         """Return what is read, each once."""
-        signals = (*self.observations, *self.actions)
-        return list(dict.fromkeys(signal.source for signal in signals if signal.source))
+        named = map(attrgetter("source"), (*self.observations, *self.actions))
+        return list(dict.fromkeys(filter(None, named)))
 
     @property
     def columns(self) -> TableColumns:
@@ -137,13 +138,15 @@ def read_map(path: Path, observed: Sequence[str], motors: Sequence[str]) -> Robo
     _check_choice(table, "backward", BACKWARD_RULES, f"{path}")
     _check_choice(table, "time_unit", tuple(TIME_UNITS), f"{path}")
     _check_positive(table, ("rate", "gap"), f"{path}")
-    known = {key: table[key] for key in MAP_KEYS if key in table and MAP_KEYS[key] is not dict}
+    plain = dict(table)
+    for key in ("topics", "observations", "actions"):
+        plain.pop(key, None)
     return RobotMap(
         path,
         observations=_read_signals(path, table, "observations", observed),
         actions=_read_signals(path, table, "actions", motors),
         topics=_read_topics(path, table.get("topics", {})),
-        **known,
+        **plain,
     )
 
 
@@ -162,20 +165,33 @@ def _check_keys(table: Mapping[str, Any], kinds: Mapping[str, Any], where: str) 
         if key not in kinds:
             raise UnknownName(f"key of {where}:", key, kinds)
         kind = kinds[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        if not _is_of(kind, value):
             raise BadValue(f"{where}: {key} = {value!r} needs {KIND_NAMES[kind]}")
-        if kind is NUMBER and math.isnan(value):
-            raise BadValue(f"{where}: {key} is nan; write a number")
+        if kind is NUMBER:
+            _check_is_number(value, f"{where}: {key}")
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Return whether a value is of a kind; true and false are no numbers."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind)
+
+
+def _check_is_number(value: float, where: str) -> None:
+    if math.isnan(value):
+        raise BadValue(f"{where} is nan; write a number")
 
 
 def _check_choice(table: Mapping[str, Any], key: str, choices: Sequence[str], where: str) -> None:
-    if key in table and table[key] not in choices:
-        raise UnknownName(f"{key} in {where}:", table[key], filter(None, choices))
+    value = table.get(key, choices[0])
+    if value not in choices:
+        raise UnknownName(f"{key} in {where}:", value, filter(None, choices))
 
 
 def _check_positive(table: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     for key in keys:
-        if key in table and not table[key] > 0:
+        if not table.get(key, 1) > 0:
             raise BadValue(f"{where}: {key} = {table[key]} needs a number above 0")
 
 
@@ -197,26 +213,26 @@ def _read_signals(
 ) -> tuple[Signal, ...]:
     """Return the signals of a section in the order of the task's `names`."""
     entries = table[section]
-    noun = "observation" if section == "observations" else "motor"
+    noun = {"observations": "observation", "actions": "motor"}[section]
     for name in entries:
         if name not in names:
             raise UnknownName(f"{noun} of {table['task']} in {path} [{section}]", name, names)
-    missing = [name for name in names if name not in entries]
-    if missing:
-        raise BadValue(
-            f"{path} [{section}] lacks {', '.join(map(repr, missing))} of {table['task']}; name "
-            "what records it, or a constant"
-        )
-    return tuple(
-        _read_signal(f"{path} [{section}] {name!r}", name, entries[name]) for name in names
-    )
+    signals = []
+    for name in names:
+        if name not in entries:
+            raise BadValue(
+                f"{path} [{section}] lacks {name!r}; name what records it, or a constant: "
+                f"{table['task']} has {', '.join(map(repr, names))}"
+            )
+        signals.append(_read_signal(f"{path} [{section}] {name!r}", name, entries[name]))
+    return tuple(signals)
 
 
 def _read_signal(where: str, name: str, entry: Any) -> Signal:
     """Return one signal: a source's text, a constant, or a table of both and more."""
     if isinstance(entry, str):
         entry = {"from": entry}
-    elif isinstance(entry, NUMBER) and not isinstance(entry, bool):
+    elif _is_of(NUMBER, entry):
         entry = {"value": entry}
     if not isinstance(entry, dict):
         raise BadValue(f"{where} is {entry!r}: write a source's text, a number, or a table")
@@ -230,7 +246,7 @@ def _read_signal(where: str, name: str, entry: Any) -> Signal:
     if "value" in entry:
         return _read_constant(where, name, entry)
     scale = UNITS[entry.get("unit", "1")] * entry.get("sign", 1) * entry.get("scale", 1.0)
-    if not math.isfinite(scale) or scale == 0:
+    if not 0 < abs(scale) < math.inf:
         raise BadValue(f"{where}: scale = {entry['scale']} needs a finite number other than 0")
     return Signal(
         name,
@@ -244,7 +260,7 @@ def _read_signal(where: str, name: str, entry: Any) -> Signal:
 
 
 def _read_constant(where: str, name: str, entry: Mapping[str, Any]) -> Signal:
-    others = [key for key in entry if key != "value"]
+    others = sorted(entry.keys() - {"value"})
     if others:
         raise BadValue(f"{where}: a constant value takes no {', '.join(others)}")
     return Signal(name, offset=float(entry["value"]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +21,7 @@ from isthmus.logs.recordings.message_paths import (
 )
 from isthmus.logs.recordings.recording import (
     Progress,
-    Recording,
+    RobotRecording,
     Stream,
     import_extra,
     sort_naturally,
@@ -45,7 +46,10 @@ class TopicMessages:
     def add(self, received: int, message: Any) -> None:
         """Keep a message's stamps [ns] and numbers."""
         self.received.append(received)
-        self.stamps.append(_read_stamp(message, received) if self.by_header else received)
+        stamp = received
+        if self.by_header:
+            stamp = _read_stamp(message, received)
+        self.stamps.append(stamp)
         self.rows.append([read_value(message, path) for path in self.paths])
         self.names.update(list_names(message))
 
@@ -54,9 +58,8 @@ class TopicMessages:
         if not self.rows:
             raise BadValue(f"the topic {self.paths[0].topic} has no message in this recording")
         missing = np.isnan(np.asarray(self.rows)).all(0)
-        for path, is_missing in zip(self.paths, missing.tolist()):
-            if is_missing:
-                self._explain_missing(path)
+        for index in np.flatnonzero(missing):
+            self._explain_missing(self.paths[index])
 
     def _explain_missing(self, path: MessagePath) -> None:
         if path.entry and path.entry not in self.names:
@@ -69,7 +72,7 @@ class TopicMessages:
     def stream(self, begin: int) -> Stream:
         """Return the messages with stamps in seconds since `begin` [ns]."""
         columns = np.asarray(self.rows, np.float64).T
-        values = {path.source: column for path, column in zip(self.paths, columns)}
+        values = dict(zip(map(attrgetter("source"), self.paths), columns))
         received = (np.asarray(self.received, np.int64) - begin) * NANOSECOND
         stamps = (np.asarray(self.stamps, np.int64) - begin) * NANOSECOND
         return Stream(stamps, values, received)
@@ -80,7 +83,10 @@ def _read_stamp(message: Any, received: int) -> int:
     stamp = getattr(getattr(message, "header", None), "stamp", None)
     if stamp is None:
         return received
-    return stamp.sec * 10**9 + stamp.nanosec or received
+    nanoseconds = stamp.sec * 10**9 + stamp.nanosec
+    if nanoseconds == 0:  # a driver that sets none
+        return received
+    return nanoseconds
 
 
 def read_rosbag(
@@ -88,7 +94,7 @@ def read_rosbag(
     sources: Sequence[str],
     stamp_by: Mapping[str, str],
     on_message: Progress | None = None,
-) -> Recording:
+) -> RobotRecording:
     """Read the numbers that `sources` name from a bag's folder or file.
 
     `stamp_by` says of topics whether their stamps are the header's (the default) or when they were
@@ -112,8 +118,9 @@ def read_rosbag(
         messages.check()
     begin = min(messages.received[0] for messages in kept.values())
     take = {topic: messages.stream(begin) for topic, messages in kept.items()}
-    unused = {topic: count for topic, count in counts.items() if topic not in paths}
-    return Recording([take], notes, unused=unused)
+    for topic in paths:
+        del counts[topic]
+    return RobotRecording([take], notes, counts)
 
 
 def _count_messages(reader: Any) -> dict[str, int]:
@@ -121,6 +128,15 @@ def _count_messages(reader: Any) -> dict[str, int]:
     for connection in reader.connections:
         counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
     return counts
+
+
+def _check_topics(path: Path, topics: Iterable[str], counts: Mapping[str, int]) -> None:
+    """Raise BadValue or UnknownName where a bag lacks a topic."""
+    if not counts:
+        raise BadValue(f"{path} holds no whole message")
+    for topic in topics:
+        if topic not in counts:
+            raise UnknownName(f"topic of {path.name}", topic, counts)
 
 
 def _read_messages(
@@ -160,14 +176,13 @@ def _find_files(path: Path, folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     files = [path]
     if path.is_dir():
         files = sort_naturally([*path.glob("*.mcap"), *path.glob("*.db3")])
-    cut = [file for file in files if file.suffix == ".mcap" and not is_whole(file)]
-    if path.is_dir() and not cut and (path / "metadata.yaml").exists():
+    opened, notes = [], []
+    for file in files:
+        copy = file
+        if file.suffix == ".mcap" and not is_whole(file):
+            copy = folder / file.name
+            notes.append(repair_mcap(file, copy))
+        opened.append(copy)
+    if (path / "metadata.yaml").exists() and not notes:
         return [path], ()
-    if not files:
-        raise BadValue(f"{path} holds no .mcap and no .db3: name a bag's folder or file")
-    notes = []
-    for file in cut:
-        copy = folder / file.name
-        notes.append(repair_mcap(file, copy))
-        files[files.index(file)] = copy
-    return files, tuple(notes)
+    return opened, tuple(notes)

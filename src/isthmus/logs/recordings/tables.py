@@ -17,7 +17,7 @@ from isthmus.logs.recordings.columns import (
 )
 from isthmus.logs.recordings.recording import (
     Progress,
-    Recording,
+    RobotRecording,
     Stream,
     TableColumns,
     Take,
@@ -45,7 +45,7 @@ def read_tables(
     columns: TableColumns,
     rate: float,
     on_message: Progress | None = None,
-) -> Recording:
+) -> RobotRecording:
     """Read a CSV or Parquet file, or a folder of them, an episode a file.
 
     Rows without a column of time are `rate` [Hz] apart. Raises BadValue or UnknownName.
@@ -61,12 +61,12 @@ def read_tables(
         if on_message:
             on_message(done + 1, len(files))
     notes = () if columns.time else (f"no column of time is named: rows are {rate:g} Hz apart",)
-    return Recording(takes, notes)
+    return RobotRecording(takes, notes, {})
 
 
 def read_lerobot(
     path: Path, sources: Sequence[str], on_message: Progress | None = None
-) -> Recording:
+) -> RobotRecording:
     """Read a LeRobot data set of version 2 or 3. Raises BadValue or UnknownName."""
     arrow = import_extra("pyarrow")
     info = _read_info(path)
@@ -83,7 +83,7 @@ def read_lerobot(
     table = arrow.concat_tables(parts, promote_options="default")
     takes = list(_split_takes(table, path, sources, columns, 1.0, names))
     notes = _note_missing_episodes(info, len(takes))
-    return Recording(takes, notes, claimed_rate=info.get("fps"))
+    return RobotRecording(takes, notes, {}, info.get("fps"))
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -120,8 +120,9 @@ def _note_missing_episodes(info: dict[str, Any], found: int) -> tuple[str, ...]:
 
 
 def _load_table(file: Path, sources: Sequence[str], columns: TableColumns) -> Any:
-    load = _load_csv if file.suffix == ".csv" else _load_parquet
-    return load(file, sources, columns)
+    if file.suffix == ".csv":
+        return _load_csv(file, sources, columns)
+    return _load_parquet(file, sources, columns)
 
 
 def _load_parquet(file: Path, sources: Sequence[str], columns: TableColumns) -> Any:
@@ -148,7 +149,7 @@ def _load_csv(file: Path, sources: Sequence[str], columns: TableColumns) -> Any:
         with csv.open_csv(file) as reader:
             held = reader.schema.names
         wanted = _choose_columns(file, held, sources, columns)
-        kinds = {name: arrow.float64() for name in wanted}
+        kinds = dict.fromkeys(wanted, arrow.float64())
         if columns.episode:
             kinds[columns.episode] = arrow.string()
         if columns.time and columns.time_unit == "ns":
@@ -176,11 +177,10 @@ def _choose_columns(
 ) -> list[str]:
     """Return the columns to read. Raises UnknownName for one that is not there."""
     wanted = [find_column(source, held, file.name).column for source in sources]
-    for name in (columns.time, columns.episode):
-        if name:
-            if name not in held:
-                raise UnknownName(f"column of {file.name}", name, held)
-            wanted.append(name)
+    for name in filter(None, (columns.time, columns.episode)):
+        if name not in held:
+            raise UnknownName(f"column of {file.name}", name, held)
+        wanted.append(name)
     return list(dict.fromkeys(wanted))
 
 
@@ -219,8 +219,7 @@ def _read_stamps(table: Any, columns: TableColumns, rate: float) -> np.ndarray:
     numbers = ticks.to_numpy()
     if numbers.dtype.kind not in "iuf":
         raise BadValue(f"the column of time {columns.time!r} holds no numbers, but {column.type}")
-    begin = numbers[0] if len(numbers) else 0
-    seconds = (numbers - begin).astype(np.float64) * TIME_UNITS[unit]
+    seconds = (numbers - numbers[:1]).astype(np.float64) * TIME_UNITS[unit]
     if not np.isfinite(seconds).all():
         raise BadValue(f"the column of time {columns.time!r} holds NaN or infinity")
     return seconds

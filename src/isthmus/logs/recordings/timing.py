@@ -57,24 +57,25 @@ def correct_clocks(take: Take, robot: RobotMap) -> Take:
 def measure_topic(takes: Sequence[Take], topic: str, robot: RobotMap) -> TopicTiming:
     """Return the timing of a topic over all takes, whose stamps are in recorded order."""
     streams = [take[topic] for take in takes]
-    intervals = [np.diff(np.sort(stream.stamps)) for stream in streams]
-    together = np.concatenate(intervals)
-    interval = float(np.median(together)) if len(together) else np.nan
+    stamps = [stream.stamps for stream in streams]
+    together = np.concatenate([np.diff(np.sort(part)) for part in stamps])
+    interval, jitter = np.nan, np.nan
+    if len(together):
+        interval = float(np.median(together))
     threshold = _find_threshold(robot, topic, interval)
     gaps: list[Gap] = []
-    for number, stream in enumerate(streams):
-        gaps += _find_gaps(number, topic, np.sort(stream.stamps), threshold)
+    for number, part in enumerate(stamps):
+        gaps += _find_gaps(number, topic, np.sort(part), threshold)
     regular = together[together <= threshold]
-    jitter = np.nan
     if len(regular):
         jitter = float(np.quantile(np.abs(regular - interval), JITTER_QUANTILE))
     return TopicTiming(
         topic,
-        messages=sum(len(stream.stamps) for stream in streams),
-        rate=len(regular) / regular.sum() if regular.sum() > 0 else np.nan,
+        messages=sum(map(len, stamps)),
+        rate=float(len(regular) / regular.sum()) if regular.any() else np.nan,
         interval=interval,
         jitter=jitter,
-        backward=sum(int(find_backward(stream.stamps).sum()) for stream in streams),
+        backward=sum(map(count_backward, stamps)),
         behind=_measure_delay(streams),
         threshold=threshold,
         gaps=tuple(gaps),
@@ -97,9 +98,9 @@ def _find_gaps(take: int, topic: str, stamps: np.ndarray, threshold: float) -> l
     return [Gap(take, topic, float(stamps[i]), float(intervals[i])) for i in where]
 
 
-def find_backward(stamps: np.ndarray) -> np.ndarray:
-    """Return which stamps lie before one that was recorded earlier, bool [n]."""
-    return stamps < np.maximum.accumulate(stamps)
+def count_backward(stamps: np.ndarray) -> int:
+    """Return how many stamps lie before one that was recorded earlier."""
+    return int((stamps < np.maximum.accumulate(stamps)).sum())
 
 
 def _measure_delay(streams: Sequence[Stream]) -> float:
@@ -107,7 +108,9 @@ def _measure_delay(streams: Sequence[Stream]) -> float:
     for stream in streams:
         if stream.received is not None:
             delays.append(stream.received - stream.stamps)
-    return float(np.median(np.concatenate(delays))) if delays else np.nan
+    if not delays:
+        return np.nan
+    return float(np.median(np.concatenate(delays)))
 
 
 def sort_stamps(take: Take, timings: Sequence[TopicTiming], robot: RobotMap) -> Take:
@@ -150,8 +153,10 @@ def describe_timing(
     """Return lines on what is not as it was claimed."""
     lines = []
     for timing in timings:
-        claimed = robot.topics.get(timing.topic, TopicOptions()).rate or claimed_rate
-        if claimed:
+        claimed = robot.topics.get(timing.topic, TopicOptions()).rate
+        if claimed is None:
+            claimed = claimed_rate
+        if claimed is not None:
             lines += _compare_rate(timing, claimed, "it is said to have")
         if timing.backward:
             lines.append(
