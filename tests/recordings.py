@@ -11,12 +11,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 RATE = 20.0  # Hz: the decisions of the task `ball`
 BEGIN = 1_760_000_000_000_000_000  # ns
 ROS = get_typestore(Stores.ROS2_HUMBLE)
+QOS = Qos(
+    QosHistory.KEEP_LAST,
+    10,
+    QosReliability.RELIABLE,
+    QosDurability.VOLATILE,
+    QosTime(0, 0),
+    QosTime(0, 0),
+    QosLiveliness.AUTOMATIC,
+    QosTime(0, 0),
+    avoid_ros_namespace_conventions=False,
+)
 JOINTS = ("east", "north")
 
 MAP = """
@@ -119,14 +138,21 @@ def messages_of(truth: Truth, *, permute: bool = False, seed: int = 1) -> list[M
     return sorted(out, key=lambda message: message[0])
 
 
-def write_bag(folder: Path, messages: list[Message], storage: str = "MCAP") -> Path:
+def write_bag(
+    folder: Path, messages: list[Message], storage: str = "MCAP", compression: str = ""
+) -> Path:
     """Write a bag of ROS 2 with rosbags."""
-    with Writer(folder, version=9, storage_plugin=StoragePlugin[storage]) as writer:
+    writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage])
+    if compression:
+        writer.set_compression(CompressionMode[compression], CompressionFormat.ZSTD)
+    with writer:
         connections = {}
         for received, topic, message in messages:
             kind = message.__msgtype__
             if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=ROS)
+                connections[topic] = writer.add_connection(
+                    topic, kind, typestore=ROS, offered_qos_profiles=[QOS]
+                )
             writer.write(connections[topic], received, ROS.serialize_cdr(message, kind))
     return folder
 

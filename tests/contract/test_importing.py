@@ -456,6 +456,27 @@ def test_an_episode_column_of_a_table(tmp_path: Path) -> None:
 # What is damaged or missing
 
 
+@pytest.mark.parametrize("mode", ["FILE", "MESSAGE"])
+def test_a_compressed_bag_of_sqlite(tmp_path: Path, mode: str) -> None:
+    truth = simulate(3)
+    messages = messages_of(truth)
+    bag = write_bag(tmp_path / "bag", messages, "SQLITE3", mode)
+    log = imported(tmp_path, bag, recordings.MAP).log
+    assert_is_truth(log, truth, expected_obs(truth, messages))
+
+
+def test_a_bag_whose_metadata_say_another_qos(tmp_path: Path) -> None:
+    """Read by its metadata, rosbags counts such a topic's messages and hands out none."""
+    truth = simulate(3)
+    messages = messages_of(truth)
+    bag = write_bag(tmp_path / "bag", messages)
+    metadata = bag / "metadata.yaml"
+    assert "depth: 10" in metadata.read_text()
+    metadata.write_text(metadata.read_text().replace("depth: 10", "depth: 1"))
+    log = imported(tmp_path, bag, recordings.MAP).log
+    assert_is_truth(log, truth, expected_obs(truth, messages))
+
+
 @pytest.mark.parametrize("share", [0.4, 0.73, 0.9999])
 def test_a_bag_without_its_end_gives_what_is_whole(tmp_path: Path, share: float) -> None:
     """Power lost: no footer, no metadata.yaml."""

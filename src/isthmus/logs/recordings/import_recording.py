@@ -49,7 +49,7 @@ from isthmus.logs.write import write_log
 from isthmus.tasks.task import Task, find_task
 from isthmus.types import BadValue, UnknownName
 
-BAG_SUFFIXES = (".mcap", ".db3")
+BAG_SUFFIXES = (".mcap", ".db3", ".zstd")
 
 
 class ImportedLog(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from isthmus.types import BadValue, UnknownName
 
 NANOSECOND = 1e-9
 MESSAGES_A_REPORT = 2000
+METADATA_FILE = "metadata.yaml"
 
 
 class TopicMessages:
@@ -58,7 +60,7 @@ class TopicMessages:
         if not self.rows:
             raise BadValue(f"the topic {self.paths[0].topic} has no message in this recording")
         missing = np.isnan(np.asarray(self.rows)).all(0)
-        for index in np.flatnonzero(missing):
+        for index in np.flatnonzero(missing).tolist():
             self._explain_missing(self.paths[index])
 
     def _explain_missing(self, path: MessagePath) -> None:
@@ -173,8 +175,11 @@ def _open_bag(path: Path) -> Iterator[tuple[Any, tuple[str, ...]]]:
 
 def _find_files(path: Path, folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """Return what to open, and notes; copies of cut files are made in `folder`."""
+    if _is_compressed(path):
+        return [path], ()
     files = [path]
     if path.is_dir():
+        # Not by metadata.yaml: rosbags hands out no message of a topic whose QoS differs there.
         files = sort_naturally([*path.glob("*.mcap"), *path.glob("*.db3")])
     opened, notes = [], []
     for file in files:
@@ -183,6 +188,13 @@ def _find_files(path: Path, folder: Path) -> tuple[list[Path], tuple[str, ...]]:
             copy = folder / file.name
             notes.append(repair_mcap(file, copy))
         opened.append(copy)
-    if (path / "metadata.yaml").exists() and not notes:
-        return [path], ()
     return opened, tuple(notes)
+
+
+def _is_compressed(path: Path) -> bool:
+    """Return whether a bag's metadata are needed to unpack its files or messages."""
+    metadata = path / METADATA_FILE
+    if not metadata.is_file():
+        return False
+    mode = re.search(r"compression_mode: *['\"]?(\w*)", metadata.read_text(errors="replace"))
+    return mode is not None and mode[1].lower() in ("file", "message")
