@@ -662,3 +662,143 @@ def test_nan_rewards_of_another_log_are_still_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "bare.npz", **arrays)
     with pytest.raises(BadValue, match="rewards that are NaN"):
         read_log(str(tmp_path / "bare.npz"), parse_domain("hopper"))
+
+
+def test_what_follows_a_fall_is_left_out(tmp_path: Path) -> None:
+    """A cart leaves the track at row 100 and is put back at row 120: two episodes."""
+    x = np.linspace(0, 2.9, 200)
+    x[100:120] = 3.2
+    columns = {"x": x, "v": np.sin(x), "a": np.cos(x), "w": np.sin(2 * x), "u": np.sin(3 * x) / 2}
+    path = recordings.write_csv(tmp_path / "run.csv", pa.table(columns))
+    lines = ['task = "cartpole_swingup"', "rate = 20", "[observations]", '"x" = "x"']
+    lines += ['"x velocity" = "v"', '"angle" = "a"', '"angular velocity" = "w"']
+    made = imported(tmp_path, path, "\n".join([*lines, "[actions]", '"cart" = "u"']))
+    log = made.log
+    assert log.lengths.tolist() == [100, 79] and log.terminated.sum() == 1
+    assert log.terminated[99] and log.reward[99] == -100 and not log.truncated[99]
+    np.testing.assert_allclose(log.reward[:99], np.cos(columns["a"][1:100]), rtol=1e-5)
+    read = read_log(f"{tmp_path}/log.npz", parse_domain("cartpole_swingup")).log
+    assert all(np.array_equal(a, b) for a, b in zip(read, log))
+
+
+# More of messages
+
+
+def test_a_quaternions_angles_and_a_topic_that_is_sent_once(tmp_path: Path) -> None:
+    types = recordings.ROS.types
+    messages = []
+    for i in range(100):
+        ns = recordings.BEGIN + i * 50_000_000
+        header = recordings.joint_state(ns, ()).header
+        half = 0.005 * i
+        turn = types["geometry_msgs/msg/Quaternion"](0.0, np.sin(half), 0.0, np.cos(half))
+        zero = types["geometry_msgs/msg/Vector3"](0.0, 0.25, 0.0)
+        cov = np.zeros(9)
+        imu = types["sensor_msgs/msg/Imu"](header, turn, cov, zero, cov, zero, cov)
+        messages.append((ns, "/imu", imu))
+        messages.append((ns, "/commands", recordings.command([np.sin(i), 0.0])))
+    goal = types["geometry_msgs/msg/Point"](0.1, 0.2, 0.3)
+    messages.append((recordings.BEGIN + 1_000_000, "/goal", goal))
+    bag = write_bag(tmp_path / "bag", sorted(messages, key=lambda m: m[0]))
+    text = recordings.MAP.replace("/joint_states.position[east]", "/imu.orientation.pitch")
+    text = text.replace("/joint_states.position[north]", "/imu.orientation.yaw")
+    text = text.replace("/speeds.velocity[east]", "/imu.angular_velocity.y")
+    text = text.replace("/speeds.velocity[north]", "/goal.z")
+    line = refused(tmp_path, bag, text.replace("/goal.z", "/goal.zed"))
+    assert "unknown field of /goal" in line
+    log = imported(tmp_path, bag, text + '[topics."/goal"]\ngap = inf\n').log
+    assert log.size == 98  # none before the goal is known
+    np.testing.assert_allclose(log.obs[:, 0], 0.01 * np.arange(1, 99), rtol=1e-5)
+    assert (log.obs[:, 1] == 0).all() and (log.obs[:, 2] == 0.25).all()
+    assert (log.obs[:, 3] == np.float32(0.3)).all()
+    assert "gap = inf" in refused_fresh(tmp_path, bag, text + "[topics.'/goal']\ngap = 0.01\n")
+
+
+def refused_fresh(folder: Path, recording: Path, text: str) -> str:
+    (folder / "log.npz").unlink()
+    return refused(folder, recording, text)
+
+
+def test_messages_that_lack_a_joint_are_none_of_it(tmp_path: Path) -> None:
+    """Two drivers send their own joints on one topic."""
+    truth = simulate(10)
+    apart = []
+    for ns, topic, message in messages_of(truth):
+        if topic == "/commands":
+            apart.append((ns, topic, message))
+            continue
+        field = "position" if topic == "/joint_states" else "velocity"
+        for i, name in enumerate(message.name):
+            values = {field: getattr(message, field)[i : i + 1]}
+            apart.append((ns, topic, recordings.joint_state(ns, [name], **values)))
+    log = imported(tmp_path, write_bag(tmp_path / "bag", apart), recordings.MAP).log
+    assert_is_truth(log, truth, expected_obs(truth, messages_of(truth)))
+
+
+def test_nothing_is_written_where_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recordings.write_csv(tmp_path / "run.csv", table_of(simulate(3)))
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("isthmus.logs.write.os.replace", refuse)
+    with pytest.raises(BadValue, match="No space left"):
+        imported(tmp_path, path, recordings.TABLE_MAP)
+    assert not (tmp_path / "log.npz").exists()
+
+
+# The guide
+
+
+def cartpole_bag(folder: Path) -> Path:
+    messages = []
+    for i in range(400):
+        ns = recordings.BEGIN + i * 5_000_000
+        position, velocity = [400 * np.sin(i / 90), 10.0 * i], [9.0, -7.0]
+        state = recordings.joint_state(ns + 12_000_000, ["slider", "pole"], position, velocity)
+        messages.append((ns, "/joint_states", state))
+        if i % 4 == 0:
+            messages.append((ns, "/force_command", recordings.command([12 * np.sin(i)])))
+    return write_bag(folder / "bag", messages)
+
+
+def guide_csv(folder: Path) -> Path:
+    table = table_of(simulate(5))
+    table = table.append_column("run", pa.array(["one"] * 50 + ["two"] * 50))
+    return recordings.write_csv(folder / "run.csv", table)
+
+
+def guide_parquet(folder: Path) -> Path:
+    truth = simulate(5)
+    ns = recordings.BEGIN + np.rint(truth.times * 1e9).astype(np.int64)
+    columns = {"stamp": pa.array(ns, pa.timestamp("ns"))}
+    for field in ("position", "velocity"):
+        columns[field] = pa.array(truth.at(field, truth.times).tolist())
+    columns |= {"ux": pa.array(truth.action[:, 0]), "uy": pa.array(truth.action[:, 1])}
+    return recordings.write_parquet(folder / "run.parquet", pa.table(columns))
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "importing.md"
+WRITERS = {
+    "A bag": (cartpole_bag, 98),  # no velocity at the first decision
+    "LeRobot": (lambda folder: recordings.write_lerobot(folder / "r", [simulate(5)], "v3.0"), 99),
+    "CSV": (guide_csv, 96),  # two episodes, whose first rows have no velocity yet
+    "Parquet": (guide_parquet, 99),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_the_guides_maps_read_such_recordings(tmp_path: Path, kind: str) -> None:
+    maps = dict(
+        re.findall(r"^\*\*([\w ]+)\*\*.*?```toml\n(.*?)^```", GUIDE.read_text(), re.M | re.S)
+    )
+    assert maps.keys() == WRITERS.keys()
+    write, size = WRITERS[kind]
+    made = imported(tmp_path, write(tmp_path), maps[kind])
+    assert made.log.size == size and np.isfinite(made.log.obs).all()
+    if kind == "A bag":
+        angle = np.pi - np.deg2rad(10.0 * 4 * np.arange(1, 5))
+        np.testing.assert_allclose(made.log.obs[:4, 2], angle, atol=1e-4)
+        assert np.abs(made.log.action).max() == 1 and "clipped" in " ".join(made.notes)

@@ -31,24 +31,27 @@ def run_import(
         ]
     ],
     code: ImportOptions,
-    map: Annotated[
-        Path, arg(metavar="robot.toml", help="which recorded number is which of the task's")
+    map_path: Annotated[
+        Path,
+        arg(name="map", metavar="MAP.toml", help="which recorded number is which of the task's"),
     ],
     out: Annotated[Path, arg(aliases=["-o"], help="a file D.npz, or a Minari data set's folder")],
 ) -> None:
     """Make a log of what a robot recorded, for audit and training by --data.
 
-    A map in TOML says which recorded numbers are which:
-    task = "ball"; rate = 50; [observations] "x" = "/odom.pose.pose.position.x"; ...
-    [actions] "x" = {from = "/cmd.data[0]", sign = -1}. Observations are the latest before each
-    command; a gap ends an episode. The guide "Logs off robots" has a map for each format.
+    isthmus import run.mcap --map robot.toml -o log.npz
+
+    The map says which recorded number is which: task = "ball", rate = 50, under [observations]
+    "x" = {from = "/joint_states.position[slider]", unit = "mm"}, under [actions]
+    "x" = {from = "/commands.data[0]", sign = -1}. What was observed is the latest value before
+    each command; a gap ends an episode.
     """
     from isthmus.cli.progress import show_messages
     from isthmus.logs.recordings.import_recording import import_recording
 
     code.load()
     with show_messages(log.name) as bar:
-        imported = import_recording(log, map, out, bar)
+        imported = import_recording(log, map_path, out, bar)
     screen.print(_tabulate_topics(imported))
     gaps = _tabulate_gaps(imported)
     if gaps.row_count:
