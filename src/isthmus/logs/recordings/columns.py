@@ -37,8 +37,9 @@ def read_numbers(table: Any, found: ColumnSource, names: Sequence[str]) -> np.nd
 
     `names` are those of the lists' entries. Raises BadValue or UnknownName.
     """
+    from pyarrow import types
+
     column = table.column(found.column).combine_chunks()
-    types = import_extra("pyarrow").types
     kind = column.type
     is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     if not is_list:

@@ -207,8 +207,9 @@ def _read_stamps(table: Any, columns: TableColumns, rate: float) -> np.ndarray:
     """Return the time of each row in seconds, float64 [n]."""
     if columns.time is None:
         return np.arange(table.num_rows) / rate
+    from pyarrow import types
+
     column = table.column(columns.time)
-    types = import_extra("pyarrow").types
     if types.is_timestamp(column.type):
         nanoseconds = column.cast("timestamp[ns]").cast("int64")
         ticks, unit = nanoseconds, "ns"
