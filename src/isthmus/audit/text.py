@@ -112,7 +112,7 @@ def format_coverage(coverage: Coverage) -> list[str]:
         f"made by  {coverage.made_by}",
         f"made in  {coverage.made_in}",
         f"holds    {_format_holdings(coverage)}",
-        f"returns  {_format_spread(coverage.returns)}{which}",
+        _format_returns(coverage, which),
         f"lengths  {_format_spread(coverage.lengths)}",
         *coverage.notes,
         "",
@@ -128,6 +128,12 @@ def format_coverage(coverage: Coverage) -> list[str]:
             "half ranges; noise: the same of its own exploring in the source",
         ]
     return out
+
+
+def _format_returns(coverage: Coverage, which: str) -> str:
+    if np.isnan(coverage.returns).all():
+        return "returns  unknown: the log has no rewards"
+    return f"returns  {_format_spread(coverage.returns)}{which}"
 
 
 def _format_holdings(coverage: Coverage) -> str:

@@ -19,6 +19,7 @@ from isthmus.cli.console import error_screen, print_error
 from isthmus.cli.demo import run_demo
 from isthmus.cli.doctor import run_doctor
 from isthmus.cli.identifying import run_identify
+from isthmus.cli.importing import run_import
 from isthmus.cli.measuring import run_audit, run_evaluate, run_landscape
 from isthmus.cli.output import accept_any_text
 from isthmus.cli.showing import run_report, run_watch
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "audit": run_audit,
     "identify": run_identify,
     "collect": run_collect,
+    "import": run_import,
     "train": run_train,
     "resume": run_resume,
     "evaluate": run_evaluate,

@@ -66,6 +66,20 @@ def show_stages() -> Iterator[Callable[[str], None]]:
         yield lambda text: bars.update(task, description=escape(text))
 
 
+@contextmanager
+def show_messages(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar over what is read: call it with how much is done, and how much there is."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with _make_bars(*columns, transient=True) as bars:
+        task = bars.add_task(escape(text), total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
 class RunProgress(NamedTuple):
     """How far a run has come, from its files; zeros where it has none yet."""
 

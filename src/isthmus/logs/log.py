@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+UNKNOWN_REWARDS = "unknown"
+"""What the metadata says under `rewards` where a log has none: they are then NaN throughout."""
+
 
 class Log(NamedTuple):
     """Transitions in the order in which they were made, one a row.
@@ -21,7 +24,7 @@ class Log(NamedTuple):
 
     obs: np.ndarray  # float32 [B, O]
     action: np.ndarray  # float32 [B, A]
-    reward: np.ndarray  # float32 [B] the target's own
+    reward: np.ndarray  # float32 [B] the target's own; NaN throughout where nobody knows them
     next_obs: np.ndarray  # float32 [B, O]
     terminated: np.ndarray  # bool [B]
     truncated: np.ndarray  # bool [B]
@@ -46,6 +49,11 @@ class Log(NamedTuple):
     def returns(self) -> np.ndarray:
         """Return the sum of each episode's rewards, float64 [E]."""
         return np.bincount(self.episode, weights=self.reward.astype(np.float64))
+
+    @property
+    def has_rewards(self) -> bool:
+        """Return whether rewards are known."""
+        return not np.isnan(self.reward).all()
 
     def first(self, n: int) -> Log:
         """Return the first n transitions; the last of them ends its episode."""

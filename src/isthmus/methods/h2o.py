@@ -33,7 +33,7 @@ from isthmus.learning.replay import ReplayView
 from isthmus.learning.sac import SAC, Learned, QFunction, SACBatch, SACState
 from isthmus.learning.settings import NonNegativeFloat, Settings
 from isthmus.methods.darc import check_learner, without_rewards
-from isthmus.methods.logged import log_view, roll_out, scan
+from isthmus.methods.logged import check_has_rewards, log_view, roll_out, scan
 from isthmus.methods.method import MethodDefaults, State, fold_key, start_in_source
 from isthmus.problems.problem import Access, Problem
 from isthmus.types import Array, BadValue, Metrics
@@ -100,7 +100,7 @@ class H2O(Settings, MethodDefaults):
 
     def init(self, problem: Problem, seed: int, start: Any = None) -> State:
         """Do box line 1."""
-        problem.log()  # raises for one that cannot be read
+        check_has_rewards(problem)
         s = start_in_source(self.learner, problem.source, seed, start)
         spaces = problem.source.spaces
         classifiers = self.classifiers.init(spaces.observation, spaces.action, fold_key(s.key, 5))

@@ -17,7 +17,7 @@ from isthmus.learning.learner import Health
 from isthmus.learning.replay import ReplayView, sample
 from isthmus.learning.sac import SAC, Carry, SACBatch, SACState
 from isthmus.problems.problem import Problem
-from isthmus.types import Array, Metrics, Spaces, Worlds
+from isthmus.types import Array, BadValue, Metrics, Spaces, Worlds
 
 
 def roll_out(
@@ -28,6 +28,15 @@ def roll_out(
     returns = finished_returns(worlds, tr)
     metrics = {"training_return": float(returns.mean())} if len(returns) else {}
     return after, learner.observe(sac, tr), metrics | {"episodes": float(len(returns))}
+
+
+def check_has_rewards(problem: Problem) -> None:
+    """Raise BadValue where a method needs the log's rewards, and nobody knows them."""
+    if not problem.log().has_rewards:
+        raise BadValue(
+            f"{problem.data} has no rewards, and this method learns from them: take one that reads "
+            "states and actions alone (dap, dap_inverse, darc, garat), or write rewards into it"
+        )
 
 
 _log_views: dict[tuple[Any, ...], ReplayView] = {}

@@ -56,6 +56,16 @@ class CartpoleSwingup(Task):
         upright = np.where(off_track, 0.0, np.cos(view.qpos[:, 1]))
         return {"upright": upright, "fall": -100.0 * off_track}
 
+    def observed_rewards(self, action, next_obs):
+        """Return the same: positions and angles are observed."""
+        off_track = self.observed_falls(next_obs)
+        upright = np.where(off_track, 0.0, np.cos(next_obs[:, 2]))
+        return {"upright": upright, "fall": -100.0 * off_track}
+
+    def observed_falls(self, obs):
+        """Return which carts are further than 3 m from the middle."""
+        return np.abs(obs[:, 0]) > 3
+
     def terminated(self, view):
         """Return which carts are further than 3 m from the middle."""
         return np.abs(view.qpos[:, 0]) > 3

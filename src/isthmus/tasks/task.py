@@ -190,6 +190,20 @@ class Task:
         """
         raise NotImplementedError
 
+    def observed_rewards(self, action: np.ndarray, next_obs: np.ndarray) -> Terms | None:
+        """Return `rewards` of logged transitions where they follow from what is observed, else
+        None.
+
+        `action` [n, A] was commanded, `next_obs` [n, O] is what was observed after the step.
+        """
+        return None
+
+    def observed_falls(self, obs: np.ndarray) -> np.ndarray:
+        """Return `terminated` of observations [n, O], bool [n]; asked where `observed_rewards` are
+        known.
+        """
+        return np.zeros(len(obs), bool)
+
     def terminated(self, view: SimView) -> np.ndarray:
         """Return which worlds have fallen, bool [n]. A time limit is not a fall."""
         return np.zeros(len(view.ids), bool)
