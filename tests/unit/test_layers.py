@@ -16,8 +16,8 @@ import isthmus
 SOURCE = Path(__file__).parents[2] / "src" / "isthmus"
 
 ORDER = (
-    "types < plugins < physics < tasks < rendering < domains < logs < identification < problems < learning < "
-    "evaluation < methods < audit < "
+    "types < plugins < physics < tasks < rendering < domains < logs < identification < problems < "
+    "learning < evaluation < methods < audit < "
     "training < studies < papers < report < cli"
 )
 ROOT = "isthmus"  # the package's own face: it may import all, and no room imports it

@@ -23,11 +23,11 @@ from isthmus.domains.domain import Domain, RobotDomain
 from isthmus.domains.parse import as_domain
 from isthmus.identification.delays import split_delay
 from isthmus.identification.fit import Fit
-from isthmus.identification.intervals import measure_spread
+from isthmus.identification.intervals import estimate_spread
 from isthmus.identification.least_squares import (
     SMALL_GAIN,
     SMALL_NOISY_GAIN,
-    Solution,
+    LeastSquares,
     solve,
 )
 from isthmus.identification.log_space import LogSpace, choose_parameters
@@ -111,7 +111,7 @@ def identify(
     chosen = segments.take(np.isin(segments.block, fitted))
     predictor = Predictor(job.source, job.space, chosen, fits_starts=not coarse.is_exact)
     solution, sd = _fit_fully(job, predictor, coarse, given)
-    spread = measure_spread(solution.normal, chosen.block)
+    spread = estimate_spread(solution.normal, chosen.block)
     tested = segments
     if not _has_unknown(segments):
         tested = cut_segments(job.log, job.task, 1, coarse.delay, blocks_of=horizon)
@@ -153,7 +153,9 @@ def _prepare(
         raise BadValue(f"{source} cannot be fitted: it is no robot in a physics engine of ours")
     if source.effects:
         names = ", ".join(effect.name for effect in source.effects)
-        raise BadValue(f"a fit starts from a robot without effects; leave {names} out of the source")
+        raise BadValue(
+            f"a fit starts from a robot without effects; leave {names} out of the source"
+        )
     if not all(isinstance(setting, float | int) for _, setting in source.settings):
         raise BadValue(f"a fit starts from one robot; {source} draws its parameters")
     source.ready()
@@ -183,9 +185,7 @@ def _check_log(source: RobotDomain, log: Log) -> None:
             f"{spaces.observation} and {spaces.action}; is it of another robot?"
         )
     if log.size < MIN_TRANSITIONS:
-        raise BadValue(
-            f"the log has {log.size} transitions; a fit needs {MIN_TRANSITIONS} or more"
-        )
+        raise BadValue(f"the log has {log.size} transitions; a fit needs {MIN_TRANSITIONS} or more")
     for column in (log.obs, log.action, log.next_obs):
         if not np.isfinite(column).all():
             raise BadValue("the log holds NaN or infinity; leave those rows out")
@@ -239,7 +239,7 @@ class _Coarse:
 
 def _fit_coarsely(job: _Job, max_delay: int, given: np.ndarray | None) -> _Coarse:
     """Compare starts and delays on a part of the log, by few steps from each logged state."""
-    best: tuple[float, int, Solution, Segments] | None = None
+    best: tuple[float, int, LeastSquares, Segments] | None = None
     losses: list[tuple[int, float]] = []
     world_steps = 0
     usual: np.ndarray | None = None
@@ -275,11 +275,11 @@ def _cut_coarsely(job: _Job, delay: int) -> Segments:
     return segments.take(np.linspace(0, segments.size - 1, count).round().astype(int))
 
 
-def _fit_from_starts(job: _Job, predictor: Predictor, sd: np.ndarray, stage: str) -> Solution:
+def _fit_from_starts(job: _Job, predictor: Predictor, sd: np.ndarray, stage: str) -> LeastSquares:
     """Fit from several starting points, none on a bound, and return the best solution."""
     space, begin = job.space, predictor.starts.begin(predictor.segments)
     rng = np.random.default_rng(0)
-    best: Solution | None = None
+    best: LeastSquares | None = None
     for k in range(STARTS):
         u = space.origin
         if k:
@@ -305,7 +305,7 @@ def _measure_change(segments: Segments) -> np.ndarray:
     return np.where(moves & (spread > 0), usual, np.inf)
 
 
-def _measure_sd(solution: Solution, usual: np.ndarray) -> np.ndarray:
+def _measure_sd(solution: LeastSquares, usual: np.ndarray) -> np.ndarray:
     """Return the residuals' standard deviations [O], robustly, of what is not fitted away.
 
     At least ROUNDING of the usual change: a log holds 7 digits.
@@ -317,7 +317,7 @@ def _measure_sd(solution: Solution, usual: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(usual), sd, np.inf)
 
 
-def _is_exact(solution: Solution, usual: np.ndarray) -> bool:
+def _is_exact(solution: LeastSquares, usual: np.ndarray) -> bool:
     """Return whether what a fit leaves is rounding."""
     size = MAD_SD * np.median(np.abs(solution.residual), axis=(0, 1))
     moving = np.isfinite(usual)
@@ -348,7 +348,7 @@ def _split_blocks(block: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
 
 def _fit_fully(
     job: _Job, predictor: Predictor, coarse: _Coarse, given: np.ndarray | None
-) -> tuple[Solution, np.ndarray]:
+) -> tuple[LeastSquares, np.ndarray]:
     """Fit the whole log, the noise with it where it is not given."""
     usual = _measure_change(predictor.segments)
     sd = np.where(np.isfinite(usual), np.maximum(coarse.sd, ROUNDING * usual), np.inf)
@@ -360,7 +360,8 @@ def _fit_fully(
     solution = solve(predictor, coarse.u, start, sd, job.tell("all of the log"), small_gain)
     for _ in range(1 if coarse.is_exact else MAX_NOISE_ROUNDS):
         newer = _measure_sd(solution, usual)
-        settled = np.abs(np.log(newer / sd))[np.isfinite(usual)].max(initial=0) < NOISE_SETTLED
+        moving = np.isfinite(usual)
+        settled = np.abs(np.log(newer[moving] / sd[moving])).max(initial=0) < NOISE_SETTLED
         sd = newer
         if settled:
             break

@@ -29,7 +29,7 @@ MAX_PARAMETER_STEP = 0.7  # in u, of one iteration: a factor of 2
 OnIteration = Callable[[float], None]
 
 
-class Solution(NamedTuple):
+class LeastSquares(NamedTuple):
     """Where the least squares ended, linearized there."""
 
     u: np.ndarray  # [P]
@@ -60,7 +60,7 @@ def solve(
     sd: np.ndarray,
     on_iteration: OnIteration | None = None,
     small_gain: float = SMALL_GAIN,
-) -> Solution:
+) -> LeastSquares:
     """Fit u [P] and starts [S, D] under noise of standard deviations sd [O].
 
     An observed number whose sd is infinite does not count. `on_iteration(cost)` is called before
@@ -84,7 +84,7 @@ def solve(
         if gain < small_gain or (moved < SMALL_STEP and not predictor.starts.size):
             break
     residual = line.predicted - targets
-    return Solution(u, start, cost, residual, _Blocks(line, targets, sd).eliminate())
+    return LeastSquares(u, start, cost, residual, _Blocks(line, targets, sd).eliminate())
 
 
 class _Point(NamedTuple):

@@ -74,9 +74,7 @@ class Predictor:
         lost = _find_lost(out)
         by_parameter[:, lost] = 0.0
         by_start[:, lost] = 0.0
-        return Linearization(
-            out[0], np.moveaxis(by_parameter, 0, -1), np.moveaxis(by_start, 0, -1)
-        )
+        return Linearization(out[0], np.moveaxis(by_parameter, 0, -1), np.moveaxis(by_start, 0, -1))
 
     def _run(self, us: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Return predictions [C, S, rows, O] under us [C, P] and starts [C, S, D]."""
@@ -143,7 +141,6 @@ class _Batch:
         Without starts to fit they begin alike each time: their rows are kept, and nothing has to
         be derived from them anew.
         """
-        copies = len(starts)
         mark = rows.tobytes()
         if not predictor.starts.size and self.began and self.began[0] == mark:
             self.simulator.rows[:] = self.began[1]
