@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -96,9 +97,9 @@ def identify(
     `parameters` are names and patterns with `*` (none: those of the whole robot). `horizon` is how
     many steps a segment has (None: 1 where the states are exact, else NOISY_HORIZON). `noise` is
     the standard deviation of each observed number's noise (one number, or O; None: estimated; 0:
-    the states are exact). Delays up to `max_delay` steps are tried. `on_step(stage, loss)` is called
-    after each iteration. Raises BadValue, in one line, where the log does not fit the robot, tells
-    nothing, or is explained no better than by `source`.
+    the states are exact). Delays up to `max_delay` steps are tried. `on_step(stage, loss)` is
+    called before each iteration. Raises BadValue, in one line, where the log does not fit the
+    robot, tells nothing, or is explained no better than by `source`.
     """
     job = _prepare(source, log, parameters, seed, on_step)
     _check_options(horizon, max_delay)
@@ -237,33 +238,39 @@ class _Coarse:
     world_steps: int
 
 
+class _Candidate(NamedTuple):
+    """A delay, and the fit under it."""
+
+    delay: int
+    segments: Segments
+    solution: LeastSquares
+
+
 def _fit_coarsely(job: _Job, max_delay: int, given: np.ndarray | None) -> _Coarse:
     """Compare starts and delays on a part of the log, by few steps from each logged state."""
-    best: tuple[float, int, LeastSquares, Segments] | None = None
-    losses: list[tuple[int, float]] = []
+    candidates: list[_Candidate] = []
     world_steps = 0
-    usual: np.ndarray | None = None
-    exact = False
+    usual = _measure_change(_cut_coarsely(job, 0))
     for delay in range(max_delay + 1):
         segments = _cut_coarsely(job, delay)
-        usual = _measure_change(segments) if usual is None else usual
         predictor = Predictor(job.source, job.space, segments, fits_starts=False)
         stage = f"a delay of {delay} steps" if delay else "one step ahead"
         solution = _fit_from_starts(job, predictor, usual, stage)
         world_steps += predictor.steps
-        losses.append((delay, solution.cost))
-        if best is None or solution.cost < best[0]:
-            best = solution.cost, delay, solution, segments
-        exact = _is_exact(solution, usual) and not _has_unknown(segments)
+        candidates.append(_Candidate(delay, segments, solution))
         # Where so little is left no delay is in question.
-        if exact or solution.cost < LITTLE_LEFT:
+        if solution.cost < LITTLE_LEFT:
             break
-    assert best is not None and usual is not None
-    _, delay, solution, segments = best
-    if given is not None:
-        exact = not given.any() and not _has_unknown(segments)
-    sd = _measure_sd(solution, usual)
-    return _Coarse(solution.u, sd, delay, tuple(losses), exact, world_steps)
+    best = min(candidates, key=lambda candidate: candidate.solution.cost)
+    exact = _is_exact(best.solution, usual) if given is None else not given.any()
+    return _Coarse(
+        u=best.solution.u,
+        sd=_measure_sd(best.solution, usual),
+        delay=best.delay,
+        losses=tuple((c.delay, c.solution.cost) for c in candidates),
+        is_exact=exact and not _has_unknown(best.segments),
+        world_steps=world_steps,
+    )
 
 
 def _cut_coarsely(job: _Job, delay: int) -> Segments:
