@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,40 @@ if TYPE_CHECKING:
     from isthmus.identification.fit import Fit
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """What is fitted, and how."""
+
+    parameters: Annotated[
+        str,
+        arg(
+            metavar="A,B,*_C",
+            help="what to fit, of `isthmus parameters TASK` (default: gravity, friction, density, "
+            "damping, armature and motor_strength, as far as the robot has them)",
+        ),
+    ] = ""
+    horizon: Annotated[
+        int | None,
+        arg(
+            metavar="STEPS",
+            help="steps of a segment, 1..50 (default: 1 where the log's states are exact, 10 where "
+            "they are noisy and each segment's start is fitted too)",
+        ),
+    ] = None
+    noise: Annotated[
+        float | None,
+        arg(help="standard deviation of every observed number; 0: exact (default: estimated)"),
+    ] = None
+    max_delay: Annotated[
+        int, arg(metavar="STEPS", help="delays from command to observation that are tried")
+    ] = 3
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The names and patterns of the parameters."""
+        return tuple(filter(None, self.parameters.split(",")))
+
+
 def run_identify(
     shift: ShiftOptions,
     code: ImportOptions,
@@ -29,29 +63,7 @@ def run_identify(
     out: Annotated[
         Path, arg(aliases=["-o"], metavar="FIT.json", help="the fit; its picture lies beside it")
     ],
-    parameters: Annotated[
-        str,
-        arg(
-            metavar="A,B,*_C",
-            help="what to fit, of `isthmus parameters TASK` (default: gravity, friction, density, "
-            "damping, armature and motor_strength, as far as the robot has them)",
-        ),
-    ] = "",
-    horizon: Annotated[
-        int | None,
-        arg(
-            metavar="STEPS",
-            help="steps of a segment, 1..50 (default: 1 where the log's states are exact, 10 where "
-            "they are noisy and each segment's start is fitted too)",
-        ),
-    ] = None,
-    noise: Annotated[
-        float | None,
-        arg(help="standard deviation of every observed number; 0: exact (default: estimated)"),
-    ] = None,
-    max_delay: Annotated[
-        int, arg(metavar="STEPS", help="delays from command to observation that are tried")
-    ] = 3,
+    options: FitOptions,
     seed: int = 0,
     json: Annotated[bool, arg(help="print the fit as JSON instead of the table")] = False,
 ) -> None:
@@ -70,15 +82,14 @@ def run_identify(
     from isthmus.report.identification_figures import plot_fit
     from isthmus.report.style import save_figure
 
-    wanted = tuple(filter(None, parameters.split(",")))
     with show_fitting() as on_step:
         fit = identify(
             problem.source,
             log,
-            wanted,
-            horizon=horizon,
-            noise=noise,
-            max_delay=max_delay,
+            options.patterns,
+            horizon=options.horizon,
+            noise=options.noise,
+            max_delay=options.max_delay,
             seed=seed,
             on_step=on_step,
         )

@@ -203,16 +203,18 @@ def _read_fit(data: Mapping[str, Any]) -> Fit:
 
 def _check_numbers(fit: Fit) -> None:
     """Raise ValueError where numbers of a fit cannot be what they stand for."""
-    P = len(fit.parameters)
-    covariance = np.array(fit.covariance, float)
-    if not P or covariance.shape != (P, P):
-        raise ValueError(f"{P} parameters with a covariance of shape {covariance.shape}")
-    if not np.isfinite(covariance).all() or np.linalg.eigvalsh(covariance).min() < -1e-6:
-        raise ValueError("its covariance is none")
+    _check_covariance(np.array(fit.covariance, float), len(fit.parameters))
     for parameter in fit.parameters:
         low, high = parameter.bounds
-        if not (low <= parameter.value <= high and parameter.value + parameter.offset > 0):
+        if not low <= parameter.value <= high or parameter.value + parameter.offset <= 0:
             raise ValueError(f"{parameter.name}={parameter.value} is out of {low}..{high}")
     for delay in (fit.action_delay, fit.observation_delay):
         if not isinstance(delay, int) or delay < 0:
             raise ValueError(f"a delay of {delay!r} steps")
+
+
+def _check_covariance(covariance: np.ndarray, count: int) -> None:
+    if not count or covariance.shape != (count, count):
+        raise ValueError(f"{count} parameters with a covariance of shape {covariance.shape}")
+    if not np.isfinite(covariance).all() or np.linalg.eigvalsh(covariance).min() < -1e-6:
+        raise ValueError("its covariance is none")

@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,11 +24,11 @@ from isthmus.domains.domain import Domain, RobotDomain
 from isthmus.domains.parse import as_domain
 from isthmus.identification.delays import split_delay
 from isthmus.identification.fit import Fit
-from isthmus.identification.intervals import measure_spread
+from isthmus.identification.intervals import estimate_spread
 from isthmus.identification.least_squares import (
     SMALL_GAIN,
     SMALL_NOISY_GAIN,
-    Solution,
+    LeastSquares,
     solve,
 )
 from isthmus.identification.log_space import LogSpace, choose_parameters
@@ -96,9 +97,9 @@ def identify(
     `parameters` are names and patterns with `*` (none: those of the whole robot). `horizon` is how
     many steps a segment has (None: 1 where the states are exact, else NOISY_HORIZON). `noise` is
     the standard deviation of each observed number's noise (one number, or O; None: estimated; 0:
-    the states are exact). Delays up to `max_delay` steps are tried. `on_step(stage, loss)` is called
-    after each iteration. Raises BadValue, in one line, where the log does not fit the robot, tells
-    nothing, or is explained no better than by `source`.
+    the states are exact). Delays up to `max_delay` steps are tried. `on_step(stage, loss)` is
+    called before each iteration. Raises BadValue, in one line, where the log does not fit the
+    robot, tells nothing, or is explained no better than by `source`.
     """
     job = _prepare(source, log, parameters, seed, on_step)
     _check_options(horizon, max_delay)
@@ -111,7 +112,7 @@ def identify(
     chosen = segments.take(np.isin(segments.block, fitted))
     predictor = Predictor(job.source, job.space, chosen, fits_starts=not coarse.is_exact)
     solution, sd = _fit_fully(job, predictor, coarse, given)
-    spread = measure_spread(solution.normal, chosen.block)
+    spread = estimate_spread(solution.normal, chosen.block)
     tested = segments
     if not _has_unknown(segments):
         tested = cut_segments(job.log, job.task, 1, coarse.delay, blocks_of=horizon)
@@ -237,33 +238,39 @@ class _Coarse:
     world_steps: int
 
 
+class _Candidate(NamedTuple):
+    """A delay, and the fit under it."""
+
+    delay: int
+    segments: Segments
+    solution: LeastSquares
+
+
 def _fit_coarsely(job: _Job, max_delay: int, given: np.ndarray | None) -> _Coarse:
     """Compare starts and delays on a part of the log, by few steps from each logged state."""
-    best: tuple[float, int, Solution, Segments] | None = None
-    losses: list[tuple[int, float]] = []
+    candidates: list[_Candidate] = []
     world_steps = 0
-    usual: np.ndarray | None = None
-    exact = False
+    usual = _measure_change(_cut_coarsely(job, 0))
     for delay in range(max_delay + 1):
         segments = _cut_coarsely(job, delay)
-        usual = _measure_change(segments) if usual is None else usual
         predictor = Predictor(job.source, job.space, segments, fits_starts=False)
         stage = f"a delay of {delay} steps" if delay else "one step ahead"
         solution = _fit_from_starts(job, predictor, usual, stage)
         world_steps += predictor.steps
-        losses.append((delay, solution.cost))
-        if best is None or solution.cost < best[0]:
-            best = solution.cost, delay, solution, segments
-        exact = _is_exact(solution, usual) and not _has_unknown(segments)
+        candidates.append(_Candidate(delay, segments, solution))
         # Where so little is left no delay is in question.
-        if exact or solution.cost < LITTLE_LEFT:
+        if solution.cost < LITTLE_LEFT:
             break
-    assert best is not None and usual is not None
-    _, delay, solution, segments = best
-    if given is not None:
-        exact = not given.any() and not _has_unknown(segments)
-    sd = _measure_sd(solution, usual)
-    return _Coarse(solution.u, sd, delay, tuple(losses), exact, world_steps)
+    best = min(candidates, key=lambda candidate: candidate.solution.cost)
+    exact = _is_exact(best.solution, usual) if given is None else not given.any()
+    return _Coarse(
+        u=best.solution.u,
+        sd=_measure_sd(best.solution, usual),
+        delay=best.delay,
+        losses=tuple((c.delay, c.solution.cost) for c in candidates),
+        is_exact=exact and not _has_unknown(best.segments),
+        world_steps=world_steps,
+    )
 
 
 def _cut_coarsely(job: _Job, delay: int) -> Segments:
@@ -275,11 +282,11 @@ def _cut_coarsely(job: _Job, delay: int) -> Segments:
     return segments.take(np.linspace(0, segments.size - 1, count).round().astype(int))
 
 
-def _fit_from_starts(job: _Job, predictor: Predictor, sd: np.ndarray, stage: str) -> Solution:
+def _fit_from_starts(job: _Job, predictor: Predictor, sd: np.ndarray, stage: str) -> LeastSquares:
     """Fit from several starting points, none on a bound, and return the best solution."""
     space, begin = job.space, predictor.starts.begin(predictor.segments)
     rng = np.random.default_rng(0)
-    best: Solution | None = None
+    best: LeastSquares | None = None
     for k in range(STARTS):
         u = space.origin
         if k:
@@ -305,7 +312,7 @@ def _measure_change(segments: Segments) -> np.ndarray:
     return np.where(moves & (spread > 0), usual, np.inf)
 
 
-def _measure_sd(solution: Solution, usual: np.ndarray) -> np.ndarray:
+def _measure_sd(solution: LeastSquares, usual: np.ndarray) -> np.ndarray:
     """Return the residuals' standard deviations [O], robustly, of what is not fitted away.
 
     At least ROUNDING of the usual change: a log holds 7 digits.
@@ -317,7 +324,7 @@ def _measure_sd(solution: Solution, usual: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(usual), sd, np.inf)
 
 
-def _is_exact(solution: Solution, usual: np.ndarray) -> bool:
+def _is_exact(solution: LeastSquares, usual: np.ndarray) -> bool:
     """Return whether what a fit leaves is rounding."""
     size = MAD_SD * np.median(np.abs(solution.residual), axis=(0, 1))
     moving = np.isfinite(usual)
@@ -348,7 +355,7 @@ def _split_blocks(block: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
 
 def _fit_fully(
     job: _Job, predictor: Predictor, coarse: _Coarse, given: np.ndarray | None
-) -> tuple[Solution, np.ndarray]:
+) -> tuple[LeastSquares, np.ndarray]:
     """Fit the whole log, the noise with it where it is not given."""
     usual = _measure_change(predictor.segments)
     sd = np.where(np.isfinite(usual), np.maximum(coarse.sd, ROUNDING * usual), np.inf)
@@ -360,7 +367,8 @@ def _fit_fully(
     solution = solve(predictor, coarse.u, start, sd, job.tell("all of the log"), small_gain)
     for _ in range(1 if coarse.is_exact else MAX_NOISE_ROUNDS):
         newer = _measure_sd(solution, usual)
-        settled = np.abs(np.log(newer / sd))[np.isfinite(usual)].max(initial=0) < NOISE_SETTLED
+        moving = np.isfinite(usual)
+        settled = np.abs(np.log(newer[moving] / sd[moving])).max(initial=0) < NOISE_SETTLED
         sd = newer
         if settled:
             break

@@ -16,6 +16,10 @@ UNTOLD_RATIO = 5e-4
 """Of the largest singular value of the scaled Jacobian: below, differences are rounding."""
 
 
+SMALLEST = 1e-30
+"""Of the largest eigenvalue: what is taken for a smaller one, so that nothing overflows."""
+
+
 class Spread(NamedTuple):
     """What is known of P parameters, in u."""
 
@@ -26,7 +30,7 @@ class Spread(NamedTuple):
     untold: np.ndarray  # bool [P], which directions the log does not tell
 
 
-def measure_spread(normal: NormalEquations, block: np.ndarray) -> Spread:
+def estimate_spread(normal: NormalEquations, block: np.ndarray) -> Spread:
     """Return the spread of the fit, by the sandwich over blocks (int64 [S]) of segments.
 
     Liang and Zeger 1986: bread is the inverse of the normal matrix, filling the sum over blocks
@@ -44,7 +48,7 @@ def measure_spread(normal: NormalEquations, block: np.ndarray) -> Spread:
     scores = (scores - scores.mean(axis=0)) @ vectors  # in the singular directions
     filling = scores.T @ scores * count / max(count - 1, 1)
     singular = np.sqrt(eigenvalues)
-    inverse = 1 / np.maximum(eigenvalues, 1e-300)
+    inverse = 1 / np.maximum(eigenvalues, SMALLEST * eigenvalues[0])
     inner = filling * inverse[:, None] * inverse[None, :]
     untold = singular <= UNTOLD_RATIO * singular[0]
     untold |= np.sqrt(np.diag(inner)) > UNTOLD_SD

@@ -29,7 +29,7 @@ MAX_PARAMETER_STEP = 0.7  # in u, of one iteration: a factor of 2
 OnIteration = Callable[[float], None]
 
 
-class Solution(NamedTuple):
+class LeastSquares(NamedTuple):
     """Where the least squares ended, linearized there."""
 
     u: np.ndarray  # [P]
@@ -60,13 +60,13 @@ def solve(
     sd: np.ndarray,
     on_iteration: OnIteration | None = None,
     small_gain: float = SMALL_GAIN,
-) -> Solution:
+) -> LeastSquares:
     """Fit u [P] and starts [S, D] under noise of standard deviations sd [O].
 
     An observed number whose sd is infinite does not count. `on_iteration(cost)` is called before
     each iteration; the last one wins less than `small_gain` of the cost.
     """
-    space, targets = predictor.space, predictor.targets
+    targets = predictor.targets
     damping = FIRST_DAMPING
     line = predictor.linearize(u, start)
     cost = measure_cost(line.predicted - targets, sd)
@@ -84,7 +84,7 @@ def solve(
         if gain < small_gain or (moved < SMALL_STEP and not predictor.starts.size):
             break
     residual = line.predicted - targets
-    return Solution(u, start, cost, residual, _Blocks(line, targets, sd).eliminate())
+    return LeastSquares(u, start, cost, residual, _Blocks(line, targets, sd).eliminate())
 
 
 class _Point(NamedTuple):
@@ -123,15 +123,15 @@ class _Blocks:
 
     def __init__(self, line: Linearization, targets: np.ndarray, sd: np.ndarray):
         r = (line.predicted - targets) / sd
-        size = np.abs(r)
-        weight = np.sqrt(np.minimum(1.0, HUBER / np.maximum(size, HUBER)))
-        weight[size > OUTLIER] = 0.0
+        far = np.abs(r)
+        weight = np.sqrt(np.minimum(1.0, HUBER / np.maximum(far, HUBER)))
+        weight[far > OUTLIER] = 0.0
         scale = (weight / sd)[..., None]
-        S, self.rows, self.observed = r.shape
+        size, self.rows, self.observed = r.shape
         n = self.rows * self.observed
-        self.r = (weight * np.clip(r, -OUTLIER, OUTLIER)).reshape(S, n)
-        self.B = (line.by_parameter * scale).reshape(S, n, -1)
-        self.A = (line.by_start * scale).reshape(S, n, -1)
+        self.r = (weight * np.clip(r, -OUTLIER, OUTLIER)).reshape(size, n)
+        self.B = (line.by_parameter * scale).reshape(size, n, -1)
+        self.A = (line.by_start * scale).reshape(size, n, -1)
         self.BB = np.matmul(self.B.transpose(0, 2, 1), self.B)
         self.Br = np.einsum("snp,sn->sp", self.B, self.r)
         self.AA = np.matmul(self.A.transpose(0, 2, 1), self.A)
@@ -140,21 +140,19 @@ class _Blocks:
 
     def _damped(self, damping: float) -> np.ndarray:
         """Return A'A [S, D, D] with a ridge, by which a start of no effect stays where it is."""
-        D = self.AA.shape[1]
         diagonal = np.einsum("sdd->sd", self.AA)
         ridge = damping * diagonal + 1e-9 * diagonal.max(axis=1, initial=0, keepdims=True) + 1e-12
-        return self.AA + ridge[:, :, None] * np.eye(D)
+        return self.AA + ridge[:, :, None] * np.eye(self.AA.shape[1])
 
     def solve(self, u: np.ndarray, low: np.ndarray, high: np.ndarray, damping: float) -> _Step:
         """Return the damped step; parameters at a bound do not step beyond it."""
-        P = self.B.shape[2]
-        AA = self._damped(damping)
-        by_parameter = np.linalg.solve(AA, self.AB)  # [S, D, P]
-        by_residual = np.linalg.solve(AA, self.Ar[..., None])[..., 0]  # [S, D]
+        damped = self._damped(damping)
+        by_parameter = np.linalg.solve(damped, self.AB)  # [S, D, P]
+        by_residual = np.linalg.solve(damped, self.Ar[..., None])[..., 0]  # [S, D]
         matrix = (self.BB - np.matmul(self.AB.transpose(0, 2, 1), by_parameter)).sum(axis=0)
         gradient = (self.Br - np.einsum("sdp,sd->sp", self.AB, by_residual)).sum(axis=0)
         free = ~((u <= low) & (gradient > 0) | (u >= high) & (gradient < 0))
-        step = np.zeros(P)
+        step = np.zeros(self.B.shape[2])
         if free.any():
             inner = matrix[np.ix_(free, free)]
             diagonal = np.diag(inner)
@@ -167,12 +165,12 @@ class _Blocks:
 
     def eliminate(self) -> NormalEquations:
         """Return the normal equations of the parameters alone."""
-        AA = self._damped(0.0)
-        by_parameter = np.linalg.solve(AA, self.AB)
-        by_residual = np.linalg.solve(AA, self.Ar[..., None])[..., 0]
+        damped = self._damped(0.0)
+        by_parameter = np.linalg.solve(damped, self.AB)
+        by_residual = np.linalg.solve(damped, self.Ar[..., None])[..., 0]
         matrix = (self.BB - np.matmul(self.AB.transpose(0, 2, 1), by_parameter)).sum(axis=0)
         scores = self.Br - np.einsum("sdp,sd->sp", self.AB, by_residual)
-        taken = np.linalg.solve(AA, self.A.transpose(0, 2, 1))  # [S, D, n]
+        taken = np.linalg.solve(damped, self.A.transpose(0, 2, 1))  # [S, D, n]
         leverage = np.einsum("snd,sdn->sn", self.A, taken)
         by_number = leverage.reshape(-1, self.rows, self.observed).sum(axis=(0, 1))
         return NormalEquations((matrix + matrix.T) / 2, scores.sum(axis=0), scores, by_number)

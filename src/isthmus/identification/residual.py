@@ -63,14 +63,18 @@ class Predictor:
 
     def linearize(self, u: np.ndarray, start: np.ndarray) -> Linearization:
         """Return predictions and derivatives, by one batch of 2 P + D + 1 copies of the log."""
-        P, D = len(u), self.starts.size
-        us = np.tile(u, (2 * P + D + 1, 1))
-        us[1 : 2 * P + 1] += PARAMETER_STEP * np.repeat(np.eye(P), 2, axis=0) * _signs(P)
+        count, coordinates = len(u), self.starts.size
+        us = np.tile(u, (2 * count + coordinates + 1, 1))
+        us[1 : 2 * count + 1] += (
+            PARAMETER_STEP * np.repeat(np.eye(count), 2, axis=0) * _signs(count)
+        )
         starts = np.tile(start, (len(us), 1, 1))
-        starts[2 * P + 1 :] += START_STEP * np.eye(D)[:, None, :]
+        starts[2 * count + 1 :] += START_STEP * np.eye(coordinates)[:, None, :]
         out = self._run(us, starts)
-        by_parameter = (out[1 : 2 * P + 1 : 2] - out[2 : 2 * P + 1 : 2]) / (2 * PARAMETER_STEP)
-        by_start = (out[2 * P + 1 :] - out[0]) / START_STEP
+        by_parameter = (out[1 : 2 * count + 1 : 2] - out[2 : 2 * count + 1 : 2]) / (
+            2 * PARAMETER_STEP
+        )
+        by_start = (out[2 * count + 1 :] - out[0]) / START_STEP
         lost = _find_lost(out)
         by_parameter[:, lost] = 0.0
         by_start[:, lost] = 0.0
@@ -78,13 +82,13 @@ class Predictor:
 
     def _run(self, us: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Return predictions [C, S, rows, O] under us [C, P] and starts [C, S, D]."""
-        copies, S = len(us), self.segments.size
+        copies, size = len(us), self.segments.size
         part = max(1, MAX_WORLDS // copies)
-        out = np.empty((copies, S, self.observed_rows, self.segments.obs.shape[1]))
+        out = np.empty((copies, size, self.observed_rows, self.segments.obs.shape[1]))
         values = np.tile(self._base, (copies, 1))
         values[:, self._columns] = self.space.decode(us)
-        for first in range(0, S, part):
-            rows = np.arange(first, min(first + part, S))
+        for first in range(0, size, part):
+            rows = np.arange(first, min(first + part, size))
             batch = self._batch(copies, len(rows))
             batch.run(self, values, rows, starts[:, rows], out)
             self.steps += copies * len(rows) * self.segments.horizon
@@ -141,7 +145,6 @@ class _Batch:
         Without starts to fit they begin alike each time: their rows are kept, and nothing has to
         be derived from them anew.
         """
-        copies = len(starts)
         mark = rows.tobytes()
         if not predictor.starts.size and self.began and self.began[0] == mark:
             self.simulator.rows[:] = self.began[1]

@@ -61,8 +61,9 @@ def cut_segments(
 ) -> Segments:
     """Cut a log into segments of `horizon` steps that do not overlap.
 
-    `blocks_of`: number blocks as for that horizon. Actions are those of `delay` steps before; no segment reaches across episodes or blocks.
-    Raises BadValue where the log holds none.
+    Actions are those of `delay` steps before; no segment reaches across episodes or blocks, which
+    are numbered as for segments of `blocks_of` steps (None: of `horizon`). Raises BadValue where
+    the log holds none.
     """
     qpos, qvel = tell_state(task, log.obs)
     block = number_blocks(log, blocks_of or horizon)
@@ -105,7 +106,7 @@ def _find_told(state: np.ndarray) -> np.ndarray:
     """Return which rows tell every coordinate that any row tells, bool [B]."""
     missing = np.isnan(state)
     never = missing.all(axis=0)
-    return ~missing[:, ~never].any(axis=1)
+    return np.all(~missing[:, ~never], axis=1)
 
 
 def _list_starts(log: Log, block: np.ndarray, horizon: int, delay: int) -> np.ndarray:

@@ -57,17 +57,17 @@ class StartCoordinates:
 
     def place(self, segments: Segments, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return positions [C S, nq] and velocities [C S, nv] displaced by starts [C, S, D]."""
-        copies, S = starts.shape[:2]
+        copies, size = starts.shape[:2]
         qpos = np.tile(_fill(segments.qpos, np.array(self.model.qpos0)), (copies, 1))
         qvel = np.tile(_fill(segments.qvel, np.zeros(self.model.nv)), (copies, 1))
         if not self.size:
             return qpos, qvel
-        displaced = np.zeros((copies * S, 2 * self.model.nv))
-        displaced[:, self.fitted] = starts.reshape(copies * S, -1)
+        displaced = np.zeros((copies * size, 2 * self.model.nv))
+        displaced[:, self.fitted] = starts.reshape(copies * size, -1)
         qvel += displaced[:, self.model.nv :]
-        for address, dof, count, size in _list_joints(self.model):
-            moved = displaced[:, dof : dof + size]
-            if count == size:
+        for address, dof, count, axes in _list_joints(self.model):
+            moved = displaced[:, dof : dof + axes]
+            if count == axes:
                 qpos[:, address : address + count] += moved
                 continue
             shift = count - 4  # of a free joint: three positions first
@@ -89,10 +89,10 @@ def _list_joints(model: mujoco.MjModel) -> list[tuple[int, int, int, int]]:
 
 def _find_unknown(told: np.ndarray, fits_all: bool) -> np.ndarray:
     """Return which columns are to be fitted, bool [nq] or [nv]."""
-    never = np.isnan(told).all(axis=0)
+    never: np.ndarray = np.isnan(told).all(axis=0)
     if not fits_all:
         return never
-    return never | (told != told[0]).any(axis=0)
+    return np.logical_or(never, np.any(told != told[0], axis=0))
 
 
 def _by_axis(unknown: np.ndarray, size: int) -> np.ndarray:

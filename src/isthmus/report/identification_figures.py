@@ -26,7 +26,7 @@ def plot_fit(fit: Fit) -> Figure:
 def _plot_intervals(ax: Axes, fit: Fit) -> None:
     for row, p in enumerate(fit.parameters):
         unit = p.default or 1.0
-        color = COLORS[1] if p.verdict == NOT_IDENTIFIED else COLORS[0]
+        color = COLORS[p.verdict == NOT_IDENTIFIED]
         ax.plot([p.low / unit, p.high / unit], [row, row], color=color, lw=3, alpha=0.5)
         ax.plot([p.value / unit], [row], "o", color=color, ms=4)
     ax.axvline(1.0, color=PALE_COLOR, lw=1, ls="--")
@@ -39,8 +39,8 @@ def _plot_intervals(ax: Axes, fit: Fit) -> None:
 def _plot_gap(ax: Axes, fit: Fit) -> None:
     names = [gap.name for gap in fit.held_out]
     places = range(len(names))
-    left = [min(gap.left, 1.5) for gap in fit.held_out]
-    ax.barh(places, [1.0 if gap.by_default else 0.0 for gap in fit.held_out], color="#e8eaed")
+    left = [gap.left for gap in fit.held_out]
+    ax.barh(places, 1.0, color="#e8eaed")
     ax.barh(places, left, color=COLORS[0], height=0.5)
     ax.set_yticks(places, names)
     ax.invert_yaxis()
