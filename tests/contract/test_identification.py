@@ -20,6 +20,7 @@ from isthmus.identification.residual import Predictor
 from isthmus.identification.segments import cut_segments
 from isthmus.logs.log import Log
 from isthmus.logs.record import record_log
+from isthmus.physics.parameters import JointLaw
 from isthmus.physics.random import Streams, keys
 from isthmus.problems.problem import Problem, make_problem
 from isthmus.tasks.task import BUILT_IN, SimView, Task, find_task
@@ -327,6 +328,7 @@ def test_a_law_is_the_posterior(fit: Fit) -> None:
     for i, name in enumerate(domain.names):
         assert np.median(drawn[:, i]) == pytest.approx(values_of(fit)[name], rel=0.01)
         setting = dict(domain.settings)[name]
+        assert isinstance(setting, JointLaw)
         assert drawn[:, i].min() >= setting.low and drawn[:, i].max() <= setting.high
     assert np.allclose(logs.std(axis=0), 0.2, rtol=0.03)
     correlation = np.corrcoef(logs.T)[np.triu_indices(len(domain.names), 1)]

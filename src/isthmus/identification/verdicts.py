@@ -97,7 +97,7 @@ def describe_direction(weights: Mapping[str, float]) -> str:
     return f"{together} cannot be told apart: {', '.join(parts)} together look the same"
 
 
-class Gap(NamedTuple):
+class StepGap(NamedTuple):
     """One-step errors on held-out segments, by the source's values and by the fit's."""
 
     by_default: np.ndarray  # [S, H, O]
@@ -145,11 +145,11 @@ class Gap(NamedTuple):
             )
 
 
-def explain_gap(source: RobotDomain, space: LogSpace, u: np.ndarray, held_out: Segments) -> Gap:
+def explain_gap(source: RobotDomain, space: LogSpace, u: np.ndarray, held_out: Segments) -> StepGap:
     """Measure errors on held-out segments; unknown starts are fitted under either."""
     by_default = _measure_errors(source, space, space.origin, held_out)
     by_fit = _measure_errors(source, space, u, held_out)
-    return Gap(by_default, by_fit, held_out.block)
+    return StepGap(by_default, by_fit, held_out.block)
 
 
 def _measure_errors(
