@@ -18,6 +18,7 @@ from pathlib import Path
 import dap_rounds
 import environment_steps
 import es_generation
+import identification
 import landscapes
 import matl_rounds
 import member_updates
@@ -42,6 +43,7 @@ COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
     "matl_rounds": lambda peer: matl_rounds.compare(matl_rounds.Sizes()),
     "member_updates": lambda peer: member_updates.compare(member_updates.Sizes()),
     "es_generation": lambda peer: es_generation.compare(es_generation.Sizes()),
+    "identification": lambda peer: identification.compare(identification.Sizes()),
     "landscapes": lambda peer: landscapes.compare(landscapes.Sizes(), peer),
     "startup": lambda peer: startup.compare(startup.Sizes()),
 }

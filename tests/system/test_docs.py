@@ -19,6 +19,7 @@ import tiny
 import isthmus
 from isthmus.cli.main import COMMANDS, main
 from isthmus.cli.options import MethodOptions, ProblemOptions
+from isthmus.identification.fit import Fit, FittedParameter
 from isthmus.methods import registry
 from isthmus.tasks.imports import import_files
 from isthmus.tasks.task import TASKS
@@ -137,6 +138,36 @@ def check_command(name: str, options: dict[str, Any]) -> None:
         assert settings.keys() <= known
 
 
+def make_fit(path: Path | str) -> Fit:
+    """Return a fit of HalfCheetah's damping, as a page's `fit.json` may be."""
+    damping = FittedParameter(
+        "damping", "x", 1.0, 3.0, 2.9, 3.1, "identified", offset=0.0, bounds=(0.001, 1000.0)
+    )
+    return Fit(
+        task="half_cheetah",
+        engine="mujoco",
+        source="half_cheetah",
+        parameters=(damping,),
+        covariance=((1e-4,),),
+        combinations=(),
+        explained=1.0,
+        held_out=(),
+        action_delay=0,
+        observation_delay=0,
+        delay_losses=((0, 0.0),),
+        horizon=1,
+        fitted_starts=False,
+        noise=(),
+        transitions=2000,
+        blocks=32,
+        world_steps=0,
+        log_digest="",
+        model_digest="",
+        versions={},
+        seed=0,
+    )
+
+
 @pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_ask_for_what_there_is(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command's words, its problem, its methods and their settings are known."""
@@ -151,6 +182,7 @@ def test_commands_ask_for_what_there_is(page: Path, monkeypatch: pytest.MonkeyPa
         return checked
 
     monkeypatch.setattr("isthmus.cli.main.COMMANDS", {name: check(name) for name in COMMANDS})
+    monkeypatch.setattr(Fit, "load", staticmethod(make_fit))  # a page's fit.json is not there
     own = [f"{DOCS}/examples/{name}.py" for name in ("pendulum", "own_method", "own_learner")]
     before = [dict(table._entries) for table in TABLES]
     try:
