@@ -24,6 +24,7 @@ from comparing import Here
 import isthmus
 from isthmus.cli.doctor import Finding
 from isthmus.cli.main import COMMANDS, main
+from isthmus.identification.fit import Fit
 from isthmus.methods import registry
 from isthmus.problems.catalog import CATALOG
 from isthmus.studies.compare import Comparison
@@ -452,14 +453,14 @@ def test_demo(tmp_path, monkeypatch, capsys):
     made = Comparison.read(tmp_path / "d")
     assert [row.method for row in made.rows] == [
         "source_only",
-        "domain_randomization",
+        "system_identification",
         "target_only",
     ]
     assert all(row.method in text for row in made.rows)
-    for row in made.rows:
-        with (tmp_path / "d" / row.runs[0] / "landscape.csv").open(newline="") as file:
-            assert len(list(csv.DictReader(file))) == 180
-    assert (tmp_path / "d" / "report.html").stat().st_size > 10_000
+    fit = Fit.load(tmp_path / "d" / "fit.json")
+    values = {parameter.name: parameter.value for parameter in fit.parameters}
+    assert values["gravity"] == pytest.approx(0.7 * 9.81, rel=1e-3)
+    assert "identified" in text and (tmp_path / "d" / "report.html").stat().st_size > 10_000
 
 
 def test_watch(trained, tmp_path, monkeypatch, capsys):
