@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "isthmus"
 ORDER = (
     "compile_cache < jax_options < types < plugins < physics < tasks < rendering < domains < "
     "logs < problems < learning < evaluation < methods < audit < "
-    "training < studies < papers < report < cli"
+    "training < deploy < studies < papers < report < cli"
 )
 ROOT = "isthmus"  # the package's own face: it may import all, and no room imports it
 RANK = {
