@@ -45,7 +45,8 @@ def rollout_steps(
 
     A world whose episode ends begins the next one at once; a behaviour's memory begins anew with a
     new task. A policy from elsewhere acts as it is. With `members` the behaviour's leaves have a
-    leading axis M, and worlds [0, N/M) follow the first. `before_step(n)` is called before each step, which makes n transitions.
+    leading axis M, and worlds [0, N/M) follow the first. `before_step(n)` is called before each
+    step, which makes n transitions.
     """
     import jax
 
