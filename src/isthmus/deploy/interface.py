@@ -138,9 +138,8 @@ def find_order(policy: str, names: Sequence[str] | None, domain: Domain) -> np.n
             )
         order.append(places[name])
     if sorted(order) != list(range(size)):
-        raise BadValue(
-            f"{policy} moves {', '.join(names)}: each of {size} actuators once is needed"
-        )
+        moved = ", ".join(names)
+        raise BadValue(f"{policy} moves {moved}: it needs each of {size} actuators once")
     return np.array(order)
 
 

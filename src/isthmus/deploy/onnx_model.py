@@ -144,7 +144,7 @@ def _open_session(path: Path) -> Any:
 def _describe_load_error(path: Path, error: Exception, version: str) -> str:
     """Say in one line why onnxruntime does not load a model."""
     kind, reason = type(error).__name__, _first_line(error)
-    if kind == "InvalidProtobuf":
+    if kind == "InvalidProtobuf" or "No graph was found" in reason:
         return f"{path} is no ONNX model, or damaged: {reason}"
     if "external" in reason.lower() or ".data" in reason:
         return f"{path} keeps its weights in a second file, which is not beside it: {reason}"
@@ -156,8 +156,11 @@ def _describe_load_error(path: Path, error: Exception, version: str) -> str:
 def _first_line(error: Exception) -> str:
     """Return the first line of an error of onnxruntime, without its code."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    parts = line.split(" : ")
-    return " : ".join(parts[2:] if line.startswith("[ONNXRuntimeError]") else parts).strip()
+    if line.startswith("[ONNXRuntimeError]"):
+        line = line.split(" : ", 3)[-1]
+    if line.startswith("Load model from"):
+        line = line.partition("failed:")[2]
+    return line.strip()
 
 
 def _read_signature(name: str, session: Any) -> Signature:
