@@ -75,7 +75,7 @@ def mlp(
     nodes = [
         node("Reshape", f"{names[0]} flat", "rows"),
         *LAYERS,
-        node("Reshape", f"out form", names[1]),
+        node("Reshape", "out form", names[1]),
     ]
     return save(
         path, nodes, [value(names[0], shape, dtype)], [value(names[1], out, dtype)], constants,

@@ -164,6 +164,68 @@ def test_what_metadata_leave_out_is_asked_for(tmp_path: Path, metadata: Any, lin
     assert line in str(caught.value) and "\n" not in str(caught.value)
 
 
+CONTRACT = """
+[observation]
+names = {names}
+scale = 0.5
+clip = [-0.4, 0.4]
+history = 2
+[action]
+names = ["foot_joint", "thigh_joint", "leg_joint"]
+scale = [1, 2, 3]
+offset = 0.1
+[trained]
+domain = "hopper/torso_mass=1..9"
+"""
+
+
+def test_a_contract_beside_a_model_says_order_scale_clip_and_history(tmp_path: Path) -> None:
+    """The first observation of an episode fills the history."""
+    order = [9, 0, 3]
+    path = models.mlp(tmp_path / "policy.onnx", ("N", 6))
+    (tmp_path / "contract.toml").write_text(CONTRACT.format(names=[NAMES[i] for i in order]))
+    policy = isthmus.load_policy(tmp_path)
+    assert policy.trained_in == "hopper/torso_mass=1..9"
+    assert policy.describe()["contract"] == "contract.toml"
+    _, played = rollout_steps(HOPPER, HOPPER.worlds(2, seed=1), policy, 40)
+    w, begins = models.weights(6), np.ones(2, bool)
+    older = np.zeros((2, 3))
+    for t in range(40):
+        newest = np.clip(played.obs[t][:, order] * 0.5, -0.4, 0.4)
+        older = np.where(begins[:, None], newest, older)
+        both = np.concatenate([older, newest], axis=1)
+        raw = np.tanh(both @ w["w0"] + w["b0"]) @ w["w1"] + w["b1"]
+        expected = (raw * [1, 2, 3] + 0.1)[:, [1, 2, 0]]
+        assert np.allclose(played.action[t], np.clip(expected, -1, 1), atol=1e-5)
+        older, begins = newest, played.terminated[t] | played.truncated[t]
+    assert played.terminated.any() and path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[observation", "contract.toml is no TOML"),
+        ("[action]\nnames='task'", "contract.toml has no [observation]"),
+        ("[observation]\nnames='task'", "contract.toml has no [action]"),
+        ("[observation]\nscael=1", "unknown key of [observation] in"),
+        ("[observation]\nscale=1\n[action]\nnames='task'", "[observation] needs names = [...]"),
+        ("[observation]\nnames='task'\nscale='x'\n[action]\nnames='task'", "is 'x'; it needs"),
+        ("[observation]\nnames='task'\nclip=3\n[action]\nnames='task'", "it needs [low, high]"),
+        ("[observation]\nnames='task'\nhistory=0\n[action]\nnames='task'", "is 0; it needs"),
+        ("[observation]\nnames='task'\nhistory=2\n[action]\nnames='task'",
+         "policy.onnx takes 11 observations, contract.toml says 22: they contradict each other"),
+        ("[observation]\nnames=['z']\n[action]\nnames='task'",
+         "policy.onnx takes 11 observations, contract.toml says 1: they contradict each other"),
+    ],
+)  # fmt: skip
+def test_a_contract_that_does_not_fit_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    path = models.mlp(tmp_path / "policy.onnx")
+    (tmp_path / "contract.toml").write_text(text)
+    with pytest.raises(IsthmusError) as caught:
+        isthmus.evaluate(isthmus.load_policy(path), HOPPER, 2)
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
 def broken(kind: str, folder: Path) -> Path:
     """A file that is no policy for a hopper."""
     path, value, node = folder / "policy.onnx", models.value, models.node
@@ -198,7 +260,8 @@ def broken(kind: str, folder: Path) -> Path:
                            [value("mean", ["N", 11]), value("value", ["N", 11])])  # fmt: skip
     if kind == "integers":
         return models.save(path, [node("Identity", "obs", "action")],
-            [value("obs", ["N", 11], np.int64)], [value("action", ["N", 11], np.int64)])  # fmt: skip
+            [value("obs", ["N", 11], np.int64)],
+            [value("action", ["N", 11], np.int64)])  # fmt: skip
     if kind == "image":
         return models.mlp(path, ("N", "T", 11))
     if kind == "nan":

@@ -9,9 +9,12 @@ from typing import Any
 
 from isthmus.deploy.interface import PolicyInterface
 from isthmus.deploy.onnx_model import OnnxModel
-from isthmus.types import BadValue
+from isthmus.types import BadValue, UnknownName
 
 TASK = "task"
+DESCRIPTIVE_KEYS = frozenset({"units", "low", "high", "ranges"})
+OBSERVATION_KEYS = DESCRIPTIVE_KEYS | {"names", "scale", "clip", "history"}
+ACTION_KEYS = DESCRIPTIVE_KEYS | {"names", "scale", "offset"}
 
 
 def read_interface(model: OnnxModel, contract: str | Path | None) -> PolicyInterface:
@@ -77,4 +80,67 @@ def read_contract(path: Path) -> PolicyInterface:
 
 
 def _read_tables(path: Path, data: Mapping[str, Any]) -> PolicyInterface:
-    raise BadValue(f"{path}: unread")
+    """Return what a contract's tables say. Raises BadValue for a key or value that is none."""
+    observation = _read_table(path, data, "observation", OBSERVATION_KEYS)
+    action = _read_table(path, data, "action", ACTION_KEYS)
+    trained = data.get("trained", {})
+    domain = trained.get("domain", "") if isinstance(trained, dict) else trained
+    if not isinstance(domain, str):
+        raise BadValue(f"{path}: trained.domain is {domain!r}; write a domain, hopper/gravity=x2")
+    history = observation.get("history", 1)
+    if not isinstance(history, int) or history < 1:
+        raise BadValue(
+            f"{path}: observation.history is {history!r}; it needs a whole number from 1"
+        )
+    return PolicyInterface(
+        said_by=path.name,
+        trained_in=domain,
+        observations=_read_names(path, "observation", observation),
+        observation_scale=_read_list(path, "observation.scale", observation.get("scale", 1.0)),
+        observation_clip=_read_clip(path, observation.get("clip")),
+        history=history,
+        actions=_read_names(path, "action", action),
+        action_scale=_read_list(path, "action.scale", action.get("scale", 1.0)),
+        action_offset=_read_list(path, "action.offset", action.get("offset", 0.0)),
+    )
+
+
+def _read_table(
+    path: Path, data: Mapping[str, Any], name: str, known: frozenset[str]
+) -> dict[str, Any]:
+    table = data.get(name)
+    if not isinstance(table, dict):
+        raise BadValue(f'{path} has no [{name}]; write names = [...] there, or names = "task"')
+    for key in table:
+        if key not in known:
+            raise UnknownName(f"key of [{name}] in {path}", key, known)
+    return table
+
+
+def _read_names(path: Path, name: str, table: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return names in the model's order; None for the task's own."""
+    names = table.get("names")
+    if names == TASK:
+        return None
+    if isinstance(names, list) and names and all(isinstance(one, str) for one in names):
+        return tuple(names)
+    raise BadValue(f'{path}: [{name}] needs names = [...] in the model\'s order, or names = "task"')
+
+
+def _read_list(path: Path, name: str, value: Any) -> tuple[float, ...]:
+    """Return one number or several. Raises BadValue for what is none."""
+    numbers = value if isinstance(value, list) else [value]
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise BadValue(f"{path}: {name} is {value!r}; it needs a number, or a list of them")
+    return tuple(map(float, numbers))
+
+
+def _read_clip(path: Path, value: Any) -> tuple[float, float] | None:
+    """Return the bounds of scaled observations, if they have some."""
+    if value is None:
+        return None
+    bounds = _read_list(path, "observation.clip", value)
+    if len(bounds) != 2 or bounds[0] >= bounds[1]:
+        raise BadValue(f"{path}: observation.clip is {value!r}; it needs [low, high]")
+    return bounds[0], bounds[1]
