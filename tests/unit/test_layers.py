@@ -211,7 +211,8 @@ def test_import_isthmus_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["types", "physics", "tasks", "evaluation/statistics", "report", "cli"]
+    "part",
+    ["types", "physics", "tasks", "evaluation/statistics", "deploy/contract", "report", "cli"],
 )
 def test_opens_without_jax(part: str) -> None:
     """These answer in an instant, or run where no learning does; jax takes seconds to import."""
