@@ -16,6 +16,7 @@ from isthmus.jax_options import set_options_on_import
 
 if TYPE_CHECKING:
     from isthmus.audit.audit import audit
+    from isthmus.deploy.policy import load_policy
     from isthmus.domains.domain import Domain
     from isthmus.domains.effect_chain import Effect
     from isthmus.domains.effects import register_effect
@@ -58,6 +59,7 @@ _ATTRIBUTES = {
     "compare": "isthmus.studies.compare:compare",
     "evaluate": "isthmus.evaluation.evaluate:evaluate",
     "landscape": "isthmus.evaluation.landscape:landscape",
+    "load_policy": "isthmus.deploy.policy:load_policy",
     "Processes": "isthmus.training.executor:Processes",
     "resume": "isthmus.training.train:resume",
     "Run": "isthmus.training.run:Run",
@@ -100,6 +102,7 @@ __all__ = [
     "control_cost",
     "evaluate",
     "landscape",
+    "load_policy",
     "parse_domain",
     "problem",
     "register",
