@@ -16,8 +16,8 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +37,7 @@ from isthmus.deploy.interface import list_actuators
 from isthmus.deploy.onnx_model import OnnxModel
 from isthmus.deploy.policy import CONTRACT_FILE, MODEL_FILE
 from isthmus.deploy.reference import (
+    REFERENCE_FILE,
     REFERENCE_STEPS,
     REFERENCE_WORLDS,
     Reference,
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
     from isthmus.training.run import Run
 
-REFERENCE_FILE = "reference.npz"
 TOLERANCE = 1e-5  # of an action, or of half its range where that is above 1
 PACKAGES = ("onnx", "onnxruntime", "tomli_w")
 
@@ -101,7 +101,7 @@ def export_run(run: Run, folder: Path, adapt: bool = True) -> Export:
     model's actions differ by more than 1e-5 from its own, or the folder is in use.
     """
     check_packages()
-    _check_free(folder)
+    check_free(folder)
     deployed = _choose_policy(run, adapt)
     played = _play(deployed)
     action, graph = build_graph(deployed.policy, deployed.domain, played.neutral)
@@ -109,11 +109,10 @@ def export_run(run: Run, folder: Path, adapt: bool = True) -> Export:
     model = graph.model(action, _write_metadata(contract))
     contract = _with_digest(contract, model)
     with _new_folder(folder) as partial:
-        (partial.path / MODEL_FILE).write_bytes(model)
-        (partial.path / CONTRACT_FILE).write_text(contract.to_toml(), encoding="utf-8")
-        np.savez(partial.path / REFERENCE_FILE, **played.reference._asdict())
-        export = _verify(partial.path, folder, contract, deployed, played)
-        partial.keep()
+        (partial / MODEL_FILE).write_bytes(model)
+        (partial / CONTRACT_FILE).write_text(contract.to_toml(), encoding="utf-8")
+        np.savez(partial / REFERENCE_FILE, **played.reference._asdict())
+        export = _verify(partial, folder, contract, deployed, played)
     return export
 
 
@@ -345,7 +344,7 @@ def _with_digest(contract: PolicyContract, model: bytes) -> PolicyContract:
 # Its files
 
 
-def _check_free(folder: Path) -> None:
+def check_free(folder: Path) -> None:
     """Raise BadValue where a folder has something in it, or is a file."""
     if folder.is_dir() and not any(folder.iterdir()):
         return
@@ -353,31 +352,21 @@ def _check_free(folder: Path) -> None:
         raise BadValue(f"{folder} is there already; name another with -o, or remove it")
 
 
-class _new_folder:  # noqa: N801
-    """A folder that takes its name when it is whole, or leaves no trace."""
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to, which takes its name when it is whole, or leaves no trace.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def __enter__(self) -> _new_folder:
-        try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            made = tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent)
-        except OSError as error:
-            raise BadValue(f"cannot write {self.folder}: {error.strerror}") from None
-        self.path = Path(made)
-        self.path.chmod(0o755)
-        return self
-
-    def keep(self) -> None:
-        """Give the folder its name. Raises BadValue where that was taken meanwhile."""
-        try:
-            os.replace(self.path, self.folder)
-        except OSError as error:
-            raise BadValue(f"cannot write {self.folder}: {error.strerror}") from None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        with suppress(OSError):
-            shutil.rmtree(self.path)
-        if isinstance(error, OSError):
-            raise BadValue(f"cannot write {self.folder}: {error.strerror}") from None
+    Raises BadValue where the disk refuses.
+    """
+    partial = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        partial.chmod(0o755)
+        yield partial
+        os.replace(partial, folder)
+    except OSError as error:
+        raise BadValue(f"cannot write {folder}: {error.strerror}") from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
