@@ -21,6 +21,7 @@ from isthmus.deploy.hypotheses import Bench, find_mends
 from isthmus.deploy.onnx_model import OnnxModel
 from isthmus.deploy.policy import CONTRACT_FILE, MODEL_FILE
 from isthmus.deploy.reference import REFERENCE_FILE, read_reference, replay
+from isthmus.logs.read import UNREADABLE_ERRORS
 from isthmus.logs.read_npz import COLUMN_NAMES
 from isthmus.types import BadValue
 
@@ -149,15 +150,7 @@ def read_robot_log(path: Path, contract: PolicyContract) -> RobotLog:
             tasks = file["task_begins"] if "task_begins" in file.files else None
     except FileNotFoundError:
         raise BadValue(f"the log {path} is missing") from None
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ):
+    except UNREADABLE_ERRORS:
         raise BadValue(f"{path} cannot be read: it is no .npz of arrays, or damaged") from None
     columns = {field: arrays[name] for field, name in found.items()}
     for field in ("obs", "action"):
@@ -246,9 +239,9 @@ def _choose_tasks(contract: PolicyContract, model: OnnxModel, log: RobotLog) -> 
     Where the log does not say where a task begins, memories of tasks begin with each episode or
     with the log, whichever fits better.
     """
-    begins = [log.task_begins]
-    if log.task_begins is None:
-        begins = [log.begins, np.arange(len(log.begins)) == 0]
+    begins = [log.begins, np.arange(len(log.begins)) == 0]
+    if log.task_begins is not None:
+        begins = [log.task_begins]
     benches = []
     for task_begins in begins:
         unit = _half_range(contract)
