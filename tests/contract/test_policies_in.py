@@ -165,17 +165,19 @@ def test_what_metadata_leave_out_is_asked_for(tmp_path: Path, metadata: Any, lin
 
 
 CONTRACT = """
-[observation]
+format = 1
+control_rate_hz = 125
+[task]
+trained_in = "hopper/torso_mass=1..9"
+[observations]
 names = {names}
-scale = 0.5
+scale = [0.5]
 clip = [-0.4, 0.4]
 history = 2
-[action]
+[actions]
 names = ["foot_joint", "thigh_joint", "leg_joint"]
 scale = [1, 2, 3]
-offset = 0.1
-[trained]
-domain = "hopper/torso_mass=1..9"
+offset = [0.1]
 """
 
 
@@ -201,29 +203,50 @@ def test_a_contract_beside_a_model_says_order_scale_clip_and_history(tmp_path: P
     assert played.terminated.any() and path.exists()
 
 
+OWN = f"[observations]\nnames={NAMES}\n[actions]\nnames=['thigh_joint','leg_joint','foot_joint']\n"
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[observation", "contract.toml is no TOML"),
-        ("[action]\nnames='task'", "contract.toml has no [observation]"),
-        ("[observation]\nnames='task'", "contract.toml has no [action]"),
-        ("[observation]\nscael=1", "unknown key of [observation] in"),
-        ("[observation]\nscale=1\n[action]\nnames='task'", "[observation] needs names = [...]"),
-        ("[observation]\nnames='task'\nscale='x'\n[action]\nnames='task'", "is 'x'; it needs"),
-        ("[observation]\nnames='task'\nclip=3\n[action]\nnames='task'", "it needs [low, high]"),
-        ("[observation]\nnames='task'\nhistory=0\n[action]\nnames='task'", "is 0; it needs"),
-        ("[observation]\nnames='task'\nhistory=2\n[action]\nnames='task'",
+        ("format", "contract.toml is no TOML"),
+        ("[observations]\nscael=[1]", "contract.toml: unknown key of observations 'scael'"),
+        ("", "contract.toml does not name its observations: write [observations] names"),
+        (f"[observations]\nnames={NAMES}", "does not name its actions: write [actions] names"),
+        ("control_rate_hz=50\n" + OWN, "policy.onnx acts 50 times a second, hopper 125 times"),
+        ("model_sha256='12'\n" + OWN, "is of another model: it says sha256 12, policy.onnx has"),
+        (OWN.replace("[actions]", "history=2\n[actions]"),
          "policy.onnx takes 11 observations, contract.toml says 22: they contradict each other"),
-        ("[observation]\nnames=['z']\n[action]\nnames='task'",
-         "policy.onnx takes 11 observations, contract.toml says 1: they contradict each other"),
+        (OWN.replace("'z', ", "", 1),
+         "policy.onnx takes 11 observations, contract.toml says 10: they contradict each other"),
+        (OWN + "[[memory]]\ninput='h'\noutput='hn'\nshape=[2]",
+         "policy.onnx has no memory h, given back as hn, which its contract says"),
     ],
 )  # fmt: skip
 def test_a_contract_that_does_not_fit_is_one_line(tmp_path: Path, text: str, line: str) -> None:
     path = models.mlp(tmp_path / "policy.onnx")
-    (tmp_path / "contract.toml").write_text(text)
+    (tmp_path / "contract.toml").write_text(f"format = 1\n{text}")
     with pytest.raises(IsthmusError) as caught:
         isthmus.evaluate(isthmus.load_policy(path), HOPPER, 2)
     assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_contract_names_memories(tmp_path: Path) -> None:
+    """Where names do not say which output is taken again."""
+    names = ("state", "cell", "later", "kept")
+    text = "[[memory]]\ninput='state'\noutput='later'\nshape=[1,4]\n"
+    text += "[[memory]]\ninput='cell'\noutput='kept'\nshape=[1,4]\n"
+    (tmp_path / "contract.toml").write_text(f"format = 1\n{OWN}{text}")
+    path = models.lstm(tmp_path / "policy.onnx", "N", names)
+    found = isthmus.evaluate(isthmus.load_policy(path), HOPPER, 3).mean
+    usual = models.lstm(tmp_path / "usual.onnx")
+    assert found == isthmus.evaluate(isthmus.load_policy(usual, "task"), HOPPER, 3).mean
+    with pytest.raises(BadValue, match="takes 3 inputs"):
+        isthmus.load_policy(path, "task")
+    wrong = text.replace("shape=[1,4]", "shape=[5]")
+    (tmp_path / "contract.toml").write_text(f"format = 1\n{OWN}{wrong}")
+    with pytest.raises(BadValue, match=r"state is \[5\], policy.onnx takes \[1, 4\]"):
+        isthmus.load_policy(path)
 
 
 def broken(kind: str, folder: Path) -> Path:

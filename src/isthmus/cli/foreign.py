@@ -19,13 +19,14 @@ COLUMNS = ("domain", "episodes", "return", "sd", "fell", "success", "length")
 
 
 def find_domains(policy: ForeignPolicy, domain: str | None) -> list[Domain]:
-    """Return where a policy was trained, if it says so, and the domain that was named.
+    """Return where a policy was trained, if it says so, and the domain that was named, else the
+    one that it is for.
 
     Raises BadValue where there is neither.
     """
     from isthmus.domains.parse import parse_domain
 
-    texts = [text for text in (policy.trained_in, domain) if text]
+    texts = [text for text in (policy.trained_in, domain or policy.deployed_to) if text]
     if not texts:
         raise BadValue(
             f"{policy.name} does not say where it was trained: name a domain to play it in, "

@@ -17,6 +17,8 @@ from isthmus.types import BadValue, UnknownName
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
 
+MAX_RATE_DIFFERENCE = 1e-3  # of the rate
+
 Numbers = tuple[float, ...]  # one for each observation or action, or one for all
 
 
@@ -30,7 +32,9 @@ class PolicyInterface:
     """
 
     said_by: str = ""
-    trained_in: str = ""
+    trained_in: str = ""  # a domain; empty where it is not said, as the next
+    deployed_to: str = ""
+    rate: float = 0.0  # actions a second; 0: not said
     observations: tuple[str, ...] | None = None  # None: the domain's own
     observation_scale: Numbers = (1.0,)
     observation_clip: tuple[float, float] | None = None
@@ -65,6 +69,7 @@ class FittedModel:
         count = self.columns.size * interface.history
         if model.obs_size not in (None, count):
             raise BadValue(_describe_sizes(interface, model, count, domain))
+        _check_rate(model.name, interface.rate, domain)
         self.order = find_order(model.name, interface.actions, domain)
         self.obs_scale = spread_numbers(
             model.name, "observation.scale", interface.observation_scale, self.columns.size
@@ -166,6 +171,14 @@ def list_actuators(domain: Domain) -> dict[str, int]:
     for i in range(size):
         places[model.actuator(i).name] = i
     return places
+
+
+def _check_rate(policy: str, rate: float, domain: Domain) -> None:
+    """Raise BadValue where a policy acts at another rate than a domain, as far as both are said."""
+    if rate and abs(rate * domain.stated_seconds - 1) > MAX_RATE_DIFFERENCE:
+        raise BadValue(
+            f"{policy} acts {rate:g} times a second, {domain} {1 / domain.stated_seconds:g} times"
+        )
 
 
 def spread_numbers(policy: str, name: str, numbers: Numbers, size: int) -> np.ndarray:
