@@ -80,13 +80,15 @@ class FittedModel:
 
     def memory(self) -> Any:
         """Return what one world remembers: the model's memory, and observations before."""
+        if self.interface.history == 1:
+            return self.model.initial_memory(), ()
         older = np.zeros((self.interface.history - 1, self.columns.size), np.float32)
-        return self.model.initial_memory(), older, np.zeros(1, bool)
+        return self.model.initial_memory(), (older, np.zeros(1, bool))
 
     def act(self, memory: Any, observations: np.ndarray) -> tuple[np.ndarray, Any]:
         """Return actions [N, A] for observations [N, O] of the domain, and the memory."""
-        state, older, has_begun = memory
-        observed, older = self._observe(observations, older, has_begun)
+        state, before = memory
+        observed, before = self._observe(observations, before)
         actions, state = self.model.act(state, observed)
         if actions.shape[1] != len(self.order):
             raise BadValue(
@@ -94,20 +96,19 @@ class FittedModel:
             )
         out = np.empty_like(actions)
         out[:, self.order] = actions * self.scale + self.offset
-        return out, (state, older, np.ones_like(has_begun))
+        return out, (state, before)
 
-    def _observe(
-        self, observations: np.ndarray, older: np.ndarray, has_begun: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _observe(self, observations: np.ndarray, before: Any) -> tuple[np.ndarray, Any]:
         """Return what the model observes [N, O], and what it is to remember of it."""
         newest = observations[:, self.columns] * self.obs_scale
         if self.interface.observation_clip:
             newest = np.clip(newest, *self.interface.observation_clip)
         if self.interface.history == 1:
-            return newest, older
+            return newest, before
+        older, has_begun = before
         older = np.where(has_begun[:, :, None], older, newest[:, None])
         frames = np.concatenate([older, newest[:, None]], axis=1)
-        return frames.reshape(len(frames), -1), frames[:, 1:]
+        return frames.reshape(len(frames), -1), (frames[:, 1:], np.ones_like(has_begun))
 
 
 def find_columns(
