@@ -22,11 +22,7 @@ class Deployed(torch.nn.Module):
 
 
 class DeployedLSTM(torch.nn.Module):
-    """The same with an LSTM before the actor, its states [layers, N, units].
-
-    One step is written out: torch 2.13's exporter gives an `nn.LSTM` its cell state twice, and its
-    hidden state never.
-    """
+    """The same with an LSTM before the actor, its states [layers, N, units]."""
 
     def __init__(
         self, rnn: torch.nn.LSTM, actor: torch.nn.Module, normalizer: torch.nn.Module | None = None
@@ -36,16 +32,9 @@ class DeployedLSTM(torch.nn.Module):
 
     def forward(self, observation, h_in, c_in):
         """Return actions [N, A] and the states after."""
-        out, states, cells = self.normalizer(observation), [], []
-        for layer in range(self.rnn.num_layers):
-            w_in, w_state, b_in, b_state = self.rnn.all_weights[layer]
-            gates = out @ w_in.T + b_in + h_in[layer] @ w_state.T + b_state
-            enter, forget, candidate, leave = gates.chunk(4, dim=-1)
-            cell = forget.sigmoid() * c_in[layer] + enter.sigmoid() * candidate.tanh()
-            out = leave.sigmoid() * cell.tanh()
-            states.append(out)
-            cells.append(cell)
-        return self.actor(out), torch.stack(states), torch.stack(cells)
+        steps = self.normalizer(observation).unsqueeze(0)
+        out, (h_out, c_out) = self.rnn(steps, (h_in, c_in))
+        return self.actor(out.squeeze(0)), h_out, c_out
 
 
 def export(module: Deployed, obs_size: int, path: str) -> None:
@@ -63,11 +52,14 @@ def export(module: Deployed, obs_size: int, path: str) -> None:
 
 
 def export_lstm(module: DeployedLSTM, obs_size: int, path: str) -> None:
-    """Write a recurrent policy as ONNX."""
-    state = torch.zeros(module.rnn.num_layers, 2, module.rnn.hidden_size)
+    """Write a recurrent policy as ONNX.
+
+    The examples of both states are two tensors: of one tensor twice, torch makes one input.
+    """
+    shape = module.rnn.num_layers, 2, module.rnn.hidden_size
     torch.onnx.export(
         module.eval(),
-        (torch.zeros(2, obs_size), state, state),
+        (torch.zeros(2, obs_size), torch.zeros(shape), torch.zeros(shape)),
         path,
         input_names=["observation", "h_in", "c_in"],
         output_names=["action", "h_out", "c_out"],
