@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
