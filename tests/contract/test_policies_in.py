@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 
 import isthmus
+from isthmus.deploy.onnx_export import export_run
 from isthmus.domains.batched import fit_policy
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import repeated, rollout_steps
@@ -194,7 +196,7 @@ def test_a_contract_beside_a_model_says_order_scale_clip_and_history(tmp_path: P
     older = np.zeros((2, 3))
     for t in range(40):
         newest = np.clip(played.obs[t][:, order] * 0.5, -0.4, 0.4)
-        older = np.where(begins[:, None], newest, older)
+        older = np.where(np.asarray(begins)[:, None], newest, older)
         both = np.concatenate([older, newest], axis=1)
         raw = np.tanh(both @ w["w0"] + w["b0"]) @ w["w1"] + w["b1"]
         expected = (raw * [1, 2, 3] + 0.1)[:, [1, 2, 0]]
@@ -410,3 +412,16 @@ def test_a_model_may_be_moved_with_its_weights(tmp_path: Path) -> None:
     assert (tmp_path / "policy.onnx.data").exists()
     shutil.copytree(tmp_path, tmp_path / "moved")
     assert np.allclose(act(tmp_path / "moved"), expected_actions(OBSERVATIONS), atol=1e-6)
+
+
+def test_a_run_that_was_exported_plays_as_the_run(tmp_path: Path) -> None:
+    """The folder says where it was trained; landscapes, audits and logs do not ask which it is."""
+    pytest.importorskip("tomli_w", reason="exports need the extra onnx")
+    run = tiny.trained("source_only")
+    export_run(run, tmp_path / "exported")
+    policy = isthmus.load_policy(tmp_path / "exported")
+    assert policy.trained_in == str(run.problem.source)
+    expected = isthmus.evaluate(run.policy, "hopper", 10).episodes
+    found = isthmus.evaluate(policy, "hopper", 10).episodes
+    assert np.array_equal(found.lengths, expected.lengths)
+    assert np.allclose(found.returns, expected.returns, rtol=1e-3)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import isthmus
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.domains.rollout import repeated
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.evaluate import SEED
-from isthmus.physics.mujoco import MujocoSimulator
 
 pytest.importorskip("onnxruntime", reason="policies as ONNX need the extra onnx")
 
@@ -100,8 +100,8 @@ def list_starts() -> list[Any]:
     """The starts of evaluation's episodes: positions and velocities."""
     domain = isthmus.parse_domain("hopper")
     live = SteppedWorlds.resume(domain, domain.worlds(EPISODES, SEED))
+    assert isinstance(live.simulation, PhysicsSimulation)
     simulator: Any = live.simulation.simulator
-    assert isinstance(simulator, MujocoSimulator)
     return [[q.tolist(), v.tolist()] for q, v in zip(simulator.qpos, simulator.qvel)]
 
 
