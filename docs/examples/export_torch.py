@@ -52,11 +52,14 @@ def export(module: Deployed, obs_size: int, path: str) -> None:
 
 
 def export_lstm(module: DeployedLSTM, obs_size: int, path: str) -> None:
-    """Write a recurrent policy as ONNX."""
-    state = torch.zeros(module.rnn.num_layers, 2, module.rnn.hidden_size)
+    """Write a recurrent policy as ONNX.
+
+    The examples of both states are two tensors: of one tensor twice, torch makes one input.
+    """
+    shape = module.rnn.num_layers, 2, module.rnn.hidden_size
     torch.onnx.export(
         module.eval(),
-        (torch.zeros(2, obs_size), state, state),
+        (torch.zeros(2, obs_size), torch.zeros(shape), torch.zeros(shape)),
         path,
         input_names=["observation", "h_in", "c_in"],
         output_names=["action", "h_out", "c_out"],

@@ -53,7 +53,7 @@ class JittedCounter(NamedTuple):
 
     rise: Any = np.float32(0.125)
 
-    def memory(self) -> dict[str, np.ndarray]:
+    def memory(self) -> dict[str, Any]:
         return {"count": np.float32(-1), "last": np.zeros(2, np.float32)}
 
     def act(self, memory: Any, obs: Any) -> tuple[Any, Any]:
@@ -62,7 +62,7 @@ class JittedCounter(NamedTuple):
 
 
 class ForeignCounter:
-    def memory(self) -> dict[str, np.ndarray]:
+    def memory(self) -> dict[str, Any]:
         return {"count": np.float32(-1), "last": np.zeros(2, np.float32)}
 
     def act(self, memory: Any, observations: np.ndarray) -> tuple[np.ndarray, Any]:

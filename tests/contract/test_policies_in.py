@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 
 import isthmus
+from isthmus.deploy.onnx_export import export_run
 from isthmus.domains.batched import fit_policy
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.rollout import repeated, rollout_steps
@@ -165,17 +167,19 @@ def test_what_metadata_leave_out_is_asked_for(tmp_path: Path, metadata: Any, lin
 
 
 CONTRACT = """
-[observation]
+format = 1
+control_rate_hz = 125
+[task]
+trained_in = "hopper/torso_mass=1..9"
+[observations]
 names = {names}
-scale = 0.5
+scale = [0.5]
 clip = [-0.4, 0.4]
 history = 2
-[action]
+[actions]
 names = ["foot_joint", "thigh_joint", "leg_joint"]
 scale = [1, 2, 3]
-offset = 0.1
-[trained]
-domain = "hopper/torso_mass=1..9"
+offset = [0.1]
 """
 
 
@@ -192,7 +196,7 @@ def test_a_contract_beside_a_model_says_order_scale_clip_and_history(tmp_path: P
     older = np.zeros((2, 3))
     for t in range(40):
         newest = np.clip(played.obs[t][:, order] * 0.5, -0.4, 0.4)
-        older = np.where(begins[:, None], newest, older)
+        older = np.where(np.asarray(begins)[:, None], newest, older)
         both = np.concatenate([older, newest], axis=1)
         raw = np.tanh(both @ w["w0"] + w["b0"]) @ w["w1"] + w["b1"]
         expected = (raw * [1, 2, 3] + 0.1)[:, [1, 2, 0]]
@@ -201,29 +205,50 @@ def test_a_contract_beside_a_model_says_order_scale_clip_and_history(tmp_path: P
     assert played.terminated.any() and path.exists()
 
 
+OWN = f"[observations]\nnames={NAMES}\n[actions]\nnames=['thigh_joint','leg_joint','foot_joint']\n"
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[observation", "contract.toml is no TOML"),
-        ("[action]\nnames='task'", "contract.toml has no [observation]"),
-        ("[observation]\nnames='task'", "contract.toml has no [action]"),
-        ("[observation]\nscael=1", "unknown key of [observation] in"),
-        ("[observation]\nscale=1\n[action]\nnames='task'", "[observation] needs names = [...]"),
-        ("[observation]\nnames='task'\nscale='x'\n[action]\nnames='task'", "is 'x'; it needs"),
-        ("[observation]\nnames='task'\nclip=3\n[action]\nnames='task'", "it needs [low, high]"),
-        ("[observation]\nnames='task'\nhistory=0\n[action]\nnames='task'", "is 0; it needs"),
-        ("[observation]\nnames='task'\nhistory=2\n[action]\nnames='task'",
+        ("format", "contract.toml is no TOML"),
+        ("[observations]\nscael=[1]", "contract.toml: unknown key of observations 'scael'"),
+        ("", "contract.toml does not name its observations: write [observations] names"),
+        (f"[observations]\nnames={NAMES}", "does not name its actions: write [actions] names"),
+        ("control_rate_hz=50\n" + OWN, "policy.onnx acts 50 times a second, hopper 125 times"),
+        ("model_sha256='12'\n" + OWN, "is of another model: it says sha256 12, policy.onnx has"),
+        (OWN.replace("[actions]", "history=2\n[actions]"),
          "policy.onnx takes 11 observations, contract.toml says 22: they contradict each other"),
-        ("[observation]\nnames=['z']\n[action]\nnames='task'",
-         "policy.onnx takes 11 observations, contract.toml says 1: they contradict each other"),
+        (OWN.replace("'z', ", "", 1),
+         "policy.onnx takes 11 observations, contract.toml says 10: they contradict each other"),
+        (OWN + "[[memory]]\ninput='h'\noutput='hn'\nshape=[2]",
+         "policy.onnx has no memory h, given back as hn, which its contract says"),
     ],
 )  # fmt: skip
 def test_a_contract_that_does_not_fit_is_one_line(tmp_path: Path, text: str, line: str) -> None:
     path = models.mlp(tmp_path / "policy.onnx")
-    (tmp_path / "contract.toml").write_text(text)
+    (tmp_path / "contract.toml").write_text(f"format = 1\n{text}")
     with pytest.raises(IsthmusError) as caught:
         isthmus.evaluate(isthmus.load_policy(path), HOPPER, 2)
     assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_contract_names_memories(tmp_path: Path) -> None:
+    """Where names do not say which output is taken again."""
+    names = ("state", "cell", "later", "kept")
+    text = "[[memory]]\ninput='state'\noutput='later'\nshape=[1,4]\n"
+    text += "[[memory]]\ninput='cell'\noutput='kept'\nshape=[1,4]\n"
+    (tmp_path / "contract.toml").write_text(f"format = 1\n{OWN}{text}")
+    path = models.lstm(tmp_path / "policy.onnx", "N", names)
+    found = isthmus.evaluate(isthmus.load_policy(path), HOPPER, 3).mean
+    usual = models.lstm(tmp_path / "usual.onnx")
+    assert found == isthmus.evaluate(isthmus.load_policy(usual, "task"), HOPPER, 3).mean
+    with pytest.raises(BadValue, match="takes 3 inputs"):
+        isthmus.load_policy(path, "task")
+    wrong = text.replace("shape=[1,4]", "shape=[5]")
+    (tmp_path / "contract.toml").write_text(f"format = 1\n{OWN}{wrong}")
+    with pytest.raises(BadValue, match=r"state is \[5\], policy.onnx takes \[1, 4\]"):
+        isthmus.load_policy(path)
 
 
 def broken(kind: str, folder: Path) -> Path:
@@ -387,3 +412,16 @@ def test_a_model_may_be_moved_with_its_weights(tmp_path: Path) -> None:
     assert (tmp_path / "policy.onnx.data").exists()
     shutil.copytree(tmp_path, tmp_path / "moved")
     assert np.allclose(act(tmp_path / "moved"), expected_actions(OBSERVATIONS), atol=1e-6)
+
+
+def test_a_run_that_was_exported_plays_as_the_run(tmp_path: Path) -> None:
+    """The folder says where it was trained; landscapes, audits and logs do not ask which it is."""
+    pytest.importorskip("tomli_w", reason="exports need the extra onnx")
+    run = tiny.trained("source_only")
+    export_run(run, tmp_path / "exported")
+    policy = isthmus.load_policy(tmp_path / "exported")
+    assert policy.trained_in == str(run.problem.source)
+    expected = isthmus.evaluate(run.policy, "hopper", 10).episodes
+    found = isthmus.evaluate(policy, "hopper", 10).episodes
+    assert np.array_equal(found.lengths, expected.lengths)
+    assert np.allclose(found.returns, expected.returns, rtol=1e-3)

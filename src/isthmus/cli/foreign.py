@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +20,23 @@ COLUMNS = ("domain", "episodes", "return", "sd", "fell", "success", "length")
 
 
 def find_domains(policy: ForeignPolicy, domain: str | None) -> list[Domain]:
-    """Return where a policy was trained, if it says so, and the domain that was named.
+    """Return where a policy was trained, if it says so, and the domain that was named, else the
+    one that it is for.
 
     Raises BadValue where there is neither.
     """
     from isthmus.domains.parse import parse_domain
 
-    texts = [text for text in (policy.trained_in, domain) if text]
-    if not texts:
+    places = []
+    for text in dict.fromkeys((policy.trained_in, domain or policy.deployed_to)):
+        if text:
+            places.append(parse_domain(text))
+    if not places:
         raise BadValue(
             f"{policy.name} does not say where it was trained: name a domain to play it in, "
             "--domain hopper"
         )
-    return [parse_domain(text) for text in dict.fromkeys(texts)]
+    return places
 
 
 def evaluate_foreign(policy: ForeignPolicy, domain: str | None, episodes: int) -> None:
@@ -87,7 +92,8 @@ def print_description(policy: ForeignPolicy) -> None:
     """Print what the numbers depend on."""
     described = policy.describe()
     parts = [str(described.pop("policy"))]
-    parts += [f"{name} {str(value)[:16]}" for name, value in described.items() if value]
+    for name, value in described.items():
+        parts.append(f"{name} {str(value)[:16]}")
     print_text(", ".join(parts))
 
 
@@ -97,16 +103,14 @@ def play_grid(policy: ForeignPolicy, grid: Domain, episodes: int) -> Landscape:
     from isthmus.domains.parse import parse_domain
     from isthmus.evaluation.landscape import landscape
 
-    cells = 1
-    for values in grid.grid.values():
-        cells *= len(values)
-    box = parse_domain(policy.trained_in) if policy.trained_in else None
+    cells, box = prod(map(len, grid.grid.values())), None
+    if policy.trained_in:
+        box = parse_domain(policy.trained_in)
     with show_episodes(f"{cells} cells", cells * episodes) as bar:
         return landscape(policy, grid, episodes, trained_in=box, on_step=bar)
 
 
 def name_files(policy: ForeignPolicy, kind: str, axes: Sequence[str]) -> Path:
     """Return a CSV's path: beside a model, or in the working folder."""
-    path = getattr(policy, "path", None)
-    folder, stem = (path.parent, path.stem) if path else (Path(), "policy")
-    return folder / f"{'-'.join([stem, kind, *axes])}.csv"
+    path = getattr(policy, "path", Path("policy"))
+    return path.with_name(f"{'-'.join([path.stem, kind, *axes])}.csv")

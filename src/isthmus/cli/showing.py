@@ -31,8 +31,8 @@ def run_watch(
     if not is_run(opened):
         from isthmus.report.watch import watch
 
-        source, *targets = find_domains(opened, domain)
-        print_text(watch(opened, source, targets[0] if targets else None, out, seconds, seed))
+        source, *targets = [*find_domains(opened, domain), None]
+        print_text(watch(opened, source, targets[0], out, seconds, seed))
         return
     source = opened.problem.source
     target = parse_domain(domain) if domain else opened.problem.target

@@ -17,6 +17,8 @@ from isthmus.types import BadValue, UnknownName
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
 
+MAX_RATE_DIFFERENCE = 1e-3  # of the rate
+
 Numbers = tuple[float, ...]  # one for each observation or action, or one for all
 
 
@@ -30,7 +32,9 @@ class PolicyInterface:
     """
 
     said_by: str = ""
-    trained_in: str = ""
+    trained_in: str = ""  # a domain; empty where it is not said, as the next
+    deployed_to: str = ""
+    rate: float = 0.0  # actions a second; 0: not said
     observations: tuple[str, ...] | None = None  # None: the domain's own
     observation_scale: Numbers = (1.0,)
     observation_clip: tuple[float, float] | None = None
@@ -65,6 +69,7 @@ class FittedModel:
         count = self.columns.size * interface.history
         if model.obs_size not in (None, count):
             raise BadValue(_describe_sizes(interface, model, count, domain))
+        _check_rate(model.name, interface.rate, domain)
         self.order = find_order(model.name, interface.actions, domain)
         self.obs_scale = spread_numbers(
             model.name, "observation.scale", interface.observation_scale, self.columns.size
@@ -75,13 +80,15 @@ class FittedModel:
 
     def memory(self) -> Any:
         """Return what one world remembers: the model's memory, and observations before."""
+        if self.interface.history == 1:
+            return self.model.initial_memory(), ()
         older = np.zeros((self.interface.history - 1, self.columns.size), np.float32)
-        return self.model.initial_memory(), older, np.zeros(1, bool)
+        return self.model.initial_memory(), (older, np.zeros(1, bool))
 
     def act(self, memory: Any, observations: np.ndarray) -> tuple[np.ndarray, Any]:
         """Return actions [N, A] for observations [N, O] of the domain, and the memory."""
-        state, older, has_begun = memory
-        observed, older = self._observe(observations, older, has_begun)
+        state, before = memory
+        observed, before = self._observe(observations, before)
         actions, state = self.model.act(state, observed)
         if actions.shape[1] != len(self.order):
             raise BadValue(
@@ -89,20 +96,19 @@ class FittedModel:
             )
         out = np.empty_like(actions)
         out[:, self.order] = actions * self.scale + self.offset
-        return out, (state, older, np.ones_like(has_begun))
+        return out, (state, before)
 
-    def _observe(
-        self, observations: np.ndarray, older: np.ndarray, has_begun: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _observe(self, observations: np.ndarray, before: Any) -> tuple[np.ndarray, Any]:
         """Return what the model observes [N, O], and what it is to remember of it."""
         newest = observations[:, self.columns] * self.obs_scale
         if self.interface.observation_clip:
             newest = np.clip(newest, *self.interface.observation_clip)
         if self.interface.history == 1:
-            return newest, older
+            return newest, before
+        older, has_begun = before
         older = np.where(has_begun[:, :, None], older, newest[:, None])
         frames = np.concatenate([older, newest[:, None]], axis=1)
-        return frames.reshape(len(frames), -1), frames[:, 1:]
+        return frames.reshape(len(frames), -1), (frames[:, 1:], np.ones_like(has_begun))
 
 
 def find_columns(
@@ -166,6 +172,14 @@ def list_actuators(domain: Domain) -> dict[str, int]:
     for i in range(size):
         places[model.actuator(i).name] = i
     return places
+
+
+def _check_rate(policy: str, rate: float, domain: Domain) -> None:
+    """Raise BadValue where a policy acts at another rate than a domain, as far as both are said."""
+    if rate and abs(rate * domain.stated_seconds - 1) > MAX_RATE_DIFFERENCE:
+        raise BadValue(
+            f"{policy} acts {rate:g} times a second, {domain} {1 / domain.stated_seconds:g} times"
+        )
 
 
 def spread_numbers(policy: str, name: str, numbers: Numbers, size: int) -> np.ndarray:

@@ -6,7 +6,7 @@ One thread computes, so that bits repeat.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,13 +54,17 @@ class Signature(NamedTuple):
 
 
 class OnnxModel:
-    """A policy's model, loaded. Raises BadValue, in one line, where it cannot be one."""
+    """A policy's model, loaded; `memories` names outputs by the inputs that take them again, where
+    they are not to be guessed from their names.
 
-    def __init__(self, path: Path):
+    Raises BadValue, in one line, where it cannot be one.
+    """
+
+    def __init__(self, path: Path, memories: Mapping[str, str] | None = None):
         self.path, self.name = path, path.name
         self._session = _open_session(path)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.signature = _read_signature(self.name, self._session)
+        self.signature = _read_signature(self.name, self._session, memories or {})
         last = self.signature.shape[-1]
         self.obs_size = last if isinstance(last, int) else None
 
@@ -163,11 +167,12 @@ def _first_line(error: Exception) -> str:
     return line.strip()
 
 
-def _read_signature(name: str, session: Any) -> Signature:
+def _read_signature(name: str, session: Any, memories_said: Mapping[str, str]) -> Signature:
     """Return which input is what. Raises BadValue where that cannot be told."""
     inputs = {value.name: value for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]
-    pairs = _pair_memories(list(inputs), outputs)
+    pairs = dict(memories_said) or _pair_memories(list(inputs), outputs)
+    _check_pairs(name, pairs, set(inputs), set(outputs))
     observation = inputs[_choose_observation(name, set(inputs) - set(pairs))]
     shape, dtype = tuple(observation.shape), _find_dtype(name, observation)
     batch_axis, rows = _find_batch(name, shape)
@@ -178,6 +183,15 @@ def _read_signature(name: str, session: Any) -> Signature:
             rows = 1
     action = _choose_action(name, [one for one in outputs if one not in pairs.values()])
     return Signature(observation.name, shape, dtype, batch_axis, rows, action, tuple(memories))
+
+
+def _check_pairs(name: str, pairs: Mapping[str, str], inputs: set[str], outputs: set[str]) -> None:
+    """Raise BadValue for a memory that a model does not have."""
+    for taken, given in pairs.items():
+        if taken not in inputs or given not in outputs:
+            raise BadValue(
+                f"{name} has no memory {taken}, given back as {given}, which its contract says"
+            )
 
 
 def _choose_observation(name: str, inputs: set[str]) -> str:

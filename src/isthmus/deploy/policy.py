@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isthmus.deploy.onnx_model import GUIDE, OnnxModel, load_onnxruntime
-from isthmus.deploy.reading import read_interface
+from isthmus.deploy.onnx_model import GUIDE, load_onnxruntime
+from isthmus.deploy.reading import open_model
 from isthmus.domains.batched import is_jittable
 from isthmus.tasks.imports import import_named
 from isthmus.types import BadValue, IsthmusError, describe_error
@@ -37,8 +37,7 @@ class OnnxPolicy:
 
     def __init__(self, path: Path, contract: str | Path | None = None):
         self.path, self.name = path, path.name
-        self.model = OnnxModel(path)
-        self.interface = read_interface(self.model, _find_contract(path, contract))
+        self.model, self.interface = open_model(path, _find_contract(path, contract))
 
     @property
     def is_described(self) -> bool:
@@ -49,6 +48,11 @@ class OnnxPolicy:
     def trained_in(self) -> str:
         """The domain that it was trained in; empty where neither model nor contract says."""
         return self.interface.trained_in
+
+    @property
+    def deployed_to(self) -> str:
+        """The domain that it is for, likewise."""
+        return self.interface.deployed_to
 
     def for_domain(self, domain: Domain) -> Any:
         """Return the policy as it acts in a domain. Raises BadValue where it cannot, or where it is
@@ -69,7 +73,7 @@ class OnnxPolicy:
 class FactoryPolicy:
     """What a factory of the user's made: an object with `act`, or a function."""
 
-    trained_in = ""
+    trained_in = deployed_to = ""
     is_described = True  # by the code that the user wrote
 
     def __init__(self, reference: str, made: Any):
