@@ -30,7 +30,7 @@ from isthmus.deploy.reference import read_reference, worst_difference
 from isthmus.deploy.sensing import SensedPolicy
 from isthmus.domains.effect_chain import Effect
 from isthmus.domains.parse import parse_domain
-from isthmus.evaluation.evaluate import ADAPTATION_SEED_OFFSET, SEED
+from isthmus.evaluation.evaluate import ADAPTATION_SEED_OFFSET, SEED, draw_targets
 from isthmus.learning.networks import GRU, LSTM, init_mlp
 from isthmus.learning.normalization import Normalizer
 from isthmus.learning.policies import GaussianPolicy, SquashedPolicy
@@ -83,7 +83,7 @@ def test_a_method_leaves_as_it_is(method: str, tmp_path: Path) -> None:
 def test_what_adapting_left_is_exported(tmp_path: Path) -> None:
     run = tiny.trained("few_shot_ppo")
     target = run.problem.evaluation_target
-    parameters = np.zeros((1, len(target.names)), f32) + [v for _, v in target.settings]
+    parameters, _ = draw_targets(target, 1, SEED, adapting=True)
     policies, _ = run.method.adapt(
         run.state(), run.problem, target, parameters, SEED + ADAPTATION_SEED_OFFSET
     )
