@@ -30,7 +30,7 @@ setup: .venv/complete
 
 .bench-venv/complete: constraints-bench.txt
 	$(call make_venv,.bench-venv)
-	$(call install,.bench-venv,constraints-bench.txt) 'gymnasium[mujoco]' sb3-contrib stable-baselines3 torch
+	$(call install,.bench-venv,constraints-bench.txt) 'gymnasium[mujoco]' onnx onnxscript sb3-contrib stable-baselines3 torch
 	touch $@
 
 demo: setup

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from bare import sizes
 from measure import Row, alternate, console, timed
 from sb3 import Peer
 
+import isthmus
+from isthmus.deploy.onnx_export import build_graph
 from isthmus.domains.domain import Domain
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.physics_simulation import PhysicsSimulation
@@ -26,6 +30,8 @@ from isthmus.evaluation.evaluate import draw_targets
 from isthmus.evaluation.landscape import Landscape, landscape
 from isthmus.methods.single_domain import DomainRandomization
 from isthmus.problems.problem import Problem
+
+LOOP = "a loop of SB3's evaluate_policy"
 
 
 @dataclass(frozen=True)
@@ -61,28 +67,37 @@ def compare(size: Sizes, peer: Peer) -> Iterator[Row]:
         theirs_played.append((chosen, answer))
         return sum(map(sum, answer["lengths"])) / answer["seconds"]
 
-    a, b = alternate("landscape", size.pairs, ours, theirs)
+    def model() -> float:
+        seconds, scape = timed(lambda: landscape(exported, grid, size.episodes))
+        return int(scape.lengths.sum()) / seconds
+
+    with TemporaryDirectory() as folder:
+        exported = as_onnx(policy, grid, Path(folder) / "policy.onnx")
+        a, m, b = alternate("landscape", size.pairs, ours, model, theirs)
     check_returns(ours_played[0], theirs_played)
     scape = ours_played[0]
-    yield Row(
-        f"landscape of {len(cells)} cells x {size.episodes} episodes of one policy",
-        "a loop of SB3's evaluate_policy",
-        10,
-        "steps",
-        a,
-        b,
-        15,
-        sizes(
-            grid,
-            scape.lengths.size,
-            **{"mean length": round(float(scape.lengths.mean()))},
-            **{
-                "mean return": round(float(scape.returns.mean())),
-                "SB3's cells": size.cells,
-                "pairs": size.pairs,
-            },
-        ),
+    done = sizes(
+        grid,
+        scape.lengths.size,
+        **{"mean length": round(float(scape.lengths.mean()))},
+        **{
+            "mean return": round(float(scape.returns.mean())),
+            "SB3's cells": size.cells,
+            "pairs": size.pairs,
+        },
     )
+    work = f"landscape of {len(cells)} cells x {size.episodes} episodes of one policy"
+    yield Row(work, LOOP, 10, "steps", a, b, 15, done)
+    work += ", as ONNX"
+    yield Row(work, LOOP, 5, "steps", m, b, sizes=done)
+    yield Row(work, "the same policy as a run", 0.5, "steps", m, a, sizes=done)
+
+
+def as_onnx(policy: Any, domain: Domain, path: Path) -> Any:
+    """The policy as a user brings one: a model in onnxruntime."""
+    action, graph = build_graph(policy, domain, np.zeros(domain.spaces.action, np.float32))
+    path.write_bytes(graph.model(action, {}))
+    return isthmus.load_policy(path, "task")
 
 
 def trained(size: Sizes) -> Any:

@@ -16,6 +16,7 @@ from isthmus.jax_options import set_options_on_import
 
 if TYPE_CHECKING:
     from isthmus.audit.audit import audit
+    from isthmus.deploy.policy import load_policy
     from isthmus.domains.domain import Domain
     from isthmus.domains.effect_chain import Effect
     from isthmus.domains.effects import register_effect
@@ -62,6 +63,7 @@ _ATTRIBUTES = {
     "identify": "isthmus.identification.identify:identify",
     "evaluate": "isthmus.evaluation.evaluate:evaluate",
     "landscape": "isthmus.evaluation.landscape:landscape",
+    "load_policy": "isthmus.deploy.policy:load_policy",
     "Processes": "isthmus.training.executor:Processes",
     "resume": "isthmus.training.train:resume",
     "Run": "isthmus.training.run:Run",
@@ -106,6 +108,7 @@ __all__ = [
     "evaluate",
     "identify",
     "landscape",
+    "load_policy",
     "parse_domain",
     "problem",
     "register",

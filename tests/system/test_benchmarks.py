@@ -274,7 +274,7 @@ def test_sb3_trains_and_plays_our_policy(bench, peer) -> None:
     assert len(list(bench.trpo_training.compare(size, peer))) == 1
     grid = "hopper/torso_mass=2..8:2,foot_friction=1..2:2"
     size = bench.landscapes.Sizes(grid, episodes=4, training=4096, pairs=2, cells=2)
-    (row,) = bench.landscapes.compare(size, peer)
-    assert min(row.theirs) > 0
+    run, model, against_run = bench.landscapes.compare(size, peer)
+    assert min(run.theirs) > 0 and model.ours == against_run.ours and run.ours == against_run.theirs
     with pytest.raises(bench.sb3.PeerError, match="no_such_request"):
         peer.ask("no_such_request")

@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "isthmus"
 ORDER = (
     "compile_cache < jax_options < types < plugins < physics < tasks < rendering < domains < "
     "logs < identification < problems < learning < evaluation < methods < audit < "
-    "training < studies < papers < report < cli"
+    "training < deploy < studies < papers < report < cli"
 )
 ROOT = "isthmus"  # the package's own face: it may import all, and no room imports it
 RANK = {
@@ -211,7 +211,8 @@ def test_import_isthmus_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["types", "physics", "tasks", "evaluation/statistics", "report", "cli"]
+    "part",
+    ["types", "physics", "tasks", "evaluation/statistics", "deploy/contract", "report", "cli"],
 )
 def test_opens_without_jax(part: str) -> None:
     """These answer in an instant, or run where no learning does; jax takes seconds to import."""

@@ -27,7 +27,7 @@ from isthmus.audit.result import (
     SettingDifference,
 )
 from isthmus.audit.stepping import count_episodes
-from isthmus.domains.behaviours import Policy
+from isthmus.domains.behaviours import PolicyLike
 from isthmus.domains.domain import Domain
 from isthmus.domains.parse import as_domain
 from isthmus.types import BadValue
@@ -40,7 +40,7 @@ def audit(
     target: Domain | str,
     episodes: int = 16,
     seed: int = 0,
-    policy: Policy | None = None,
+    policy: PolicyLike | None = None,
 ) -> Audit:
     """Compare two domains of one task, or what their texts say, from equal worlds.
 

@@ -23,7 +23,7 @@ from isthmus.audit.stepping import (
     VariantStep,
     count_episodes,
 )
-from isthmus.domains.behaviours import Policy
+from isthmus.domains.behaviours import PolicyLike
 from isthmus.domains.simulation import START
 from isthmus.physics.random import Streams, fold, keys
 
@@ -54,7 +54,7 @@ def compare_all(
     comparisons: list[VariantComparison],
     episodes: int,
     seed: int,
-    policy: Policy | None,
+    policy: PolicyLike | None,
 ) -> dict[VariantComparison, ComparisonResult]:
     """Return what each comparison measures; those between the same engines are one batch."""
     batches: dict[tuple[str, str], list[VariantComparison]] = {}
@@ -102,7 +102,7 @@ class ComparisonBatch:
         comparisons: list[VariantComparison],
         episodes: int,
         seed: int,
-        policy: Policy | None,
+        policy: PolicyLike | None,
     ):
         self.plan, self.count = plan, len(comparisons)
         self.episodes = count_episodes(episodes, policy)

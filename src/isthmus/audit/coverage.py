@@ -14,9 +14,10 @@ import numpy as np
 
 from isthmus.audit.observed import list_observed
 from isthmus.audit.text import QUANTILES, format_coverage
-from isthmus.domains.behaviours import Behaviour, Policy
+from isthmus.domains.batched import fit_policy
+from isthmus.domains.behaviours import Behaviour, PolicyLike
 from isthmus.domains.domain import Domain
-from isthmus.domains.rollout import act, repeated
+from isthmus.domains.rollout import act_in_worlds, repeated
 from isthmus.logs.checks import warn_if_small
 from isthmus.logs.log import DataSet, Log, find_origin
 from isthmus.logs.margins import note_other_margins
@@ -95,9 +96,9 @@ class Coverage:
 def describe_coverage(
     data: DataSet,
     domain: Domain,
-    policy: Policy | None = None,
+    policy: PolicyLike | None = None,
     own: Log | None = None,
-    simulated: Policy | None = None,
+    simulated: PolicyLike | None = None,
 ) -> Coverage:
     """Describe what the log of a domain covers; with a `policy` also how far it is from it.
 
@@ -108,10 +109,11 @@ def describe_coverage(
     log, metadata = data.log, data.metadata
     states, actions = _summarize_states(log, domain), _summarize_actions(log, domain)
     if policy is not None and own is not None:
+        policy, simulated = fit_policy(policy, domain), fit_policy(simulated or policy, domain)
         states = _compare_states(states, log, own)
         half = (domain.spaces.high - domain.spaces.low) / 2
         away = _measure_distance(policy, log, half)
-        actions = _compare_actions(actions, away, _measure_distance(simulated or policy, own, half))
+        actions = _compare_actions(actions, away, _measure_distance(simulated, own, half))
     fell = log.terminated[np.cumsum(log.lengths) - 1]
     whole = fell | (log.lengths >= domain.time_limit)
     counted = whole | ~whole.any()
@@ -164,12 +166,14 @@ def _compare_actions(
     return compared
 
 
-def _measure_distance(policy: Policy, log: Log, half: np.ndarray) -> np.ndarray:
+def _measure_distance(policy: PolicyLike, log: Log, half: np.ndarray) -> np.ndarray:
     """Return the mean distance of a log's actions to a policy's, in half ranges, [A]."""
     return (np.abs(log.action - policy_actions(policy, log.obs)) / half).mean(0)
 
 
-def log_in_source(source: Domain, behaviour: Behaviour, size: int, seed: int = 0) -> Log:
+def log_in_source(
+    source: Domain, behaviour: Behaviour | PolicyLike, size: int, seed: int = 0
+) -> Log:
     """Record a policy's log of the source, as long as the one that it is compared with.
 
     At most MAX_SOURCE_STEPS transitions.
@@ -177,14 +181,14 @@ def log_in_source(source: Domain, behaviour: Behaviour, size: int, seed: int = 0
     return record_log(source, behaviour, min(size, MAX_SOURCE_STEPS), seed)
 
 
-def policy_actions(policy: Policy, obs: np.ndarray) -> np.ndarray:
+def policy_actions(policy: PolicyLike, obs: np.ndarray) -> np.ndarray:
     """Return what a policy does in states [B, O], [B, A]. Raises BadValue for a recurrent one."""
     import jax
 
     memory = policy.memory()
     if jax.tree.leaves(memory):
         raise BadValue("a policy that remembers cannot be held against a log: leave out --policy")
-    return np.asarray(act()(policy, repeated(memory, len(obs)), obs)[0])
+    return act_in_worlds(policy, repeated(memory, len(obs)), obs)[0]
 
 
 def _find_step_seconds(metadata: dict[str, Any], domain: Domain) -> float:
@@ -203,6 +207,8 @@ def _describe_maker(metadata: dict[str, Any]) -> str:
     policy = metadata.get("policy")
     if isinstance(policy, dict):
         how = "as deployed" if metadata.get("deterministic") else "exploring"
+        if "name" in policy:  # from elsewhere
+            return f"{policy['name']}; {how}"
         return (
             f"{policy.get('method')}, seed {policy.get('seed')}, trained in "
             f"{policy.get('source')}; {how}"

@@ -9,12 +9,13 @@ import numpy as np
 
 from isthmus.audit.effect import HORIZON_STEPS
 from isthmus.audit.plan import AuditPlan, DomainVariant
-from isthmus.domains.behaviours import Policy
+from isthmus.domains.batched import fit_policy
+from isthmus.domains.behaviours import PolicyLike
 from isthmus.domains.domain import Domain, RobotDomain
 from isthmus.domains.effect_chain import Effect, EffectChain
 from isthmus.domains.effects import WeakMotors
 from isthmus.domains.physics_simulation import PhysicsSimulation
-from isthmus.domains.rollout import act, repeated
+from isthmus.domains.rollout import act_in_worlds, repeated
 from isthmus.domains.simulation import SENSE
 from isthmus.physics.random import Streams, fold
 
@@ -125,17 +126,18 @@ class ActionSequence:
     """
 
     def __init__(
-        self, domain: Domain, comparisons: int, episodes: int, seed: int, policy: Policy | None
+        self, domain: Domain, comparisons: int, episodes: int, seed: int, policy: PolicyLike | None
     ):
         low, high = domain.spaces.low, domain.spaces.high
         strength = np.linspace(WEAKEST_ACTIONS, 1.0, episodes)[:, None]
         shape = (HORIZON_STEPS, episodes, len(low))
         pushes = strength * np.random.default_rng(seed).uniform(-1, 1, shape)
         self.random = ((high + low) / 2 + (high - low) / 2 * pushes).astype(np.float32)
-        self.comparisons, self.episodes, self.policy = comparisons, episodes, policy
-        self.memory = None
+        self.comparisons, self.episodes = comparisons, episodes
+        self.policy, self.memory = None, None
         if policy is not None:
-            self.memory = repeated(policy.memory(), comparisons * episodes)
+            self.policy = fit_policy(policy, domain)
+            self.memory = repeated(self.policy.memory(), comparisons * episodes)
 
     def at(self, t: int, obs: np.ndarray) -> np.ndarray:
         """Return the actions of step t, the policy's on what it observes [C E, O]."""
@@ -144,12 +146,12 @@ class ActionSequence:
             return np.concatenate(pushes)
         by_comparison = obs.reshape(self.comparisons, 2 * self.episodes, -1)
         observed = np.concatenate(by_comparison[:, self.episodes :]).astype(np.float32)
-        actions, self.memory = act()(self.policy, self.memory, observed)
-        actions = np.asarray(actions).reshape(self.comparisons, self.episodes, -1)
+        actions, self.memory = act_in_worlds(self.policy, self.memory, observed)
+        actions = actions.reshape(self.comparisons, self.episodes, -1)
         return np.concatenate(np.concatenate([pushes, actions], axis=1))
 
 
-def count_episodes(episodes: int, policy: Policy | None) -> int:
+def count_episodes(episodes: int, policy: PolicyLike | None) -> int:
     """Return the episodes of a comparison: random ones, and as many of a policy if there is one."""
     if policy is None:
         return episodes

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from tyro.conf import Positional, arg
 
 from isthmus.cli.console import print_text, screen
-from isthmus.cli.options import MethodOptions, ProblemOptions, TrainingsExecutorOptions
+from isthmus.cli.options import (
+    MethodOptions,
+    ProblemOptions,
+    TrainingsExecutorOptions,
+    open_run,
+)
 from isthmus.types import BadValue
 
 if TYPE_CHECKING:
+    from isthmus.problems.problem import Problem
     from isthmus.studies.study import Study
     from isthmus.studies.trial import Measurement, Trial
 
@@ -26,7 +32,19 @@ class ComparisonOptions:
 
     methods: Annotated[
         tuple[str, ...], arg(help="besides the floor source_only and the ceiling target_only")
-    ]
+    ] = ()
+    policies: Annotated[
+        tuple[str, ...],
+        arg(
+            metavar="POLICY",
+            help="instead of methods: runs, policy.onnx, module:factory, played as they are and "
+            "compared with the first",
+        ),
+    ] = ()
+    contract: Annotated[
+        str | None,
+        arg(metavar="FILE|task", help="of the policies that do not say what they observe"),
+    ] = None
     seeds: int = 5
     steps: int = 1_000_000
     episodes: Annotated[int, arg(help="episodes a seed, in the target")] = 100
@@ -44,9 +62,16 @@ def run_compare(
         Path, arg(help="the comparison's folder; the same command goes on in it")
     ] = Path("runs/comparison"),
 ) -> None:
-    """Train methods on several seeds and say, with intervals, which of them works in the target."""
+    """Train methods on several seeds and say, with intervals, which of them works in the target; or
+    play --policies there, and train nothing.
+    """
     configuration.load()
     made = problem.make()
+    if comparison.policies:
+        _compare_policies(made, comparison, out)
+        return
+    if not comparison.methods:
+        raise BadValue("name methods to train, --methods, or --policies to play as they are")
     from isthmus.cli.progress import TrainingBars
     from isthmus.cli.tables import tabulate_comparison
     from isthmus.studies.compare import compare
@@ -67,6 +92,37 @@ def run_compare(
         )
     screen.print(tabulate_comparison(result))
     print_text(f"pictures: isthmus report {out} -o report.html")
+
+
+def _compare_policies(problem: Problem, comparison: ComparisonOptions, out: Path) -> None:
+    """Play policies in a problem's target, write what came out and print it."""
+    from isthmus.cli.progress import show_episodes
+    from isthmus.cli.tables import tabulate_policies
+    from isthmus.studies.policies import EPISODES_FILE, compare_policies
+
+    if comparison.methods:
+        raise BadValue("--methods are trained, --policies are played as they are: give one of both")
+    policies = {}
+    for reference in comparison.policies:
+        policies[reference] = _open_policy(reference, comparison.contract)
+    domain = problem.evaluation_target
+    with show_episodes(str(domain), comparison.episodes) as bar:
+        result = compare_policies(policies, domain, comparison.episodes, on_step=bar)
+    result.save(out)
+    screen.print(tabulate_policies(result))
+    print_text(out / EPISODES_FILE)
+
+
+def _open_policy(reference: str, contract: str | None) -> Any:
+    """Open a run or a policy from elsewhere; the contract is of those that do not say theirs."""
+    from isthmus.deploy.policy import is_foreign, load_foreign
+
+    if not is_foreign(reference):
+        return open_run(Path(reference))
+    policy = load_foreign(reference)
+    if contract is not None and not policy.is_described:
+        return load_foreign(reference, contract)
+    return policy
 
 
 class _Reproduction(NamedTuple):

@@ -11,9 +11,17 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from isthmus.cli.console import make_table, print_text, screen
-from isthmus.cli.options import Data, ImportOptions, ShiftOptions, open_run
+from isthmus.cli.foreign import (
+    evaluate_foreign,
+    find_domains,
+    name_files,
+    play_grid,
+    print_description,
+)
+from isthmus.cli.options import Data, PolicyOptions, PolicyReference, ShiftOptions, is_run
 
 if TYPE_CHECKING:
+    from isthmus.deploy.policy import ForeignPolicy
     from isthmus.domains.domain import Domain
     from isthmus.evaluation.evaluate import Evaluation
     from isthmus.evaluation.landscape import Landscape
@@ -25,11 +33,14 @@ EVALUATION_COLUMNS = ("domain", "episodes", "return", "sd", "fell", "success", "
 
 def run_audit(
     shift: ShiftOptions,
-    code: ImportOptions,
+    code: PolicyOptions,
     data: Data = None,
     policy: Annotated[
-        Path | None,
-        arg(metavar="RUN", help="act by this run's policy too; hold the log against it"),
+        str | None,
+        arg(
+            metavar="POLICY",
+            help="act by this policy too, a run's or another's; hold the log against it",
+        ),
     ] = None,
     seed: int = 0,
 ) -> None:
@@ -42,49 +53,61 @@ def run_audit(
 
     code.load()
     problem = shift.make(data)
-    run, acting = None, None
+    opened, acting = None, None
     if policy:
-        run = open_run(policy)
-        acting = run.policy
+        opened = code.open(policy)
+        acting = opened.policy if is_run(opened) else opened
     lines = []
     if not data or (problem.source.replayable and problem.target.replayable):
         lines += audit(problem.source, problem.target, seed=seed, policy=acting).lines()
     if data:
         if lines:
             lines.append("")
-        lines += _describe_log(problem, run, seed)
+        lines += _describe_log(problem, opened, seed)
     for line in lines:
         print_text(line)
 
 
-def _describe_log(problem: Problem, run: Run | None, seed: int) -> list[str]:
-    """Say what the log of a problem's target covers, held against a run where one is given."""
+def _describe_log(problem: Problem, opened: Run | ForeignPolicy | None, seed: int) -> list[str]:
+    """Say what the log of a problem's target covers, held against a policy where one is given."""
     from isthmus.audit.coverage import describe_coverage, log_in_source
 
-    if run is None:
+    if opened is None:
         return describe_coverage(problem.dataset, problem.target, None, None, None).lines()
-    source_log = log_in_source(problem.source, run.behaviour, problem.log().size, seed)
-    return describe_coverage(
-        problem.dataset, problem.target, run.policy, source_log, run.source_policy
-    ).lines()
+    acting, exploring, simulated = opened, opened, None
+    if is_run(opened):
+        acting, exploring, simulated = opened.policy, opened.behaviour, opened.source_policy
+    source_log = log_in_source(problem.source, exploring, problem.log().size, seed)
+    return describe_coverage(problem.dataset, problem.target, acting, source_log, simulated).lines()
 
 
 def run_evaluate(
-    run: Positional[Path],
-    code: ImportOptions,
+    policy: Positional[PolicyReference],
+    code: PolicyOptions,
     domain: Annotated[
-        str | None, arg(help="where (default: the run's source, and its target by the true reward)")
+        str | None,
+        arg(
+            help="where (default: the run's source, and its target by the true reward; where "
+            "another policy says that it was trained)"
+        ),
     ] = None,
     episodes: int = 100,
 ) -> None:
-    """Play a run's policy: mean return, its spread over episodes, falls, episodes that end at the
-    task's goal.
+    """Play a policy, a run's or another's: mean return, its spread over episodes, falls, episodes
+    that end at the task's goal.
 
-    The target's return is by the source's reward, whatever the target paid in training. One run is
-    one seed: no interval.
+    A run's target's return is by the source's reward, whatever the target paid in training. One
+    policy is one seed: of another's, intervals are over episodes.
     """
-    code.load()
-    opened = open_run(run)
+    opened = code.open(policy)
+    if is_run(opened):
+        _evaluate_run(opened, domain, episodes)
+    else:
+        evaluate_foreign(opened, domain, episodes)
+
+
+def _evaluate_run(opened: Run, domain: str | None, episodes: int) -> None:
+    """Play what a run deploys, and print a row a domain."""
     state = opened.state()
     table = _make_evaluation_table(opened.method.adapts)
     for place in _choose_domains(opened, domain):
@@ -157,31 +180,43 @@ def _format_evaluation(evaluation: Evaluation, place: str, adapts: bool) -> list
 
 
 def run_landscape(
-    run: Positional[Path],
-    code: ImportOptions,
+    policy: Positional[PolicyReference],
+    code: PolicyOptions,
     over: Annotated[tuple[str, ...], arg(metavar="NAME=LOW..HIGH:COUNT", help="the two axes")],
+    domain: Annotated[
+        str | None,
+        arg(help="where (default: the run's target; where another policy was trained)"),
+    ] = None,
     episodes: Annotated[int, arg(help="episodes a cell")] = 20,
     out: Annotated[
-        Path | None, arg(help="CSV; the picture lies beside it (default: in the run)")
+        Path | None,
+        arg(help="CSV; the picture lies beside it (default: in the run, or beside the model)"),
     ] = None,
 ) -> None:
     """Mean return over a grid of two parameters, the training box drawn: a CSV and a PNG."""
+    from isthmus.domains.parse import parse_domain
     from isthmus.evaluation.landscape import make_grid
     from isthmus.training.run_files import write_text
 
-    code.load()
-    opened = open_run(run)
-    grid = make_grid(opened.problem.evaluation_target, ",".join(over))
-    path = out or _name_landscape(opened, grid)
-    landscape = _play_grid(opened, grid, episodes)
+    opened, axes = code.open(policy), ",".join(over)
+    if is_run(opened):
+        place = parse_domain(domain) if domain else opened.problem.evaluation_target
+        grid = make_grid(place, axes)
+        path, title = out or _name_landscape(opened, grid), f"{opened.name}, seed {opened.seed}"
+        landscape = _play_grid(opened, grid, episodes)
+    else:
+        grid = make_grid(find_domains(opened, domain)[-1], axes)
+        path, title = out or name_files(opened, "landscape", list(grid.grid)), opened.name
+        landscape = play_grid(opened, grid, episodes)
     write_text(path, landscape.csv())
     from isthmus.report.landscape_figures import plot_landscapes
     from isthmus.report.style import save_figure
 
-    title = f"{opened.name}, seed {opened.seed}"
     picture = save_figure(plot_landscapes([(title, landscape)], grid), path.with_suffix(".png"))
     screen.print(_summarize(landscape))
     print_text(f"{path}\n{picture}")
+    if not is_run(opened):
+        print_description(opened)
 
 
 def _name_landscape(run: Run, grid: Domain) -> Path:

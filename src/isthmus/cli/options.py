@@ -12,6 +12,9 @@ from tyro.conf import Positional, UseAppendAction, arg
 from isthmus.types import BadValue, IsthmusError
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from isthmus.deploy.policy import ForeignPolicy
     from isthmus.problems.problem import Problem
     from isthmus.training.executor import Executor
     from isthmus.training.run import Run
@@ -31,6 +34,14 @@ Data = Annotated[
     arg(
         metavar="D[:SIZE]",
         help="the target's log, .npz or Minari; D:5000 and D:1episode read its begin",
+    ),
+]
+PolicyReference = Annotated[
+    str,
+    arg(
+        metavar="POLICY",
+        help="a run's folder RUN, or RUN@best; policy.onnx, or a folder that holds it; "
+        "module:factory or file.py:factory of yours",
     ),
 ]
 Address = Annotated[
@@ -110,6 +121,31 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
+class PolicyOptions(ImportOptions):
+    """What is said about a policy from elsewhere, and code of your own."""
+
+    contract: Annotated[
+        str | None,
+        arg(
+            metavar="FILE|task",
+            help="what a policy.onnx observes and does, where the model does not say: its "
+            "contract.toml (default: the one beside it), or `task`: as the task, unscaled",
+        ),
+    ] = None
+
+    def open(self, reference: str) -> Run | ForeignPolicy:
+        """Open a run, or load a policy from elsewhere. Raises BadValue or RunError, in one line."""
+        self.load()
+        from isthmus.deploy.policy import is_foreign, load_foreign
+
+        if is_foreign(reference):
+            return load_foreign(reference, self.contract)
+        if self.contract is not None:
+            raise BadValue(f"--contract is said of a policy from elsewhere; {reference} is a run")
+        return open_run(Path(reference))
+
+
+@dataclass(frozen=True)
 class MethodOptions(ImportOptions):
     """The method's settings, and code of your own."""
 
@@ -175,6 +211,13 @@ class RoundsExecutorOptions:
         if not any((self.executor, self.workers, self.address)):
             return nullcontext()
         return make_executor(self.executor or "processes", self.workers, self.address)
+
+
+def is_run(opened: Run | ForeignPolicy) -> TypeIs[Run]:
+    """Return whether what was opened is a run, not a policy from elsewhere."""
+    from isthmus.training.run import Run
+
+    return isinstance(opened, Run)
 
 
 def open_run(folder: Path) -> Run:

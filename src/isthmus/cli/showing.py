@@ -8,24 +8,32 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from isthmus.cli.console import print_text
-from isthmus.cli.options import ImportOptions, open_run
+from isthmus.cli.foreign import find_domains
+from isthmus.cli.options import PolicyOptions, PolicyReference, is_run
 from isthmus.types import BadValue
 
 
 def run_watch(
-    run: Positional[Path],
-    code: ImportOptions,
-    domain: Annotated[str | None, arg(help="another target to watch it in")] = None,
+    policy: Positional[PolicyReference],
+    code: PolicyOptions,
+    domain: Annotated[
+        str | None, arg(help="another target to watch it in; needed where a policy names no domain")
+    ] = None,
     out: Annotated[Path, arg(aliases=["-o"], help=".webp, .gif or .png")] = Path("clip.webp"),
     seconds: float = 10.0,
     seed: int = 0,
 ) -> None:
-    """Render a rollout of a run's policy, source beside target."""
+    """Render a rollout of a policy, source beside target."""
     from isthmus.domains.parse import parse_domain
     from isthmus.domains.robots import check_fits
 
-    code.load()
-    opened = open_run(run)
+    opened = code.open(policy)
+    if not is_run(opened):
+        from isthmus.report.watch import watch
+
+        source, *targets = [*find_domains(opened, domain), None]
+        print_text(watch(opened, source, targets[0], out, seconds, seed))
+        return
     source = opened.problem.source
     target = parse_domain(domain) if domain else opened.problem.target
     check_fits(source, target)

@@ -9,10 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from isthmus.cli.console import make_table
+from isthmus.cli.foreign import format_share
 
 if TYPE_CHECKING:
     from isthmus.studies.claims import Claim
     from isthmus.studies.compare import Comparison, ComparisonRow
+    from isthmus.studies.policies import PolicyComparison
 
 
 def tabulate_comparison(comparison: Comparison) -> Table:
@@ -33,6 +35,31 @@ def tabulate_comparison(comparison: Comparison) -> Table:
         table.add_row(name, f"{row.value:.0f}", interval, difference, row.verdict, steps)
     if comparison.unlike:
         table.caption = comparison.unlike
+    return table
+
+
+def tabulate_policies(comparison: PolicyComparison) -> Table:
+    """Return compared policies as a table: returns, falls, the difference to the first."""
+    from isthmus.evaluation.episode_intervals import OVER_EPISODES
+
+    columns = ("policy", "return", "minus the first", "verdict", "fell", "success", "length")
+    table = make_table(*columns, title=f"return in {comparison.domain}")
+    table.caption = OVER_EPISODES
+    for row in comparison.rows:
+        summary, difference = row.summary, ""
+        if row.difference is not None:
+            interval = _format_interval(row.difference.low, row.difference.high)
+            difference = f"{row.difference.value:+.0f} {interval}"
+        interval = _format_interval(summary.returns.low, summary.returns.high)
+        table.add_row(
+            escape(row.name),
+            f"{summary.returns.value:.0f} {interval}",
+            difference,
+            row.verdict,
+            format_share(summary.fell),
+            format_share(summary.success),
+            f"{summary.length:.0f}",
+        )
     return table
 
 

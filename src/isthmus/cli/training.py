@@ -13,10 +13,10 @@ from isthmus.cli.console import print_text, screen
 from isthmus.cli.options import (
     ImportOptions,
     MethodOptions,
+    PolicyOptions,
     ProblemOptions,
     RoundsExecutorOptions,
     ShiftOptions,
-    open_run,
 )
 
 if TYPE_CHECKING:
@@ -120,22 +120,25 @@ def _format_returns(row: Mapping[str, float]) -> str:
 
 def run_collect(
     shift: ShiftOptions,
-    code: ImportOptions,
-    policy: Annotated[Path, arg(metavar="RUN", help="the run whose policy acts")],
+    code: PolicyOptions,
+    policy: Annotated[
+        str, arg(metavar="POLICY", help="what acts: a run, policy.onnx, module:factory")
+    ],
     out: Annotated[Path, arg(aliases=["-o"], help="a Minari data set's folder, or a file D.npz")],
     steps: Annotated[int, arg(help="transitions")] = 20_000,
     deterministic: Annotated[
-        bool, arg(help="act as deployed (default: explore, as in training)")
+        bool,
+        arg(help="act as deployed (default: a run explores as in training; others cannot)"),
     ] = False,
     seed: int = 0,
 ) -> None:
-    """Log the target under a run's policy; methods of access `dataset` learn from it, by --data."""
+    """Log the target under a policy; methods of access `dataset` learn from it, by --data."""
     code.load()
     problem = shift.make()
     from isthmus.cli.progress import show_steps
     from isthmus.training.collect import log_target
 
-    run = open_run(policy)
+    run = code.open(policy)
     with show_steps(str(problem.target), steps) as bar:
         log = log_target(
             run, problem, out, steps, seed=seed, deterministic=deterministic, on_step=bar

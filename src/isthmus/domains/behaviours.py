@@ -22,6 +22,12 @@ class Policy(Protocol):
         ...
 
 
+PolicyLike = Any
+"""What plays: a `Policy`; or from elsewhere an object with `act(observations [N, O])`, which gives
+actions [N, A], such a function, or what `isthmus.load_policy` gives. Where one remembers, it has
+`memory()`, one world's, and `act(memory, observations)` gives actions and the memory."""
+
+
 class Behaviour(Protocol):
     """One world's exploring policy, which draws from a key."""
 

@@ -11,18 +11,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.behaviours import Behaviour, InformedObservation, Memory, Policy
+from isthmus.domains.batched import BatchPlayers, BatchPolicy, fit_policy
+from isthmus.domains.behaviours import (
+    Behaviour,
+    InformedObservation,
+    Memory,
+    Policy,
+    PolicyLike,
+)
 from isthmus.domains.jitted import act_members, act_worlds, decide_members, decide_worlds
+from isthmus.domains.memories import (
+    MAX_BATCH,
+    initial_memory,
+    pad_rows,
+    renew_memory,
+    take_rows,
+    write_rows,
+)
 from isthmus.domains.stepped_worlds import StepOutcome, SteppedWorlds
 from isthmus.physics.concurrency import check_jax_survived
 from isthmus.types import Array, BadValue, Episodes, Transition, Worlds
 
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
-
-MAX_BATCH = 64
-"""Rows of a block when playing: a row's bits depend on the batch's size (not on its neighbours), so
-it is fixed."""
 
 BLOCKS = (64, 16, 4, 1)
 """Blocks of a policy call: a program each, compiled when first needed."""
@@ -31,7 +42,7 @@ BLOCKS = (64, 16, 4, 1)
 def rollout_steps(
     domain: Domain,
     worlds: Worlds,
-    behaviour: Behaviour,
+    behaviour: Behaviour | PolicyLike,
     steps: int,
     members: bool = False,
     before_step: Callable[[int], None] | None = None,
@@ -40,22 +51,24 @@ def rollout_steps(
     """Step all N worlds under `behaviour`; return the worlds after, and transitions [T, N, ...].
 
     A world whose episode ends begins the next one at once; a behaviour's memory begins anew with a
-    new task. With `members` the behaviour's leaves have a leading axis M, and worlds [0, N/M)
-    follow the first. `before_step(n)` is called before each step, which makes n transitions. An
-    `informed` behaviour is given `InformedObservation`s: it also sees the dynamics in force.
+    new task. A policy from elsewhere acts as it is. With `members` the behaviour's leaves have a
+    leading axis M, and worlds [0, N/M) follow the first. `before_step(n)` is called before each
+    step, which makes n transitions. An `informed` behaviour is given `InformedObservation`s: it
+    also sees the dynamics in force.
     """
     import jax
 
     check_jax_survived()
     live = SteppedWorlds.resume(domain, worlds)
-    initial = _initial_memory(_list_behaviours(behaviour, members), worlds.size)
+    behaviour = fit_policy(behaviour, domain)
+    initial = initial_memory(_list_behaviours(behaviour, members), worlds.size)
     remembers = bool(jax.tree.leaves(initial))
     memory = live.state["behaviour_memory"]
     if memory is None:
         memory = initial
-    memory = _renew_memory(memory, initial, live.new_task)
-    decide = decide_members() if members else decide_worlds()
-    behaviour, keys = jax.device_put(behaviour), live.behaviour_keys(steps)
+    memory = renew_memory(memory, initial, live.new_task)
+    decide, behaviour = _choose_call(behaviour, members)
+    keys = live.behaviour_keys(steps)
     record = _Record(live, steps)
     for t in range(steps):
         record.note_before(t)
@@ -74,9 +87,19 @@ def rollout_steps(
             began = live.begin(ended)
             record.note_begun(ended)
             if remembers:
-                memory = _renew_memory(memory, initial, _mark(ended[began], worlds.size))
+                memory = renew_memory(memory, initial, _mark(ended[began], worlds.size))
     live.state["behaviour_memory"] = jax.tree.map(np.asarray, memory)
     return live.worlds(), record.transitions()
+
+
+def _choose_call(behaviour: Any, members: bool) -> tuple[Callable, Any]:
+    """Return what calls a behaviour in N worlds, and the behaviour where it computes."""
+    import jax
+
+    if isinstance(behaviour, BatchPolicy):
+        return behaviour.decide, behaviour
+    decide = decide_members() if members else decide_worlds()
+    return decide, jax.device_put(behaviour)
 
 
 class _Record:
@@ -147,7 +170,7 @@ def finished_returns(worlds: Worlds, transitions: Transition) -> np.ndarray:
 def rollout_episodes(
     domain: Domain,
     worlds: Worlds,
-    policy: Policy | Sequence[Policy],
+    policy: PolicyLike | Sequence[PolicyLike],
     on_step: Callable[[SteppedWorlds, int], None] | None = None,
     before_step: Callable[[int], None] | None = None,
 ) -> Episodes:
@@ -160,7 +183,8 @@ def rollout_episodes(
     """
     check_jax_survived()
     live = SteppedWorlds.resume(domain, worlds, purpose="play")
-    players = _Players(_list_policies(policy), worlds.size, domain.spaces.action)
+    policies = [fit_policy(one, domain) for one in _list_policies(policy)]
+    players = _choose_players(policies, worlds.size, domain.spaces.action)
     ended, fell = np.zeros((2, worlds.size), bool)
     progress, success = np.zeros(worlds.size), np.zeros(worlds.size, bool)
     if on_step:
@@ -191,11 +215,19 @@ def rollout_episodes(
     )
 
 
-def _list_policies(policy: Policy | Sequence[Policy]) -> list[Policy]:
+def _list_policies(policy: PolicyLike | Sequence[PolicyLike]) -> list[PolicyLike]:
     """List the policies of a list, or the one: that may be a tuple with a method `act` itself."""
     if hasattr(policy, "act") or not isinstance(policy, list | tuple):
-        return [policy]  # pyright: ignore[reportReturnType]
+        return [policy]
     return list(policy)
+
+
+def _choose_players(policies: list[Any], n: int, action_size: int) -> _Players | BatchPlayers:
+    """Return what calls policies in n worlds: by jax, or by NumPy where one is from elsewhere."""
+    for policy in policies:
+        if isinstance(policy, BatchPolicy):
+            return BatchPlayers(policies, n, action_size)
+    return _Players(policies, n, action_size)
 
 
 class _Players:
@@ -207,7 +239,7 @@ class _Players:
         if n % len(policies):
             raise BadValue(f"{n} worlds cannot be shared out evenly among {len(policies)} policies")
         self.worlds = np.arange(n).reshape(len(policies), -1)  # [M, N/M]
-        self.memory = _initial_memory(policies, n)
+        self.memory = initial_memory(policies, n)
         self.policies = jax.device_put(jax.tree.map(_stack, *policies))
         self.action = np.zeros((n, action_size), np.float32)
         self._ended = -1
@@ -220,7 +252,7 @@ class _Players:
             self._ended, self._calls = count, self._share_out(ended)
         for rows in self._calls:
             obs = observation[rows.padded].astype(np.float32)
-            memory = _take_rows(self.memory, rows.padded)
+            memory = take_rows(self.memory, rows.padded)
             action, memory = act_members()(self.policies, memory, obs)
             self.action[rows.worlds] = rows.unpad(action)
             _write_memory(self.memory, rows, memory)
@@ -256,7 +288,7 @@ class _Rows(NamedTuple):
     @staticmethod
     def of(worlds: np.ndarray, blocks: int) -> _Rows:
         """Lay worlds out in blocks."""
-        padded = _pad_rows(worlds, blocks * MAX_BATCH)
+        padded = pad_rows(worlds, blocks * MAX_BATCH)
         return _Rows(worlds, padded.reshape(*worlds.shape[:-1], blocks, MAX_BATCH))
 
     def unpad(self, values: Array) -> np.ndarray:
@@ -302,7 +334,7 @@ class _RandomPlayer:
     def __init__(self, behaviour: Behaviour, n: int, action_size: int):
         import jax
 
-        self.memory = _initial_memory([behaviour], n)
+        self.memory = initial_memory([behaviour], n)
         self.behaviour = jax.device_put(behaviour)
         self.action = np.zeros((n, action_size), np.float32)
 
@@ -310,11 +342,11 @@ class _RandomPlayer:
         """Return actions (n, A) in worlds `ids`."""
         observation, keys = live.state["observation"], live.behaviour_keys(1)[0]
         for start in range(0, len(ids), MAX_BATCH):
-            rows = _pad_rows(ids[start : start + MAX_BATCH], MAX_BATCH)
-            memory, obs = _take_rows(self.memory, rows), observation[rows].astype(np.float32)
+            rows = pad_rows(ids[start : start + MAX_BATCH], MAX_BATCH)
+            memory, obs = take_rows(self.memory, rows), observation[rows].astype(np.float32)
             decision, memory = decide_worlds()(self.behaviour, memory, obs, keys[rows])
             self.action[rows] = np.asarray(decision.action)
-            _write_rows(self.memory, rows, memory)
+            write_rows(self.memory, rows, memory)
         return self.action[ids]
 
 
@@ -324,7 +356,14 @@ def act() -> Callable:
     return act_worlds()
 
 
-# Memories: trees with a leading axis of worlds
+def act_in_worlds(
+    policy: Any, memory: Memory, observations: np.ndarray
+) -> tuple[np.ndarray, Memory]:
+    """Return actions (N, A) of a policy that `fit_policy` gave, and what is remembered [N, ...]."""
+    if isinstance(policy, BatchPolicy):
+        return policy.act(memory, observations)
+    actions, memory = act()(policy, memory, observations)
+    return np.asarray(actions), memory
 
 
 def repeated(tree: Any, n: int) -> Any:
@@ -348,55 +387,11 @@ def _stack(*leaves: Array) -> np.ndarray:
     return np.stack(leaves)
 
 
-def _initial_memory(behaviours: Sequence[Behaviour] | Sequence[Policy], n: int) -> Memory:
-    """Return the memories [N, ...] that worlds begin with, which are shared out evenly among the
-    behaviours.
-    """
-    import jax
-
-    memories = [behaviour.memory() for behaviour in behaviours]
-    share = n // len(behaviours)
-    return jax.tree.map(lambda *x: np.repeat(np.stack(x), share, axis=0), *memories)
-
-
-def _renew_memory(memory: Memory, initial: Memory, renewed: np.ndarray) -> Memory:
-    """Return a memory [N, ...] with the worlds `renewed` (bool [N]) at the initial one again."""
-    import jax
-
-    if not renewed.any():
-        return memory
-
-    def renew(leaf: Array, first: Array) -> np.ndarray:
-        where = renewed.reshape((-1,) + (1,) * (first.ndim - 1))
-        return np.where(where, first, np.asarray(leaf))
-
-    return jax.tree.map(renew, memory, initial)
-
-
 def _mark(ids: np.ndarray, n: int) -> np.ndarray:
     """Return bool [n], true at `ids`."""
     marked = np.zeros(n, bool)
     marked[ids] = True
     return marked
-
-
-def _pad_rows(rows: np.ndarray, size: int) -> np.ndarray:
-    """Return rows [..., size], the last one repeated."""
-    return rows[..., np.minimum(np.arange(size), rows.shape[-1] - 1)]
-
-
-def _take_rows(memory: Memory, rows: np.ndarray) -> Memory:
-    import jax
-
-    return jax.tree.map(lambda leaf: leaf[rows], memory)
-
-
-def _write_rows(memory: Memory, rows: np.ndarray, renewed: Memory) -> None:
-    """Write what is remembered of `rows` (n,), which may be repeated, in place."""
-    import jax
-
-    for leaf, new in zip(jax.tree.leaves(memory), jax.tree.leaves(renewed), strict=True):
-        leaf[rows] = np.asarray(new)
 
 
 def _write_memory(memory: Memory, rows: _Rows, renewed: Memory) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from isthmus.domains.behaviours import Policy
+from isthmus.domains.behaviours import Policy, PolicyLike
 from isthmus.domains.domain import Domain
 from isthmus.domains.parse import as_domain
 from isthmus.domains.robots import check_fits
@@ -102,7 +102,7 @@ def _count_draws(domain: Domain, episodes: int, adapting: bool) -> int:
 
 
 def evaluate(
-    policy: Policy,
+    policy: PolicyLike,
     domain: Domain | str,
     episodes: int = 100,
     seed: int = SEED,
@@ -110,7 +110,8 @@ def evaluate(
 ) -> Evaluation:
     """Play a policy as it is, in `episodes` episodes of one batch; in a grid at least one a cell.
 
-    `domain` is a domain or its text, `hopper/gravity=x2`. Returns are in
+    `policy` is a run's, or from elsewhere (`isthmus.domains.behaviours.PolicyLike`). `domain` is a
+    domain or its text, `hopper/gravity=x2`. Returns are in
     `Evaluation.episodes.returns` (E,), in reward units of the task.
     """
     domain = as_domain(domain)

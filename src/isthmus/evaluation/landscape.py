@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.domains.behaviours import Policy
+from isthmus.domains.behaviours import PolicyLike
 from isthmus.domains.domain import Domain
 from isthmus.domains.parse import as_domain
 from isthmus.evaluation.evaluate import SEED, Adapter, OnStep, evaluate, evaluate_method
@@ -113,7 +113,7 @@ def make_grid(domain: Domain, axes: str) -> Domain:
 
 
 def landscape(
-    policy: Policy,
+    policy: PolicyLike,
     grid: Domain | str,
     episodes: int = 20,
     seed: int = SEED,

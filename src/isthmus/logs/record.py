@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isthmus.domains.behaviours import Behaviour, Memory, Policy
+from isthmus.domains.behaviours import Behaviour, Memory, Policy, PolicyLike
 from isthmus.domains.domain import Domain
 from isthmus.domains.rollout import rollout_steps
 from isthmus.logs.log import Log, close_episodes, number_episodes
@@ -37,7 +37,7 @@ class Deterministic(NamedTuple):
 
 def record_log(
     domain: Domain,
-    behaviour: Behaviour,
+    behaviour: Behaviour | PolicyLike,
     steps: int,
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from isthmus.types import BadValue
 
@@ -17,32 +18,35 @@ def import_files(names: Iterable[str]) -> None:
     Raises BadValue, in one line.
     """
     for name in names:
-        try:
-            _import_file_or_module(name)
-        except BadValue:
-            raise
-        except ModuleNotFoundError as error:
-            raise BadValue(f"--import {name}: {error}") from None
-        except Exception as error:
-            raise BadValue(f"--import {name}: {type(error).__name__}: {error}") from error
+        import_named(name, f"--import {name}")
 
 
-def _import_file_or_module(name: str) -> None:
-    path = Path(name)
-    if path.suffix == ".py" or path.exists():
-        _import_file(name, path)
-    else:
-        importlib.import_module(name)
+def import_named(name: str, label: str) -> ModuleType:
+    """Return a file or module that the user named, imported.
+
+    Raises BadValue, in one line that begins with `label`.
+    """
+    try:
+        path = Path(name)
+        if path.suffix == ".py" or path.exists():
+            return _import_file(label, path)
+        return importlib.import_module(name)
+    except BadValue:
+        raise
+    except ModuleNotFoundError as error:
+        raise BadValue(f"{label}: {error}") from None
+    except Exception as error:
+        raise BadValue(f"{label}: {type(error).__name__}: {error}") from error
 
 
-def _import_file(name: str, path: Path) -> None:
+def _import_file(label: str, path: Path) -> ModuleType:
     """Run a Python file once a process, as a module that is named by its path."""
     key = "isthmus_import_" + str(path.resolve()).replace("/", "_").replace(".", "_")
     if key in sys.modules:
-        return
+        return sys.modules[key]
     spec = importlib.util.spec_from_file_location(key, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise BadValue(f"--import {name}: no such Python file")
+        raise BadValue(f"{label}: no such Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[key] = module
     try:
@@ -50,3 +54,4 @@ def _import_file(name: str, path: Path) -> None:
     except BaseException:
         del sys.modules[key]
         raise
+    return module
