@@ -12,6 +12,7 @@ import pytest
 from isthmus.cli.main import main
 from isthmus.domains.domain import RobotDomain
 from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.identification import residual
 from isthmus.identification.fit import AT_BOUND, IDENTIFIED, NOT_IDENTIFIED, Fit
 from isthmus.identification.identify import identify
@@ -244,6 +245,7 @@ def test_a_fit_changes_nothing_that_another_sees(monkeypatch: pytest.MonkeyPatch
 def test_a_task_tells_the_state_that_it_observes(name: str) -> None:
     domain, task = parse_domain(name), find_task(name)
     simulation = domain.build(4)
+    assert isinstance(simulation, PhysicsSimulation)
     simulator = simulation.simulator
     simulation.begin(np.arange(4), np.zeros((4, 0)), Streams(keys(0, 4)))
     obs = task.observe(SimView(simulator, np.arange(4)))

@@ -89,7 +89,7 @@ def _list_joints(model: mujoco.MjModel) -> list[tuple[int, int, int, int]]:
 
 def _find_unknown(told: np.ndarray, fits_all: bool) -> np.ndarray:
     """Return which columns are to be fitted, bool [nq] or [nv]."""
-    never: np.ndarray = np.isnan(told).all(axis=0)
+    never = np.array(np.isnan(told).all(axis=0))
     if not fits_all:
         return never
     return np.logical_or(never, np.any(told != told[0], axis=0))
