@@ -17,6 +17,7 @@ from isthmus.cli.checking import run_diff, run_verify
 from isthmus.cli.comparing import run_compare, run_reproduce
 from isthmus.cli.console import error_screen, print_error
 from isthmus.cli.demo import run_demo
+from isthmus.cli.deploying import run_check, run_export
 from isthmus.cli.doctor import run_doctor
 from isthmus.cli.measuring import run_audit, run_evaluate, run_landscape
 from isthmus.cli.output import accept_any_text
@@ -39,6 +40,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": run_compare,
     "reproduce": run_reproduce,
     "watch": run_watch,
+    "export": run_export,
+    "check": run_check,
     "report": run_report,
     "verify": run_verify,
     "diff": run_diff,

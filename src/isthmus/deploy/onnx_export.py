@@ -16,8 +16,8 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +37,7 @@ from isthmus.deploy.interface import list_actuators
 from isthmus.deploy.onnx_model import OnnxModel
 from isthmus.deploy.policy import CONTRACT_FILE, MODEL_FILE
 from isthmus.deploy.reference import (
+    REFERENCE_FILE,
     REFERENCE_STEPS,
     REFERENCE_WORLDS,
     Reference,
@@ -56,13 +57,12 @@ from isthmus.domains.rollout import rollout_steps
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.evaluate import ADAPTATION_SEED_OFFSET, SEED, draw_targets
 from isthmus.logs.record import Deterministic
-from isthmus.types import BadValue
+from isthmus.types import Array, BadValue
 
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
     from isthmus.training.run import Run
 
-REFERENCE_FILE = "reference.npz"
 TOLERANCE = 1e-5  # of an action, or of half its range where that is above 1
 PACKAGES = ("onnx", "onnxruntime", "tomli_w")
 
@@ -101,7 +101,7 @@ def export_run(run: Run, folder: Path, adapt: bool = True) -> Export:
     model's actions differ by more than 1e-5 from its own, or the folder is in use.
     """
     check_packages()
-    _check_free(folder)
+    check_free(folder)
     deployed = _choose_policy(run, adapt)
     played = _play(deployed)
     action, graph = build_graph(deployed.policy, deployed.domain, played.neutral)
@@ -109,11 +109,10 @@ def export_run(run: Run, folder: Path, adapt: bool = True) -> Export:
     model = graph.model(action, _write_metadata(contract))
     contract = _with_digest(contract, model)
     with _new_folder(folder) as partial:
-        (partial.path / MODEL_FILE).write_bytes(model)
-        (partial.path / CONTRACT_FILE).write_text(contract.to_toml(), encoding="utf-8")
-        np.savez(partial.path / REFERENCE_FILE, **played.reference._asdict())
-        export = _verify(partial.path, folder, contract, deployed, played)
-        partial.keep()
+        (partial / MODEL_FILE).write_bytes(model)
+        (partial / CONTRACT_FILE).write_text(contract.to_toml(), encoding="utf-8")
+        np.savez(partial / REFERENCE_FILE, **played.reference._asdict())
+        export = _verify(partial, folder, contract, deployed, played)
     return export
 
 
@@ -223,7 +222,7 @@ def _describe(run: Run, deployed: _Deployed, played: _Played, graph: PolicyGraph
     domain, problem = deployed.domain, run.problem
     spaces = domain.inner_spaces()
     low, high = played.observations.min((0, 1)), played.observations.max((0, 1))
-    mean, std = _find_normalizer(deployed.policy)
+    mean, std = _find_normalizer(deployed)
     return PolicyContract(
         control_rate_hz=round(1 / domain.step_seconds, 6),
         task=TaskContract(domain.task, str(domain), str(problem.target)),
@@ -267,10 +266,15 @@ def name_actions(domain: Domain) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _find_normalizer(policy: Any) -> tuple[Sequence[float], Sequence[float]]:
-    """Return the mean and deviation that a policy normalizes by; nothing where it does not."""
-    normalizer = getattr(policy, "normalizer", None)
-    return (normalizer.mean, normalizer.std) if normalizer is not None else ((), ())
+def _find_normalizer(deployed: _Deployed) -> tuple[Array, Array]:
+    """Return the mean and deviation by which a policy normalizes the newest observation; nothing
+    where it does not.
+    """
+    normalizer = getattr(deployed.policy, "normalizer", None)
+    if normalizer is None:
+        return (), ()
+    mean = newest_observation(deployed.domain, np.asarray(normalizer.mean))
+    return mean, newest_observation(deployed.domain, np.asarray(normalizer.std))
 
 
 def _list_numbers(values: Any) -> tuple[float, ...]:
@@ -345,7 +349,7 @@ def _with_digest(contract: PolicyContract, model: bytes) -> PolicyContract:
 # Its files
 
 
-def _check_free(folder: Path) -> None:
+def check_free(folder: Path) -> None:
     """Raise BadValue where a folder has something in it, or is a file."""
     if folder.is_dir() and not any(folder.iterdir()):
         return
@@ -353,31 +357,21 @@ def _check_free(folder: Path) -> None:
         raise BadValue(f"{folder} is there already; name another with -o, or remove it")
 
 
-class _new_folder:  # noqa: N801
-    """A folder that takes its name when it is whole, or leaves no trace."""
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to, which takes its name when it is whole, or leaves no trace.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def __enter__(self) -> _new_folder:
-        try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            made = tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent)
-        except OSError as error:
-            raise BadValue(f"cannot write {self.folder}: {error.strerror}") from None
-        self.path = Path(made)
-        self.path.chmod(0o755)
-        return self
-
-    def keep(self) -> None:
-        """Give the folder its name. Raises BadValue where that was taken meanwhile."""
-        try:
-            os.replace(self.path, self.folder)
-        except OSError as error:
-            raise BadValue(f"cannot write {self.folder}: {error.strerror}") from None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        with suppress(OSError):
-            shutil.rmtree(self.path)
-        if isinstance(error, OSError):
-            raise BadValue(f"cannot write {self.folder}: {error.strerror}") from None
+    Raises BadValue where the disk refuses.
+    """
+    partial = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        partial.chmod(0o755)
+        yield partial
+        os.replace(partial, folder)
+    except OSError as error:
+        raise BadValue(f"cannot write {folder}: {error.strerror}") from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from isthmus.logs.read import UNREADABLE_ERRORS
 from isthmus.types import BadValue
 
+REFERENCE_FILE = "reference.npz"
 REFERENCE_STEPS = 200
 REFERENCE_WORLDS = 16
 STATE_SEQUENCES, SEQUENCE_STEPS = 500, 20  # 10,000 states, each with a memory of those before
@@ -55,7 +55,7 @@ def read_reference(path: Path) -> Reference:
             columns = [file[name] for name in COLUMNS]
     except FileNotFoundError:
         raise BadValue(f"{path} is missing: isthmus export writes it beside the model") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except UNREADABLE_ERRORS:
         raise BadValue(f"{path} is no reference.npz, or damaged; export again") from None
     reference = Reference(*columns)
     if len({len(column) for column in reference}) != 1 or not len(reference.actions):

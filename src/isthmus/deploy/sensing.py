@@ -20,7 +20,7 @@ def list_sensing(domain: Domain) -> tuple[Effect, ...]:
     """
     sensing = tuple(effect for effect in domain.effects if effect.is_sensing)
     for effect in sensing:
-        if not isinstance(effect, History | PreviousAction):
+        if type(effect) not in (History, PreviousAction):
             raise BadValue(
                 f"the policy sees through the effect {effect.name}, which no model holds; "
                 "history and previous_action can be exported"
@@ -49,7 +49,11 @@ def newest_observation(domain: Domain, seen: Array) -> Array:
 
 
 def add_sensing(domain: Domain, graph: PolicyGraph, neutral: np.ndarray) -> str:
-    """Add a domain's history and previous action before its policy; return what that sees."""
+    """Add a domain's history and previous action before its policy; return what that sees.
+
+    Raises BadValue where it sees through another effect.
+    """
+    list_sensing(domain)
     seen = graph.observation
     length = history_length(domain)
     if length > 1:
