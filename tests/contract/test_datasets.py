@@ -22,7 +22,6 @@ import pytest
 import tiny
 
 import isthmus
-from isthmus.audit import coverage
 from isthmus.audit.coverage import describe_coverage, policy_actions
 from isthmus.cli.main import main
 from isthmus.domains import domain
@@ -767,14 +766,12 @@ class Half:
     def memory(self) -> tuple:
         return ()
 
-    def act(self, memory: tuple, observation: Any) -> tuple[Any, tuple]:
-        return np.array([self.first, 0.0], np.float32), memory
+    def act(self, memory: tuple, observations: Any) -> tuple[Any, tuple]:
+        return np.tile(np.array([self.first, 0.0], np.float32), (len(observations), 1)), memory
 
 
 @pytest.fixture
-def half(monkeypatch: pytest.MonkeyPatch) -> Half:
-    act = lambda policy, memory, obs: (np.tile(policy.act((), None)[0], (len(obs), 1)), memory)
-    monkeypatch.setattr(coverage, "act", lambda: act)
+def half() -> Half:
     return Half()
 
 

@@ -18,6 +18,8 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("tomli_w")
 
+import isthmus
+from isthmus import collect_log
 from isthmus.cli.main import main
 from isthmus.deploy import onnx_export
 from isthmus.deploy.check import check_export
@@ -190,6 +192,26 @@ def test_a_class_joins_by_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
     assert graph.model(add_policy(Doubled(gaussian(11)), graph, "observation"), {})
 
 
+def test_a_run_that_sees_its_past(tmp_path: Path) -> None:
+    """The model is given the newest observation alone, also in the reference."""
+    seeing = "history=2,previous_action=1,action_delay=1"
+    problem = isthmus.problem("hopper/gravity=x2", source=seeing, target=seeing)
+    run = tiny.train("source_only", tmp_path / "run", 2, problem=problem)
+    made = export_run(run, tmp_path / "out")
+    assert made.worst <= TOLERANCE and made.worst_reference <= TOLERANCE
+    observed = made.contract.observations
+    assert (observed.history_inside, observed.previous_action_inside) == (2, True)
+    assert made.contract.effects == {"action_delay": 1.0}
+    assert [(part.input, part.shape) for part in made.contract.memory] == [
+        ("memory_history", (11,)), ("memory_history_begun", (1,)), ("memory_previous_action", (3,)),
+    ]  # fmt: skip
+    log = tmp_path / "log.npz"
+    reference = read_reference(made.folder / "reference.npz")
+    assert reference.observations.shape == (200, 11)
+    collect_log(run, problem, log, 50, deterministic=True)  # as the policy sees: history and all
+    assert all(row.passed is not False for row in check_export(made.folder, log))
+
+
 # What goes wrong
 
 
@@ -256,7 +278,7 @@ def test_what_contradicts_is_one_line(tmp_path: Path) -> None:
         (lambda f: damage(f, "contract.toml", '"z",', ""), "entries for 10 names"),
         (
             lambda f: damage(f, "contract.toml", "history = 1", "history = 2"),
-            "11 observations, the",
+            "22 observations, the model has 11",
         ),
         (
             lambda f: damage(f, "contract.toml", "model_sha256 = ", 'model_sha256 = "0" #'),

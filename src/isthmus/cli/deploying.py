@@ -12,7 +12,7 @@ from isthmus.cli.console import make_table, print_text, screen
 from isthmus.cli.options import ImportOptions, open_run
 
 if TYPE_CHECKING:
-    from isthmus.deploy.check import Finding
+    from isthmus.deploy.check import CheckRow
     from isthmus.deploy.onnx_export import Export
 
 
@@ -79,7 +79,7 @@ def run_check(
         raise SystemExit(1)
 
 
-def _name_verdict(finding: Finding) -> str:
+def _name_verdict(finding: CheckRow) -> str:
     if finding.passed is None:
         return ""
     return "[green]yes[/]" if finding.passed else "[red]no[/]"

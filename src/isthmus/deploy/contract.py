@@ -55,7 +55,7 @@ class ObservationContract:
     history: int = 1
     history_inside: int = 1
     previous_action_inside: bool = False
-    normalizer_mean: Numbers = ()
+    normalizer_mean: Numbers = ()  # of the newest observation
     normalizer_std: Numbers = ()
     seen_low: Numbers = ()  # the range of each observation, with this policy in training's domain
     seen_high: Numbers = ()

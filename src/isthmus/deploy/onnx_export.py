@@ -57,7 +57,7 @@ from isthmus.domains.rollout import rollout_steps
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.evaluate import ADAPTATION_SEED_OFFSET, SEED, draw_targets
 from isthmus.logs.record import Deterministic
-from isthmus.types import BadValue
+from isthmus.types import Array, BadValue
 
 if TYPE_CHECKING:
     from isthmus.domains.domain import Domain
@@ -222,7 +222,7 @@ def _describe(run: Run, deployed: _Deployed, played: _Played, graph: PolicyGraph
     domain, problem = deployed.domain, run.problem
     spaces = domain.inner_spaces()
     low, high = played.observations.min((0, 1)), played.observations.max((0, 1))
-    mean, std = _find_normalizer(deployed.policy)
+    mean, std = _find_normalizer(deployed)
     return PolicyContract(
         control_rate_hz=round(1 / domain.step_seconds, 6),
         task=TaskContract(domain.task, str(domain), str(problem.target)),
@@ -266,10 +266,15 @@ def name_actions(domain: Domain) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _find_normalizer(policy: Any) -> tuple[Sequence[float], Sequence[float]]:
-    """Return the mean and deviation that a policy normalizes by; nothing where it does not."""
-    normalizer = getattr(policy, "normalizer", None)
-    return (normalizer.mean, normalizer.std) if normalizer is not None else ((), ())
+def _find_normalizer(deployed: _Deployed) -> tuple[Array, Array]:
+    """Return the mean and deviation by which a policy normalizes the newest observation; nothing
+    where it does not.
+    """
+    normalizer = getattr(deployed.policy, "normalizer", None)
+    if normalizer is None:
+        return (), ()
+    mean = newest_observation(deployed.domain, np.asarray(normalizer.mean))
+    return mean, newest_observation(deployed.domain, np.asarray(normalizer.std))
 
 
 def _list_numbers(values: Any) -> tuple[float, ...]:

@@ -40,14 +40,12 @@ def log_target(
     one, or `out` is there already.
     """
     target = problem.target
-    if isinstance(policy, Run):
+    if hasattr(policy, "method"):  # a run
         behaviour = _choose_behaviour(policy, target, deterministic)
-        described = _describe_run(policy)
     else:
         behaviour, deterministic = fit_policy(policy, target), True
         if is_jittable(behaviour):
             behaviour = Deterministic(behaviour)
-        described = describe_policy(policy)
     check_path_is_free(out)
     seconds = target.step_seconds  # where it is missing, that should be said before anything moves
     log = record_log(target, behaviour, steps, seed, on_step)
@@ -59,7 +57,7 @@ def log_target(
         "seconds": log.size * seconds,
         "seed": seed,
         "deterministic": deterministic,
-        "policy": described,
+        "policy": _describe(policy),
         "versions": versions(target.engine),
     }
     write_log(out, log, metadata, target)
@@ -75,7 +73,11 @@ def _choose_behaviour(run: Run, target: Domain, deterministic: bool) -> Any:
     return run.behaviour
 
 
-def _describe_run(run: Run) -> dict[str, Any]:
+def _describe(policy: Run | PolicyLike) -> dict[str, Any]:
+    """Return who acted."""
+    if not isinstance(policy, Run):
+        return describe_policy(policy)
+    run = policy
     return {
         "run": run.reference,
         "method": run.name,
