@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from isthmus.deploy.graph import PolicyGraph
+from isthmus.learning.estimator import EstimatingPolicy
 from isthmus.learning.networks import GRU, LSTM
 from isthmus.learning.normalization import Normalizer
 from isthmus.learning.policies import GaussianPolicy, SquashedPolicy
@@ -23,6 +24,8 @@ from isthmus.types import BadValue
 Exporter = Callable[[Any, PolicyGraph, str], str]
 """(policy, graph, observation [N, O]) -> action [N, A], the names of values of the graph."""
 E = TypeVar("E", bound=Exporter)
+
+FLOAT = 1  # ONNX's number of float32
 
 EXPORTERS: dict[type, Exporter] = {}
 
@@ -90,6 +93,48 @@ def export_recurrent(policy: RecurrentPolicy, graph: PolicyGraph, observation: s
     graph.keep("cell", after)
     output = graph.columns(after, 0, np.shape(cell.back)[0])
     return graph.clip(graph.mlp(policy.actor.head, output), policy.low, policy.high)
+
+
+@register_export(EstimatingPolicy)
+def export_estimating(policy: EstimatingPolicy, graph: PolicyGraph, observation: str) -> str:
+    """Add the estimator over the last pairs of observation and action, and the policy that is told.
+
+    The pairs and their number last for a task.
+    """
+    length, size = np.shape(policy.empty.pairs)
+    pairs, age = graph.remember("pairs", length * size, "task"), graph.remember("age", 1, "task")
+    inputs = _add_estimator_inputs(policy, graph, observation, pairs, age)
+    limit = float(policy.estimator.limit)
+    estimate = graph.clip(graph.mlp(policy.estimator.network, inputs, "Relu"), -limit, limit)
+    told = graph.add("Concat", observation, estimate, axis=-1)
+    action = add_policy(policy.policy, graph, told)
+    kept = graph.columns(pairs, size, length * size)
+    graph.keep("pairs", graph.add("Concat", kept, observation, action, axis=-1))
+    graph.keep("age", graph.add("Min", graph.add("Add", age, 1.0), float(length)))
+    return action
+
+
+def _add_estimator_inputs(
+    policy: EstimatingPolicy, graph: PolicyGraph, observation: str, pairs: str, age: str
+) -> str:
+    """Add what the estimator's network sees, as `Estimator.inputs`."""
+    length, size = np.shape(policy.empty.pairs)
+    mean, std = policy.estimator.normalizer
+    count = np.shape(mean)[0] - size  # observed numbers
+    parts = []
+    for i in range(length):
+        pair = graph.columns(pairs, i * size, (i + 1) * size)
+        after = observation
+        if i < length - 1:
+            after = graph.columns(pairs, (i + 1) * size, (i + 1) * size + count)
+        change = graph.add("Sub", after, graph.columns(pair, 0, count))
+        step = graph.add("Concat", pair, change, axis=-1)
+        filled = graph.add("GreaterOrEqual", age, float(length - i))
+        normalized = add_normalizer(policy.estimator.normalizer, graph, step)
+        parts.append(graph.add("Mul", normalized, graph.add("Cast", filled, to=FLOAT)))
+    newest = add_normalizer(Normalizer(mean[:count], std[:count]), graph, observation)
+    share = graph.add("Div", age, float(length))
+    return graph.add("Concat", *parts, newest, share, axis=-1)
 
 
 def add_normalizer(normalizer: Normalizer, graph: PolicyGraph, value: str) -> str:
