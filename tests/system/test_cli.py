@@ -459,7 +459,7 @@ def test_demo(tmp_path, monkeypatch, capsys):
     assert all(row.method in text for row in made.rows)
     fit = Fit.load(tmp_path / "d" / "fit.json")
     values = {parameter.name: parameter.value for parameter in fit.parameters}
-    assert values["gravity"] == pytest.approx(0.7 * 9.81, rel=1e-3)
+    assert values["motor_strength"] == pytest.approx(1.5, rel=1e-3)
     assert "identified" in text and (tmp_path / "d" / "report.html").stat().st_size > 10_000
 
 

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from isthmus.problems.problem import Problem
     from isthmus.studies.compare import Comparison
 
-TARGET = "hopper/gravity=x0.7"
+TARGET = "hopper/motor_strength=x1.5"
+FITTED = ("gravity", "friction", "damping", "armature", "motor_strength")
 LOGGED = 2_000  # transitions
 EPISODES = 100
+SETTINGS = {"learner": "trpo", "parameters": ",".join(FITTED)}
 
 
 GREETING = f"""\
@@ -67,6 +69,7 @@ def run_demo(
             out=out,
             episodes=EPISODES,
             poll=bars.poll,
+            settings=SETTINGS,
         )
     screen.print(tabulate_comparison(comparison))
     page = write_report([out], out / "report.html", "Does it work there?")
@@ -96,7 +99,7 @@ def _fit(problem: Problem) -> Fit:
     from isthmus.identification.identify import identify
 
     with error_screen.status("fitting the simulator to the log"):
-        return identify(problem.source, problem.log())
+        return identify(problem.source, problem.log(), FITTED)
 
 
 def tabulate_truth(fit: Fit, problem: Problem) -> Table:
