@@ -309,7 +309,7 @@ def test_where_jax_cannot_be_asked_it_is_taken_to_have_computed(monkeypatch):
 
 ELSEWHERE = f"""
 import os, signal, sys
-import jax, mujoco, multiprocessing, numpy, shutil, subprocess, threading
+import jax, loky, mujoco, platformdirs, multiprocessing, numpy, shutil, subprocess, threading
 from pathlib import Path
 sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})
 LINUX = "sched_getaffinity sched_setaffinity pread preadv posix_fadvise posix_fallocate fdatasync sync getresuid pipe2"
