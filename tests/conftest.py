@@ -22,6 +22,8 @@ import pytest
 
 # Before jax computes anything: XLA's bits depend on the number of CPUs it sees.
 os.environ["NPROC"] = "1"
+# Two of pytest's workers have both cores.
+os.environ.setdefault("ISTHMUS_SECOND_CORE", "off")
 # Pytest's workers, and processes that tests start, share the first's.
 if "ISTHMUS_TEST_SESSION" not in os.environ:
     os.environ["ISTHMUS_TEST_SESSION"] = tempfile.mkdtemp(prefix="isthmus-tests-")
