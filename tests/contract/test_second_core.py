@@ -69,6 +69,34 @@ def test_what_a_process_that_was_killed_has_not_done_is_done_here(core: SecondCo
     assert run_both(os.getpid, compute, x)[1][1] == mine, "and no other is begun"
 
 
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import test_second_core
+from isthmus.learning import second_core
+second_core.PATIENCE = 0.0
+second_core.is_wanted = lambda: True
+print(test_second_core.give_away(test_second_core.jax.numpy.arange(4.0))[0], flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it ends by itself, later")
+def test_it_ends_with_a_parent_that_was_killed() -> None:
+    here = os.path.dirname(__file__)
+    path = os.pathsep.join([here, os.path.dirname(here), *sys.path])
+    command, environment = [sys.executable, "-c", KILLED, here], {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    process, end = int(done.stdout), time.monotonic() + WAIT
+    while time.monotonic() < end:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    pytest.fail("it is still there")
+
+
 def test_an_error_of_the_second_is_raised_here(core: SecondCore) -> None:
     give_away(jax.numpy.arange(4.0))
     with pytest.raises(TypeError):

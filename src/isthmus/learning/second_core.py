@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import BrokenExecutor, Future
@@ -27,6 +28,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 PATIENCE = 3.0  # seconds of work here before a second process is begun
+IDLE = 600.0  # seconds without work after which it ends; it is begun again where there is some
 
 
 def run_both(first: Callable[[], A], second: Callable[..., B], *args: Any) -> tuple[A, B]:
@@ -130,12 +132,23 @@ class SecondCore:
 
 
 def _begin() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, initializer=_leave_ctrl_c, env={"ISTHMUS_THREADS": "1"})
+    environment = {"ISTHMUS_THREADS": "1"}
+    return ProcessPoolExecutor(
+        1, timeout=IDLE, initializer=_serve, initargs=(os.getpid(),), env=environment
+    )
 
 
-def _leave_ctrl_c() -> None:
-    """Leave a terminal's Ctrl-C to the process that gives the work."""
+def _serve(parent: int) -> None:
+    """Leave a terminal's Ctrl-C to the process that gives the work, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "fork"):  # elsewhere a parent's number stays when it has ended: IDLE ends it
+        threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(0)
 
 
 def _compute(second: Callable[..., Any], args: tuple[Any, ...]) -> Any:
