@@ -55,7 +55,7 @@ def run_audit(
     problem = shift.make(data)
     opened, acting = None, None
     if policy:
-        opened = code.open(policy)
+        opened = code.open_policy(policy)
         acting = opened.policy if is_run(opened) else opened
     lines = []
     if not data or (problem.source.replayable and problem.target.replayable):
@@ -99,7 +99,7 @@ def run_evaluate(
     A run's target's return is by the source's reward, whatever the target paid in training. One
     policy is one seed: of another's, intervals are over episodes.
     """
-    opened = code.open(policy)
+    opened = code.open_policy(policy)
     if is_run(opened):
         _evaluate_run(opened, domain, episodes)
     else:
@@ -198,7 +198,7 @@ def run_landscape(
     from isthmus.evaluation.landscape import make_grid
     from isthmus.training.run_files import write_text
 
-    opened, axes = code.open(policy), ",".join(over)
+    opened, axes = code.open_policy(policy), ",".join(over)
     if is_run(opened):
         place = parse_domain(domain) if domain else opened.problem.evaluation_target
         grid = make_grid(place, axes)

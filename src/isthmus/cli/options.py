@@ -133,7 +133,7 @@ class PolicyOptions(ImportOptions):
         ),
     ] = None
 
-    def open(self, reference: str) -> Run | ForeignPolicy:
+    def open_policy(self, reference: str) -> Run | ForeignPolicy:
         """Open a run, or load a policy from elsewhere. Raises BadValue or RunError, in one line."""
         self.load()
         from isthmus.deploy.policy import is_foreign, load_foreign

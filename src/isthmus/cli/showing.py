@@ -27,7 +27,7 @@ def run_watch(
     from isthmus.domains.parse import parse_domain
     from isthmus.domains.robots import check_fits
 
-    opened = code.open(policy)
+    opened = code.open_policy(policy)
     if not is_run(opened):
         from isthmus.report.watch import watch
 

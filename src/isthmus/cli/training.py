@@ -138,7 +138,7 @@ def run_collect(
     from isthmus.cli.progress import show_steps
     from isthmus.training.collect import log_target
 
-    run = code.open(policy)
+    run = code.open_policy(policy)
     with show_steps(str(problem.target), steps) as bar:
         log = log_target(
             run, problem, out, steps, seed=seed, deterministic=deterministic, on_step=bar

@@ -134,6 +134,9 @@ class SystemIdentification(Settings, MethodDefaults):
             usage, worlds, tr = problem.collect(usage, worlds, behaviour, steps)
         except BudgetExceeded:
             return s
+        # The target's reward is not used, and nothing of it stays.
+        worlds = worlds._replace(returns=np.zeros(worlds.size))
+        tr = tr._replace(reward=np.zeros_like(tr.reward))
         s = s._replace(usage=usage, worlds=s.worlds._replace(target=worlds))
         try:
             fit = self._fit(problem.source, make_log(tr))

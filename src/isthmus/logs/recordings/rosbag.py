@@ -196,5 +196,7 @@ def _is_compressed(path: Path) -> bool:
     metadata = path / METADATA_FILE
     if not metadata.is_file():
         return False
-    mode = re.search(r"compression_mode: *['\"]?(\w*)", metadata.read_text(errors="replace"))
+    mode = re.search(
+        r"compression_mode: *['\"]?(\w*)", metadata.read_text(encoding="utf-8", errors="replace")
+    )
     return mode is not None and mode[1].lower() in ("file", "message")
