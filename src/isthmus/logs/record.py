@@ -18,6 +18,7 @@ CHUNK_STEPS = 500
 # The same where they cost a robot's time; beginning a part takes milliseconds, too many for each
 # step.
 LIVE_CHUNK_STEPS = 25
+COLUMNS = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
 
 
 class Deterministic(NamedTuple):
@@ -66,9 +67,20 @@ def record_log(
 
 
 def _join_parts(parts: list[Transition]) -> Log:
-    """Return the log of the first world of transitions [T, 1, ...]."""
+    """Return the log of transitions [T, 1, ...], one part after the other."""
     columns = {}
-    for name in ("obs", "action", "reward", "next_obs", "terminated", "truncated"):
-        columns[name] = np.concatenate([getattr(part, name)[:, 0] for part in parts])
+    for name in COLUMNS:
+        columns[name] = np.concatenate([getattr(part, name) for part in parts])
+    return make_log(parts[0]._replace(**columns))
+
+
+def make_log(tr: Transition) -> Log:
+    """Return transitions [T, N, ...] as a log, one world after the other, cut at its end."""
+    steps, worlds = tr.reward.shape
+    columns: dict[str, np.ndarray] = {}
+    for name in COLUMNS:
+        column = np.swapaxes(np.asarray(getattr(tr, name)), 0, 1)
+        columns[name] = column.reshape(steps * worlds, *column.shape[2:])
     ends = columns["terminated"] | columns["truncated"]
+    ends[steps - 1 :: steps] = True
     return close_episodes(Log(**columns, episode=number_episodes(ends)))

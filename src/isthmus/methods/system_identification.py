@@ -27,7 +27,8 @@ from isthmus.identification.log_space import choose_parameters
 from isthmus.learning.learner import Learner
 from isthmus.learning.ppo import PPO
 from isthmus.learning.settings import NonNegativeInt, PositiveInt, Settings
-from isthmus.logs.log import Log, close_episodes, number_episodes
+from isthmus.logs.log import Log
+from isthmus.logs.record import make_log
 from isthmus.methods.method import (
     MethodDefaults,
     SourceAndTarget,
@@ -36,7 +37,7 @@ from isthmus.methods.method import (
     start_in_source,
 )
 from isthmus.problems.problem import Access, Problem
-from isthmus.types import BadValue, BudgetExceeded, Metrics, Transition, Worlds
+from isthmus.types import BadValue, BudgetExceeded, Metrics, Worlds
 
 FIT_WORLDS = 8  # of the target, in which a fit's transitions are collected
 
@@ -183,15 +184,3 @@ def write_law(text: str) -> np.ndarray:
 def read_law(law: np.ndarray) -> str:
     """Return the text of `write_law`."""
     return np.asarray(law, np.uint8).tobytes().decode()
-
-
-def make_log(tr: Transition) -> Log:
-    """Return transitions [T, N, ...] as a log, one world after the other, cut at its end."""
-    steps, worlds = tr.reward.shape
-    columns: dict[str, np.ndarray] = {}
-    for name in ("obs", "action", "reward", "next_obs", "terminated", "truncated"):
-        column = np.swapaxes(np.asarray(getattr(tr, name)), 0, 1)
-        columns[name] = column.reshape(steps * worlds, *column.shape[2:])
-    ends = columns["terminated"] | columns["truncated"]
-    ends[steps - 1 :: steps] = True
-    return close_episodes(Log(**columns, episode=number_episodes(ends)))
