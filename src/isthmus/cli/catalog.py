@@ -100,14 +100,17 @@ def show_parameters(code: ImportOptions, task: Positional[str] = "hopper") -> No
     """Physical parameters of a robot by name, and the effects, with units, defaults and bounds.
 
     Write them name=2 (absolute), name=x2 (relative), name=1..9 or name=log:0.1..10 or
-    name=normal:6:1.5:3..9 (drawn per task), name=1..9:5 (a grid).
+    name=normal:6:1.5:3..9 (drawn per task), name=1..9:5 (a grid). Last come the engine's numerics:
+    one value for all worlds of a domain, timestep=0.001, integrator=implicitfast.
     """
     from isthmus.domains.effects import EFFECTS
     from isthmus.domains.parse import parse_domain
+    from isthmus.physics.numerics import NUMERICS
 
     code.load()
     table = make_table("parameter", "default", "unit", "bounds", "what it changes")
-    for parameter in parse_domain(task).table().values():
+    domain = parse_domain(task)
+    for parameter in domain.table().values():
         bounds = f"{parameter.low:g}..{parameter.high:g}"
         default = f"{parameter.default:.4g}"
         table.add_row(escape(parameter.name), default, parameter.unit, bounds, parameter.meaning)
@@ -115,4 +118,8 @@ def show_parameters(code: ImportOptions, task: Positional[str] = "hopper") -> No
     for effect in EFFECTS.values():
         bounds = f"{effect.low:g}..{effect.high:g}"
         table.add_row(effect.name, "off", effect.unit, bounds, effect.meaning)
+    table.add_section()
+    for name, default in domain.numerics_table().items():
+        setting = NUMERICS[name]
+        table.add_row(name, default, setting.unit, setting.allowed, setting.meaning)
     screen.print(table)

@@ -10,6 +10,7 @@ import numpy as np
 
 from isthmus.domains.simulation import SimulationStep
 from isthmus.physics.engine import Simulator, find_engine
+from isthmus.physics.numerics import AS_MODELLED, Numerics
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
 from isthmus.tasks.task import MomentView, Random, SimView, Task, find_task, is_built_in
 
@@ -31,10 +32,23 @@ def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
     return control_box(load_model(task.model_path()), task.name)
 
 
-def build_simulator(task: Task, engine: str, names: tuple[str, ...], n: int) -> Simulator:
-    """Build n worlds of a task's robot, in which the parameters `names` may differ."""
-    simulator = find_engine(engine).simulator
-    return simulator(task.model_path(), names, n, task.frame_skip, forces=task.forces)
+def build_simulator(
+    task: Task,
+    engine: str,
+    names: tuple[str, ...],
+    n: int,
+    numerics: Numerics = AS_MODELLED,
+    *,
+    forces: bool = False,
+) -> Simulator:
+    """Build n worlds of a task's robot, in which the parameters `names` may differ.
+
+    With contact forces where the task needs them, or `forces` says so.
+    """
+    simulator = partial(find_engine(engine).simulator, forces=task.forces or forces)
+    if numerics != AS_MODELLED:  # an engine from outside need not know of them
+        simulator = partial(simulator, numerics=numerics)
+    return simulator(task.model_path(), names, n, task.frame_skip)
 
 
 def rehearse_task(task: Task, engine: str) -> None:
@@ -67,7 +81,7 @@ class PhysicsSimulation:
             if MOTOR_STRENGTH not in names:
                 names = (*names, MOTOR_STRENGTH)
             self._strength_column = names.index(MOTOR_STRENGTH)
-        self.simulator = build_simulator(self.task, domain.engine, names, n)
+        self.simulator = build_simulator(self.task, domain.engine, names, n, domain.numerics)
         self.rows = self.simulator.rows
         self.time_limit = self.task.time_limit
         self.rewards = self.task.with_reward(domain.reward)

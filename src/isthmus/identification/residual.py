@@ -108,7 +108,7 @@ class _Batch:
 
     def __init__(self, source: Domain, names: tuple[str, ...], n: int):
         self.task = find_task(source.task)
-        self.simulator = build_simulator(self.task, source.engine, names, n)
+        self.simulator = build_simulator(self.task, source.engine, names, n, source.numerics)
         self.everyone = np.arange(n)
         self.began: tuple[bytes, np.ndarray] | None = None
 

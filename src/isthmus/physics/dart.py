@@ -18,6 +18,7 @@ from isthmus.physics.dart_world import DartWorld, import_dartpy
 from isthmus.physics.engine import VELOCITY_BOUND, Contact, Simulator
 from isthmus.physics.geom_contacts import find_colliding_contacts
 from isthmus.physics.mujoco import MujocoEngine, load_model, load_parameters
+from isthmus.physics.numerics import AS_MODELLED, Numerics, apply_numerics
 from isthmus.physics.parameters import Parameter, WorldParameters
 from isthmus.types import BadValue
 
@@ -35,6 +36,14 @@ MAX_COORDINATE = 1e7
 
 Further out, ODE would end the process.
 """
+
+LACKED_NUMERICS = {
+    "integrator": "DART has one integrator, semi-implicit Euler",
+    "cone": "DART bounds friction by a box, and has no cone to choose",
+    "solver": "DART solves contacts by a boxed LCP alone",
+    "solver_iterations": "DART solves contacts by pivoting, which has no such number",
+}
+"""Numerics that only MuJoCo has."""
 
 NO_FORCES = (
     "engine=dart has no contact forces in MuJoCo's layout, which this task observes or is paid by"
@@ -59,12 +68,18 @@ class DartSimulator(Simulator):
     """
 
     def __init__(
-        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+        self,
+        path: Path,
+        names: tuple[str, ...],
+        n: int,
+        frame_skip: int,
+        forces: bool = False,
+        numerics: Numerics = AS_MODELLED,
     ):
         DartEngine().check(path, forces=False)
-        self.model = model = load_model(path)
-        self.n, self.frame_skip = n, frame_skip
-        self.dt = model.opt.timestep * frame_skip
+        self.n, self.dt = n, load_model(path).opt.timestep * frame_skip
+        model, self.frame_skip = apply_numerics(load_model(path), frame_skip, numerics)
+        self.model = model
         self.nq, self.nv = model.nq, model.nv
         self.rows = np.zeros((n, model.nq + model.nv))
         self.qpos, self.qvel = self.rows[:, : model.nq], self.rows[:, model.nq :]
@@ -172,6 +187,7 @@ class DartEngine(MujocoEngine):
     name = "dart"
     simulator = DartSimulator
     packages = ("dartpy",)
+    lacked_numerics = LACKED_NUMERICS
 
     def check_installed(self) -> None:
         """Raise BadValue where dartpy is missing."""

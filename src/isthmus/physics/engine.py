@@ -15,13 +15,16 @@ that is named with `--import`:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from isthmus.physics.numerics import Numeric, Numerics
 from isthmus.physics.parameters import Parameter
 from isthmus.plugins import Registry, import_entry
+from isthmus.types import BadValue
 
 if TYPE_CHECKING:
     import mujoco
@@ -120,12 +123,19 @@ class SimulatorFactory(Protocol):
     """How a simulator is made, usually its class."""
 
     def __call__(
-        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+        self,
+        path: Path,
+        names: tuple[str, ...],
+        n: int,
+        frame_skip: int,
+        forces: bool = False,
+        numerics: Numerics = ...,
     ) -> Simulator:
         """Return a simulator of n worlds of an MJCF file's robot.
 
         `names` are the parameters that may differ between worlds; `forces` says that contacts and
-        their forces will be needed.
+        their forces will be needed. A step lasts `frame_skip` of the model's own time steps, also
+        where `numerics` name another.
         """
         ...
 
@@ -140,6 +150,8 @@ class Engine:
     simulator: ClassVar[SimulatorFactory]
     packages: ClassVar[tuple[str, ...]] = ()
     """Installed packages on which the bits of a run depend: a run records their versions."""
+    lacked_numerics: ClassVar[Mapping[str, str]] = {}
+    """Settings of `isthmus.physics.numerics` that the engine lacks, by name: why."""
 
     def check_installed(self) -> None:
         """Raise BadValue where a package of the engine is missing."""
@@ -161,6 +173,20 @@ class Engine:
     def lacked(self, path: Path) -> dict[str, str]:
         """Return the parameters that the model has and the engine lacks, by name: why."""
         return {}
+
+    def numerics(self, path: Path) -> dict[str, str]:
+        """Return the settings of `isthmus.physics.numerics` that may be set: the robot's own."""
+        return {}
+
+    def read_numeric(self, path: Path, frame_skip: int, name: str, text: str) -> Numeric:
+        """Return what the right side of `name=...` says of a setting in `numerics`."""
+        raise NotImplementedError
+
+    def check_numeric(self, path: Path, name: str) -> None:
+        """Raise BadValue where the engine lacks a setting of `isthmus.physics.numerics`."""
+        if name not in self.numerics(path):
+            reason = self.lacked_numerics.get(name, "the engine has no such setting")
+            raise BadValue(f"{name} cannot be set with engine={self.name}: {reason}")
 
     def left_out(self, path: Path) -> tuple[str, ...]:
         """Return what the model has and the engine is built without, a line a kind."""

@@ -22,6 +22,15 @@ from isthmus.physics.actuator_strength import is_linear_in_control
 from isthmus.physics.concurrency import check_same_process, count_cpus, register_pool
 from isthmus.physics.engine import VELOCITY_BOUND, Contact, Engine, Simulator, Start
 from isthmus.physics.mujoco_parameters import explain_withheld, mujoco_parameters
+from isthmus.physics.numerics import (
+    AS_MODELLED,
+    NUMERICS,
+    Numeric,
+    Numerics,
+    apply_numerics,
+    format_default,
+    read_numeric,
+)
 from isthmus.physics.parameters import Parameter, WorldParameters
 from isthmus.types import BadValue, UnknownName
 
@@ -159,12 +168,17 @@ class MujocoSimulator(Simulator):
     """
 
     def __init__(
-        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+        self,
+        path: Path,
+        names: tuple[str, ...],
+        n: int,
+        frame_skip: int,
+        forces: bool = False,
+        numerics: Numerics = AS_MODELLED,
     ):
         mujoco.set_mju_user_warning(_collect)
-        self.model = load_model(path)
-        self.n, self.frame_skip = n, frame_skip
-        self.dt = self.model.opt.timestep * frame_skip
+        self.n, self.dt = n, load_model(path).opt.timestep * frame_skip
+        self.model, self.frame_skip = apply_numerics(load_model(path), frame_skip, numerics)
         self.nq, self.nv = self.model.nq, self.model.nv
         self.qpos0 = np.array(self.model.qpos0)
         self.batch = mujoco.batch.Batch(self.model, n, threads(), persistent=forces)
@@ -400,6 +414,18 @@ class MujocoEngine(Engine):
     def withheld(self, path: Path) -> dict[str, str]:
         """Return `load_withheld`."""
         return load_withheld(path)
+
+    def numerics(self, path: Path) -> dict[str, str]:
+        """Return the settings that are not among `lacked_numerics`, as the model has them."""
+        model, values = load_model(path), {}
+        for name in NUMERICS:
+            if name not in self.lacked_numerics:
+                values[name] = format_default(name, model)
+        return values
+
+    def read_numeric(self, path: Path, frame_skip: int, name: str, text: str) -> Numeric:
+        """Return `isthmus.physics.numerics.read_numeric` of the model."""
+        return read_numeric(name, text, load_model(path), frame_skip)
 
     def action_scales_force(self, path: Path) -> bool:
         """Return `action_scales_force`."""
