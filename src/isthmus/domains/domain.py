@@ -34,7 +34,7 @@ from isthmus.physics.parameters import (
     parse_setting,
 )
 from isthmus.physics.random import keys
-from isthmus.tasks.motors import find_actuation, find_equipment
+from isthmus.tasks.motors import find_actuation, find_equipment, load_servo_gains
 from isthmus.tasks.task import Task, find_task
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
 
@@ -284,14 +284,14 @@ class RobotDomain(Domain):
         Raises UnknownName, or BadValue where the engine cannot build the robot.
         """
         domain, task = replace(self, engine=engine), find_task(self.task)
-        find_engine(engine).check(task.model_path(), task.forces)
-        equipment = find_equipment(task)
+        found, equipment = find_engine(engine), find_equipment(task)
+        found.check(task.model_path(), task.forces)
         if equipment != NO_EQUIPMENT:
-            find_engine(engine).check_equipment(task.name, equipment)
+            found.check_equipment(task.name, equipment)
         for name in self.names:
             domain._find(name)
         for name in self.numerics.named():
-            find_engine(engine).check_numeric(task.model_path(), name)
+            found.check_numeric(task.model_path(), name)
         return domain
 
     def _with_numeric(self, name: str, text: str) -> Self:
@@ -333,13 +333,7 @@ class RobotDomain(Domain):
     def table(self) -> dict[str, Parameter]:
         """Return the physical parameters that its engine can set in its robot, by name."""
         task = find_task(self.task)
-        path, actuation = task.model_path(), find_actuation(task)
-        table = find_engine(self.engine).parameters(path)
-        if actuation and actuation.servos:
-            from isthmus.physics.mujoco import load_gains
-
-            return {**table, **load_gains(path, actuation.servos)}
-        return table
+        return find_engine(self.engine).parameters(task.model_path()) | load_servo_gains(task)
 
     def numerics_table(self) -> dict[str, str]:
         """Return the numerics that its engine has, by name: the robot's own."""

@@ -17,7 +17,8 @@ from isthmus.physics.dart_model import describe_left_out, find_unbuilt, is_disab
 from isthmus.physics.dart_world import DartWorld, import_dartpy
 from isthmus.physics.engine import VELOCITY_BOUND, Contact, Engine, Equipment, Simulator
 from isthmus.physics.geom_contacts import find_colliding_contacts
-from isthmus.physics.mujoco import MujocoEngine, load_model, load_parameters
+from isthmus.physics.mujoco import load_model, load_parameters
+from isthmus.physics.mujoco_engine import MujocoEngine
 from isthmus.physics.numerics import AS_MODELLED, Numerics, apply_numerics
 from isthmus.physics.parameters import Parameter, WorldParameters
 from isthmus.types import BadValue

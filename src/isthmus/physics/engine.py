@@ -250,7 +250,7 @@ ENGINES: Registry[str | type[Engine]] = Registry(
     "engine",
     "engines",
     {
-        "mujoco": "isthmus.physics.mujoco:MujocoEngine",
+        "mujoco": "isthmus.physics.mujoco_engine:MujocoEngine",
         "dart": "isthmus.physics.dart:DartEngine",
     },
 )

@@ -25,19 +25,14 @@ from isthmus.physics.engine import (
     NO_EQUIPMENT,
     VELOCITY_BOUND,
     Contact,
-    Engine,
     Equipment,
     Simulator,
 )
 from isthmus.physics.mujoco_parameters import explain_withheld, mujoco_parameters
 from isthmus.physics.numerics import (
     AS_MODELLED,
-    NUMERICS,
-    Numeric,
     Numerics,
     apply_numerics,
-    format_default,
-    read_numeric,
 )
 from isthmus.physics.parameters import Parameter, WorldParameters
 from isthmus.physics.servos import ServoBank, Servos, offer_servo_gains
@@ -425,38 +420,3 @@ def _are_sound(qpos: np.ndarray, qvel: np.ndarray, control: np.ndarray) -> bool:
     with np.errstate(invalid="ignore", over="ignore"):
         fastest = np.abs(qvel).max(initial=0.0)
         return bool(fastest < VELOCITY_BOUND) and math.isfinite(qpos.sum() + control.sum())
-
-
-class MujocoEngine(Engine):
-    """MuJoCo, the engine that is meant where none is named."""
-
-    name = "mujoco"
-    simulator = MujocoSimulator
-    packages = ("mujoco",)
-
-    def check_equipment(self, task: str, equipment: Equipment) -> None:
-        """Refuse nothing: MuJoCo has it all."""
-
-    def parameters(self, path: Path) -> dict[str, Parameter]:
-        """Return `load_parameters`."""
-        return load_parameters(path)
-
-    def withheld(self, path: Path) -> dict[str, str]:
-        """Return `load_withheld`."""
-        return load_withheld(path)
-
-    def numerics(self, path: Path) -> dict[str, str]:
-        """Return the settings that are not among `lacked_numerics`, as the model has them."""
-        model, values = load_model(path), {}
-        for name in NUMERICS:
-            if name not in self.lacked_numerics:
-                values[name] = format_default(name, model)
-        return values
-
-    def read_numeric(self, path: Path, frame_skip: int, name: str, text: str) -> Numeric:
-        """Return `isthmus.physics.numerics.read_numeric` of the model."""
-        return read_numeric(name, text, load_model(path), frame_skip)
-
-    def action_scales_force(self, path: Path) -> bool:
-        """Return `action_scales_force`."""
-        return action_scales_force(path)

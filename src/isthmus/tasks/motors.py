@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isthmus.physics.engine import Equipment
+from isthmus.physics.parameters import Parameter
 from isthmus.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ def find_equipment(task: Task) -> Equipment:
     actuation = find_actuation(task)
     servos = actuation.servos if actuation else None
     return Equipment(servos=servos, state_size=task.state_size, needs=tuple(task.needs))
+
+
+def load_servo_gains(task: Task) -> dict[str, Parameter]:
+    """Return the gains of a task's servos by name, as parameters; none where it has none."""
+    actuation = find_actuation(task)
+    if not actuation or not actuation.servos:
+        return {}
+    from isthmus.physics.mujoco import load_gains
+
+    return load_gains(task.model_path(), actuation.servos)
 
 
 def command_motors(task: Task, action: np.ndarray) -> np.ndarray:
