@@ -218,7 +218,10 @@ def _describe_numerics(crossing: Crossing) -> str:
 
 def _describe_engine(crossing: Crossing) -> str:
     broken = [row.done for row in crossing.list_rows(Stage.ENGINE, Outcome.BREAKS)]
-    return f"Engine: it breaks with {join(broken)}."
+    line = f"Engine: it breaks with {join(broken)}."
+    for row in crossing.list_rows(Stage.CAUSE, Outcome.REFERENCE):
+        line += f" {row.question.capitalize()} {row.meaning.capitalize()}."
+    return line
 
 
 def _describe_target(crossing: Crossing) -> str:
@@ -228,7 +231,16 @@ def _describe_target(crossing: Crossing) -> str:
         return f"{line}; copied from the source, {' or '.join(mended)} alone mends it."
     if crossing.list_rows(Stage.CAUSE, Outcome.UNCLEAR):
         return f"{line}; which group mends it, more episodes would tell."
-    return f"{line}."
+    tried = crossing.list_rows(Stage.CAUSE, Outcome.BREAKS)
+    if not tried:
+        return f"{line}."
+    best = min(tried, key=_measure_loss)
+    names = ", ".join(row.done for row in tried)
+    return f"{line}; copied from the source, none mends it ({names}), {best.done} mends most."
+
+
+def _measure_loss(row: CrossRow) -> float:
+    return math.inf if row.loss is None else row.loss.value
 
 
 _DESCRIPTIONS = {

@@ -14,6 +14,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from isthmus.physics.dart_actuators import Feedback
 from isthmus.physics.dart_contacts import ShapePlan, plan_shapes
 from isthmus.physics.dart_model import is_disabled
 from isthmus.physics.engine import VELOCITY_BOUND, Contact
@@ -202,10 +203,17 @@ class DartWorld:
         for shape, second in zip(self.copies, self.plan.copies, strict=True):
             shape.getDynamicsAspect().setFrictionCoeff(second.friction)
 
-    def step(self, qpos: np.ndarray, qvel: np.ndarray, force: np.ndarray, times: int) -> None:
+    def step(
+        self,
+        qpos: np.ndarray,
+        qvel: np.ndarray,
+        force: np.ndarray,
+        times: int,
+        feedback: Feedback | None = None,
+    ) -> None:
         """Move a configuration (nq,), (nv,), in place, under a constant force (nv,).
 
-        `times` is the number of time steps.
+        `times` is the number of time steps; `feedback` gives another force before each.
         """
         robot, fast = self.robot, len(qvel) * VELOCITY_BOUND**2
         positions, velocities = self.coordinates.to_dart(qpos, qvel)
@@ -219,6 +227,8 @@ class DartWorld:
             v = robot.getVelocities()
             if not v @ v < fast:
                 break  # ODE would end the process where a body is too far out, or nowhere
+            if feedback is not None:
+                robot.setCommands(feedback(robot.getPositions(), v))
             self.world.step(False)  # the commands stay
         self.coordinates.write_mujoco(qpos, qvel, robot.getPositions(), robot.getVelocities())
 
