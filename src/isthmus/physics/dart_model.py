@@ -39,6 +39,7 @@ READ = _split("""
     actuator_gaintype actuator_gainprm actuator_biastype actuator_dyntype actuator_gear
     actuator_ctrllimited actuator_ctrlrange actuator_ctrlspec actuator_forcelimited
     actuator_biasprm actuator_forcerange
+    geom_dataid mesh_vert mesh_vertadr mesh_vertnum mesh_graph mesh_graphadr
 """)
 """What is built, or looked at by `find_unbuilt`."""
 
@@ -59,7 +60,7 @@ WITHOUT_EFFECT = _split("""
     body_geomadr body_geomnum body_sameframe body_simple body_subtreemass body_invweight0
     body_bvhadr body_bvhnum body_contype body_conaffinity body_margin body_user jnt_group jnt_user
     jnt_actfrcrange dof_bodyid dof_parentid dof_treeid dof_Madr dof_simplenum dof_invweight0
-    dof_M0 dof_length geom_dataid geom_group geom_matid geom_rgba geom_castshadow geom_sameframe
+    dof_M0 dof_length geom_group geom_matid geom_rgba geom_castshadow geom_sameframe
     geom_aabb geom_rbound geom_user geom_fluid actuator_actadr actuator_actnum actuator_actearly
     actuator_actlimited actuator_actrange actuator_ctrladr actuator_outadr actuator_historyadr
     actuator_dynprm actuator_cranklength actuator_length0
@@ -146,7 +147,9 @@ IDLE_ENABLE_FLAGS = (
 )
 
 GEOM = mujoco.mjtGeom
-BUILT_GEOMS = (GEOM.mjGEOM_CAPSULE, GEOM.mjGEOM_SPHERE, GEOM.mjGEOM_BOX, GEOM.mjGEOM_PLANE)
+BUILT_GEOMS = (
+    GEOM.mjGEOM_CAPSULE, GEOM.mjGEOM_SPHERE, GEOM.mjGEOM_BOX, GEOM.mjGEOM_PLANE, GEOM.mjGEOM_MESH,
+)  # fmt: skip
 MAX_NAMES = 8  # of joints, in a line
 # m: two geoms of Hopper's. DART's contacts begin at the surfaces, so that it stands so much lower
 THIN_MARGIN = 0.002
@@ -341,7 +344,8 @@ def _check_contacts(model: mujoco.MjModel) -> dict[str, bool]:
         margin = max(margin, model.geom_margin[contact.geom] + model.geom_margin[contact.other])
     kinds = {GEOM(model.geom_type[geom]) for geom in _find_touching(model)}
     return {
-        "colliding geoms that are no capsule, sphere, box or plane": not kinds <= set(BUILT_GEOMS),
+        "colliding geoms that are no capsule, sphere, box, plane or mesh": not kinds
+        <= set(BUILT_GEOMS),
         "bodies whose geoms collide with different others": _splits_bodies(model),
         "contacts with torsional or rolling friction (condim 4 or 6)": condim > 3,
         f"contact margins above {1000 * THIN_MARGIN:g} mm": margin > THIN_MARGIN,

@@ -16,6 +16,7 @@ import numpy as np
 
 from isthmus.physics.dart_actuators import Feedback
 from isthmus.physics.dart_contacts import ShapePlan, plan_shapes
+from isthmus.physics.dart_meshes import make_hull
 from isthmus.physics.dart_model import is_disabled
 from isthmus.physics.engine import VELOCITY_BOUND, Contact
 from isthmus.physics.geom_contacts import CONSTRAINT, GeomContact
@@ -382,6 +383,8 @@ def add_shape(dart: ModuleType, body: Node, model: mujoco.MjModel, g: int, name:
         shape = dart.dynamics.SphereShape(size[0])
     elif kind == GEOM.mjGEOM_BOX:
         shape = dart.dynamics.BoxShape(2 * size)
+    elif kind == GEOM.mjGEOM_MESH:
+        shape = make_hull(dart, model, g)
     else:
         shape = dart.dynamics.PlaneShape(np.array([0.0, 0.0, 1.0]), 0.0)
     node = body.createShapeNode(shape, name)
