@@ -65,6 +65,7 @@ OWN = {
     "estimator.kept": 32,
     "estimator.capacity": 80,  # less than a run
     "learner.critics": 3,
+    "tasks": 2,
     "latent": 8,
     "encoder_hidden": (16,),
     "dynamics.members": 3,

@@ -92,6 +92,12 @@ _METHODS: dict[str, MethodEntry] = {
         "PPO",
         "ES-sim2real: evolution, PPO updates inside",
     ),
+    "maml": MethodEntry(
+        "isthmus.methods.maml:MAML",
+        "few_shot, online",
+        "PPO",
+        "Finn et al. 2017, arXiv 1703.03400, by PPO's surrogate",
+    ),
     "learned_reward": MethodEntry(
         "isthmus.methods.learned_reward:LearnedReward",
         "few_shot, online",
