@@ -155,7 +155,22 @@ def test_an_engine_that_cannot_hold_the_robot_is_not_asked() -> None:
     crossing = isthmus.cross(rest, "ant", episodes=2, stages=["engine"])
     (row,) = crossing.list_rows(Stage.ENGINE)
     assert row.outcome == Outcome.NOT_ASKED and "no contact forces" in row.meaning
-    assert crossing.describe() == ["Nothing was asked but the source: there is no verdict."]
+    assert crossing.describe()[0] == "Nothing was asked but the source: there is no verdict."
+
+
+def test_a_target_that_is_not_ours_is_played_and_not_explained() -> None:
+    def rest(observations: np.ndarray) -> np.ndarray:
+        return np.zeros((len(observations), 3))
+
+    crossing = isthmus.cross(rest, "hopper/gravity=x0.1", "gym:Hopper-v5", 20, stages=["target"])
+    assert crossing.exit_code == EXIT_CODES[Stage.TARGET]
+    (row,) = crossing.list_rows(Stage.TARGET)
+    assert row.loss is not None and "Welch over episodes" in row.loss.method
+    (why,) = crossing.list_rows(Stage.CAUSE)
+    assert why.outcome == Outcome.NOT_ASKED and "not ours to copy" in why.meaning
+    crossing = isthmus.cross(rest, "gym:Hopper-v5", episodes=2)
+    assert [row.outcome for row in crossing.rows if row.stage != Stage.SOURCE] == ["not asked"] * 4
+    assert crossing.describe()[-1] == "It falls in 100% of episodes in its own source."
 
 
 # Parameters
@@ -389,5 +404,6 @@ def test_the_page(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
         main(shlex.split(command)[1:])
     said = capsys.readouterr().out
     assert caught.value.code == 6 and "damping alone mends it." in said
-    numbers = [line.split("|")[3].strip() for line in text.splitlines() if "[-" in line]
+    table = text.partition("### A run of Hopper")[0]
+    numbers = [line.split("|")[3].strip() for line in table.splitlines() if "[-" in line]
     assert len(numbers) == 6 and all(number in said for number in numbers)

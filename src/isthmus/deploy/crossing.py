@@ -46,6 +46,8 @@ class Outcome(StrEnum):
     REFERENCE = "reference"  # what all others are compared with
 
 
+OFTEN = 0.5
+"""Of the episodes in the source: a policy that falls more often does not work there."""
 CROSSES, UNDECIDED = 0, 1
 EXIT_CODES = {Stage.CONTRACT: 3, Stage.NUMERICS: 4, Stage.ENGINE: 5, Stage.TARGET: 6}
 """By the first stage that breaks; 2 is everybody's mistake in what was typed."""
@@ -105,7 +107,19 @@ class Crossing:
         return rows
 
     def describe(self) -> list[str]:
-        """Return the verdict in sentences: one for each stage that breaks, or one for all."""
+        """Return the verdict in sentences: one for each stage that breaks, or one for all.
+
+        The last one is a warning, where a policy mostly falls in its own source.
+        """
+        return [*self._describe_verdict(), *self._warn_of_source()]
+
+    def _warn_of_source(self) -> list[str]:
+        for row in self.list_rows(Stage.SOURCE):
+            if row.summary is not None and row.summary.fell.value > OFTEN:
+                return [f"It falls in {row.summary.fell.value:.0%} of episodes in its own source."]
+        return []
+
+    def _describe_verdict(self) -> list[str]:
         lines = []
         for stage, describe in _DESCRIPTIONS.items():
             if self.list_rows(stage, Outcome.BREAKS):
