@@ -16,6 +16,7 @@ from isthmus.jax_options import set_options_on_import
 
 if TYPE_CHECKING:
     from isthmus.audit.audit import audit
+    from isthmus.deploy.cross import cross
     from isthmus.deploy.policy import load_policy
     from isthmus.domains.domain import Domain
     from isthmus.domains.effect_chain import Effect
@@ -59,6 +60,7 @@ _ATTRIBUTES = {
     "audit": "isthmus.audit.audit:audit",
     "collect_log": "isthmus.training.collect:log_target",
     "compare": "isthmus.studies.compare:compare",
+    "cross": "isthmus.deploy.cross:cross",
     "Fit": "isthmus.identification.fit:Fit",
     "identify": "isthmus.identification.identify:identify",
     "evaluate": "isthmus.evaluation.evaluate:evaluate",
@@ -105,6 +107,7 @@ __all__ = [
     "collect_log",
     "compare",
     "control_cost",
+    "cross",
     "evaluate",
     "identify",
     "landscape",

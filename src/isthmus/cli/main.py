@@ -16,6 +16,7 @@ from isthmus.cli.catalog import show_methods, show_parameters, show_problems, sh
 from isthmus.cli.checking import run_diff, run_verify
 from isthmus.cli.comparing import run_compare, run_reproduce
 from isthmus.cli.console import error_screen, print_error
+from isthmus.cli.crossing import run_cross
 from isthmus.cli.demo import run_demo
 from isthmus.cli.deploying import run_check, run_export
 from isthmus.cli.doctor import run_doctor
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "watch": run_watch,
     "export": run_export,
     "check": run_check,
+    "cross": run_cross,
     "report": run_report,
     "verify": run_verify,
     "diff": run_diff,

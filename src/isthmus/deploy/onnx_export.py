@@ -41,6 +41,7 @@ from isthmus.deploy.reference import (
     REFERENCE_STEPS,
     REFERENCE_WORLDS,
     Reference,
+    begin_reference,
     draw_sequences,
     replay,
     worst_difference,
@@ -149,7 +150,7 @@ def _choose_policy(run: Run, adapt: bool) -> _Deployed:
 def _play(deployed: _Deployed) -> _Played:
     """Do box line 2."""
     domain = deployed.domain
-    worlds = domain.worlds(REFERENCE_WORLDS, SEED + 2)
+    worlds = begin_reference(domain, REFERENCE_WORLDS)
     live = SteppedWorlds.resume(domain, worlds)
     neutral = live.simulation.neutral_action(np.arange(REFERENCE_WORLDS))[0]
     tasks = [worlds.task[0]]

@@ -13,7 +13,9 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from isthmus.physics.dart_model import describe_left_out, find_unbuilt, is_disabled
+from isthmus.physics import dart_actuators
+from isthmus.physics.dart_actuators import JointActuators
+from isthmus.physics.dart_model import describe_left_out, find_unbuilt
 from isthmus.physics.dart_world import DartWorld, import_dartpy
 from isthmus.physics.engine import VELOCITY_BOUND, Contact, Engine, Equipment, Simulator
 from isthmus.physics.geom_contacts import find_colliding_contacts
@@ -25,7 +27,7 @@ from isthmus.types import BadValue
 
 FIELDS = (
     "opt.gravity", "geom_friction", "body_mass", "body_inertia", "dof_damping", "dof_frictionloss",
-    "jnt_range", "actuator_gear",
+    "jnt_range", *dart_actuators.FIELDS,
 )  # fmt: skip
 """The model fields that parameters may change in DART."""
 
@@ -93,19 +95,10 @@ class DartSimulator(Simulator):
         self._defaults = {field: np.array(_get_field(model, field)) for field in FIELDS}
         contacts = find_colliding_contacts(model)
         self._worlds = [DartWorld(model, contacts, self._defaults) for _ in range(n)]
-        self._read_actuators(model)
+        self._actuators = JointActuators(model, self._defaults, n)
         self._data = mujoco.MjData(model)
         self._posed = np.full((n, model.nq), np.nan)
         self._xpos = np.zeros((n, model.nbody, 3))
-
-    def _read_actuators(self, model: mujoco.MjModel) -> None:
-        """Keep what turns controls into forces: gears, joints and the range of controls."""
-        self._gear = np.repeat(self._defaults["actuator_gear"][None, :, 0], self.n, axis=0)
-        self._dofs = model.jnt_dofadr[model.actuator_trnid[:, 0]]
-        self._driven = not is_disabled(model, mujoco.mjtDisableBit.mjDSBL_ACTUATION)
-        clamped = not is_disabled(model, mujoco.mjtDisableBit.mjDSBL_CLAMPCTRL)
-        limited = (np.asarray(model.actuator_ctrllimited, bool) & clamped)[:, None]
-        self._range = np.where(limited, model.actuator_ctrlrange, [-np.inf, np.inf]).T
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Give worlds the dynamics `values` (n, P)."""
@@ -117,28 +110,26 @@ class DartSimulator(Simulator):
         fields = self._dynamics.compute_fields(self._defaults, values)
         for k, i in enumerate(ids):
             self._worlds[i].write({field: rows[k] for field, rows in fields.items()})
-        self._gear[ids] = fields["actuator_gear"][:, :, 0]
+        self._actuators.write(ids, fields)
 
     def reset(self, ids, qpos, qvel, act=None, ctrl=None, mocap_pos=None, mocap_quat=None) -> None:
         """Put worlds where a `Start` says.
 
-        What is built has no activations, no mocap bodies, and motors alone: they hold a pose by no
-        force.
+        What is built has no activations and no mocap bodies.
         """
         self.qpos[ids], self.qvel[ids] = qpos, qvel
-        self.control[ids] = 0.0 if ctrl is None else ctrl
+        self.control[ids] = self._actuators.hold(ids, qpos) if ctrl is None else ctrl
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
         """Advance worlds by one step; return which diverged, bool (n,)."""
         self.control[ids] = control
         good = self._find_good(ids) & np.isfinite(control).all(1)
         moving = ids[good]
-        force = np.zeros((len(moving), self.nv))
-        if self._driven:
-            applied = np.clip(control[good], *self._range) * self._gear[moving]
-            np.add.at(force.T, self._dofs, applied.T)
-        for i, world_force in zip(moving, force, strict=True):
-            self._worlds[i].step(self.qpos[i], self.qvel[i], world_force, self.frame_skip)
+        force = self._actuators.find_constant_force(moving, control[good])
+        for i, world_force, world_control in zip(moving, force, control[good], strict=True):
+            feedback = self._actuators.find_feedback(i, world_control)
+            world = self._worlds[i]
+            world.step(self.qpos[i], self.qvel[i], world_force, self.frame_skip, feedback)
         good &= self._find_good(ids)
         return np.logical_not(good)
 
