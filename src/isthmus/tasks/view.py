@@ -105,6 +105,13 @@ class SimView:
         """Write values (n, k) into the task's own state, from column `first` on."""
         self.simulator.task_state[self._rows, first : first + values.shape[1]] = values
 
+    def add_velocity(self, worlds: np.ndarray, first: int, kick: np.ndarray) -> None:
+        """Add a kick (k, ?) to the velocities of some of the view's worlds, by their places (k,),
+        from the coordinate `first` on.
+        """
+        ids = self.ids[worlds]
+        self.simulator.qvel[ids, first : first + kick.shape[1]] += kick
+
     def _derive(self, need: str, field: str) -> np.ndarray:
         try:
             values = self.simulator.derived(field)
@@ -139,6 +146,11 @@ class MomentView(SimView):
         if compute not in self._kept:
             self._kept[compute] = compute(self)
         return self._kept[compute]
+
+    def add_velocity(self, worlds: np.ndarray, first: int, kick: np.ndarray) -> None:
+        """Add a kick, and forget what was known of the moment before."""
+        super().add_velocity(worlds, first, kick)
+        self._kept.clear()
 
     def _select(self, name: str, values: np.ndarray) -> np.ndarray:
         if isinstance(self._rows, slice):
