@@ -19,19 +19,21 @@ def find_sensor(model: mujoco.MjModel, name: str) -> tuple[int, int]:
 
     Raises UnknownName with the nearest names.
     """
-    names = [model.sensor(i).name for i in range(model.nsensor)]
-    if name not in names:
-        raise UnknownName("sensor of the model", name, filter(None, names))
-    sensor = names.index(name)
+    try:
+        sensor = model.sensor(name).id
+    except KeyError:
+        names = [model.sensor(i).name for i in range(model.nsensor)]
+        raise UnknownName("sensor of the model", name, filter(None, names)) from None
     return int(model.sensor_adr[sensor]), int(model.sensor_dim[sensor])
 
 
 def find_body(model: mujoco.MjModel, name: str) -> int:
     """Return the index of a body. Raises UnknownName with the nearest names."""
-    names = [model.body(i).name for i in range(model.nbody)]
-    if name not in names:
-        raise UnknownName("body of the model", name, filter(None, names))
-    return names.index(name)
+    try:
+        return model.body(name).id
+    except KeyError:
+        names = [model.body(i).name for i in range(model.nbody)]
+        raise UnknownName("body of the model", name, filter(None, names)) from None
 
 
 class SimView:
