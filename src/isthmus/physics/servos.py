@@ -54,8 +54,8 @@ class ServoBank:
         n = len(qpos)
         joints = np.asarray(model.actuator_trnid)[:, 0]
         self._qpos, self._qvel, self._control = qpos, qvel, control
-        self._angles = _as_slice(np.asarray(model.jnt_qposadr)[joints])
-        self._speeds = _as_slice(np.asarray(model.jnt_dofadr)[joints])
+        self._angles = as_slice(np.asarray(model.jnt_qposadr)[joints])
+        self._speeds = as_slice(np.asarray(model.jnt_dofadr)[joints])
         self._gear = np.asarray(model.actuator_gear)[:, 0].copy()
         self.fields = {
             KP: np.tile(np.array(servos.kp), (n, 1)),
@@ -91,7 +91,7 @@ class ServoBank:
         np.clip(torque, loss, high, out=torque)
 
 
-def _as_slice(index: np.ndarray) -> np.ndarray | slice:
+def as_slice(index: np.ndarray) -> np.ndarray | slice:
     """Return places as a slice where they follow one another: it is read without a copy."""
     if len(index) and (np.diff(index) == 1).all():
         return slice(int(index[0]), int(index[-1]) + 1)

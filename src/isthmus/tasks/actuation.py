@@ -11,7 +11,7 @@ from isthmus.physics.actuator_controls import describe_actuator
 from isthmus.physics.actuator_strength import AT_JOINT, is_torque_motor
 from isthmus.physics.engine import Simulator
 from isthmus.physics.joint_parameters import HINGE, SLIDE
-from isthmus.physics.servos import Servos, find_position_actuators
+from isthmus.physics.servos import Servos, as_slice, find_position_actuators
 from isthmus.tasks.servo import PerJoint
 from isthmus.tasks.task import Task, read_pose
 from isthmus.types import BadValue, UnknownName
@@ -21,7 +21,8 @@ class Actuation:
     """A task's servos, by its model's joints.
 
     `low` and `high` (float32 (A,)) bound the actions; `joints` (A,) are the joints' names, `pose`
-    (A,) their neutral angles; `servos` is None where the model's own actuators do the work.
+    (A,) their neutral angles, `angles` and `speeds` where qpos and qvel hold them; `servos` is None
+    where the model's own actuators do the work.
     """
 
     def __init__(self, task: Task, model: mujoco.MjModel):
@@ -29,8 +30,9 @@ class Actuation:
         self._task, self._model, self._servo = task, model, task.servo
         ids = self._find_joints()
         self.joints = tuple(model.joint(j).name for j in ids)
-        self._angles = np.asarray(model.jnt_qposadr)[ids]
-        self.pose = read_pose(task)[self._angles]
+        self.angles = as_slice(np.asarray(model.jnt_qposadr)[ids])
+        self.speeds = as_slice(np.asarray(model.jnt_dofadr)[ids])
+        self.pose = read_pose(task)[self.angles]
         limited = np.asarray(model.jnt_limited, bool)[ids, None]
         limits = np.where(limited, np.asarray(model.jnt_range)[ids], [-np.inf, np.inf])
         self._lowest, self._highest = limits.T
@@ -42,11 +44,15 @@ class Actuation:
 
     def control(self, action: np.ndarray) -> np.ndarray:
         """Return the joints' targets, float64 (n, A), of actions (n, A)."""
-        return np.clip(self.pose + self.scale * action, self._lowest, self._highest)
+        return self.limit(self.pose + self.scale * action)
+
+    def limit(self, angles: np.ndarray) -> np.ndarray:
+        """Return angles (n, A) within the joints' limits."""
+        return np.clip(angles, self._lowest, self._highest)
 
     def neutral_action(self, simulator: Simulator, ids: np.ndarray) -> np.ndarray:
         """Return the actions (n, A) that tell worlds to stay where they are, as far as one can."""
-        away = simulator.qpos[ids][:, self._angles] - self.pose
+        away = simulator.qpos[ids][:, self.angles] - self.pose
         return np.clip(away / self.scale, self.low, self.high)
 
     def _fault(self, what: str) -> BadValue:

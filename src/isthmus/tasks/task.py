@@ -104,7 +104,7 @@ class Task:
         """
         if self.keyframe is None:
             raise NotImplementedError
-        return _repeat_keyframe(self, len(random.uniform(0.0, 1.0, 0)))
+        return repeat_keyframe(self, len(random.uniform(0.0, 1.0, 0)))
 
     def complete(self, start: Start | tuple[np.ndarray, np.ndarray]) -> Start:
         """Return a start with what it leaves out, taken from the keyframe where there is one."""
@@ -112,7 +112,7 @@ class Task:
             start = Start(*start)
         if self.keyframe is None:
             return start
-        whole = _repeat_keyframe(self, len(start.qpos))
+        whole = repeat_keyframe(self, len(start.qpos))
         for field, values in start._asdict().items():
             if values is not None:
                 whole = whole._replace(**{field: values})
@@ -131,6 +131,11 @@ class Task:
     def observe(self, view: SimView) -> np.ndarray:
         """Return observations, float64 [n, O]."""
         raise NotImplementedError
+
+    @property
+    def given_columns(self) -> Sequence[int]:
+        """The observed numbers that tell nothing of the robot's motion, such as a command."""
+        return ()
 
     def state_of(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions [n, nq] and velocities [n, nv] that observations [n, O] tell.
@@ -245,7 +250,7 @@ def _gymnasium_assets() -> Path:
     return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
 
 
-def _repeat_keyframe(task: Task, n: int) -> Start:
+def repeat_keyframe(task: Task, n: int) -> Start:
     """Return n rows of a task's keyframe. Raises UnknownName where the model has no such one."""
     from isthmus.physics.keyframes import load_keyframe
 
@@ -263,7 +268,7 @@ def read_pose(task: Task) -> np.ndarray:
 
     if task.keyframe is None:
         return np.array(load_model(task.model_path()).qpos0)
-    return _repeat_keyframe(task, 1).qpos[0]
+    return repeat_keyframe(task, 1).qpos[0]
 
 
 def find_main_body(task: Task, bodies: Sequence[str]) -> int:
@@ -294,6 +299,8 @@ BUILT_IN = {
     "reacher": "isthmus.tasks.reacher:Reacher",
     "cartpole_swingup": "isthmus.tasks.cartpole_swingup:CartpoleSwingup",
     "ball": "isthmus.tasks.ball:Ball",
+    "quadruped": "isthmus.tasks.quadruped:Quadruped",
+    "arm": "isthmus.tasks.arm:Arm",
 }
 """The tasks that come with the package, by name: "module:class", imported when one is asked for."""
 
@@ -331,7 +338,9 @@ def _check_declarations(task: type[Task]) -> None:
             f"the task {task.__name__} has name = {task.name!r}: needs a word without / : , ="
         )
     for attribute in ("observation_names", "costs", "falling"):
-        _check_words(f"{task.name}.{attribute}", getattr(task, attribute))
+        value = getattr(task, attribute)
+        if not isinstance(value, property):  # which needs the model
+            _check_words(f"{task.name}.{attribute}", value)
     for attribute in ("frame_skip", "time_limit"):
         _check_count(f"{task.name}.{attribute}", getattr(task, attribute))
 

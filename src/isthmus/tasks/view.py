@@ -19,19 +19,21 @@ def find_sensor(model: mujoco.MjModel, name: str) -> tuple[int, int]:
 
     Raises UnknownName with the nearest names.
     """
-    names = [model.sensor(i).name for i in range(model.nsensor)]
-    if name not in names:
-        raise UnknownName("sensor of the model", name, filter(None, names))
-    sensor = names.index(name)
+    try:
+        sensor = model.sensor(name).id
+    except KeyError:
+        names = [model.sensor(i).name for i in range(model.nsensor)]
+        raise UnknownName("sensor of the model", name, filter(None, names)) from None
     return int(model.sensor_adr[sensor]), int(model.sensor_dim[sensor])
 
 
 def find_body(model: mujoco.MjModel, name: str) -> int:
     """Return the index of a body. Raises UnknownName with the nearest names."""
-    names = [model.body(i).name for i in range(model.nbody)]
-    if name not in names:
-        raise UnknownName("body of the model", name, filter(None, names))
-    return names.index(name)
+    try:
+        return model.body(name).id
+    except KeyError:
+        names = [model.body(i).name for i in range(model.nbody)]
+        raise UnknownName("body of the model", name, filter(None, names)) from None
 
 
 class SimView:
@@ -105,6 +107,13 @@ class SimView:
         """Write values (n, k) into the task's own state, from column `first` on."""
         self.simulator.task_state[self._rows, first : first + values.shape[1]] = values
 
+    def add_velocity(self, worlds: np.ndarray, first: int, kick: np.ndarray) -> None:
+        """Add a kick (k, ?) to the velocities of some of the view's worlds, by their places (k,),
+        from the coordinate `first` on.
+        """
+        ids = self.ids[worlds]
+        self.simulator.qvel[ids, first : first + kick.shape[1]] += kick
+
     def _derive(self, need: str, field: str) -> np.ndarray:
         try:
             values = self.simulator.derived(field)
@@ -139,6 +148,11 @@ class MomentView(SimView):
         if compute not in self._kept:
             self._kept[compute] = compute(self)
         return self._kept[compute]
+
+    def add_velocity(self, worlds: np.ndarray, first: int, kick: np.ndarray) -> None:
+        """Add a kick, and forget what was known of the moment before."""
+        super().add_velocity(worlds, first, kick)
+        self._kept.clear()
 
     def _select(self, name: str, values: np.ndarray) -> np.ndarray:
         if isinstance(self._rows, slice):
