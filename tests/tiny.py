@@ -64,6 +64,12 @@ OWN = {
     "estimator.updates": 4,
     "estimator.kept": 32,
     "estimator.capacity": 80,  # less than a run
+    "learner.critics": 3,
+    "tasks": 2,
+    "latent": 8,
+    "encoder_hidden": (16,),
+    "dynamics.members": 3,
+    "dynamics.hidden": (16,),
 }
 SAC = {
     "learner.hidden": (16, 16),

@@ -158,7 +158,7 @@ def batches(name: str, rounds: int) -> int:
         return max(1, rounds)
     if name == "matlf" and rounds > 2:  # three batches of its first phase
         return 3 + 3 * (rounds - 2)
-    if name == "es_maml":
+    if name in ("es_maml", "maml"):  # two tasks, two rollouts of half a batch each
         return 1 + 2 * rounds
     if name == "learned_reward":  # and one to fit its reward to
         return 2 + 2 * rounds

@@ -387,6 +387,9 @@ PAID_IN_THE_TARGET = (
     "matl",
     "matlu",
     "state_alignment",
+    "rlpd",
+    "par",
+    "vgdf",
 )  # from their first round on
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from urdfs import BALL, BOX, LIMIT, PENDULUM, joint, link, mesh, robot, write, write_stl
 
-from isthmus.physics.mujoco import load_keyframe, load_model
+from isthmus.physics.keyframes import load_keyframe
+from isthmus.physics.mujoco import load_model
 from isthmus.physics.urdf.import_robot import ImportedRobot, import_robot
 from isthmus.physics.urdf.meshes import parse_packages
 from isthmus.types import IsthmusError

@@ -10,9 +10,11 @@ import numpy as np
 
 from isthmus.audit.effect import HORIZON_STEPS
 from isthmus.audit.plan import AuditPlan, DomainVariant, VariantComparison
-from isthmus.physics.engine import Simulator, find_engine
+from isthmus.domains.physics_simulation import build_simulator
+from isthmus.physics.engine import Simulator
 from isthmus.physics.geom_contacts import is_scenery
 from isthmus.physics.mujoco import load_model
+from isthmus.tasks.motors import command_motors
 
 FALL_STEPS = 2 * HORIZON_STEPS  # in which the robot falls under random actions
 
@@ -55,13 +57,12 @@ def _drop_robots(
     known, values = plan.select_known(engine, variants)
     n, rng = len(variants), np.random.default_rng(seed)
     ids = np.arange(n)
-    simulator = find_engine(engine).simulator(
-        task.model_path(), known, n, task.frame_skip, forces=True
-    )
+    simulator = build_simulator(task, engine, known, n, forces=True)
     simulator.set_parameters(ids, values)
     simulator.reset(ids, np.tile(simulator.qpos0, (n, 1)), np.zeros((n, simulator.nv)))
     for _ in range(FALL_STEPS):
-        simulator.step(ids, np.tile(rng.uniform(spaces.low, spaces.high), (n, 1)))
+        actions = np.tile(rng.uniform(spaces.low, spaces.high), (n, 1))
+        simulator.step(ids, command_motors(task, actions))
         yield simulator
 
 

@@ -23,7 +23,7 @@ from isthmus.domains.physics_simulation import (
 from isthmus.domains.simulation import Simulation
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.concurrency import ThreadCache
-from isthmus.physics.engine import DEFAULT_ENGINE, find_engine
+from isthmus.physics.engine import DEFAULT_ENGINE, NO_EQUIPMENT, find_engine
 from isthmus.physics.parameters import (
     Grid,
     Parameter,
@@ -33,6 +33,7 @@ from isthmus.physics.parameters import (
     parse_setting,
 )
 from isthmus.physics.random import keys
+from isthmus.tasks.motors import find_actuation, find_equipment
 from isthmus.tasks.task import Task, find_task
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
 
@@ -276,6 +277,9 @@ class RobotDomain(Domain):
         """
         domain, task = replace(self, engine=engine), find_task(self.task)
         find_engine(engine).check(task.model_path(), task.forces)
+        equipment = find_equipment(task)
+        if equipment != NO_EQUIPMENT:
+            find_engine(engine).check_equipment(task.name, equipment)
         for name in self.names:
             domain._find(name)
         return domain
@@ -307,7 +311,14 @@ class RobotDomain(Domain):
 
     def table(self) -> dict[str, Parameter]:
         """Return the physical parameters that its engine can set in its robot, by name."""
-        return find_engine(self.engine).parameters(find_task(self.task).model_path())
+        task = find_task(self.task)
+        path, actuation = task.model_path(), find_actuation(task)
+        table = find_engine(self.engine).parameters(path)
+        if actuation and actuation.servos:
+            from isthmus.physics.mujoco import load_gains
+
+            return {**table, **load_gains(path, actuation.servos)}
+        return table
 
     def left_out(self) -> tuple[str, ...]:
         """Return what this domain's engine leaves out of its robot's model, a line a kind."""
@@ -322,7 +333,10 @@ class RobotDomain(Domain):
 
         If so `weak_motors` scales the action.
         """
-        return find_engine(self.engine).action_scales_force(find_task(self.task).model_path())
+        task = find_task(self.task)
+        if find_actuation(task):
+            return False
+        return find_engine(self.engine).action_scales_force(task.model_path())
 
     @property
     def motor_force(self) -> float | None:

@@ -158,7 +158,15 @@ def finished_returns(worlds: Worlds, transitions: Transition) -> np.ndarray:
 
     `worlds` are those in which the transitions began.
     """
-    running, finished = np.array(worlds.returns), []
+    return finished_returns_from(np.array(worlds.returns), transitions)
+
+
+def finished_returns_from(running: np.ndarray, transitions: Transition) -> np.ndarray:
+    """Return the returns of the episodes that finished in `transitions` [T, N], float64 [E].
+
+    `running` (N,) is what the episodes had been paid before.
+    """
+    finished = []
     ended = np.asarray(transitions.terminated) | np.asarray(transitions.truncated)
     for reward, done in zip(transitions.reward, ended, strict=True):
         running = running + reward

@@ -16,6 +16,7 @@ from isthmus.domains.physics_simulation import build_simulator
 from isthmus.identification.log_space import LogSpace
 from isthmus.identification.segments import Segments
 from isthmus.identification.starts import StartCoordinates
+from isthmus.tasks.motors import command_motors
 from isthmus.tasks.task import SimView, find_task
 
 MAX_WORLDS = 40_000  # in one batch
@@ -134,7 +135,7 @@ class _Batch:
                 at = 1
             for h in range(segments.horizon):
                 actions = np.tile(segments.actions[rows, h], (copies, 1))
-                lost |= simulator.step(self.everyone, actions)
+                lost |= simulator.step(self.everyone, command_motors(self.task, actions))
                 seen = self.task.observe(view)
                 seen[lost] = LOST
                 out[:, rows, at + h] = seen.reshape(copies, k, -1)

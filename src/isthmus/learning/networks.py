@@ -69,6 +69,15 @@ def mlp(layers: MLP, x: Array, activation: Callable[[Array], Array] = jnp.tanh) 
     return x @ weights + bias
 
 
+def normalize_layer(x: Array) -> Array:
+    """Return x (..., units) with mean 0 and deviation 1 over its units (Ba et al. 2016).
+
+    Without a gain and an offset of its own: the next layer has them.
+    """
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
+
+
 class LSTM(NamedTuple):
     """H units (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 

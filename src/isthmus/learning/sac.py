@@ -32,8 +32,8 @@ from isthmus.learning.replay import Replay
 from isthmus.learning.settings import NonNegativeInt, PositiveFloat, PositiveInt, UnitFloat
 from isthmus.types import Array, BadValue, Metrics, Spaces, Transition
 
-Critics = tuple[MLP, MLP]
-QFunction = Callable[[Array, Array], Array]  # observations and actions: (2, B)
+Critics = tuple[MLP, ...]
+QFunction = Callable[[Array, Array], Array]  # observations and actions: (critics, B)
 CriticTerm = Callable[[QFunction, "SACBatch", Array], Array]
 Carry = TypeVar("Carry")  # what a scan of updates changes
 Batch = TypeVar("Batch")
@@ -98,7 +98,7 @@ def squashed_sample(actor: Actor, obs: Array, noise: Array) -> tuple[Array, Arra
 
 
 def q_values(critics: Critics, obs: Array, action: Array) -> Array:
-    """Return the values of actions (B, A) by both critics, (2, B)."""
+    """Return the values of actions (B, A) by each of the critics, (critics, B)."""
     x = jnp.concatenate([obs, action], -1)
     return jnp.stack([mlp(critic, x, jax.nn.relu)[..., 0] for critic in critics])
 
@@ -111,7 +111,7 @@ def soft_target(
     temperature: Array,
     discount: float,
 ) -> Array:
-    """Return y of one transition, with next_q (2,): Eqs. 2 and 3 of 1812.05905.
+    """Return y of one transition, with next_q (critics,): Eqs. 2 and 3 of 1812.05905.
 
     r + gamma (1 - death) (min_i Q_i - alpha log pi)
     """
@@ -154,17 +154,18 @@ class SAC(BaseLearner[SACState]):
             )
 
     @property
-    def _adam(self) -> optax.GradientTransformation:
+    def adam(self) -> optax.GradientTransformation:
+        """The optimizer of actor, critics and temperature."""
         return optax.flatten(optax.adam(self.learning_rate))
 
     def _init_optimizers(
         self, actor: Actor, critics: Critics, temperature: Array
     ) -> tuple[optax.OptState, optax.OptState, optax.OptState]:
-        return self._adam.init(actor), self._adam.init(critics), self._adam.init(temperature)
+        return self.adam.init(actor), self.adam.init(critics), self.adam.init(temperature)
 
     def init(self, spaces: Spaces, key: Array) -> SACState:
         """Return the state before any transition. Raises BadValue for uneven `actors`."""
-        k_actor, *k_critics = jax.random.split(key, 3)
+        k_actor, *k_critics = jax.random.split(key, 1 + self.count_critics())
         if spaces.action % self.actors:
             raise BadValue(
                 f"actors={self.actors} cannot share {spaces.action} numbers of an action out evenly"
@@ -172,7 +173,7 @@ class SAC(BaseLearner[SACState]):
         widths = (spaces.observation, *self.hidden, 2 * spaces.action // self.actors)
         actor = tuple(init_mlp(k, widths, 0.01) for k in jax.random.split(k_actor, self.actors))
         sizes = (spaces.observation + spaces.action, *self.hidden, 1)
-        critics = (init_mlp(k_critics[0], sizes, 1.0), init_mlp(k_critics[1], sizes, 1.0))
+        critics = tuple(init_mlp(k, sizes, 1.0) for k in k_critics)
         temperature = jnp.zeros((), jnp.float32)
         optimizers = self._init_optimizers(actor, critics, temperature)
         learned = Learned(actor, critics, critics, temperature, optimizers)
@@ -183,6 +184,10 @@ class SAC(BaseLearner[SACState]):
         obs, action = np.zeros(spaces.observation, np.float32), np.zeros(spaces.action, np.float32)
         row = SACBatch(obs, action, np.float32(0), obs, np.bool_(False))
         return Replay.empty(self.capacity, row)
+
+    def count_critics(self) -> int:
+        """Return the number of critics."""
+        return 2
 
     def warm_start(self, s: SACState) -> SACState:
         """Return the state for other worlds.
@@ -261,19 +266,21 @@ class SAC(BaseLearner[SACState]):
         """Do box lines 4 to 8, one gradient step, on a batch (B, ...); pure.
 
         `weight` (B,) is on the critics' squared errors. `critic_term(q, batch, key)`, a scalar, is
-        added to their loss; q(obs, action) gives (2, B).
+        added to their loss; q(obs, action) gives (critics, B).
         """
         k_noise, k_term = jax.random.split(key)
         next_noise, noise = normal(k_noise, (2, *batch.action.shape))
         of_actor, of_critics, of_temperature = s.optimizers
         # 4.
-        target = self._targets(s, batch, next_noise)
+        target = self._targets(s, batch, next_noise, key)
 
         # 5.
         def critic_loss(critics: Critics) -> tuple[Array, tuple[Array, Array]]:
-            q = q_values(critics, batch.obs, batch.action)
+            q = self.q_values(critics, batch.obs, batch.action)
             loss = 0.5 * (weight * jnp.square(q - target)).mean(1).sum()
-            term = critic_term(partial(q_values, critics), batch, k_term) if critic_term else 0.0
+            term = (
+                critic_term(partial(self.q_values, critics), batch, k_term) if critic_term else 0.0
+            )
             return loss + term, (loss, q.mean())
 
         gradient, (loss, value) = jax.grad(critic_loss, has_aux=True)(s.critics)
@@ -283,7 +290,7 @@ class SAC(BaseLearner[SACState]):
 
         def actor_loss(actor: Actor) -> tuple[Array, Array]:
             action, log_prob = squashed_sample(actor, batch.obs, noise)
-            q = q_values(critics, batch.obs, action).min(0)
+            q = self.value_of_actor(self.q_values(critics, batch.obs, action))
             return (temperature * log_prob - q).mean(), log_prob.mean()
 
         gradient, log_prob = jax.grad(actor_loss, has_aux=True)(s.actor)
@@ -302,14 +309,27 @@ class SAC(BaseLearner[SACState]):
         }
         return Learned(actor, critics, targets, log_temperature, optimizers), health
 
-    def _targets(self, s: Learned, batch: SACBatch, noise: Array) -> Array:
+    def q_values(self, critics: Critics, obs: Array, action: Array) -> Array:
+        """Return the values of actions (B, A) by each of the critics, (critics, B)."""
+        return q_values(critics, obs, action)
+
+    def value_of_actor(self, q: Array) -> Array:
+        """Return what box line 6 raises (B,), of the critics' values (critics, B): the least."""
+        return q.min(0)
+
+    def choose_targets(self, targets: Critics, key: Array) -> Critics:
+        """Return those of the slow critics that box line 4 asks: all. `key` is the update's."""
+        return targets
+
+    def _targets(self, s: Learned, batch: SACBatch, noise: Array, key: Array) -> Array:
         """Return y (B,), box line 4."""
         temperature = jnp.exp(s.log_temperature)
         next_action, next_log_prob = squashed_sample(s.actor, batch.next_obs, noise)
+        chosen = self.choose_targets(s.targets, key)
         return jax.vmap(soft_target, (0, 0, 1, 0, None, None))(
             self.reward_scale * batch.reward,
             batch.terminated,
-            q_values(s.targets, batch.next_obs, next_action),
+            self.q_values(chosen, batch.next_obs, next_action),
             next_log_prob,
             temperature * self.soft_targets,
             self.discount,
@@ -318,5 +338,5 @@ class SAC(BaseLearner[SACState]):
     def _descend(
         self, weights: Carry, gradient: Carry, optimizer: optax.OptState
     ) -> tuple[Carry, optax.OptState]:
-        step, optimizer = self._adam.update(gradient, optimizer)
+        step, optimizer = self.adam.update(gradient, optimizer)
         return optax.apply_updates(weights, step), optimizer

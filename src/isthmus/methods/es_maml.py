@@ -116,6 +116,15 @@ def centred_ranks(fitness: np.ndarray) -> np.ndarray:
     return (rankdata(fitness) - 1) / max(1, len(fitness) - 1) - 0.5
 
 
+def draw_task(source: Domain, key: Array, generation: int, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the dynamics (P,) of a generation's i-th task, and the key that it was drawn by.
+
+    The key, uint64 (1,), is of the run's `key`, the generation and i alone.
+    """
+    base = random.fold(np.array([int(key[0]) << 32 | int(key[1])], np.uint64), generation, i)
+    return source.draw(base, np.ones(1, np.int64))[0], base
+
+
 def concatenate_worlds(worlds: Sequence[Worlds]) -> Worlds:
     """Return all worlds as one batch, in order."""
     return jax.tree.map(lambda *x: np.concatenate(x), *worlds)
@@ -320,8 +329,7 @@ class Evolution(Settings, MethodDefaults):
     def pair(self, source: Domain, shard: Shard, i: int) -> AntitheticPair:
         """Do box line 2."""
         key, generation = shard.key, shard.generation
-        base = random.fold(np.array([int(key[0]) << 32 | int(key[1])], np.uint64), generation, i)
-        task = source.draw(base, np.ones(1, np.int64))[0]
+        task, base = draw_task(source, key, generation, i)
         seeds = int(base[0]), int(random.fold(base, EVALUATION_COUNTER)[0])
         noise = self.noise(key, generation, i, shard.center.networks)
         return AntitheticPair(task, noise, seeds, fold_key(key, 3, generation, i), generation)

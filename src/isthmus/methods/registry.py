@@ -92,6 +92,12 @@ _METHODS: dict[str, MethodEntry] = {
         "PPO",
         "ES-sim2real: evolution, PPO updates inside",
     ),
+    "maml": MethodEntry(
+        "isthmus.methods.maml:MAML",
+        "few_shot, online",
+        "PPO",
+        "Finn et al. 2017, arXiv 1703.03400, by PPO's surrogate",
+    ),
     "learned_reward": MethodEntry(
         "isthmus.methods.learned_reward:LearnedReward",
         "few_shot, online",
@@ -146,6 +152,18 @@ _METHODS: dict[str, MethodEntry] = {
         "SAC",
         "Eysenbach et al. 2020, arXiv 2006.13916",
     ),
+    "rlpd": MethodEntry(
+        "isthmus.methods.rlpd:RLPD",
+        "dataset, online",
+        "EnsembleSAC, SAC",
+        "Ball et al. 2023, arXiv 2302.02948",
+    ),
+    "par": MethodEntry(
+        "isthmus.methods.par:PAR", "dataset, online", "SAC", "Lyu et al. 2024, arXiv 2405.15369"
+    ),
+    "vgdf": MethodEntry(
+        "isthmus.methods.vgdf:VGDF", "dataset, online", "SAC", "Xu et al. 2023, arXiv 2305.17625"
+    ),
     "garat": MethodEntry(
         "isthmus.methods.garat:GARAT",
         "dataset, online",
@@ -162,6 +180,7 @@ LEARNERS: Registry[str | type] = Registry(
         "recurrent_ppo": "isthmus.learning.recurrent_ppo:RecurrentPPO",
         "trpo": "isthmus.learning.trpo:TRPO",
         "sac": "isthmus.learning.sac:SAC",
+        "ensemble_sac": "isthmus.learning.ensemble_sac:EnsembleSAC",
     },
 )
 METHOD_PARTS = ("accepts", "init", "step", "policy", "trained_in", "adapt")

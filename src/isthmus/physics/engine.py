@@ -22,9 +22,12 @@ import numpy as np
 
 from isthmus.physics.parameters import Parameter
 from isthmus.plugins import Registry, import_entry
+from isthmus.types import BadValue
 
 if TYPE_CHECKING:
     import mujoco
+
+    from isthmus.physics.servos import Servos
 
 VELOCITY_BOUND = 1e4
 """A world whose joint velocity (m/s or rad/s) exceeds this has diverged.
@@ -52,6 +55,28 @@ class Start(NamedTuple):
     mocap_quat: np.ndarray | None = None  # float64 [n, nmocap, 4]
 
 
+class Equipment(NamedTuple):
+    """What a task's worlds have that its robot's model has not, or that costs to look at."""
+
+    servos: Servos | None = None
+    """Servos computed at every physics step: then controls are their targets."""
+    state_size: int = 0
+    """Numbers a world that the task keeps in its row, such as a command."""
+    needs: tuple[str, ...] = ()
+    """What is derived by the engine and looked at, of `DERIVED`."""
+
+
+NO_EQUIPMENT = Equipment()
+
+DERIVED = {
+    "sensors": ("sensordata",),
+    "orientations": ("xquat",),
+    "velocities": ("cvel", "subtree_com", "xpos"),
+    "efforts": ("actuator_force",),
+}
+"""What a task may look at beyond positions, and MuJoCo's fields that hold it."""
+
+
 class Simulator(Protocol):
     """N worlds of one robot.
 
@@ -69,6 +94,7 @@ class Simulator(Protocol):
     qvel: np.ndarray  # float64 [N, nv], live
     control: np.ndarray  # float64 [N, A], the last control
     qpos0: np.ndarray  # float64 [nq], the model's default pose
+    task_state: np.ndarray  # float64 [N, K], live: a task's own part of `rows`; resets leave it
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Give worlds the dynamics `values` (n, P), in absolute units, a column a parameter."""
@@ -103,6 +129,13 @@ class Simulator(Protocol):
         """
         ...
 
+    def derived(self, field: str) -> np.ndarray:
+        """Return a field of MuJoCo's (N, ...) that the equipment needs, live.
+
+        It may lag the state by one substep, as positions do.
+        """
+        ...
+
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
         """Return external contact forces (n, bodies, 6), as MuJoCo's `cfrc_ext`, of a step."""
         ...
@@ -120,12 +153,19 @@ class SimulatorFactory(Protocol):
     """How a simulator is made, usually its class."""
 
     def __call__(
-        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+        self,
+        path: Path,
+        names: tuple[str, ...],
+        n: int,
+        frame_skip: int,
+        forces: bool = False,
+        equipment: Equipment = NO_EQUIPMENT,
     ) -> Simulator:
         """Return a simulator of n worlds of an MJCF file's robot.
 
         `names` are the parameters that may differ between worlds; `forces` says that contacts and
-        their forces will be needed.
+        their forces will be needed. `equipment` is given to an engine that passed it in
+        `check_equipment`, where a task has some: others need not take it.
         """
         ...
 
@@ -149,6 +189,19 @@ class Engine:
 
         `forces` says that its task needs contact forces.
         """
+
+    def check_equipment(self, task: str, equipment: Equipment) -> None:
+        """Raise BadValue where the engine lacks a task's equipment: by default it has none."""
+        if equipment.servos:
+            raise BadValue(
+                f"engine={self.name} computes no servos, which {task} has; leave "
+                f"engine={self.name} out"
+            )
+        if equipment != NO_EQUIPMENT:
+            raise BadValue(
+                f"engine={self.name} has no sensors, body velocities or state of a task's own, and "
+                f"{task} needs them; leave engine={self.name} out"
+            )
 
     def parameters(self, path: Path) -> dict[str, Parameter]:
         """Return the physical parameters that may be set, by name, in the order they apply."""
