@@ -84,6 +84,11 @@ def load_model(path: Path, state_size: int = 0) -> mujoco.MjModel:
     mujoco.set_mju_user_warning(_collect)
     if not path.is_file():
         raise BadValue(f"no MJCF file at {path}")
+    if path.suffix.lower() == ".urdf":
+        raise BadValue(
+            f"{path} is a URDF, which has no actuators; make an MJCF of it: isthmus import-robot "
+            f"{path.name} -o {path.stem}.xml"
+        )
     try:
         model = _compile(path, state_size)
     except ValueError as error:

@@ -304,7 +304,14 @@ BUILT_IN = {
 }
 """The tasks that come with the package, by name: "module:class", imported when one is asked for."""
 
-TASKS: Registry[str | type[Task]] = Registry("task", "tasks", BUILT_IN)
+PACKAGED = {
+    "go2": "isthmus.tasks.go2:Go2",
+    "mini_cheetah": "isthmus.tasks.mini_cheetah:MiniCheetah",
+    "so101": "isthmus.tasks.so101:SO101",
+}
+"""Likewise the tasks whose models come with other packages, those of the extra `robots`."""
+
+TASKS: Registry[str | type[Task]] = Registry("task", "tasks", {**BUILT_IN, **PACKAGED})
 """All tasks by name, those of users and of installed packages included."""
 
 
@@ -316,7 +323,7 @@ def register(task: type[Task]) -> type[Task]:
     _check_declarations(task)
     if _is_built_in(task):
         return task
-    if task.name in BUILT_IN:
+    if TASKS.is_built_in(task.name):
         raise BadValue(
             f"the task {task.__name__} cannot be called {task.name}, as a built-in one is; choose "
             "another name"
@@ -366,7 +373,8 @@ def is_built_in(task: Task) -> bool:
 
 
 def _is_built_in(task: type[Task]) -> bool:
-    return BUILT_IN.get(task.name) == f"{task.__module__}:{task.__name__}"
+    address = f"{task.__module__}:{task.__name__}"
+    return address in (BUILT_IN.get(task.name), PACKAGED.get(task.name))
 
 
 def find_task(name: str) -> Task:
