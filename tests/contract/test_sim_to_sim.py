@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from isthmus.domains.parameter_groups import copy_groups, find_group, list_diffe
 from isthmus.domains.parse import parse_domain
 from isthmus.evaluation.episode_intervals import compare_shares
 from isthmus.tasks import task as tasks
-from isthmus.types import BadValue
+from isthmus.types import BadValue, UnknownName
 
 EPISODES = 60
 HINGE = """<mujoco>
@@ -146,6 +147,13 @@ def test_an_engine_that_lacks_the_armature(register: Any) -> None:
     assert crossing.exit_code == 5 and "engine=dart" in crossing.describe()[1]
     (why,) = crossing.list_rows(Stage.CAUSE)
     assert why.done == "armature=x0 in mujoco" and why.meaning.startswith("yes")
+
+
+def test_an_engine_that_is_not_installed_is_not_asked(monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "dartpy", None)
+    crossing = isthmus.cross(push, "ball", episodes=1, stages=["engine"])
+    (row,) = crossing.list_rows(Stage.ENGINE)
+    assert row.outcome == Outcome.NOT_ASKED and "pip install 'isthmus[dart]'" in row.meaning
 
 
 def test_an_engine_that_cannot_hold_the_robot_is_not_asked() -> None:
@@ -364,6 +372,16 @@ def test_a_run_is_asked_in_its_own_problem(capsys: Any) -> None:
     assert "a run acts by itself" in said and str(run.problem.evaluation_target) in said
 
 
+def test_a_problem_by_name_says_both_domains(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def make():\n    return lambda o: 0 * o[:, :3]\n")
+    problem = isthmus.problem("hopper-gravity-2")
+    with pytest.raises(SystemExit):
+        main(shlex.split("cross mine.py:make --robot hopper-gravity-2 --stages target --json"))
+    found = json.loads(capsys.readouterr().out)
+    assert (found["source"], found["target"]) == (str(problem.source), str(problem.target))
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -388,7 +406,11 @@ def test_mistakes_are_one_line(
 
 
 def test_a_stage_that_is_not_there() -> None:
-    assert [str(stage) for stage in STAGES] == ["contract", "numerics", "engine", "target"]
+    from isthmus.cli.crossing import ALL_STAGES
+
+    assert [str(stage) for stage in STAGES] == [*ALL_STAGES]
+    with pytest.raises(UnknownName, match="unknown stage 'numeric'; did you mean numerics"):
+        isthmus.cross(push, "ball", stages=["numeric"])
     with pytest.raises(BadValue, match="share between"):
         isthmus.cross(push, "ball", tolerance=0.0)
 

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import json
+
 import mujoco
 import numpy as np
 import own
 import pytest
 
+import isthmus
 from isthmus.audit.audit import audit
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.physics_simulation import PhysicsSimulation
@@ -167,3 +170,20 @@ def test_dart_takes_a_timestep():
     assert not np.array_equal(
         roll("hopper/engine=dart,timestep=0.001", 20), roll("hopper/engine=dart", 20)
     )
+
+
+def test_a_run_records_its_numerics(tmp_path):
+    """In its problem's text, and it is opened and resumed in the same."""
+    settings = {"learner.worlds": 4, "learner.steps": 32, "learner.epochs": 1}
+    source, target = "timestep=0.004,integrator=Euler", "timestep=0.001"
+    problem = isthmus.problem("hopper", source=source, target=target, access="none")
+    run = isthmus.train(
+        "source_only", problem, steps=128, out=tmp_path / "run", settings=settings, quiet=True
+    )
+    config = json.loads((run.folder / "run.json").read_text())
+    assert config["problem"]["source"] == f"hopper/{source}"
+    opened = isthmus.Run.open(run.folder).problem
+    assert opened.source.numerics == Numerics(0.004, "Euler")
+    assert opened.target.numerics == Numerics(0.001)
+    landed = [isthmus.evaluate(run.policy, f"hopper/{d}", 4).mean for d in (source, target)]
+    assert landed[0] != landed[1]

@@ -48,8 +48,9 @@ def run_cross(
         str | None,
         arg(
             metavar="TASK",
-            help="where it is supposed to work: hopper, hopper/gravity=x1.2 (default: a run's "
-            "source; where another policy says that it was trained)",
+            help="where it is supposed to work: hopper, hopper/gravity=x1.2; or a row of `isthmus "
+            "problems`, which also says the target (default: a run's source; where another policy "
+            "says that it was trained)",
         ),
     ] = None,
     target: Annotated[
@@ -76,8 +77,7 @@ def run_cross(
     opened = code.open_policy(policy)
     if out is not None:
         _check_path(out)
-    source = _find_source(opened, robot)
-    place = _find_target(opened, source, robot, target)
+    source, place = _find_domains(opened, robot, target)
     crossing = _play(opened, source, place, asked)
     if out is not None:
         _save(crossing, out)
@@ -89,36 +89,37 @@ def run_cross(
         raise SystemExit(crossing.exit_code)
 
 
-def _find_source(opened: Run | ForeignPolicy, robot: str | None) -> Domain:
-    """Return where a policy is supposed to work. Raises BadValue where nothing says it."""
-    from isthmus.domains.parse import parse_domain
+def _find_domains(
+    opened: Run | ForeignPolicy, robot: str | None, target: str | None
+) -> tuple[Domain, Domain | None]:
+    """Return where a policy is supposed to work, and where it shall, None for nowhere.
 
-    if robot:
-        return parse_domain(robot)
-    if is_run(opened):
-        return opened.problem.source
-    if not opened.trained_in:
+    Raises BadValue where nothing says the first.
+    """
+    from isthmus.domains.parse import parse_domain
+    from isthmus.problems.catalog import CATALOG
+    from isthmus.problems.problem import change_domain, make_problem
+
+    if robot in CATALOG:
+        problem = make_problem(robot)
+        source, place = problem.source, problem.evaluation_target
+    elif robot:
+        source, place = parse_domain(robot), None
+    elif is_run(opened):
+        source, place = opened.problem.source, opened.problem.evaluation_target
+    elif opened.trained_in:
+        source, place = parse_domain(opened.trained_in), None
+        if opened.deployed_to:
+            place = parse_domain(opened.deployed_to)
+    else:
         raise BadValue(
             f"{opened.name} does not say where it was trained: name the robot, --robot hopper"
         )
-    return parse_domain(opened.trained_in)
-
-
-def _find_target(
-    opened: Run | ForeignPolicy, source: Domain, robot: str | None, target: str | None
-) -> Domain | None:
-    """Return the target that was named, else that of the policy's own problem; None for none."""
-    from isthmus.domains.parse import parse_domain
-    from isthmus.problems.problem import change_domain
-
     if target is not None:
-        return change_domain(source, target)
-    if robot:
-        return None
-    if is_run(opened):
-        place = opened.problem.evaluation_target
-        return place if place.measurable else None
-    return parse_domain(opened.deployed_to) if opened.deployed_to else None
+        return source, change_domain(source, target)
+    if place is not None and not place.measurable:
+        return source, None
+    return source, place
 
 
 def _play(

@@ -32,7 +32,7 @@ from isthmus.domains.parse import as_domain
 from isthmus.evaluation.evaluate import SEED, OnStep, evaluate, evaluate_method
 from isthmus.physics.engine import ENGINES
 from isthmus.training.run import Run
-from isthmus.types import BadValue, Episodes, IsthmusError
+from isthmus.types import BadValue, Episodes, IsthmusError, UnknownName
 
 STAGES = (Stage.CONTRACT, Stage.NUMERICS, Stage.ENGINE, Stage.TARGET)
 """What may be asked; the source is always played."""
@@ -71,7 +71,7 @@ def cross(
     Every row has `episodes` episodes from equal starts. `tolerance` is what may be lost: a share of
     the source's mean return (of its standard deviation, where that is larger), and of episodes that
     fall more. One policy is one seed: all intervals are over episodes. Raises BadValue where the
-    policy or the domains do not fit.
+    policy or the domains do not fit, UnknownName for another stage.
     """
     source = as_domain(source)
     if target is not None:
@@ -80,10 +80,16 @@ def cross(
     if not 0 < tolerance < 1:
         raise BadValue(f"--tolerance {tolerance:g}: needs a share between 0 and 1")
     crosser = _Crosser(policy, source, target, episodes, seed, tolerance, on_row)
-    rows = tuple(crosser.run(tuple(map(Stage, stages))))
+    rows = tuple(crosser.run(tuple(map(_read_stage, stages))))
     described = {"run": policy.reference} if isinstance(policy, Run) else describe_policy(policy)
     place = str(target or "")
     return Crossing(described, str(source), place, episodes, seed, tolerance, rows)
+
+
+def _read_stage(text: str) -> Stage:
+    if text not in STAGES:
+        raise UnknownName("stage", text, STAGES)
+    return Stage(text)
 
 
 def _check_target(source: Domain, target: Domain) -> None:
