@@ -406,9 +406,14 @@ def test_what_is_missing_is_told_from_what_a_scale_never_has() -> None:
             name
         ].partial == ("walker2d not run")
     assert "3 needed of 4" in found["D7"].why and set(found["D7"].undecided_by) == {
-        "scale",
-        "experiments not run",
+        "robots",
+        "missing units",
     }
+    assert (found["D7"].can_hold_at, found["D8"].can_hold_at) == ("paper", "laptop, paper")
+    assert (found["D1"].can_hold_at, found["D24"].can_hold_at) == ("laptop, paper",) * 2
+    (pays,) = [c for c in found["D5"].contrasts if c.label == "half_cheetah: J dap - source"]
+    assert pays.paper_effect == pytest.approx(1000, abs=50) and pays.power > 0.8
+    assert found["D5"].foremost and not found["D4"].foremost
     assert found["D1"].beyond == "" and found["D1"].partial == "walker2d, hopper, ant not run", (
         "figure shifts has all"
     )

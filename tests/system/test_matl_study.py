@@ -26,6 +26,7 @@ from isthmus.papers.matl.experiments import (
     LAMBDAS,
     METHODS,
     SCALES,
+    VARIED_SETTINGS,
     WITH_REWARD,
 )
 from isthmus.papers.matl.study import STUDY, describe_iterations, group_matl_curves
@@ -63,7 +64,10 @@ def test_experiments_share_what_they_say_they_share(name):
         "dart": "dense",
         "ball": "dense",
     }
-    assert problem.target.reward == kinds[name.split("-")[-1]] and problem.access == "online"
+    assert (
+        problem.target.reward == kinds.get(name.split("-")[-1], "sparse")
+        and problem.access == "online"
+    )
     assert (
         problem.target.engine == ("dart" if "dart" in name else "mujoco")
         and problem.source.engine == "mujoco"
@@ -353,8 +357,8 @@ def test_a_task_without_units_leaves_the_other_ones_comparison():
     results = made_up("pairs", SPARSE | {"matl_pairs": (1.0, 0.4)}, noise=0.005)
     some = {name: r for name, r in results.items() if "reacher-sparse-matl_pairs" not in name}
     claim = next(claim for claim in STUDY.claims(some) if claim.id == "M5")
-    assert claim.verdict == UNDECIDED and claim.undecided_by == ("experiments not run",)
-    assert claim.why == "1 of 1 comparisons shown; experiments: some comparisons not run"
+    assert claim.verdict == UNDECIDED and claim.undecided_by == ("missing units",)
+    assert claim.why == "1 of 1 comparisons shown; missing units: some comparisons not run"
 
 
 def test_what_is_not_dragged_down_is_asked_for_too():
@@ -456,12 +460,18 @@ def test_hoppers_claims():
     }
     gait = {
         "ankle_work": {"matl": 0.5, "direct_transfer": 0.3},
+        "ankle_range": {"matl": 0.6, "direct_transfer": 0.4},
         "speed": {"matl": 0.5, "direct_transfer": 2.0},
     }
     results = made_up("4", ends, noise=0.004, **gait)
     said = verdicts(results)
     assert [said[name] for name in ("M8", "M9", "M10", "M12")] == [HOLDS] * 4
     assert said["M7"] == NOT, "10 m are no standing still"
+    gait.pop("ankle_range")
+    older = {claim.id: claim for claim in STUDY.claims(made_up("4", ends, noise=0.004, **gait))}
+    assert older["M12"].undecided_by == ("missing units",), "older units have no range of motion"
+    far = verdicts(made_up("4", ends | {"fine_tuning": (0.5, 1.0)}, noise=0.004))
+    assert far["M8"] == NOT, "more than half of MATL's lead is not slight"
     said = {claim.id: claim for claim in STUDY.claims(results)}
     assert said["M16"].verdict == UNDECIDED and said["M16"].why.endswith(
         "hopper-none, hopper-dart not run"
@@ -502,6 +512,48 @@ def test_lambda():
         assert [line.name for line in panel.lines] == [f"λ = {x:g}" for x in weights]
     flat = ends("hopper-uninformative", dict.fromkeys(reached, 0.5))
     assert verdicts(made_up("4-lambda", flat | cart, noise=0.004))["M11"] == NOT
+
+
+def test_the_size_of_a_shift():
+    """MATL gains much at little damping and nothing at much of it; or everywhere."""
+    sizes = [f"cartpole-damping-{size:g}" for size in (0.0125, 0.025, 0.05, 0.1, 0.2)]
+    lost = {f"{name} matl": (1.0 - 0.2 * i, 0.3) for i, name in enumerate(sizes)}
+    others = {"independent": (0.3, 1.0), "fine_tuning": (0.5, 1.0), "direct_transfer": (0.1, 1.0)}
+    results = made_up("shift-size", lost | others, noise=0.005)
+    assert verdicts(results)["M27"] == HOLDS
+    kept = {f"{name} matl": (1.0, 0.3) for name in sizes}
+    assert verdicts(made_up("shift-size", kept | others, noise=0.005))["M27"] == UNDECIDED
+    some = {name: result for name, result in results.items() if "damping-0.2" not in name}
+    partly = next(claim for claim in STUDY.claims(some) if claim.id == "M27")
+    assert partly.verdict == NOT_RUN and "damping-0.2 not run" in partly.why
+
+
+def test_instability():
+    """A setting that fails on half its seeds scatters them, and is far below the best."""
+    ends = SPARSE | dict.fromkeys((*VARIED_SETTINGS,), (0.9, 0.5))
+    results = made_up("settings", ends, noise=0.002) | made_up("4-lambda", ends, noise=0.002)
+    stable = verdicts(results)["M28"]
+    assert stable != HOLDS
+    worse = dict.fromkeys(("matl_3", "matl_1", "matl_steps80", "matl_inner10"), (0.0, 1.0))
+    low = made_up("settings", ends | worse, noise=0.002)
+    low |= made_up("4-lambda", ends | worse, noise=0.002)
+    mixed = {name: low[name] if name[-1] in "024" else result for name, result in results.items()}
+    assert verdicts(mixed)["M28"] == UNDECIDED, "as many are lost whichever setting"
+    claim = next(claim for claim in STUDY.claims(mixed) if claim.id == "M28")
+    scatter, lost, extremes = claim.contrasts
+    assert scatter.estimate.value > 0.1 and "share of seeds lost" in lost.label
+    assert extremes.label.startswith("cartpole-sparse: J matl")
+
+
+def test_the_highest_maximum_of_a_seed_is_counted():
+    ends = {"independent": (0.0, 1.0), "matlu": (0.8, 0.5), "matl": (0.8, 0.5)}
+    ends |= {"fine_tuning": (0.5, 1.0), "direct_transfer": (0.2, 1.0)}
+    results = made_up("5", ends | {"matlf": (1.0, 0.2)}, noise=0.005)
+    claim = next(claim for claim in STUDY.claims(results) if claim.id == "M14")
+    assert claim.verdict == HOLDS and claim.contrasts[-1].estimate.value == pytest.approx(0.8)
+    claims = STUDY.claims(made_up("5", ends | {"matlf": (0.6, 0.2)}, noise=0.005))
+    beaten = next(claim for claim in claims if claim.id == "M14")
+    assert beaten.verdict == NOT and beaten.contrasts[-1].estimate.value == pytest.approx(-0.2)
 
 
 def test_a_scale_that_bad_policies_stretch():
@@ -609,9 +661,14 @@ def test_gait():
     zeros = np.zeros((2, 1), bool)
     obs = np.zeros((2, 1, 11), np.float32)
     obs[..., 5], obs[..., -3:] = 1.5, [1.0, 2.0, -4.0]
+    obs[1, :, 2:5] = [1.0, 0.5, 4.5]
     action = np.array([[[1.0, -0.5, 0.5]]] * 2, np.float32)
     found = measures.measure_gait(Transition(obs, action, zeros, obs, zeros, zeros, zeros, {}))
-    assert found == {"ankle_work": pytest.approx(2 / 4), "speed": 1.5}
+    assert found == {
+        "ankle_work": pytest.approx(2 / 4),
+        "ankle_range": pytest.approx(4.5 / 6),
+        "speed": 1.5,
+    }
 
 
 def test_a_run_that_others_need_comes_first(tmp_path):

@@ -14,6 +14,7 @@ from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes
 
 from isthmus.cli.catalog import show_methods, show_parameters, show_problems, show_tasks
 from isthmus.cli.checking import run_diff, run_verify
+from isthmus.cli.claiming import run_claims
 from isthmus.cli.comparing import run_compare, run_reproduce
 from isthmus.cli.console import error_screen, print_error
 from isthmus.cli.crossing import run_cross
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "landscape": run_landscape,
     "compare": run_compare,
     "reproduce": run_reproduce,
+    "claims": run_claims,
     "watch": run_watch,
     "export": run_export,
     "check": run_check,

@@ -98,7 +98,7 @@ def tabulate_claims(claims: Sequence[Claim]) -> Table:
         if not claim.contrasts:
             missing.append(claim.id)
             continue
-        color = _choose_color(claim.verdict)
+        color = choose_color(claim.verdict)
         verdict = f"[{color}]{escape(claim.conclusion)}[/]"
         weakest = describe_contrast(claim.weakest) if claim.weakest else ""
         table.add_row(claim.id, claim.text, verdict, escape(claim.why), escape(weakest))
@@ -107,7 +107,8 @@ def tabulate_claims(claims: Sequence[Claim]) -> Table:
     return table
 
 
-def _choose_color(verdict: str) -> str:
+def choose_color(verdict: str) -> str:
+    """Return the color of a verdict."""
     from isthmus.studies.contrasts import HOLDS, NOT
 
     if verdict.endswith(HOLDS):

@@ -144,6 +144,10 @@ def _matl() -> dict[str, CatalogEntry]:
     rows["cartpole-damped"] = _sparse(
         cartpole, "sparse", "pole_damping=0.05,pole_mass=0.3", "the goal is not met by chance"
     )
+    for damping in POLE_DAMPINGS:
+        note = "one of five sizes of a shift"
+        shift = f"pole_damping={damping:g}"
+        rows[f"cartpole-damping-{damping:g}"] = _sparse(cartpole, "sparse", shift, note)
     for reward in ("uninformative", "none"):
         target = f"hopper/reward={reward},damping=x2,density=x1.3,friction=x0.6"
         rows[f"hopper-{reward}"] = CatalogEntry(
@@ -174,6 +178,7 @@ def _matl() -> dict[str, CatalogEntry]:
     return {f"matl-{name}": row for name, row in rows.items()}
 
 
+POLE_DAMPINGS = (0.0125, 0.025, 0.05, 0.1, 0.2)  # N m s / rad
 REWARD_NOTES = {
     "sparse": "paid at the goal, in both domains",
     "uninformative": "the target pays only what falling costs",

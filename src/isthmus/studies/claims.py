@@ -29,7 +29,7 @@ from isthmus.studies.contrasts import (
     correct_contrast,
 )
 
-SEEDS, SCALE, EXPERIMENTS = "seeds", "scale", "experiments not run"  # by what a claim is undecided
+SEEDS, SCALE, ROBOTS, UNITS = "seeds", "scale", "robots", "missing units"  # by what it is undecided
 
 
 class ClaimPValues(NamedTuple):
@@ -60,6 +60,8 @@ class Claim:
     all can fall but not hold, and one that needs a few hold, but fall only where it is known how
     many are `planned`. `scope` says of what training and robots a verdict is. `controls` are
     further comparisons that it does not ask for: printed without any correction, and of no weight.
+    `foremost` are the claims that a paper exists for; `can_hold_at` names the scales that train
+    what a verdict of *holds* needs.
     """
 
     id: str
@@ -75,6 +77,8 @@ class Claim:
     scope: str = ""
     controls: tuple[Contrast, ...] = ()
     adjusted: ClaimPValues = UNJUDGED
+    foremost: bool = False
+    can_hold_at: str = ""
 
     @property
     def figures(self) -> set[str]:
@@ -110,17 +114,25 @@ class Claim:
 
     @property
     def undecided_by(self) -> tuple[str, ...]:
-        """What an undecided claim lacks: seeds, scale, experiments that were not run."""
+        """What an undecided claim lacks: seeds, training, robots of a larger scale, units."""
         if self.verdict != UNDECIDED:
             return ()
-        causes = []
-        if self.inconclusive_because or self._open:
-            causes.append(SEEDS)
-        if any((self.inconclusive_because, self.beyond, self._num_censored)):
-            causes.append(SCALE)
+        causes = [SEEDS, SCALE]
+        if not self.inconclusive_because:
+            causes = [SEEDS] if self._open else []
+            causes += [SCALE] if self._num_censored else []
+        if self.beyond:
+            causes.append(ROBOTS)
         if self.partial:
-            causes.append(EXPERIMENTS)
+            causes.append(UNITS)
         return tuple(causes)
+
+    @property
+    def power(self) -> float:
+        """How probably its tests show the paper's own effects, the least of those that are known;
+        NaN where none is.
+        """
+        return min(_drop_untested(map(_get_power, self.contrasts)), default=math.nan)
 
     @property
     def weakest(self) -> Contrast | None:
@@ -226,9 +238,9 @@ class Claim:
         if self._num_censored:
             lacks.append(f"{SCALE}: too little training, neither side ever is there")
         if self.beyond:
-            lacks.append(f"{SCALE}: {self.beyond}")
+            lacks.append(f"{ROBOTS}: {self.beyond}")
         if self.partial:
-            lacks.append(f"experiments: {self.partial}")
+            lacks.append(f"{UNITS}: {self.partial}")
         return lacks
 
 
@@ -240,6 +252,10 @@ def describe_missing(experiments: Sequence[str], *, incomplete: bool) -> str:
     if incomplete:
         lacks.append("some comparisons not run")
     return "; ".join(lacks)
+
+
+def _get_power(contrast: Contrast) -> float:
+    return contrast.power
 
 
 def _drop_untested(p_values: Iterable[float]) -> list[float]:

@@ -14,7 +14,7 @@ COLUMNS: tuple[str, ...] = (
     "claim", "figure", "verdict", "why", "text", "statistic", "comparison", "wanted", "outcome",
     "value", "low", "high", "seeds", "p", "p_holm", "margin", "p_within", "p_within_holm", "role",
     "method", "detectable", "p_holds", "p_holds_holm", "p_falls", "p_falls_holm", "undecided_by",
-    "scope",
+    "scope", "paper_effect", "power", "foremost", "can_hold_at",
 )  # fmt: skip
 UNCORRECTED_CELLS = dict.fromkeys(("p_holm", "p_within_holm"), "")  # a control's
 Cells = dict[str, str | int]
@@ -55,6 +55,8 @@ def _claim_cells(claim: Claim) -> Cells:
         "p_falls_holm": _format_number(claim.adjusted.falls, 2),
         "undecided_by": ", ".join(claim.undecided_by),
         "scope": claim.scope,
+        "foremost": "yes" if claim.foremost else "",
+        "can_hold_at": claim.can_hold_at,
     }
 
 
@@ -79,6 +81,8 @@ def _contrast_cells(contrast: Contrast) -> Cells:
         "p_within": _format_number(raw.within, 2),
         "p_within_holm": _format_number(adjusted.within, 2),
         "detectable": _format_number(contrast.detectable, 2),
+        "paper_effect": _format_number(contrast.paper_effect),
+        "power": _format_number(contrast.power, 2),
     }
 
 

@@ -43,6 +43,8 @@ class Contrast:
     `adjust_p_values` gives the adjusted p-values, which decide: times what they are corrected for,
     within the claim and over the figure's claims; `level` is what the p-value for the claim has to
     stay below. A `censored` contrast is of times that neither side ever reached: it shows nothing.
+    `paper_effect` is what the paper reports of this difference, in the estimate's units; NaN where
+    it gives no number.
     """
 
     label: str
@@ -53,6 +55,7 @@ class Contrast:
     adjusted: PValues = UNTESTED
     censored: bool = False
     level: float = ALPHA
+    paper_effect: float = math.nan
 
     @property
     def supporting(self) -> float:
@@ -84,6 +87,15 @@ class Contrast:
         if self.wanted == "equal":
             return statistics.detectable_margin(self.estimate, self.level)
         return statistics.detectable_difference(self.estimate, self.level)
+
+    @property
+    def power(self) -> float:
+        """How probably these seeds, with the spread that they showed, show the paper's own effect
+        at `level`; NaN where that is not known.
+        """
+        if math.isnan(self.paper_effect):
+            return math.nan
+        return statistics.power(self.estimate, self.paper_effect, self.level)
 
     @property
     def on_wanted_side(self) -> bool:

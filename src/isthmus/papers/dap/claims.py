@@ -5,11 +5,21 @@ policy is worth there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
+
+from isthmus.papers.dap.scope import (
+    Training,
+    describe_beyond,
+    describe_partial,
+    describe_scope,
+    find_scales,
+    list_trained_tasks,
+)
 from isthmus.papers.dap.scores import (
     best_of,
     compare_finals,
@@ -20,7 +30,7 @@ from isthmus.papers.dap.scores import (
     returns_at,
 )
 from isthmus.papers.dap.trials import PAIR, TASKS
-from isthmus.studies.claims import Claim, adjust_p_values, describe_missing
+from isthmus.studies.claims import Claim, adjust_p_values
 from isthmus.studies.contrasts import Contrast, Contrasts, best_among
 from isthmus.studies.learning_curves import (
     CurveSet,
@@ -60,7 +70,11 @@ def _test_no_better(c: CurveSet) -> Contrasts:
 
 def _test_outperforms(c: CurveSet) -> Contrasts:
     for baseline in BASELINES:
-        yield compare_finals(c, "dap", baseline)
+        difference = compare_finals(c, "dap", baseline)
+        if difference and baseline == "source":  # which DAP at least doubles, as the paper says
+            floor = float(np.mean([*final_returns(c, baseline).values()]))
+            difference = replace(difference, paper_effect=floor)
+        yield difference
 
 
 def _test_doubles(c: CurveSet) -> Contrasts:
@@ -342,18 +356,8 @@ CLAIMS: tuple[DapClaim, ...] = (
 ACROSS: dict[str, Callable[[Mapping[str, CurveSet]], Contrasts]] = {"D9": _test_smallest_share}
 """Comparisons of tasks with each other, in addition to the claims' own."""
 
-FLOORS = ("D1",)
-"""Claims of the floor and the ceiling alone, which figure "shifts" trains on all robots."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a scale trains: the robots of figure 2, and how much shorter than the paper (empty: as
-    long).
-    """
-
-    robots: tuple[str, ...] = TASKS
-    length: str = ""
+FOREMOST = ("D5", "D6", "D7", "D11", "D17")
+"""The claims that the paper exists for."""
 
 
 def decide_dap_claims(
@@ -367,22 +371,29 @@ def decide_dap_claims(
 
 
 def _decide_claim(claim: DapClaim, curve_sets: Mapping[str, CurveSet], training: Training) -> Claim:
-    undecided = Claim(claim.id, claim.text, claim.statistic, claim.figure)
+    undecided = Claim(
+        claim.id,
+        claim.text,
+        claim.statistic,
+        claim.figure,
+        foremost=claim.id in FOREMOST,
+        can_hold_at=find_scales(claim.id, claim.tasks, claim.need),
+    )
     by_task = {task: _run_test(claim, curve_sets.get(task)) for task in claim.tasks}
     contrasts = [*chain(*by_task.values(), _compare_tasks(claim, curve_sets))]
     if not any(contrasts):
         return replace(undecided, inconclusive_because="not run")
     absent = [task for task, tests in by_task.items() if {*tests} == {None}]
-    trained = claim.tasks if claim.id in FLOORS else (*training.robots, PAIR)
+    trained = list_trained_tasks(claim.id, training.robots)
     beyond = [task for task in absent if task not in trained]
     return replace(
         undecided,
         contrasts=tuple(filter(None, contrasts)),
         need=claim.need,
-        partial=_describe_partial(by_task, absent, beyond),
-        beyond=_describe_beyond(beyond, len(claim.tasks), claim.need),
+        partial=describe_partial(by_task, absent, beyond),
+        beyond=describe_beyond(beyond, len(claim.tasks), claim.need),
         planned=len(claim.tasks) if claim.need else 0,
-        scope=_describe_scope(claim.tasks, absent, training.length),
+        scope=describe_scope(claim.tasks, absent, training.length),
     )
 
 
@@ -391,43 +402,6 @@ def _compare_tasks(claim: DapClaim, curve_sets: Mapping[str, CurveSet]) -> Contr
     return ACROSS[claim.id](curve_sets) if claim.id in ACROSS else ()
 
 
-def _describe_partial(
-    by_task: Mapping[str, Sequence[Contrast | None]], absent: list[str], beyond: list[str]
-) -> str:
-    """Return which of a scale's tasks were not run, and whether others were in part only."""
-    not_run = [task for task in absent if task not in beyond]
-    incomplete = False
-    for task, tests in by_task.items():
-        if task not in absent and None in tests:
-            incomplete = True
-    return describe_missing(not_run, incomplete=incomplete)
-
-
 def _run_test(claim: DapClaim, curves: CurveSet | None) -> list[Contrast | None]:
     """Return a claim's comparisons on one task, None for what was not run."""
     return [*claim.test(curves)] if curves else [None]
-
-
-def _describe_beyond(tasks: list[str], total: int, need: int | None) -> str:
-    """Return which robots a scale does not train, and what can be concluded without them."""
-    if not tasks:
-        return ""
-    possible = total - len(tasks)
-    can_hold = need is not None and need <= possible
-    can_fall = need is None or total - need + 1 <= possible
-    conclusions = {
-        (False, True): "here it can fall, and hold there only",
-        (True, False): "here it can hold, and fall there only",
-        (False, False): "here it can do neither",
-        (True, True): "here it can do both",
-    }
-    return f"{', '.join(tasks)} at paper scale only, {conclusions[can_hold, can_fall]}"
-
-
-def _describe_scope(tasks: tuple[str, ...], absent: list[str], length: str) -> str:
-    """Return of which robots and what training a verdict is."""
-    present = [task for task in tasks if task not in absent]
-    parts = [f"{', '.join(present)} alone"] if absent else []
-    if length and present != [PAIR]:
-        parts.append(length)
-    return "; ".join(parts)

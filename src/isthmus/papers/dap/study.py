@@ -11,8 +11,9 @@ import numpy as np
 from isthmus.evaluation import statistics
 from isthmus.learning.classifiers import disagreement
 from isthmus.papers.dap import perturbation
-from isthmus.papers.dap.claims import Training, decide_dap_claims
+from isthmus.papers.dap.claims import decide_dap_claims
 from isthmus.papers.dap.one_step_mismatch import measure_one_step_mismatch, scale_actions
+from isthmus.papers.dap.scope import Training
 from isthmus.papers.dap.trials import (
     ABLATIONS,
     CALLED,

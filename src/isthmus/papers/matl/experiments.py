@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from isthmus.problems.catalog import POLE_DAMPINGS
+
 METHODS = {
     "independent": "target_only",
     "direct_transfer": "source_only",
@@ -132,6 +134,17 @@ EXPERIMENTS = {
         approaches=("independent", "direct_transfer", "matl", "state_alignment"),
     ),
 }
+# The pole's damping, N m s / rad: what direct transfer meets, from little to much.
+SHIFT_SIZES = {f"cartpole-damping-{size:g}": size for size in POLE_DAMPINGS}
+for _name in SHIFT_SIZES:
+    EXPERIMENTS[_name] = Experiment(
+        "shift-size",
+        f"matl-{_name}",
+        (20, 100),
+        alignment=SINGLE_02,
+        approaches=("independent", "fine_tuning", "matl"),  # fine tuning begins as direct transfer
+        source="cartpole-sparse",
+    )
 WITH_REWARD = {
     "cartpole-none": "cartpole-sparse",
     "reacher-none": "reacher-sparse",
@@ -156,6 +169,8 @@ _SETTINGS = _vary("inner", "inner", (1, 10)) | _vary("discriminator.steps", "ste
 _MIN_MAX = {"matl_min_max": {"discriminator.loss": "min_max"}}
 _PAIRS = {"matl_pairs": PAIRS}
 _STATE_WISE: dict[str, Settings] = {"state_alignment": {}}
+VARIED_SETTINGS = ("matl", *_LAMBDA, *_SETTINGS)
+"""MATL's settings over which its stability is measured, on Cartpole."""
 # figure -> experiment -> what is added there: matl's variants, and further approaches
 ABLATIONS: dict[str, dict[str, dict[str, Settings]]] = {
     "4-lambda": {"hopper-uninformative": _LAMBDA, "cartpole-sparse": _LAMBDA},
@@ -172,7 +187,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Settings]]] = {
 SCENES = {"2": (("MuJoCo", "hopper"), ("DART", "hopper/engine=dart"))}
 FIGURES = (
     "2", "3", "4", "4-lambda", "5", "6",
-    "exploration", "losses", "pairs", "settings", "state-wise", "trap",
+    "exploration", "losses", "pairs", "settings", "shift-size", "state-wise", "trap",
 )  # fmt: skip
 NEEDS = {
     "5": ("3", "4", "5"),
@@ -182,6 +197,7 @@ NEEDS = {
     "trap": ("4", "trap"),
     "pairs": ("3", "pairs"),
     "settings": ("3", "settings"),
+    "shift-size": ("3", "shift-size"),
     "state-wise": ("3", "4", "state-wise"),
 }
 

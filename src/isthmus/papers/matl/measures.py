@@ -9,8 +9,9 @@ accuracy        of a fresh classifier that tells the simulator's states from the
                 cannot be told apart
 visited_return  what the simulator's policy reaches in the source from states that the robot
                 visits, moved there
-ankle_work      the foot joint's share of all joint work, speed in m/s: the deployed policy in the
-                target (for source_only in the source)
+ankle_work      the foot joint's share of all joint work, ankle_range its share of the joints'
+                ranges of motion, speed in m/s: the deployed policy in the target (for source_only
+                in the source)
 """
 
 from __future__ import annotations
@@ -176,9 +177,15 @@ def _simulation(stepped: SteppedWorlds) -> Any:
 
 def measure_gait(transitions: Transition) -> dict[str, float]:
     """Return, of Hopper's transitions [T, N], the foot's share of sum |a w| over the joints, whose
-    motors are alike, and the speed.
+    motors are alike, and of the joints' ranges (5 % to 95 % of their angles), and the speed.
     """
     joint_speeds = transitions.next_obs[..., -3:]
     work = np.abs(transitions.action * joint_speeds).sum((0, 1))
     speed = transitions.next_obs[..., 5].mean()
-    return {"ankle_work": float(work[2] / work.sum()), "speed": float(speed)}
+    angles = transitions.next_obs[..., 2:5].reshape(-1, 3)
+    ranges = 1e-9 + np.ptp(np.quantile(angles, (0.05, 0.95), axis=0), axis=0)
+    return {
+        "ankle_work": float(work[2] / work.sum()),
+        "ankle_range": float(ranges[2] / ranges.sum()),
+        "speed": float(speed),
+    }
