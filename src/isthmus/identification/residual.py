@@ -50,6 +50,7 @@ class Predictor:
         self._columns = [self.names.index(name) for name in space.names]
         self._simulators: dict[int, _Batch] = {}
         self.steps = 0  # of worlds, ever
+        self.untold = np.zeros((0, len(space.names)))  # directions [K, P] that the fit leaves alone
 
     @property
     def targets(self) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from isthmus.identification.log_space import WHOLE_ROBOT
@@ -36,26 +34,33 @@ def report_identification(results: dict[str, Results]) -> list[str]:
     return lines
 
 
-def _describe_parameters(rows: Iterable[Judged]) -> list[str]:
-    rows = list(rows)
+def _describe_parameters(rows: list[Judged]) -> list[str]:
     lines = []
     for name in WHOLE_ROBOT:
         of_name = [row for row in rows if row.name == name]
-        told = [row for row in of_name if row.identified]
-        if not of_name:
-            continue
-        text = f"  {name:14} identified {len(told)} of {len(of_name)}"
-        untold = [row for row in of_name if not row.tellable]
-        if untold:
-            mistaken = sum(row.identified for row in untold)
-            text += f", {len(untold)} of which no log tells ({mistaken} called identified)"
-        if told:
-            held = np.mean([row.held for row in told])
-            width = np.median([row.width for row in told])
-            error = np.median([abs(row.error) for row in told])
-            text += f"; held {held:.2f}, half width {width:.2%}, error {error:.2%} (medians)"
-        lines.append(text)
+        if of_name:
+            lines.append(f"  {name:14} {_describe_verdicts(of_name)}{_describe_intervals(of_name)}")
     return lines
+
+
+def _describe_verdicts(rows: list[Judged]) -> str:
+    told = sum(row.identified for row in rows)
+    untold = [row for row in rows if not row.tellable]
+    text = f"identified {told} of {len(rows)}"
+    if untold:
+        mistaken = sum(row.identified for row in untold)
+        text += f", {len(untold)} of which no log tells ({mistaken} called identified)"
+    return text
+
+
+def _describe_intervals(rows: list[Judged]) -> str:
+    told = [row for row in rows if row.identified]
+    if not told:
+        return ""
+    held = np.mean([row.held for row in told])
+    width = np.median([row.width for row in told])
+    error = np.median([abs(row.error) for row in told])
+    return f"; held {held:.2f}, half width {width:.2g}, error {error:.2g} (medians, in e-folds)"
 
 
 def _claim_identification(results: dict[str, Results]) -> list[Claim]:
