@@ -19,6 +19,7 @@ from isthmus.cli.console import error_screen, print_error
 from isthmus.cli.demo import run_demo
 from isthmus.cli.deploying import run_check, run_export
 from isthmus.cli.doctor import run_doctor
+from isthmus.cli.explaining import run_explain
 from isthmus.cli.identifying import run_identify
 from isthmus.cli.importing import run_import
 from isthmus.cli.measuring import run_audit, run_evaluate, run_landscape
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": run_resume,
     "evaluate": run_evaluate,
     "landscape": run_landscape,
+    "explain": run_explain,
     "compare": run_compare,
     "reproduce": run_reproduce,
     "watch": run_watch,
