@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from isthmus.domains.effects import register_effect
     from isthmus.domains.parse import parse_domain
     from isthmus.evaluation.evaluate import evaluate
+    from isthmus.evaluation.explain import explain
     from isthmus.evaluation.landscape import landscape
     from isthmus.identification.fit import Fit
     from isthmus.identification.identify import identify
@@ -64,6 +65,7 @@ _ATTRIBUTES = {
     "Fit": "isthmus.identification.fit:Fit",
     "identify": "isthmus.identification.identify:identify",
     "evaluate": "isthmus.evaluation.evaluate:evaluate",
+    "explain": "isthmus.evaluation.explain:explain",
     "landscape": "isthmus.evaluation.landscape:landscape",
     "load_policy": "isthmus.deploy.policy:load_policy",
     "Processes": "isthmus.training.executor:Processes",
@@ -109,6 +111,7 @@ __all__ = [
     "control_cost",
     "cross",
     "evaluate",
+    "explain",
     "identify",
     "landscape",
     "load_policy",

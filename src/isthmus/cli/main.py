@@ -21,6 +21,7 @@ from isthmus.cli.crossing import run_cross
 from isthmus.cli.demo import run_demo
 from isthmus.cli.deploying import run_check, run_export
 from isthmus.cli.doctor import run_doctor
+from isthmus.cli.explaining import run_explain
 from isthmus.cli.identifying import run_identify
 from isthmus.cli.importing import run_import
 from isthmus.cli.importing_robots import run_import_robot
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": run_resume,
     "evaluate": run_evaluate,
     "landscape": run_landscape,
+    "explain": run_explain,
     "compare": run_compare,
     "reproduce": run_reproduce,
     "claims": run_claims,
