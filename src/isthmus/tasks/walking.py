@@ -72,7 +72,7 @@ class Walking(RobotTask):
 
     def advance(self, view, action):
         """Go on; count the air times of feet, and the error."""
-        own = self.read_own(view).copy()
+        own = self.read_own(view)
         touching = self._read_touch(view, self.feet)
         own[:, :-1] = np.where(touching, 0.0, own[:, :-1] + view.dt)
         own[:, -1] += self._measure_error(view)
