@@ -15,6 +15,7 @@ import pytest
 import tiny
 
 from isthmus.cli.main import main
+from isthmus.deploy.contract import PolicyContract
 from isthmus.domains.parse import parse_domain
 from isthmus.tasks.imports import import_files
 from isthmus.training.run import Run
@@ -165,3 +166,6 @@ def test_the_documented_commands_of_a_robot_with_servos(tmp_path, monkeypatch, c
     assert re.search(r"^pan_kp +8 +N m/rad", said["parameters"], re.MULTILINE)
     assert "a shift" in said["audit"].splitlines()[2]
     assert re.search(r"reference replayed +yes", said["check"])
+    servo = PolicyContract.read(Path("exported/contract.toml")).servo
+    assert (servo.joints, servo.pose, servo.scale) == (("pan", "tilt"), (0.0, 0.0), (1.4, 0.7))
+    assert (servo.kp, servo.effort, servo.speed) == ((8.0, 8.0), (2.0, 2.0), (12.0, 12.0))

@@ -152,7 +152,7 @@ class RobotTask(Task):
 
     def advance(self, view: SimView, action: np.ndarray) -> None:
         """Count a step, keep its action, and draw the commands and pushes that are due."""
-        state = view.state.copy()
+        state = view.state
         state[:, STEP] += 1
         first = self._action_column
         state[:, first : first + self._count_actions()] = action

@@ -100,8 +100,8 @@ class SimView:
 
     @property
     def state(self) -> np.ndarray:
-        """The task's own state of the worlds, float64 [n, K]; do not write to it."""
-        return self.simulator.task_state[self._rows]
+        """A copy of the task's own state of the worlds, float64 [n, K]."""
+        return np.array(self.simulator.task_state[self._rows])
 
     def write_state(self, first: int, values: np.ndarray) -> None:
         """Write values (n, k) into the task's own state, from column `first` on."""

@@ -72,7 +72,7 @@ class Walking(RobotTask):
 
     def advance(self, view, action):
         """Go on; count the air times of feet, and the error."""
-        own = self.read_own(view).copy()
+        own = self.read_own(view)
         touching = self._read_touch(view, self.feet)
         own[:, :-1] = np.where(touching, 0.0, own[:, :-1] + view.dt)
         own[:, -1] += self._measure_error(view)
@@ -107,14 +107,15 @@ class Walking(RobotTask):
     def _pay_gait(self, view, command):
         """Return what a trot pays while the robot is to move: diagonal feet together, in turn.
 
-        A foot that touches down is paid for its time in the air, `swing` seconds at the most.
+        A foot that touches down is paid for its time in the air, `swing` seconds at the most, and
+        charged where that was under half of it; one that stays up for twice as long costs.
         """
         touching = self._read_touch(view, self.feet)
         moving = _is_told_to_move(command)
         aired = self.read_own(view)[:, :-1]
         landed = touching & (aired > 0)
         paid = landed * (np.minimum(aired, self.swing) - self.swing / 2)
-        overdue = np.maximum(aired - 2 * self.swing, 0.0).sum(axis=1)
+        overdue = np.clip(aired - 2 * self.swing, 0.0, self.swing).sum(axis=1)
         front_left, front_right, rear_left, rear_right = touching.T
         together = (front_left == rear_right) & (front_right == rear_left)
         trot = together & (front_left != front_right)
