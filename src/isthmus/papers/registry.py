@@ -13,6 +13,7 @@ STUDIES = {
     "es-sim2real": "isthmus.papers.es_sim2real.study",
     "matl": "isthmus.papers.matl.study",
     "dap": "isthmus.papers.dap.study",
+    "off-dynamics": "isthmus.papers.off_dynamics.study",
 }
 
 
