@@ -257,6 +257,12 @@ def test_a_task_tells_the_state_that_it_observes(name: str) -> None:
     assert np.allclose(task.observe(SimView(simulator, np.arange(4))), obs, atol=1e-9)
 
 
+def test_gains_of_servos_are_found_and_commands_are_no_motion() -> None:
+    fit = identify("arm", make_log("arm/kp=x0.8", steps=200), ["kp"])
+    assert values_of(fit)["kp"] == pytest.approx(0.8, abs=0.01)
+    assert find_task("quadruped").given_columns == (9, 10, 11, *range(36, 48))
+
+
 def test_a_clipped_velocity_is_no_start() -> None:
     log = make_log("hopper")
     fast = log.obs.copy()

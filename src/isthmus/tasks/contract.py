@@ -109,12 +109,27 @@ class _Rehearsal:
         check_finite(self.task, view, after["observe"], terms, ~diverged)
         if self.n > PART.max():
             self._check_part(copies["remember"], action, after)
+        self._call("advance", view, action)
 
     def _begin(self) -> None:
         model = self.simulator.world_model(0)
         find_main_body(self.task, [model.body(i).name for i in range(model.nbody)])
         self.simulator.reset(self.ids, *self._start())
-        self._call("begin", SimView(self.simulator, self.ids), Streams(keys(1, self.n)))
+        self._begin_state()
+
+    def _begin_state(self) -> None:
+        """Let the task write the worlds' state: of all, then of two of three alone."""
+        key, state = keys(1, self.n), self.simulator.task_state
+        self._call("begin", SimView(self.simulator, self.ids), Streams(key))
+        if self.n > PART.max():
+            whole = state.copy()
+            self._call("begin", SimView(self.simulator, PART), Streams(key[PART]))
+            if not np.array_equal(state, whole, equal_nan=True):
+                raise self._fault(
+                    "begin",
+                    "writes a world another state when others begin with it; draw it from `random` "
+                    "alone, and write all of it",
+                )
 
     def _ask_first(self, view: SimView) -> Answers:
         """Return what is asked at a start, by method."""

@@ -73,9 +73,14 @@ class ObservedRobot(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """Some numbers of an observation; `needs` is what the view must show for it."""
+    """Some numbers of an observation.
+
+    `needs` is what the view must show for it; `given` says that they tell what was said to the
+    robot, and nothing of its motion.
+    """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    given: ClassVar[bool] = False
 
     def names(self, robot: ObservedRobot) -> tuple[str, ...]:
         """Return the numbers' names, with units. Raises UnknownName for what is not there."""
@@ -220,6 +225,8 @@ class JointSpeeds(Part):
 class Commanded(Part):
     """What the robot is told."""
 
+    given = True
+
     def names(self, robot: ObservedRobot) -> tuple[str, ...]:
         """Return the command's names. Raises BadValue where the task has none."""
         if robot.command is None:
@@ -234,6 +241,8 @@ class Commanded(Part):
 @dataclass(frozen=True)
 class LastAction(Part):
     """The policy's last action."""
+
+    given = True
 
     def names(self, robot: ObservedRobot) -> tuple[str, ...]:
         """Return the joints' names."""

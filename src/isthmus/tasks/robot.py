@@ -68,6 +68,11 @@ class RobotTask(Task):
         return self._action_column + self._count_actions() + self.extra_size
 
     @property
+    def given_columns(self) -> tuple[int, ...]:
+        """The observed numbers that tell what was said to the robot, not how it moves."""
+        return _find_given(type(self))
+
+    @property
     def _action_column(self) -> int:
         return OWN_COLUMNS + (self.command.size if self.command else 0)
 
@@ -147,7 +152,7 @@ class RobotTask(Task):
 
     def advance(self, view: SimView, action: np.ndarray) -> None:
         """Count a step, keep its action, and draw the commands and pushes that are due."""
-        state = view.state.copy()
+        state = view.state
         state[:, STEP] += 1
         first = self._action_column
         state[:, first : first + self._count_actions()] = action
@@ -198,6 +203,19 @@ def _name_observations(kind: type[RobotTask]) -> tuple[str, ...]:
     for part in task.observed:
         names += part.names(task)
     return tuple(names)
+
+
+@lru_cache(maxsize=64)
+def _find_given(kind: type[RobotTask]) -> tuple[int, ...]:
+    """Return the columns of parts that are `given`."""
+    task, column = kind(), 0
+    given: list[int] = []
+    for part in task.observed:
+        count = len(part.names(task))
+        if part.given:
+            given += range(column, column + count)
+        column += count
+    return tuple(given)
 
 
 @lru_cache(maxsize=64)

@@ -132,6 +132,11 @@ class Task:
         """Return observations, float64 [n, O]."""
         raise NotImplementedError
 
+    @property
+    def given_columns(self) -> Sequence[int]:
+        """The observed numbers that tell nothing of the robot's motion, such as a command."""
+        return ()
+
     def state_of(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions [n, nq] and velocities [n, nv] that observations [n, O] tell.
 

@@ -19,19 +19,21 @@ def find_sensor(model: mujoco.MjModel, name: str) -> tuple[int, int]:
 
     Raises UnknownName with the nearest names.
     """
-    names = [model.sensor(i).name for i in range(model.nsensor)]
-    if name not in names:
-        raise UnknownName("sensor of the model", name, filter(None, names))
-    sensor = names.index(name)
+    try:
+        sensor = model.sensor(name).id
+    except KeyError:
+        names = [model.sensor(i).name for i in range(model.nsensor)]
+        raise UnknownName("sensor of the model", name, filter(None, names)) from None
     return int(model.sensor_adr[sensor]), int(model.sensor_dim[sensor])
 
 
 def find_body(model: mujoco.MjModel, name: str) -> int:
     """Return the index of a body. Raises UnknownName with the nearest names."""
-    names = [model.body(i).name for i in range(model.nbody)]
-    if name not in names:
-        raise UnknownName("body of the model", name, filter(None, names))
-    return names.index(name)
+    try:
+        return model.body(name).id
+    except KeyError:
+        names = [model.body(i).name for i in range(model.nbody)]
+        raise UnknownName("body of the model", name, filter(None, names)) from None
 
 
 class SimView:
@@ -98,8 +100,8 @@ class SimView:
 
     @property
     def state(self) -> np.ndarray:
-        """The task's own state of the worlds, float64 [n, K]; do not write to it."""
-        return self.simulator.task_state[self._rows]
+        """A copy of the task's own state of the worlds, float64 [n, K]."""
+        return np.array(self.simulator.task_state[self._rows])
 
     def write_state(self, first: int, values: np.ndarray) -> None:
         """Write values (n, k) into the task's own state, from column `first` on."""

@@ -57,22 +57,22 @@ class Walking(RobotTask):
     height: ClassVar[float]  # m
     swing: ClassVar[float] = 0.2  # s that a foot is to be in the air
     weights: ClassVar[dict[str, float]] = {
-        "velocity": 1.5, "turning": 0.75, "trot": 0.3, "air": 1.0, "upright": 2.0, "height": 15.0,
-        "bounce": 1.0, "roll": 0.05, "effort": 2e-4, "change": 0.015, "pose": 0.05, "slip": 0.05,
+        "velocity": 1.5, "turning": 0.75, "trot": 0.5, "air": 4.0, "upright": 2.0, "height": 15.0,
+        "bounce": 1.0, "roll": 0.05, "effort": 2e-4, "change": 0.015, "pose": 0.05, "still": 0.5,
         "knees": 1.0, "fall": 5.0,
     }  # fmt: skip
 
     @property
     def extra_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The seconds that each foot has been in the air, whether it touched down, and the error.
+        """The seconds that each foot has been in the air, and the errors' sum.
 
-        The last is the sum of the episode's errors of linear velocity, m/s.
+        Those are the episode's errors of linear velocity, m/s.
         """
         return len(self.feet) + 1
 
     def advance(self, view, action):
         """Go on; count the air times of feet, and the error."""
-        own = self.read_own(view).copy()
+        own = self.read_own(view)
         touching = self._read_touch(view, self.feet)
         own[:, :-1] = np.where(touching, 0.0, own[:, :-1] + view.dt)
         own[:, -1] += self._measure_error(view)
@@ -99,7 +99,7 @@ class Walking(RobotTask):
             "roll": -w["roll"] * _sum_squares(spin[:, :2]),
             "effort": -w["effort"] * _sum_squares(view.effort),
             "change": -w["change"] * _sum_squares(action - self.read_last_action(view)),
-            "pose": -w["pose"] * _sum_squares(off),
+            "pose": -(w["pose"] + w["still"] * ~_is_told_to_move(command)) * _sum_squares(off),
             "knees": -w["knees"] * self._read_touch(view, self.knees).sum(axis=1),
             "fall": -w["fall"] * self.terminated(view),
         }
@@ -110,7 +110,7 @@ class Walking(RobotTask):
         A foot that touches down is paid for its time in the air, `swing` seconds at the most.
         """
         touching = self._read_touch(view, self.feet)
-        moving = np.abs(command).sum(axis=1) > 0.1
+        moving = _is_told_to_move(command)
         aired = self.read_own(view)[:, :-1]
         landed = touching & (aired > 0)
         paid = landed * (np.minimum(aired, self.swing) - self.swing / 2)
@@ -165,6 +165,10 @@ class Walking(RobotTask):
     def _read_touch(self, view, names) -> np.ndarray:
         """Return which touch sensors feel anything, bool [n, names]."""
         return np.concatenate([view.sensor(name) for name in names], axis=1) > 0.1
+
+
+def _is_told_to_move(command: np.ndarray) -> np.ndarray:
+    return np.abs(command).sum(axis=1) > 0.1
 
 
 def _sum_squares(rows: np.ndarray) -> np.ndarray:
