@@ -1,5 +1,7 @@
 """Numerics as settings of a domain: what is read, what is refused, and that the engine obeys."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json

@@ -15,6 +15,7 @@ from isthmus.physics.engine import Simulator
 from isthmus.physics.geom_contacts import is_scenery
 from isthmus.physics.mujoco import load_model
 from isthmus.physics.numerics import Numerics
+from isthmus.tasks.motors import command_motors
 
 FALL_STEPS = 2 * HORIZON_STEPS  # in which the robot falls under random actions
 
@@ -58,7 +59,8 @@ def _drop_robots(plan: AuditPlan, variants: list[DomainVariant], seed: int) -> I
     simulator.set_parameters(ids, values)
     simulator.reset(ids, np.tile(simulator.qpos0, (n, 1)), np.zeros((n, simulator.nv)))
     for _ in range(FALL_STEPS):
-        simulator.step(ids, np.tile(rng.uniform(spaces.low, spaces.high), (n, 1)))
+        actions = np.tile(rng.uniform(spaces.low, spaces.high), (n, 1))
+        simulator.step(ids, command_motors(task, actions))
         yield simulator
 
 

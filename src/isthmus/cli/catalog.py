@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from isthmus.cli.console import make_table, print_text, screen
 from isthmus.cli.options import ImportOptions
+from isthmus.types import IsthmusError
 
 if TYPE_CHECKING:
     from isthmus.tasks.task import Task
@@ -73,14 +74,22 @@ def show_tasks(code: ImportOptions) -> None:
     tasks = {name: find_task(name) for name in list_tasks()}
     table = make_table("task", "observation", "steps at most", "equals", "in one line")
     for name, task in tasks.items():
-        size, limit = len(task.observation_names), task.time_limit
-        table.add_row(name, str(size), str(limit), task.reference or "-", _summarize(task))
+        size, limit = _count_observed(task), task.time_limit
+        table.add_row(name, size, str(limit), task.reference or "-", _summarize(task))
     screen.print(table)
     rewards = make_table("reward", "what it pays", "of")
     for variant, meaning in VARIANTS.items():
         rewards.add_row(f"reward={variant}", meaning, _list_tasks_with(variant, tasks))
     screen.print("\n[bold]rewards[/], chosen apart for source and target:")
     screen.print(rewards)
+
+
+def _count_observed(task: Task) -> str:
+    """Return how many numbers a task observes; "-" where the package of its model is missing."""
+    try:
+        return str(len(task.observation_names))
+    except IsthmusError:
+        return "-"
 
 
 def _list_tasks_with(variant: str, tasks: Mapping[str, Task]) -> str:

@@ -22,6 +22,7 @@ from isthmus.cli.deploying import run_check, run_export
 from isthmus.cli.doctor import run_doctor
 from isthmus.cli.identifying import run_identify
 from isthmus.cli.importing import run_import
+from isthmus.cli.importing_robots import run_import_robot
 from isthmus.cli.measuring import run_audit, run_evaluate, run_landscape
 from isthmus.cli.output import accept_any_text
 from isthmus.cli.showing import run_report, run_watch
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "identify": run_identify,
     "collect": run_collect,
     "import": run_import,
+    "import-robot": run_import_robot,
     "train": run_train,
     "resume": run_resume,
     "evaluate": run_evaluate,

@@ -23,7 +23,7 @@ from isthmus.domains.physics_simulation import (
 from isthmus.domains.simulation import Simulation
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.concurrency import ThreadCache
-from isthmus.physics.engine import DEFAULT_ENGINE, find_engine
+from isthmus.physics.engine import DEFAULT_ENGINE, NO_EQUIPMENT, find_engine
 from isthmus.physics.numerics import AS_MODELLED, NUMERICS, Numerics
 from isthmus.physics.parameters import (
     Grid,
@@ -34,6 +34,7 @@ from isthmus.physics.parameters import (
     parse_setting,
 )
 from isthmus.physics.random import keys
+from isthmus.tasks.motors import find_actuation, find_equipment, load_servo_gains
 from isthmus.tasks.task import Task, find_task
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
 
@@ -283,11 +284,14 @@ class RobotDomain(Domain):
         Raises UnknownName, or BadValue where the engine cannot build the robot.
         """
         domain, task = replace(self, engine=engine), find_task(self.task)
-        find_engine(engine).check(task.model_path(), task.forces)
+        found, equipment = find_engine(engine), find_equipment(task)
+        found.check(task.model_path(), task.forces)
+        if equipment != NO_EQUIPMENT:
+            found.check_equipment(task.name, equipment)
         for name in self.names:
             domain._find(name)
         for name in self.numerics.named():
-            find_engine(engine).check_numeric(task.model_path(), name)
+            found.check_numeric(task.model_path(), name)
         return domain
 
     def _with_numeric(self, name: str, text: str) -> Self:
@@ -328,7 +332,8 @@ class RobotDomain(Domain):
 
     def table(self) -> dict[str, Parameter]:
         """Return the physical parameters that its engine can set in its robot, by name."""
-        return find_engine(self.engine).parameters(find_task(self.task).model_path())
+        task = find_task(self.task)
+        return find_engine(self.engine).parameters(task.model_path()) | load_servo_gains(task)
 
     def numerics_table(self) -> dict[str, str]:
         """Return the numerics that its engine has, by name: the robot's own."""
@@ -347,7 +352,10 @@ class RobotDomain(Domain):
 
         If so `weak_motors` scales the action.
         """
-        return find_engine(self.engine).action_scales_force(find_task(self.task).model_path())
+        task = find_task(self.task)
+        if find_actuation(task):
+            return False
+        return find_engine(self.engine).action_scales_force(task.model_path())
 
     @property
     def motor_force(self) -> float | None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isthmus.domains.simulation import SimulationStep
-from isthmus.physics.engine import Simulator, find_engine
+from isthmus.physics.engine import NO_EQUIPMENT, Simulator, find_engine
 from isthmus.physics.numerics import AS_MODELLED, Numerics
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
+from isthmus.tasks.motors import command_motors, find_actuation, find_equipment
 from isthmus.tasks.task import MomentView, Random, SimView, Task, find_task, is_built_in
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ MOTOR_STRENGTH = "motor_strength"
 def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and the highest actions of a task, float32 (A,) each.
 
-    Raises BadValue where an actuator has none.
+    Raises BadValue where an actuator has none, or the task's servo does not fit.
     """
+    if actuation := find_actuation(task):
+        return actuation.low, actuation.high
     from isthmus.physics.actuator_controls import control_box
     from isthmus.physics.mujoco import load_model
 
@@ -43,12 +46,17 @@ def build_simulator(
 ) -> Simulator:
     """Build n worlds of a task's robot, in which the parameters `names` may differ.
 
-    With contact forces where the task needs them, or `forces` says so.
+    With contact forces where the task needs them, or `forces` says so. Raises BadValue where the
+    engine lacks what the task needs.
     """
-    simulator = partial(find_engine(engine).simulator, forces=task.forces or forces)
+    found, equipment = find_engine(engine), find_equipment(task)
+    build = partial(found.simulator, forces=task.forces or forces)
     if numerics != AS_MODELLED:  # an engine from outside need not know of them
-        simulator = partial(simulator, numerics=numerics)
-    return simulator(task.model_path(), names, n, task.frame_skip)
+        build = partial(build, numerics=numerics)
+    if equipment != NO_EQUIPMENT:  # nor of it
+        found.check_equipment(task.name, equipment)
+        build = partial(build, equipment=equipment)
+    return build(task.model_path(), names, n, task.frame_skip)
 
 
 def rehearse_task(task: Task, engine: str) -> None:
@@ -112,6 +120,7 @@ class PhysicsSimulation:
         self._set_parameters(ids, parameters)
         self.simulator.reset(ids, *self.task.complete(self.task.start(self.simulator, random)))
         view = MomentView(self.simulator, ids)
+        self.task.begin(view, random)
         obs = self.task.observe(view)
         if self._needs_check and not is_finite(obs):
             check_finite(self.task, view, obs, {}, np.ones(len(ids), bool))
@@ -121,23 +130,27 @@ class PhysicsSimulation:
         """Return what the task declares, else what the start told the actuators, within bounds."""
         if self.task.neutral_action is not None:
             return np.tile(np.asarray(self.task.neutral_action, float), (len(ids), 1))
+        if actuation := find_actuation(self.task):
+            return actuation.neutral_action(self.simulator, ids)
         return np.clip(self.simulator.control[ids], self.low, self.high)
 
     def step(
         self, ids: np.ndarray, memory: np.ndarray, *, commanded: np.ndarray, applied: np.ndarray
     ) -> SimulationStep:
         """Step worlds, and pay for what was `commanded`."""
-        diverged = self.simulator.step(ids, applied)
+        diverged = self.simulator.step(ids, command_motors(self.task, applied))
         view = MomentView(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
             self.terms = self.rewards(view, memory, commanded)
+            terminated = self.task.terminated(view)
+            self.task.advance(view, commanded)
             obs, reward = self.task.observe(view), self.task.total(self.terms)
             if self._needs_check and not is_finite(obs, reward):
                 check_finite(self.task, view, obs, self.terms, ~diverged)
             return SimulationStep(
                 observation=obs,
                 reward=reward,
-                terminated=self.task.terminated(view),
+                terminated=terminated,
                 truncated=np.zeros(len(ids), bool),
                 diverged=diverged,
                 memory=self.task.remember(view),

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from isthmus.identification.residual import Predictor
 from isthmus.identification.segments import Segments, cut_segments
 from isthmus.identification.verdicts import explain_gap, judge_parameters, list_combinations
 from isthmus.logs.log import Log, close_episodes
+from isthmus.physics.model_files import digest_model
 from isthmus.tasks.task import Task, find_task
 from isthmus.types import BadValue
 
@@ -139,7 +139,7 @@ def identify(
         blocks=len(fitted),
         world_steps=coarse.world_steps + predictor.steps,
         log_digest=log.digest(),
-        model_digest=hashlib.sha256(job.task.model_path().read_bytes()).hexdigest(),
+        model_digest=digest_model(job.task.model_path()),
         versions={name: importlib.metadata.version(name) for name in ("isthmus", "mujoco")},
         seed=seed,
     )

@@ -16,6 +16,7 @@ from isthmus.domains.physics_simulation import build_simulator
 from isthmus.identification.log_space import LogSpace
 from isthmus.identification.segments import Segments
 from isthmus.identification.starts import StartCoordinates
+from isthmus.tasks.motors import command_motors
 from isthmus.tasks.task import SimView, find_task
 
 MAX_WORLDS = 40_000  # in one batch
@@ -127,15 +128,19 @@ class _Batch:
         view = SimView(simulator, self.everyone)
         lost = np.zeros(len(self.everyone), bool)
         self._begin(predictor, rows, starts)
-        at = 0
+        at, given = 0, list(self.task.given_columns)
         with np.errstate(all="ignore"):
             if predictor.starts.size:
-                out[:, rows, 0] = self.task.observe(view).reshape(copies, k, -1)
+                seen = self.task.observe(view)
+                seen[:, given] = np.tile(segments.obs[rows][:, given], (copies, 1))
+                out[:, rows, 0] = seen.reshape(copies, k, -1)
                 at = 1
             for h in range(segments.horizon):
                 actions = np.tile(segments.actions[rows, h], (copies, 1))
-                lost |= simulator.step(self.everyone, actions)
+                lost |= simulator.step(self.everyone, command_motors(self.task, actions))
                 seen = self.task.observe(view)
+                # A command is no motion: it is as it was observed.
+                seen[:, given] = np.tile(segments.targets[rows, h][:, given], (copies, 1))
                 seen[lost] = LOST
                 out[:, rows, at + h] = seen.reshape(copies, k, -1)
 

@@ -17,9 +17,10 @@ from isthmus.physics import dart_actuators
 from isthmus.physics.dart_actuators import JointActuators
 from isthmus.physics.dart_model import describe_left_out, find_unbuilt
 from isthmus.physics.dart_world import DartWorld, import_dartpy
-from isthmus.physics.engine import VELOCITY_BOUND, Contact, Simulator
+from isthmus.physics.engine import VELOCITY_BOUND, Contact, Engine, Equipment, Simulator
 from isthmus.physics.geom_contacts import find_colliding_contacts
-from isthmus.physics.mujoco import MujocoEngine, load_model, load_parameters
+from isthmus.physics.mujoco import load_model, load_parameters
+from isthmus.physics.mujoco_engine import MujocoEngine
 from isthmus.physics.numerics import AS_MODELLED, Numerics, apply_numerics
 from isthmus.physics.parameters import Parameter, WorldParameters
 from isthmus.types import BadValue
@@ -88,6 +89,7 @@ class DartSimulator(Simulator):
         self.control = np.zeros((n, model.nu))
         self.qpos0 = np.array(model.qpos0)
         self.qpos[:] = self.qpos0
+        self.task_state = np.zeros((n, 0))
         self._dynamics = WorldParameters(load_dart_parameters(path), names, n)
         self.parameters, self.values = self._dynamics.parameters, self._dynamics.values
         self._defaults = {field: np.array(_get_field(model, field)) for field in FIELDS}
@@ -146,6 +148,10 @@ class DartSimulator(Simulator):
             self._xpos[i] = self._data.xpos
         return self._xpos[:, self.model.body(body).id]
 
+    def derived(self, field: str) -> np.ndarray:
+        """Raise BadValue: DART has nothing of the kind."""
+        raise BadValue(f"engine=dart has no {field}")
+
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
         """Raise BadValue: DART has none in MuJoCo's layout."""
         raise BadValue(NO_FORCES)
@@ -191,6 +197,10 @@ class DartEngine(MujocoEngine):
             raise BadValue(NO_FORCES)
         if unbuilt:
             raise BadValue(f"engine=dart does not build {path.name}: it has {', '.join(unbuilt)}")
+
+    def check_equipment(self, task: str, equipment: Equipment) -> None:
+        """Raise BadValue: DART is built without servos, sensors and a task's own state."""
+        Engine.check_equipment(self, task, equipment)
 
     def parameters(self, path: Path) -> dict[str, Parameter]:
         """Return `load_dart_parameters`."""

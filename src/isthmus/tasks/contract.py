@@ -17,6 +17,7 @@ import numpy as np
 
 from isthmus.physics.engine import Simulator, Start
 from isthmus.physics.random import Streams, keys
+from isthmus.tasks.motors import command_motors
 from isthmus.tasks.task import SimView, Task, Terms, find_main_body, is_built_in
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
@@ -100,7 +101,7 @@ class _Rehearsal:
         before = self._ask_first(view)
         copies = {method: values.copy() for method, values in before.items()}
         action = self._choose_action(box)
-        diverged = self.simulator.step(self.ids, action)
+        diverged = self.simulator.step(self.ids, command_motors(self.task, action))
         self._check_copied(before, copies)
         after = self._ask_all(view, copies["remember"], action)
         terms = _select_terms(after)
@@ -113,6 +114,7 @@ class _Rehearsal:
         model = self.simulator.world_model(0)
         find_main_body(self.task, [model.body(i).name for i in range(model.nbody)])
         self.simulator.reset(self.ids, *self._start())
+        self._call("begin", SimView(self.simulator, self.ids), Streams(keys(1, self.n)))
 
     def _ask_first(self, view: SimView) -> Answers:
         """Return what is asked at a start, by method."""
