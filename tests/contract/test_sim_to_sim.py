@@ -294,6 +294,24 @@ def test_a_right_contract(exported: Path) -> None:
     assert crossing.exit_code == CROSSES
 
 
+def test_a_reference_is_rebuilt_through_history_noise_and_memory(tmp_path: Path) -> None:
+    """What a policy sees through, and what it remembers, begin as they did."""
+    pytest.importorskip("onnx", reason="contracts need the extra onnx")
+    from isthmus.deploy.onnx_export import export_run
+
+    seen = "history=3,previous_action=1,observation_noise=0.01,action_delay=1"
+    problem = isthmus.problem(f"hopper/{seen}", source=seen, access="none")
+    method, steps = "recurrent_randomization", 3 * tiny.ROUND
+    run = isthmus.train(
+        method, problem, steps=steps, out=tmp_path / "run", settings=tiny.settings(method),
+        quiet=True,
+    )  # fmt: skip
+    folder = export_run(run, tmp_path / "out").folder
+    crossing = ask_contract(folder)
+    found = {row.question: str(row.outcome) for row in crossing.list_rows(Stage.CONTRACT)}
+    assert found["reference rebuilt"] == "holds" and crossing.exit_code == CROSSES
+
+
 def test_permuted_observations_are_the_contract_not_physics(exported: Path, tmp_path: Path) -> None:
     """The model's bytes and its reference are right: only the names are in another order."""
     old = '    "angle",\n    "thigh angle",\n'
