@@ -107,7 +107,7 @@ class AuditPlan:
         self.tables = {source.engine: own, target.engine: other}
         self.table: dict[str, Parameter] = {**own, **other}
         self.shared = own.keys() & other.keys()
-        names = {*source.names, *target.names}
+        names = {*source.physical_names, *target.physical_names}
         # DART has no armature, a difference of the engines that no setting says.
         self.lacks_armature = ARMATURE in self.table.keys() - self.shared
         if self.lacks_armature:
@@ -245,7 +245,7 @@ class AuditPlan:
         own, other = _name_effects(self.source), _name_effects(self.target)
         differences = []
         for name in EFFECTS:
-            texts = _format_effect(own.get(name)), _format_effect(other.get(name))
+            texts = _format_effect(self.source, name), _format_effect(self.target, name)
             if texts[0] == texts[1]:
                 continue
             changed = _replace_effect(own, name, other.get(name))
@@ -335,7 +335,11 @@ def _name_effects(domain: Domain) -> dict[str, Effect]:
     return {effect.name: effect for effect in domain.effects}
 
 
-def _format_effect(effect: Effect | None) -> str:
+def _format_effect(domain: Domain, name: str) -> str:
+    """Return an effect's value as text; of a drawn one its law, whose largest value is audited."""
+    if name in domain.drawn_gaps:
+        return format_setting(dict(domain.settings)[name])
+    effect = _name_effects(domain).get(name)
     return f"{effect.value:g}" if effect else "off"
 
 

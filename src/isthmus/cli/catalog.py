@@ -126,7 +126,8 @@ def show_parameters(code: ImportOptions, task: Positional[str] = "hopper") -> No
     table.add_section()
     for effect in EFFECTS.values():
         bounds = f"{effect.low:g}..{effect.high:g}"
-        table.add_row(effect.name, "off", effect.unit, bounds, effect.meaning)
+        drawn = "; can be drawn" if effect.can_be_drawn else ""
+        table.add_row(effect.name, "off", effect.unit, bounds, effect.meaning + drawn)
     table.add_section()
     for name, default in domain.numerics_table().items():
         setting = NUMERICS[name]

@@ -13,7 +13,8 @@ import numpy as np
 from isthmus.domains.draws import draw_parameters
 from isthmus.domains.effect_chain import Effect, EffectChain
 from isthmus.domains.effects import EFFECTS, WeakMotors
-from isthmus.domains.grammar import is_common_setting, read_number, read_pairs
+from isthmus.domains.gaps import Gaps, find_drawn, list_gaps
+from isthmus.domains.grammar import is_common_setting, read_episodes, read_pairs
 from isthmus.domains.physics_simulation import (
     MOTOR_STRENGTH,
     PhysicsSimulation,
@@ -37,8 +38,6 @@ from isthmus.physics.random import keys
 from isthmus.tasks.motors import find_actuation, find_equipment, load_servo_gains
 from isthmus.tasks.task import Task, find_task
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
-
-MAX_EPISODES_PER_TASK = 1000
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,9 @@ class Domain(ABC):
     def _change(self, name: str, value: str) -> Self:
         """Return this domain with one setting changed, of those that every domain has."""
         if name == "episodes_per_task":
-            if not value.isdigit() or not 1 <= int(value) <= MAX_EPISODES_PER_TASK:
-                raise BadValue(
-                    f"episodes_per_task={value}: needs a whole number in 1..{MAX_EPISODES_PER_TASK}"
-                )
-            return replace(self, episodes_per_task=int(value))
-        changed = {effect.name: effect for effect in self.effects}
-        changed[name] = EFFECTS.find(name)(read_number(name, value)).check()
-        return replace(self, effects=tuple(changed[n] for n in EFFECTS if n in changed))
+            return replace(self, episodes_per_task=read_episodes(value))
+        gaps = Gaps(self.settings, self.effects).change(name, value)
+        return replace(self, settings=gaps.settings, effects=gaps.effects)
 
     def __str__(self) -> str:
         parts = self._parts()
@@ -91,10 +85,14 @@ class Domain(ABC):
 
     def _parts(self) -> list[str]:
         """Return the settings as texts, `name=value`."""
-        parts = [f"{effect.name}={effect.value:g}" for effect in self.effects]
-        if self.episodes_per_task != 1:
-            parts.append(f"episodes_per_task={self.episodes_per_task}")
-        return parts
+        return [*self._gap_parts(), *self._episode_parts()]
+
+    def _gap_parts(self) -> list[str]:
+        drawn = self.drawn_gaps
+        return [f"{e.name}={e.value:g}" for e in self.effects if e.name not in drawn]
+
+    def _episode_parts(self) -> list[str]:
+        return [f"episodes_per_task={n}" for n in (self.episodes_per_task,) if n != 1]
 
     @abstractmethod
     def without_settings(self) -> Domain:
@@ -113,14 +111,29 @@ class Domain(ABC):
         """Return the physical parameters that this domain has, by name."""
         return {}
 
+    def parameter_table(self) -> dict[str, Parameter]:
+        """Return all that can differ between worlds: physical parameters and gaps, by name."""
+        return {**self.table(), **list_gaps()}
+
     def numerics_table(self) -> dict[str, str]:
         """Return the numerics that can be set here, by name: the robot's own."""
         return {}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The physical parameters recorded with each world, in the order of `Worlds.parameters`."""
+        """What is recorded with each world, in the order of `Worlds.parameters`."""
         return tuple(name for name, _ in self.settings)
+
+    @property
+    def drawn_gaps(self) -> dict[str, int]:
+        """The columns of `Worlds.parameters` that hold drawn gaps, by name."""
+        return find_drawn(self.settings)
+
+    @property
+    def physical_names(self) -> tuple[str, ...]:
+        """The physical parameters among `names`."""
+        drawn = self.drawn_gaps
+        return tuple(name for name in self.names if name not in drawn)
 
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
@@ -190,11 +203,12 @@ class Domain(ABC):
 
         Those that the simulator does itself are left out.
         """
+        drawn = self.drawn_gaps if effects is None else None
         if effects is None:
             effects = self.effects
         chained = tuple(effect for effect in effects if not self._is_simulated(effect))
         spaces = self.inner_spaces()
-        return EffectChain(chained, spaces.observation, spaces.action)
+        return EffectChain(chained, spaces.observation, spaces.action, drawn)
 
     def _is_simulated(self, effect: Effect) -> bool:
         """Return whether the simulator does what an effect says."""
@@ -288,7 +302,7 @@ class RobotDomain(Domain):
         found.check(task.model_path(), task.forces)
         if equipment != NO_EQUIPMENT:
             found.check_equipment(task.name, equipment)
-        for name in self.names:
+        for name in self.physical_names:
             domain._find(name)
         for name in self.numerics.named():
             found.check_numeric(task.model_path(), name)
@@ -316,14 +330,7 @@ class RobotDomain(Domain):
             lacked = find_engine(self.engine).lacked(find_task(self.task).model_path())
             if name in lacked:
                 raise BadValue(f"{name} cannot be set with engine={self.engine}: {lacked[name]}")
-        known = {
-            **table,
-            **dict.fromkeys(EFFECTS),
-            **dict.fromkeys(NUMERICS),
-            "engine": None,
-            "episodes_per_task": None,
-            "reward": None,
-        }
+        known = {*table, *EFFECTS, *NUMERICS, "engine", "episodes_per_task", "reward"}
         if name not in known and (reason := self.withheld().get(name)):
             raise BadValue(f"{self.task} has no {name}: {reason}")
         if name not in known:
@@ -378,12 +385,10 @@ class RobotDomain(Domain):
 
     def _parts(self) -> list[str]:
         parts = [f"{name}={format_setting(setting)}" for name, setting in self.settings]
-        parts += [f"{effect.name}={effect.value:g}" for effect in self.effects]
-        parts += self.numerics.texts()
+        parts += self._gap_parts() + self.numerics.texts()
         if self.engine != DEFAULT_ENGINE:
             parts.append(f"engine={self.engine}")
-        if self.episodes_per_task != 1:
-            parts.append(f"episodes_per_task={self.episodes_per_task}")
+        parts += self._episode_parts()
         if self.reward != "dense":
             parts.append(f"reward={self.reward}")
         return parts

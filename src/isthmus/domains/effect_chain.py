@@ -10,8 +10,9 @@ start: zero for torque motors, the pose for position servos.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -25,10 +26,12 @@ Array = np.ndarray
 class Effect:
     """The contract of an effect; `value` is what the user wrote after the name.
 
-    `memory` arrays are [n, memory_size] views that an effect may write to; n worlds at once.
+    `memory` arrays are [n, memory_size] views that an effect may write to; n worlds at once. Where
+    an effect `can_be_drawn`, `act` and `sense` may find each world's own value (n, 1) in place of
+    one number; the other methods find the largest.
     """
 
-    value: float
+    value: Any  # float, or float64 (n, 1)
     name: ClassVar[str]
     unit: ClassVar[str]
     low: ClassVar[float]
@@ -38,6 +41,10 @@ class Effect:
     """The value is a whole number."""
     is_sensing: ClassVar[bool] = False
     """It says what a policy may see, and comes after what happens to actions and observations."""
+    can_be_drawn: ClassVar[bool] = False
+    """Its value may differ between worlds."""
+    without: ClassVar[float] = 0.0
+    """The value that does nothing."""
 
     def check(self) -> Self:
         """Return this effect. Raises BadValue where its value is out of bounds."""
@@ -76,52 +83,82 @@ class Effect:
 
 
 class _Link(NamedTuple):
-    """An effect of a chain, and its part of the row of memory."""
+    """An effect of a chain, and its part of the row of memory.
+
+    Of a drawn effect `drawn` is its column of the worlds' parameters, and `kept` the place in the
+    row where each world's value is.
+    """
 
     effect: Effect
     part: slice
+    drawn: int | None
+    kept: int
+
+    def of_worlds(self, memory: Array) -> Effect:
+        """Return the effect as worlds of these rows (n, memory) have it."""
+        if self.drawn is None:
+            return self.effect
+        return replace(self.effect, value=memory[:, self.kept, None].copy())
 
 
 class EffectChain:
     """All effects of a domain, one after the other over one row of memory a world.
 
-    `memory_size` is that row's, `obs_size` is that of what the policy sees.
+    `memory_size` is that row's, `obs_size` is that of what the policy sees. `drawn` has, by name,
+    the columns of the worlds' parameters that hold the values of drawn effects.
     """
 
-    def __init__(self, effects: tuple[Effect, ...], obs_size: int, action_size: int):
+    def __init__(
+        self,
+        effects: tuple[Effect, ...],
+        obs_size: int,
+        action_size: int,
+        drawn: Mapping[str, int] | None = None,
+    ):
         self.effects, self.action_size = effects, action_size
         self._links: list[_Link] = []
         start = 0
         for effect in effects:
+            column = (drawn or {}).get(effect.name)
+            kept, start = start, start + (column is not None)
             end = start + effect.memory_size(obs_size, action_size)
-            self._links.append(_Link(effect, slice(start, end)))
+            self._links.append(_Link(effect, slice(start, end), column, kept))
             obs_size = effect.sensed_size(obs_size, action_size)
             start = end
         self.memory_size, self.obs_size = start, obs_size
 
     def begin(
-        self, memory: Array, obs: Array, random: Streams, neutral: Array | None = None
+        self,
+        memory: Array,
+        obs: Array,
+        random: Streams,
+        neutral: Array | None = None,
+        parameters: Array | None = None,
     ) -> Array:
         """Return the observation (n, O) that the policy sees at an episode's begin; sets `memory`.
 
         `neutral` (n, A) is what the robots were told before anything was commanded; zeros where
-        nothing is said.
+        nothing is said. `parameters` (n, P) are the worlds', for drawn effects.
         """
         if neutral is None:
             neutral = np.zeros((len(obs), self.action_size))
-        for effect, part in self._links:
-            effect.begin(memory[:, part], obs, neutral)
-            obs = effect.sense_first(memory[:, part], obs, random)
+        for link in self._links:
+            part = memory[:, link.part]
+            if link.drawn is not None and parameters is not None:
+                memory[:, link.kept] = parameters[:, link.drawn]
+            link.effect.begin(part, obs, neutral)
+            obs = link.of_worlds(memory).sense_first(part, obs, random)
         return obs
 
     def act(self, memory: Array, *, commanded: Array, applied: Array) -> Array:
         """Return what the actuators get, (n, A), of what was to be applied."""
-        for effect, part in self._links:
-            applied = effect.act(memory[:, part], commanded=commanded, applied=applied)
+        for link in self._links:
+            effect, part = link.of_worlds(memory), memory[:, link.part]
+            applied = effect.act(part, commanded=commanded, applied=applied)
         return applied
 
     def sense(self, memory: Array, obs: Array, random: Streams) -> Array:
         """Return what the policy sees after a step, (n, O)."""
-        for effect, part in self._links:
-            obs = effect.sense(memory[:, part], obs, random)
+        for link in self._links:
+            obs = link.of_worlds(memory).sense(memory[:, link.part], obs, random)
         return obs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class WeakMotors(Effect):
     """
 
     name, unit, low, high = "weak_motors", "x", 0.0, 10.0
+    can_be_drawn, without = True, 1.0
     meaning = "the motors' force is scaled (in environments that are not ours: the applied action)"
 
     def act(self, memory: Array, *, commanded: Array, applied: Array) -> Array:
@@ -33,6 +35,7 @@ class ActionDelay(Effect):
     """Actions are applied some steps after they were commanded, the neutral action until then."""
 
     name, unit, low, high, whole = "action_delay", "steps", 0, 100, True
+    can_be_drawn = True
     meaning = (
         "an action is applied so many steps after it was commanded; the neutral action until then"
     )
@@ -46,14 +49,15 @@ class ActionDelay(Effect):
         memory[:] = np.tile(neutral, int(self.value))
 
     def act(self, memory: Array, *, commanded: Array, applied: Array) -> Array:
-        """Put the action into the line; return the first one there."""
-        return _exchange(memory, applied)
+        """Put the action into the line; return the one that has waited long enough."""
+        return _exchange(memory, applied, self.value)
 
 
 class ObservationNoise(Effect):
     """Gaussian noise on every observed number, of the standard deviation `value`."""
 
     name, unit, low, high = "observation_noise", "standard deviation", 0.0, 100.0
+    can_be_drawn = True
     meaning = "Gaussian noise on every observed number"
 
     def sense(self, memory: Array, obs: Array, random: Streams) -> Array:
@@ -65,17 +69,20 @@ class Quantization(Effect):
     """Every observed number is rounded to a multiple of `value`; 0 does nothing."""
 
     name, unit, low, high = "quantization", "observed units", 0.0, 100.0
+    can_be_drawn = True
     meaning = "every observed number is rounded to a multiple (0: off)"
 
     def sense(self, memory: Array, obs: Array, random: Streams) -> Array:
         """Round to the nearest multiple."""
-        return obs if self.value == 0 else np.round(obs / self.value) * self.value
+        step = np.where(self.value == 0, 1.0, self.value)
+        return np.where(self.value == 0, obs, np.round(obs / step) * step)
 
 
 class ObservationDelay(Effect):
     """The policy sees what was observed some steps before, the first observation until then."""
 
     name, unit, low, high, whole = "observation_delay", "steps", 0, 100, True
+    can_be_drawn = True
     meaning = "the policy sees the past; the first observation until then"
 
     def memory_size(self, obs_size: int, action_size: int) -> int:
@@ -87,16 +94,22 @@ class ObservationDelay(Effect):
         memory[:] = np.tile(obs, int(self.value))
 
     def sense(self, memory: Array, obs: Array, random: Streams) -> Array:
-        """Put the observation into the line; return the first one there."""
-        return _exchange(memory, obs)
+        """Put the observation into the line; return the one that has waited long enough."""
+        return _exchange(memory, obs, self.value)
 
 
-def _exchange(queue: Array, newest: Array) -> Array:
-    """Put rows (n, K) at the end of a queue (n, L K), in place; return its first rows."""
-    size = newest.shape[1]
+def _exchange(queue: Array, newest: Array, delay: Any) -> Array:
+    """Put rows (n, K) at the end of a queue (n, L K), in place; return those of `delay` steps ago.
+
+    That is the first ones where all worlds have one delay, else each world's own (n, 1).
+    """
+    n, size = newest.shape
     longer = np.concatenate([queue, newest], axis=1)
     queue[:] = longer[:, size:]
-    return longer[:, :size]
+    if np.ndim(delay) == 0:
+        return longer[:, :size]
+    line = longer.reshape(n, -1, size)
+    return line[np.arange(n), line.shape[1] - 1 - delay[:, 0].astype(int)]
 
 
 class EffectRegistry(Registry[type[Effect]]):

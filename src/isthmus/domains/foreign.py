@@ -81,6 +81,10 @@ class ForeignDomain(Domain):
         if name == "step_seconds":
             return replace(self, seconds=_read_seconds(value))
         if is_common_setting(name):
+            if ".." in value:
+                raise BadValue(
+                    f"{name}={value}: gaps are drawn in robots of ours alone; write one number"
+                )
             return super()._change(name, value)
         known = [*EFFECTS, "episodes_per_task", "time_limit", "step_seconds"]
         raise UnknownName(f"setting of {self.task}, whose physics is not ours", name, known)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from isthmus.domains.effects import EFFECTS
 from isthmus.types import BadValue, decode_text
 
+MAX_EPISODES_PER_TASK = 1000
+
 
 def is_common_setting(name: str) -> bool:
     """Return whether every domain has a setting of that name: episodes_per_task, or an effect."""
@@ -23,9 +25,10 @@ def read_pairs(text: str) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def read_number(name: str, value: str) -> float:
-    """Read a setting's number. Raises BadValue."""
-    try:
-        return float(value)
-    except ValueError:
-        raise BadValue(f"{name}={value!r}: needs a number") from None
+def read_episodes(value: str) -> int:
+    """Read the right side of `episodes_per_task=...`. Raises BadValue."""
+    if not value.isdigit() or not 1 <= int(value) <= MAX_EPISODES_PER_TASK:
+        raise BadValue(
+            f"episodes_per_task={value}: needs a whole number in 1..{MAX_EPISODES_PER_TASK}"
+        )
+    return int(value)

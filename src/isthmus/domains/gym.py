@@ -58,7 +58,7 @@ def _read_parameters(domain: Domain, n: int, options: Mapping[str, Any] | None) 
     """
     values = np.full((n, len(domain.names)), np.nan)
     for name, value in (_get_option(options, "parameters") or {}).items():
-        parameter = find_parameter(domain.table(), name, domain.task)
+        parameter = find_parameter(domain.parameter_table(), name, domain.task)
         if name not in domain.names:
             raise BadValue(
                 f"{name} is fixed in {domain}; to set it, name the domain "

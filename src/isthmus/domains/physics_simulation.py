@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOTOR_STRENGTH = "motor_strength"
 """The parameter that scales the force of all motors."""
+WEAK_MOTORS = "weak_motors"
+"""The effect that does."""
 
 
 def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +84,11 @@ class PhysicsSimulation:
         self.task = find_task(domain.task)
         self.low, self.high = control_bounds(self.task)
         rehearse_task(self.task, domain.engine)
-        names = domain.names
+        names, drawn = domain.physical_names, domain.drawn_gaps
+        self._physical: list[int] | None = None  # columns of the domain's parameters
+        if drawn:
+            self._physical = [i for i, name in enumerate(domain.names) if name not in drawn]
+        self._force_column = drawn.get(WEAK_MOTORS)
         self.motor_force: np.ndarray | None = None
         if domain.motor_force is not None:
             self.motor_force = np.full(n, domain.motor_force)
@@ -105,6 +111,10 @@ class PhysicsSimulation:
 
     def _set_parameters(self, ids: np.ndarray, parameters: np.ndarray) -> None:
         """Give worlds the domain's parameters (n, P), their motors weakened."""
+        if self.motor_force is not None and self._force_column is not None:
+            self.motor_force[ids] = parameters[:, self._force_column]
+        if self._physical is not None:
+            parameters = parameters[:, self._physical]
         if self.motor_force is not None:
             width = max(parameters.shape[1], self._strength_column + 1)
             values = np.ones((len(ids), width))

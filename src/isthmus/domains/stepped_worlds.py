@@ -138,7 +138,9 @@ class SteppedWorlds:
         if self.effects.effects:
             effect_memory = s["effect_memory"][ids]
             neutral = self.simulation.neutral_action(ids)
-            obs = self.effects.begin(effect_memory, obs, self._sensing_streams(ids), neutral)
+            random = self._sensing_streams(ids)
+            drawn = s["parameters"][ids]
+            obs = self.effects.begin(effect_memory, obs, random, neutral, drawn)
             s["effect_memory"][ids] = effect_memory
         s["observation"][ids] = obs
         return new_task

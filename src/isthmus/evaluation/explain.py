@@ -8,13 +8,14 @@ boxes. The other half are fresh, and they alone say how often a policy fails in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from isthmus.domains.behaviours import PolicyLike
 from isthmus.domains.domain import Domain
+from isthmus.domains.gaps import find_fixed, with_settings
 from isthmus.domains.parse import as_domain
 from isthmus.domains.rollout import rollout_episodes
 from isthmus.domains.stepped_worlds import SteppedWorlds
@@ -186,8 +187,8 @@ def _vary(domain: Domain, over: str) -> tuple[Domain, list[ExplainedParameter]]:
     for name, setting in domain.settings:
         if isinstance(setting, float):
             fixed.append((name, setting))
-    place = replace(domain, settings=tuple(fixed))
-    wanted = replace(domain, settings=()).shift(over)
+    place = with_settings(domain, tuple(fixed))
+    wanted = with_settings(domain, ()).shift(over)
     if not wanted.settings:
         raise BadValue("--over names no parameter to vary: write --over friction=x0.5..x2")
     parameters = []
@@ -212,7 +213,7 @@ def _find_nominal(domain: Domain, name: str, law: Distribution) -> ExplainedPara
     """Return a parameter with the value that its domain has: fixed, its law's median, its own."""
     own = dict(domain.settings).get(name)
     if own is None:
-        own = domain.table()[name].default
+        own = find_fixed(domain, name)
     if isinstance(own, Distribution):
         own = float(own.invert(np.array([0.5]))[0])
     if not isinstance(own, float):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from isthmus.domains.behaviours import PolicyLike
 from isthmus.domains.domain import Domain
+from isthmus.domains.gaps import find_fixed, with_settings
 from isthmus.domains.parse import as_domain
 from isthmus.evaluation.evaluate import SEED, Adapter, OnStep, evaluate, evaluate_method
 from isthmus.physics.parameters import Distribution, Grid
@@ -89,10 +89,10 @@ def training_box(domain: Domain, names: tuple[str, ...]) -> TrainingBox:
 
 
 def _find_range(domain: Domain, name: str) -> tuple[float, float] | None:
-    settings, table = dict(domain.settings), domain.table()
+    settings, table = dict(domain.settings), domain.parameter_table()
     if name not in {**settings, **table}:
         return None
-    setting = settings[name] if name in settings else table[name].default
+    setting = settings[name] if name in settings else find_fixed(domain, name)
     if isinstance(setting, Distribution):
         return setting.low, setting.high
     if isinstance(setting, Grid):
@@ -109,7 +109,7 @@ def make_grid(domain: Domain, axes: str) -> Domain:
     for name, setting in domain.settings:
         if isinstance(setting, float):
             fixed.append((name, setting))
-    return replace(domain, settings=tuple(fixed)).shift(axes)
+    return with_settings(domain, tuple(fixed)).shift(axes)
 
 
 def landscape(

@@ -170,7 +170,7 @@ def _find_unit(name: str, domain: Domain | None) -> str:
     """Return a parameter's unit; empty where it has none, or no domain says."""
     if domain is None:
         return ""
-    parameter = domain.table().get(name)
+    parameter = domain.parameter_table().get(name)
     if parameter is None or parameter.unit == "1":
         return ""
     return parameter.unit

@@ -121,7 +121,7 @@ def describe_dynamics(domain: Domain, values: np.ndarray) -> list[str]:
     """Return what a world drew from distributions and grids, in words; `values` [P] are the
     domain's.
     """
-    table = domain.table()
+    table = domain.parameter_table()
     drawn = []
     for (name, setting), value in zip(domain.settings, values, strict=True):
         if isinstance(setting, Distribution | Grid):
