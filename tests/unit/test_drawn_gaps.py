@@ -13,10 +13,12 @@ from isthmus.domains.effects import EFFECTS
 from isthmus.domains.gaps import list_gaps
 from isthmus.domains.gym import Environment
 from isthmus.domains.parse import parse_domain
+from isthmus.domains.physics_simulation import build_simulator
 from isthmus.domains.rollout import rollout_episodes
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.landscape import landscape, make_grid, training_box
 from isthmus.physics.random import keys
+from isthmus.tasks.task import find_task
 from isthmus.types import BadValue, Worlds
 
 N, STEPS = 6, 30
@@ -129,8 +131,11 @@ def test_its_text_reads_back_and_a_number_takes_a_laws_place() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("hopper/action_delay=0..2.5", "counts steps"),
-        ("hopper/action_delay=0..3:3", "counts steps"),
+        ("hopper/action_delay=0..2.6", "multiples of 0.25"),
+        ("hopper/action_delay=1.1", "multiples of 0.25"),
+        ("hopper/timestep=0.004,action_delay=0.25", "multiples of 0.5"),
+        ("hopper/observation_delay=0..2.5", "counts steps"),
+        ("hopper/observation_delay=0..3:3", "counts steps"),
         ("hopper/action_delay=0..200", "out of bounds"),
         ("hopper/action_delay=3..1", "lower end"),
         ("hopper/history=1..3", "one value for all worlds"),
@@ -213,3 +218,63 @@ def test_an_audit_says_the_law_and_judges_its_largest_value() -> None:
         "off",
         "0.0..3.0",
     )
+
+
+def step_by_hand(delay: float, parts: int, actions: np.ndarray) -> np.ndarray:
+    """Return Hopper's rows after actions [T, N, 3], each substep under the action of its time."""
+    task = find_task("hopper")
+    n, substeps = actions.shape[1], task.frame_skip
+    begun = SteppedWorlds.new(parse_domain("hopper"), keys(7, n))
+    simulator = build_simulator(task, "mujoco", (), n)
+    simulator.rows[:] = begun.worlds().rows
+    simulator.frame_skip = 1
+    late = round(delay * substeps)
+    for at in range(len(actions) * substeps):
+        of_step = (at - late) // substeps
+        control = actions[of_step] if of_step >= 0 else np.zeros((n, 3))
+        simulator.step(np.arange(n), control)
+    return simulator.rows.copy()
+
+
+@pytest.mark.parametrize("delay", [0.25, 0.5, 1.75, 2.0])
+def test_a_part_of_a_step_is_so_many_steps_of_physics(delay: float) -> None:
+    actions = np.sin(np.random.default_rng(0).normal(size=(8, N, 3)))
+    live = SteppedWorlds.new(parse_domain(f"hopper/action_delay={delay}"), keys(7, N))
+    for action in actions:
+        live.step(live.all, commanded=action)
+    expected = step_by_hand(delay, 4, actions)
+    np.testing.assert_allclose(live.worlds().rows, expected, atol=1e-12)
+
+
+def test_parts_of_a_step_are_drawn_and_each_world_has_its_own() -> None:
+    domain = parse_domain("hopper/action_delay=0..1.5")
+    drawn = domain.draw(keys(0, 7000), np.ones(7000, np.int64))[:, 0]
+    values, counts = np.unique(drawn, return_counts=True)
+    np.testing.assert_allclose(values, np.arange(7) / 4)
+    assert abs(counts - 1000).max() < 4 * np.sqrt(1000)
+    own = np.array([0.0, 0.25, 0.5, 1.0, 1.25, 1.5])
+    worlds = play(domain, own[:, None])
+    for i, delay in enumerate(own):
+        fixed = parse_domain(f"hopper/action_delay={delay:g}")
+        for field in ("observation", "returns"):
+            mixed, alone = getattr(worlds, field)[i], getattr(play(fixed, None), field)[i]
+            np.testing.assert_array_equal(mixed, alone)
+
+
+def test_parts_of_a_step_follow_the_timestep() -> None:
+    """A step of 8 ms has eight of 1 ms; where the timestep changes later, both are written."""
+    fine = parse_domain("hopper/action_delay=0.125,timestep=0.001")
+    assert str(parse_domain(str(fine))) == str(fine)
+    with pytest.raises(BadValue, match="write both settings at once"):
+        parse_domain("hopper/action_delay=0.25").shift("timestep=0.004")
+    play(fine, None)
+
+
+def test_in_dart_a_part_of_a_step_is_the_same() -> None:
+    pytest.importorskip("dartpy")
+    late = play(parse_domain("hopper/action_delay=0.5,engine=dart"), None, 2)
+    no, whole = (
+        play(parse_domain(f"hopper/action_delay={delay},engine=dart"), None, 2) for delay in (0, 1)
+    )
+    assert not np.allclose(late.rows, no.rows) and not np.allclose(late.rows, whole.rows)
+    assert np.isfinite(late.rows).all()

@@ -181,7 +181,7 @@ def test_a_domain_knows_the_size_of_what_is_seen():
 @pytest.mark.parametrize(
     "shift",
     [
-        "action_delay=1.5",
+        "action_delay=1.3",
         "action_delay=-1",
         "history=0",
         "observation_noise=nan",

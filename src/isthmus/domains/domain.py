@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
 from isthmus.domains.draws import draw_parameters
 from isthmus.domains.effect_chain import Effect, EffectChain
 from isthmus.domains.effects import EFFECTS, WeakMotors
-from isthmus.domains.gaps import Gaps, find_drawn, list_gaps
+from isthmus.domains.gaps import Gaps, check_split, count_substeps, find_drawn, list_gaps
 from isthmus.domains.grammar import is_common_setting, read_episodes, read_pairs
 from isthmus.domains.physics_simulation import (
     MOTOR_STRENGTH,
@@ -59,6 +59,7 @@ class Domain(ABC):
     episodes_per_task: int = 1
     reward: str = "dense"
     numerics: Numerics = AS_MODELLED
+    has_substeps: ClassVar[bool] = False  # whether a control step can be cut into those of physics
 
     # Its text
 
@@ -76,7 +77,7 @@ class Domain(ABC):
         """Return this domain with one setting changed, of those that every domain has."""
         if name == "episodes_per_task":
             return replace(self, episodes_per_task=read_episodes(value))
-        gaps = Gaps(self.settings, self.effects).change(name, value)
+        gaps = Gaps(self.settings, self.effects).change(name, value, count_substeps(self))
         return replace(self, settings=gaps.settings, effects=gaps.effects)
 
     def __str__(self) -> str:
@@ -88,8 +89,7 @@ class Domain(ABC):
         return [*self._gap_parts(), *self._episode_parts()]
 
     def _gap_parts(self) -> list[str]:
-        drawn = self.drawn_gaps
-        return [f"{e.name}={e.value:g}" for e in self.effects if e.name not in drawn]
+        return [f"{e.name}={e.value:g}" for e in self.effects if e.name not in self.names]
 
     def _episode_parts(self) -> list[str]:
         return [f"episodes_per_task={n}" for n in (self.episodes_per_task,) if n != 1]
@@ -132,8 +132,7 @@ class Domain(ABC):
     @property
     def physical_names(self) -> tuple[str, ...]:
         """The physical parameters among `names`."""
-        drawn = self.drawn_gaps
-        return tuple(name for name in self.names if name not in drawn)
+        return tuple(name for name in self.names if name not in self.drawn_gaps)
 
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
@@ -203,9 +202,9 @@ class Domain(ABC):
 
         Those that the simulator does itself are left out.
         """
-        drawn = self.drawn_gaps if effects is None else None
+        drawn = None
         if effects is None:
-            effects = self.effects
+            effects, drawn = self.effects, self.drawn_gaps
         chained = tuple(effect for effect in effects if not self._is_simulated(effect))
         spaces = self.inner_spaces()
         return EffectChain(chained, spaces.observation, spaces.action, drawn)
@@ -259,6 +258,8 @@ class Domain(ABC):
 class RobotDomain(Domain):
     """A task in a physics engine, written `task/name=setting,...`."""
 
+    has_substeps: ClassVar[bool] = True
+
     @staticmethod
     def read(text: str) -> RobotDomain:
         """Read `task/name=setting,...`. Raises UnknownName or BadValue, in one line."""
@@ -272,10 +273,10 @@ class RobotDomain(Domain):
         Raises UnknownName or BadValue, in one line.
         """
         shifted = self
-        # The engine first: it says which parameters there are.
-        for name, value in sorted(read_pairs(text), key=lambda pair: pair[0] != "engine"):
+        for name, value in read_pairs(text):
             shifted = shifted._change(name, value)
         shifted._check_motor_force()
+        check_split(shifted)
         return shifted
 
     def _change(self, name: str, value: str) -> Self:
@@ -309,10 +310,7 @@ class RobotDomain(Domain):
         return domain
 
     def _with_numeric(self, name: str, text: str) -> Self:
-        """Return this domain with a setting of `isthmus.physics.numerics` changed.
-
-        Raises BadValue or UnknownName.
-        """
+        """Return this domain with a numeric changed. Raises BadValue or UnknownName."""
         engine, task = find_engine(self.engine), find_task(self.task)
         engine.check_numeric(task.model_path(), name)
         value = engine.read_numeric(task.model_path(), task.frame_skip, name, text)

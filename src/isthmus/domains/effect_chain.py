@@ -22,6 +22,13 @@ from isthmus.types import BadValue
 Array = np.ndarray
 
 
+class SplitStep(NamedTuple):
+    """What moves robots in the first part of a control step."""
+
+    earlier: Array  # (n, A)
+    substeps: Array  # int (n,), of physics: 0 where nothing is split
+
+
 @dataclass(frozen=True)
 class Effect:
     """The contract of an effect; `value` is what the user wrote after the name.
@@ -72,6 +79,12 @@ class Effect:
     def act(self, memory: Array, *, commanded: Array, applied: Array) -> Array:
         """Return what reaches the next effect, and at last the actuators, (n, A)."""
         return applied
+
+    def split(self, memory: Array, size: int) -> SplitStep | None:
+        """Return what moves the robots in the first part of a step that `act` has begun; None where
+        nothing but its own result does. `size` is an action's.
+        """
+        return None
 
     def sense(self, memory: Array, obs: Array, random: Streams) -> Array:
         """Return what the policy sees after a step."""
@@ -156,6 +169,14 @@ class EffectChain:
             effect, part = link.of_worlds(memory), memory[:, link.part]
             applied = effect.act(part, commanded=commanded, applied=applied)
         return applied
+
+    def split(self, memory: Array) -> SplitStep | None:
+        """Return what moves the robots in the first part of the step; None where nothing does."""
+        for link in self._links:
+            part = link.of_worlds(memory).split(memory[:, link.part], self.action_size)
+            if part is not None:
+                return part
+        return None
 
     def sense(self, memory: Array, obs: Array, random: Streams) -> Array:
         """Return what the policy sees after a step, (n, O)."""

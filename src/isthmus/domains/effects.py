@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from isthmus.domains.effect_chain import Array, Effect
+from isthmus.domains.effect_chain import Array, Effect, SplitStep
 from isthmus.domains.sensing import History, PreviousAction
 from isthmus.physics.random import Streams
 from isthmus.plugins import Registry
@@ -51,6 +53,50 @@ class ActionDelay(Effect):
     def act(self, memory: Array, *, commanded: Array, applied: Array) -> Array:
         """Put the action into the line; return the one that has waited long enough."""
         return _exchange(memory, applied, self.value)
+
+
+@dataclass(frozen=True)
+class SplitDelay(ActionDelay):
+    """An action delay of a whole number of physics steps, of which a control step has `substeps`.
+
+    At 1.25 steps the first quarter of a control step is moved by the action of two steps ago, the
+    rest by that of one step ago. The line holds the newest action, too.
+    """
+
+    substeps: int = 1
+    whole = False
+
+    def memory_size(self, obs_size: int, action_size: int) -> int:
+        """Return the size of the line of actions, the newest among them."""
+        return (math.ceil(self.value) + 1) * action_size
+
+    def begin(self, memory: Array, obs: Array, neutral: Array) -> None:
+        """Fill the line with the neutral action."""
+        memory[:] = np.tile(neutral, math.ceil(self.value) + 1)
+
+    def act(self, memory: Array, *, commanded: Array, applied: Array) -> Array:
+        """Put the action into the line; return what moves the robot in the step's last part."""
+        size = applied.shape[1]
+        memory[:] = np.concatenate([memory[:, size:], applied], axis=1)
+        return self._look_back(memory, size, np.floor(self._delays(memory)))
+
+    def split(self, memory: Array, size: int) -> SplitStep | None:
+        """Return what moves the robot in the step's first part, and for how many substeps."""
+        delays = self._delays(memory)
+        substeps = np.rint((delays - np.floor(delays)) * self.substeps).astype(int)
+        if not substeps.any():
+            return None
+        return SplitStep(self._look_back(memory, size, np.ceil(delays)), substeps)
+
+    def _delays(self, memory: Array) -> Array:
+        """Return each world's delay, (n,); on whole substeps exactly."""
+        delays = np.broadcast_to(np.ravel(self.value), len(memory))
+        return np.rint(delays * self.substeps) / self.substeps
+
+    def _look_back(self, memory: Array, size: int, steps: Array) -> Array:
+        """Return the actions (n, A) of so many steps ago, (n,)."""
+        line = memory.reshape(len(memory), -1, size)
+        return line[np.arange(len(line)), line.shape[1] - 1 - steps.astype(int)]
 
 
 class ObservationNoise(Effect):

@@ -1,6 +1,7 @@
 """Gaps as parameters: effects whose value is drawn per task, or is an axis.
 
     action_delay=0..3          a whole number of steps, each as likely
+    action_delay=0.5..2        halves, or what parts of a control step physics has, each as likely
     observation_noise=0..0.02  uniform; also log:, normal: and grids (0..0.02:5)
 
 A drawn effect is a setting of its domain like any physical parameter, and stands among its effects
@@ -9,13 +10,14 @@ with the largest value that it can have: lines in which actions wait are that lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from isthmus.domains.effect_chain import Effect
-from isthmus.domains.effects import EFFECTS
+from isthmus.domains.effects import EFFECTS, ActionDelay, SplitDelay
 from isthmus.physics.model_fields import Fields
 from isthmus.physics.parameters import (
     Distribution,
@@ -35,14 +37,18 @@ D = TypeVar("D", bound="Domain")
 
 @dataclass(frozen=True)
 class WholeDistribution(Distribution):
-    """A distribution of whole numbers: of a uniform one's each is as likely, others are rounded."""
+    """A distribution of whole numbers of 1 / `parts`: each is as likely where it is uniform, others
+    are rounded.
+    """
+
+    parts: int = 1
 
     def invert(self, u: np.ndarray) -> np.ndarray:
         """Return the quantiles at `u` (n,) in 0..1, float64 [n]."""
         if self.kind != "uniform":
-            return np.rint(super().invert(u))
-        steps = np.floor(u * (self.high - self.low + 1))
-        return np.minimum(self.low + steps, self.high)
+            return np.rint(super().invert(u) * self.parts) / self.parts
+        low, high = round(self.low * self.parts), round(self.high * self.parts)
+        return np.minimum(low + np.floor(u * (high - low + 1)), high) / self.parts
 
 
 def _apply_nothing(fields: Fields, values: np.ndarray) -> None:
@@ -65,20 +71,69 @@ def _as_parameter(effect: type[Effect]) -> Parameter:
     )  # fmt: skip
 
 
-def read_gap(name: str, text: str) -> tuple[Effect, ParameterSpec | None]:
+def read_gap(name: str, text: str, substeps: int = 1) -> tuple[Effect, ParameterSpec | None]:
     """Return the effect that `name=text` says, with its law or axis where it is drawn.
 
-    Raises BadValue or UnknownName.
+    `substeps` are the physics steps of a control step, of which a delay of actions may have any
+    number. Raises BadValue or UnknownName.
     """
     kind = EFFECTS.find(name)
     if not (".." in text and kind.can_be_drawn):
-        return kind(_read_value(kind, text)).check(), None
+        value = _read_value(kind, text)
+        return _make_effect(kind, value, _find_parts(kind, (value,), text, substeps)), None
     law = parse_setting(text, _as_parameter(kind))
     if isinstance(law, JointLaw):
         raise BadValue(f"{name}={text}: a fit's law is of physical parameters; write low..high")
-    if kind.whole:
-        law = _make_whole(name, text, law)
-    return kind(_find_ends(law)[1]).check(), law
+    parts = _find_parts(kind, _list_values(law), text, substeps)
+    if kind.whole and isinstance(law, Distribution):
+        law = WholeDistribution(law.kind, law.low, law.high, law.mean, law.sd, parts)
+    return _make_effect(kind, _find_ends(law)[1], parts), law
+
+
+def _make_effect(kind: type[Effect], value: float, parts: int) -> Effect:
+    if parts > 1:
+        return SplitDelay(round(value * parts) / parts, parts).check()
+    return kind(value).check()
+
+
+def _find_parts(kind: type[Effect], values: Sequence[float], text: str, substeps: int) -> int:
+    """Return 1, or into how many parts of a step a delay of such values has to be cut.
+
+    Raises BadValue where values that must be are no whole numbers of either.
+    """
+    if not kind.whole or np.array_equal(values, np.rint(values)):
+        return 1
+    if issubclass(kind, ActionDelay) and substeps > 1:
+        in_substeps = np.array(values) * substeps
+        if np.allclose(in_substeps, np.rint(in_substeps), atol=1e-3):
+            return substeps
+        raise BadValue(
+            f"{kind.name}={text}: a control step has {substeps} physics steps here; needs "
+            f"multiples of {1 / substeps:g}"
+        )
+    raise BadValue(
+        f"{kind.name}={text}: {kind.name} counts steps; needs whole numbers, for instance "
+        f"{kind.name}=0..3 or the axis {kind.name}=0..3:4"
+    )
+
+
+def count_substeps(domain: Domain) -> int:
+    """Return the physics steps of a domain's control step; 1 where they are not ours to cut."""
+    if not domain.has_substeps:
+        return 1
+    skip, timestep = domain.description().frame_skip, domain.numerics.timestep
+    return skip if timestep is None else round(domain.step_seconds / timestep)
+
+
+def check_split(domain: Domain) -> None:
+    """Raise BadValue where a delay's parts of a step are not those of the domain's physics."""
+    for effect in domain.effects:
+        if isinstance(effect, SplitDelay) and effect.substeps != count_substeps(domain):
+            raise BadValue(
+                f"{effect.name}={effect.value:g} was read for {effect.substeps} physics steps in a "
+                f"control step, and this timestep makes it {count_substeps(domain)}; write both "
+                "settings at once"
+            )
 
 
 def _find_ends(law: ParameterSpec) -> tuple[float, float]:
@@ -104,20 +159,6 @@ def _list_values(law: ParameterSpec) -> tuple[float, ...]:
     return law.values if isinstance(law, Grid) else _find_ends(law)
 
 
-def _make_whole(name: str, text: str, law: ParameterSpec) -> ParameterSpec:
-    """Return a law or axis of whole numbers. Raises BadValue where its ends or values are none."""
-    values = _list_values(law)
-    if not np.array_equal(values, np.rint(values)):
-        raise BadValue(
-            f"{name}={text}: {name} counts steps; needs whole numbers, for instance "
-            f"{name}=0..3 or the axis {name}=0..3:4"
-        )
-    if isinstance(law, Grid):
-        return law
-    assert isinstance(law, Distribution)
-    return WholeDistribution(law.kind, law.low, law.high, law.mean, law.sd)
-
-
 SettingPairs = tuple[tuple[str, ParameterSpec], ...]
 
 
@@ -127,9 +168,9 @@ class Gaps(NamedTuple):
     settings: SettingPairs
     effects: tuple[Effect, ...]
 
-    def change(self, name: str, text: str) -> Gaps:
+    def change(self, name: str, text: str, substeps: int) -> Gaps:
         """Return both with one effect changed or added. Raises BadValue or UnknownName."""
-        effect, law = read_gap(name, text)
+        effect, law = read_gap(name, text, substeps)
         settings = dict(self.settings)
         settings.pop(name, None)
         if law is not None:

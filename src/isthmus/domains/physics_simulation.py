@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from isthmus.domains.effect_chain import SplitStep
 from isthmus.domains.simulation import SimulationStep
 from isthmus.physics.engine import NO_EQUIPMENT, Simulator, find_engine
 from isthmus.physics.numerics import AS_MODELLED, Numerics
@@ -145,10 +146,19 @@ class PhysicsSimulation:
         return np.clip(self.simulator.control[ids], self.low, self.high)
 
     def step(
-        self, ids: np.ndarray, memory: np.ndarray, *, commanded: np.ndarray, applied: np.ndarray
+        self,
+        ids: np.ndarray,
+        memory: np.ndarray,
+        *,
+        commanded: np.ndarray,
+        applied: np.ndarray,
+        split: SplitStep | None = None,
     ) -> SimulationStep:
-        """Step worlds, and pay for what was `commanded`."""
-        diverged = self.simulator.step(ids, command_motors(self.task, applied))
+        """Step worlds, and pay for what was `commanded`; `split` moves them in a step's begin."""
+        if split is None:
+            diverged = self.simulator.step(ids, command_motors(self.task, applied))
+        else:
+            diverged = self._step_in_parts(ids, applied, split)
         view = MomentView(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
             self.terms = self.rewards(view, memory, commanded)
@@ -165,6 +175,22 @@ class PhysicsSimulation:
                 diverged=diverged,
                 memory=self.task.remember(view),
             )
+
+    def _step_in_parts(self, ids: np.ndarray, applied: np.ndarray, split: SplitStep) -> np.ndarray:
+        """Step worlds whose control changes amid the step; return which diverged, bool (n,).
+
+        Those whose control changes at the same substep are stepped at once.
+        """
+        earlier, later = (command_motors(self.task, x) for x in (split.earlier, applied))
+        diverged, whole = np.zeros(len(ids), bool), self.simulator.frame_skip
+        for count in np.unique(split.substeps):
+            of_group = split.substeps == count
+            for control, substeps in ((earlier, count), (later, whole - count)):
+                if substeps:
+                    self.simulator.frame_skip = int(substeps)
+                    diverged[of_group] |= self.simulator.step(ids[of_group], control[of_group])
+        self.simulator.frame_skip = whole
+        return diverged
 
     def progress(self, ids: np.ndarray) -> np.ndarray:
         """Return the task's own measure, (n,)."""

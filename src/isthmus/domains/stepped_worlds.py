@@ -194,8 +194,10 @@ class SteppedWorlds:
         rows_before = self._copy_rows(at)
         effect_memory = s["effect_memory"][at]
         applied = self.effects.act(effect_memory, commanded=commanded, applied=applied)
+        split = self.effects.split(effect_memory)
+        early = {} if split is None else {"split": split}
         result = self.simulation.step(
-            ids, s["task_memory"][at], commanded=commanded, applied=applied
+            ids, s["task_memory"][at], commanded=commanded, applied=applied, **early
         )
         step = _add(s["step"], at, 1)
         _add(s["total"], at, 1)

@@ -91,6 +91,7 @@ class Simulator(Protocol):
     nq: int
     nv: int
     dt: float  # seconds a step (frame skip included)
+    frame_skip: int  # time steps in a step; fewer for a moment, where a control changes amid one
     rows: np.ndarray  # float64 [N, S], live and writable
     qpos: np.ndarray  # float64 [N, nq], live
     qvel: np.ndarray  # float64 [N, nv], live
