@@ -122,7 +122,7 @@ def test_strength_scales_gain_bias_and_limit(tmp_path: Path) -> None:
 
 
 class Arm(tasks.Task):
-    name = "arm"
+    name = "two_links"
     frame_skip = 10
     time_limit = 20
     observation_names = ("shoulder", "elbow", "shoulder velocity", "elbow velocity")

@@ -17,7 +17,7 @@ GROUP_ENDINGS = {
     "friction": ("friction", "friction_scale"),
     "damping": ("damping", "frictionloss"),
     "armature": ("armature",),
-    "actuators": ("strength",),
+    "actuators": ("strength", "kp", "kd"),
     "joint ranges": ("range",),
 }
 """Parameters by how their names end, alone or after a part's: `density`, `torso_mass`."""
