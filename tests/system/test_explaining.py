@@ -58,10 +58,28 @@ def test_mistakes_are_one_line(capsys: Any) -> None:
 
 
 def test_the_guide_runs(capsys: Any, folder: Path) -> None:
-    """Its commands on a run, with few episodes."""
+    """Its commands, with few episodes, and code of one's own instead of a model."""
     shutil.copytree(tiny.trained("source_only").folder, folder / "runs" / "my-run")
     page = (Path(__file__).parents[2] / "docs" / "guide" / "explaining.md").read_text()
-    commands = re.findall(r"^    isthmus (explain runs/my-run .*)$", page, re.MULTILINE)
-    assert commands
+    commands = re.findall(r"^    isthmus (.*)$", page, re.MULTILINE)
+    assert len(commands) == 3
     for command in commands:
-        assert say(capsys, re.sub(r"-n \d+|--episodes \d+", "-n 192", command))
+        own = command.replace("policy.onnx", "mine.py:make").replace("--contract task", "")
+        few = re.sub(r"-n \d+|$", " -n 192", own, count=1)
+        if command.startswith("compare"):
+            few = re.sub(r"(\.\.[\d.]+):\d+", r"\1:2", own).replace("20", "2")
+        assert say(capsys, few)
+
+
+def test_compare_draws_a_map(capsys: Any, folder: Path) -> None:
+    (folder / "theirs.py").write_text("def make():\n    return lambda obs: 0 * obs[:, :3] + 1\n")
+    command = "compare -p hopper --policies mine.py:make theirs.py:make --out out --episodes"
+    over = "--over torso_mass=x0.5..x2:2 gravity=x0.7..x2:3"
+    said = say(capsys, f"{command} 3 {over}")
+    assert "theirs.py:make beats mine.py:make in " in said and "of 6 cells" in said
+    assert len((folder / "out" / "map-1.csv").read_text().splitlines()) == 7
+    assert (folder / "out" / "map.png").exists()
+    for wrong, line in ((f"1 {over}", "2 --episodes a cell"), ("3 --over gravity=1", "a map two")):
+        with pytest.raises(SystemExit):
+            main(shlex.split(f"{command} {wrong}"))
+        assert line in capsys.readouterr().err

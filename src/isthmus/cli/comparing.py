@@ -19,7 +19,9 @@ from isthmus.cli.options import (
 from isthmus.types import BadValue
 
 if TYPE_CHECKING:
+    from isthmus.domains.domain import Domain
     from isthmus.problems.problem import Problem
+    from isthmus.studies.policies import PolicyComparison
     from isthmus.studies.study import Study
     from isthmus.studies.trial import Measurement, Trial
 
@@ -45,6 +47,14 @@ class ComparisonOptions:
         str | None,
         arg(metavar="FILE|task", help="of the policies that do not say what they observe"),
     ] = None
+    over: Annotated[
+        tuple[str, ...],
+        arg(
+            metavar="NAME=LOW..HIGH:COUNT",
+            help="of --policies: two parameters over which to map where each beats the first; "
+            "--episodes is then a cell's",
+        ),
+    ] = ()
     seeds: int = 5
     steps: int = 1_000_000
     episodes: Annotated[int, arg(help="episodes a seed, in the target")] = 100
@@ -67,6 +77,8 @@ def run_compare(
     """
     configuration.load()
     made = problem.make()
+    if comparison.over and not comparison.policies:
+        raise BadValue("--over maps --policies; trained methods are mapped over the target's grid")
     if comparison.policies:
         _compare_policies(made, comparison, out)
         return
@@ -105,12 +117,47 @@ def _compare_policies(problem: Problem, comparison: ComparisonOptions, out: Path
     policies = {}
     for reference in comparison.policies:
         policies[reference] = _open_policy(reference, comparison.contract)
-    domain = problem.evaluation_target
-    with show_episodes(str(domain), comparison.episodes) as bar:
-        result = compare_policies(policies, domain, comparison.episodes, on_step=bar)
+    domain, episodes = problem.evaluation_target, comparison.episodes
+    if comparison.over:
+        domain, episodes = _make_cells(domain, comparison)
+    with show_episodes(str(domain), episodes) as bar:
+        result = compare_policies(policies, domain, episodes, on_step=bar)
     result.save(out)
     screen.print(tabulate_policies(result))
     print_text(out / EPISODES_FILE)
+    if comparison.over:
+        _write_maps(result, out)
+
+
+def _make_cells(domain: Domain, comparison: ComparisonOptions) -> tuple[Domain, int]:
+    """Return the grid over two parameters, and the episodes in all its cells.
+
+    Raises BadValue for other than two axes, and less than two episodes a cell.
+    """
+    from isthmus.evaluation.landscape import make_grid
+
+    grid = make_grid(domain, ",".join(comparison.over))
+    counts = [len(values) for values in grid.grid.values()]
+    if len(counts) != 2:
+        raise BadValue(f"--over has {len(counts)} axes, a map two: write name=low..high:count each")
+    if comparison.episodes < 2:
+        raise BadValue("--over needs 2 --episodes a cell at least")
+    return grid, comparison.episodes * counts[0] * counts[1]
+
+
+def _write_maps(result: PolicyComparison, out: Path) -> None:
+    """Write and say where each policy beats the first: a CSV a policy, and a picture."""
+    from isthmus.report.map_figures import plot_maps
+    from isthmus.report.style import save_figure
+    from isthmus.training.run_files import write_text
+
+    maps = result.maps()
+    for number, compared in enumerate(maps, 1):
+        print_text(compared.sentence())
+        path = out / f"map-{number}.csv"
+        write_text(path, compared.csv())
+        print_text(path)
+    print_text(save_figure(plot_maps(maps), out / "map.png"))
 
 
 def _open_policy(reference: str, contract: str | None) -> Any:

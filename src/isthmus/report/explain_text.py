@@ -63,7 +63,12 @@ def write_lines(explanation: Explanation) -> list[str]:
     for region in explanation.regions:
         lines.append(_write_region(explanation, region))
     if not explanation.regions:
-        lines.append("no region was found in which failures are more frequent than elsewhere")
+        share = explanation.failed_share
+        lines.append(
+            f"no region was found in which failures are more frequent than elsewhere: "
+            f"{share.value:.0%} [{100 * share.low:.0f}, {100 * share.high:.0f}] of "
+            f"{share.n:,} fresh episodes {explanation.failing}"
+        )
     return [*lines, write_sentence(explanation)]
 
 

@@ -24,7 +24,9 @@ from isthmus.evaluation.episode_intervals import (
     summarize_episodes,
 )
 from isthmus.evaluation.evaluate import SEED, OnStep, evaluate, evaluate_method
+from isthmus.evaluation.landscape import make_landscape
 from isthmus.evaluation.statistics import Estimate
+from isthmus.studies.comparison_map import ComparisonMap, compare_landscapes
 from isthmus.training.run import Run, versions
 from isthmus.training.run_files import make_folder, write_text
 from isthmus.types import BadValue, Episodes
@@ -55,6 +57,17 @@ class PolicyComparison:
     seed: int
     rows: list[PolicyRow]
     episodes: list[Episodes]
+
+    def maps(self) -> list[ComparisonMap]:
+        """Return where each further policy beats the first, over a grid of two parameters.
+
+        Raises BadValue where the domain is no such grid.
+        """
+        first, *others = [make_landscape(self.domain, played) for played in self.episodes]
+        maps = []
+        for row, landscape in zip(self.rows[1:], others, strict=True):
+            maps.append(compare_landscapes(first, landscape, (self.rows[0].name, row.name)))
+        return maps
 
     def save(self, folder: Path) -> None:
         """Write `policies.json` and `policies.csv`, a row an episode."""
