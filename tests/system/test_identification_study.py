@@ -9,17 +9,23 @@ import pytest
 
 from isthmus.cli.main import main
 from isthmus.identification.log_space import WHOLE_ROBOT
+from isthmus.methods import registry
 from isthmus.papers import registry as studies
+from isthmus.papers.dap.trials import list_dap_trials
+from isthmus.papers.es_sim2real.trials import list_es_trials
 from isthmus.papers.identification.coverage import measure_coverage
 from isthmus.papers.identification.hidden_robots import (
     COMMON_FACTOR,
     draw_robot,
     record_robot,
 )
+from isthmus.papers.identification.returns import group_returns, way_to_ceiling
 from isthmus.papers.identification.study import STUDY, report_identification
 from isthmus.papers.identification.trials import SCALES, list_identification_trials
+from isthmus.problems.problem import make_problem
 from isthmus.studies.contrasts import HOLDS, NOT, NOT_RUN
 from isthmus.studies.results import Results, Row
+from isthmus.studies.trial import Trial
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -101,6 +107,27 @@ def test_what_no_log_tells_and_is_called_identified_is_a_mistake() -> None:
     assert claims["I2"].verdict == NOT and claims["I1"].verdict == NOT_RUN
 
 
+def make_return(value: float) -> Results:
+    row = Row("final", "target_return", "", "", f"{value:g}")
+    return Results([dict(zip(Row._fields, map(str, row), strict=True))])
+
+
+def test_returns_are_the_way_from_floor_to_ceiling() -> None:
+    levels = {"source": 1000, "target": 3000, "system_identification": 2980, "darc": 900}
+    levels |= {"dap_inverse": 950, "h2o": 1100, "domain_randomization": 1500}
+    done = {}
+    for seed in range(5):
+        for approach, level in levels.items():
+            name = f"laptop-half_cheetah-{approach}-s{seed}"
+            done[name] = make_return(level + 10 * ((7 * seed) % 5 - 2))
+    ways = way_to_ceiling(group_returns(done)["half_cheetah"], "darc")
+    assert np.mean([*ways.values()]) == pytest.approx(-0.05)
+    claims = {claim.id: claim for claim in STUDY.claims(done)}
+    assert claims["I4"].verdict == HOLDS and claims["I6"].verdict == HOLDS
+    assert claims["I5"].verdict == NOT_RUN
+    assert any("system_identification" in line for line in report_identification(done))
+
+
 def test_smoke_scale_runs_from_end_to_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,3 +141,25 @@ def test_smoke_scale_runs_from_end_to_end(
     capsys.readouterr()
     main([*command, *where, "--forecast"])
     assert "all 2 units are there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_training_can_be_built_and_has_what_it_needs(scale: str) -> None:
+    for figure in ("return", "adaptation"):
+        table = {trial.name: trial for trial in list_identification_trials(scale, figure)}
+        for trial in table.values():
+            assert isinstance(trial, Trial)
+            method = registry.build(trial.method, trial.settings)
+            make_problem(trial.problem, uncertainty=trial.uncertainty or None)
+            accepted = {str(access) for access in method.accepts}
+            assert trial.access is None or trial.access in accepted
+            assert trial.needs <= table.keys()
+
+
+def test_what_other_studies_have_is_asked_for_alike() -> None:
+    ours = {trial.name: trial for trial in list_identification_trials("laptop", None)}
+    theirs = {trial.name: trial for trial in list_dap_trials("laptop", "2")}
+    theirs |= {trial.name: trial for trial in list_es_trials("laptop", "memory")}
+    shared = ours.keys() & theirs.keys()
+    assert all(ours[name] == theirs[name] for name in shared)
+    assert "laptop-half_cheetah-darc-s4" in shared and "laptop-es_maml-s0" in shared

@@ -257,10 +257,14 @@ def _fit_coarsely(job: _Job, max_delay: int, given: np.ndarray | None) -> _Coars
     """Compare starts and delays on a part of the log, by few steps from each logged state."""
     candidates: list[_Candidate] = []
     world_steps = 0
-    usual = _measure_change(_cut_coarsely(job, 0))
+    first = _cut_coarsely(job, 0)
+    usual = _measure_change(first)
+    # Along these the fit stays where the source is: nothing else is known.
+    untold = find_invariances(Predictor(job.source, job.space, first, fits_starts=False), usual)
     for delay in range(max_delay + 1):
         segments = _cut_coarsely(job, delay)
         predictor = Predictor(job.source, job.space, segments, fits_starts=False)
+        predictor.untold = untold
         stage = f"a delay of {delay} steps" if delay else "one step ahead"
         solution = _fit_from_starts(job, predictor, usual, stage)
         world_steps += predictor.steps
@@ -278,7 +282,7 @@ def _fit_coarsely(job: _Job, max_delay: int, given: np.ndarray | None) -> _Coars
         losses=tuple((c.delay, c.solution.cost) for c in candidates),
         is_exact=exact and not unknown,
         has_unknown=unknown,
-        untold=find_invariances(best.predictor, best.solution, usual),
+        untold=untold,
         world_steps=world_steps,
     )
 
@@ -300,7 +304,8 @@ def _fit_from_starts(job: _Job, predictor: Predictor, sd: np.ndarray, stage: str
     for k in range(STARTS):
         u = space.origin
         if k:
-            u = u + rng.uniform(-START_REACH, START_REACH, len(u))
+            moved = rng.uniform(-START_REACH, START_REACH, len(u))
+            u = u + moved - predictor.untold.T @ (predictor.untold @ moved)
         margin = np.minimum(0.05, 0.1 * (space.high - space.low))
         u = np.clip(u, space.low + margin, space.high - margin)
         solution = solve(predictor, u, begin, sd, job.tell(stage))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.identification.least_squares import LeastSquares
+from isthmus.identification.least_squares import linearize
 from isthmus.identification.residual import Predictor
 
 WEAK_RATIO = 0.05  # of the largest singular value: candidates
@@ -18,19 +18,21 @@ UNMOVED = 1e-3  # of a number's usual change in a step: what rounding and the so
 PARTS = 2.0  # a direction's parts are multiples of 1 / PARTS of the largest
 
 
-def find_invariances(predictor: Predictor, solution: LeastSquares, usual: np.ndarray) -> np.ndarray:
+def find_invariances(predictor: Predictor, sd: np.ndarray) -> np.ndarray:
     """Return orthonormal directions [K, P] of u that change no prediction; K is often 0.
 
-    `usual` is each observed number's usual change in a step, [O].
+    They are looked for at the source's values. `sd` is each observed number's usual change in a
+    step, [O].
     """
-    eigenvalues, vectors = np.linalg.eigh(solution.normal.matrix)
+    u, start = predictor.space.origin, predictor.starts.begin(predictor.segments)
+    eigenvalues, vectors = np.linalg.eigh(linearize(predictor, u, start, sd).matrix)
     singular = np.sqrt(np.maximum(eigenvalues, 0.0))
     found: list[np.ndarray] = []
     for value, vector in zip(singular, vectors.T, strict=True):
         if value > WEAK_RATIO * singular[-1]:
             break
         candidate = round_direction(vector)
-        if _is_invariant(predictor, solution, usual, candidate):
+        if _is_invariant(predictor, start, sd, candidate):
             found.append(candidate)
     return _orthonormalize(found, len(singular))
 
@@ -42,13 +44,13 @@ def round_direction(direction: np.ndarray) -> np.ndarray:
 
 
 def _is_invariant(
-    predictor: Predictor, solution: LeastSquares, usual: np.ndarray, direction: np.ndarray
+    predictor: Predictor, start: np.ndarray, sd: np.ndarray, direction: np.ndarray
 ) -> bool:
     """Return whether two predictions far apart along a direction are one."""
     space, moved = predictor.space, REACH * direction
-    ends = [np.clip(solution.u + way, space.low, space.high) for way in (moved, -moved)]
-    one, other = (predictor.predict(end, solution.start) for end in ends)
-    return bool(np.median(np.abs(one - other) / usual, axis=(0, 1)).max() < UNMOVED)
+    ends = [np.clip(space.origin + way, space.low, space.high) for way in (moved, -moved)]
+    one, other = (predictor.predict(end, start) for end in ends)
+    return bool(np.median(np.abs(one - other) / sd, axis=(0, 1)).max() < UNMOVED)
 
 
 def _orthonormalize(directions: list[np.ndarray], size: int) -> np.ndarray:

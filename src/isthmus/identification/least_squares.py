@@ -87,6 +87,13 @@ def solve(
     return LeastSquares(u, start, cost, residual, _Blocks(line, targets, sd).eliminate())
 
 
+def linearize(
+    predictor: Predictor, u: np.ndarray, start: np.ndarray, sd: np.ndarray
+) -> NormalEquations:
+    """Return the normal equations at a point, u [P] and starts [S, D]."""
+    return _Blocks(predictor.linearize(u, start), predictor.targets, sd).eliminate()
+
+
 class _Point(NamedTuple):
     u: np.ndarray  # [P]
     start: np.ndarray  # [S, D]

@@ -31,6 +31,7 @@ WIDEST = float(np.log(2.0))
 SHARED = 0.1
 """A parameter of a smaller part in a direction that is not told is told by the others."""
 
+ROUNDING_SHARE = 1e-6  # of an observed number's spread: a log holds 7 digits
 SAME_FACTOR = 0.9  # of a direction's largest part: the others count as equal
 
 
@@ -102,13 +103,14 @@ class StepGap(NamedTuple):
 
     by_default: np.ndarray  # [S, H, O]
     by_fit: np.ndarray  # [S, H, O]
+    spread: np.ndarray  # [O] standard deviation of what was observed
     block: np.ndarray  # int64 [S]
 
     @property
     def scale(self) -> np.ndarray:
-        """Root mean square errors by default [O]; infinity where there are none."""
+        """Root mean square errors by default [O]; infinity where that is rounding."""
         size = np.sqrt(np.mean(self.by_default**2, axis=(0, 1)))
-        return np.where(size > 0, size, np.inf)
+        return np.where(size > ROUNDING_SHARE * self.spread, size, np.inf)
 
     @property
     def explained(self) -> float:
@@ -149,7 +151,8 @@ def explain_gap(source: RobotDomain, space: LogSpace, u: np.ndarray, held_out: S
     """Measure errors on held-out segments; unknown starts are fitted under either."""
     by_default = _measure_errors(source, space, space.origin, held_out)
     by_fit = _measure_errors(source, space, u, held_out)
-    return StepGap(by_default, by_fit, held_out.block)
+    spread = held_out.targets.std(axis=(0, 1))
+    return StepGap(by_default, by_fit, spread, held_out.block)
 
 
 def _measure_errors(

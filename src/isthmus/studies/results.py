@@ -156,7 +156,7 @@ def config_mismatches(trial: AnyTrial, meta: Mapping[str, Any]) -> list[str]:
 def _plan_mismatches(trial: Trial, meta: Mapping[str, Any]) -> list[str]:
     asked: dict[str, Any] = {
         "method": trial.method, "problem": trial.problem, "seed": trial.seed, "steps": trial.steps,
-        "start_at": trial.start_at or "end", **trial.logged,
+        "start_at": trial.start_at or "end", **trial.logged, **trial.drawn,
     }  # fmt: skip
     recorded = {name: meta[name] for name in asked if name in meta}
     if "digest" in meta:  # a trial's file, which says only where it did not start from the end

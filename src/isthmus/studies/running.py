@@ -111,7 +111,8 @@ def ensure_trained(trial: Trial, results: Path, runs: Path) -> tuple[Run, Proble
     folder = runs / trial.name
     data = ensure_log(trial, results, runs) if trial.log else None
     access = trial.access or ("dataset" if data else None)
-    problem = make_problem(trial.problem, access=access, data=data)
+    drawn = trial.uncertainty or None
+    problem = make_problem(trial.problem, access=access, data=data, uncertainty=drawn)
     start = open_needed(trial.start, results, runs, trial.start_at) if trial.start else None
     if (folder / "run.json").exists():
         run = Run.open(folder)
@@ -263,7 +264,7 @@ def _describe_training(trial: Trial, run: Run, source_steps: int, job: TrialJob)
         **run.config["versions"], "wall_seconds": seconds, "steps": trial.steps,
         "source_steps": source_steps, "start": trial.start or "", **start_at,
         "method": trial.method, "problem": trial.problem, "seed": trial.seed, **trial.logged,
-        "settings": json.dumps(run.config["settings"], sort_keys=True),
+        **trial.drawn, "settings": json.dumps(run.config["settings"], sort_keys=True),
         "needs": json.dumps(_list_needed_digests(trial, run, job)),
         "digest": run.digest,
     }  # fmt: skip

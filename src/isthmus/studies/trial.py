@@ -26,6 +26,7 @@ class Trial:
     steps: int
     settings: dict[str, Any] = field(default_factory=dict)
     access: str | None = None
+    uncertainty: str = ""  # of the problem, where it has none of its own
     start: str | None = None
     start_at: str = ""
     beside: str | None = None
@@ -44,6 +45,11 @@ class Trial:
         if not self.log:
             return {}
         return {"log": self.log, "log_steps": self.log_steps, "log_size": self.log_size}
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What its file records of its uncertainty; empty where that is the problem's."""
+        return {"uncertainty": self.uncertainty} if self.uncertainty else {}
 
     @property
     def needs(self) -> set[str]:

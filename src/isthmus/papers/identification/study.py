@@ -6,6 +6,7 @@ import numpy as np
 
 from isthmus.identification.log_space import WHOLE_ROBOT
 from isthmus.papers.identification.claims import decide_identification_claims, describe_share
+from isthmus.papers.identification.returns import describe_agents, describe_returns
 from isthmus.papers.identification.scores import (
     Judged,
     group_coverage,
@@ -19,7 +20,11 @@ from isthmus.studies.study import Study
 
 
 def report_identification(results: dict[str, Results]) -> list[str]:
-    """Return what came out, a line for each robot and noise, and one for each parameter."""
+    """Return what came out: coverage by robot, noise and parameter, returns, adaptation."""
+    return [*_describe_coverage(results), *describe_returns(results), *describe_agents(results)]
+
+
+def _describe_coverage(results: dict[str, Results]) -> list[str]:
     lines: list[str] = []
     for condition, group in sorted(group_coverage(results).items()):
         shares = held_shares(group)
@@ -64,7 +69,7 @@ def _describe_intervals(rows: list[Judged]) -> str:
 
 
 def _claim_identification(results: dict[str, Results]) -> list[Claim]:
-    return decide_identification_claims(group_coverage(results))
+    return decide_identification_claims(results)
 
 
 STUDY = Study(
