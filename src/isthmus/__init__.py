@@ -16,12 +16,14 @@ from isthmus.jax_options import set_options_on_import
 
 if TYPE_CHECKING:
     from isthmus.audit.audit import audit
+    from isthmus.deploy.cross import cross
     from isthmus.deploy.policy import load_policy
     from isthmus.domains.domain import Domain
     from isthmus.domains.effect_chain import Effect
     from isthmus.domains.effects import register_effect
     from isthmus.domains.parse import parse_domain
     from isthmus.evaluation.evaluate import evaluate
+    from isthmus.evaluation.explain import explain
     from isthmus.evaluation.landscape import landscape
     from isthmus.identification.fit import Fit
     from isthmus.identification.identify import identify
@@ -59,9 +61,11 @@ _ATTRIBUTES = {
     "audit": "isthmus.audit.audit:audit",
     "collect_log": "isthmus.training.collect:log_target",
     "compare": "isthmus.studies.compare:compare",
+    "cross": "isthmus.deploy.cross:cross",
     "Fit": "isthmus.identification.fit:Fit",
     "identify": "isthmus.identification.identify:identify",
     "evaluate": "isthmus.evaluation.evaluate:evaluate",
+    "explain": "isthmus.evaluation.explain:explain",
     "landscape": "isthmus.evaluation.landscape:landscape",
     "load_policy": "isthmus.deploy.policy:load_policy",
     "Processes": "isthmus.training.executor:Processes",
@@ -105,7 +109,9 @@ __all__ = [
     "collect_log",
     "compare",
     "control_cost",
+    "cross",
     "evaluate",
+    "explain",
     "identify",
     "landscape",
     "load_policy",

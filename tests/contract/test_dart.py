@@ -729,7 +729,7 @@ def test_a_joint_stops_at_its_margin(tmp_path):
 
 
 SERVO_ON = '<actuator><{}="1" joint="x"/></actuator>'
-NO_MOTOR = "actuators that are no plain motors of joints"
+NO_MOTOR = "actuators that are no motors or servos of joints"
 MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
 
 
@@ -811,12 +811,12 @@ MOTOR_ON = '<actuator><motor joint="x" gear="3" {}/></actuator>'
         (SWING.format(""), '<option viscosity="1"/>', "a fluid"),
         (
             SWING.format(""),
-            SERVO_ON.format("position kp"),
+            SERVO_ON.format('position timeconst=".1" kp'),
             f"{NO_MOTOR}, actuators whose control is a position",
         ),
         (
             SWING.format(""),
-            SERVO_ON.format("velocity kv"),
+            SERVO_ON.format('intvelocity actrange="-1 1" kp'),
             f"{NO_MOTOR}, actuators whose control is a velocity",
         ),
         (
@@ -1029,7 +1029,8 @@ def test_parameters_are_those_of_the_model():
     assert changed.joints[5].getPositionUpperLimit(0) == pytest.approx(np.pi / 8)
     thigh = changed.joints[3]
     assert (thigh.getDampingCoefficient(0), thigh.getCoulombFriction(0)) == (3.0, 0.25)
-    assert simulator._gear[:, 1].tolist() == [200.0, 400.0]
+    gear = simulator._actuators.fields["actuator_gear"]
+    assert gear[:, 1, 0].tolist() == [200.0, 400.0]
     simulator.set_parameters(np.array([1]), values[:1])
     assert (
         np.allclose(changed.world.getGravity(), [0, 0, -9.81])
@@ -1116,7 +1117,11 @@ def test_an_unknown_engine_and_an_unknown_parameter_get_the_nearest_names():
             "",
             "colliding geoms",
         ),
-        (SLIDE.format(""), '<actuator><position joint="x" kp="3"/></actuator>', "no plain motors"),
+        (
+            SLIDE.format(""),
+            '<actuator><damper joint="x" kv="3" ctrlrange="0 1"/></actuator>',
+            "no mo",
+        ),
         (
             SLIDE.format(""),
             '<tendon><fixed><joint joint="x" coef="1"/></fixed></tendon>',

@@ -38,6 +38,7 @@ NAMES = (
     "landscapes",
     "member_updates",
     "es_generation",
+    "robots",
     "startup",
     "run",
 )
@@ -278,3 +279,23 @@ def test_sb3_trains_and_plays_our_policy(bench, peer) -> None:
     assert min(run.theirs) > 0 and model.ours == against_run.ours and run.ours == against_run.theirs
     with pytest.raises(bench.sb3.PeerError, match="no_such_request"):
         peer.ask("no_such_request")
+
+
+def test_a_robots_comparisons(bench) -> None:
+    learner = PPO(worlds=4, steps=8, epochs=1, minibatch=16, hidden=(8,))
+    sizes = bench.robots.Sizes(worlds=4, steps=3, pairs=1, rounds=1, learner=learner)
+    rows = list(bench.robots.compare(sizes))
+    assert [row.at_least for row in rows] == [0.8, 0.95, 0.6]
+    assert all(speed > 0 for row in rows for speed in (*row.ours, *row.theirs))
+
+
+def test_position_actuators_move_a_robot_as_its_servos_do(bench) -> None:
+    """Nearly: MuJoCo's are implicit in their damping, and know no torque-speed line."""
+    domain = parse_domain("quadruped")
+    live, simulation = bench.robots.begin(domain, 2)
+    bare = bench.robots.PositionBatch(simulation)
+    bare.begin(simulation.simulator.qpos, simulation.simulator.qvel)
+    for _ in range(20):
+        live.step(live.all, commanded=np.zeros((2, 12), np.float32))
+    bare.run(np.tile(bare.actuation.pose, (20, 1, 1)))
+    np.testing.assert_allclose(simulation.simulator.qpos, bare.qpos, atol=0.02)

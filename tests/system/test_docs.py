@@ -183,7 +183,9 @@ def test_commands_ask_for_what_there_is(page: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("isthmus.cli.main.COMMANDS", {name: check(name) for name in COMMANDS})
     monkeypatch.setattr(Fit, "load", staticmethod(make_fit))  # a page's fit.json is not there
-    own = [f"{DOCS}/examples/{name}.py" for name in ("pendulum", "own_method", "own_learner")]
+    own = [
+        f"{DOCS}/examples/{name}.py" for name in ("pendulum", "head", "own_method", "own_learner")
+    ]
     before = [dict(table._entries) for table in TABLES]
     try:
         import_files(own)

@@ -15,6 +15,7 @@ import pytest
 import tiny
 
 from isthmus.cli.main import main
+from isthmus.deploy.contract import PolicyContract
 from isthmus.domains.parse import parse_domain
 from isthmus.tasks.imports import import_files
 from isthmus.training.run import Run
@@ -143,3 +144,28 @@ def test_the_pendulum():
     with pytest.raises(IsthmusError, match="did you mean pole_mass"):
         domain.shift("pole_mas=2")
     assert np.isfinite(worlds.rows).all()
+
+
+def test_the_documented_commands_of_a_robot_with_servos(tmp_path, monkeypatch, capsys):
+    """From an MJCF to a policy that was trained, audited, exported and checked."""
+    pytest.importorskip("onnxruntime")
+    page = (DOCS / "guide" / "own_robot.md").read_text()
+    source = (DOCS / "examples" / "head.py").read_text()
+    shown = re.findall(r"^```python\n(.*?)```$", page, re.MULTILINE | re.DOTALL)
+    assert shown[0] in source
+    shutil.copytree(DOCS / "examples", tmp_path / "docs" / "examples")
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line) for line in re.findall(r"^    isthmus (.*)$", page, re.MULTILINE)]
+    few = {"train": tiny.flags("source_only"), "evaluate": ["--episodes=5"]}
+    said = {}
+    for command in commands:
+        steps = [re.sub(r"^200000$", str(3 * tiny.ROUND), part) for part in command]
+        main([*steps, *few.get(command[0], [])])
+        said[command[0]] = capsys.readouterr().out
+    assert list(said) == ["parameters", "audit", "train", "evaluate", "export", "check"]
+    assert re.search(r"^pan_kp +8 +N m/rad", said["parameters"], re.MULTILINE)
+    assert "a shift" in said["audit"].splitlines()[2]
+    assert re.search(r"reference replayed +yes", said["check"])
+    servo = PolicyContract.read(Path("exported/contract.toml")).servo
+    assert (servo.joints, servo.pose, servo.scale) == (("pan", "tilt"), (0.0, 0.0), (1.4, 0.7))
+    assert (servo.kp, servo.effort, servo.speed) == ((8.0, 8.0), (2.0, 2.0), (12.0, 12.0))

@@ -16,7 +16,8 @@ import pytest
 import tiny
 
 from isthmus.cli.output import accept_any_text, spell
-from isthmus.physics.mujoco import load_keyframe, load_model
+from isthmus.physics.keyframes import load_keyframe
+from isthmus.physics.mujoco import load_model
 from isthmus.training.run import Run
 from isthmus.training.run_files import write_text
 from isthmus.types import decode_text

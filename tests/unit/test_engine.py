@@ -13,7 +13,8 @@ from isthmus.domains.domain import RobotDomain
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.physics.engine import DEFAULT_ENGINE, ENGINES, Engine, find_engine, register_engine
-from isthmus.physics.mujoco import MujocoEngine, MujocoSimulator
+from isthmus.physics.mujoco import MujocoSimulator
+from isthmus.physics.mujoco_engine import MujocoEngine
 from isthmus.types import BadValue, UnknownName
 
 

@@ -18,7 +18,8 @@ from isthmus.domains.physics_simulation import PhysicsSimulation
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.actuator_controls import control_box, find_holding_control, holds_poses
 from isthmus.physics.engine import Start
-from isthmus.physics.mujoco import MujocoSimulator, load_keyframe
+from isthmus.physics.keyframes import load_keyframe
+from isthmus.physics.mujoco import MujocoSimulator
 from isthmus.tasks import task as tasks
 from isthmus.types import BadValue, UnknownName
 

@@ -12,6 +12,7 @@ import isthmus
 from isthmus.audit.audit import audit
 from isthmus.domains.parse import parse_domain
 from isthmus.domains.physics_simulation import PhysicsSimulation, build_simulator, control_bounds
+from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.random import Streams, keys
 from isthmus.tasks import task as tasks
 from isthmus.tasks.contract import check_contract
@@ -359,3 +360,39 @@ def test_a_world_that_diverged_is_no_fault_of_its_task(tmp_path):
         np.arange(2), memory, commanded=np.zeros((2, 1)), applied=np.zeros((2, 1))
     )
     assert diverged.tolist() == [False, True]
+
+
+def scatter(self, view, random):
+    view.write_state(0, np.random.default_rng().uniform(size=(len(view.ids), 1)))
+
+
+def hand_on(self, view, random):
+    view.write_state(0, np.full((len(view.ids), 1), 1.0 * len(view.ids)))
+
+
+@pytest.mark.parametrize("begin", [scatter, hand_on])
+def test_a_state_that_is_not_a_worlds_own(tmp_path, begin):
+    fault = find_fault(tmp_path, state_size=1, begin=begin)
+    assert fault.startswith("leg.begin writes a world another state when others begin with it")
+
+
+def test_a_task_keeps_a_state_of_its_own(tmp_path):
+    def begin(self, view, random):
+        view.write_state(0, random.uniform(1.0, 2.0, 1))
+
+    def advance(self, view, action):
+        view.write_state(0, view.state + 1)
+
+    def rewards(self, view, memory, action):
+        return {"count": view.state[:, 0]}
+
+    name = own.register(tmp_path, state_size=1, begin=begin, advance=advance, rewards=rewards)
+    live = SteppedWorlds.new(parse_domain(name), keys(0, 3))
+    paid = [live.step(live.all, commanded=np.zeros((3, 1), np.float32)).reward for _ in range(3)]
+    assert ((paid[0] >= 1) & (paid[0] < 2)).all() and len(set(paid[0])) == 3
+    np.testing.assert_array_equal(np.diff(paid, axis=0).round(9), 1.0)
+
+
+def test_a_view_shows_what_a_task_needs_alone(tmp_path):
+    fault = find_fault(tmp_path, observe=lambda self, view: np.tile(view.effort, (1, 15)))
+    assert "write needs = ('efforts',)" in fault

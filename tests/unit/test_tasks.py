@@ -15,6 +15,7 @@ import pytest
 from gymnasium.utils.seeding import np_random
 
 from isthmus import plugins
+from isthmus.domains.physics_simulation import build_simulator
 from isthmus.physics.mujoco import MujocoSimulator, load_parameters
 from isthmus.physics.random import Single, Streams, fold, keys
 from isthmus.tasks import task as tasks
@@ -36,7 +37,9 @@ def bits(array: np.ndarray) -> tuple:
 
 
 def make(task: tasks.Task, n: int, names: tuple[str, ...] = ()) -> MujocoSimulator:
-    return MujocoSimulator(task.model_path(), names, n, task.frame_skip, task.forces)
+    simulator = build_simulator(task, "mujoco", names, n)
+    assert isinstance(simulator, MujocoSimulator)
+    return simulator
 
 
 def actions(task: tasks.Task, steps: int) -> np.ndarray:

@@ -8,7 +8,7 @@ equal positions and velocities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,9 +57,9 @@ def compare_all(
     policy: PolicyLike | None,
 ) -> dict[VariantComparison, ComparisonResult]:
     """Return what each comparison measures; those between the same engines are one batch."""
-    batches: dict[tuple[str, str], list[VariantComparison]] = {}
+    batches: dict[tuple[Hashable, Hashable], list[VariantComparison]] = {}
     for comparison in dict.fromkeys(comparisons):
-        engines = comparison.source.engine, comparison.target.engine
+        engines = comparison.source.computed_by, comparison.target.computed_by
         batches.setdefault(engines, []).append(comparison)
     results = {}
     for batch in batches.values():

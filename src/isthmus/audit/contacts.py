@@ -10,9 +10,12 @@ import numpy as np
 
 from isthmus.audit.effect import HORIZON_STEPS
 from isthmus.audit.plan import AuditPlan, DomainVariant, VariantComparison
-from isthmus.physics.engine import Simulator, find_engine
+from isthmus.domains.physics_simulation import build_simulator
+from isthmus.physics.engine import Simulator
 from isthmus.physics.geom_contacts import is_scenery
 from isthmus.physics.mujoco import load_model
+from isthmus.physics.numerics import Numerics
+from isthmus.tasks.motors import command_motors
 
 FALL_STEPS = 2 * HORIZON_STEPS  # in which the robot falls under random actions
 
@@ -27,41 +30,37 @@ def measure_contacts(
 
     The robot stands up, then falls under random actions.
     """
-    by_engine: dict[str, list[DomainVariant]] = {}
+    by_engine: dict[tuple[str, Numerics], list[DomainVariant]] = {}
     for variant in dict.fromkeys(chain.from_iterable(comparisons)):
-        by_engine.setdefault(variant.engine, []).append(variant)
+        by_engine.setdefault(variant.computed_by, []).append(variant)
     contacts = {}
-    for engine, variants in by_engine.items():
-        contacts.update(zip(variants, _measure_falls(plan, engine, variants, seed), strict=True))
+    for variants in by_engine.values():
+        contacts.update(zip(variants, _measure_falls(plan, variants, seed), strict=True))
     return contacts
 
 
-def _measure_falls(
-    plan: AuditPlan, engine: str, variants: list[DomainVariant], seed: int
-) -> list[Frictions]:
+def _measure_falls(plan: AuditPlan, variants: list[DomainVariant], seed: int) -> list[Frictions]:
     worlds: list[Frictions] = [{} for _ in variants]
-    for simulator in _drop_robots(plan, engine, variants, seed):
+    for simulator in _drop_robots(plan, variants, seed):
         for world, frictions in enumerate(worlds):
             for part, friction in _list_floor_contacts(plan, simulator, world):
                 frictions[part] = max(frictions.get(part, 0.0), friction)
     return worlds
 
 
-def _drop_robots(
-    plan: AuditPlan, engine: str, variants: list[DomainVariant], seed: int
-) -> Iterator[Simulator]:
+def _drop_robots(plan: AuditPlan, variants: list[DomainVariant], seed: int) -> Iterator[Simulator]:
     """Yield a simulator with a world a variant, after each step under random actions."""
+    engine, numerics = variants[0].computed_by
     task, spaces = plan.source.description(), plan.source.spaces
     known, values = plan.select_known(engine, variants)
     n, rng = len(variants), np.random.default_rng(seed)
     ids = np.arange(n)
-    simulator = find_engine(engine).simulator(
-        task.model_path(), known, n, task.frame_skip, forces=True
-    )
+    simulator = build_simulator(task, engine, known, n, numerics, forces=True)
     simulator.set_parameters(ids, values)
     simulator.reset(ids, np.tile(simulator.qpos0, (n, 1)), np.zeros((n, simulator.nv)))
     for _ in range(FALL_STEPS):
-        simulator.step(ids, np.tile(rng.uniform(spaces.low, spaces.high), (n, 1)))
+        actions = np.tile(rng.uniform(spaces.low, spaces.high), (n, 1))
+        simulator.step(ids, command_motors(task, actions))
         yield simulator
 
 

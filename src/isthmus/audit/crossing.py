@@ -39,7 +39,7 @@ class MotorCrossing(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Crossing:
+class OracleCrossing:
     """Returns of a policy in the source, in the target as it is, and by the oracle's actions, [E]
     each; how far one step leads from the source's, before and after (mean squares, what is observed
     in its own units); and motor by motor what it takes.
@@ -94,7 +94,7 @@ def measure_crossing(
     episodes: int = 8,
     seed: int = 0,
     steps: int | None = None,
-) -> Crossing:
+) -> OracleCrossing:
     """Play a policy in the source, in the target, and there by the oracle's actions.
 
     `steps` cuts the episodes (None: the task's own limit). Raises BadValue for domains that are not
@@ -107,7 +107,7 @@ def measure_crossing(
     player = _Player(target, policy, episodes, seed)
     oracle = _Oracle(source, target, player.live, seed)
     by_oracle = player.play(steps, oracle)
-    return Crossing(
+    return OracleCrossing(
         source=str(source),
         target=str(target),
         in_source=in_source,

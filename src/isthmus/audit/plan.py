@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from isthmus.domains.effect_chain import Effect
 from isthmus.domains.effects import EFFECTS
 from isthmus.physics.friction import OF_ALL_CONTACTS, find_inert_foot_friction
 from isthmus.physics.mujoco import load_model
+from isthmus.physics.numerics import AS_MODELLED, NUMERICS, Numerics
 from isthmus.physics.parameters import (
     Distribution,
     Grid,
@@ -23,6 +25,7 @@ from isthmus.physics.parameters import (
 )
 
 FOOT, ARMATURE = "foot_friction", "armature"
+AS_IN_MODEL = "the model's"
 
 
 class DomainVariant(NamedTuple):
@@ -34,6 +37,12 @@ class DomainVariant(NamedTuple):
     values: tuple[float, ...]
     effects: tuple[Effect, ...]
     engine: str
+    numerics: Numerics = AS_MODELLED
+
+    @property
+    def computed_by(self) -> tuple[str, Numerics]:
+        """What worlds share that are stepped as one batch: an engine and its numerics."""
+        return self.engine, self.numerics
 
 
 class VariantComparison(NamedTuple):
@@ -126,18 +135,17 @@ class AuditPlan:
         values = np.array([variant.values for variant in variants])
         return names, values[:, np.isin(self.names, names)]
 
-    def _variant(
-        self, values: dict[str, float], effects: tuple[Effect, ...], engine: str
-    ) -> DomainVariant:
-        return DomainVariant(tuple(values[name] for name in self.names), effects, engine)
+    def _variant(self, domain: Domain, values: dict[str, float]) -> DomainVariant:
+        """Return a domain at a point."""
+        point = tuple(values[name] for name in self.names)
+        return DomainVariant(point, domain.effects, domain.engine, domain.numerics)
 
     def _compare_values(
         self, source: dict[str, float], target: dict[str, float]
     ) -> VariantComparison:
         """Return a comparison of values, all else as in the source."""
-        effects, engine = self.source.effects, self.source.engine
         return VariantComparison(
-            self._variant(source, effects, engine), self._variant(target, effects, engine)
+            self._variant(self.source, source), self._variant(self.source, target)
         )
 
     # All differences at once
@@ -154,8 +162,7 @@ class AuditPlan:
                 source[name], target[name] = points[min(k, len(points) - 1)]
             comparisons.append(
                 VariantComparison(
-                    self._variant(source, self.source.effects, self.source.engine),
-                    self._variant(target, self.target.effects, self.target.engine),
+                    self._variant(self.source, source), self._variant(self.target, target)
                 )
             )
         return comparisons
@@ -177,6 +184,7 @@ class AuditPlan:
         return [
             *self._list_parameter_differences(),
             *self._list_engine_differences(),
+            *self._list_numeric_differences(),
             *self._list_effect_differences(),
         ]
 
@@ -199,17 +207,34 @@ class AuditPlan:
         source, target = self.source.engine, self.target.engine
         if source == target:
             return []
-        comparison = self._compare_values(self.middle, self.middle).change_target(engine=target)
+        changes = {"engine": target, "numerics": self.target.numerics}
+        comparison = self._compare_values(self.middle, self.middle).change_target(**changes)
         points = [PlannedValues(source, target, comparison)]
         if self.lacks_armature and self.middle[ARMATURE]:
             without = dict(self.middle)
             for name in without:
                 if name.endswith(ARMATURE):
                     without[name] = 0.0
-            comparison = self._compare_values(without, without).change_target(engine=target)
+            comparison = self._compare_values(without, without).change_target(**changes)
             texts = self._name_without_armature(source), self._name_without_armature(target)
             points.append(PlannedValues(*texts, comparison))
         return [PlannedDifference(ENGINE, source, target, points)]
+
+    def _list_numeric_differences(self) -> list[PlannedDifference]:
+        """Return each setting of numerics in which the domains differ, in the source's engine."""
+        own, other = self.source.numerics.named(), self.target.numerics.named()
+        if own == other or self.source.engine != self.target.engine:
+            return []
+        differences = []
+        for name in NUMERICS:
+            if own.get(name) == other.get(name):
+                continue
+            changed = replace(self.source.numerics, **{name: other.get(name)})
+            comparison = self._compare_values(self.middle, self.middle)
+            comparison = comparison.change_target(numerics=changed)
+            texts = str(own.get(name, AS_IN_MODEL)), str(other.get(name, AS_IN_MODEL))
+            differences.append(PlannedDifference(name, *texts, [PlannedValues(*texts, comparison)]))
+        return differences
 
     def _name_without_armature(self, engine: str) -> str:
         if ARMATURE not in self.tables[engine]:
@@ -252,9 +277,11 @@ class AuditPlan:
             for variant in comparison:
                 values = dict(zip(self.names, variant.values, strict=True))
                 floor = floor_friction * self._scale_of_floor(values)
-                if values[FOOT] < floor:
-                    raised = self._variant({**values, FOOT: floor}, variant.effects, variant.engine)
-                    feet[FootFriction(values[FOOT], floor)] = VariantComparison(raised, variant)
+                foot = values[FOOT]
+                if foot < floor:
+                    values[FOOT] = floor
+                    raised = variant._replace(values=tuple(values[name] for name in self.names))
+                    feet[FootFriction(foot, floor)] = VariantComparison(raised, variant)
         return feet
 
     @property

@@ -38,14 +38,14 @@ class StepEngine:
     """
 
     def __init__(self, plan: AuditPlan, variants: Sequence[DomainVariant], episodes: int):
-        self.engine = variants[0].engine
+        self.engine, numerics = variants[0].computed_by
         names, values = plan.select_known(self.engine, variants)
         self.values = values.repeat(episodes, axis=0)
         weakness = np.array([_find_weakness(variant.effects) for variant in variants])
         weakness = weakness.repeat(episodes)
         effects = () if (weakness == 1).all() else (WeakMotors(1.0),)
         settings = tuple((name, 0.0) for name in names)
-        domain = RobotDomain(plan.source.task, settings, effects, self.engine)
+        domain = RobotDomain(plan.source.task, settings, effects, self.engine, numerics=numerics)
         n = len(self.values)
         self.simulation = PhysicsSimulation(domain, n)
         self.simulator = self.simulation.simulator

@@ -15,7 +15,7 @@ from isthmus.audit.effect import ENGINE, HORIZON_STEPS
 
 if TYPE_CHECKING:
     from isthmus.audit.coverage import Coverage
-    from isthmus.audit.crossing import Crossing
+    from isthmus.audit.crossing import OracleCrossing
     from isthmus.audit.result import Audit, AuditPoint
 
 COLUMN_WIDTH = 9  # characters
@@ -211,7 +211,7 @@ def _render(table: Table) -> list[str]:
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def format_crossing(crossing: Crossing) -> list[str]:
+def format_crossing(crossing: OracleCrossing) -> list[str]:
     """Return a crossing as lines: verdict, returns, mismatch, a line a motor."""
     out = [
         f"source   {crossing.source}",
@@ -237,7 +237,7 @@ def format_crossing(crossing: Crossing) -> list[str]:
     return out
 
 
-def _format_recovered(crossing: Crossing) -> list[str]:
+def _format_recovered(crossing: OracleCrossing) -> list[str]:
     if not crossing.costs_something:
         return []
     return [f"    of what the shift costs, it gives back {crossing.recovered:.0%}"]

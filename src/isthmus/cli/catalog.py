@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from isthmus.cli.console import make_table, print_text, screen
 from isthmus.cli.options import ImportOptions
+from isthmus.types import IsthmusError
 
 if TYPE_CHECKING:
     from isthmus.tasks.task import Task
@@ -73,14 +74,22 @@ def show_tasks(code: ImportOptions) -> None:
     tasks = {name: find_task(name) for name in list_tasks()}
     table = make_table("task", "observation", "steps at most", "equals", "in one line")
     for name, task in tasks.items():
-        size, limit = len(task.observation_names), task.time_limit
-        table.add_row(name, str(size), str(limit), task.reference or "-", _summarize(task))
+        size, limit = _count_observed(task), task.time_limit
+        table.add_row(name, size, str(limit), task.reference or "-", _summarize(task))
     screen.print(table)
     rewards = make_table("reward", "what it pays", "of")
     for variant, meaning in VARIANTS.items():
         rewards.add_row(f"reward={variant}", meaning, _list_tasks_with(variant, tasks))
     screen.print("\n[bold]rewards[/], chosen apart for source and target:")
     screen.print(rewards)
+
+
+def _count_observed(task: Task) -> str:
+    """Return how many numbers a task observes; "-" where the package of its model is missing."""
+    try:
+        return str(len(task.observation_names))
+    except IsthmusError:
+        return "-"
 
 
 def _list_tasks_with(variant: str, tasks: Mapping[str, Task]) -> str:
@@ -100,14 +109,17 @@ def show_parameters(code: ImportOptions, task: Positional[str] = "hopper") -> No
     """Physical parameters of a robot by name, and the effects, with units, defaults and bounds.
 
     Write them name=2 (absolute), name=x2 (relative), name=1..9 or name=log:0.1..10 or
-    name=normal:6:1.5:3..9 (drawn per task), name=1..9:5 (a grid).
+    name=normal:6:1.5:3..9 (drawn per task), name=1..9:5 (a grid). Last come the engine's numerics:
+    one value for all worlds of a domain, timestep=0.001, integrator=implicitfast.
     """
     from isthmus.domains.effects import EFFECTS
     from isthmus.domains.parse import parse_domain
+    from isthmus.physics.numerics import NUMERICS
 
     code.load()
     table = make_table("parameter", "default", "unit", "bounds", "what it changes")
-    for parameter in parse_domain(task).table().values():
+    domain = parse_domain(task)
+    for parameter in domain.table().values():
         bounds = f"{parameter.low:g}..{parameter.high:g}"
         default = f"{parameter.default:.4g}"
         table.add_row(escape(parameter.name), default, parameter.unit, bounds, parameter.meaning)
@@ -115,4 +127,8 @@ def show_parameters(code: ImportOptions, task: Positional[str] = "hopper") -> No
     for effect in EFFECTS.values():
         bounds = f"{effect.low:g}..{effect.high:g}"
         table.add_row(effect.name, "off", effect.unit, bounds, effect.meaning)
+    table.add_section()
+    for name, default in domain.numerics_table().items():
+        setting = NUMERICS[name]
+        table.add_row(name, default, setting.unit, setting.allowed, setting.meaning)
     screen.print(table)

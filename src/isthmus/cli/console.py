@@ -35,6 +35,11 @@ def print_error(text: str) -> None:
     error_screen.print(f"[red]isthmus:[/] {escape(text)}", soft_wrap=True)
 
 
+def print_note(text: str) -> None:
+    """Print one line about what a reader might not expect."""
+    error_screen.print(text, style="yellow", markup=False, soft_wrap=True)
+
+
 def make_table(*columns: str, title: str = "") -> Table:
     """Return a table without borders, whose first column does not fold."""
     table = Table(

@@ -17,11 +17,14 @@ from isthmus.cli.checking import run_diff, run_verify
 from isthmus.cli.claiming import run_claims
 from isthmus.cli.comparing import run_compare, run_reproduce
 from isthmus.cli.console import error_screen, print_error
+from isthmus.cli.crossing import run_cross
 from isthmus.cli.demo import run_demo
 from isthmus.cli.deploying import run_check, run_export
 from isthmus.cli.doctor import run_doctor
+from isthmus.cli.explaining import run_explain
 from isthmus.cli.identifying import run_identify
 from isthmus.cli.importing import run_import
+from isthmus.cli.importing_robots import run_import_robot
 from isthmus.cli.measuring import run_audit, run_evaluate, run_landscape
 from isthmus.cli.output import accept_any_text
 from isthmus.cli.showing import run_report, run_watch
@@ -38,16 +41,19 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "identify": run_identify,
     "collect": run_collect,
     "import": run_import,
+    "import-robot": run_import_robot,
     "train": run_train,
     "resume": run_resume,
     "evaluate": run_evaluate,
     "landscape": run_landscape,
+    "explain": run_explain,
     "compare": run_compare,
     "reproduce": run_reproduce,
     "claims": run_claims,
     "watch": run_watch,
     "export": run_export,
     "check": run_check,
+    "cross": run_cross,
     "report": run_report,
     "verify": run_verify,
     "diff": run_diff,

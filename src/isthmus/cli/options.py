@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from isthmus.cli.console import print_note
 from isthmus.types import BadValue, IsthmusError
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ def is_run(opened: Run | ForeignPolicy) -> TypeIs[Run]:
 
 def open_run(folder: Path) -> Run:
     """Open a run whose problem can be made here. Raises BadValue that names what to import."""
+    from isthmus.training.models import find_changed_models
     from isthmus.training.run import Run
 
     run = Run.open(folder)
@@ -232,4 +234,6 @@ def open_run(folder: Path) -> Run:
             flags = " ".join(f"--import {name}" for name in run.config["imports"])
             raise BadValue(f"{error} (this run was made with {flags})") from None
         raise
+    for task in find_changed_models(run):
+        print_note(f"the model of {task} changed since {folder} was trained: this is the new one")
     return run

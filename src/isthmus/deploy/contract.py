@@ -74,6 +74,24 @@ class ActionContract:
 
 
 @dataclass(frozen=True)
+class ServoContract:
+    """What the robot does with an action: joint targets `pose + scale * action`, and servos.
+
+    One number a joint. Information: nothing of it is inside the model. Units of the joints: rad and
+    N m, or m and N.
+    """
+
+    joints: Names = ()
+    pose: Numbers = ()
+    scale: Numbers = ()
+    kp: Numbers = ()  # as the model has them: a domain may have changed them
+    kd: Numbers = ()
+    effort: Numbers = ()  # the largest torque
+    stall: Numbers = ()  # where the torque-speed line begins at rest
+    speed: Numbers = ()  # and where it ends
+
+
+@dataclass(frozen=True)
 class MemoryContract:
     """A part of what the model remembers, zeros at the begin of each `reset`."""
 
@@ -118,6 +136,7 @@ class PolicyContract:
     task: TaskContract = field(default_factory=TaskContract)
     observations: ObservationContract = field(default_factory=ObservationContract)
     actions: ActionContract = field(default_factory=ActionContract)
+    servo: ServoContract = field(default_factory=ServoContract)
     effects: dict[str, float] = field(default_factory=dict)
     memory: tuple[MemoryContract, ...] = ()
     run: RunContract = field(default_factory=RunContract)

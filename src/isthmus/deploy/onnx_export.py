@@ -29,6 +29,7 @@ from isthmus.deploy.contract import (
     ObservationContract,
     PolicyContract,
     RunContract,
+    ServoContract,
     TaskContract,
 )
 from isthmus.deploy.exporters import add_policy
@@ -41,6 +42,7 @@ from isthmus.deploy.reference import (
     REFERENCE_STEPS,
     REFERENCE_WORLDS,
     Reference,
+    begin_reference,
     draw_sequences,
     replay,
     worst_difference,
@@ -57,6 +59,7 @@ from isthmus.domains.rollout import rollout_steps
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.evaluate import ADAPTATION_SEED_OFFSET, SEED, draw_targets
 from isthmus.logs.record import Deterministic
+from isthmus.tasks.motors import find_actuation
 from isthmus.types import Array, BadValue
 
 if TYPE_CHECKING:
@@ -149,7 +152,7 @@ def _choose_policy(run: Run, adapt: bool) -> _Deployed:
 def _play(deployed: _Deployed) -> _Played:
     """Do box line 2."""
     domain = deployed.domain
-    worlds = domain.worlds(REFERENCE_WORLDS, SEED + 2)
+    worlds = begin_reference(domain, REFERENCE_WORLDS)
     live = SteppedWorlds.resume(domain, worlds)
     neutral = live.simulation.neutral_action(np.arange(REFERENCE_WORLDS))[0]
     tasks = [worlds.task[0]]
@@ -241,6 +244,7 @@ def _describe(run: Run, deployed: _Deployed, played: _Played, graph: PolicyGraph
             high=_list_numbers(spaces.high),
             neutral=_list_numbers(played.neutral),
         ),
+        servo=_describe_servo(domain),
         effects={e.name: float(e.value) for e in domain.effects if not e.is_sensing},
         memory=graph.memories,
         run=RunContract(
@@ -255,6 +259,33 @@ def _describe(run: Run, deployed: _Deployed, played: _Played, graph: PolicyGraph
         versions=_list_versions(run),
         evaluations=_list_evaluations(run),
     )
+
+
+def _describe_servo(domain: Domain) -> ServoContract:
+    """Return how a robot's actions become targets; nothing where they go straight to actuators."""
+    actuation = find_actuation(domain.description()) if domain.replayable else None
+    if actuation is None:
+        return ServoContract()
+    servos = actuation.servos
+    if servos is None:
+        return ServoContract(
+            actuation.joints, _list_all(actuation.pose), _list_all(actuation.scale)
+        )
+    speed = () if np.isinf(servos.speed).all() else servos.speed
+    return ServoContract(
+        joints=actuation.joints,
+        pose=_list_all(actuation.pose),
+        scale=_list_all(actuation.scale),
+        kp=servos.kp,
+        kd=servos.kd,
+        effort=servos.effort,
+        stall=servos.stall,
+        speed=speed,
+    )
+
+
+def _list_all(numbers: np.ndarray) -> tuple[float, ...]:
+    return tuple(numbers.tolist())
 
 
 def name_actions(domain: Domain) -> tuple[str, ...]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from isthmus.evaluation.evaluate import SEED
 from isthmus.logs.read import UNREADABLE_ERRORS
-from isthmus.types import BadValue
+from isthmus.types import BadValue, Worlds
+
+if TYPE_CHECKING:
+    from isthmus.domains.domain import Domain
 
 REFERENCE_FILE = "reference.npz"
 REFERENCE_STEPS = 200
@@ -16,6 +20,9 @@ REFERENCE_WORLDS = 16
 STATE_SEQUENCES, SEQUENCE_STEPS = 500, 20  # 10,000 states, each with a memory of those before
 STATE_SPREAD = 0.1  # of an observation's standard deviation in the rollout
 COLUMNS = ("observations", "actions", "terminals", "timeouts", "task_begins")
+
+
+REFERENCE_SEED = SEED + 2
 
 
 class Reference(NamedTuple):
@@ -46,6 +53,11 @@ class Model(Protocol):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         """Return actions [N, A], and the memory [N, ...]."""
         ...
+
+
+def begin_reference(domain: Domain, n: int) -> Worlds:
+    """Return n worlds, of which the first is the one that the reference is of."""
+    return domain.worlds(n, REFERENCE_SEED)
 
 
 def read_reference(path: Path) -> Reference:

@@ -23,7 +23,8 @@ from isthmus.domains.physics_simulation import (
 from isthmus.domains.simulation import Simulation
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.physics.concurrency import ThreadCache
-from isthmus.physics.engine import DEFAULT_ENGINE, find_engine
+from isthmus.physics.engine import DEFAULT_ENGINE, NO_EQUIPMENT, find_engine
+from isthmus.physics.numerics import AS_MODELLED, NUMERICS, Numerics
 from isthmus.physics.parameters import (
     Grid,
     Parameter,
@@ -33,6 +34,7 @@ from isthmus.physics.parameters import (
     parse_setting,
 )
 from isthmus.physics.random import keys
+from isthmus.tasks.motors import find_actuation, find_equipment, load_servo_gains
 from isthmus.tasks.task import Task, find_task
 from isthmus.types import BadValue, Spaces, UnknownName, Worlds
 
@@ -47,8 +49,8 @@ class Domain(ABC):
     `LoggedDomain` known only by its log. `settings` holds the physical parameters that are not the
     robot's own: a value, a distribution (drawn per task) or grid values (drawn uniformly per task
     where the domain trains or is played; a landscape visits them all). `reward` is what is paid
-    for, of `isthmus.tasks.task.VARIANTS`. Only a robot's domain has settings, another engine or
-    reward.
+    for, of `isthmus.tasks.task.VARIANTS`; `numerics` is how the engine computes. Only a robot's
+    domain has settings, another engine, reward or numerics.
     """
 
     task: str
@@ -57,6 +59,7 @@ class Domain(ABC):
     engine: str = DEFAULT_ENGINE
     episodes_per_task: int = 1
     reward: str = "dense"
+    numerics: Numerics = AS_MODELLED
 
     # Its text
 
@@ -108,6 +111,10 @@ class Domain(ABC):
 
     def table(self) -> dict[str, Parameter]:
         """Return the physical parameters that this domain has, by name."""
+        return {}
+
+    def numerics_table(self) -> dict[str, str]:
+        """Return the numerics that can be set here, by name: the robot's own."""
         return {}
 
     @property
@@ -263,6 +270,8 @@ class RobotDomain(Domain):
         if name == "reward":
             find_task(self.task).with_reward(value)
             return replace(self, reward=value)
+        if name in NUMERICS:
+            return self._with_numeric(name, value)
         if is_common_setting(name):
             return super()._change(name, value)
         changed = dict(self.settings)
@@ -275,10 +284,25 @@ class RobotDomain(Domain):
         Raises UnknownName, or BadValue where the engine cannot build the robot.
         """
         domain, task = replace(self, engine=engine), find_task(self.task)
-        find_engine(engine).check(task.model_path(), task.forces)
+        found, equipment = find_engine(engine), find_equipment(task)
+        found.check(task.model_path(), task.forces)
+        if equipment != NO_EQUIPMENT:
+            found.check_equipment(task.name, equipment)
         for name in self.names:
             domain._find(name)
+        for name in self.numerics.named():
+            found.check_numeric(task.model_path(), name)
         return domain
+
+    def _with_numeric(self, name: str, text: str) -> Self:
+        """Return this domain with a setting of `isthmus.physics.numerics` changed.
+
+        Raises BadValue or UnknownName.
+        """
+        engine, task = find_engine(self.engine), find_task(self.task)
+        engine.check_numeric(task.model_path(), name)
+        value = engine.read_numeric(task.model_path(), task.frame_skip, name, text)
+        return replace(self, numerics=replace(self.numerics, **{name: value}))
 
     def ready(self, moved: bool = True) -> None:
         """Raise BadValue where the engine is not installed, or a user's task breaks its rules."""
@@ -295,6 +319,7 @@ class RobotDomain(Domain):
         known = {
             **table,
             **dict.fromkeys(EFFECTS),
+            **dict.fromkeys(NUMERICS),
             "engine": None,
             "episodes_per_task": None,
             "reward": None,
@@ -307,7 +332,12 @@ class RobotDomain(Domain):
 
     def table(self) -> dict[str, Parameter]:
         """Return the physical parameters that its engine can set in its robot, by name."""
-        return find_engine(self.engine).parameters(find_task(self.task).model_path())
+        task = find_task(self.task)
+        return find_engine(self.engine).parameters(task.model_path()) | load_servo_gains(task)
+
+    def numerics_table(self) -> dict[str, str]:
+        """Return the numerics that its engine has, by name: the robot's own."""
+        return find_engine(self.engine).numerics(find_task(self.task).model_path())
 
     def left_out(self) -> tuple[str, ...]:
         """Return what this domain's engine leaves out of its robot's model, a line a kind."""
@@ -322,7 +352,10 @@ class RobotDomain(Domain):
 
         If so `weak_motors` scales the action.
         """
-        return find_engine(self.engine).action_scales_force(find_task(self.task).model_path())
+        task = find_task(self.task)
+        if find_actuation(task):
+            return False
+        return find_engine(self.engine).action_scales_force(task.model_path())
 
     @property
     def motor_force(self) -> float | None:
@@ -346,6 +379,7 @@ class RobotDomain(Domain):
     def _parts(self) -> list[str]:
         parts = [f"{name}={format_setting(setting)}" for name, setting in self.settings]
         parts += [f"{effect.name}={effect.value:g}" for effect in self.effects]
+        parts += self.numerics.texts()
         if self.engine != DEFAULT_ENGINE:
             parts.append(f"engine={self.engine}")
         if self.episodes_per_task != 1:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isthmus.domains.simulation import SimulationStep
-from isthmus.physics.engine import Simulator, find_engine
+from isthmus.physics.engine import NO_EQUIPMENT, Simulator, find_engine
+from isthmus.physics.numerics import AS_MODELLED, Numerics
 from isthmus.tasks.contract import check_contract_once, check_finite, is_finite
+from isthmus.tasks.motors import command_motors, find_actuation, find_equipment
 from isthmus.tasks.task import MomentView, Random, SimView, Task, find_task, is_built_in
 
 if TYPE_CHECKING:
@@ -23,18 +25,38 @@ MOTOR_STRENGTH = "motor_strength"
 def control_bounds(task: Task) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and the highest actions of a task, float32 (A,) each.
 
-    Raises BadValue where an actuator has none.
+    Raises BadValue where an actuator has none, or the task's servo does not fit.
     """
+    if actuation := find_actuation(task):
+        return actuation.low, actuation.high
     from isthmus.physics.actuator_controls import control_box
     from isthmus.physics.mujoco import load_model
 
     return control_box(load_model(task.model_path()), task.name)
 
 
-def build_simulator(task: Task, engine: str, names: tuple[str, ...], n: int) -> Simulator:
-    """Build n worlds of a task's robot, in which the parameters `names` may differ."""
-    simulator = find_engine(engine).simulator
-    return simulator(task.model_path(), names, n, task.frame_skip, forces=task.forces)
+def build_simulator(
+    task: Task,
+    engine: str,
+    names: tuple[str, ...],
+    n: int,
+    numerics: Numerics = AS_MODELLED,
+    *,
+    forces: bool = False,
+) -> Simulator:
+    """Build n worlds of a task's robot, in which the parameters `names` may differ.
+
+    With contact forces where the task needs them, or `forces` says so. Raises BadValue where the
+    engine lacks what the task needs.
+    """
+    found, equipment = find_engine(engine), find_equipment(task)
+    build = partial(found.simulator, forces=task.forces or forces)
+    if numerics != AS_MODELLED:  # an engine from outside need not know of them
+        build = partial(build, numerics=numerics)
+    if equipment != NO_EQUIPMENT:  # nor of it
+        found.check_equipment(task.name, equipment)
+        build = partial(build, equipment=equipment)
+    return build(task.model_path(), names, n, task.frame_skip)
 
 
 def rehearse_task(task: Task, engine: str) -> None:
@@ -67,7 +89,7 @@ class PhysicsSimulation:
             if MOTOR_STRENGTH not in names:
                 names = (*names, MOTOR_STRENGTH)
             self._strength_column = names.index(MOTOR_STRENGTH)
-        self.simulator = build_simulator(self.task, domain.engine, names, n)
+        self.simulator = build_simulator(self.task, domain.engine, names, n, domain.numerics)
         self.rows = self.simulator.rows
         self.time_limit = self.task.time_limit
         self.rewards = self.task.with_reward(domain.reward)
@@ -98,6 +120,7 @@ class PhysicsSimulation:
         self._set_parameters(ids, parameters)
         self.simulator.reset(ids, *self.task.complete(self.task.start(self.simulator, random)))
         view = MomentView(self.simulator, ids)
+        self.task.begin(view, random)
         obs = self.task.observe(view)
         if self._needs_check and not is_finite(obs):
             check_finite(self.task, view, obs, {}, np.ones(len(ids), bool))
@@ -107,23 +130,27 @@ class PhysicsSimulation:
         """Return what the task declares, else what the start told the actuators, within bounds."""
         if self.task.neutral_action is not None:
             return np.tile(np.asarray(self.task.neutral_action, float), (len(ids), 1))
+        if actuation := find_actuation(self.task):
+            return actuation.neutral_action(self.simulator, ids)
         return np.clip(self.simulator.control[ids], self.low, self.high)
 
     def step(
         self, ids: np.ndarray, memory: np.ndarray, *, commanded: np.ndarray, applied: np.ndarray
     ) -> SimulationStep:
         """Step worlds, and pay for what was `commanded`."""
-        diverged = self.simulator.step(ids, applied)
+        diverged = self.simulator.step(ids, command_motors(self.task, applied))
         view = MomentView(self.simulator, ids)
         with np.errstate(invalid="ignore", over="ignore"):
             self.terms = self.rewards(view, memory, commanded)
+            terminated = self.task.terminated(view)
+            self.task.advance(view, commanded)
             obs, reward = self.task.observe(view), self.task.total(self.terms)
             if self._needs_check and not is_finite(obs, reward):
                 check_finite(self.task, view, obs, self.terms, ~diverged)
             return SimulationStep(
                 observation=obs,
                 reward=reward,
-                terminated=self.task.terminated(view),
+                terminated=terminated,
                 truncated=np.zeros(len(ids), bool),
                 diverged=diverged,
                 memory=self.task.remember(view),

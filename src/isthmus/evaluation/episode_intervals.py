@@ -4,6 +4,7 @@ and nothing of what another training would give.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -57,6 +58,19 @@ def paired_episodes(first: ArrayLike, second: ArrayLike) -> Estimate:
     both from equal starts in equal dynamics.
     """
     return over_episodes(statistics.difference(first, second, paired=True))
+
+
+def compare_shares(first: ArrayLike, second: ArrayLike) -> Estimate:
+    """Return how much the share of true outcomes in `first` (bool [E]) is above that in `second`.
+
+    Newcombe's interval from the two of Wilson (1998, Statistics in Medicine 17:873, method 10):
+    wider than pairing by episode would give, and right where no episode or all are true.
+    """
+    a, b = wilson(first), wilson(second)
+    below = math.hypot(a.value - a.low, b.high - b.value)
+    above = math.hypot(a.high - a.value, b.value - b.low)
+    value = a.value - b.value
+    return Estimate(value, value - below, value + above, min(a.n, b.n), "Newcombe over episodes")
 
 
 def over_episodes(estimate: Estimate) -> Estimate:

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from isthmus.domains.parse import as_domain
 from isthmus.identification.delays import split_delay
 from isthmus.identification.fit import Fit
 from isthmus.identification.intervals import estimate_spread
+from isthmus.identification.invariances import find_invariances
 from isthmus.identification.least_squares import (
     SMALL_GAIN,
     SMALL_NOISY_GAIN,
@@ -36,6 +36,7 @@ from isthmus.identification.residual import Predictor
 from isthmus.identification.segments import Segments, cut_segments
 from isthmus.identification.verdicts import explain_gap, judge_parameters, list_combinations
 from isthmus.logs.log import Log, close_episodes
+from isthmus.physics.model_files import digest_model
 from isthmus.tasks.task import Task, find_task
 from isthmus.types import BadValue
 
@@ -50,7 +51,8 @@ ROUNDING = 1e-7  # of a step's usual change: what a residual cannot be below
 NOISE_SETTLED = 0.05  # in logarithm
 HELD_OUT_SHARE = 0.2  # of blocks
 EXACT_SHARE = 1e-3  # of a step's usual change: smaller residuals are rounding
-NOISY_HORIZON = 10  # steps of a segment whose start is fitted
+NOISY_HORIZON = 2  # steps of a segment whose start is fitted: of more, contacts mislead it
+UNKNOWN_HORIZON = 10  # where coordinates are never observed, and only motion tells them
 MAX_HORIZON = 50
 MAX_DELAY = 3
 MAX_NOISE_ROUNDS = 4
@@ -95,24 +97,27 @@ def identify(
     """Fit a robot's parameters to a log of it; start from `source`'s values.
 
     `parameters` are names and patterns with `*` (none: those of the whole robot). `horizon` is how
-    many steps a segment has (None: 1 where the states are exact, else NOISY_HORIZON). `noise` is
-    the standard deviation of each observed number's noise (one number, or O; None: estimated; 0:
-    the states are exact). Delays up to `max_delay` steps are tried. `on_step(stage, loss)` is
-    called before each iteration. Raises BadValue, in one line, where the log does not fit the
-    robot, tells nothing, or is explained no better than by `source`.
+    many steps a segment has (None: 1 where the states are exact, NOISY_HORIZON where they are not,
+    UNKNOWN_HORIZON where a coordinate is never observed). `noise` is the standard deviation of
+    each observed number's noise (one number, or O; None: estimated; 0: the states are exact).
+    Delays up to `max_delay` steps are tried. `on_step(stage, loss)` is called before each
+    iteration. Raises BadValue, in one line, where the log does not fit the robot, tells nothing, or
+    is explained no better than by `source`.
     """
     job = _prepare(source, log, parameters, seed, on_step)
     _check_options(horizon, max_delay)
     given = _read_noise(noise, job)
     coarse = _fit_coarsely(job, max_delay, given)
     if horizon is None:
-        horizon = 1 if coarse.is_exact else _choose_horizon(job.log, coarse.delay)
+        most = UNKNOWN_HORIZON if coarse.has_unknown else NOISY_HORIZON
+        horizon = 1 if coarse.is_exact else _choose_horizon(job.log, coarse.delay, most)
     segments = cut_segments(job.log, job.task, horizon, coarse.delay)
     fitted, held_out = _split_blocks(segments.block, job.rng)
     chosen = segments.take(np.isin(segments.block, fitted))
     predictor = Predictor(job.source, job.space, chosen, fits_starts=not coarse.is_exact)
+    predictor.untold = coarse.untold
     solution, sd = _fit_fully(job, predictor, coarse, given)
-    spread = estimate_spread(solution.normal, chosen.block)
+    spread = estimate_spread(solution.normal, chosen.block, coarse.untold)
     tested = segments
     if not _has_unknown(segments):
         tested = cut_segments(job.log, job.task, 1, coarse.delay, blocks_of=horizon)
@@ -139,7 +144,7 @@ def identify(
         blocks=len(fitted),
         world_steps=coarse.world_steps + predictor.steps,
         log_digest=log.digest(),
-        model_digest=hashlib.sha256(job.task.model_path().read_bytes()).hexdigest(),
+        model_digest=digest_model(job.task.model_path()),
         versions={name: importlib.metadata.version(name) for name in ("isthmus", "mujoco")},
         seed=seed,
     )
@@ -235,6 +240,8 @@ class _Coarse:
     delay: int
     losses: tuple[tuple[int, float], ...]
     is_exact: bool
+    has_unknown: bool  # coordinates that no observation tells
+    untold: np.ndarray  # [K, P] directions that change no prediction
     world_steps: int
 
 
@@ -242,7 +249,7 @@ class _Candidate(NamedTuple):
     """A delay, and the fit under it."""
 
     delay: int
-    segments: Segments
+    predictor: Predictor
     solution: LeastSquares
 
 
@@ -257,18 +264,21 @@ def _fit_coarsely(job: _Job, max_delay: int, given: np.ndarray | None) -> _Coars
         stage = f"a delay of {delay} steps" if delay else "one step ahead"
         solution = _fit_from_starts(job, predictor, usual, stage)
         world_steps += predictor.steps
-        candidates.append(_Candidate(delay, segments, solution))
+        candidates.append(_Candidate(delay, predictor, solution))
         # Where so little is left no delay is in question.
         if solution.cost < LITTLE_LEFT:
             break
     best = min(candidates, key=lambda candidate: candidate.solution.cost)
+    unknown = _has_unknown(best.predictor.segments)
     exact = _is_exact(best.solution, usual) if given is None else not given.any()
     return _Coarse(
         u=best.solution.u,
         sd=_measure_sd(best.solution, usual),
         delay=best.delay,
         losses=tuple((c.delay, c.solution.cost) for c in candidates),
-        is_exact=exact and not _has_unknown(best.segments),
+        is_exact=exact and not unknown,
+        has_unknown=unknown,
+        untold=find_invariances(best.predictor, best.solution, usual),
         world_steps=world_steps,
     )
 
@@ -277,7 +287,7 @@ def _cut_coarsely(job: _Job, delay: int) -> Segments:
     """Return up to COARSE_SEGMENTS segments, the same rows whatever the delay."""
     segments = cut_segments(job.log, job.task, 1, delay)
     if _has_unknown(segments):
-        segments = cut_segments(job.log, job.task, NOISY_HORIZON, delay)
+        segments = cut_segments(job.log, job.task, UNKNOWN_HORIZON, delay)
     count = min(COARSE_SEGMENTS, segments.size)
     return segments.take(np.linspace(0, segments.size - 1, count).round().astype(int))
 
@@ -317,10 +327,10 @@ def _measure_sd(solution: LeastSquares, usual: np.ndarray) -> np.ndarray:
 
     At least ROUNDING of the usual change: a log holds 7 digits.
     """
-    size = np.median(np.abs(solution.residual), axis=(0, 1))
-    counted = solution.residual.shape[0] * solution.residual.shape[1]
-    free = np.maximum(1 - solution.normal.leverage / counted, 0.1)
-    sd = np.maximum(MAD_SD * size / np.sqrt(free), ROUNDING * usual)
+    size = MAD_SD * np.median(np.abs(solution.residual), axis=0)  # [rows, O]
+    free = np.maximum(1 - solution.normal.leverage / len(solution.residual), 0.0)
+    free = np.maximum(free.sum(axis=0), 0.1 * len(free))
+    sd = np.maximum(np.sqrt(np.sum(size * size, axis=0) / free), ROUNDING * usual)
     return np.where(np.isfinite(usual), sd, np.inf)
 
 
@@ -337,9 +347,9 @@ def _has_unknown(segments: Segments) -> bool:
     return bool(np.isnan(state).all(axis=0).any())
 
 
-def _choose_horizon(log: Log, delay: int) -> int:
-    """Return NOISY_HORIZON, or less where episodes are shorter."""
-    return int(np.clip(np.median(log.lengths) - delay, 1, NOISY_HORIZON))
+def _choose_horizon(log: Log, delay: int, most: int) -> int:
+    """Return the most steps that are asked for, or less where episodes are shorter."""
+    return int(np.clip(np.median(log.lengths) - delay, 1, most))
 
 
 def _split_blocks(block: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from isthmus.domains.physics_simulation import build_simulator
 from isthmus.identification.log_space import LogSpace
 from isthmus.identification.segments import Segments
 from isthmus.identification.starts import StartCoordinates
+from isthmus.tasks.motors import command_motors
 from isthmus.tasks.task import SimView, find_task
 
 MAX_WORLDS = 40_000  # in one batch
@@ -49,6 +50,7 @@ class Predictor:
         self._columns = [self.names.index(name) for name in space.names]
         self._simulators: dict[int, _Batch] = {}
         self.steps = 0  # of worlds, ever
+        self.untold = np.zeros((0, len(space.names)))  # directions [K, P] that the fit leaves alone
 
     @property
     def targets(self) -> np.ndarray:
@@ -108,7 +110,7 @@ class _Batch:
 
     def __init__(self, source: Domain, names: tuple[str, ...], n: int):
         self.task = find_task(source.task)
-        self.simulator = build_simulator(self.task, source.engine, names, n)
+        self.simulator = build_simulator(self.task, source.engine, names, n, source.numerics)
         self.everyone = np.arange(n)
         self.began: tuple[bytes, np.ndarray] | None = None
 
@@ -127,15 +129,19 @@ class _Batch:
         view = SimView(simulator, self.everyone)
         lost = np.zeros(len(self.everyone), bool)
         self._begin(predictor, rows, starts)
-        at = 0
+        at, given = 0, list(self.task.given_columns)
         with np.errstate(all="ignore"):
             if predictor.starts.size:
-                out[:, rows, 0] = self.task.observe(view).reshape(copies, k, -1)
+                seen = self.task.observe(view)
+                seen[:, given] = np.tile(segments.obs[rows][:, given], (copies, 1))
+                out[:, rows, 0] = seen.reshape(copies, k, -1)
                 at = 1
             for h in range(segments.horizon):
                 actions = np.tile(segments.actions[rows, h], (copies, 1))
-                lost |= simulator.step(self.everyone, actions)
+                lost |= simulator.step(self.everyone, command_motors(self.task, actions))
                 seen = self.task.observe(view)
+                # A command is no motion: it is as it was observed.
+                seen[:, given] = np.tile(segments.targets[rows, h][:, given], (copies, 1))
                 seen[lost] = LOST
                 out[:, rows, at + h] = seen.reshape(copies, k, -1)
 

@@ -14,6 +14,7 @@ STUDIES = {
     "matl": "isthmus.papers.matl.study",
     "dap": "isthmus.papers.dap.study",
     "off-dynamics": "isthmus.papers.off_dynamics.study",
+    "identification": "isthmus.papers.identification.study",
 }
 
 

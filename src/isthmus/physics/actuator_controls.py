@@ -59,17 +59,26 @@ def _describe_unbounded(model: mujoco.MjModel, robot: str, control: int) -> str:
     attribute = _name_range(model, actuator, control)
     if not model.actuator_ctrllimited[control] and low < high:
         return (
-            f'{label} has ctrllimited="false", so that its {attribute} bounds nothing; leave '
-            "ctrllimited out"
+            f'{label} has ctrllimited="false", so that its {attribute} bounds nothing; write '
+            'ctrllimited="true"'
         )
     fault = f"has no {attribute}"
     if (low, high) != (0, 0):
         fault = f'has {attribute}="{low:g} {high:g}", which is no range'
     usual = "0 1" if model.actuator_dyntype[actuator] == mujoco.mjtDyn.mjDYN_MUSCLE else "-1 1"
-    return (
-        f"{label} {fault}, and the policy's actions would have no bounds; write "
-        f'{attribute}="{usual}" there'
-    )
+    remedy = f'{attribute}="{usual}"'
+    if _can_inherit_range(model, actuator):
+        remedy = 'inheritrange="1", its joint\'s range,'
+    return f"{label} {fault}, and the policy's actions would have no bounds; write {remedy} there"
+
+
+def _can_inherit_range(model: mujoco.MjModel, actuator: int) -> bool:
+    """Return whether a position servo's targets may be bounded by the range of its joint."""
+    joint = int(model.actuator_trnid[actuator, 0])
+    drives_joint = model.actuator_trntype[actuator] == mujoco.mjtTrn.mjTRN_JOINT
+    if not drives_joint or not model.jnt_limited[joint]:
+        return False
+    return bool(_find_springs(model)[actuator] and model.actuator_biasprm[actuator, 1] < 0)
 
 
 def _name_range(model: mujoco.MjModel, actuator: int, control: int) -> str:

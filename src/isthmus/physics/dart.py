@@ -13,17 +13,21 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from isthmus.physics.dart_model import describe_left_out, find_unbuilt, is_disabled
+from isthmus.physics import dart_actuators
+from isthmus.physics.dart_actuators import JointActuators
+from isthmus.physics.dart_model import describe_left_out, find_unbuilt
 from isthmus.physics.dart_world import DartWorld, import_dartpy
-from isthmus.physics.engine import VELOCITY_BOUND, Contact, Simulator
+from isthmus.physics.engine import VELOCITY_BOUND, Contact, Engine, Equipment, Simulator
 from isthmus.physics.geom_contacts import find_colliding_contacts
-from isthmus.physics.mujoco import MujocoEngine, load_model, load_parameters
+from isthmus.physics.mujoco import load_model, load_parameters
+from isthmus.physics.mujoco_engine import MujocoEngine
+from isthmus.physics.numerics import AS_MODELLED, Numerics, apply_numerics
 from isthmus.physics.parameters import Parameter, WorldParameters
 from isthmus.types import BadValue
 
 FIELDS = (
     "opt.gravity", "geom_friction", "body_mass", "body_inertia", "dof_damping", "dof_frictionloss",
-    "jnt_range", "actuator_gear",
+    "jnt_range", *dart_actuators.FIELDS,
 )  # fmt: skip
 """The model fields that parameters may change in DART."""
 
@@ -35,6 +39,14 @@ MAX_COORDINATE = 1e7
 
 Further out, ODE would end the process.
 """
+
+LACKED_NUMERICS = {
+    "integrator": "DART has one integrator, semi-implicit Euler",
+    "cone": "DART bounds friction by a box, and has no cone to choose",
+    "solver": "DART solves contacts by a boxed LCP alone",
+    "solver_iterations": "DART solves contacts by pivoting, which has no such number",
+}
+"""Numerics that only MuJoCo has."""
 
 NO_FORCES = (
     "engine=dart has no contact forces in MuJoCo's layout, which this task observes or is paid by"
@@ -59,36 +71,34 @@ class DartSimulator(Simulator):
     """
 
     def __init__(
-        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+        self,
+        path: Path,
+        names: tuple[str, ...],
+        n: int,
+        frame_skip: int,
+        forces: bool = False,
+        numerics: Numerics = AS_MODELLED,
     ):
         DartEngine().check(path, forces=False)
-        self.model = model = load_model(path)
-        self.n, self.frame_skip = n, frame_skip
-        self.dt = model.opt.timestep * frame_skip
+        self.n, self.dt = n, load_model(path).opt.timestep * frame_skip
+        model, self.frame_skip = apply_numerics(load_model(path), frame_skip, numerics)
+        self.model = model
         self.nq, self.nv = model.nq, model.nv
         self.rows = np.zeros((n, model.nq + model.nv))
         self.qpos, self.qvel = self.rows[:, : model.nq], self.rows[:, model.nq :]
         self.control = np.zeros((n, model.nu))
         self.qpos0 = np.array(model.qpos0)
         self.qpos[:] = self.qpos0
+        self.task_state = np.zeros((n, 0))
         self._dynamics = WorldParameters(load_dart_parameters(path), names, n)
         self.parameters, self.values = self._dynamics.parameters, self._dynamics.values
         self._defaults = {field: np.array(_get_field(model, field)) for field in FIELDS}
         contacts = find_colliding_contacts(model)
         self._worlds = [DartWorld(model, contacts, self._defaults) for _ in range(n)]
-        self._read_actuators(model)
+        self._actuators = JointActuators(model, self._defaults, n)
         self._data = mujoco.MjData(model)
         self._posed = np.full((n, model.nq), np.nan)
         self._xpos = np.zeros((n, model.nbody, 3))
-
-    def _read_actuators(self, model: mujoco.MjModel) -> None:
-        """Keep what turns controls into forces: gears, joints and the range of controls."""
-        self._gear = np.repeat(self._defaults["actuator_gear"][None, :, 0], self.n, axis=0)
-        self._dofs = model.jnt_dofadr[model.actuator_trnid[:, 0]]
-        self._driven = not is_disabled(model, mujoco.mjtDisableBit.mjDSBL_ACTUATION)
-        clamped = not is_disabled(model, mujoco.mjtDisableBit.mjDSBL_CLAMPCTRL)
-        limited = (np.asarray(model.actuator_ctrllimited, bool) & clamped)[:, None]
-        self._range = np.where(limited, model.actuator_ctrlrange, [-np.inf, np.inf]).T
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Give worlds the dynamics `values` (n, P)."""
@@ -100,28 +110,26 @@ class DartSimulator(Simulator):
         fields = self._dynamics.compute_fields(self._defaults, values)
         for k, i in enumerate(ids):
             self._worlds[i].write({field: rows[k] for field, rows in fields.items()})
-        self._gear[ids] = fields["actuator_gear"][:, :, 0]
+        self._actuators.write(ids, fields)
 
     def reset(self, ids, qpos, qvel, act=None, ctrl=None, mocap_pos=None, mocap_quat=None) -> None:
         """Put worlds where a `Start` says.
 
-        What is built has no activations, no mocap bodies, and motors alone: they hold a pose by no
-        force.
+        What is built has no activations and no mocap bodies.
         """
         self.qpos[ids], self.qvel[ids] = qpos, qvel
-        self.control[ids] = 0.0 if ctrl is None else ctrl
+        self.control[ids] = self._actuators.hold(ids, qpos) if ctrl is None else ctrl
 
     def step(self, ids: np.ndarray, control: np.ndarray) -> np.ndarray:
         """Advance worlds by one step; return which diverged, bool (n,)."""
         self.control[ids] = control
         good = self._find_good(ids) & np.isfinite(control).all(1)
         moving = ids[good]
-        force = np.zeros((len(moving), self.nv))
-        if self._driven:
-            applied = np.clip(control[good], *self._range) * self._gear[moving]
-            np.add.at(force.T, self._dofs, applied.T)
-        for i, world_force in zip(moving, force, strict=True):
-            self._worlds[i].step(self.qpos[i], self.qvel[i], world_force, self.frame_skip)
+        force = self._actuators.find_constant_force(moving, control[good])
+        for i, world_force, world_control in zip(moving, force, control[good], strict=True):
+            feedback = self._actuators.find_feedback(i, world_control)
+            world = self._worlds[i]
+            world.step(self.qpos[i], self.qvel[i], world_force, self.frame_skip, feedback)
         good &= self._find_good(ids)
         return np.logical_not(good)
 
@@ -139,6 +147,10 @@ class DartSimulator(Simulator):
             mujoco.mj_kinematics(self.model, self._data)
             self._xpos[i] = self._data.xpos
         return self._xpos[:, self.model.body(body).id]
+
+    def derived(self, field: str) -> np.ndarray:
+        """Raise BadValue: DART has nothing of the kind."""
+        raise BadValue(f"engine=dart has no {field}")
 
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
         """Raise BadValue: DART has none in MuJoCo's layout."""
@@ -172,6 +184,7 @@ class DartEngine(MujocoEngine):
     name = "dart"
     simulator = DartSimulator
     packages = ("dartpy",)
+    lacked_numerics = LACKED_NUMERICS
 
     def check_installed(self) -> None:
         """Raise BadValue where dartpy is missing."""
@@ -184,6 +197,10 @@ class DartEngine(MujocoEngine):
             raise BadValue(NO_FORCES)
         if unbuilt:
             raise BadValue(f"engine=dart does not build {path.name}: it has {', '.join(unbuilt)}")
+
+    def check_equipment(self, task: str, equipment: Equipment) -> None:
+        """Raise BadValue: DART is built without servos, sensors and a task's own state."""
+        Engine.check_equipment(self, task, equipment)
 
     def parameters(self, path: Path) -> dict[str, Parameter]:
         """Return `load_dart_parameters`."""

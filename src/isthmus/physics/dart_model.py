@@ -38,6 +38,8 @@ READ = _split("""
     geom_priority geom_condim geom_margin exclude_signature actuator_trnid actuator_trntype
     actuator_gaintype actuator_gainprm actuator_biastype actuator_dyntype actuator_gear
     actuator_ctrllimited actuator_ctrlrange actuator_ctrlspec actuator_forcelimited
+    actuator_biasprm actuator_forcerange
+    geom_dataid mesh_vert mesh_vertadr mesh_vertnum mesh_graph mesh_graphadr
 """)
 """What is built, or looked at by `find_unbuilt`."""
 
@@ -58,10 +60,10 @@ WITHOUT_EFFECT = _split("""
     body_geomadr body_geomnum body_sameframe body_simple body_subtreemass body_invweight0
     body_bvhadr body_bvhnum body_contype body_conaffinity body_margin body_user jnt_group jnt_user
     jnt_actfrcrange dof_bodyid dof_parentid dof_treeid dof_Madr dof_simplenum dof_invweight0
-    dof_M0 dof_length geom_dataid geom_group geom_matid geom_rgba geom_castshadow geom_sameframe
+    dof_M0 dof_length geom_group geom_matid geom_rgba geom_castshadow geom_sameframe
     geom_aabb geom_rbound geom_user geom_fluid actuator_actadr actuator_actnum actuator_actearly
     actuator_actlimited actuator_actrange actuator_ctrladr actuator_outadr actuator_historyadr
-    actuator_dynprm actuator_biasprm actuator_forcerange actuator_cranklength actuator_length0
+    actuator_dynprm actuator_cranklength actuator_length0
     actuator_lengthrange actuator_acc0 actuator_group actuator_user nq nv nu na nactuator nout
     nbody njnt ngeom nsite ncam nlight nmat nmesh nskin nhfield ntex ntext nnumeric ntuple nkey
     nsensor nsensordata nuserdata nexclude ntree nbvh nbvhstatic nbvhdynamic noct nnames
@@ -70,7 +72,7 @@ WITHOUT_EFFECT = _split("""
 """)
 """Derived from what is read, idle without what is refused, or drawn, named and measured.
 
-Idle are, for instance, o_friction and forcerange.
+Idle is, for instance, o_friction.
 """
 
 WITHOUT_EFFECT_PREFIXES = (
@@ -120,7 +122,10 @@ INPUTS = {
     int(mujoco.mjtCtrlInput.mjINPUT_VOLTAGE): "actuators whose control is a voltage",
     int(mujoco.mjtCtrlInput.mjINPUT_PRESSURE): "actuators whose control is a pressure",
 }
-"""Named inputs of actuators: a plain motor, which is built, has none of them."""
+"""Named inputs of actuators: motors have none of them, servos one of SERVO_INPUTS."""
+SERVO_INPUTS = int(mujoco.mjtCtrlInput.mjINPUT_POS) | int(mujoco.mjtCtrlInput.mjINPUT_VEL)
+
+BUILT_BIASES = (int(mujoco.mjtBias.mjBIAS_NONE), int(mujoco.mjtBias.mjBIAS_AFFINE))
 
 BUILT_FLAGS = (
     CONSTRAINT, CONTACT, FILTER_PARENT, DISABLE.mjDSBL_LIMIT, DISABLE.mjDSBL_FRICTIONLOSS,
@@ -142,7 +147,9 @@ IDLE_ENABLE_FLAGS = (
 )
 
 GEOM = mujoco.mjtGeom
-BUILT_GEOMS = (GEOM.mjGEOM_CAPSULE, GEOM.mjGEOM_SPHERE, GEOM.mjGEOM_BOX, GEOM.mjGEOM_PLANE)
+BUILT_GEOMS = (
+    GEOM.mjGEOM_CAPSULE, GEOM.mjGEOM_SPHERE, GEOM.mjGEOM_BOX, GEOM.mjGEOM_PLANE, GEOM.mjGEOM_MESH,
+)  # fmt: skip
 MAX_NAMES = 8  # of joints, in a line
 # m: two geoms of Hopper's. DART's contacts begin at the surfaces, so that it stands so much lower
 THIN_MARGIN = 0.002
@@ -311,16 +318,16 @@ def _name_joint(model: mujoco.MjModel, joint: int) -> str:
 def _check_actuators(model: mujoco.MjModel) -> dict[str, bool]:
     """Return what cannot be built of actuators, and whether the model has it."""
     on_joint = np.asarray(model.actuator_trntype) == mujoco.mjtTrn.mjTRN_JOINT
-    plain = (
+    built = (
         on_joint
         & (model.actuator_gaintype == mujoco.mjtGain.mjGAIN_FIXED)
-        & (model.actuator_biastype == mujoco.mjtBias.mjBIAS_NONE)
+        & np.isin(model.actuator_biastype, BUILT_BIASES)
         & (model.actuator_dyntype == mujoco.mjtDyn.mjDYN_NONE)
-        & (model.actuator_gainprm[:, 0] == 1)
-        & ~np.asarray(model.actuator_forcelimited, bool)
     )
-    checks = {"actuators that are no plain motors of joints": not plain.all()}
-    inputs = np.asarray(model.actuator_ctrlspec)
+    checks = {"actuators that are no motors or servos of joints": not built.all()}
+    inputs = np.array(model.actuator_ctrlspec)
+    servos = built & (model.actuator_biastype == mujoco.mjtBias.mjBIAS_AFFINE)
+    inputs[servos] &= ~SERVO_INPUTS
     for bit, words in INPUTS.items():
         checks[words] = bool(np.any(inputs & bit))
     checks["actuators whose control is no force"] = bool(np.any(inputs & ~sum(INPUTS)))
@@ -337,7 +344,8 @@ def _check_contacts(model: mujoco.MjModel) -> dict[str, bool]:
         margin = max(margin, model.geom_margin[contact.geom] + model.geom_margin[contact.other])
     kinds = {GEOM(model.geom_type[geom]) for geom in _find_touching(model)}
     return {
-        "colliding geoms that are no capsule, sphere, box or plane": not kinds <= set(BUILT_GEOMS),
+        "colliding geoms that are no capsule, sphere, box, plane or mesh": not kinds
+        <= set(BUILT_GEOMS),
         "bodies whose geoms collide with different others": _splits_bodies(model),
         "contacts with torsional or rolling friction (condim 4 or 6)": condim > 3,
         f"contact margins above {1000 * THIN_MARGIN:g} mm": margin > THIN_MARGIN,

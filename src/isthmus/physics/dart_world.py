@@ -14,7 +14,9 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from isthmus.physics.dart_actuators import Feedback
 from isthmus.physics.dart_contacts import ShapePlan, plan_shapes
+from isthmus.physics.dart_meshes import make_hull
 from isthmus.physics.dart_model import is_disabled
 from isthmus.physics.engine import VELOCITY_BOUND, Contact
 from isthmus.physics.geom_contacts import CONSTRAINT, GeomContact
@@ -202,10 +204,17 @@ class DartWorld:
         for shape, second in zip(self.copies, self.plan.copies, strict=True):
             shape.getDynamicsAspect().setFrictionCoeff(second.friction)
 
-    def step(self, qpos: np.ndarray, qvel: np.ndarray, force: np.ndarray, times: int) -> None:
+    def step(
+        self,
+        qpos: np.ndarray,
+        qvel: np.ndarray,
+        force: np.ndarray,
+        times: int,
+        feedback: Feedback | None = None,
+    ) -> None:
         """Move a configuration (nq,), (nv,), in place, under a constant force (nv,).
 
-        `times` is the number of time steps.
+        `times` is the number of time steps; `feedback` gives another force before each.
         """
         robot, fast = self.robot, len(qvel) * VELOCITY_BOUND**2
         positions, velocities = self.coordinates.to_dart(qpos, qvel)
@@ -219,6 +228,8 @@ class DartWorld:
             v = robot.getVelocities()
             if not v @ v < fast:
                 break  # ODE would end the process where a body is too far out, or nowhere
+            if feedback is not None:
+                robot.setCommands(feedback(robot.getPositions(), v))
             self.world.step(False)  # the commands stay
         self.coordinates.write_mujoco(qpos, qvel, robot.getPositions(), robot.getVelocities())
 
@@ -372,6 +383,8 @@ def add_shape(dart: ModuleType, body: Node, model: mujoco.MjModel, g: int, name:
         shape = dart.dynamics.SphereShape(size[0])
     elif kind == GEOM.mjGEOM_BOX:
         shape = dart.dynamics.BoxShape(2 * size)
+    elif kind == GEOM.mjGEOM_MESH:
+        shape = make_hull(dart, model, g)
     else:
         shape = dart.dynamics.PlaneShape(np.array([0.0, 0.0, 1.0]), 0.0)
     node = body.createShapeNode(shape, name)

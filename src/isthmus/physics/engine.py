@@ -15,16 +15,21 @@ that is named with `--import`:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from isthmus.physics.numerics import Numeric, Numerics
 from isthmus.physics.parameters import Parameter
 from isthmus.plugins import Registry, import_entry
+from isthmus.types import BadValue
 
 if TYPE_CHECKING:
     import mujoco
+
+    from isthmus.physics.servos import Servos
 
 VELOCITY_BOUND = 1e4
 """A world whose joint velocity (m/s or rad/s) exceeds this has diverged.
@@ -52,6 +57,28 @@ class Start(NamedTuple):
     mocap_quat: np.ndarray | None = None  # float64 [n, nmocap, 4]
 
 
+class Equipment(NamedTuple):
+    """What a task's worlds have that its robot's model has not, or that costs to look at."""
+
+    servos: Servos | None = None
+    """Servos computed at every physics step: then controls are their targets."""
+    state_size: int = 0
+    """Numbers a world that the task keeps in its row, such as a command."""
+    needs: tuple[str, ...] = ()
+    """What is derived by the engine and looked at, of `DERIVED`."""
+
+
+NO_EQUIPMENT = Equipment()
+
+DERIVED = {
+    "sensors": ("sensordata",),
+    "orientations": ("xquat",),
+    "velocities": ("cvel", "subtree_com", "xpos"),
+    "efforts": ("actuator_force",),
+}
+"""What a task may look at beyond positions, and MuJoCo's fields that hold it."""
+
+
 class Simulator(Protocol):
     """N worlds of one robot.
 
@@ -69,6 +96,7 @@ class Simulator(Protocol):
     qvel: np.ndarray  # float64 [N, nv], live
     control: np.ndarray  # float64 [N, A], the last control
     qpos0: np.ndarray  # float64 [nq], the model's default pose
+    task_state: np.ndarray  # float64 [N, K], live: a task's own part of `rows`; resets leave it
 
     def set_parameters(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Give worlds the dynamics `values` (n, P), in absolute units, a column a parameter."""
@@ -103,6 +131,13 @@ class Simulator(Protocol):
         """
         ...
 
+    def derived(self, field: str) -> np.ndarray:
+        """Return a field of MuJoCo's (N, ...) that the equipment needs, live.
+
+        It may lag the state by one substep, as positions do.
+        """
+        ...
+
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
         """Return external contact forces (n, bodies, 6), as MuJoCo's `cfrc_ext`, of a step."""
         ...
@@ -120,12 +155,21 @@ class SimulatorFactory(Protocol):
     """How a simulator is made, usually its class."""
 
     def __call__(
-        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+        self,
+        path: Path,
+        names: tuple[str, ...],
+        n: int,
+        frame_skip: int,
+        forces: bool = False,
+        numerics: Numerics = ...,
+        equipment: Equipment = NO_EQUIPMENT,
     ) -> Simulator:
         """Return a simulator of n worlds of an MJCF file's robot.
 
         `names` are the parameters that may differ between worlds; `forces` says that contacts and
-        their forces will be needed.
+        their forces will be needed. A step lasts `frame_skip` of the model's own time steps, also
+        where `numerics` name another. `equipment` is given to an engine that passed it in
+        `check_equipment`, where a task has some: others need not take it.
         """
         ...
 
@@ -140,6 +184,8 @@ class Engine:
     simulator: ClassVar[SimulatorFactory]
     packages: ClassVar[tuple[str, ...]] = ()
     """Installed packages on which the bits of a run depend: a run records their versions."""
+    lacked_numerics: ClassVar[Mapping[str, str]] = {}
+    """Settings of `isthmus.physics.numerics` that the engine lacks, by name: why."""
 
     def check_installed(self) -> None:
         """Raise BadValue where a package of the engine is missing."""
@@ -149,6 +195,19 @@ class Engine:
 
         `forces` says that its task needs contact forces.
         """
+
+    def check_equipment(self, task: str, equipment: Equipment) -> None:
+        """Raise BadValue where the engine lacks a task's equipment: by default it has none."""
+        if equipment.servos:
+            raise BadValue(
+                f"engine={self.name} computes no servos, which {task} has; leave "
+                f"engine={self.name} out"
+            )
+        if equipment != NO_EQUIPMENT:
+            raise BadValue(
+                f"engine={self.name} has no sensors, body velocities or state of a task's own, and "
+                f"{task} needs them; leave engine={self.name} out"
+            )
 
     def parameters(self, path: Path) -> dict[str, Parameter]:
         """Return the physical parameters that may be set, by name, in the order they apply."""
@@ -161,6 +220,20 @@ class Engine:
     def lacked(self, path: Path) -> dict[str, str]:
         """Return the parameters that the model has and the engine lacks, by name: why."""
         return {}
+
+    def numerics(self, path: Path) -> dict[str, str]:
+        """Return the settings of `isthmus.physics.numerics` that may be set: the robot's own."""
+        return {}
+
+    def read_numeric(self, path: Path, frame_skip: int, name: str, text: str) -> Numeric:
+        """Return what the right side of `name=...` says of a setting in `numerics`."""
+        raise NotImplementedError
+
+    def check_numeric(self, path: Path, name: str) -> None:
+        """Raise BadValue where the engine lacks a setting of `isthmus.physics.numerics`."""
+        if name not in self.numerics(path):
+            reason = self.lacked_numerics.get(name, "the engine has no such setting")
+            raise BadValue(f"{name} cannot be set with engine={self.name}: {reason}")
 
     def left_out(self, path: Path) -> tuple[str, ...]:
         """Return what the model has and the engine is built without, a line a kind."""
@@ -177,7 +250,7 @@ ENGINES: Registry[str | type[Engine]] = Registry(
     "engine",
     "engines",
     {
-        "mujoco": "isthmus.physics.mujoco:MujocoEngine",
+        "mujoco": "isthmus.physics.mujoco_engine:MujocoEngine",
         "dart": "isthmus.physics.dart:DartEngine",
     },
 )

@@ -20,10 +20,23 @@ from isthmus.physics.actuator_controls import (
 )
 from isthmus.physics.actuator_strength import is_linear_in_control
 from isthmus.physics.concurrency import check_same_process, count_cpus, register_pool
-from isthmus.physics.engine import VELOCITY_BOUND, Contact, Engine, Simulator, Start
+from isthmus.physics.engine import (
+    DERIVED,
+    NO_EQUIPMENT,
+    VELOCITY_BOUND,
+    Contact,
+    Equipment,
+    Simulator,
+)
 from isthmus.physics.mujoco_parameters import explain_withheld, mujoco_parameters
+from isthmus.physics.numerics import (
+    AS_MODELLED,
+    Numerics,
+    apply_numerics,
+)
 from isthmus.physics.parameters import Parameter, WorldParameters
-from isthmus.types import BadValue, UnknownName
+from isthmus.physics.servos import ServoBank, Servos, offer_servo_gains
+from isthmus.types import BadValue
 
 MAX_WARNINGS = 1000
 
@@ -62,8 +75,8 @@ def threads() -> int:
 
 
 @lru_cache(maxsize=32)
-def load_model(path: Path) -> mujoco.MjModel:
-    """Compile an MJCF file.
+def load_model(path: Path, state_size: int = 0) -> mujoco.MjModel:
+    """Compile an MJCF file; `state_size` numbers a world are kept for its task.
 
     Raises BadValue where there is none, it does not compile, or its worlds cannot be kept as rows.
     """
@@ -71,8 +84,13 @@ def load_model(path: Path) -> mujoco.MjModel:
     mujoco.set_mju_user_warning(_collect)
     if not path.is_file():
         raise BadValue(f"no MJCF file at {path}")
+    if path.suffix.lower() == ".urdf":
+        raise BadValue(
+            f"{path} is a URDF, which has no actuators; make an MJCF of it: isthmus import-robot "
+            f"{path.name} -o {path.stem}.xml"
+        )
     try:
-        model = mujoco.MjModel.from_xml_path(_name_file(path))
+        model = _compile(path, state_size)
     except ValueError as error:
         # MuJoCo says on lines of their own what is wrong, and where.
         reason = " ".join(str(error).split())
@@ -89,7 +107,15 @@ def load_model(path: Path) -> mujoco.MjModel:
     return model
 
 
-def _name_file(path: Path) -> Any:
+def _compile(path: Path, state_size: int) -> mujoco.MjModel:
+    if not state_size:
+        return mujoco.MjModel.from_xml_path(name_file(path))
+    spec = mujoco.MjSpec.from_file(name_file(path))
+    spec.nuserdata = state_size
+    return spec.compile()
+
+
+def name_file(path: Path) -> Any:
     """Return a path as MuJoCo opens it under any locale: in bytes, which its annotations lack."""
     return os.fsencode(path)
 
@@ -101,39 +127,9 @@ def load_parameters(path: Path) -> dict[str, Parameter]:
 
 
 @lru_cache(maxsize=32)
-def load_keyframe(path: Path, name: str) -> Start:
-    """Read a keyframe of an MJCF file, whole but for its time.
-
-    `act` and `ctrl` are None where the file is silent. Raises UnknownName with the nearest
-    keyframes.
-    """
-    model = load_model(path)
-    names = [model.key(i).name for i in range(model.nkey)]
-    if name not in names:
-        raise UnknownName(f"keyframe of {path.name}", name, filter(None, names))
-    key = model.key(name)
-    return Start(
-        qpos=np.array(key.qpos),
-        qvel=np.array(key.qvel),
-        act=_read_written(path, key, "act"),
-        ctrl=_read_written(path, key, "ctrl"),
-        mocap_pos=np.reshape(key.mpos, (-1, 3)).copy(),
-        mocap_quat=np.reshape(key.mquat, (-1, 4)).copy(),
-    )
-
-
-def _read_written(path: Path, key: Any, field: str) -> np.ndarray | None:
-    """Return a field of a compiled keyframe; None where the file is silent.
-
-    The compiled model has zeros there.
-    """
-    values = np.array(getattr(key, field))
-    if values.any():
-        return values
-    for written in mujoco.MjSpec.from_file(_name_file(path)).keys:
-        if written.name == key.name and len(getattr(written, field)):
-            return values
-    return None
+def load_gains(path: Path, servos: Servos) -> dict[str, Parameter]:
+    """Return the gains of servos of an MJCF file's motors, by name."""
+    return {gain.name: gain for gain in offer_servo_gains(load_model(path), servos)}
 
 
 @lru_cache(maxsize=32)
@@ -159,12 +155,19 @@ class MujocoSimulator(Simulator):
     """
 
     def __init__(
-        self, path: Path, names: tuple[str, ...], n: int, frame_skip: int, forces: bool = False
+        self,
+        path: Path,
+        names: tuple[str, ...],
+        n: int,
+        frame_skip: int,
+        forces: bool = False,
+        numerics: Numerics = AS_MODELLED,
+        equipment: Equipment = NO_EQUIPMENT,
     ):
         mujoco.set_mju_user_warning(_collect)
-        self.model = load_model(path)
-        self.n, self.frame_skip = n, frame_skip
-        self.dt = self.model.opt.timestep * frame_skip
+        model = load_model(path, equipment.state_size)
+        self.n, self.dt = n, model.opt.timestep * frame_skip
+        self.model, self.frame_skip = apply_numerics(model, frame_skip, numerics)
         self.nq, self.nv = self.model.nq, self.model.nv
         self.qpos0 = np.array(self.model.qpos0)
         self.batch = mujoco.batch.Batch(self.model, n, threads(), persistent=forces)
@@ -174,11 +177,21 @@ class MujocoSimulator(Simulator):
             register_pool(self, self.batch)
         self._bind_state()
         self._lagging = find_lagging(self.model)
-        self._dynamics = WorldParameters(load_parameters(path), names, n)
+        self._servos: ServoBank | None = None
+        table = load_parameters(path)
+        if equipment.servos:
+            self._servos = ServoBank(
+                self.model, equipment.servos, self.qpos, self.qvel, self.control
+            )
+            table = {**table, **load_gains(path, equipment.servos)}
+        self._dynamics = WorldParameters(table, names, n)
         self.parameters, self.values = self._dynamics.parameters, self._dynamics.values
         self._expand_fields()
         # Now: what is bound between two calls is zero until the second.
         self._xpos = self.batch.bind("xpos")
+        self._derived: dict[str, np.ndarray] = {}
+        for need in equipment.needs:
+            self._derived.update({field: self.batch.bind(field) for field in DERIVED[need]})
         self._data = mujoco.MjData(self.model) if forces else None
         self._forces = np.zeros((n, self.model.nbody, 6))
         self._forces_known = np.zeros(n, bool)
@@ -193,15 +206,22 @@ class MujocoSimulator(Simulator):
         self._rest = self.control[0].copy()
         self._length = bind("actuator_length") if holds_poses(self.model) else None
         self._history = bind("history")
+        self.task_state = bind("userdata")
 
     def _expand_fields(self) -> None:
         """Give each world its own rows of the model fields that parameters change."""
         fields: set[str] = set()
         for parameter in self.parameters:
             fields.update(parameter.fields)
-        self._fields = {field: self.batch.expand(field) for field in sorted(fields)}
+        self._fields = {field: self._expand(field) for field in sorted(fields)}
         self._defaults = {field: rows[0].copy() for field, rows in self._fields.items()}
         self._has_constants = any(parameter.constants for parameter in self.parameters)
+
+    def _expand(self, field: str) -> np.ndarray:
+        """Return the worlds' rows of a field of the model, or of its servos."""
+        if self._servos and field in self._servos.fields:
+            return self._servos.fields[field]
+        return self.batch.expand(field)
 
     def _check_threads(self) -> None:
         if self._pooled:
@@ -242,8 +262,10 @@ class MujocoSimulator(Simulator):
     def reset(self, ids, qpos, qvel, act=None, ctrl=None, mocap_pos=None, mocap_quat=None) -> None:
         """Put worlds where a `Start` says. Raises ForkedError after a fork."""
         self._check_threads()
+        kept = self.task_state[ids]
         # mj_resetData writes the same numbers, and costs a call into the pool.
         self.rows[ids] = self._reset_row
+        self.task_state[ids] = kept
         self.qpos[ids], self.qvel[ids] = qpos, qvel
         for field, values in (("act", act), ("mocap_pos", mocap_pos), ("mocap_quat", mocap_quat)):
             if values is not None:
@@ -319,7 +341,10 @@ class MujocoSimulator(Simulator):
         everyone = len(ids) == self.n
         # Of all worlds, numbers are written and read without a copy.
         rows: np.ndarray | slice = slice(None) if everyone else ids
-        self.control[rows] = control
+        if self._servos:
+            self._servos.target[rows] = control
+        else:
+            self.control[rows] = control
         failed = self._advance(None if everyone else ids)
         if self._data is not None:
             self._forces_known[rows] = False
@@ -336,8 +361,20 @@ class MujocoSimulator(Simulator):
 
     def _advance(self, ids: np.ndarray | None) -> np.ndarray | None:
         """Step worlds, all of them by None; return those in which MuJoCo failed, None for none."""
+        if not self._servos:
+            return self._integrate(ids, self.frame_skip)
+        failed = None
+        rows: np.ndarray | slice = slice(None) if ids is None else ids
+        for _ in range(self.frame_skip):
+            self._servos.drive(rows)
+            lost = self._integrate(ids, 1)
+            if lost is not None:
+                failed = lost if failed is None else np.union1d(failed, lost)
+        return failed
+
+    def _integrate(self, ids: np.ndarray | None, steps: int) -> np.ndarray | None:
         try:
-            self.batch.step(ids, nstep=self.frame_skip)
+            self.batch.step(ids, nstep=steps)
         except mujoco.batch.SimulationError as error:  # the others ran to completion
             return error.ids
         return None
@@ -345,6 +382,10 @@ class MujocoSimulator(Simulator):
     def position(self, body: str) -> np.ndarray:
         """Return the world positions (N, 3) of a body, live, one substep behind the state."""
         return self._xpos[:, self.model.body(body).id]
+
+    def derived(self, field: str) -> np.ndarray:
+        """Return a field (N, ...) that the equipment needs, live, one substep behind the state."""
+        return self._derived[field]
 
     def contact_forces(self, ids: np.ndarray) -> np.ndarray:
         """Return external contact forces (n, bodies, 6), `cfrc_ext`, after the last step."""
@@ -384,23 +425,3 @@ def _are_sound(qpos: np.ndarray, qvel: np.ndarray, control: np.ndarray) -> bool:
     with np.errstate(invalid="ignore", over="ignore"):
         fastest = np.abs(qvel).max(initial=0.0)
         return bool(fastest < VELOCITY_BOUND) and math.isfinite(qpos.sum() + control.sum())
-
-
-class MujocoEngine(Engine):
-    """MuJoCo, the engine that is meant where none is named."""
-
-    name = "mujoco"
-    simulator = MujocoSimulator
-    packages = ("mujoco",)
-
-    def parameters(self, path: Path) -> dict[str, Parameter]:
-        """Return `load_parameters`."""
-        return load_parameters(path)
-
-    def withheld(self, path: Path) -> dict[str, str]:
-        """Return `load_withheld`."""
-        return load_withheld(path)
-
-    def action_scales_force(self, path: Path) -> bool:
-        """Return `action_scales_force`."""
-        return action_scales_force(path)

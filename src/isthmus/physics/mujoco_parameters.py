@@ -19,6 +19,7 @@ from isthmus.physics.joint_parameters import (
 from isthmus.physics.model_fields import Fields, assign, scale, scale_marked
 from isthmus.physics.parameter_names import name_bodies
 from isthmus.physics.parameters import Parameter
+from isthmus.physics.servos import offer_gains
 from isthmus.types import BadValue
 
 
@@ -161,6 +162,7 @@ KINDS: tuple[Callable[[mujoco.MjModel], Iterator[Parameter]], ...] = (
     offer_body_masses,
     offer_damping,
     offer_armature,
+    offer_gains,  # which strengths scale
     offer_motor_strength,
     offer_joint_range,
     offer_joints,

@@ -366,11 +366,11 @@ def make_problem(
     """
     text = decode_text(text)
     entry = _find_entry(text)
-    source_domain = _change_domain(parse_domain(entry.source), source)
+    source_domain = change_domain(parse_domain(entry.source), source)
     if target == "log":
         target_domain = parse_domain(f"log:{source_domain}")
     else:
-        target_domain = _change_domain(parse_domain(entry.target), target)
+        target_domain = change_domain(parse_domain(entry.target), target)
     if not access:
         access = entry.access
         if data:
@@ -415,10 +415,11 @@ def _load_fit(path: str, domain: Domain) -> Fit:
     return fit
 
 
-def _change_domain(domain: Domain, text: str) -> Domain:
+def change_domain(domain: Domain, text: str) -> Domain:
     """Return the domain by further settings, or the other one that the text names.
 
     It names one if it begins with a task, `gym:` or `module:`; a fit's file gives its values.
+    Raises UnknownName or BadValue.
     """
     if is_fit_file(decode_text(text)):
         return domain.shift(_load_fit(text, domain).settings())

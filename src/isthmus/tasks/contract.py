@@ -17,6 +17,7 @@ import numpy as np
 
 from isthmus.physics.engine import Simulator, Start
 from isthmus.physics.random import Streams, keys
+from isthmus.tasks.motors import command_motors
 from isthmus.tasks.task import SimView, Task, Terms, find_main_body, is_built_in
 from isthmus.types import BadValue, IsthmusError, UnknownName
 
@@ -100,7 +101,7 @@ class _Rehearsal:
         before = self._ask_first(view)
         copies = {method: values.copy() for method, values in before.items()}
         action = self._choose_action(box)
-        diverged = self.simulator.step(self.ids, action)
+        diverged = self.simulator.step(self.ids, command_motors(self.task, action))
         self._check_copied(before, copies)
         after = self._ask_all(view, copies["remember"], action)
         terms = _select_terms(after)
@@ -108,11 +109,27 @@ class _Rehearsal:
         check_finite(self.task, view, after["observe"], terms, ~diverged)
         if self.n > PART.max():
             self._check_part(copies["remember"], action, after)
+        self._call("advance", view, action)
 
     def _begin(self) -> None:
         model = self.simulator.world_model(0)
         find_main_body(self.task, [model.body(i).name for i in range(model.nbody)])
         self.simulator.reset(self.ids, *self._start())
+        self._begin_state()
+
+    def _begin_state(self) -> None:
+        """Let the task write the worlds' state: of all, then of two of three alone."""
+        key, state = keys(1, self.n), self.simulator.task_state
+        self._call("begin", SimView(self.simulator, self.ids), Streams(key))
+        if self.n > PART.max():
+            whole = state.copy()
+            self._call("begin", SimView(self.simulator, PART), Streams(key[PART]))
+            if not np.array_equal(state, whole, equal_nan=True):
+                raise self._fault(
+                    "begin",
+                    "writes a world another state when others begin with it; draw it from `random` "
+                    "alone, and write all of it",
+                )
 
     def _ask_first(self, view: SimView) -> Answers:
         """Return what is asked at a start, by method."""

@@ -14,19 +14,24 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, reduce
 from operator import add
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from isthmus.physics.engine import Simulator, Start
 from isthmus.physics.random import Single, Streams
 from isthmus.plugins import Registry, import_entry
+from isthmus.tasks.view import MomentView as MomentView
+from isthmus.tasks.view import SimView
 from isthmus.types import BadValue, UnknownName
+
+if TYPE_CHECKING:
+    from isthmus.tasks.servo import Servo
 
 Random = Streams | Single
 Terms = Mapping[str, np.ndarray]
 """The named terms of a reward, (n,) each."""
-Rewards = Callable[["SimView", np.ndarray, np.ndarray], Terms]
+Rewards = Callable[[SimView, np.ndarray, np.ndarray], Terms]
 
 VARIANTS = {
     "dense": "what the task pays",
@@ -41,63 +46,6 @@ GOAL_DISTANCE = 5.0
 
 Houthooft et al. 2016, arXiv 1605.09674.
 """
-
-
-class SimView:
-    """Worlds `ids` of a simulator as a task sees them, one row [n, ...] a world."""
-
-    def __init__(self, simulator: Simulator, ids: np.ndarray):
-        self.simulator, self.ids = simulator, ids
-        self.dt = simulator.dt
-        self._rows: np.ndarray | slice = slice(None) if len(ids) == simulator.n else ids
-
-    @property
-    def qpos(self) -> np.ndarray:
-        """Positions, float64 [n, nq]."""
-        return self._select("qpos", self.simulator.qpos)
-
-    @property
-    def qvel(self) -> np.ndarray:
-        """Velocities, float64 [n, nv]."""
-        return self._select("qvel", self.simulator.qvel)
-
-    def position(self, body: str) -> np.ndarray:
-        """Return the world positions of a body, float64 [n, 3]."""
-        return self._select(f"position {body}", self.simulator.position(body))
-
-    @property
-    def contact_forces(self) -> np.ndarray:
-        """External contact forces, float64 [n, bodies, 6]; only for a task that has `forces`."""
-        return self.simulator.contact_forces(self.ids)
-
-    def once(self, compute: Callable[[SimView], np.ndarray]) -> np.ndarray:
-        """Return `compute(view)`, which several methods of a task need; do not write to it."""
-        return compute(self)
-
-    def _select(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Return the view's rows of `values` [N, ...], which are called `name`."""
-        return values[self._rows]
-
-
-class MomentView(SimView):
-    """Worlds between two steps: what is asked for again is neither copied nor computed again."""
-
-    def __init__(self, simulator: Simulator, ids: np.ndarray):
-        super().__init__(simulator, ids)
-        self._kept: dict[object, np.ndarray] = {}
-
-    def once(self, compute: Callable[[SimView], np.ndarray]) -> np.ndarray:
-        """Return `compute(view)`, computed once; do not write to it."""
-        if compute not in self._kept:
-            self._kept[compute] = compute(self)
-        return self._kept[compute]
-
-    def _select(self, name: str, values: np.ndarray) -> np.ndarray:
-        if isinstance(self._rows, slice):
-            return values
-        if name not in self._kept:
-            self._kept[name] = values[self._rows]
-        return self._kept[name]
 
 
 class Task:
@@ -116,6 +64,10 @@ class Task:
     costs: ClassVar[tuple[str, ...]] = ("control",)
     falling: ClassVar[tuple[str, ...]] = ()  # the reward terms that depend on falling alone
     forces: ClassVar[bool] = False  # needs contact forces
+    # what `view` shall have: "sensors", "orientations", "velocities", "efforts"
+    needs: ClassVar[Sequence[str]] = ()
+    servo: ClassVar[Servo | None] = None  # actions are position targets
+    state_size: ClassVar[int] = 0  # numbers that are kept with each world: `view.state`
     # what a camera follows; by default the first body that moves, where there is no torso
     main_body: ClassVar[str] = "torso"
     keyframe: ClassVar[str | None] = None  # the MJCF's keyframe in which episodes begin
@@ -152,7 +104,7 @@ class Task:
         """
         if self.keyframe is None:
             raise NotImplementedError
-        return _repeat_keyframe(self, len(random.uniform(0.0, 1.0, 0)))
+        return repeat_keyframe(self, len(random.uniform(0.0, 1.0, 0)))
 
     def complete(self, start: Start | tuple[np.ndarray, np.ndarray]) -> Start:
         """Return a start with what it leaves out, taken from the keyframe where there is one."""
@@ -160,11 +112,17 @@ class Task:
             start = Start(*start)
         if self.keyframe is None:
             return start
-        whole = _repeat_keyframe(self, len(start.qpos))
+        whole = repeat_keyframe(self, len(start.qpos))
         for field, values in start._asdict().items():
             if values is not None:
                 whole = whole._replace(**{field: values})
         return whole
+
+    def begin(self, view: SimView, random: Random) -> None:
+        """Write the state of worlds whose episodes begin: `view.write_state`, all of it."""
+
+    def advance(self, view: SimView, action: np.ndarray) -> None:
+        """Go on with the state after a step by `action` (n, A), once it is paid for."""
 
     def remember(self, view: SimView) -> np.ndarray:
         """Return what the next step's reward needs of this moment, float64 [n, ?]."""
@@ -173,6 +131,11 @@ class Task:
     def observe(self, view: SimView) -> np.ndarray:
         """Return observations, float64 [n, O]."""
         raise NotImplementedError
+
+    @property
+    def given_columns(self) -> Sequence[int]:
+        """The observed numbers that tell nothing of the robot's motion, such as a command."""
+        return ()
 
     def state_of(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions [n, nq] and velocities [n, nv] that observations [n, O] tell.
@@ -287,9 +250,9 @@ def _gymnasium_assets() -> Path:
     return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
 
 
-def _repeat_keyframe(task: Task, n: int) -> Start:
+def repeat_keyframe(task: Task, n: int) -> Start:
     """Return n rows of a task's keyframe. Raises UnknownName where the model has no such one."""
-    from isthmus.physics.mujoco import load_keyframe
+    from isthmus.physics.keyframes import load_keyframe
 
     assert task.keyframe is not None
     keyframe = load_keyframe(task.model_path(), task.keyframe)
@@ -297,6 +260,15 @@ def _repeat_keyframe(task: Task, n: int) -> Start:
         if part is not None:
             keyframe = keyframe._replace(**{field: np.repeat(part[None], n, axis=0)})
     return keyframe
+
+
+def read_pose(task: Task) -> np.ndarray:
+    """Return the positions (nq,) of a task's keyframe; the model's default where it names none."""
+    from isthmus.physics.mujoco import load_model
+
+    if task.keyframe is None:
+        return np.array(load_model(task.model_path()).qpos0)
+    return repeat_keyframe(task, 1).qpos[0]
 
 
 def find_main_body(task: Task, bodies: Sequence[str]) -> int:
@@ -327,10 +299,19 @@ BUILT_IN = {
     "reacher": "isthmus.tasks.reacher:Reacher",
     "cartpole_swingup": "isthmus.tasks.cartpole_swingup:CartpoleSwingup",
     "ball": "isthmus.tasks.ball:Ball",
+    "quadruped": "isthmus.tasks.quadruped:Quadruped",
+    "arm": "isthmus.tasks.arm:Arm",
 }
 """The tasks that come with the package, by name: "module:class", imported when one is asked for."""
 
-TASKS: Registry[str | type[Task]] = Registry("task", "tasks", BUILT_IN)
+PACKAGED = {
+    "go2": "isthmus.tasks.go2:Go2",
+    "mini_cheetah": "isthmus.tasks.mini_cheetah:MiniCheetah",
+    "so101": "isthmus.tasks.so101:SO101",
+}
+"""Likewise the tasks whose models come with other packages, those of the extra `robots`."""
+
+TASKS: Registry[str | type[Task]] = Registry("task", "tasks", {**BUILT_IN, **PACKAGED})
 """All tasks by name, those of users and of installed packages included."""
 
 
@@ -342,7 +323,7 @@ def register(task: type[Task]) -> type[Task]:
     _check_declarations(task)
     if _is_built_in(task):
         return task
-    if task.name in BUILT_IN:
+    if TASKS.is_built_in(task.name):
         raise BadValue(
             f"the task {task.__name__} cannot be called {task.name}, as a built-in one is; choose "
             "another name"
@@ -364,7 +345,9 @@ def _check_declarations(task: type[Task]) -> None:
             f"the task {task.__name__} has name = {task.name!r}: needs a word without / : , ="
         )
     for attribute in ("observation_names", "costs", "falling"):
-        _check_words(f"{task.name}.{attribute}", getattr(task, attribute))
+        value = getattr(task, attribute)
+        if not isinstance(value, property):  # which needs the model
+            _check_words(f"{task.name}.{attribute}", value)
     for attribute in ("frame_skip", "time_limit"):
         _check_count(f"{task.name}.{attribute}", getattr(task, attribute))
 
@@ -390,7 +373,8 @@ def is_built_in(task: Task) -> bool:
 
 
 def _is_built_in(task: type[Task]) -> bool:
-    return BUILT_IN.get(task.name) == f"{task.__module__}:{task.__name__}"
+    address = f"{task.__module__}:{task.__name__}"
+    return address in (BUILT_IN.get(task.name), PACKAGED.get(task.name))
 
 
 def find_task(name: str) -> Task:

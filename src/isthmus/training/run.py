@@ -23,6 +23,7 @@ from isthmus.methods import registry
 from isthmus.physics.concurrency import check_jax_survived
 from isthmus.physics.engine import find_engine
 from isthmus.problems.problem import Access, Problem
+from isthmus.training.models import describe_models
 from isthmus.training.plans import check_access, check_run_numbers, describe_log, describe_settings
 from isthmus.training.run_files import (
     FORMAT,
@@ -125,6 +126,7 @@ class Run:
             "imports": list(imports),
             "versions": versions(problem.source.engine, problem.target.engine),
             "log": None,
+            "models": describe_models(problem),
         }
         if start:
             config |= {"start": start.reference, "start_digest": start.digest}

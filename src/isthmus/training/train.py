@@ -27,6 +27,7 @@ from isthmus.training.best import BestCheckpoint
 from isthmus.training.divergence import DivergenceLog
 from isthmus.training.executor import Executor
 from isthmus.training.metrics_log import MetricsLog
+from isthmus.training.models import check_models
 from isthmus.training.progress import Progress
 from isthmus.training.run import RestoredRun, Run, versions
 from isthmus.training.run_files import RunError, write_text
@@ -117,6 +118,7 @@ def resume(
         )
     check_shares_rounds(run.name, executor)
     run.check_log()
+    check_models(run)
     restored = run.restore() if run.begun else None
     if restored and not quiet:
         _print_notes(restored.notes)

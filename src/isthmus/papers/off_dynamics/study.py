@@ -14,8 +14,8 @@ from isthmus.papers.off_dynamics.trials import (
     METHODS,
     PUBLISHED,
     SCALES,
-    name_robot,
     list_off_dynamics_trials,
+    name_robot,
 )
 from isthmus.studies.learning_curves import Scores
 from isthmus.studies.results import Results
