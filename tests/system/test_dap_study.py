@@ -22,7 +22,15 @@ from isthmus.methods import registry
 from isthmus.papers import registry as studies
 from isthmus.papers.dap import one_step_mismatch, perturbation
 from isthmus.papers.dap.study import STUDY, group_dap_curves, measure_dap_run, report_dap
-from isthmus.papers.dap.trials import FIGURES, METHODS, PROBLEMS, SCALES, list_dap_trials
+from isthmus.papers.dap.trials import (
+    CROSSABLE,
+    FIGURES,
+    IDENTIFIED,
+    METHODS,
+    PROBLEMS,
+    SCALES,
+    list_dap_trials,
+)
 from isthmus.problems.problem import make_problem
 from isthmus.studies import running
 from isthmus.studies.contrasts import HOLDS, NOT, NOT_RUN
@@ -73,6 +81,39 @@ def test_the_order_is_seed_after_seed_and_half_cheetah_first() -> None:
     )
     assert {u.method for u in list_dap_trials("paper", "2")} == set(METHODS.values())
     assert studies.find_study("dap") is STUDY
+
+
+def test_shifts_that_can_be_crossed() -> None:
+    """Seven methods, the floors and least squares on the log, from one source's policy a seed; the
+    units that were there before are the same.
+    """
+    table = {unit.name: unit for unit in list_dap_trials("laptop", "crossable")}
+    for task in CROSSABLE:
+        found = {name.split("-")[2] for name in table if name.split("-")[1] == task}
+        assert found == {*METHODS, IDENTIFIED}
+    assert table["laptop-damping-dap-s0"].log == "laptop-damping-source-s0"
+    assert table["laptop-damping-garat-s0"].start == "laptop-damping-ppo-s0"
+    assert table["laptop-motors-dap_u-s0"].log == "laptop-half_cheetah-source-s0"
+    motors = {unit.name: unit for unit in list_dap_trials("laptop", "motors")}
+    assert all(table[name] == unit for name, unit in motors.items())
+    chosen = list_dap_trials("laptop", "choice")
+    assert {unit.seed for unit in chosen} == {120, 121} and len(chosen) == 2 * 5
+    reported = {unit.problem for unit in table.values()}
+    assert chosen[0].problem == "half_cheetah-motors-2" not in reported
+    deciding = {unit.name: unit for unit in list_dap_trials("laptop", "deciding")}
+    assert deciding["laptop-headline-darc_warmup-s0"].settings["warmup"] == 100_000
+    assert deciding["laptop-headline-dap_expert-s0"].log == "laptop-headline-target-s0"
+    assert deciding["laptop-headline-dap_expert-s0"].problem == "half_cheetah-dap"
+
+
+def test_what_crosses_is_a_control_of_what_the_paper_claims() -> None:
+    results = made(PAPER) | made(PAPER | {"dap": 500}, "damping")
+    claims = {claim.id: claim for claim in STUDY.claims(results)}
+    labels = [control.label for control in claims["D5"].controls]
+    assert labels == [f"damping: J dap - {name}" for name in ("source", "h2o", "darc", "garat")]
+    alone = {claim.id: claim for claim in STUDY.claims(made(PAPER))}
+    assert claims["D5"].verdict == alone["D5"].verdict and not alone["D5"].controls
+    assert claims["D5"].controls[0].outcome == NOT
 
 
 # Units
@@ -501,7 +542,7 @@ WALKER = {
 
 
 def on_walker(levels: dict[str, float], gaps: dict[str, float] | None = None) -> dict[str, str]:
-    return verdicts(made(WALKER | levels, "walker2d", gaps=gaps))
+    return verdicts(made(WALKER | levels, "damping", gaps=gaps))
 
 
 def test_a_scan_of_beta() -> None:
@@ -530,7 +571,7 @@ def test_a_scan_of_beta() -> None:
 
 def test_smaller_logs() -> None:
     sizes = {"dap_u_15000": 3000, "dap_u_10000": 2990, "dap_u_5000": 2500, "dap_u_1episode": 1000}
-    results = made(WALKER | sizes, "walker2d", seeds=10)  # equality takes more than a difference
+    results = made(WALKER | sizes, "damping", seeds=10)  # equality takes more than a difference
     for name, result in results.items():
         if "dap_u_5000" in name:
             late = [r for r in result.rows if r["kind"] == "curve" and float(r["x"]) > 70_000]
@@ -555,10 +596,8 @@ def test_classifiers_pay_in_returns_too() -> None:
     assert verdicts(pair)["D25"] == "undecided", "nothing is known of returns"
     seconds = {"dap_u_n10": 2.0}
     levels = WALKER | {"dap_u_n2": 2500, "dap_u_n10": 3000}
-    assert verdicts(pair | made(levels, "walker2d", gaps=seconds))["D25"] == HOLDS
-    assert (
-        verdicts(pair | made(levels | {"dap_u_n2": 3600}, "walker2d", gaps=seconds))["D25"] == NOT
-    )
+    assert verdicts(pair | made(levels, "damping", gaps=seconds))["D25"] == HOLDS
+    assert verdicts(pair | made(levels | {"dap_u_n2": 3600}, "damping", gaps=seconds))["D25"] == NOT
 
 
 def test_what_is_paid_and_what_a_kick_does() -> None:

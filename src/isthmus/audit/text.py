@@ -15,6 +15,7 @@ from isthmus.audit.effect import ENGINE, HORIZON_STEPS
 
 if TYPE_CHECKING:
     from isthmus.audit.coverage import Coverage
+    from isthmus.audit.crossing import OracleCrossing
     from isthmus.audit.result import Audit, AuditPoint
 
 COLUMN_WIDTH = 9  # characters
@@ -208,3 +209,39 @@ def _render(table: Table) -> list[str]:
     console = Console(file=out, width=1000, color_system=None, markup=False, emoji=False)
     console.print(table)
     return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def format_crossing(crossing: OracleCrossing) -> list[str]:
+    """Return a crossing as lines: verdict, returns, mismatch, a line a motor."""
+    out = [
+        f"source   {crossing.source}",
+        f"target   {crossing.target}",
+        f"verdict  {crossing.verdict}",
+        "",
+        "return of the policy",
+        f"    in the source              {_format_returns_of(crossing.in_source)}",
+        f"    in the target              {_format_returns_of(crossing.in_target)}",
+        f"    there, best second action  {_format_returns_of(crossing.by_oracle)}",
+        *_format_recovered(crossing),
+        "",
+        "one step from the source's next state, mean square of what is observed: "
+        f"{crossing.mismatch:.3g} by the policy's action, {crossing.best_mismatch:.3g} by the best",
+        "",
+    ]
+    width = max(len(motor.name) for motor in crossing.motors)
+    for motor in crossing.motors:
+        out.append(
+            f"{motor.name:{width}}  a_tgt = {motor.scale:.2f} a_src, |a_tgt - a_src| "
+            f"{motor.gap:.2f}, at its bounds {motor.at_bounds:.0%} of the steps"
+        )
+    return out
+
+
+def _format_recovered(crossing: OracleCrossing) -> list[str]:
+    if not crossing.costs_something:
+        return []
+    return [f"    of what the shift costs, it gives back {crossing.recovered:.0%}"]
+
+
+def _format_returns_of(returns: np.ndarray) -> str:
+    return f"{returns.mean():8.1f}  (sd over {len(returns)} episodes {returns.std():.1f})"

@@ -19,6 +19,7 @@ from isthmus.cli.foreign import (
     print_description,
 )
 from isthmus.cli.options import Data, PolicyOptions, PolicyReference, ShiftOptions, is_run
+from isthmus.types import BadValue
 
 if TYPE_CHECKING:
     from isthmus.deploy.policy import ForeignPolicy
@@ -42,12 +43,15 @@ def run_audit(
             help="act by this policy too, a run's or another's; hold the log against it",
         ),
     ] = None,
+    crossing: Annotated[
+        bool, arg(help="instead: how much could any second action of the policy's give here")
+    ] = False,
     seed: int = 0,
 ) -> None:
     """Is the shift real, how large, and in which states; the contact friction that results.
 
     With --data also what the log covers; of a target that cannot be put into a given state, that
-    alone.
+    alone. With --crossing whether a policy could cross the shift by acting otherwise.
     """
     from isthmus.audit.audit import audit
 
@@ -57,6 +61,9 @@ def run_audit(
     if policy:
         opened = code.open_policy(policy)
         acting = opened.policy if is_run(opened) else opened
+    if crossing:
+        _audit_crossing(problem, acting, seed)
+        return
     lines = []
     if not data or (problem.source.replayable and problem.target.replayable):
         lines += audit(problem.source, problem.target, seed=seed, policy=acting).lines()
@@ -65,6 +72,17 @@ def run_audit(
             lines.append("")
         lines += _describe_log(problem, opened, seed)
     for line in lines:
+        print_text(line)
+
+
+def _audit_crossing(problem: Problem, policy: Any, seed: int) -> None:
+    """Print how much any second action of a policy's could give."""
+    from isthmus.audit.crossing import measure_crossing
+
+    if policy is None:
+        raise BadValue("--crossing asks what a policy could do: give it with --policy")
+    crossing = measure_crossing(problem.source, problem.evaluation_target, policy, seed=seed)
+    for line in crossing.lines():
         print_text(line)
 
 

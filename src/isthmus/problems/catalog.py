@@ -122,6 +122,11 @@ def _dap() -> dict[str, CatalogEntry]:
         "Eysenbach et al. 2020, arXiv 2006.13916",
         "DARC's broken joint: the hind thigh has no motor",
     )
+    for name, shift in (("damping-0.3", "damping=x0.3"), ("motors-2", "motor_strength=x2")):
+        note = "a shift that a second action can cross (`isthmus audit --crossing`)"
+        rows[f"half_cheetah-{name}"] = CatalogEntry(
+            "half_cheetah", f"half_cheetah/{shift}", "dataset", "", OURS, note
+        )
     rows["half_cheetah-motors"] = CatalogEntry(
         "half_cheetah",
         "half_cheetah/motor_strength=x1.5",

@@ -29,7 +29,7 @@ from isthmus.papers.dap.scores import (
     mean_returns,
     returns_at,
 )
-from isthmus.papers.dap.trials import PAIR, TASKS
+from isthmus.papers.dap.trials import CROSSABLE, PAIR, TASKS
 from isthmus.studies.claims import Claim, adjust_p_values
 from isthmus.studies.contrasts import Contrast, Contrasts, best_among
 from isthmus.studies.learning_curves import (
@@ -324,17 +324,17 @@ CLAIMS: tuple[DapClaim, ...] = (
     DapClaim("D15", "separate", ("half_cheetah",), "One policy for both actions beats two",
         "J difference > 0; a_tgt in the target leads closer to where a_src led", None,
         _test_separate_policies),
-    DapClaim("D16", "3b", ("walker2d",), "beta = 0.01 gains nothing that lasts", "J(0.01) = J(0)",
+    DapClaim("D16", "3b", ("damping",), "beta = 0.01 gains nothing that lasts", "J(0.01) = J(0)",
         None, _test_smallest_beta),
-    DapClaim("D17", "3b", ("walker2d",), "beta = 0.05 and 0.1 improve, and one of them is best",
+    DapClaim("D17", "3b", ("damping",), "beta = 0.05 and 0.1 improve, and one of them is best",
         "J(beta) - J(0) > 0; J(best) - J(0.01), - J(0.2) > 0", None, _test_best_betas),
-    DapClaim("D18", "3b", ("walker2d",), "beta = 0.15 and 0.2 deteriorate, and 0.2 fails",
+    DapClaim("D18", "3b", ("damping",), "beta = 0.15 and 0.2 deteriorate, and 0.2 fails",
         "J(beta) - J(0.1) < 0; J(0.2) - J(source) < 0", None, _test_large_betas),
-    DapClaim("D19", "3c", ("walker2d",), "15,000 and 10,000 transitions do as well",
+    DapClaim("D19", "3c", ("damping",), "15,000 and 10,000 transitions do as well",
         "J and AUC within a fifth", None, _test_log_sizes),
-    DapClaim("D20", "3c", ("walker2d",), "5,000 transitions decline late in training",
+    DapClaim("D20", "3c", ("damping",), "5,000 transitions decline late in training",
         "J - return at 0.4 of training < 0, and below 20,000's", None, _test_declines),
-    DapClaim("D21", "3c", ("walker2d",), "One episode stays near RL on source", "J within a fifth",
+    DapClaim("D21", "3c", ("damping",), "One episode stays near RL on source", "J within a fifth",
         None, _test_one_episode),
     DapClaim("D22", "classifiers", ("pair",), "The classifiers are over-optimistic off the data",
         "the linear pair, noise 0.1: mean error of delta_r > 0, off the log and at the actions "
@@ -344,7 +344,7 @@ CLAIMS: tuple[DapClaim, ...] = (
     DapClaim("D24", "classifiers", ("pair",), "The ensemble's spread marks uncertain dynamics",
         "the linear pair, noise 0.1: Spearman of u with the errors of delta_r > 0", None,
         _test_marks_uncertainty),
-    DapClaim("D25", "classifiers, members", ("pair", "walker2d"),
+    DapClaim("D25", "classifiers, members", ("pair", "damping"),
         "The chosen N balances accuracy and speed",
         "Spearman and J of N = 5 above those of 2, within 0.05 and a fifth of 10's; less time "
         "than with 10", None, _test_balances),
@@ -355,6 +355,9 @@ CLAIMS: tuple[DapClaim, ...] = (
 
 ACROSS: dict[str, Callable[[Mapping[str, CurveSet]], Contrasts]] = {"D9": _test_smallest_share}
 """Comparisons of tasks with each other, in addition to the claims' own."""
+
+CONTROLLED = ("2", "3a")
+"""Figures whose comparisons are also made where a second action can cross the shift."""
 
 FOREMOST = ("D5", "D6", "D7", "D11", "D17")
 """The claims that the paper exists for."""
@@ -394,7 +397,19 @@ def _decide_claim(claim: DapClaim, curve_sets: Mapping[str, CurveSet], training:
         beyond=describe_beyond(beyond, len(claim.tasks), claim.need),
         planned=len(claim.tasks) if claim.need else 0,
         scope=describe_scope(claim.tasks, absent, training.length),
+        controls=_run_controls(claim, curve_sets),
     )
+
+
+def _run_controls(claim: DapClaim, curve_sets: Mapping[str, CurveSet]) -> tuple[Contrast, ...]:
+    """Return the same comparisons on shifts that a second action can cross, of a claim about the
+    paper's methods, or lambda, on shifts as the paper's.
+    """
+    controls: list[Contrast | None] = []
+    if claim.figure in CONTROLLED:
+        for task in CROSSABLE:
+            controls += _run_test(claim, curve_sets.get(task))
+    return tuple(filter(None, controls))
 
 
 def _compare_tasks(claim: DapClaim, curve_sets: Mapping[str, CurveSet]) -> Contrasts:

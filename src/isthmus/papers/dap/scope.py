@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from isthmus.papers.dap.trials import PAIR, SCALES, TASKS
+from isthmus.papers.dap.trials import CROSSABLE, PAIR, SCALES, TASKS
 from isthmus.studies.claims import describe_missing
 from isthmus.studies.contrasts import Contrast
 
@@ -27,7 +27,8 @@ class Training:
 
 def list_trained_tasks(claim: str, robots: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tasks that a claim finds trained at a scale with these robots in figure 2."""
-    return (*(TASKS if claim in FLOORS else robots), PAIR)
+    trained = TASKS if claim in FLOORS else robots
+    return (*trained, *CROSSABLE, PAIR)
 
 
 def find_scales(claim: str, tasks: Sequence[str], need: int | None) -> str:

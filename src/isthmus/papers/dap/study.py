@@ -18,12 +18,14 @@ from isthmus.papers.dap.trials import (
     ABLATIONS,
     CALLED,
     FIGURES,
+    IDENTIFIED,
     METHODS,
     PAIR,
     PROBED_TASK,
     PROBES,
     PROBLEMS,
     SCALES,
+    TASKS,
     Ablation,
     list_dap_trials,
 )
@@ -35,6 +37,7 @@ from isthmus.studies.trial import parse_trial_name
 from isthmus.training.run import Run
 from isthmus.types import Array
 
+TRAINED_METHODS = ("h2o", "garat", "darc", "dap", "dap_u", "dap_inverse", IDENTIFIED)
 CAPTIONS = {"garat": "garat, after PPO's steps"}  # which are not on the axis
 TITLES = {"3a": "lambda", "3b": "beta", "3c": "size of the log", "members": "classifiers"}
 SCANS = ("3a", "3b")  # ablations by a number
@@ -187,9 +190,9 @@ def _draw_dap(results: dict[str, Results]) -> dict[str, list[Panel]]:
     curve_sets.pop(PAIR, None)
     for task, curves in curve_sets.items():
         levels = _draw_levels(curves, _find_home_returns(curve_sets, task))
-        trained = _draw_lines(curves, ("h2o", "garat", "darc", "dap", "dap_u", "dap_inverse"))
+        trained = _draw_lines(curves, TRAINED_METHODS)
         if trained:
-            figure = f"figure{task if task in PROBES else 2}.png"
+            figure = f"figure{2 if task in TASKS else task}.png"
             pictures.setdefault(figure, []).append(_make_panel(task, levels + trained))
         for figure, ablation in ABLATIONS.items():
             if task == ablation.task and _has_variants(curves, ablation):

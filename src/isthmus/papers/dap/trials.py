@@ -9,6 +9,10 @@ What classifiers get wrong is measured on a pair of domains whose densities are 
 That a shift leaves `source_only` below half of `target_only` is measured on all four robots
 ("shifts").
 
+Figure 2 again on two shifts of HalfCheetah that a second action can cross ("crossable"), lambda
+there ("lambda"), what it is chosen by ("choice"), and two runs that say what holds DAP and DARC
+back ("deciding").
+
 Two probes have known answers: motors of one and a half times the strength, which a_tgt = a_src /
 1.5 crosses without loss, and "identity", a target like its source, which should cost no method more
 than noise.
@@ -23,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from isthmus.papers.dap.linear_gaussian import measure_errors
@@ -39,8 +44,9 @@ METHODS = {
     "dap_u": "dap_u",
     "dap_inverse": "dap_inverse",
 }
+IDENTIFIED = "system_identification"  # not the paper's: what a log is worth by least squares
 # Three seeds at laptop scale, also of what begins so.
-FEWER_SEEDS = ("h2o", "dap_expert", "darc_shared", "dap_shared")
+FEWER_SEEDS = ("h2o", "dap_expert", "darc_warmup", "darc_shared", "dap_shared")
 TASKS = ("half_cheetah", "walker2d", "hopper", "ant")
 PROBLEMS = {
     "half_cheetah": "half_cheetah-dap",
@@ -49,12 +55,27 @@ PROBLEMS = {
     "ant": "ant-dap",
     "motors": "half_cheetah-motors",
     "identity": "half_cheetah",
+    "damping": "half_cheetah-damping-0.3",
+    "choice": "half_cheetah-motors-2",
+    "headline": "half_cheetah-dap",
 }
+# HalfCheetah's shifts that a second action can cross: an oracle, by a source's policy of a seed
+# that is not reported, gives back 0.84 of what damping x0.3 costs and 0.76 of motors x1.5 (damping
+# x3, the headline: 0.09).
+CROSSABLE = ("damping", "motors")
+CHOICE, DECIDING = "choice", "deciding"
+DECIDING_SEEDS = 2
+CHOICE_SEEDS, CHOICE_LAMBDAS = (120, 121), (0.1, 0.3, 1.0, 3.0)
+"""lambda is chosen on a third such shift, motors x2, by seeds that are not reported."""
 PROBES = {
     "motors": ("darc", "dap", "dap_inverse"),
     "identity": ("h2o", "garat", "darc", "dap", "dap_u", "dap_inverse"),
 }  # on HalfCheetah
 PROBED_TASK = "half_cheetah"
+SHIFTS_OF_PROBED = (*PROBES, *CROSSABLE, CHOICE, "headline")
+"""Further tasks of that robot. The source's policies that log a probe are figure 2's, of all others
+their own.
+"""
 
 LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 BETAS = (0.0, 0.01, 0.05, 0.1, 0.15, 0.2)
@@ -69,6 +90,7 @@ CALLED = {
 METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "source_only": {"learner": "sac"},
     "target_only": {"learner": "sac"},
+    "system_identification": {"learner": "sac"},
     "dap": {"regularization": CHOSEN["regularization"]},
     "dap_u": CHOSEN,
 }
@@ -137,11 +159,19 @@ def _scan_log_sizes(method: str, sizes: Iterable[str], by: str) -> list[Variant]
 
 _SHARED_NOISE = {"classifiers.shared_noise": True}
 ABLATIONS = {
+    DECIDING: Ablation(
+        "headline",
+        [
+            Variant("dap_expert", "dap", by="target"),
+            Variant("darc_warmup", "darc", {"warmup": 100_000}),
+        ],
+    ),
     "3a": Ablation("half_cheetah", _scan_setting("dap_", "dap", "regularization", LAMBDAS)),
-    "3b": Ablation("walker2d", _scan_setting("dap_u_", "dap_u", "redraw", BETAS)),
-    "3c": Ablation("walker2d", _scan_log_sizes("dap_u", LOG_SIZES, "source")),
+    "lambda": Ablation("damping", _scan_setting("dap_", "dap", "regularization", LAMBDAS)),
+    "3b": Ablation("damping", _scan_setting("dap_u_", "dap_u", "redraw", BETAS)),
+    "3c": Ablation("damping", _scan_log_sizes("dap_u", LOG_SIZES, "source")),
     "members": Ablation(
-        "walker2d", _scan_setting("dap_u_n", "dap_u", "classifiers.members", MEMBERS)
+        "damping", _scan_setting("dap_u_n", "dap_u", "classifiers.members", MEMBERS)
     ),
     "separate": Ablation("half_cheetah", [Variant("dap_separate", "dap", {"learner.actors": 2})]),
     "logs": Ablation(
@@ -160,7 +190,7 @@ ABLATIONS = {
         ],
     ),
 }
-FIGURES = ("2", *ABLATIONS, *PROBES, "classifiers", "shifts")
+FIGURES = ("2", *ABLATIONS, *PROBES, "crossable", "classifiers", "shifts", CHOICE)
 
 
 def list_dap_trials(scale: str, figure: str | None) -> list[AnyTrial]:
@@ -169,14 +199,47 @@ def list_dap_trials(scale: str, figure: str | None) -> list[AnyTrial]:
     its target.
     """
     figures = FIGURES if figure is None else (figure,)
-    if figure in ABLATIONS:
-        figures = ("2", figure)
+    if figure in ABLATIONS and figure != DECIDING:
+        figures = ("crossable" if ABLATIONS[figure].task in CROSSABLE else "2", figure)
     trials: dict[str, AnyTrial] = {}
     for seed in range(SCALES[scale].seeds):
-        for part in figures:
+        for part in filter(partial(_has_figure, seed), figures):
             for trial in _list_figure_trials(scale, part, seed):
                 trials[trial.name] = trial
+    if CHOICE in figures:
+        trials |= {trial.name: trial for trial in _list_choice_trials(scale)}
     return list(trials.values())
+
+
+def _list_choice_trials(scale: str) -> list[Trial]:
+    """Return the trials that lambda is chosen by; their logs' policies are their own."""
+    if PROBED_TASK not in SCALES[scale].tasks:
+        return []
+    variants = [_make_plain("source"), _make_plain("dap")]
+    variants += _scan_setting("dap_", "dap", "regularization", CHOICE_LAMBDAS)
+    trials = []
+    for seed in CHOICE_SEEDS:
+        trials += [make_dap_trial(scale, CHOICE, variant, seed) for variant in variants]
+    return trials
+
+
+def _list_crossable_trials(scale: str, seed: int) -> list[Trial]:
+    if PROBED_TASK not in SCALES[scale].tasks:
+        return []
+    approaches = [approach for approach in METHODS if _has_seed(scale, approach, seed)]
+    variants = [*map(_make_plain, approaches), Variant(IDENTIFIED, IDENTIFIED)]
+    trials: list[Trial] = []
+    for task in CROSSABLE:
+        trials += _list_loggers(scale, task, [_make_plain("source"), _make_plain("garat")], seed)
+        trials += [make_dap_trial(scale, task, variant, seed) for variant in variants]
+    return trials
+
+
+def _has_figure(seed: int, figure: str) -> bool:
+    """Return whether a figure has trials of this seed: lambda's choice is by others."""
+    if figure == DECIDING:
+        return seed < DECIDING_SEEDS
+    return figure != CHOICE
 
 
 def _list_figure_trials(scale: str, figure: str, seed: int) -> Sequence[AnyTrial]:
@@ -187,6 +250,8 @@ def _list_figure_trials(scale: str, figure: str, seed: int) -> Sequence[AnyTrial
     if figure == "shifts":
         tasks = TASKS if scale != "smoke" and seed < 3 else ()
         return _list_plain_trials(scale, tasks, ("source", "target"), seed)
+    if figure == "crossable":
+        return _list_crossable_trials(scale, seed)
     if figure in PROBES:
         return _list_probe_trials(scale, figure, seed)
     return _list_ablation_trials(scale, ABLATIONS[figure], seed)
@@ -219,7 +284,7 @@ def _list_probe_trials(scale: str, probe: str, seed: int) -> list[Trial]:
     if PROBED_TASK not in SCALES[scale].tasks or (probe == "identity" and seed >= 3):
         return []
     variants = [_make_plain(approach) for approach in PROBES[probe]]
-    trials = _list_loggers(scale, PROBED_TASK, variants, seed)
+    trials = _list_loggers(scale, probe, variants, seed)
     trials += [make_dap_trial(scale, probe, variant, seed) for variant in variants]
     return trials
 
@@ -228,7 +293,8 @@ def _list_ablation_trials(scale: str, ablation: Ablation, seed: int) -> list[Tri
     task, variants = ablation
     if scale == "smoke":
         task, variants = SCALES[scale].tasks[0], variants[:1]
-    if task not in SCALES[scale].tasks:
+    robot = PROBED_TASK if task in SHIFTS_OF_PROBED else task
+    if robot not in SCALES[scale].tasks:
         return []
     variants = [variant for variant in variants if _has_seed(scale, variant.approach, seed)]
     trials = _list_loggers(scale, task, variants, seed)
@@ -236,10 +302,18 @@ def _list_ablation_trials(scale: str, ablation: Ablation, seed: int) -> list[Tri
     return trials
 
 
+def find_logger(task: str) -> str:
+    """Return the task whose policies log this one."""
+    if task in PROBES:
+        return PROBED_TASK
+    return task
+
+
 def _list_loggers(scale: str, task: str, variants: Iterable[Variant], seed: int) -> list[Trial]:
     """Return the trials whose policies log the target for these variants."""
     loggers = dict.fromkeys(variant.by for variant in variants)
-    return [make_dap_trial(scale, task, _make_plain(logger), seed) for logger in loggers]
+    home = find_logger(task)
+    return [make_dap_trial(scale, home, _make_plain(logger), seed) for logger in loggers]
 
 
 def _has_seed(scale: str, approach: str, seed: int) -> bool:
@@ -253,8 +327,7 @@ def _make_plain(approach: str) -> Variant:
 def make_dap_trial(scale: str, task: str, variant: Variant, seed: int) -> Trial:
     """Return the trial of a variant on a task or probe."""
     size, method = SCALES[scale], variant.method
-    logged_task = PROBED_TASK if task in PROBES else task
-    logger = f"{scale}-{logged_task}-{variant.by}-s{seed}"
+    logger = f"{scale}-{find_logger(task)}-{variant.by}-s{seed}"
     trial = Trial(
         f"{scale}-{task}-{variant.approach}-s{seed}", method, PROBLEMS[task], seed, size.steps,
         _choose_settings(scale, variant), log_size=variant.size,

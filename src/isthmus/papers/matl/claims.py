@@ -10,7 +10,11 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import NamedTuple
 
-from isthmus.papers.matl.experiments import SHIFT_SIZES, VARIED_SETTINGS
+from isthmus.papers.matl.experiments import (
+    SHIFT_SIZES,
+    VARIED_SETTINGS,
+)
+from isthmus.papers.matl.selection import choose_curves, count_wins
 from isthmus.papers.matl.variation import (
     compare_instability,
     compare_lambdas,
@@ -169,25 +173,10 @@ def _test_tuned_wins(curve_sets: list[CurveSet]) -> Contrasts:
     than one of five has by chance.
     """
     yield from _test_tuned_is_best(curve_sets)
-    wins = _count_wins(curve_sets)
+    wins = count_wins(curve_sets)
     chance = dict.fromkeys(wins, 1 / len(WITHOUT_DIRECT))
     label = f"share of scenarios in which {TUNED} has the highest maximum - that by chance"
     yield compare_paired(label, wins, chance)
-
-
-def _count_wins(curve_sets: list[CurveSet]) -> Scores:
-    """Return, by seed, in which share of the scenarios MATLf has the highest maximum."""
-    by_seed: dict[int, list[bool]] = {}
-    for c in curve_sets:
-        highest = [_find_maxima(c, approach) for approach in WITHOUT_DIRECT]
-        for seed in set.intersection(*map(set, highest)):
-            maxima = [*map(itemgetter(seed), highest)]
-            by_seed.setdefault(seed, []).append(maxima[-1] >= max(maxima))
-    return {seed: sum(wins) / len(wins) for seed, wins in by_seed.items()}
-
-
-def _find_maxima(c: CurveSet, approach: str) -> Scores:
-    return {seed: float(curve[:, 1].max()) for seed, curve in c.curves(approach).items()}
 
 
 @on_each_experiment
@@ -411,8 +400,9 @@ def decide_matl_claims(
 def _decide_claim(
     claim: MatlClaim, curve_sets: Mapping[str, CurveSet], training: Mapping[str, str]
 ) -> Claim:
-    missing = [name for name in claim.experiments if name not in curve_sets]
-    present = [curve_sets[name] for name in claim.experiments if name in curve_sets]
+    chosen = {name: choose_curves(claim.figure, name, curve_sets) for name in claim.experiments}
+    missing = [name for name, curves in chosen.items() if curves is None]
+    present = [*filter(None, chosen.values())]
     contrasts = _run_test(claim, present)
     undecided = Claim(
         claim.id, claim.text, claim.statistic, claim.figure, foremost=claim.id in FOREMOST

@@ -72,7 +72,8 @@ def _make_curve_set(name: str, scale: str, by_approach: dict[str, ResultsBySeed]
         raw[approach] = {}
         for seed, result in by_approach[approach].items():
             raw[approach][seed] = _read_curve(result, experiment, approach, worlds * steps)
-    if "direct_transfer" not in raw and "fine_tuning" in raw:  # which begins as it
+    begins_as_best = experiment.start_at or "direct_transfer" not in raw
+    if begins_as_best and "fine_tuning" in raw:  # which begins as it
         raw["direct_transfer"] = {seed: curve[:1] for seed, curve in raw["fine_tuning"].items()}
     horizon = count_iterations(scale, experiment) + 1
     return CurveSet(name, horizon, raw, by_approach, tuple(METHODS), "independent")

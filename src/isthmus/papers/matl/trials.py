@@ -8,7 +8,6 @@ from isthmus.papers.matl.experiments import (
     ABLATIONS,
     EXPERIMENTS,
     FIGURES,
-    LEARNER,
     METHODS,
     NEEDS,
     SCALES,
@@ -16,6 +15,7 @@ from isthmus.papers.matl.experiments import (
 )
 from isthmus.studies.trial import Trial
 
+STARTED = ("fine_tuning", "matlf")  # from the source's policy
 ALIGNMENT = 0.1  # matl's own, where an experiment has none
 
 
@@ -72,7 +72,7 @@ def _make_trial(scale: str, name: str, approach: str, seed: int, variant: dict[s
     experiment, size = EXPERIMENTS[name], SCALES[scale]
     worlds, steps = scale_rollout(scale, experiment)
     method = _find_method(approach)
-    settings = LEARNER | {"learner.worlds": worlds, "learner.steps": steps}
+    settings = experiment.learner | {"learner.worlds": worlds, "learner.steps": steps}
     if method not in ("target_only", "source_only", "fine_tuning"):
         settings |= {"inner": size.inner} | experiment.alignment | variant
     inner = settings.get("inner", size.inner)
@@ -85,7 +85,8 @@ def _make_trial(scale: str, name: str, approach: str, seed: int, variant: dict[s
         seed,
         rounds * worlds * steps,
         settings,
-        start=policy if method in ("fine_tuning", "matlf") else None,
+        start=policy if method in STARTED else None,
+        start_at=experiment.start_at if method in STARTED else "",
         beside=policy if method == "target_only" else None,
         evaluations=size.evaluations,
     )
