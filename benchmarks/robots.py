@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import mujoco
 import mujoco.batch
@@ -67,7 +68,7 @@ class QuadrupedState(Quadruped):
 class PositionBatch:
     """Worlds of the same robot that MuJoCo's own position actuators drive, from `rows` on."""
 
-    def __init__(self, simulation: PhysicsSimulation):
+    def __init__(self, simulation: Any):
         task = simulation.task
         assert isinstance(task, Quadruped)
         self.actuation, self.nstep = task.find_actuation(), task.frame_skip

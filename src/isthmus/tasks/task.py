@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, reduce
 from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 
@@ -315,7 +315,10 @@ TASKS: Registry[str | type[Task]] = Registry("task", "tasks", {**BUILT_IN, **PAC
 """All tasks by name, those of users and of installed packages included."""
 
 
-def register(task: type[Task]) -> type[Task]:
+T = TypeVar("T", bound=type[Task])
+
+
+def register(task: T) -> T:
     """Make a task known by its name, as a class decorator.
 
     Raises BadValue where it does not declare what a task must, or has the name of a built-in one.
