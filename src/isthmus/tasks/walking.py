@@ -50,7 +50,7 @@ class Walking(RobotTask):
             "turning [rad/s]": (-1.0, 1.0),
         },
         seconds=(4.0, 8.0),
-        rest=0.1,
+        rest=0.15,
     )
     feet: ClassVar[tuple[str, ...]]
     knees: ClassVar[tuple[str, ...]]
@@ -58,7 +58,7 @@ class Walking(RobotTask):
     swing: ClassVar[float] = 0.2  # s that a foot is to be in the air
     weights: ClassVar[dict[str, float]] = {
         "velocity": 1.5, "turning": 0.75, "trot": 0.5, "air": 4.0, "upright": 2.0, "height": 15.0,
-        "bounce": 1.0, "roll": 0.05, "effort": 2e-4, "change": 0.015, "pose": 0.05, "still": 0.5,
+        "bounce": 1.0, "roll": 0.05, "effort": 2e-4, "change": 0.015, "pose": 0.05, "still": 2.0,
         "knees": 1.0, "fall": 5.0,
     }  # fmt: skip
 
