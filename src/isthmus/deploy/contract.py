@@ -4,7 +4,7 @@
     control_rate_hz = 125.0
     [task]              name, and the domain trained in
     [observations]      names in order, units; scale, clip, history where they are not in the model
-    [actions]           names in order, low, high, neutral; scale and offset likewise
+    [actions]           names in order, units, low, high, neutral; scale and offset likewise
     [effects]           delays, noise and the like that training assumed
     [[memory]]          inputs and outputs of what the model remembers; zeros at first
     [run], [versions], [[evaluations]]
@@ -66,6 +66,7 @@ class ActionContract:
     """The model's output, (A,): it becomes `action * scale + offset`, which is in low..high."""
 
     names: Names = ()
+    units: Names = ()  # what 1 is: "200 N m", "rad"; "1" of a servo's action
     scale: Numbers = (1.0,)
     offset: Numbers = (0.0,)
     low: Numbers = ()

@@ -55,6 +55,7 @@ from isthmus.deploy.sensing import (
     newest_observation,
     sees_previous_action,
 )
+from isthmus.deploy.units import list_action_units, list_observation_units
 from isthmus.domains.rollout import rollout_steps
 from isthmus.domains.stepped_worlds import SteppedWorlds
 from isthmus.evaluation.evaluate import ADAPTATION_SEED_OFFSET, SEED, draw_targets
@@ -231,6 +232,7 @@ def _describe(run: Run, deployed: _Deployed, played: _Played, graph: PolicyGraph
         task=TaskContract(domain.task, str(domain), str(problem.target)),
         observations=ObservationContract(
             names=tuple(domain.description().observation_names),
+            units=list_observation_units(domain.description()),
             history_inside=history_length(domain),
             previous_action_inside=sees_previous_action(domain),
             normalizer_mean=_list_numbers(mean),
@@ -240,6 +242,7 @@ def _describe(run: Run, deployed: _Deployed, played: _Played, graph: PolicyGraph
         ),
         actions=ActionContract(
             names=name_actions(domain),
+            units=list_action_units(domain),
             low=_list_numbers(spaces.low),
             high=_list_numbers(spaces.high),
             neutral=_list_numbers(played.neutral),

@@ -36,6 +36,10 @@ class Ant(Task):
         *(f"{body} contact {kind} {axis}"
           for body in _BODIES for kind in ("torque", "force") for axis in "xyz"),
     )  # fmt: skip
+    observation_units = (
+        "m", *("1",) * 4, *("rad",) * 8, *("m/s",) * 3, *("rad/s",) * 11,
+        *(*("N m",) * 3, *("N",) * 3) * len(_BODIES),
+    )  # fmt: skip
 
     def start(self, simulator, random):
         """Return the default pose with uniform noise of 0.1 and velocities of normal noise."""

@@ -24,6 +24,7 @@ class Ball(Task):
     time_limit = 100
     main_body = "field"  # which stays: a camera at rest
     observation_names = ("x", "y", "x velocity", "y velocity")
+    observation_units = ("m", "m", "m/s", "m/s")
 
     def start(self, simulator, random):
         """Return a position in the square 0.5..1.5 m, at rest."""

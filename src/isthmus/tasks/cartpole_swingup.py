@@ -29,6 +29,7 @@ class CartpoleSwingup(Task):
     costs = ()
     falling = ("fall",)
     observation_names = ("x", "x velocity", "angle", "angular velocity")
+    observation_units = ("m", "m/s", "rad", "rad/s")
 
     def start(self, simulator, random):
         """Return positions, angles and velocities uniform in rllab's bounds."""

@@ -23,6 +23,7 @@ class HalfCheetah(Task):
         "back thigh velocity", "back shin velocity", "back foot velocity",
         "front thigh velocity", "front shin velocity", "front foot velocity",
     )  # fmt: skip
+    observation_units = ("m", *("rad",) * 7, "m/s", "m/s", *("rad/s",) * 7)
 
     def start(self, simulator, random):
         """Return the default pose with uniform noise of 0.1 and velocities of normal noise."""

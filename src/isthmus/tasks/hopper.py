@@ -21,6 +21,7 @@ class Hopper(Task):
         "x velocity", "z velocity", "angular velocity",
         "thigh velocity", "leg velocity", "foot velocity",
     )  # fmt: skip
+    observation_units = ("m", *("rad",) * 4, "m/s", "m/s", *("rad/s",) * 4)
 
     def start(self, simulator, random):
         """Return the default pose and velocities with uniform noise of 0.005."""

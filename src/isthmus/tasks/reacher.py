@@ -26,6 +26,7 @@ class Reacher(Task):
         "cos shoulder", "cos elbow", "sin shoulder", "sin elbow", "goal x", "goal y",
         "shoulder velocity", "elbow velocity", "fingertip to goal x", "fingertip to goal y",
     )  # fmt: skip
+    observation_units = (*("1",) * 4, "m", "m", "rad/s", "rad/s", "m", "m")
 
     def start(self, simulator, random):
         """Return the default pose with little noise, and a goal uniform in the disc of 0.2 m."""

@@ -61,6 +61,8 @@ class Task:
     frame_skip: ClassVar[int]
     time_limit: ClassVar[int] = 1000
     observation_names: ClassVar[tuple[str, ...]]
+    # a unit a name, "1" where there is none; left out: what the name ends with, "gyro x [rad/s]"
+    observation_units: ClassVar[tuple[str, ...]] = ()
     costs: ClassVar[tuple[str, ...]] = ("control",)
     falling: ClassVar[tuple[str, ...]] = ()  # the reward terms that depend on falling alone
     forces: ClassVar[bool] = False  # needs contact forces

@@ -24,6 +24,7 @@ class Walker2d(Task):
         "right thigh velocity", "right leg velocity", "right foot velocity",
         "left thigh velocity", "left leg velocity", "left foot velocity",
     )  # fmt: skip
+    observation_units = ("m", *("rad",) * 7, "m/s", "m/s", *("rad/s",) * 7)
 
     def start(self, simulator, random):
         """Return the default pose and velocities with uniform noise of 0.005."""
