@@ -25,6 +25,7 @@ import member_updates
 import ppo_training
 import recurrent_training
 import robots
+import runner
 import sac_updates
 import startup
 import trpo_training
@@ -47,6 +48,7 @@ COMPARISONS: dict[str, Callable[[Peer], Iterable[Row]]] = {
     "identification": lambda peer: identification.compare(identification.Sizes()),
     "landscapes": lambda peer: landscapes.compare(landscapes.Sizes(), peer),
     "robots": lambda peer: robots.compare(robots.Sizes()),
+    "runner": lambda peer: runner.compare(runner.Sizes()),
     "startup": lambda peer: startup.compare(startup.Sizes()),
 }
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.audit.audit import audit
     from isthmus.deploy.cross import cross
     from isthmus.deploy.policy import load_policy
+    from isthmus.deploy.runner import Guards, Runner
     from isthmus.domains.domain import Domain
     from isthmus.domains.effect_chain import Effect
     from isthmus.domains.effects import register_effect
@@ -70,6 +71,8 @@ _ATTRIBUTES = {
     "load_policy": "isthmus.deploy.policy:load_policy",
     "Processes": "isthmus.training.executor:Processes",
     "resume": "isthmus.training.train:resume",
+    "Runner": "isthmus.deploy.runner:Runner",
+    "Guards": "isthmus.deploy.runner:Guards",
     "Run": "isthmus.training.run:Run",
     "train": "isthmus.training.train:train",
     # A task, effect, engine, learner or method of one's own.
@@ -97,10 +100,12 @@ __all__ = [
     "Effect",
     "Episodes",
     "Fit",
+    "Guards",
     "IsthmusError",
     "Problem",
     "Processes",
     "Run",
+    "Runner",
     "Spaces",
     "Start",
     "Task",
