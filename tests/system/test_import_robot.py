@@ -107,6 +107,23 @@ def test_one_that_diverges_is_told():
     assert _describe_settling(diverged).startswith("diverges 0.25 s after")
 
 
+def test_one_without_collision_shapes_falls_without_end(tmp_path, capsys):
+    path = write(tmp_path, link("base", ""), link("arm", ""), joint("j", "base", "arm"))
+    main(["import-robot", str(path)])
+    assert "falls without end: no shape of it collides" in capsys.readouterr().out
+
+
+def test_mujocos_warnings_do_not_reach_the_screen(tmp_path, monkeypatch, capfd):
+    """Nor a log file in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    limit = '<limit lower="0" upper="0" effort="1"/>'
+    path = write(tmp_path, link("base"), link("arm"), joint("j", "base", "arm", inside=limit))
+    main(["import-robot", str(path)])
+    out, err = capfd.readouterr()
+    assert "WARNING" not in out + err and "equal ends bound nothing: j" in out
+    assert [file.name for file in tmp_path.iterdir()] == ["robot.urdf"]
+
+
 def test_one_that_still_moves_is_told(tmp_path, capsys):
     """A wheel on a fixed base, without damping: its motor holds still and gravity swings it."""
     swinging = link("arm", "").replace("<inertial>", '<inertial><origin xyz=".5 0 0"/>')

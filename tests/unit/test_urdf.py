@@ -115,6 +115,15 @@ def test_the_ground_is_below_what_hangs_from_a_fixed_base(tmp_path):
     np.testing.assert_allclose(model.geom("floor").pos[2], -0.35)
 
 
+def test_shapes_of_one_name_get_their_own(tmp_path, capfd):
+    named = BALL.replace("<collision>", '<collision name="shape">')
+    path = write(tmp_path, link("base", named), link("arm", named), joint("j", "base", "arm"))
+    model = model_of(import_robot(path))
+    names = [model.geom(i).name for i in range(model.ngeom)]
+    assert names == ["floor", "shape", "arm_collision"]
+    assert "WARNING" not in "".join(capfd.readouterr())
+
+
 def test_a_link_called_world_is_the_world(tmp_path):
     path = write(
         tmp_path, '<link name="world"/>', link("base"), joint("mount", "world", "base", "fixed", "")
@@ -152,6 +161,26 @@ def test_what_has_no_bounds_is_told(tmp_path):
     assert rows["effort limits"][1:3] == ("2", "1") and "equal" in rows["effort limits"].note
     ranges = {choice.joint: (choice.low, choice.high) for choice in imported.actuators}
     assert ranges["equal"] == ranges["open"] == (-math.pi, math.pi) and ranges["whole"] == (-1, 1)
+
+
+DUMMY = '<inertial><mass value="{mass}"/><inertia ixx="{i}" ixy="{i}" ixz="{i}" iyy="{i}" iyz="{i}" izz="{i}"/></inertial>'  # noqa: E501
+
+
+@pytest.mark.parametrize(("mass", "inertia"), [(1e-6, 1e-6), (0, 0), (1e-3, 0)])
+def test_inertias_of_frames_are_made_round_and_told(tmp_path, mass, inertia):
+    """A root and a camera without a body, as exporters write them: here with a shape, too."""
+    frame = '<link name="{}">' + DUMMY.format(mass=mass, i=inertia) + BALL + "</link>"
+    path = write(
+        tmp_path,
+        frame.format("root"), link("trunk"), joint("mount", "root", "trunk", "fixed", ""),
+        link("arm"), joint("hinge", "trunk", "arm"),
+        frame.format("camera"), joint("holder", "arm", "camera", "fixed", ""),
+    )  # fmt: skip
+    imported = import_robot(path)
+    assert imported.mended == ["root", "camera"]
+    np.testing.assert_allclose(model_of(imported).body_mass.sum(), 2 + 2 * mass, atol=1e-8)
+    alone = write(tmp_path, link("base"), frame.format("arm"), joint("hinge", "base", "arm"))
+    assert "inertia" in refused(alone) or "has no mass" in refused(alone)
 
 
 def test_shapes_that_overlap_at_home_pass_through_each_other(tmp_path):
@@ -304,6 +333,20 @@ def test_without_visuals(tmp_path):
     assert "--no-visuals" in refused(path)
     imported = import_robot(path, visuals=False)
     assert survey_of(imported)["visual shapes"] == ("1", "0 geoms")
+
+
+def write_sheet(path: Path) -> None:
+    """A square, to be seen from both sides."""
+    corners = ["v 0 0 0", "v .1 0 0", "v 0 .1 0", "v .1 .1 0"]
+    path.write_text("\n".join([*corners, "f 1 2 3", "f 2 4 3", "f 1 3 2", "f 2 3 4"]))
+
+
+def test_a_sheet_has_no_volume_and_needs_none(tmp_path):
+    """But to collide it needs one."""
+    write_sheet(tmp_path / "sheet.obj")
+    path = meshed(tmp_path, "sheet.obj")
+    assert model_of(import_robot(path)).nmesh == 1
+    assert "write a thin box" in refused(meshed(tmp_path, "sheet.obj", "collision"))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ JOINT_COLUMNS = (
     "home",
 )  # fmt: skip
 Flag = FlagCreatePairsOff[bool]
+ENDLESS_DROP = 20.0  # m, in the seconds that a robot is watched
 
 
 def run_import_robot(
@@ -67,6 +68,8 @@ def run_import_robot(
     screen.print()
     screen.print(_tabulate_joints(imported))
     screen.print()
+    for link in imported.mended:
+        print_text(f"{link}: no body has its inertia, which was made round")
     for pair in imported.overlaps:
         print_text(f"{pair[0]} and {pair[1]} overlap at home: they pass through each other")
     print_text(_describe_settling(imported.settling))
@@ -136,7 +139,7 @@ def _describe_settling(settling: Settling) -> str:
             "gains, or look for shapes that overlap"
         )
     moved = [f"no joint further than {settling.error:.2g} from home ({settling.furthest})"]
-    if settling.tilt:
+    if settling.tilt or settling.drop:
         moved.append(f"the base {_describe_base(settling)}")
     if settling.rests:
         return f"rests {SECONDS:g} s after it is let go at home: {', '.join(moved)}"
@@ -147,6 +150,8 @@ def _describe_settling(settling: Settling) -> str:
 
 
 def _describe_base(settling: Settling) -> str:
+    if settling.drop > ENDLESS_DROP:
+        return "falls without end: no shape of it collides"
     fallen = " (it has fallen over)" if settling.tilt > 1 else ""
     degrees = math.degrees(settling.tilt)
-    return f"{settling.drop * 1e3:.0f} mm lower and turned by {degrees:.0f} degrees{fallen}"
+    return f"is {settling.drop * 1e3:.0f} mm lower and turned by {degrees:.0f} degrees{fallen}"

@@ -61,6 +61,11 @@ def _collect(message: str) -> None:
         warnings.append(message)
 
 
+def collect_warnings() -> None:
+    """Let MuJoCo hand its warnings to `warnings`, in this process, from now on."""
+    mujoco.set_mju_user_warning(_collect)
+
+
 def threads() -> int:
     """Return MuJoCo's threads a simulator: ISTHMUS_THREADS, else all CPUs.
 

@@ -11,22 +11,30 @@ import copy
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 import mujoco
 
+from isthmus.physics.mujoco import collect_warnings
 from isthmus.physics.urdf.description import KNOWN_TAGS, MOVING, UrdfLink, UrdfRobot
+from isthmus.physics.urdf.inertias import mend_inertias
 from isthmus.physics.urdf.meshes import find_mesh
 from isthmus.types import BadValue
 
 DENSITY = 1000.0
 """kg/m3: of what MuJoCo computes masses from shapes by."""
 
+FLAT = "volume is too small"
+"""In what MuJoCo says of a mesh without a volume, from which it would compute a mass."""
+
 REMEDIES = {
+    FLAT: "give its link an <inertial>, or the mesh some thickness",
     "balanceinertia": (
         "correct its ixx, iyy, izz, or write <mujoco><compiler balanceinertia=\"true\"/></mujoco> "
         "below <robot>"
     ),
+    "coplanar": "write a thin box instead",
     "mjMINVAL": "write its mass and its inertia larger than 0",
     "ASCII": "save it as a binary STL",
     "only be used on top level": "only the root can float; give the joint another type",
@@ -34,23 +42,60 @@ REMEDIES = {
 """What to do where MuJoCo's message has these words."""
 
 
+class Conversion(NamedTuple):
+    """What became of a URDF's tree."""
+
+    mjcf: Element  # <mujoco>
+    mended: list[str]  # links whose inertia no body can have
+
+
 def convert_robot(
     path: Path, root: Element, robot: UrdfRobot, packages: Mapping[str, Path], visuals: bool
-) -> Element:
+) -> Conversion:
     """Return the MJCF <mujoco> of a URDF's tree as MuJoCo builds it, meshes by absolute paths.
 
     Raises BadValue where a mesh is missing, a moving link has no mass, or MuJoCo refuses.
     """
     _check_masses(path, robot)
     prepared = _prepare(path, root, robot, packages, visuals)
+    mended = mend_inertias(prepared, robot)
+    collect_warnings()  # the survey tells what matters of them
+    text = ElementTree.tostring(prepared, encoding="unicode")
     try:
-        spec = mujoco.MjSpec.from_string(ElementTree.tostring(prepared, encoding="unicode"))
-        spec.compile()
+        mjcf = ElementTree.fromstring(_compile_urdf(text, robot))
     except ValueError as error:
         raise BadValue(f"{path}: {describe_refusal(error)}") from None
-    mjcf = ElementTree.fromstring(spec.to_xml())
     _name_geoms(mjcf)
-    return mjcf
+    return Conversion(mjcf, mended)
+
+
+def _compile_urdf(text: str, robot: UrdfRobot) -> str:
+    """Return the MJCF of a URDF. Raises ValueError where MuJoCo refuses it."""
+    try:
+        return _compile_meshes(text, shells=False)
+    except ValueError as error:
+        # A sheet has no volume, and needs none where no mass is computed from it.
+        if FLAT not in str(error) or _computes_masses(robot):
+            raise
+    return _compile_meshes(text, shells=True)
+
+
+def _compile_meshes(text: str, shells: bool) -> str:
+    """Return the MJCF of a URDF; meshes that are `shells` need no volume. Raises ValueError."""
+    spec = mujoco.MjSpec.from_string(text)
+    if shells:
+        for mesh in spec.meshes:
+            mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
+    spec.compile()
+    return spec.to_xml()
+
+
+def _computes_masses(robot: UrdfRobot) -> bool:
+    """Return whether a mass depends on a mesh's volume: of a link without <inertial>."""
+    for shape in robot.shapes:
+        if shape.mesh and shape.role == "collision" and robot.links[shape.link].mass is None:
+            return True
+    return False
 
 
 def describe_refusal(error: ValueError) -> str:
@@ -100,6 +145,7 @@ def _prepare(
     """Return a copy of the tree as MuJoCo is to read it."""
     prepared = copy.deepcopy(root)
     _remove_others(prepared)
+    _drop_repeated_names(prepared)
     meshdir = _set_compiler(prepared)
     roles = ["collision", "visual"]
     if not visuals:
@@ -119,6 +165,17 @@ def _remove_others(robot: Element) -> None:
     for part in list(robot):
         if part.tag not in KNOWN_TAGS:
             robot.remove(part)
+
+
+def _drop_repeated_names(robot: Element) -> None:
+    """Take the names off shapes that are called as another is."""
+    taken: set[str] = set()
+    for tag in ("collision", "visual"):
+        for shape in robot.iter(tag):
+            name = shape.attrib.pop("name", "")
+            if name and name not in taken:
+                shape.set("name", name)
+                taken.add(name)
 
 
 def _remove_visuals(robot: Element) -> None:

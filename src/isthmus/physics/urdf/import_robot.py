@@ -47,6 +47,7 @@ class ImportedRobot(NamedTuple):
     survey: list[SurveyRow]
     actuators: list[ActuatorChoice]
     home: dict[str, float]  # rad or m: where joints begin, by name
+    mended: list[str]  # links whose inertia no body can have: it was made round
     overlaps: Pairs  # bodies that overlap at the start, and so do not collide
     settling: Settling
     mjcf: str  # the text of the MJCF, meshes by absolute paths
@@ -72,7 +73,7 @@ def import_robot(
         _check_out(path, out)
     root = read_xml(path)
     robot = describe_robot(path, root)
-    mjcf = convert_robot(path, root, robot, packages or {}, visuals)
+    mjcf, mended = convert_robot(path, root, robot, packages or {}, visuals)
     add_scene(mjcf)
     floats = _choose_base(path, robot, floating_base)
     if floats:
@@ -98,6 +99,7 @@ def import_robot(
         survey=survey_robot(robot, model, "floats" if floats else "fixed to the world"),
         actuators=choices,
         home=read_positions(model, data.qpos),
+        mended=mended,
         overlaps=overlaps,
         settling=settle(model, HOME),
         mjcf=ElementTree.tostring(mjcf, encoding="unicode"),
