@@ -208,7 +208,8 @@ class Runner:
         observed = self.contract.observations
         shown = seen * np.array(observed.scale)
         if observed.clip:
-            shown = np.clip(shown, *observed.clip)
+            low, high = observed.clip
+            shown = np.clip(shown, low, high)
         self._past = [*(self._past or [shown] * observed.history), shown][-observed.history :]
         actions, self._memory = self._model.act(self._memory, np.concatenate(self._past)[None])
         said = self.contract.actions
