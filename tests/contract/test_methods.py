@@ -846,7 +846,11 @@ def test_a_pretraining_below_zero_is_refused() -> None:
             "unknown setting of few_shot_ppo 'update'; did you mean updates",
         ),
         ("source_only", "updates", "unknown setting of source_only 'updates'; known: learner, "),
-        ("source_only", "learner", "unknown learner '1'; known: ppo, recurrent_ppo, sac, trpo"),
+        (
+            "source_only",
+            "learner",
+            "unknown learner '1'; known: ensemble_sac, ppo, recurrent_ppo, sac, trpo",
+        ),
         (
             "source_only",
             "learner.worlds.more",

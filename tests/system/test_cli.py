@@ -622,7 +622,10 @@ TRAIN = ("train", "source_only", "-p", "hopper", "--out=OUT")
         ((*TRAIN, "--steps=-5"), "steps=-5: needs a whole number above 0"),
         ((*TRAIN, "--set=nonsense"), "--set nonsense: write NAME=VALUE"),
         ((*TRAIN, "--set=learner.epoch=3"), "did you mean learner.epochs"),
-        ((*TRAIN, "--set=learner=3"), "unknown learner '3'; known: ppo, recurrent_ppo, sac, trpo"),
+        (
+            (*TRAIN, "--set=learner=3"),
+            "unknown learner '3'; known: ensemble_sac, ppo, recurrent_ppo, sac, trpo",
+        ),
         ((*TRAIN, "--set=learner.epochs.x=3"), "unknown setting of source_only"),
         ((*TRAIN, "--set=learner.epochs=many"), "learner.epochs='many': needs a value like 10"),
         ((*TRAIN, "--set=learner.epochs=2.5"), "learner.epochs=2.5: needs a value like 10"),

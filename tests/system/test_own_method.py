@@ -96,7 +96,7 @@ def test_the_tables_show_what_was_imported(capsys, monkeypatch):
     main(["methods", *IMPORTS])
     shown = capsys.readouterr().out
     assert re.search("^force_injection +none +PPO, TRPO, SAC +Valassakis", shown, re.MULTILINE)
-    assert shown.endswith("ppo, recurrent_ppo, trpo, sac, reinforce\n")
+    assert shown.endswith("ppo, recurrent_ppo, trpo, sac, ensemble_sac, reinforce\n")
 
 
 def test_a_run_names_the_files_it_needs(tmp_path, capsys):
