@@ -514,6 +514,7 @@ def test_the_problems_of_matl():
     }
     assert {name for name, p in made.items() if p.source.reward == "sparse"} == {
         "cartpole-sparse", "cartpole-none", "cartpole-damped", "reacher-sparse", "reacher-none",
+        *(f"cartpole-damping-{value}" for value in ("0.0125", "0.025", "0.05", "0.1", "0.2")),
     }  # fmt: skip
     for name, problem in made.items():
         assert CATALOG[f"matl-{name}"].note and problem.access == "online"

@@ -608,7 +608,7 @@ TRAIN = ("train", "source_only", "-p", "hopper", "--out=OUT")
         ((*TRAIN, "--target=foot_friction=5..1"), "foot_friction=5..1: the lower end comes first"),
         ((*TRAIN, "--target=gravity=1e400"), "is out of bounds"),
         ((*TRAIN, "--target=gravity=nan"), "is no setting"),
-        ((*TRAIN, "--target=action_delay=1.5"), "needs a whole number in 0..100 steps"),
+        ((*TRAIN, "--target=action_delay=1.3"), "multiples of 0.25"),
         ((*TRAIN, "--target=engine=bullet"), "unknown engine 'bullet'"),
         ((*TRAIN, "--uncertainty=torso_mass"), "'torso_mass' is no setting; write name=value"),
         ((*TRAIN, "--target=history=3"), "source and target do not fit: 11 observations"),

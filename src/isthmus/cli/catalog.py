@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -11,7 +12,6 @@ from tyro.conf import Positional
 
 from isthmus.cli.console import make_table, print_text, screen
 from isthmus.cli.options import ImportOptions
-from isthmus.types import IsthmusError
 
 if TYPE_CHECKING:
     from isthmus.tasks.task import Task
@@ -85,11 +85,10 @@ def show_tasks(code: ImportOptions) -> None:
 
 
 def _count_observed(task: Task) -> str:
-    """Return how many numbers a task observes; "-" where the package of its model is missing."""
-    try:
-        return str(len(task.observation_names))
-    except IsthmusError:
-        return "-"
+    """Return how many numbers a task observes, where that is known without its model's sensors."""
+    if isinstance(inspect.getattr_static(task, "observation_names", None), property):
+        return "by its sensors"
+    return str(len(task.observation_names))
 
 
 def _list_tasks_with(variant: str, tasks: Mapping[str, Task]) -> str:

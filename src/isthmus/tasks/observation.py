@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-import mujoco
 import numpy as np
 
 from isthmus.physics.joint_parameters import SLIDE
@@ -14,28 +13,29 @@ from isthmus.tasks.view import SimView, find_body, find_sensor
 from isthmus.types import BadValue
 
 if TYPE_CHECKING:
+    import mujoco
+
     from isthmus.tasks.actuation import Actuation
     from isthmus.tasks.command import Command
 
-SENSOR = mujoco.mjtSensor
 SENSOR_UNITS = {
-    SENSOR.mjSENS_GYRO: "rad/s",
-    SENSOR.mjSENS_ACCELEROMETER: "m/s2",
-    SENSOR.mjSENS_VELOCIMETER: "m/s",
-    SENSOR.mjSENS_TOUCH: "N",
-    SENSOR.mjSENS_FORCE: "N",
-    SENSOR.mjSENS_TORQUE: "N m",
-    SENSOR.mjSENS_JOINTPOS: "rad",
-    SENSOR.mjSENS_JOINTVEL: "rad/s",
-    SENSOR.mjSENS_FRAMEPOS: "m",
-    SENSOR.mjSENS_FRAMELINVEL: "m/s",
-    SENSOR.mjSENS_FRAMEANGVEL: "rad/s",
-    SENSOR.mjSENS_FRAMELINACC: "m/s2",
-    SENSOR.mjSENS_FRAMEANGACC: "rad/s2",
-    SENSOR.mjSENS_ACTUATORFRC: "N m",
-    SENSOR.mjSENS_RANGEFINDER: "m",
+    "mjSENS_GYRO": "rad/s",
+    "mjSENS_ACCELEROMETER": "m/s2",
+    "mjSENS_VELOCIMETER": "m/s",
+    "mjSENS_TOUCH": "N",
+    "mjSENS_FORCE": "N",
+    "mjSENS_TORQUE": "N m",
+    "mjSENS_JOINTPOS": "rad",
+    "mjSENS_JOINTVEL": "rad/s",
+    "mjSENS_FRAMEPOS": "m",
+    "mjSENS_FRAMELINVEL": "m/s",
+    "mjSENS_FRAMEANGVEL": "rad/s",
+    "mjSENS_FRAMELINACC": "m/s2",
+    "mjSENS_FRAMEANGACC": "rad/s2",
+    "mjSENS_ACTUATORFRC": "N m",
+    "mjSENS_RANGEFINDER": "m",
 }
-"""Units of sensors that have one; a quaternion or an axis has none."""
+"""Units of sensors that have one, by MuJoCo's names; a quaternion or an axis has none."""
 AXES = {1: ("",), 3: (" x", " y", " z"), 4: (" w", " x", " y", " z")}
 DOWN = np.array([0.0, 0.0, -1.0])
 
@@ -102,7 +102,9 @@ class Sensor(Part):
         """Return the sensor's name with an axis and the unit."""
         model = robot.find_model()
         _, size = find_sensor(model, self.name)
-        kind = SENSOR(model.sensor(self.name).type[0])
+        import mujoco
+
+        kind = mujoco.mjtSensor(model.sensor(self.name).type[0]).name
         axes = AXES.get(size, tuple(f" {i}" for i in range(size)))
         return _label(self.name, axes, SENSOR_UNITS.get(kind, ""))
 

@@ -89,7 +89,7 @@ SCALES = {
         10,
         50,
         LAPTOP_TARGETS,
-        3,
+        5,
         {"learner.capacity": 100_000, "learner.random_steps": 5_000},
     ),
     "paper": OffDynamicsScale(
@@ -104,14 +104,12 @@ SCALES = {
 
 
 def list_off_dynamics_trials(scale: str, target: str | None) -> list[Trial]:
-    """Return the trials of all targets or of one, seed after seed, so that a study cut short has
-    whole seeds. Raises UnknownName for a target that the scale has not.
+    """Return the trials of all of a scale's targets or of any one, seed after seed, so that a study
+    cut short has whole seeds. Raises UnknownName for a target that there is not.
     """
     targets = SCALES[scale].targets
-    if target is not None and target not in targets:
-        if target not in SCALES["paper"].targets:
-            raise UnknownName("target", target, targets)
-        return []
+    if target is not None and target not in SCALES["paper"].targets:
+        raise UnknownName("target", target, SCALES["paper"].targets)
     chosen = targets if target is None else (target,)
     trials: dict[str, Trial] = {}
     for seed in range(SCALES[scale].seeds):
